@@ -1,0 +1,158 @@
+"""The HTTP client of the RunComfy Model API: one method a call, one call a method, no retries.
+
+Who may repeat a call is decided by its caller: `runcomfy.submitting` for the one that is paid for, `runcomfy.waiting`
+for the rest.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from runcomfy.errors import ConfigurationError, ServiceUnavailable
+from runcomfy.models import ModelInputs
+from runcomfy.redaction import redact_loggers
+from runcomfy.refusals import json_object, read_refusal
+from runcomfy.wire import Answer, Cancellation, Status, parse_answer, parse_cancellation, parse_status
+
+__all__ = ["DEFAULT_BASE_URL", "RunComfyClient"]
+
+DEFAULT_BASE_URL = "https://model-api.runcomfy.net"
+DEFAULT_BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class RunComfyClient:
+    """Speak to the service; use it as an asynchronous context manager.
+
+    Args:
+        token: The API token; sent to `base_url` (and to `balance_url` by `balance`), and nowhere else.
+        base_url: The service, or a sandbox. https, unless it is on this machine.
+        balance_url: Where the balance is asked for; RunComfy has it on another host than the models.
+        timeout_seconds: How long one call may take to connect, and between two pieces of an answer.
+        transport: An httpx transport to speak through, for tests.
+
+    Raises:
+        ConfigurationError: the token or the URL cannot be used.
+    """
+
+    def __init__(
+        self,
+        token: SecretStr | str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        balance_url: str | None = None,
+        timeout_seconds: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.base_url = _checked_url(base_url)
+        default_balance = (
+            DEFAULT_BALANCE_URL if self.base_url == DEFAULT_BASE_URL else f"{self.base_url}/prod/v2/balance"
+        )
+        self.balance_url = _checked_url(balance_url or default_balance)
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {_checked_token(token)}", "Accept": "application/json"},
+            timeout=timeout_seconds,
+            transport=transport,
+        )
+        redact_loggers()
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool."""
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        await self._http.__aexit__(kind, error, trace)
+
+    async def post_submission(self, inputs: ModelInputs) -> httpx.Response:
+        """Send the one call that is paid for, once, and return whatever is answered.
+
+        Judging the answer is the business of `runcomfy.submitting.submit`, which is what to call instead.
+        """
+        return await self._http.post(f"{self.base_url}/v1/models/{inputs.model_id}", json=inputs.body())
+
+    async def status(self, request_id: str) -> Status:
+        """Ask where a request is.
+
+        Raises:
+            ServiceError: the call failed; if it is `retryable`, that says nothing about the request.
+        """
+        return parse_status(request_id, await self._get_request(request_id, "status"))
+
+    async def result(self, request_id: str) -> Answer:
+        """Ask how a request ended, with its cost where that is known yet.
+
+        Raises:
+            ServiceError: the call failed; if it is `retryable`, that says nothing about the request.
+        """
+        return parse_answer(request_id, await self._get_request(request_id, "result", include_cost="true"))
+
+    async def cancel(self, request_id: str) -> Cancellation:
+        """Ask for a request to be cancelled; only one in the queue can be. Asking twice does no harm.
+
+        Raises:
+            ServiceError: the call failed; the request may or may not be cancelled.
+        """
+        url = f"{self._request_url(request_id)}/cancel"
+        return parse_cancellation(request_id, await self._call("POST", url, request_id=request_id))
+
+    async def balance_usd(self) -> float:
+        """Return the account's balance in USD."""
+        body = await self._call("GET", self.balance_url)
+        try:
+            return float(body["balance_usd"])
+        except (KeyError, TypeError, ValueError):
+            raise ServiceUnavailable("The balance call did not answer with a balance.") from None
+
+    def _request_url(self, request_id: str) -> str:
+        return f"{self.base_url}/v1/requests/{quote(request_id, safe='')}"
+
+    async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
+        return await self._call("GET", f"{self._request_url(request_id)}/{call}", params=params, request_id=request_id)
+
+    async def _call(
+        self, method: str, url: str, *, params: dict[str, str] | None = None, **facts: Any
+    ) -> dict[str, Any]:
+        try:
+            response = await self._http.request(method, url, params=params or None)
+        except httpx.HTTPError as error:
+            sentence = f"The service at {urlsplit(url).hostname} could not be reached ({type(error).__name__})."
+            raise ServiceUnavailable(sentence, **facts) from None
+        refusal = read_refusal(response, **facts)
+        if refusal is not None:
+            raise refusal
+        return json_object(response) or {}
+
+
+def _checked_token(token: SecretStr | str) -> str:
+    value = (token.get_secret_value() if isinstance(token, SecretStr) else token).strip()
+    if not value:
+        raise ConfigurationError(
+            "No RunComfy token: set RUNCOMFY_API_TOKEN, or fill in the RunComfy credentials block."
+        )
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigurationError("The RunComfy token holds a character that no token has: copy it again.")
+    return value
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError("The RunComfy base URL is not a URL.") from None
+    if not host or parts.scheme not in ("https", "http") or parts.query or parts.username:
+        raise ConfigurationError("The RunComfy base URL must look like https://host, without user or query.")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise ConfigurationError(
+            f"The RunComfy base URL must be https: the token would cross the network to {host} in clear."
+        )
+    return url.strip().rstrip("/")

@@ -1,0 +1,225 @@
+"""What can go wrong, named by its cause and by what its reader does next.
+
+    RunComfyError
+    ├── InvalidInput            fix the input; nothing was paid for
+    ├── ConfigurationError      fix a setting; nothing was paid for
+    ├── ServiceError            the service said no
+    │   ├── AuthenticationError     fix the token or the account
+    │   ├── InsufficientBalance     top up
+    │   ├── RateLimited             later
+    │   ├── RequestNotFound         unknown, deleted or expired, or another user's: look
+    │   ├── RequestRejected         any other refusal: fix the request
+    │   └── ServiceUnavailable      cannot be reached or answers nonsense: later
+    ├── SubmissionNotSent       surely not accepted, surely not paid for: again
+    ├── UncertainSubmission     perhaps accepted, perhaps billed: look before paying again
+    ├── GenerationError         a request came to an end without a video
+    │   ├── GenerationFailed        the service tried and failed: change something or pay again
+    │   ├── GenerationCancelled     somebody cancelled it
+    │   └── NoOutput                succeeded, but named no file: look
+    ├── WaitError               the request may be running and may be billed: fetch it later
+    │   ├── QueueTimeout            was still queued at its deadline, and is cancelled now
+    │   ├── RunTimeout              was not finished at its deadline, nothing can stop it
+    │   ├── PollingFailed           its state could not be learnt
+    │   └── NotFinished             was asked for its files too early
+    ├── StorageError            the bucket, or the credentials for it
+    └── ArchiveError            the file that was made did not reach the bucket
+        ├── DownloadError           broken, truncated or refused on the way: again
+        ├── UnexpectedContent       not the kind of file that was asked for: again, then look
+        ├── HostNotAllowed          a host that is not on the allow-list: look, then allow it
+        └── ArchiveConflict         another object stands at that key: look
+
+Errors carry facts as attributes (`request_id`, `error_code`, `http_status` …), survive pickling, and hold no token
+and no signed URL: every text that goes in is passed through `runcomfy.redaction.redact`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from runcomfy.redaction import redact
+
+__all__ = [
+    "ArchiveConflict",
+    "ArchiveError",
+    "AuthenticationError",
+    "ConfigurationError",
+    "DownloadError",
+    "GenerationCancelled",
+    "GenerationError",
+    "GenerationFailed",
+    "HostNotAllowed",
+    "InsufficientBalance",
+    "InvalidInput",
+    "NoOutput",
+    "NotFinished",
+    "PollingFailed",
+    "QueueTimeout",
+    "RateLimited",
+    "RequestNotFound",
+    "RequestRejected",
+    "RunComfyError",
+    "RunTimeout",
+    "ServiceError",
+    "ServiceUnavailable",
+    "StorageError",
+    "SubmissionNotSent",
+    "UncertainSubmission",
+    "UnexpectedContent",
+    "WaitError",
+]
+
+
+class RunComfyError(Exception):
+    """The root of the tree: a sentence for a person, and facts for a program.
+
+    Args:
+        message: One sentence that says what happened and what to do now.
+        **facts: What is known, by name: `request_id`, `http_status`, `error_code`, `details` … Facts become
+            attributes; a fact that was not given is `None`. Texts among them are redacted.
+    """
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may be made again as it is, at no price and with hope."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        self.message = redact(message)
+        self.facts = {name: redact(value) for name, value in facts.items() if value is not None}
+        super().__init__(self.message)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "facts":
+            raise AttributeError(name)
+        return self.facts.get(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.facts)
+
+    def __str__(self) -> str:
+        named = ", ".join(
+            f"{name}={self.facts[name]}" for name in ("request_id", "http_status", "error_code") if name in self.facts
+        )
+        return f"{self.message} ({named})" if named else self.message
+
+
+def _rebuild(kind: type[RunComfyError], message: str, facts: dict[str, Any]) -> RunComfyError:
+    return kind(message, **facts)
+
+
+class InvalidInput(RunComfyError):
+    """The inputs break the model's published schema, or the image cannot be used; nothing was paid for.
+
+    `violations` is a list of `(field, what is wrong)`.
+    """
+
+
+class ConfigurationError(RunComfyError):
+    """A setting is missing or contradicts another one; nothing was paid for."""
+
+
+class ServiceError(RunComfyError):
+    """The service answered, and the answer was no."""
+
+
+class AuthenticationError(ServiceError):
+    """The token is missing, wrong or revoked, or the account is closed to it."""
+
+
+class InsufficientBalance(ServiceError):
+    """The account has no balance."""
+
+
+class RateLimited(ServiceError):
+    """Too many calls; `retry_after_seconds` is what the service asked for, where it did."""
+
+    retryable = True
+
+
+class RequestNotFound(ServiceError):
+    """The request is unknown, deleted, expired, or another user's."""
+
+
+class RequestRejected(ServiceError):
+    """The service refused the call for another reason, which `error_code` and the message give."""
+
+
+class ServiceUnavailable(ServiceError):
+    """The service could not be reached, or answered with a 5xx or with something that is not its JSON."""
+
+    retryable = True
+
+
+class SubmissionNotSent(RunComfyError):
+    """The submission never left this machine, so it was not accepted and not paid for."""
+
+    retryable = True
+
+
+class UncertainSubmission(RunComfyError):
+    """The submission may have been accepted, may be running and may be billed. It is never repeated by itself.
+
+    Facts: `model_id`, `generation_key`, `sent_at` (UTC), and `request_id`, `http_status`, `error_code` where known.
+    """
+
+
+class GenerationError(RunComfyError):
+    """The request came to its end and there is no video."""
+
+
+class GenerationFailed(GenerationError):
+    """The service says that the generation failed; `details` is its own account of why, in whatever shape."""
+
+
+class GenerationCancelled(GenerationError):
+    """The request was cancelled while it was in the queue."""
+
+
+class NoOutput(GenerationError):
+    """The service says that the generation succeeded, but its result names no file."""
+
+
+class WaitError(RunComfyError):
+    """The waiting ended before the request did. `request_id` is what it can be fetched with later."""
+
+
+class QueueTimeout(WaitError):
+    """The request had not left the queue at the queue deadline; it was cancelled, and the service confirmed that."""
+
+
+class RunTimeout(WaitError):
+    """The request was not finished at the run deadline. It may be running still, and may be billed: fetch it later."""
+
+
+class PollingFailed(WaitError):
+    """The state of the request could not be learnt for too long. It may be running: fetch it later."""
+
+
+class NotFinished(WaitError):
+    """The files of the request were asked for, and it is still queued or running."""
+
+
+class StorageError(RunComfyError):
+    """The store refused, could not be reached, or the credentials for it do not serve."""
+
+
+class ArchiveError(RunComfyError):
+    """The generated file did not reach the bucket; the request stands, and can be fetched again."""
+
+
+class DownloadError(ArchiveError):
+    """The file could not be read to its end. Nothing of it is visible in the bucket."""
+
+    retryable = True
+
+
+class UnexpectedContent(ArchiveError):
+    """What the URL answered is not a whole video or image. Nothing of it is visible in the bucket."""
+
+    retryable = True
+
+
+class HostNotAllowed(ArchiveError):
+    """The output, or a redirect on the way to it, points to a host that is not on the allow-list."""
+
+
+class ArchiveConflict(ArchiveError):
+    """A different object stands at the archive key; it was left as it is."""

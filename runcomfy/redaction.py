@@ -1,0 +1,75 @@
+"""Keep tokens and signed URLs out of texts: errors, log lines, artifacts, provenance.
+
+The rule is blunt on purpose: whatever follows the `?` of a URL is cut, whoever signed it and however, and so are
+bearer tokens and AWS signatures that stand on their own. What is lost is a query that nobody reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query"]
+
+CUT = "[redacted]"
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        # user and password in a URL
+        (r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"<>]+@", rf"\1{CUT}@"),
+        # the query of a URL
+        (r"(\bhttps?://[^\s?#'\"<>\\]+)[?#][^\s'\"<>\\]+", rf"\1?{CUT}"),
+        # a signed query behind a bare path, as HTTP libraries log it
+        (r"((?:^|[\s'\"(])/[^\s?'\"]*)\?[^\s'\"]*(?:signature|token|sig|key-pair-id)=[^\s'\"]*", rf"\1?{CUT}"),
+        (r"(\bbearer\s+)[^\s'\",;]+", rf"\1{CUT}"),
+        # the parts of an AWS signature, as botocore logs them
+        (r"(\b(?:x-amz-)?(?:signature|security-token|credential)\b['\"]?\s*[=:,]\s*b?['\"]?)[^\s'\"&,;]+", rf"\1{CUT}"),
+    )
+)
+
+_LEAKY_LOGGERS = ("boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
+
+
+def redact(value: Any) -> Any:
+    """Return `value` with every secret in its texts cut out; containers are copied, other values pass as they are."""
+    if isinstance(value, str):
+        for pattern, replacement in _PATTERNS:
+            value = pattern.sub(replacement, value)
+        return value
+    if isinstance(value, dict):
+        return {redact(name): redact(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(redact(item) for item in value)
+    return value
+
+
+def strip_query(url: str) -> str:
+    """Return `url` without user, password, query and fragment: what may be shown of it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class RedactingFilter(logging.Filter):
+    """Redact a log record's finished message, so that no handler sees what was cut."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; never drop it."""
+        record.msg, record.args = redact(record.getMessage()), None
+        return True
+
+
+_FILTER = RedactingFilter()
+
+
+def redact_loggers() -> None:
+    """Put the filter on every logger of the libraries that speak HTTP for us.
+
+    They log whole URLs, signatures and headers at DEBUG. A filter on a parent does not see its children's records,
+    so each existing logger gets its own; call this again after importing more of those libraries (it is cheap).
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in _LEAKY_LOGGERS:
+            logging.getLogger(name).addFilter(_FILTER)

@@ -1,0 +1,117 @@
+"""Read an HTTP answer as one of our errors: the one place that knows which code means what.
+
+The codes are RunComfy's documented ones; which HTTP status goes with which code is not documented, so the code in the
+body is looked at first, and the HTTP status only where there is none.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from runcomfy.errors import (
+    AuthenticationError,
+    InsufficientBalance,
+    RateLimited,
+    RequestNotFound,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+)
+
+__all__ = ["DOCUMENTED_REFUSALS", "error_code", "json_object", "read_refusal", "retry_after_seconds", "says_no"]
+
+_BY_CODE: dict[int, tuple[type[ServiceError], str]] = {
+    400001: (RequestRejected, "The service does not know this model id"),
+    400002: (InsufficientBalance, "The RunComfy account has no balance: top it up"),
+    400004: (AuthenticationError, "The RunComfy token or account was refused: check RUNCOMFY_API_TOKEN or the block"),
+    403001: (RequestNotFound, "This request belongs to another RunComfy account"),
+    404001: (RequestNotFound, "The service does not know this request: it is unknown, deleted or expired"),
+}
+DOCUMENTED_REFUSALS = frozenset(_BY_CODE)
+
+_BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
+    401: _BY_CODE[400004],
+    402: _BY_CODE[400002],
+    403: (AuthenticationError, "This RunComfy token may not do that"),
+    404: (RequestNotFound, "The service does not know this request or model"),
+    408: (ServiceUnavailable, "The service gave up waiting for the call"),
+    429: (RateLimited, "The service asks for fewer calls"),
+}
+_SIGNS_OF_AN_ERROR = ("error_code", "error_message", "error", "detail", "message")
+
+
+def json_object(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the body as a JSON object, or `None` where it is something else."""
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def says_no(body: dict[str, Any] | None) -> bool:
+    """Whether a body is an error body: the service itself speaks, not a proxy before it."""
+    return body is not None and any(body.get(name) for name in _SIGNS_OF_AN_ERROR)
+
+
+def error_code(body: dict[str, Any] | None) -> int | str | None:
+    """Return the body's top-level error code: a number where it is one; `None` where there is none."""
+    code = (body or {}).get("error_code")
+    if isinstance(code, str) and code.strip().isdigit():
+        code = int(code)
+    return code if isinstance(code, int | str) and code else None
+
+
+def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
+    """Read `Retry-After` in either of its forms, seconds or an HTTP date (RFC 9110, 10.2.3); never negative."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def read_refusal(response: httpx.Response, **facts: Any) -> ServiceError | None:
+    """Return the error that an answer stands for, or `None` where it is a success.
+
+    An answer of 2xx that carries an `error_code` or `error_message` is a refusal; a body that is not a JSON object is
+    `ServiceUnavailable`, whatever its HTTP status below 400.
+    """
+    body = json_object(response)
+    code = error_code(body)
+    status = response.status_code
+    if response.is_success and body is not None and code is None and not body.get("error_message"):
+        return None
+    kind, sentence = _classify(status, code, has_body=body is not None)
+    said = next((body[name] for name in _SIGNS_OF_AN_ERROR[1:] if body.get(name)), None) if body else None
+    message = f"{sentence}. It said: {str(said)[:300]}" if said else f"{sentence}."
+    return kind(
+        message,
+        http_status=status,
+        error_code=code,
+        retry_after_seconds=retry_after_seconds(response) if kind in (RateLimited, ServiceUnavailable) else None,
+        **facts,
+    )
+
+
+def _classify(status: int, code: int | str | None, *, has_body: bool) -> tuple[type[ServiceError], str]:
+    if isinstance(code, int):
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+        status = code // 1000 if 400_000 <= code < 600_000 else status
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return ServiceUnavailable, f"The service failed with {status}"
+    if status < 400 and not has_body:
+        return ServiceUnavailable, "The service answered with something that is not its JSON"
+    return RequestRejected, f"The service refused the call with {code or status}"

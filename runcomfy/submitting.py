@@ -1,0 +1,154 @@
+"""Submit a generation: the one call that is paid for.
+
+It is made once. Only what was surely not accepted is tried again: a call that never left this machine, and a call
+that the service refused because of its rate. Everything that is not surely refused is `UncertainSubmission`, which
+nobody repeats by himself; `classify` is the whole of that decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import RateLimited, RunComfyError, SubmissionNotSent, UncertainSubmission
+from runcomfy.models import ModelInputs
+from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
+
+__all__ = ["Submission", "classify", "submit"]
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_LONGEST_WAIT_SECONDS = 120.0
+
+
+class Submission(BaseModel):
+    """A request that the service accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    model_id: str
+    generation_key: str
+    submitted_at: datetime
+    """When the submission was sent, UTC."""
+
+
+def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
+    """Return the request id of an accepted submission, or the error that its answer stands for.
+
+    An answer of 2xx without a request id that carries one of the documented refusal codes is a refusal: the service
+    itself said no, and which HTTP status goes with its codes is not documented.
+    """
+    if isinstance(response, _NEVER_SENT):
+        return SubmissionNotSent(
+            f"The submission was not sent: the service could not be reached ({type(response).__name__}). Try again."
+        )
+    if isinstance(response, httpx.HTTPError):
+        return UncertainSubmission(
+            f"The connection broke before the submission was answered ({type(response).__name__})."
+        )
+
+    body = json_object(response)
+    request_id = (body or {}).get("request_id")
+    known = str(request_id) if isinstance(request_id, str | int) and request_id and request_id is not True else None
+    refusal = read_refusal(response)
+    if response.is_success and refusal is None and known:
+        return known
+    refused_by_status = 400 <= response.status_code < 500 and says_no(body)
+    refused_by_code = response.is_success and error_code(body) in DOCUMENTED_REFUSALS
+    if refusal is not None and not known and (refused_by_status or refused_by_code):
+        return refusal
+    return UncertainSubmission(
+        f"The submission was answered with HTTP {response.status_code} and "
+        + ("an error" if refusal is not None and says_no(body) else "nothing that names a request")
+        + ".",
+        http_status=response.status_code,
+        error_code=error_code(body),
+        request_id=known,
+    )
+
+
+async def submit(
+    client: RunComfyClient,
+    inputs: ModelInputs,
+    *,
+    generation_key: str,
+    attempts: int = 5,
+    on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Submission:
+    """Submit `inputs` and return the accepted request.
+
+    Args:
+        client: The service to submit to.
+        inputs: The checked inputs of one model, with a URL that the service can fetch where it takes an image.
+        generation_key: What these inputs are known by; it goes into the submission and into every error.
+        attempts: How often to try while the submission is surely not accepted.
+        on_interrupt: Awaited with the accepted request if this coroutine was cancelled while the answer was on its way,
+            so that a request that is paid for is never forgotten; the cancellation goes on after it.
+        sleep: Waits between attempts, in seconds.
+        now: The clock, UTC.
+
+    Raises:
+        SubmissionNotSent: no attempt left this machine.
+        ServiceError: the service refused it for sure, after the last attempt where it is a matter of rate.
+        UncertainSubmission: it may be accepted, running and billed; at once, and never tried again here.
+    """
+    for attempt in range(1, attempts + 1):
+        sent_at = now()
+        outcome, interrupted = await _send(client, inputs)
+        if isinstance(outcome, str):
+            submission = Submission(
+                request_id=outcome, model_id=inputs.model_id, generation_key=generation_key, submitted_at=sent_at
+            )
+            if interrupted is None:
+                return submission
+            if on_interrupt is not None:
+                await on_interrupt(submission)
+            raise interrupted
+        outcome.facts |= {"model_id": inputs.model_id, "generation_key": generation_key, "sent_at": sent_at.isoformat()}
+        if isinstance(outcome, UncertainSubmission):
+            raise _with_advice(outcome)
+        if interrupted is not None:
+            raise interrupted
+        if not isinstance(outcome, SubmissionNotSent | RateLimited) or attempt == attempts:
+            raise outcome
+        await sleep(min(outcome.retry_after_seconds or 2.0**attempt, _LONGEST_WAIT_SECONDS))
+    raise ValueError("attempts must be at least 1")
+
+
+async def _send(
+    client: RunComfyClient, inputs: ModelInputs
+) -> tuple[str | RunComfyError, asyncio.CancelledError | None]:
+    """Send the submission and wait for its answer, even if cancelled meanwhile: it may be paid for already."""
+    post = asyncio.ensure_future(client.post_submission(inputs))
+    interrupted: asyncio.CancelledError | None = None
+    try:
+        await asyncio.wait({post})
+    except asyncio.CancelledError as cancelled:
+        interrupted = cancelled
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({post})
+    try:
+        return classify(post.result()), interrupted
+    except httpx.HTTPError as error:
+        return classify(error), interrupted
+
+
+def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
+    where = (
+        f"Its answer names request {error.request_id}: look at that"
+        if error.request_id
+        else f"Look for a {error.model_id} request sent at {error.sent_at} in RunComfy's dashboard"
+    )
+    advice = f"It may be running and billed, so it is not sent again. {where}"
+    return UncertainSubmission(
+        f"{error.message} {advice} before you submit generation {error.generation_key[:12]} again.", **error.facts
+    )
