@@ -18,6 +18,7 @@ from runcomfy.wire import State
 __all__ = ["Clock", "Deadlines", "Polling", "Watch"]
 
 _CANCELS = 10
+_SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
 
 
@@ -147,7 +148,7 @@ class Watch:
             left = self.deadlines.queue_timeout_seconds - self.elapsed()
         else:
             left = self.deadlines.run_timeout_seconds - (self.clock.monotonic() - self.running_since)
-        return min(pause, left) if left > 0 else min(pause, polling.max_interval_seconds)
+        return min(pause, max(left, _SHORTEST_PAUSE_SECONDS) if left > 0 else polling.max_interval_seconds)
 
     def cancel_not_confirmed(self) -> None:
         """Count a cancel that was lost, refused or answered oddly; after the last, treat the request as running."""

@@ -24,7 +24,7 @@ from runcomfy.errors import (
 
 __all__ = ["DOCUMENTED_REFUSALS", "error_code", "json_object", "read_refusal", "retry_after_seconds", "says_no"]
 
-_BY_CODE: dict[int, tuple[type[ServiceError], str]] = {
+_BY_CODE: dict[int | str | None, tuple[type[ServiceError], str]] = {
     400001: (RequestRejected, "The service does not know this model id"),
     400002: (InsufficientBalance, "The RunComfy account has no balance: top it up"),
     400004: (AuthenticationError, "The RunComfy token or account was refused: check RUNCOMFY_API_TOKEN or the block"),
@@ -33,7 +33,7 @@ _BY_CODE: dict[int, tuple[type[ServiceError], str]] = {
 }
 DOCUMENTED_REFUSALS = frozenset(_BY_CODE)
 
-_BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
+_BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
     401: _BY_CODE[400004],
     402: _BY_CODE[400002],
     403: (AuthenticationError, "This RunComfy token may not do that"),
@@ -104,14 +104,14 @@ def read_refusal(response: httpx.Response, **facts: Any) -> ServiceError | None:
 
 
 def _classify(status: int, code: int | str | None, *, has_body: bool) -> tuple[type[ServiceError], str]:
-    if isinstance(code, int):
-        if code in _BY_CODE:
-            return _BY_CODE[code]
-        status = code // 1000 if 400_000 <= code < 600_000 else status
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if status >= 500:
-        return ServiceUnavailable, f"The service failed with {status}"
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    family = code // 1000 if isinstance(code, int) else None
+    for known in (status, family):
+        if known in _BY_STATUS:
+            return _BY_STATUS[known]
+    if status >= 500 or (family is not None and 500 <= family < 600):
+        return ServiceUnavailable, f"The service failed with {code or status}"
     if status < 400 and not has_body:
         return ServiceUnavailable, "The service answered with something that is not its JSON"
     return RequestRejected, f"The service refused the call with {code or status}"

@@ -1,0 +1,250 @@
+"""The one call that is paid for: what each answer to it means, and that it is never made twice."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InsufficientBalance,
+    RateLimited,
+    RequestNotFound,
+    RequestRejected,
+    RunComfyError,
+    SubmissionNotSent,
+    UncertainSubmission,
+)
+from runcomfy.models import TextToVideo
+from runcomfy.refusals import retry_after_seconds
+from runcomfy.submitting import Submission, submit
+
+ACCEPTED = {"request_id": "r1", "status_url": "x", "result_url": "x", "cancel_url": "x"}
+NO = {"error_code": 499999, "error_message": "no"}
+
+
+class Service:
+    """Answers submissions with a script, and counts them."""
+
+    def __init__(self, *answers: httpx.Response | Exception | Callable[[], Any]) -> None:
+        self.requests: list[httpx.Request] = []
+        self.slept: list[float] = []
+        self._answers: Iterator[Any] = iter(answers)
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else await answer()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def submit(self, **options: Any) -> Submission:
+        async with RunComfyClient("token", transport=httpx.MockTransport(self.handle)) as client:
+            return await submit(
+                client, TextToVideo(prompt="rain"), generation_key="k" * 64, sleep=self.sleep, **options
+            )
+
+
+async def test_an_accepted_submission_is_returned() -> None:
+    """One POST to the model's path with the token and the inputs as flat JSON."""
+    service = Service(httpx.Response(200, json=ACCEPTED))
+
+    submission = await service.submit()
+
+    assert (submission.request_id, submission.model_id) == ("r1", "wan-ai/wan-2-1/text-to-video")
+    assert datetime.now(UTC) - submission.submitted_at < timedelta(minutes=1)
+    (request,) = service.requests
+    assert request.url == "https://model-api.runcomfy.net/v1/models/wan-ai/wan-2-1/text-to-video"
+    assert request.headers["Authorization"] == "Bearer token"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(401, json=NO), AuthenticationError),
+        (httpx.Response(402, json=NO), InsufficientBalance),
+        (httpx.Response(403, json=NO), AuthenticationError),
+        (httpx.Response(404, json=NO), RequestNotFound),
+        (httpx.Response(422, json={"detail": "bad"}), RequestRejected),
+        (httpx.Response(400, json={"error_code": 400001}), RequestRejected),
+        (httpx.Response(400, json={"error_code": 400002}), InsufficientBalance),
+        (httpx.Response(400, json={"error_code": "400004"}), AuthenticationError),
+        (httpx.Response(200, json={"error_code": 400002}), InsufficientBalance),
+        (httpx.Response(200, json={"error_code": 400004, "error_message": "token"}), AuthenticationError),
+    ],
+)
+async def test_a_refusal_is_what_the_service_called_it_and_is_not_repeated(
+    answer: httpx.Response, error: type[RunComfyError]
+) -> None:
+    """A 4xx with an error body, or a documented code whatever the HTTP status, is surely not accepted."""
+    service = Service(answer)
+
+    with pytest.raises(error) as caught:
+        await service.submit()
+
+    assert type(caught.value) is error
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ReadTimeout("x"),
+        httpx.WriteTimeout("x"),
+        httpx.ReadError("x"),
+        httpx.WriteError("x"),
+        httpx.RemoteProtocolError("x"),
+        httpx.Response(500, json=NO),
+        httpx.Response(502, text="<html>"),
+        httpx.Response(503, json={"error_code": 400002}),
+        httpx.Response(504),
+        httpx.Response(400, text="<html>a proxy's page</html>"),
+        httpx.Response(408),
+        httpx.Response(429),
+        httpx.Response(302, headers={"Location": "https://elsewhere.example.com"}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={}),
+        httpx.Response(200, json={"request_id": ""}),
+        httpx.Response(200, json={"error_code": 500123, "error_message": "oops"}),
+    ],
+)
+async def test_whatever_is_not_surely_refused_is_uncertain_and_never_repeated(answer: Any) -> None:
+    """One POST, and an error that says when it was sent, for which generation, and what to do."""
+    service = Service(answer)
+
+    with pytest.raises(UncertainSubmission, match="may be running and billed") as caught:
+        await service.submit()
+
+    assert len(service.requests) == 1
+    assert caught.value.generation_key == "k" * 64
+    assert caught.value.sent_at in str(caught.value)
+
+
+async def test_an_error_that_names_a_request_keeps_its_id() -> None:
+    """An answer that carries both an error and a request id is uncertain, and the id is not lost."""
+    service = Service(httpx.Response(200, json=ACCEPTED | {"error_code": 500001}))
+
+    with pytest.raises(UncertainSubmission, match="names request r1") as caught:
+        await service.submit()
+
+    assert caught.value.request_id == "r1"
+
+
+@pytest.mark.parametrize(
+    "trouble", [httpx.ConnectError("x"), httpx.ConnectTimeout("x"), httpx.PoolTimeout("x"), httpx.ProxyError("x")]
+)
+async def test_what_never_left_this_machine_is_sent_again(trouble: Exception) -> None:
+    """A connection that did not come about is tried again, with growing pauses, and then given up."""
+    service = Service(trouble, trouble, httpx.Response(200, json=ACCEPTED))
+    assert (await service.submit()).request_id == "r1"
+    assert service.slept == [2.0, 4.0]
+
+    service = Service(*[trouble] * 5)
+    with pytest.raises(SubmissionNotSent):
+        await service.submit()
+    assert len(service.requests) == 5
+
+
+async def test_a_rate_limit_is_waited_out() -> None:
+    """A 429 with an error body is surely refused: `Retry-After` is followed, and the submission made again."""
+    limited = httpx.Response(429, json=NO, headers={"Retry-After": "7"})
+    service = Service(limited, httpx.Response(429, json=NO), httpx.Response(200, json=ACCEPTED))
+
+    assert (await service.submit()).request_id == "r1"
+    assert service.slept == [7.0, 4.0]
+
+
+async def test_a_rate_limit_that_stays_is_an_error() -> None:
+    """After the last attempt the refusal itself is raised."""
+    service = Service(*[httpx.Response(429, json=NO)] * 2)
+
+    with pytest.raises(RateLimited):
+        await service.submit(attempts=2)
+
+
+async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> None:
+    """The answer is waited for, the accepted request handed over, and the cancellation goes on."""
+    sent, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> httpx.Response:
+        sent.set()
+        await answer.wait()
+        return httpx.Response(200, json=ACCEPTED)
+
+    handed_over: list[Submission] = []
+
+    async def take(submission: Submission) -> None:
+        handed_over.append(submission)
+
+    service = Service(slow)
+    run = asyncio.ensure_future(service.submit(on_interrupt=take))
+    await sent.wait()
+    run.cancel()
+    asyncio.get_running_loop().call_later(0.05, answer.set)
+
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [submission.request_id for submission in handed_over] == ["r1"]
+
+
+async def test_a_cancellation_before_an_uncertain_answer_still_tells_the_person() -> None:
+    """Perhaps paid for outweighs being cancelled."""
+    sent, answer = asyncio.Event(), asyncio.Event()
+
+    async def lost() -> httpx.Response:
+        sent.set()
+        await answer.wait()
+        raise httpx.ReadError("x")
+
+    service = Service(lost)
+    run = asyncio.ensure_future(service.submit())
+    await sent.wait()
+    run.cancel()
+    asyncio.get_running_loop().call_later(0.05, answer.set)
+
+    with pytest.raises(UncertainSubmission):
+        await run
+
+
+@pytest.mark.parametrize("token", ["", "  ", "a b", "a\nb", "tök"])
+def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: str) -> None:
+    """A header must hold it; the error does not repeat it."""
+    with pytest.raises(ConfigurationError) as caught:
+        RunComfyClient(token)
+
+    assert not token.strip() or token not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://example.com", "ftp://example.com", "example.com", "https://u:p@example.com", "https://[", "https://example.com:port"])  # fmt: skip
+def test_the_token_is_not_sent_in_clear(url: str) -> None:
+    """The base URL is https, or on this machine."""
+    with pytest.raises(ConfigurationError):
+        RunComfyClient("token", base_url=url)
+    assert RunComfyClient("token", base_url="http://127.0.0.1:1").base_url
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2020 07:28:30 GMT", 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("", None),
+    ],  # fmt: skip
+)
+def test_retry_after_is_read_in_both_its_forms(value: str, seconds: float | None) -> None:
+    """Seconds or an HTTP date, never negative; nonsense is as if it were not there."""
+    response = httpx.Response(429, headers={"Retry-After": value})
+
+    assert retry_after_seconds(response, datetime(2026, 10, 21, 7, 28, tzinfo=UTC)) == seconds

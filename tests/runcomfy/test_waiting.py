@@ -1,0 +1,347 @@
+"""Following a request: every state, every deadline, every failure, on a clock that the test holds."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import (
+    AuthenticationError,
+    GenerationCancelled,
+    GenerationFailed,
+    NoOutput,
+    PollingFailed,
+    QueueTimeout,
+    RequestNotFound,
+    RunComfyError,
+    RunTimeout,
+)
+from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.waiting import Look, Result, follow
+from runcomfy.wire import State, parse_answer, parse_state
+
+START = datetime(2026, 11, 21, tzinfo=UTC)
+VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}
+
+
+class World:
+    """A service and a clock: at each moment the script says where the request is, and sleeping moves the clock on."""
+
+    def __init__(self, *timeline: tuple[float, Any], result: Any = None, cancel: Any = None) -> None:
+        self.seconds = 0.0
+        self.calls: list[tuple[float, str]] = []
+        self._timeline = timeline
+        self._result = result or {"status": "succeeded", "output": VIDEO}
+        self._cancel = cancel if isinstance(cancel, list) else [cancel or {"outcome": "cancelled"}]
+        self.clock = Clock(
+            now=lambda: START + timedelta(seconds=self.seconds),
+            monotonic=lambda: self.seconds,
+            sleep=self._sleep,
+            random=lambda: 0.0,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.seconds += seconds
+
+    def _answer(self, scripted: Any) -> httpx.Response:
+        if isinstance(scripted, Exception):
+            raise scripted
+        if isinstance(scripted, httpx.Response):
+            return scripted
+        return httpx.Response(
+            200, json={"request_id": "r1"} | (scripted if isinstance(scripted, dict) else {"status": scripted})
+        )
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        call = request.url.path.rpartition("/")[2]
+        self.calls.append((self.seconds, call))
+        if call == "status":
+            return self._answer([state for at, state in self._timeline if at <= self.seconds][-1])
+        if call == "cancel":
+            return self._answer(self._cancel.pop(0) if len(self._cancel) > 1 else self._cancel[0])
+        return self._answer(self._result(self.seconds) if callable(self._result) else self._result)
+
+    async def follow(self, **options: Any) -> list[Look]:
+        async with RunComfyClient("token", transport=httpx.MockTransport(self.handle)) as client:
+            return [look async for look in follow(client, "r1", clock=self.clock, **options)]
+
+    def made(self, call: str) -> list[float]:
+        return [at for at, made in self.calls if made == call]
+
+
+async def test_a_request_is_followed_to_its_result() -> None:
+    """Each look is yielded with its state and position; the last one carries the result and how long it took."""
+    world = World((0, {"status": "in_queue", "queue_position": 3}), (20, "in_progress"), (100, "completed"))
+
+    looks = await world.follow(submitted_at=START)
+
+    assert looks[0].queue_position == 3
+    assert list(dict.fromkeys(look.state for look in looks)) == [State.IN_QUEUE, State.IN_PROGRESS, State.SUCCEEDED]
+    result = looks[-1].result
+    assert isinstance(result, Result)
+    assert (result.output_count, result.polls) == (1, len(world.made("status")))
+    assert result.queued_seconds == pytest.approx(20, abs=3)
+    assert result.running_seconds == pytest.approx(80, abs=12)
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 600, 3000])
+async def test_a_result_is_noticed_soon_in_few_calls(seconds: float) -> None:
+    """The delay is a tenth of the time or 15 s, whatever is less, and the calls grow with its logarithm before that."""
+    world = World((0, "in_progress"), (seconds, "completed"))
+
+    await world.follow()
+
+    assert world.seconds - seconds <= max(1.0, min(15.0, 0.1 * world.seconds)) + 1e-6
+    assert len(world.made("status")) <= 40 + seconds / 15
+
+
+@pytest.mark.parametrize(
+    ("result", "error"),
+    [
+        ({"status": "failed", "error": {"why": "https://x.y/z?X-Amz-Signature=deadbeef01"}}, GenerationFailed),
+        ({"status": "FAILED"}, GenerationFailed),
+        ({"status": "canceled"}, GenerationCancelled),
+        ({"status": "succeeded", "output": None}, NoOutput),
+        ({"status": "succeeded", "output": {}, "input": VIDEO}, NoOutput),
+    ],
+)
+async def test_completed_is_not_success(result: Any, error: type[RunComfyError]) -> None:
+    """Only the result says how it ended; the service's reason is kept, without secrets."""
+    with pytest.raises(error) as caught:
+        await World((0, "completed"), result=result).follow()
+
+    assert caught.value.request_id == "r1"
+    assert "deadbeef01" not in f"{caught.value} {caught.value.details}"
+
+
+@pytest.mark.parametrize("early", ["in_progress", "in_queue", "warming_up", "completed"])
+async def test_a_result_that_lags_behind_is_waited_for(early: str) -> None:
+    """`completed` with a result that is not there yet means: look again."""
+    world = World((0, "completed"), result=lambda at: early if at < 5 else {"status": "succeeded", "output": VIDEO})
+
+    assert (await world.follow())[-1].result is not None
+
+
+FAILURES = [
+    httpx.Response(500),
+    httpx.Response(502, text="<html>"),
+    httpx.Response(503, json={"error_code": 503000}),
+    httpx.Response(504),
+    httpx.Response(408),
+    httpx.Response(429, json={"error_message": "slow down"}),
+    httpx.Response(200, text="<html>"),
+    httpx.ReadError("reset"),
+    httpx.ReadTimeout("slow"),
+    httpx.ConnectError("down"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_poll_that_fails_says_nothing_about_the_request(failure: Any) -> None:
+    """Failed looks are shown, and the request is followed on."""
+    world = World((0, "in_progress"), (10, failure), (40, "completed"))
+
+    looks = await world.follow()
+
+    assert any(look.failure for look in looks)
+    assert looks[-1].result is not None
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_polls_that_fail_for_ever_are_given_up(failure: Any) -> None:
+    """Within bounds of time and number; the error names the request, to be fetched later."""
+    world = World((0, "in_progress"), (10, failure))
+
+    with pytest.raises(PollingFailed, match="fetch it later") as caught:
+        await world.follow(polling=Polling(failure_window_seconds=300))
+    assert caught.value.request_id == "r1"
+    assert 300 <= world.seconds <= 400
+
+    with pytest.raises(PollingFailed):
+        await (many := World((0, failure))).follow(polling=Polling(max_failures=4))
+    assert len(many.made("status")) == 4
+
+
+async def test_retry_after_is_followed() -> None:
+    """A service that asks for a pause gets it, within reason."""
+    limited = httpx.Response(429, json={"error_message": "no"}, headers={"Retry-After": "100"})
+    world = World((0, limited), (50, "completed"))
+
+    await world.follow()
+
+    assert world.made("status") == [0, 100]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (httpx.Response(401, json={"error_code": 400004}), AuthenticationError),
+        (httpx.Response(200, json={"error_code": 404001, "error_message": "expired"}), RequestNotFound),
+        (httpx.Response(403, json={"error_code": 403001}), RequestNotFound),
+    ],
+)
+async def test_a_refusal_to_tell_is_not_repeated(refusal: Any, error: type[RunComfyError]) -> None:
+    """A wrong token or an expired request does not pass by waiting."""
+    world = World((0, refusal))
+
+    with pytest.raises(error):
+        await world.follow()
+    assert len(world.calls) == 1
+
+
+async def test_at_the_queue_deadline_the_request_is_cancelled() -> None:
+    """The last look comes right at the deadline, the cancel after it, and the outcome is believed."""
+    world = World((0, "in_queue"), cancel={"status": "completed", "outcome": "cancelled"})
+
+    with pytest.raises(QueueTimeout) as caught:
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+
+    assert caught.value.request_id == "r1"
+    assert world.made("cancel") == [pytest.approx(100)]
+
+
+async def test_the_queue_deadline_counts_from_the_submission() -> None:
+    """Following again after a crash does not give the queue another full time."""
+    world = World((0, "in_queue"))
+
+    with pytest.raises(QueueTimeout):
+        await world.follow(submitted_at=START - timedelta(seconds=90), deadlines=Deadlines(queue_timeout_seconds=100))
+    assert world.seconds == pytest.approx(10)
+
+
+async def test_what_cannot_be_cancelled_is_collected() -> None:
+    """`not_cancellable` means that it runs: it gets its run time, and what was paid for is collected."""
+    world = World((0, "in_queue"), (130, "completed"), cancel={"outcome": "not_cancellable"})
+
+    looks = await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+
+    assert looks[-1].result is not None
+    assert len(world.made("cancel")) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"status": "cancelled"},
+        {"outcome": "perhaps"},
+        httpx.Response(503),
+        httpx.ReadError("x"),
+        httpx.Response(409, json={"detail": "no"}),
+    ],  # fmt: skip
+)
+async def test_a_cancel_that_is_lost_or_answered_oddly_is_repeated(odd: Any) -> None:
+    """The request is followed, not forgotten, and cancelled at the next look."""
+    world = World((0, "in_queue"), cancel=[odd, {"outcome": "cancelled"}])
+
+    with pytest.raises(QueueTimeout):
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+    assert len(world.made("cancel")) == 2
+
+
+@pytest.mark.parametrize("odd", [{"outcome": "perhaps"}, httpx.Response(503), {"outcome": "not_cancellable"}])
+async def test_a_request_that_nobody_can_cancel_is_not_waited_for_for_ever(odd: Any) -> None:
+    """A request that stays in the queue and is never cancelled ends at the run deadline."""
+    world = World((0, "in_queue"), cancel=odd)
+
+    with pytest.raises(RunTimeout, match="may be billed"):
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=200))
+
+
+async def test_the_queue_deadline_holds_while_the_status_cannot_be_learnt() -> None:
+    """A request last seen in the queue is cancelled at its deadline though the looks fail."""
+    world = World((0, "in_queue"), (50, httpx.Response(503)))
+
+    with pytest.raises(QueueTimeout):
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+
+
+@pytest.mark.parametrize("state", ["in_progress", "warming_up", "processing", "IN_PROGRESS"])
+async def test_at_the_run_deadline_a_running_request_is_given_up(state: str) -> None:
+    """Nothing can stop it: a typed error says that it may be running and billed, and no cancel is sent."""
+    world = World((0, "in_queue"), (50, state))
+
+    with pytest.raises(RunTimeout, match="may be billed: fetch it later") as caught:
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500))
+
+    assert caught.value.request_id == "r1"
+    assert 550 <= world.seconds <= 556
+    assert not world.made("cancel")
+
+
+async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
+    """Somebody else may cancel it."""
+    with pytest.raises(GenerationCancelled):
+        await World((0, "in_queue"), (5, "cancelled"), result="cancelled").follow()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 2000),
+            st.sampled_from(["in_queue", "pending", "in_progress", "warming_up", "completed", "cancelled", *FAILURES]),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["in_progress", "odd", "failed", "cancelled", {"status": "succeeded", "output": VIDEO}, *FAILURES]),
+    st.lists(st.sampled_from([{"outcome": "cancelled"}, {"outcome": "not_cancellable"}, {}, *FAILURES]), min_size=1),
+)
+@settings(max_examples=150, deadline=None)
+async def test_following_always_ends_in_bounded_time_and_calls(timeline: Any, result: Any, cancel: Any) -> None:
+    """Whatever the service does, it ends with a result or a typed error, before the deadlines together and some slack."""
+    world = World((0, "in_queue"), *sorted(timeline, key=lambda moment: moment[0]), result=result, cancel=cancel)
+
+    try:
+        looks = await world.follow(deadlines=Deadlines(queue_timeout_seconds=300, run_timeout_seconds=500))
+    except RunComfyError:
+        pass
+    else:
+        assert looks[-1].result is not None
+    assert world.seconds <= 300 + 500 + 10 * 30 + 300
+    assert len(world.calls) <= 500
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("IN_QUEUE", State.IN_QUEUE),
+        ("pending", State.IN_QUEUE),
+        ("Processing", State.IN_PROGRESS),
+        ("canceled", State.CANCELLED),
+        ("in-progress", State.IN_PROGRESS),
+        ("warming_up", State.UNKNOWN),
+        (None, State.UNKNOWN),
+        (7, State.UNKNOWN),
+    ],
+)
+def test_spellings_are_normalised_and_unknown_words_stay_unknown(word: object, state: State) -> None:
+    """The spellings that published clients meet are read; nothing else is guessed."""
+    assert parse_state(word) is state
+
+
+A, B, C = "https://x.runcomfy.net/a.mp4", "https://x.runcomfy.net/b.mp4", "https://x.runcomfy.net/c.png"
+
+
+@pytest.mark.parametrize(
+    ("output", "urls"),
+    [
+        ({"video": A}, (A,)),
+        ({"images": [C], "videos": [A, B], "video": A}, (A, B, C)),
+        (A, (A,)),
+        ([A, B], (A, B)),
+        ({"video": None, "videos": []}, ()),
+        ({"video": 7, "other": A}, ()),
+        ("not a url", ()),
+        (None, ()),
+    ],
+)
+def test_outputs_are_found_in_every_documented_shape(output: object, urls: tuple[str, ...]) -> None:
+    """An object with the four names, a list, or a bare URL; each file once, in a steady order; inputs are never outputs."""
+    answer = parse_answer("r1", {"status": "succeeded", "output": output, "input": {"video": B}, "video": B})
+
+    assert answer.outputs == urls
+    assert "runcomfy.net" not in repr(answer)
