@@ -1,0 +1,13 @@
+"""A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and books.
+
+It needs the extra `sandbox` (`pip install 'runcomfy-prefect[sandbox]'`).
+"""
+
+from __future__ import annotations
+
+from runcomfy.sandbox.books import Books, RequestEntry
+from runcomfy.sandbox.faults import FAULTS, Fault
+from runcomfy.sandbox.running import Sandbox, serving
+from runcomfy.sandbox.settings import SandboxSettings
+
+__all__ = ["FAULTS", "Books", "Fault", "RequestEntry", "Sandbox", "SandboxSettings", "serving"]

@@ -1,0 +1,235 @@
+"""The calls of the Model API as plain functions: what each one does, and the JSON that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from runcomfy.errors import ConfigurationError
+from runcomfy.redaction import strip_query
+from runcomfy.sandbox.board import DueFault, FaultBoard, FaultOrder, order_from_text, wishes_of
+from runcomfy.sandbox.books import Books, Counters, RequestEntry
+from runcomfy.sandbox.jobs import Job, JobQueue
+from runcomfy.sandbox.models import MODELS, violations, with_defaults
+from runcomfy.sandbox.render import Recipe
+from runcomfy.sandbox.settings import SandboxSettings
+from runcomfy.sandbox.studio import Studio
+
+__all__ = ["Api", "Refusal"]
+
+_INVALID = 422000  # made up: no code is documented for inputs that break the schema
+_STATUS_WORDS = {"queued": "in_queue", "running": "in_progress", "cancelled": "cancelled"}
+
+Json = dict[str, Any]
+
+
+class Refusal(Exception):
+    """The service says no, as it does: an HTTP status, an error code, a message."""
+
+    def __init__(self, http_status: int, error_code: int, message: str) -> None:
+        super().__init__(message)
+        self.http_status, self.error_code, self.message = http_status, error_code, message
+
+
+@dataclass
+class Api:
+    """The state of one sandbox. It is touched from one event loop only."""
+
+    settings: SandboxSettings
+    directory: Path
+    url: str
+    counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        self.board = FaultBoard(self.settings.seed)
+        for text in self.settings.faults:
+            self.board.add(order_from_text(text))
+        self.studio = Studio(self.directory, self.settings.tiny_videos, self._image_fetched)
+        self.queue = JobQueue(self.settings, self._produce, self._ended)
+        self.balance_usd = self.settings.opening_balance_usd
+
+    def submit(self, model_id: str, inputs: Any, own: Sequence[DueFault]) -> tuple[Json, Job]:
+        """Check, charge and queue; `own` are the faults that the prompt asks for.
+
+        Raises:
+            Refusal: The model, the inputs, a directive or the balance will not do. Nothing was charged.
+        """
+        if model_id not in MODELS:
+            raise Refusal(400, 400001, f"There is no model {model_id!r}.")
+        if not isinstance(inputs, dict):
+            raise Refusal(422, _INVALID, "The body must be a JSON object with the model's inputs.")
+        if wrong := violations(model_id, inputs):
+            raise Refusal(422, _INVALID, "; ".join(wrong))
+        try:
+            wishes, _ = wishes_of(inputs["prompt"])
+        except ConfigurationError as error:
+            raise Refusal(422, _INVALID, str(error)) from None
+        if self.balance_usd < self.settings.price_usd:
+            raise Refusal(400, 400002, "The account has no balance.")
+        self.balance_usd -= self.settings.price_usd
+        self.counters.usd_charged += self.settings.price_usd
+        self.counters.submissions_accepted += 1
+        job = Job(model_id, with_defaults(model_id, inputs), wishes, [*own, *self.board.assign()])
+        self.queue.accept(job)
+        return self._links(job, "status", "result", "cancel"), job
+
+    def find(self, request_id: str) -> Job:
+        """Return a request, or refuse as for one that is unknown or expired."""
+        job = self.queue.jobs.get(request_id)
+        lifetime = self.settings.request_expiry_seconds
+        if job is None or (
+            job.finished_at is not None
+            and lifetime is not None
+            and datetime.now(UTC) - job.finished_at >= timedelta(seconds=lifetime)
+        ):
+            raise Refusal(404, 404001, "The request is unknown or has expired.")
+        return job
+
+    def status(self, job: Job) -> Json:
+        """Tell where a request is; a failed one is `completed` like any other."""
+        answer: Json = {"status": _STATUS_WORDS.get(job.state, "completed"), **self._links(job, "status", "result")}
+        return answer | ({"queue_position": self.queue.position(job)} if job.state == "queued" else {})
+
+    def result(self, job: Job, *, include_cost: bool) -> Json:
+        """Tell what became of a request."""
+        answer: Json = {
+            "request_id": job.request_id,
+            "status": _STATUS_WORDS.get(job.state, job.state),
+            "created_at": job.created_at.isoformat(),
+        }
+        if job.finished_at is not None:
+            answer["finished_at"] = job.finished_at.isoformat()
+        if job.state == "succeeded":
+            answer["output"] = {"video": "$1"}
+        if job.state == "failed":
+            answer["error"] = job.error
+        if include_cost and job.finished:
+            answer["cost"] = self.settings.price_usd
+        return answer
+
+    def cancel(self, job: Job) -> Json:
+        """Cancel what is still queued."""
+        outcome = "cancelled" if self.queue.cancel(job) else "not_cancellable"
+        status = _STATUS_WORDS.get(job.state, "completed")
+        return {"request_id": job.request_id, "status": status, "outcome": outcome}
+
+    def models(self, query: Mapping[str, str]) -> Json:
+        """List the catalogue, filtered by `search`, `category`, `limit` and `offset`."""
+        found = [
+            self.model(model_id, include_schema=query.get("include_schema", "").lower() in ("true", "1"))
+            for model_id, entry in MODELS.items()
+            if query.get("search", "").lower() in f"{model_id} {entry['display_name']}".lower()
+            and query.get("category", entry["categories"][0]) in entry["categories"]
+        ]
+        try:
+            limit, offset = max(0, int(query.get("limit", "100"))), max(0, int(query.get("offset", "0")))
+        except ValueError:
+            raise Refusal(422, _INVALID, "limit and offset must be whole numbers.") from None
+        return {"models": found[offset : offset + limit], "total": len(found), "limit": limit, "offset": offset}
+
+    def model(self, model_id: str, *, include_schema: bool = True) -> Json:
+        """Describe one model of the catalogue."""
+        if model_id not in MODELS:
+            raise Refusal(400, 400001, f"There is no model {model_id!r}.")
+        entry = MODELS[model_id] | {"base_price_usd": self.settings.price_usd}
+        return entry if include_schema else {name: fact for name, fact in entry.items() if name != "input_schema"}
+
+    def balance(self) -> Json:
+        """Tell what the account holds."""
+        microdollars = round(self.balance_usd * 1_000_000)
+        return {"balance_usd": microdollars / 1_000_000, "balance_microdollars": microdollars, "currency": "USD"}
+
+    def dress(self, endpoint: str, payload: Any, job: Job | None, own: Sequence[DueFault]) -> Any:
+        """Apply the faults that change a right answer's body, then put real URLs where `$1` and the like stand."""
+        state = payload.get("status")
+        drawn = self.board.draw(
+            endpoint, own, lambda fault: fault.kind == "body" and state in fault.effect.get("only", (state,))
+        )
+        for due in drawn:
+            self.counters.faults_struck += 1
+            effect = due.fault.effect
+            payload = {name: fact for name, fact in payload.items() if name not in effect.get("drop", ())}
+            payload |= effect.get("set", {})
+            if "status" in payload:
+                payload["status"] = effect.get("words", {}).get(payload["status"], payload["status"])
+        return self._filled(payload, job) if job is not None else payload
+
+    def order(self, order: FaultOrder) -> None:
+        """Put a fault in force, for everybody or for one request.
+
+        Raises:
+            ConfigurationError: The order does not fit the catalogue, or the request is unknown.
+        """
+        if order.request_id is None:
+            self.board.add(order)
+        elif job := self.queue.jobs.get(order.request_id):
+            due = DueFault.from_order(order, self.settings.seed)
+            job.faults.append(due.lasting() if due.fault.scope == "request" else due)
+        else:
+            raise ConfigurationError(f"There is no request {order.request_id!r} to put a fault on.")
+
+    def books(self) -> Books:
+        """Return the counters and the requests as they are now."""
+        entries = tuple(
+            RequestEntry(
+                id=job.request_id,
+                model=job.model_id,
+                state=job.state,
+                inputs={name: strip_query(fact) if name == "image_url" else fact for name, fact in job.inputs.items()},
+                created_at=job.created_at,
+                started_at=job.started_at,
+                finished_at=job.finished_at,
+            )
+            for job in self.queue.jobs.values()
+        )
+        return Books(**self.counters.model_dump(), balance_usd=self.balance_usd, requests=entries)
+
+    def reset(self) -> None:
+        """Empty everything but the faults of the settings; what was rendered is kept, as it is the same again."""
+        self.counters = Counters()
+        self.balance_usd = self.settings.opening_balance_usd
+        self.queue.reset()
+        self.board.due = []
+        for text in self.settings.faults:
+            self.board.add(order_from_text(text))
+
+    async def _produce(self, job: Job) -> Recipe:
+        recipe = await self.studio.recipe(job.inputs)
+        if job.fate("error") is None:
+            await self.studio.video(recipe)
+        return recipe
+
+    def close(self) -> None:
+        """Stop everything, and wait for the threads that render."""
+        self.queue.reset()
+        self.studio.stop()
+
+    def _ended(self, job: Job) -> None:
+        setattr(self.counters, job.state, getattr(self.counters, job.state) + 1)
+
+    def _image_fetched(self) -> None:
+        self.counters.image_fetches += 1
+
+    def _links(self, job: Job, *calls: str) -> Json:
+        base = f"{self.url}/v1/requests/{job.request_id}"
+        return {"request_id": job.request_id, **{f"{call}_url": f"{base}/{call}" for call in calls}}
+
+    def _filled(self, value: Any, job: Job) -> Any:
+        """Replace `$1` … by URLs of outputs, `$inputs` and `$image_url` by what was submitted."""
+        if isinstance(value, dict):
+            return {name: self._filled(fact, job) for name, fact in value.items()}
+        if isinstance(value, list):
+            return [self._filled(fact, job) for fact in value]
+        if not isinstance(value, str) or "$" not in value:
+            return value
+        outputs = f"{self.url}/outputs/{job.request_id}"
+        if value in ("$1", "$2", "$3"):
+            return f"{outputs}/video-{value[1:]}.mp4"
+        if value == "$image":
+            return f"{outputs}/image-1.png"
+        if value == "$inputs":
+            return job.inputs
+        return value.replace("$image_url", job.inputs.get("image_url", "(no image)"))

@@ -1,0 +1,115 @@
+"""From a request's inputs to files on disk: fetches the picture, renders once per recipe, keeps what was rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+from PIL import Image
+
+from runcomfy.sandbox.board import plain_prompt
+from runcomfy.sandbox.render import Recipe, frame_size, poster, render
+
+__all__ = ["PictureRefused", "Studio"]
+
+_MAX_IMAGE_BYTES = 50_000_000
+_FETCH_SECONDS = 30
+_THREADS = 2  # more of them only fight for the interpreter: small videos took twice as long with six
+
+_T = TypeVar("_T")
+
+
+class PictureRefused(Exception):
+    """The picture could not be fetched or is none; the text goes into the failed result, and holds no URL."""
+
+
+@dataclass
+class Studio:
+    """Renders into `directory`; equal recipes are rendered once, also when they are asked for at the same time."""
+
+    directory: Path
+    tiny: bool
+    on_fetch: Callable[[], None]
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "sandbox-render"))
+    _renderings: dict[str, asyncio.Task[Path]] = field(default_factory=dict)
+
+    async def recipe(self, inputs: Mapping[str, Any]) -> Recipe:
+        """Fetch what the inputs name (image-to-video), and settle everything that the video depends on.
+
+        Raises:
+            PictureRefused: The picture cannot be had.
+        """
+        side = None if self.tiny else int(inputs["resolution"].removesuffix("p"))
+        prompt, picture = plain_prompt(inputs["prompt"]).encode(errors="replace").decode(), None
+        if "image_url" in inputs:
+            picture, (width, height) = await self._fetch(inputs["image_url"])
+            ratio = width / height
+        else:
+            wide, high = inputs["aspect_ratio"].split(":")
+            ratio = int(wide) / int(high)
+        seed = inputs.get("seed", 0)
+        return Recipe(
+            prompt, seed, inputs["num_frames"], inputs["frames_per_second"], *frame_size(side, ratio), picture
+        )
+
+    async def video(self, recipe: Recipe, number: int = 1) -> Path:
+        """Return the rendered file; each further number is another video."""
+        recipe = replace(recipe, seed=recipe.seed + number - 1)
+        if recipe.name not in self._renderings:
+            self._renderings[recipe.name] = asyncio.create_task(self._render(recipe))
+        return await asyncio.shield(self._renderings[recipe.name])
+
+    async def image(self, recipe: Recipe) -> Path:
+        """Return the first frame as a PNG file."""
+        video = await self.video(recipe)
+        path = video.with_suffix(".png")
+        if not path.exists():
+            path.write_bytes(await self._in_thread(poster, video))
+        return path
+
+    def stop(self) -> None:
+        """Give up what has not begun to render, and wait for what has."""
+        for task in self._renderings.values():
+            task.cancel()
+        self._threads.shutdown(cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def _render(self, recipe: Recipe) -> Path:
+        path = self.directory / f"{recipe.name}.mp4"
+        await self._in_thread(render, recipe, path)
+        return path
+
+    async def _fetch(self, url: str) -> tuple[Path, tuple[int, int]]:
+        self.on_fetch()
+        try:
+            timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+                if answer.status != 200:
+                    raise PictureRefused(f"Fetching image_url was answered with HTTP {answer.status}.")
+                data = bytearray()
+                async for chunk in answer.content.iter_chunked(1 << 20):
+                    data += chunk
+                    if len(data) > _MAX_IMAGE_BYTES:
+                        raise PictureRefused("image_url names a file of more than 50 MB.")
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise PictureRefused(f"image_url could not be fetched ({type(error).__name__}).") from None
+        return await self._in_thread(self._keep, bytes(data))
+
+    def _keep(self, data: bytes) -> tuple[Path, tuple[int, int]]:
+        path = self.directory / f"{hashlib.sha256(data).hexdigest()}.picture"
+        path.write_bytes(data)
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+                turned = picture.getexif().get(0x0112, 1) >= 5  # the camera was held upright
+                return path, picture.size[::-1] if turned else picture.size
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            raise PictureRefused("image_url does not name a picture that can be read.") from None
