@@ -1,0 +1,9 @@
+"""Nouns: what Prefect stores of RunComfy, configuration and secrets.
+
+Register them with `prefect block register -m blocks`; then fill them in on the Blocks page of the Prefect UI.
+"""
+
+from blocks.media_store import MediaStore
+from blocks.runcomfy_credentials import RunComfyCredentials
+
+__all__ = ["MediaStore", "RunComfyCredentials"]

@@ -1,0 +1,112 @@
+"""Where pictures are staged and videos are archived."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import boto3
+from prefect.blocks.core import Block
+from prefect_aws.credentials import AwsCredentials, MinIOCredentials
+from pydantic import Field, PrivateAttr, field_validator
+
+from runcomfy.errors import ConfigurationError
+from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
+from runcomfy.store import Store
+
+__all__ = ["MediaStore"]
+
+
+class MediaStore(Block):
+    """A bucket on AWS S3 or on any server that speaks S3: MinIO, Cloudflare R2, Ceph, SeaweedFS.
+
+    Args:
+        bucket: The bucket; it must exist.
+        prefix: Everything is kept below this prefix, such as `marketing/videos`.
+        credentials: A credentials block of prefect-aws. Without one, boto3 looks in its usual places: environment,
+            profile, instance role.
+        endpoint_url: The S3 endpoint, for other servers than AWS, such as `https://minio.example.com`.
+        public_endpoint_url: The same server as the internet sees it, where that is another address: pictures are signed
+            for it, because RunComfy fetches them from outside.
+        region_name: The bucket's region, such as `eu-central-1`.
+        addressing_style: Whether the bucket stands in the host name or in the path. `auto` is right for AWS (virtual)
+            and for most other servers (path).
+        archive_key: How archived files are named below the prefix. Fields: `{model}`, `{request_id}`, `{index}`,
+            `{ext}`, `{generation}`, `{prompt}`, `{seed}`.
+        conditional_writes: Turn off for servers that refuse `If-None-Match` on writes.
+
+    Example:
+        Load a stored bucket and use it in a flow:
+        ```python
+        from blocks import MediaStore
+
+        store = MediaStore.load("videos")
+        ```
+    """
+
+    _block_type_name = "Media Store"
+    _block_type_slug = "media-store"
+    _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
+    _documentation_url = "https://docs.prefect.io/integrations/prefect-aws"  # type: ignore[assignment]
+    _description = "The S3 bucket where input pictures are staged and generated videos are archived."
+
+    bucket: str = Field(title="Bucket", min_length=3)
+    prefix: str = Field(default="", title="Prefix", description="Everything is kept below it.")
+    credentials: AwsCredentials | MinIOCredentials | None = Field(
+        default=None, title="Credentials", description="Leave it empty to use boto3's own environment, profile or role."
+    )
+    endpoint_url: str | None = Field(
+        default=None, title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph …"
+    )
+    public_endpoint_url: str | None = Field(
+        default=None, title="Public endpoint URL", description="The endpoint as RunComfy reaches it, if another."
+    )
+    region_name: str | None = Field(default=None, title="Region", description="Such as eu-central-1.")
+    addressing_style: Literal["auto", "virtual", "path"] = Field(default="auto", title="Addressing style")
+    archive_key: str = Field(default=DEFAULT_TEMPLATE, title="Archive key", description="How archived files are named.")
+    conditional_writes: bool = Field(default=True, title="Conditional writes")
+
+    _store: Store | None = PrivateAttr(default=None)
+
+    @field_validator("archive_key")
+    @classmethod
+    def _check_archive_key(cls, value: str) -> str:
+        try:
+            KeyTemplate(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    def get_store(self) -> Store:
+        """Return the store; its client is made once and is safe to use from many threads.
+
+        Raises:
+            StorageError: there are no usable credentials.
+        """
+        if self._store is None:
+            self._store = Store(
+                self.bucket,
+                self.prefix,
+                session=self._session(),
+                region_name=self.region_name,
+                public_endpoint_url=self.public_endpoint_url,
+                addressing_style=self.addressing_style,
+                conditional_writes=self.conditional_writes,
+                **self._connection(),
+            )
+        return self._store
+
+    def key_template(self) -> KeyTemplate:
+        """Return how archived files are named."""
+        return KeyTemplate(self.archive_key)
+
+    def _session(self) -> boto3.Session:
+        return self.credentials.get_boto3_session() if self.credentials else boto3.Session()
+
+    def _connection(self) -> dict[str, Any]:
+        """What the credentials block says of the connection; this block's own endpoint comes first."""
+        params = self.credentials.aws_client_parameters.get_params_override() if self.credentials else {}
+        verify = params.get("verify")
+        return {
+            "endpoint_url": self.endpoint_url or params.get("endpoint_url"),
+            "verify": True if verify is None else verify,
+        }

@@ -1,0 +1,57 @@
+"""Who pays for generations, and which service makes them."""
+
+from __future__ import annotations
+
+from prefect.blocks.abstract import CredentialsBlock
+from pydantic import Field, SecretStr
+
+from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
+from runcomfy.hosts import HostPolicy
+
+__all__ = ["RunComfyCredentials"]
+
+
+class RunComfyCredentials(CredentialsBlock):
+    """Your RunComfy account.
+
+    Args:
+        api_token: The API token, from the profile page of your RunComfy account.
+        base_url: The service. Change it to test against the sandbox: `python -m runcomfy.sandbox`.
+        output_hosts: The hosts that generated files may be downloaded from. The token is never sent to them.
+
+    Example:
+        Load a stored account and use it in a flow:
+        ```python
+        from blocks import RunComfyCredentials
+
+        credentials = RunComfyCredentials.load("production")
+        ```
+    """
+
+    _block_type_name = "RunComfy Credentials"
+    _block_type_slug = "runcomfy-credentials"
+    _logo_url = "https://github.com/runcomfy-com.png?size=200"  # type: ignore[assignment]
+    _documentation_url = "https://docs.runcomfy.com"  # type: ignore[assignment]
+    _description = "The RunComfy account that pays for generations: API token, service, and where its files come from."
+
+    api_token: SecretStr = Field(title="API token", description="From the profile page of your RunComfy account.")
+    base_url: str = Field(
+        default=DEFAULT_BASE_URL, title="Base URL", description="Change it only to test against the sandbox."
+    )
+    output_hosts: list[str] = Field(
+        default=["*.runcomfy.net"],
+        title="Output hosts",
+        description="Hosts that generated files may be downloaded from, such as *.runcomfy.net.",
+    )
+
+    def get_client(self) -> RunComfyClient:
+        """Return a client of the service; use it as an asynchronous context manager.
+
+        Raises:
+            ConfigurationError: the token or the base URL cannot be used.
+        """
+        return RunComfyClient(self.api_token, base_url=self.base_url)
+
+    def host_policy(self) -> HostPolicy:
+        """Return which hosts generated files may be downloaded from."""
+        return HostPolicy(allowed=tuple(self.output_hosts))

@@ -1,0 +1,25 @@
+"""Serve every flow from one process: `python -m deployments.serve`, for a laptop or a single machine.
+
+Each flow run gets a process of its own. Runs are started from the Prefect UI, the API, or `prefect deployment run`.
+"""
+
+from __future__ import annotations
+
+from prefect import serve
+
+from flows.fetch_request import fetch_request
+from flows.image_to_video import image_to_video
+from flows.text_to_video import text_to_video
+
+__all__ = ["main"]
+
+_TAGS = ["runcomfy", "video"]
+
+
+def main() -> None:
+    """Register a deployment for each flow, and run what is asked for until the process is stopped."""
+    serve(*(flow.to_deployment(name=flow.name, tags=_TAGS) for flow in (image_to_video, text_to_video, fetch_request)))
+
+
+if __name__ == "__main__":
+    main()

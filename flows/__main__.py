@@ -1,0 +1,44 @@
+"""`python -m flows`: run a command, and end with the exit code that its error stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from cyclopts import CycloptsError
+from pydantic import ValidationError
+
+from flows.cli import app
+from flows.exit_codes import INTERRUPTED, exit_code
+from flows.output import print_error
+from runcomfy.errors import InvalidInput, RunComfyError
+from runcomfy.models import violations
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except (RunComfyError, CycloptsError) as error:
+        named = error if isinstance(error, RunComfyError) else _usage_error(error)
+        print_error(named, as_json="--json" in words)
+        return exit_code(named)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _usage_error(error: CycloptsError) -> InvalidInput:
+    if isinstance(error.__cause__, ValidationError):
+        found = violations(error.__cause__)
+        named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
+        return InvalidInput(f"The settings are not what the model accepts: {named}", violations=found)
+    return InvalidInput(f"{error} Try --help.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

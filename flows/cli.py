@@ -1,0 +1,207 @@
+"""The command line: real runs of the flows, and requests by their id.
+
+Prefect is imported when a flow is about to run, and not before: `--help` must not take seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from pydantic import ConfigDict
+
+from flows import environment
+from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
+from flows.output import print_facts, print_generation, print_videos
+from runcomfy.cancelling import cancel as cancel_request
+from runcomfy.errors import NotFinished
+from runcomfy.models import (
+    IMAGE_TO_VIDEO,
+    TEXT_TO_VIDEO,
+    ImageToVideoSettings,
+    TextToVideoSettings,
+)
+from runcomfy.polling import Deadlines
+from runcomfy.wire import Answer, Status
+
+__all__ = ["app"]
+
+_MEANINGS = {0: "done", UNEXPECTED: "something unexpected", INTERRUPTED: "interrupted"} | {
+    code: meaning for _, code, meaning in reversed(EXIT_CODES)
+}
+_HELP = """Make videos with RunComfy, and archive them in your bucket.
+
+RunComfy: RUNCOMFY_API_TOKEN (or RUNCOMFY_TOKEN), RUNCOMFY_BASE_URL, RUNCOMFY_OUTPUT_HOSTS (hosts that files may come
+from, separated by commas). The bucket: boto3's own variables, profiles and roles (AWS_PROFILE, AWS_ENDPOINT_URL_S3 …).
+Prefect: PREFECT_API_URL, or else a temporary server.
+"""
+
+app = App(
+    name="python -m flows",
+    help=_HELP,
+    help_epilogue="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in sorted(_MEANINGS.items())) + ".",
+    version_flags=(),
+)
+
+
+class _ImageToVideoOptions(ImageToVideoSettings):
+    """The settings as a shell gives them: texts that read as numbers are numbers."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class _TextToVideoOptions(TextToVideoSettings):
+    """The settings as a shell gives them: texts that read as numbers are numbers."""
+
+    model_config = ConfigDict(strict=False)
+
+
+Bucket = Annotated[
+    str,
+    Parameter(name="--bucket", env_var="RUNCOMFY_BUCKET", help="Where to archive: s3://bucket/prefix, or a bucket."),
+]
+ArchiveKey = Annotated[
+    str | None, Parameter(help="How archived files are named, such as {model}/{request_id}-{index}.{ext}, the default.")
+]
+QueueTimeout = Annotated[float, Parameter(help="Seconds in the queue after which the request is cancelled.")]
+RunTimeout = Annotated[float, Parameter(help="Seconds of running after which it is given up; it may be billed.")]
+Variation = Annotated[str | None, Parameter(help="Any text, for another generation with the same inputs.")]
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print one JSON object to stdout; the log is on stderr.")
+]
+
+
+@app.command
+def image_to_video(
+    image: Annotated[str, Parameter(help="A local path, an https:// URL, or an s3:// URI.")],
+    prompt: Annotated[str, Parameter(help="What happens in the video.")],
+    /,
+    *,
+    bucket: Bucket,
+    settings: Annotated[_ImageToVideoOptions, Parameter(name="*")] = _ImageToVideoOptions(),
+    queue_timeout: QueueTimeout = 3600,
+    run_timeout: RunTimeout = 3600,
+    variation: Variation = None,
+    archive_key: ArchiveKey = None,
+    json: Json = False,
+) -> None:
+    """Make a video from an image and a prompt."""
+    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
+    deadlines = Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
+    from flows.generation import ImageSource
+    from flows.image_to_video import image_to_video as flow
+
+    run = flow(
+        ImageSource(image),
+        prompt,
+        account,
+        store,
+        settings=ImageToVideoSettings(**settings.model_dump()),
+        deadlines=deadlines,
+        variation=variation,
+        on_interrupt="cancel",
+    )
+    print_generation(asyncio.run(run), as_json=json)
+
+
+@app.command
+def text_to_video(
+    prompt: Annotated[str, Parameter(help="What happens in the video.")],
+    /,
+    *,
+    bucket: Bucket,
+    settings: Annotated[_TextToVideoOptions, Parameter(name="*")] = _TextToVideoOptions(),
+    queue_timeout: QueueTimeout = 3600,
+    run_timeout: RunTimeout = 3600,
+    variation: Variation = None,
+    archive_key: ArchiveKey = None,
+    json: Json = False,
+) -> None:
+    """Make a video from a prompt."""
+    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
+    deadlines = Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
+    from flows.text_to_video import text_to_video as flow
+
+    run = flow(
+        prompt,
+        account,
+        store,
+        settings=TextToVideoSettings(**settings.model_dump()),
+        deadlines=deadlines,
+        variation=variation,
+        on_interrupt="cancel",
+    )
+    print_generation(asyncio.run(run), as_json=json)
+
+
+@app.command
+def status(request_id: str, /, *, json: Json = False) -> None:
+    """Show where a request is, and how it ended."""
+
+    async def look() -> tuple[Status, Answer | None]:
+        async with environment.client() as client:
+            seen = await client.status(request_id)
+            return seen, await client.result(request_id) if seen.state.is_final else None
+
+    seen, answer = asyncio.run(look())
+    facts = {
+        "request_id": request_id,
+        "state": str(answer.state if answer else seen.state),
+        "queue_position": seen.queue_position,
+        "outputs": len(answer.outputs) if answer else None,
+        "cost_usd": answer.cost_usd if answer else None,
+        "created_at": answer.created_at if answer else None,
+        "finished_at": answer.finished_at if answer else None,
+        "failure": answer.error if answer else None,
+    }
+    print_facts("Request", facts, as_json=json)
+
+
+@app.command
+def cancel(request_id: str, /, *, json: Json = False) -> None:
+    """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
+
+    async def ask() -> str | None:
+        async with environment.client() as client:
+            return (await cancel_request(client, request_id)).outcome
+
+    outcome = asyncio.run(ask())
+    if outcome != "cancelled":
+        raise NotFinished(
+            "The request cannot be cancelled any more: it is running or done, and may be billed. Fetch what it makes.",
+            request_id=request_id,
+        )
+    print_facts("Request", {"request_id": request_id, "outcome": outcome}, as_json=json)
+
+
+@app.command
+def fetch(
+    request_id: str,
+    /,
+    *,
+    model: Annotated[
+        Literal["image-to-video", "text-to-video"], Parameter(help="The model that the request was submitted to.")
+    ],
+    bucket: Bucket,
+    archive_key: ArchiveKey = None,
+    json: Json = False,
+) -> None:
+    """Archive what a finished request made; doing it again does no harm."""
+    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
+    from flows.fetch_request import fetch_request
+
+    model_id = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO
+    videos = asyncio.run(fetch_request(request_id, model_id, account, store))
+    print_videos({"request_id": request_id}, videos, as_json=json)
+
+
+@app.command
+def balance(*, json: Json = False) -> None:
+    """Show the account's balance."""
+
+    async def ask() -> float:
+        async with environment.client() as client:
+            return await client.balance_usd()
+
+    print_facts("Account", {"balance_usd": asyncio.run(ask())}, as_json=json)

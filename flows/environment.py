@@ -1,0 +1,73 @@
+"""Read the command line's surroundings once, and hand them on as blocks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
+from runcomfy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from blocks import MediaStore, RunComfyCredentials
+
+__all__ = ["client", "credentials", "media_store"]
+
+
+def credentials() -> RunComfyCredentials:
+    """Return the account that the environment names.
+
+    `RUNCOMFY_API_TOKEN` (or `RUNCOMFY_TOKEN`), `RUNCOMFY_BASE_URL`, and `RUNCOMFY_OUTPUT_HOSTS`, separated by commas.
+
+    Raises:
+        ConfigurationError: there is no token.
+    """
+    from blocks import RunComfyCredentials
+
+    account = RunComfyCredentials(api_token=_token(), base_url=_base_url())
+    hosts = [host.strip() for host in os.environ.get("RUNCOMFY_OUTPUT_HOSTS", "").split(",") if host.strip()]
+    return account.model_copy(update={"output_hosts": hosts}) if hosts else account
+
+
+def client() -> RunComfyClient:
+    """Return a client for the account that the environment names.
+
+    Raises:
+        ConfigurationError: there is no token, or the base URL cannot be used.
+    """
+    return RunComfyClient(_token(), base_url=_base_url())
+
+
+def media_store(bucket: str, archive_key: str | None = None) -> MediaStore:
+    """Return the bucket that an option names, with boto3's own environment, profile or role.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        archive_key: How archived files are named, if not as by default.
+
+    Raises:
+        ConfigurationError: it names no bucket, or the archive key cannot be used.
+    """
+    from pydantic import ValidationError
+
+    from blocks import MediaStore
+
+    name, _, prefix = bucket.removeprefix("s3://").partition("/")
+    if "://" in name:
+        raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
+    try:
+        store = MediaStore(bucket=name, prefix=prefix)
+        return MediaStore(bucket=name, prefix=prefix, archive_key=archive_key) if archive_key else store
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(found["msg"] for found in error.errors())) from None
+
+
+def _token() -> str:
+    token = os.environ.get("RUNCOMFY_API_TOKEN") or os.environ.get("RUNCOMFY_TOKEN")
+    if not token:
+        raise ConfigurationError("No RunComfy token: set RUNCOMFY_API_TOKEN (from the profile page of your account).")
+    return token
+
+
+def _base_url() -> str:
+    return os.environ.get("RUNCOMFY_BASE_URL") or DEFAULT_BASE_URL

@@ -1,0 +1,26 @@
+"""Archive what a request made, from its id alone: after a timeout, a crash, or a run elsewhere."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.archiving import ArchivedVideo
+from tasks import archive_outputs
+
+__all__ = ["fetch_request"]
+
+
+@flow(name="fetch-request", flow_run_name="fetch-{request_id}")
+async def fetch_request(
+    request_id: str, model_id: str, credentials: RunComfyCredentials, store: MediaStore
+) -> list[ArchivedVideo]:
+    """Archive the files of a finished request.
+
+    Args:
+        request_id: The request, as RunComfy named it.
+        model_id: The model that it was submitted to; it is part of the archive key.
+        credentials: The RunComfy account that it belongs to.
+        store: The bucket for the video.
+    """
+    return await archive_outputs(request_id, credentials, store, model_id=model_id)

@@ -1,0 +1,45 @@
+"""What the flows take and give."""
+
+from __future__ import annotations
+
+from prefect import runtime
+from pydantic import BaseModel, ConfigDict, RootModel, model_serializer
+from slugify import slugify
+
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.redaction import redact
+from runcomfy.submitting import Submission
+from runcomfy.waiting import Result
+
+__all__ = ["Generation", "ImageSource", "run_name"]
+
+
+class ImageSource(RootModel[str]):
+    """A local path, an `https://` URL, or an `s3://` URI.
+
+    What Prefect stores of it has no query, so that a signed URL does not end up in its database. (Parameters that are
+    sent to a deployment are stored by Prefect's server before this code sees them: use `s3://` there.)
+    """
+
+    def __repr__(self) -> str:
+        return f"ImageSource({redact(self.root)!r})"
+
+    @model_serializer
+    def _without_query(self) -> str:
+        return str(redact(self.root))
+
+
+class Generation(BaseModel):
+    """A generation that is done: what was submitted, how it went, and where its files are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    submission: Submission
+    result: Result
+    videos: list[ArchivedVideo]
+
+
+def run_name() -> str:
+    """Name a flow run after its prompt."""
+    prompt = str(runtime.flow_run.parameters.get("prompt", ""))
+    return slugify(prompt, max_length=48, word_boundary=True) or "generation"

@@ -1,0 +1,60 @@
+"""One image and a prompt in, one archived video out."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.generation import Generation, ImageSource, run_name
+from runcomfy.models import ImageToVideo, ImageToVideoSettings
+from runcomfy.polling import Deadlines, Polling
+from tasks import archive_outputs, stage_image, submit_request, wait_for_result
+from tasks.interruption import OnInterrupt
+
+__all__ = ["image_to_video"]
+
+
+# `retries=0` is said aloud: without it, a user's PREFECT_FLOWS_DEFAULT_RETRIES would pay again.
+@flow(name="image-to-video", flow_run_name=run_name, retries=0)
+async def image_to_video(
+    image: ImageSource,
+    prompt: str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    settings: ImageToVideoSettings = ImageToVideoSettings(),
+    deadlines: Deadlines = Deadlines(),
+    polling: Polling = Polling(),
+    variation: str | None = None,
+    on_interrupt: OnInterrupt = "ask",
+) -> Generation:
+    """Make a video from an image and a prompt, and archive it.
+
+    Args:
+        image: A local path, an https:// URL, or an s3:// URI.
+        prompt: What happens in the video.
+        credentials: The RunComfy account that pays.
+        store: The bucket for the staged image and the video.
+        settings: Size, length, seed.
+        deadlines: How long to wait in the queue, and for a running request.
+        polling: How often to look.
+        variation: Any text; tells apart generations that are meant to have the same inputs.
+        on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
+    """
+    staged = await stage_image(image.root, store)
+    inputs = ImageToVideo(prompt=prompt, image_url=staged.uri, **settings.model_dump())
+    submission = await submit_request(
+        inputs,
+        credentials,
+        store,
+        image=staged,
+        deadlines=deadlines,
+        variation=variation,
+        on_interrupt=on_interrupt,
+    )
+    result = await wait_for_result(
+        submission, credentials, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+    )
+    videos = await archive_outputs(
+        result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
+    )
+    return Generation(submission=submission, result=result, videos=videos)

@@ -1,0 +1,84 @@
+"""What the command line prints: a table for a person, or one JSON object for a script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.exit_codes import exit_code
+from runcomfy.errors import RunComfyError
+
+if TYPE_CHECKING:
+    from flows.generation import Generation
+    from runcomfy.archiving import ArchivedVideo
+
+__all__ = ["print_error", "print_facts", "print_generation", "print_videos"]
+
+
+def print_facts(title: str, facts: dict[str, Any], *, as_json: bool) -> None:
+    """Print named facts to stdout; a fact that is `None` is left out of the table, and is `null` in the JSON."""
+    if as_json:
+        print(json.dumps(facts, default=str, ensure_ascii=False))
+        return
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), str(value))
+    Console(soft_wrap=True).print(table)
+
+
+def print_generation(generation: Generation, *, as_json: bool) -> None:
+    """Print what a flow made, and what is known of how it went."""
+    submission, result = generation.submission, generation.result
+    facts = {
+        "request_id": submission.request_id,
+        "generation": submission.generation_key,
+        "submitted_at": submission.submitted_at.isoformat(),
+        "queued_seconds": result.queued_seconds,
+        "running_seconds": result.running_seconds,
+        "cost_usd": result.cost_usd,
+    }
+    print_videos(facts, generation.videos, as_json=as_json)
+
+
+def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_json: bool) -> None:
+    """Print facts, and the archived files with them."""
+    if as_json:
+        described = [video.model_dump(mode="json") | {"uri": video.uri} for video in videos]
+        print_facts("", facts | {"videos": described}, as_json=True)
+        return
+    print_facts("Done", facts, as_json=False)
+    for video in videos:
+        media = video.media
+        shown = {
+            "video": video.uri,
+            "provenance": video.provenance_uri,
+            "size": f"{media.width} x {media.height}, {media.frames} frames, {video.size_bytes:,} bytes",
+            "sha256": video.sha256,
+            "warnings": "\n".join(video.warnings) or None,
+        }
+        print_facts("", shown, as_json=False)
+
+
+def print_error(error: RunComfyError, *, as_json: bool) -> None:
+    """Print an error: a sentence and its facts to stderr, or an object with an `error` to stdout."""
+    facts = {name: value for name, value in error.facts.items() if name != "violations"}
+    violations = [f"{field}: {message}" for field, message in error.violations or []]
+    if as_json:
+        described = {"error": type(error).__name__, "message": error.message, "exit_code": exit_code(error), **facts}
+        print(
+            json.dumps(described | ({"violations": violations} if violations else {}), default=str, ensure_ascii=False)
+        )
+        return
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+    console.print(error.message, markup=False)
+    for name, value in facts.items():
+        console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)

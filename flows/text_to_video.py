@@ -1,0 +1,51 @@
+"""One prompt in, one archived video out."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.generation import Generation, run_name
+from runcomfy.models import TextToVideo, TextToVideoSettings
+from runcomfy.polling import Deadlines, Polling
+from tasks import archive_outputs, submit_request, wait_for_result
+from tasks.interruption import OnInterrupt
+
+__all__ = ["text_to_video"]
+
+
+# `retries=0` is said aloud: without it, a user's PREFECT_FLOWS_DEFAULT_RETRIES would pay again.
+@flow(name="text-to-video", flow_run_name=run_name, retries=0)
+async def text_to_video(
+    prompt: str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    settings: TextToVideoSettings = TextToVideoSettings(),
+    deadlines: Deadlines = Deadlines(),
+    polling: Polling = Polling(),
+    variation: str | None = None,
+    on_interrupt: OnInterrupt = "ask",
+) -> Generation:
+    """Make a video from a prompt, and archive it.
+
+    Args:
+        prompt: What happens in the video.
+        credentials: The RunComfy account that pays.
+        store: The bucket for the video.
+        settings: Size, shape, length, seed.
+        deadlines: How long to wait in the queue, and for a running request.
+        polling: How often to look.
+        variation: Any text; tells apart generations that are meant to have the same inputs.
+        on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
+    """
+    inputs = TextToVideo(prompt=prompt, **settings.model_dump())
+    submission = await submit_request(
+        inputs, credentials, store, deadlines=deadlines, variation=variation, on_interrupt=on_interrupt
+    )
+    result = await wait_for_result(
+        submission, credentials, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+    )
+    videos = await archive_outputs(
+        result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission
+    )
+    return Generation(submission=submission, result=result, videos=videos)

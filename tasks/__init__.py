@@ -1,0 +1,9 @@
+"""Verbs: the stages of a generation as Prefect tasks."""
+
+from tasks.archive_outputs import archive_outputs
+from tasks.cancel_request import cancel_request
+from tasks.stage_image import stage_image
+from tasks.submit_request import submit_request
+from tasks.wait_for_result import wait_for_result
+
+__all__ = ["archive_outputs", "cancel_request", "stage_image", "submit_request", "wait_for_result"]

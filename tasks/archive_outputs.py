@@ -1,0 +1,151 @@
+"""Bring what was generated into the bucket."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.archiving import ArchivedVideo, archive_output
+from runcomfy.expectation import Expectation
+from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.outcome import collect
+from runcomfy.provenance import GenerationFacts
+from runcomfy.staging import StagedImage
+from runcomfy.submitting import Submission
+from runcomfy.waiting import Result
+from runcomfy.wire import Answer
+from tasks.artifacts import publish
+from tasks.retrying import worth_retrying
+
+__all__ = ["archive_outputs"]
+
+
+def _name() -> str:
+    result = runtime.task_run.parameters["result"]
+    return f"archive {result if isinstance(result, str) else result.request_id}"
+
+
+@task(
+    task_run_name=_name,
+    retries=4,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+)
+async def archive_outputs(
+    result: Result | str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    *,
+    model_id: str,
+    inputs: ImageToVideo | TextToVideo | None = None,
+    image: StagedImage | None = None,
+    submission: Submission | None = None,
+) -> list[ArchivedVideo]:
+    """Move every file of a finished request into the store, checked, with its provenance beside it.
+
+    It may be done again at any time, and then finds what it did before. The files' URLs are asked for here and now, so
+    that each attempt has fresh ones, and none is ever kept.
+
+    Args:
+        result: The result, or just the request's id.
+        credentials: Whose request it is, and which hosts its files may come from.
+        store: Where to archive.
+        model_id: The model that made them; it is part of the key.
+        inputs: What was asked for; goes into the provenance, and is compared with what came.
+        image: The staged picture, for the provenance.
+        submission: The submission, for the provenance.
+
+    Raises:
+        NotFinished: the request is not finished.
+        GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
+        ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
+        StorageError: the store refused.
+    """
+    request_id = result if isinstance(result, str) else result.request_id
+    async with credentials.get_client() as client:
+        answer = await collect(client, request_id)
+    facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
+    videos = []
+    for index, url in enumerate(answer.outputs):
+        video = await archive_output(
+            url,
+            index,
+            facts,
+            store.get_store(),
+            hosts=credentials.host_policy(),
+            template=store.key_template(),
+            expected=_expectation(inputs),
+        )
+        _log(video)
+        videos.append(video)
+    await publish(facts, videos, store)
+    return videos
+
+
+def _facts(
+    answer: Answer,
+    model_id: str,
+    result: Result | None,
+    inputs: ImageToVideo | TextToVideo | None,
+    image: StagedImage | None,
+    submission: Submission | None,
+) -> GenerationFacts:
+    return GenerationFacts(
+        model_id=model_id,
+        request_id=answer.request_id,
+        generation_key=submission.generation_key if submission else None,
+        inputs=inputs.body() if inputs else None,
+        image=image,
+        seed=inputs.seed if inputs else None,
+        submitted_at=submission.submitted_at if submission else None,
+        finished_noticed_at=result.noticed_at if result else None,
+        service_created_at=answer.created_at,
+        service_finished_at=answer.finished_at,
+        queued_seconds=result.queued_seconds if result else None,
+        running_seconds=result.running_seconds if result else None,
+        cost_usd=answer.cost_usd,
+        polls=result.polls if result else None,
+        flow_run=_flow_run(),
+    )
+
+
+def _flow_run() -> dict[str, str]:
+    known = {
+        "id": runtime.flow_run.id,
+        "name": runtime.flow_run.name,
+        "flow": runtime.flow_run.flow_name,
+        "deployment": runtime.deployment.name,
+    }
+    return {name: str(value) for name, value in known.items() if value}
+
+
+def _expectation(inputs: ImageToVideo | TextToVideo | None) -> Expectation | None:
+    if inputs is None:
+        return None
+    return Expectation(
+        frames=inputs.num_frames,
+        frames_per_second=inputs.frames_per_second,
+        resolution=inputs.resolution,
+        aspect_ratio=inputs.aspect_ratio if isinstance(inputs, TextToVideo) else None,
+    )
+
+
+def _log(video: ArchivedVideo) -> None:
+    logger = get_run_logger()
+    media = video.media
+    logger.info(
+        "%s %s (%s, %s x %s, %s frames, %d bytes)",
+        "Already archived:" if video.already_archived else "Archived",
+        video.uri,
+        media.codec or media.container,
+        media.width,
+        media.height,
+        media.frames,
+        video.size_bytes,
+    )
+    for warning in video.warnings:
+        logger.warning("%s: %s", video.uri, warning)

@@ -1,0 +1,32 @@
+"""Cancel a request that is still in the queue."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+
+from blocks import RunComfyCredentials
+from runcomfy.cancelling import cancel
+from tasks.retrying import worth_retrying
+
+__all__ = ["cancel_request"]
+
+
+def _name() -> str:
+    return f"cancel {runtime.task_run.parameters['request_id']}"
+
+
+@task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
+async def cancel_request(request_id: str, credentials: RunComfyCredentials) -> bool:
+    """Cancel a request; asking twice does no harm.
+
+    Returns:
+        Whether it is cancelled. If not, it is running or done, and what was paid for should be collected.
+
+    Raises:
+        ServiceError: the service did not answer, or does not know the request.
+    """
+    async with credentials.get_client() as client:
+        cancellation = await cancel(client, request_id)
+    get_run_logger().info("Request %s: %s", request_id, cancellation.outcome or f"now {cancellation.state}")
+    return cancellation.outcome == "cancelled"

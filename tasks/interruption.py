@@ -1,0 +1,100 @@
+"""What becomes of a request when the code that waits for it is interrupted.
+
+A person who cancels a flow run means the request as well. A platform that stops a process (a redeploy, an eviction)
+does not, though both arrive as the same exception; what tells them apart is the flow run's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+from uuid import UUID
+
+import anyio
+import httpx
+from prefect import get_client, get_run_logger, runtime
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectException
+
+from blocks import RunComfyCredentials
+from runcomfy.cancelling import cancel
+from runcomfy.errors import RunComfyError
+
+__all__ = ["OnInterrupt", "cancellation_requested", "settle", "watchful_sleep"]
+
+OnInterrupt = Literal["ask", "cancel", "leave"]
+"""`ask` the flow run's state whether a person cancelled it; or `cancel` the request always; or `leave` it always."""
+
+_PATIENCE_SECONDS = 20
+_WATCH_SECONDS = 3.0
+_watched_at: dict[str, float] = {}
+
+
+async def cancellation_requested() -> bool:
+    """Whether somebody cancelled this flow run, or the one that it is part of, in Prefect's UI or API."""
+    ids = {runtime.flow_run.id, runtime.flow_run.root_flow_run_id} - {None}
+    async with get_client() as client:
+        for flow_run_id in ids:
+            state = (await client.read_flow_run(UUID(str(flow_run_id)))).state
+            if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+                return True
+    return False
+
+
+async def watchful_sleep(seconds: float) -> None:
+    """Sleep, and end early with a cancellation if somebody cancels this flow run meanwhile.
+
+    A run that was started by a worker or by `serve` is interrupted by them. One that a script started is not, so it
+    has to look; all waits of one flow run share one look every few seconds.
+    """
+    if runtime.deployment.id is not None or runtime.flow_run.id is None:
+        await asyncio.sleep(seconds)
+        return
+    flow_run_id, until = str(runtime.flow_run.id), time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, _WATCH_SECONDS))
+        if time.monotonic() >= _watched_at.get(flow_run_id, 0.0) + _WATCH_SECONDS:
+            _watched_at[flow_run_id] = time.monotonic()
+            if await _asked():
+                raise asyncio.CancelledError("the flow run was cancelled")
+
+
+async def settle(request_id: str, credentials: RunComfyCredentials, on_interrupt: OnInterrupt) -> None:
+    """Cancel the request if that is what was meant, and say in the run's log what became of it.
+
+    To be awaited while a cancellation is under way: it runs to its end all the same, within 20 seconds.
+    """
+    logger = get_run_logger()
+    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True) as scope:
+        if not await _meant(on_interrupt):
+            logger.warning("Interrupted, not cancelled: request %s goes on, and can be fetched by its id", request_id)
+            return
+        try:
+            async with credentials.get_client() as client:
+                cancellation = await cancel(client, request_id)
+        except RunComfyError as error:
+            logger.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
+            return
+        if cancellation.outcome == "cancelled":
+            logger.warning("Request %s was cancelled in the queue", request_id)
+        else:
+            logger.warning(
+                "Request %s cannot be cancelled any more: it may be billed, and can be fetched by its id", request_id
+            )
+    if scope.cancelled_caught:
+        logger.error(
+            "There was no time to cancel request %s; it may be billed, and can be fetched by its id", request_id
+        )
+
+
+async def _meant(on_interrupt: OnInterrupt) -> bool:
+    return on_interrupt == "cancel" or (on_interrupt == "ask" and await _asked())
+
+
+async def _asked() -> bool:
+    try:
+        return await cancellation_requested()
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        get_run_logger().error("Prefect's API did not say whether this run was cancelled (%s)", type(error).__name__)
+        return False

@@ -1,0 +1,129 @@
+"""Wait for a request to end, and show how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+from prefect import get_run_logger, runtime, task
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks import RunComfyCredentials
+from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.submitting import Submission
+from runcomfy.waiting import Look, Result, follow
+from runcomfy.wire import State
+from tasks.interruption import OnInterrupt, settle, watchful_sleep
+from tasks.retrying import worth_retrying
+
+__all__ = ["wait_for_result"]
+
+_UPDATE_SECONDS = 5.0
+
+
+def _name() -> str:
+    return f"wait for {_request(runtime.task_run.parameters['submission'])[0]}"
+
+
+@task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
+async def wait_for_result(
+    submission: Submission | str,
+    credentials: RunComfyCredentials,
+    *,
+    deadlines: Deadlines | None = None,
+    polling: Polling | None = None,
+    on_interrupt: OnInterrupt = "ask",
+) -> Result:
+    """Follow a request until it has succeeded; it may be done again at any time, from the request id alone.
+
+    Args:
+        submission: The submission, or just the request's id.
+        credentials: Whose request it is.
+        deadlines: When it is cancelled in the queue, and when a running one is given up.
+        polling: How often to look.
+        on_interrupt: What to do with it when this task is cancelled; by default, cancel it if a person asked for that.
+
+    Raises:
+        GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
+        QueueTimeout: it was cancelled at the queue deadline.
+        RunTimeout, PollingFailed: it may be running and billed; fetch it later.
+        ServiceError: the service refuses to tell.
+    """
+    request_id, submitted_at = _request(submission)
+    progress = _Progress(request_id)
+    try:
+        async with credentials.get_client() as client:
+            async for look in follow(
+                client,
+                request_id,
+                submitted_at=submitted_at,
+                deadlines=deadlines,
+                polling=polling,
+                clock=Clock(sleep=watchful_sleep),
+            ):
+                await progress.show(look)
+                if look.result is not None:
+                    return look.result
+    except asyncio.CancelledError:
+        await settle(request_id, credentials, on_interrupt)
+        raise
+    raise AssertionError("a request that is followed ends with a result or an error")
+
+
+def _request(submission: Submission | str) -> tuple[str, datetime | None]:
+    if isinstance(submission, Submission):
+        return submission.request_id, submission.submitted_at
+    return submission, None
+
+
+class _Progress:
+    """Shows looks: a log line where something changed, and a progress artifact on the run's page."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._logger = get_run_logger()
+        self._artifact: UUID | None = None
+        self._said = ""
+        self._shown_at = -_UPDATE_SECONDS
+        self._left_queue_at: float | None = None
+
+    async def show(self, look: Look) -> None:
+        """Show a look, at most every few seconds if nothing but the time has changed."""
+        news = self._sentence(look)
+        if look.failure is not None:
+            self._logger.warning("Could not look at request %s, will look again: %s", self._request_id, look.failure)
+        elif news != self._said:
+            self._logger.info(
+                "Request %s is %s, %.0f s after its submission", self._request_id, news, look.waited_seconds
+            )
+        elif look.waited_seconds < self._shown_at + _UPDATE_SECONDS:
+            return
+        self._said, self._shown_at = news, look.waited_seconds
+        percent = self._percent(look)
+        description = f"{self._request_id} is {news}, {look.waited_seconds:.0f} s after its submission"
+        if self._artifact is None:
+            self._artifact = await acreate_progress_artifact(percent, description=description)
+        else:
+            await aupdate_progress_artifact(self._artifact, percent, description=description)
+
+    def _sentence(self, look: Look) -> str:
+        if look.result is not None:
+            return "finished"
+        if look.queue_position is not None:
+            return f"in the queue at position {look.queue_position}"
+        return {State.IN_QUEUE: "in the queue", State.IN_PROGRESS: "running", State.COMPLETED: "finishing"}.get(
+            look.state, f"in state '{look.state}'"
+        )
+
+    def _percent(self, look: Look) -> float:
+        """Guess how far it is: the service does not say, so this only ever approaches 90 before the end."""
+        if look.result is not None:
+            return 100.0
+        if look.state is State.IN_QUEUE:
+            return 5.0
+        if self._left_queue_at is None:
+            self._left_queue_at = look.waited_seconds
+        running = look.waited_seconds - self._left_queue_at
+        return round(10 + 80 * running / (running + 60), 1)

@@ -1,0 +1,38 @@
+"""Real parts for every test: an S3 server and a sandbox of RunComfy, each once a session."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from runcomfy.sandbox import Sandbox, SandboxSettings
+from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A running S3 server with the buckets `images` and `videos`."""
+    with running_object_store() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def session_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(SandboxSettings(run_seconds=0.2, tiny_videos=True)) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(session_sandbox: Sandbox) -> Sandbox:
+    """A sandbox with empty books, no faults, and nothing held."""
+    session_sandbox.release()
+    session_sandbox.reset()
+    return session_sandbox
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix in the bucket that no other test uses."""
+    return f"test-{uuid.uuid4().hex}"

@@ -1,0 +1,193 @@
+"""The flows as users run them: from a process worker, from `serve`, and directly."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from pydantic import SecretStr
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from tests.deployments.conftest import ROOT, PrefectServer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
+    """A server with the project's deployments and one process worker."""
+    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process")
+    prefect_server.run("prefect", "block", "register", "-m", "blocks")
+    prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    with prefect_server.running("prefect", "worker", "start", "--pool", "test-pool", "--name", "test-worker"):
+        yield prefect_server
+
+
+@asynccontextmanager
+async def api(server: PrefectServer) -> AsyncIterator[PrefectClient]:
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        async with get_client() as client:
+            yield client
+
+
+async def parameters(
+    client: PrefectClient, sandbox: Sandbox, object_store: ObjectStore, prefix: str, **given: Any
+) -> dict[str, Any]:
+    """Store both blocks, and return a run's parameters that refer to them, as the UI's form sends them."""
+    account = RunComfyCredentials(api_token=SecretStr(sandbox.token), base_url=sandbox.url, output_hosts=[sandbox.host])
+    keys = AwsCredentials(
+        aws_access_key_id=object_store.access_key,
+        aws_secret_access_key=SecretStr(object_store.secret_key),
+        region_name="us-east-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url=object_store.endpoint_url),
+    )
+    store = MediaStore(bucket="videos", prefix=prefix, credentials=keys)
+    stored = {
+        "credentials": await account.save(f"account-{prefix}", client=client),
+        "store": await store.save(f"store-{prefix}", client=client),
+    }
+    references = {name: {"$ref": {"block_document_id": str(block_id)}} for name, block_id in stored.items()}
+    return {"prompt": "rain on a window", **references, "polling": {"min_interval_seconds": 0.2}, **given}
+
+
+async def until(happened: Callable[[], Any], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        await asyncio.sleep(0.2)
+
+
+async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 90) -> FlowRun:
+    deadline = time.monotonic() + seconds
+    while True:
+        run = await client.read_flow_run(flow_run_id)
+        if run.state is not None and run.state.is_final():
+            return run
+        assert time.monotonic() < deadline, f"the flow run is still {run.state}"
+        await asyncio.sleep(0.3)
+
+
+def archived(object_store: ObjectStore, prefix: str) -> list[str]:
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    found = client.list_objects_v2(Bucket="videos", Prefix=f"{prefix}/wan-ai/").get("Contents", [])
+    return sorted(entry["Key"].rpartition(".")[2] for entry in found)
+
+
+async def test_a_worker_runs_both_deployments(
+    deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """A run that is created from a deployment ends with one video and its provenance in the bucket."""
+    async with api(deployed) as client:
+        for name, given in (("image-to-video", {"image": str(ROOT / "deployments/demo.jpg")}), ("text-to-video", {})):
+            deployment = await client.read_deployment_by_name(f"{name}/{name}")
+            run = await client.create_flow_run_from_deployment(
+                deployment.id, parameters=await parameters(client, sandbox, object_store, f"{prefix}-{name}", **given)
+            )
+
+            finished = await ended(client, run.id)
+
+            assert finished.state is not None and finished.state.type is StateType.COMPLETED, finished.state
+            assert archived(object_store, f"{prefix}-{name}") == ["json", "mp4"]
+    assert sandbox.books().submissions_accepted == 2
+
+
+async def test_cancelling_a_workers_run_cancels_the_queued_request(
+    deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """Cancelled in Prefect's UI or API, a request that is still in the queue is cancelled at the service."""
+    sandbox.hold()
+    async with api(deployed) as client:
+        deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
+        run = await client.create_flow_run_from_deployment(
+            deployment.id, parameters=await parameters(client, sandbox, object_store, prefix)
+        )
+        await until(lambda: sandbox.books().polls > 2, "the request to be followed")
+
+        await client.set_flow_run_state(run.id, Cancelling())
+
+        await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled", seconds=20)
+        finished = await ended(client, run.id)
+    assert finished.state is not None and finished.state.type is StateType.CANCELLED
+    assert sandbox.books().submissions_accepted == 1
+
+
+DIRECT = """
+import asyncio, json, os, sys
+from blocks import MediaStore, RunComfyCredentials
+from flows.text_to_video import text_to_video
+from runcomfy.polling import Polling
+name = sys.argv[1]
+asyncio.run(text_to_video("rain on a window", RunComfyCredentials.load(f"account-{name}", _sync=True),
+    MediaStore.load(f"store-{name}", _sync=True), polling=Polling(min_interval_seconds=0.2)))
+"""
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_direct_run_is_the_same(
+    prefect_server: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str, cancelled: bool
+) -> None:
+    """A script that calls the flow ends with a video; cancelled from the API, it cancels the queued request."""
+    sandbox.hold(queue=cancelled)
+    async with api(prefect_server) as client:
+        await parameters(client, sandbox, object_store, prefix)
+        with subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and is only polled
+            [sys.executable, "-c", DIRECT, prefix], cwd=ROOT, env=prefect_server.environment
+        ) as process:
+            if cancelled:
+                await until(lambda: sandbox.books().polls > 2, "the request to be followed")
+                (run,) = await client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+                await client.set_flow_run_state(run.id, Cancelling())
+                await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled", seconds=20)
+            await until(lambda: process.poll() is not None, "the script to end")
+    assert archived(object_store, prefix) == ([] if cancelled else ["json", "mp4"])
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_serve_runs_the_same(
+    prefect_server: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """One process that serves all flows runs them, and cancels a queued request when a run is cancelled."""
+    with prefect_server.running("deployments.serve"):
+        async with api(prefect_server) as client:
+            deployment = None
+            for _ in range(300):
+                try:
+                    deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
+                    if deployment.work_pool_name is None:
+                        break
+                except Exception:
+                    pass
+                await asyncio.sleep(0.2)
+            assert deployment is not None
+            run = await client.create_flow_run_from_deployment(
+                deployment.id, parameters=await parameters(client, sandbox, object_store, prefix)
+            )
+            finished = await ended(client, run.id)
+            assert finished.state is not None and finished.state.type is StateType.COMPLETED, finished.state
+            assert archived(object_store, prefix) == ["json", "mp4"]
+
+            sandbox.hold()
+            run = await client.create_flow_run_from_deployment(
+                deployment.id, parameters=await parameters(client, sandbox, object_store, f"{prefix}-2")
+            )
+            polled = sandbox.books().polls
+            await until(lambda: sandbox.books().polls > polled + 2, "the request to be followed")
+            await client.set_flow_run_state(run.id, Cancelling())
+            await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled", seconds=20)

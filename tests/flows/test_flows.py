@@ -1,0 +1,305 @@
+"""The flows from end to end: what they make, what Prefect shows of it, and that nothing is paid for in vain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import av
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, StateType
+from prefect.exceptions import ParameterTypeError
+from pydantic import SecretStr
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.fetch_request import fetch_request
+from flows.generation import Generation, ImageSource
+from flows.image_to_video import image_to_video
+from flows.text_to_video import text_to_video
+from runcomfy.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    GenerationFailed,
+    InvalidInput,
+    NotFinished,
+    QueueTimeout,
+    RunTimeout,
+    StorageError,
+    UncertainSubmission,
+)
+from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideoSettings
+from runcomfy.polling import Deadlines, Polling
+from runcomfy.sandbox import Sandbox
+from tasks import cancel_request, submit_request
+
+PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
+QUICK = Polling(min_interval_seconds=0.05)
+
+
+def objects(store: MediaStore) -> list[str]:
+    client = store.get_store()._client
+    found = client.list_objects_v2(Bucket="videos", Prefix=store.get_store().prefix).get("Contents", [])
+    return sorted(str(entry["Key"]).removeprefix(store.get_store().prefix) for entry in found)
+
+
+async def artifacts(flow_run_id: UUID) -> list[Artifact]:
+    async with get_client() as client:
+        return await client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        )
+
+
+async def test_an_image_and_a_prompt_become_one_archived_video(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The video in the bucket plays, has what was asked for, and its provenance says how it was made."""
+    settings = ImageToVideoSettings(num_frames=90, frames_per_second=24, resolution="480p", seed=7)
+
+    generation = await image_to_video(
+        ImageSource(str(PICTURE)), "a boat", account, media_store, settings=settings, polling=QUICK
+    )
+
+    assert isinstance(generation, Generation)
+    (video,) = generation.videos
+    request_id = generation.submission.request_id
+    assert video.key.endswith(f"{IMAGE_TO_VIDEO}/{request_id}-0.mp4")
+    store = media_store.get_store()
+    (tmp_path / "video.mp4").write_bytes(store.read(video.key, limit_bytes=10**8))
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert (frames, video.media.frames_per_second, video.media.codec) == (90, 24.0, "h264")
+    provenance = json.loads(store.read(video.provenance_key, limit_bytes=10**6))
+    assert (provenance["request_id"], provenance["seed"], provenance["cost_usd"]) == (request_id, 7, 0.25)
+    assert provenance["inputs"]["image_url"] == provenance["uri"].partition("wan-ai")[0] + "images/" + (
+        provenance["image"]["sha256"] + ".jpg"
+    )
+    books = sandbox.books()
+    assert (books.submissions_accepted, books.tokens_leaked, books.succeeded) == (1, 0, 1)
+
+
+async def test_a_second_run_uploads_the_picture_no_more(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The same picture is one object, whatever is made of it."""
+    for seed in (1, 2):
+        settings = ImageToVideoSettings(seed=seed)
+        await image_to_video(ImageSource(str(PICTURE)), "a boat", account, media_store, settings, polling=QUICK)
+
+    assert sum(key.startswith("images/") for key in objects(media_store)) == 1
+    assert sum(key.endswith(".mp4") for key in objects(media_store)) == 2
+
+
+async def test_a_prompt_becomes_one_archived_video(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Text-to-video needs no picture, and stages none."""
+    settings = TextToVideoSettings(num_frames=97, aspect_ratio="9:16", seed=3)
+
+    generation = await text_to_video("rain", account, media_store, settings, polling=QUICK)
+
+    (video,) = generation.videos
+    assert video.media.frames == 97
+    assert [key.rpartition(".")[2] for key in objects(media_store)] == ["mp4", "json"]
+    assert sandbox.books().requests[0].model == TEXT_TO_VIDEO
+
+
+async def test_several_outputs_are_all_archived(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """One request can make several files; each gets its index, and its provenance."""
+    sandbox.inject("several_files")
+
+    generation = await text_to_video("rain", account, media_store, polling=QUICK)
+
+    assert [video.key.rpartition("-")[2] for video in generation.videos] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert len(objects(media_store)) == 6
+
+
+async def test_what_prefect_shows_of_a_run(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Names that read well; a progress, a table and a link on the run's page; a typed result."""
+    state = await text_to_video("Rain on a window", account, media_store, polling=QUICK, return_state=True)
+
+    generation = await state.aresult()
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    request_id = generation.submission.request_id
+    shown = {artifact.type: artifact for artifact in await artifacts(flow_run_id)}
+    assert set(shown) == {"progress", "table", "markdown"}
+    assert shown["progress"].data == 100.0
+    assert request_id in str(shown["progress"].description)
+    (row,) = json.loads(str(shown["table"].data))
+    assert row["video"] == generation.videos[0].uri
+    assert generation.videos[0].key.rpartition("/")[2] in str(shown["markdown"].data)
+    async with get_client() as client:
+        assert (await client.read_flow_run(flow_run_id)).name == "rain-on-a-window"
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+        for _ in range(100):
+            names = {task.name for task in await client.read_task_runs(flow_run_filter=chosen)}
+            if len(names) == 3:
+                break
+    assert names == {f"submit to {TEXT_TO_VIDEO}", f"wait for {request_id}", f"archive {request_id}"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"settings": {"num_frames": 101}},
+        {"settings": {"num_frame": 90}},
+        {"settings": {"seed": "lucky"}},
+        {"deadlines": {"queue_timeout_seconds": 0}},
+        {"polling": {"max_failures": 0}},
+    ],
+)
+async def test_wrong_parameters_are_refused_before_the_run(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, given: Any
+) -> None:
+    """Prefect checks a run's parameters against the typed inputs; nothing reaches the service."""
+    with pytest.raises(ParameterTypeError):
+        await image_to_video(ImageSource(str(PICTURE)), "a boat", account, media_store, **given)
+    assert sandbox.books().submissions_received == 0
+
+
+async def test_nothing_is_paid_for_if_the_picture_cannot_be_used(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """A file that is only named like a picture ends the run before the service hears of it."""
+    (tmp_path / "fake.png").write_text("not a picture")
+
+    with pytest.raises(InvalidInput):
+        await image_to_video(ImageSource(str(tmp_path / "fake.png")), "a boat", account, media_store)
+    assert sandbox.books().submissions_received == 0
+
+
+async def test_nothing_is_paid_for_if_the_bucket_is_not_there(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The bucket is looked at before the submission, also where no picture is staged."""
+    nowhere = media_store.model_copy(update={"bucket": "no-such-bucket"})
+    nowhere._store = None
+
+    with pytest.raises(StorageError):
+        await text_to_video("rain", account, nowhere)
+    assert sandbox.books().submissions_received == 0
+
+
+async def test_nothing_is_paid_for_if_the_url_cannot_live_long_enough(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The signed URL has to outlive queue and run deadlines together; S3 signs for seven days at most."""
+    patience = Deadlines(queue_timeout_seconds=5 * 86400, run_timeout_seconds=5 * 86400)
+
+    with pytest.raises(ConfigurationError, match="seven days"):
+        await image_to_video(ImageSource(str(PICTURE)), "a boat", account, media_store, deadlines=patience)
+    assert sandbox.books().submissions_received == 0
+
+
+async def test_the_signed_url_outlives_both_deadlines(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A picture that the service fetches only when the job leaves the queue is still readable then."""
+    sandbox.hold()
+    with pytest.raises(QueueTimeout):
+        await image_to_video(
+            ImageSource(str(PICTURE)),
+            "a boat",
+            account,
+            media_store,
+            deadlines=Deadlines(queue_timeout_seconds=0.5),
+            polling=QUICK,
+        )
+
+    books = sandbox.books()
+    assert (books.submissions_accepted, books.cancelled) == (1, 1)
+
+
+async def test_a_running_request_is_given_up_at_its_deadline_and_fetched_later(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The error names the request; fetching it is refused while it runs, and archives it afterwards, once."""
+    sandbox.hold(queue=False, runs=True)
+    with pytest.raises(RunTimeout) as caught:
+        await text_to_video("rain", account, media_store, deadlines=Deadlines(run_timeout_seconds=0.5), polling=QUICK)
+    request_id = caught.value.request_id
+    with pytest.raises(NotFinished):
+        await fetch_request(request_id, TEXT_TO_VIDEO, account, media_store)
+    sandbox.release()
+    sandbox.wait_for_end(request_id)
+
+    (first,) = await fetch_request(request_id, TEXT_TO_VIDEO, account, media_store)
+    (again,) = await fetch_request(request_id, TEXT_TO_VIDEO, account, media_store)
+
+    assert (first.already_archived, again.already_archived) == (False, True)
+    assert first.key == again.key == f"{media_store.get_store().prefix}{TEXT_TO_VIDEO}/{request_id}-0.mp4"
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_a_lost_answer_is_an_error_of_its_own_and_paid_for_once(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The service accepted it and the answer was lost: one submission, and all that a person needs to look it up."""
+    sandbox.inject("lost_answer", endpoint="submit")
+
+    with pytest.raises(UncertainSubmission, match="sent at 20") as caught:
+        await text_to_video("rain", account, media_store)
+
+    assert (caught.value.model_id, len(caught.value.generation_key)) == (TEXT_TO_VIDEO, 64)
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_a_wrong_token_is_said_to_be_one(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Not bad input, not a broken service."""
+    stranger = account.model_copy(update={"api_token": SecretStr("wrong")})
+
+    with pytest.raises(AuthenticationError):
+        await text_to_video("rain", stranger, media_store)
+
+
+async def test_archiving_is_tried_again_with_a_fresh_url(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A download that breaks is repeated by Prefect's retries, and ends as one object."""
+    sandbox.inject("truncated", times=1)
+
+    generation = await text_to_video("rain", account, media_store, polling=QUICK)
+
+    assert len(objects(media_store)) == 2
+    assert generation.videos[0].already_archived is False
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_a_failed_generation_fails_the_run_with_its_reason(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The flow run fails, and its state says what the service said."""
+    sandbox.inject("failed")
+
+    state = await text_to_video("rain", account, media_store, polling=QUICK, return_state=True)
+
+    assert state.type is StateType.FAILED
+    assert isinstance(await state.aresult(raise_on_failure=False), GenerationFailed)
+    assert "GenerationFailed" in str(state.message)
+
+
+async def test_a_queued_request_can_be_cancelled_by_its_id(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The task says whether it is cancelled."""
+    from runcomfy.models import TextToVideo
+
+    sandbox.hold()
+
+    @flow
+    async def submit_and_cancel() -> bool:
+        submission = await submit_request(TextToVideo(prompt="rain"), account, media_store)
+        return await cancel_request(submission.request_id, account)
+
+    assert await submit_and_cancel() is True
+    assert sandbox.books().cancelled == 1
