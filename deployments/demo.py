@@ -1,7 +1,7 @@
 """`make demo`: the real flow, on real parts that run on this machine, from one picture to one archived video.
 
-A sandbox stands in for RunComfy, SeaweedFS for S3, and Prefect's temporary server for yours. Everything lives in a temporary
-folder, and nothing of your own Prefect is touched; what stays is the video and its provenance.
+A sandbox stands in for RunComfy, SeaweedFS for S3, and Prefect's temporary server for yours. Everything lives in a
+temporary folder, and nothing of your own Prefect is touched; what stays is the video and its provenance.
 """
 
 from __future__ import annotations

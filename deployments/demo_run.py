@@ -98,7 +98,7 @@ def _print(generation: Generation, tasks: list[TaskRun], files: list[Path]) -> N
         media = video.media
         facts.add_row(
             "video",
-            f"{media.width} x {media.height}, {media.frames} frames, {media.duration_seconds} s, {video.size_bytes:,} bytes",
+            f"{media.width} x {media.height}, {media.frames} frames, {media.duration_seconds} s",
         )
     for file in files:
         facts.add_row("file", str(file))

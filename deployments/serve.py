@@ -5,7 +5,9 @@ Each flow run gets a process of its own. Runs are started from the Prefect UI, t
 
 from __future__ import annotations
 
-from prefect import serve
+import asyncio
+
+from prefect import aserve
 
 from flows.fetch_request import fetch_request
 from flows.image_to_video import image_to_video
@@ -16,10 +18,11 @@ __all__ = ["main"]
 _TAGS = ["runcomfy", "video"]
 
 
-def main() -> None:
+async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
-    serve(*(flow.to_deployment(name=flow.name, tags=_TAGS) for flow in (image_to_video, text_to_video, fetch_request)))
+    flows = (image_to_video, text_to_video, fetch_request)
+    await aserve(*[await flow.ato_deployment(name=flow.name, tags=_TAGS) for flow in flows])
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

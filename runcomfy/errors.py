@@ -21,7 +21,8 @@
     │   ├── RunTimeout              was not finished at its deadline, nothing can stop it
     │   ├── PollingFailed           its state could not be learnt
     │   └── NotFinished             was asked for its files too early
-    ├── StorageError            the bucket, or the credentials for it
+    ├── StorageError            the bucket, or the credentials for it: mend them
+    │   └── StoreUnavailable        the store cannot be reached, or is busy: again
     └── ArchiveError            the file that was made did not reach the bucket
         ├── DownloadError           broken, truncated or refused on the way: again
         ├── UnexpectedContent       not the kind of file that was asked for: again, then look
@@ -62,6 +63,7 @@ __all__ = [
     "ServiceError",
     "ServiceUnavailable",
     "StorageError",
+    "StoreUnavailable",
     "SubmissionNotSent",
     "UncertainSubmission",
     "UnexpectedContent",
@@ -199,6 +201,12 @@ class NotFinished(WaitError):
 
 class StorageError(RunComfyError):
     """The store refused, could not be reached, or the credentials for it do not serve."""
+
+
+class StoreUnavailable(StorageError):
+    """The store could not be reached, failed, or asked for fewer calls."""
+
+    retryable = True
 
 
 class ArchiveError(RunComfyError):

@@ -20,7 +20,7 @@ def object_store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def session_sandbox() -> Iterator[Sandbox]:
-    with Sandbox(SandboxSettings(run_seconds=0.2, tiny_videos=True)) as running:
+    with Sandbox(SandboxSettings(token="sandbox-4d7f0c", run_seconds=0.2, tiny_videos=True)) as running:
         yield running
 
 

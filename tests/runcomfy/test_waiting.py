@@ -232,7 +232,7 @@ async def test_what_cannot_be_cancelled_is_collected() -> None:
         httpx.Response(503),
         httpx.ReadError("x"),
         httpx.Response(409, json={"detail": "no"}),
-    ],  # fmt: skip
+    ],
 )
 async def test_a_cancel_that_is_lost_or_answered_oddly_is_repeated(odd: Any) -> None:
     """The request is followed, not forgotten, and cancelled at the next look."""
@@ -292,7 +292,7 @@ async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
 )
 @settings(max_examples=150, deadline=None)
 async def test_following_always_ends_in_bounded_time_and_calls(timeline: Any, result: Any, cancel: Any) -> None:
-    """Whatever the service does, it ends with a result or a typed error, before the deadlines together and some slack."""
+    """Whatever the service does, it ends with a result or a typed error, soon after the deadlines together."""
     world = World((0, "in_queue"), *sorted(timeline, key=lambda moment: moment[0]), result=result, cancel=cancel)
 
     try:
@@ -340,7 +340,7 @@ A, B, C = "https://x.runcomfy.net/a.mp4", "https://x.runcomfy.net/b.mp4", "https
     ],
 )
 def test_outputs_are_found_in_every_documented_shape(output: object, urls: tuple[str, ...]) -> None:
-    """An object with the four names, a list, or a bare URL; each file once, in a steady order; inputs are never outputs."""
+    """An object with the four names, a list, or a bare URL; each file once, in a steady order, and never an input."""
     answer = parse_answer("r1", {"status": "succeeded", "output": output, "input": {"video": B}, "video": B})
 
     assert answer.outputs == urls

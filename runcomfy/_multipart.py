@@ -1,0 +1,91 @@
+"""Stream an object into a store in parts, at constant memory, so that it is visible whole or not at all.
+
+boto3's own `upload_fileobj` does nearly this. What it does not do is give up at once when the source breaks: the parts
+in flight are failed from within, botocore repeats each with growing pauses, and the abort comes seconds later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+__all__ = ["SupportsRead", "read_exactly", "upload_parts"]
+
+_PARTS_IN_FLIGHT = 4
+
+
+class SupportsRead(Protocol):
+    """Anything with `read(n) -> bytes`; empty bytes are its end."""
+
+    def read(self, amount: int, /) -> bytes:
+        """Return up to `amount` bytes."""
+
+
+def read_exactly(source: SupportsRead, amount: int) -> bytes:
+    """Return `amount` bytes, fewer only at the source's end; S3 refuses a part that is too small."""
+    pieces: list[bytes] = []
+    while amount > 0 and (piece := source.read(amount)):
+        pieces.append(piece)
+        amount -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def upload_parts(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    first: bytes,
+    source: SupportsRead,
+    *,
+    part_bytes: int,
+    content_type: str,
+    metadata: Mapping[str, str],
+) -> None:
+    """Upload `first` and the rest of `source`, and make the object visible; whatever breaks, nothing stays behind.
+
+    Args:
+        client: Speaks to the store, and adds the condition of its own accord.
+        bucket: The object's bucket.
+        key: The object's key.
+        first: The first part, already read: `part_bytes` long.
+        source: What comes after it. An error of its `read` comes out unchanged, after the upload was aborted.
+        part_bytes: The length of each part but the last; about five of them are held in memory.
+        content_type: The object's content type.
+        metadata: The object's own metadata.
+
+    Raises:
+        ClientError: the store refused; 412 if an object stands there.
+    """
+    upload_id = client.create_multipart_upload(
+        Bucket=bucket, Key=key, ContentType=content_type, Metadata=dict(metadata)
+    )["UploadId"]
+
+    def send(number: int, part: bytes) -> CompletedPartTypeDef:
+        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=part)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    done: list[CompletedPartTypeDef] = []
+    in_flight: deque[Future[CompletedPartTypeDef]] = deque()
+    try:
+        with ThreadPoolExecutor(_PARTS_IN_FLIGHT, thread_name_prefix="upload") as pool:
+            part, number = first, 1
+            while part:
+                in_flight.append(pool.submit(send, number, part))
+                if len(in_flight) == _PARTS_IN_FLIGHT:
+                    done.append(in_flight.popleft().result())
+                part, number = read_exactly(source, part_bytes), number + 1
+            done += [sent.result() for sent in in_flight]
+        client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done})
+    except BaseException:
+        with suppress(BotoCoreError, ClientError):  # what broke before matters more
+            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+        raise

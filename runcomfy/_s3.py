@@ -1,0 +1,148 @@
+"""How this project makes S3 clients, and what S3's refusals mean to the person who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSLError,
+    TokenRetrievalError,
+)
+
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.redaction import redact_loggers, strip_query
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Condition", "is_aws", "make_client", "refusal", "storage_errors"]
+
+_ADVICE = {
+    "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
+    "without s3:ListBucket, S3 answers this for a key that is not there.",
+    "404": "There is no such bucket or object. Check the names and the region.",
+    "AccessDenied": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, "
+    "writing s3:PutObject and s3:AbortMultipartUpload.",
+    "ExpiredToken": "The temporary credentials have ended. Sign in again.",
+    "InvalidAccessKeyId": "The store does not know this access key. Check the key and the endpoint.",
+    "InvalidToken": "The session token is wrong or has ended. Sign in again.",
+    "NoSuchBucket": "There is no such bucket. Create it, or check its name and the endpoint.",
+    "NoSuchKey": "There is no such object.",
+    "NotImplemented": "The store does not know this operation. Where it lacks conditional writes, switch them off "
+    "(conditional_writes=False).",
+    "PermanentRedirect": "The bucket lies in another region. Name that region.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong. Set it.",
+    "SignatureDoesNotMatch": "The secret key is wrong, or something between here and the store changes requests.",
+    "SlowDown": "The store asks for fewer requests. Try again later.",
+}
+_PASSING = ("ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling")
+_CREDENTIAL_ERRORS = (
+    CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, TokenRetrievalError,
+)  # fmt: skip
+
+
+def make_client(
+    session: boto3.Session, endpoint_url: str | None, region: str | None, style: Literal["virtual", "path"],
+    verify: bool | str,
+) -> S3Client:  # fmt: skip
+    """Make a client with bounded patience and SigV4, and keep what it logs free of signatures."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+        signature_version="s3v4",
+        s3={"addressing_style": style, "payload_signing_enabled": False},
+        max_pool_connections=32,
+    )
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise ConfigurationError(f"The file of certificates {verify} is not there.")
+    try:
+        client: S3Client = session.client(
+            "s3", endpoint_url=endpoint_url, region_name=region, verify=verify, config=config
+        )
+    except (BotoCoreError, ValueError) as error:
+        _refuse_transport(error, "set up the store", "s3://")
+    redact_loggers()
+    return client
+
+
+def is_aws(client: S3Client) -> bool:
+    """Whether a client speaks to AWS itself."""
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def refusal(error: ClientError) -> tuple[str, int]:
+    """Return S3's error code and HTTP status."""
+    return (
+        str(error.response.get("Error", {}).get("Code", "unknown")),
+        int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
+    )
+
+
+@contextmanager
+def storage_errors(doing: str, bucket: str, key: str) -> Iterator[None]:
+    """Turn what boto3 raises into `StorageError`, with S3's code and what to do about it."""
+    uri = f"s3://{bucket}/{key}"
+    try:
+        yield
+    except ClientError as error:
+        code, status = refusal(error)
+        advice = _ADVICE.get(code) or str(error.response.get("Error", {}).get("Message", "")).strip()
+        kind = StoreUnavailable if status >= 500 or code in _PASSING else StorageError
+        raise kind(
+            f"Could not {doing} {uri}: {code}. {advice}".rstrip(),
+            error_code=code, http_status=status or None, bucket=bucket, key=key,
+        ) from None  # fmt: skip
+    except (BotoCoreError, Boto3Error) as error:
+        _refuse_transport(error, doing, uri, bucket=bucket, key=key)
+
+
+def _refuse_transport(error: Exception, doing: str, uri: str, **facts: Any) -> NoReturn:
+    named = f"Could not {doing} {uri}"
+    if isinstance(error, _CREDENTIAL_ERRORS):
+        raise StorageError(
+            f"{named}: there are no usable credentials. Give the store keys, a profile or a role.",
+            error_code=type(error).__name__, **facts,
+        ) from None  # fmt: skip
+    if isinstance(error, ConnectionError | HTTPClientError | SSLError):
+        endpoint = strip_query(str(getattr(error, "kwargs", {}).get("endpoint_url") or "the store"))
+        raise StoreUnavailable(
+            f"{named}: no connection to {endpoint}, or it broke. Check the endpoint, the network and the certificates.",
+            error_code=type(error).__name__, **facts,
+        ) from None  # fmt: skip
+    raise StorageError(f"{named}: {error}", error_code=type(error).__name__, **facts) from None
+
+
+class Condition:
+    """Put `If-None-Match: *` on everything that a client creates, for as long as it is wanted.
+
+    boto3's transfers do not take the header as an argument; a hook on a client of our own does.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+    def attach(self, client: S3Client) -> None:
+        """Hook into both calls that make an object visible."""
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(f"provide-client-params.s3.{operation}", self._add)
+
+    def _add(self, params: dict[str, Any], **_: Any) -> None:
+        if self.wanted:
+            params["IfNoneMatch"] = "*"

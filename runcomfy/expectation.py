@@ -1,0 +1,51 @@
+"""What was asked for, compared with what came: warnings, because a paid video is kept whatever it looks like."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.media import MediaFacts
+
+__all__ = ["Expectation"]
+
+_TOLERANCE = 0.05  # models round sizes to multiples of 8 or 16 pixels
+
+
+class Expectation(BaseModel):
+    """What the inputs asked for; `None` is not checked.
+
+    For image-to-video leave `aspect_ratio` out: the picture decides it, and the resolution names the shorter side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    frames: int | None = None
+    frames_per_second: int | None = None
+    resolution: str | None = None
+    """Such as `720p`: the shorter side in pixels."""
+    aspect_ratio: str | None = None
+    """Such as `16:9`: width to height."""
+
+    def warnings(self, media: MediaFacts) -> tuple[str, ...]:
+        """Return one sentence for each thing that is other than asked; what the file does not tell is passed over."""
+        found = []
+        if self.frames is not None and media.frames is not None and media.frames != self.frames:
+            found.append(f"The video has {media.frames} frames; {self.frames} were asked for.")
+        rate = media.frames_per_second
+        if self.frames_per_second is not None and rate is not None and abs(rate - self.frames_per_second) > 0.01:
+            found.append(f"The video has {rate:g} frames per second; {self.frames_per_second} were asked for.")
+        if media.width and media.height:
+            size = f"The picture is {media.width}x{media.height} pixels"
+            shorter = re.fullmatch(r"(\d+)p", self.resolution or "")
+            if shorter and not _close(min(media.width, media.height), int(shorter[1])):
+                found.append(f"{size}; {self.resolution}, the shorter side, was asked for.")
+            ratio = re.fullmatch(r"(\d+):([1-9]\d*)", self.aspect_ratio or "")
+            if ratio and not _close(media.width / media.height, int(ratio[1]) / int(ratio[2])):
+                found.append(f"{size}; the aspect ratio {self.aspect_ratio} was asked for.")
+        return tuple(found)
+
+
+def _close(value: float, wanted: float) -> bool:
+    return abs(value - wanted) <= _TOLERANCE * wanted

@@ -1,0 +1,91 @@
+"""Tell a real, whole image from a file that is only named like one.
+
+A generation is paid for before the service has looked at its image, so everything that can be known is known here:
+the whole picture is decoded once.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import NoReturn
+
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.errors import InvalidInput
+
+__all__ = ["MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "ImageFacts", "inspect_image", "refuse_image"]
+
+MAX_IMAGE_BYTES = 50_000_000
+MAX_IMAGE_PIXELS = 80_000_000
+"""Some ten times a 4K picture, and as many times four bytes of memory while it is decoded."""
+
+# By the plugin's class, so that each is imported: Pillow does not know a format by name before that.
+_FORMATS = {
+    BmpImagePlugin.BmpImageFile.format: ("image/bmp", "bmp"),
+    GifImagePlugin.GifImageFile.format: ("image/gif", "gif"),
+    JpegImagePlugin.JpegImageFile.format: ("image/jpeg", "jpg"),
+    PngImagePlugin.PngImageFile.format: ("image/png", "png"),
+    TiffImagePlugin.TiffImageFile.format: ("image/tiff", "tiff"),
+    WebPImagePlugin.WebPImageFile.format: ("image/webp", "webp"),
+}
+_OPENED = [name for name in _FORMATS if name]
+_FORMATS[MpoImagePlugin.MpoImageFile.format] = ("image/jpeg", "jpg")  # of some phones; opened as the JPEG that it is
+_KINDS = "Use a JPEG, PNG or WebP file."
+
+
+class ImageFacts(BaseModel):
+    """What an image is by its content; sizes are in pixels, the extension has no dot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    content_type: str
+    extension: str
+    width: int
+    height: int
+
+
+def inspect_image(data: bytes) -> ImageFacts:
+    """Decode the image, the first frame where there are several, and say what it is.
+
+    Raises:
+        InvalidInput: Empty, too large, not an image, damaged or cut.
+    """
+    if not data:
+        refuse_image("The image is empty. Look at where it was written.")
+    if len(data) > MAX_IMAGE_BYTES:
+        refuse_image(f"The image has {len(data):,} bytes; {MAX_IMAGE_BYTES:,} are allowed. Make it smaller.")
+    try:
+        with Image.open(io.BytesIO(data), formats=_OPENED) as header:
+            kind, (width, height) = str(header.format), header.size
+            if width * height <= MAX_IMAGE_PIXELS:
+                header.verify()
+        # `verify` leaves an image unusable, and does not look at the pixels of every format.
+        if width * height <= MAX_IMAGE_PIXELS:
+            with Image.open(io.BytesIO(data), formats=_OPENED) as pixels:
+                pixels.load()
+    except UnidentifiedImageError:
+        refuse_image(f"The file is not an image that is understood here. {_KINDS}")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        width = height = MAX_IMAGE_PIXELS
+    except Exception:  # the decoders of a damaged file raise what they like: SyntaxError, struct.error, IndexError …
+        refuse_image("The image is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
+    if width * height > MAX_IMAGE_PIXELS:
+        refuse_image(f"The image has more than {MAX_IMAGE_PIXELS:,} pixels. Scale it down; 4K is what is of use.")
+    content_type, extension = _FORMATS[kind]
+    return ImageFacts(content_type=content_type, extension=extension, width=width, height=height)
+
+
+def refuse_image(sentence: str) -> NoReturn:
+    """Raise `InvalidInput` for the field `image`."""
+    raise InvalidInput(sentence, violations=[("image", sentence)]) from None

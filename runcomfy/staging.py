@@ -1,0 +1,167 @@
+"""Bring an image to where RunComfy can fetch it, named by its content, and sign a URL for it.
+
+The same picture gets the same key, whoever stages it and how often: so staging may be repeated, and two that race
+agree. An image that lies in S3 already is checked and signed where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.download import open_url
+from runcomfy.errors import DownloadError
+from runcomfy.hosts import HostPolicy
+from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
+from runcomfy.redaction import strip_query
+from runcomfy.store import Store
+
+__all__ = ["StagedImage", "sign_image", "stage_image"]
+
+_ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
+
+
+class StagedImage(BaseModel):
+    """An image that stands in a bucket, checked; holds no signed URL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str
+    key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+    width: int
+    height: int
+    source: str
+    """Where it came from, without query."""
+    uploaded: bool
+    """False where it stood there already, or is signed where it is."""
+
+    @property
+    def uri(self) -> str:
+        """The image as `s3://bucket/key`."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
+    """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it lies in S3 already.
+
+    Args:
+        source: A path, `file://`, `https://` (`http://` only for hosts that `hosts` names exactly) or `s3://bucket/key`.
+        store: Where it goes, and the credentials with which `s3://` is read.
+        hosts: Which hosts an image may be fetched from; any public one by default.
+
+    Raises:
+        InvalidInput: There is no such image, or it cannot be used.
+        HostNotAllowed: Its URL leads to a host, or a private address, that `hosts` does not name.
+        DownloadError: Its URL could not be read this time.
+        StorageError: The store could not be read or written.
+    """
+    return await asyncio.to_thread(_stage, source, store, hosts)
+
+
+def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
+    """Return a URL under which anybody can read the image for this long; it is a secret, and is never stored."""
+    return store.sign(image.key, lifetime, bucket=image.bucket)
+
+
+def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
+    scheme = _SCHEME.match(source) if isinstance(source, str) else None
+    match scheme[1].lower() if scheme else "path":
+        case "s3":
+            return _stage_where_it_is(str(source), store)
+        case "http" | "https":
+            data, shown = _fetched(str(source), hosts), strip_query(str(source))
+        case "file":
+            data, shown = _read_file(_path_of(str(source))), strip_query(str(source))
+        case "path":
+            data, shown = _read_file(Path(source)), str(source)
+        case other:
+            refuse_image(f"An image cannot be read from {other}:. Name a path, https://… or s3://bucket/key.")
+    facts = inspect_image(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = store.key(f"images/{sha256}.{facts.extension}")
+    return StagedImage(
+        bucket=store.bucket,
+        key=key,
+        sha256=sha256,
+        size_bytes=len(data),
+        content_type=facts.content_type,
+        width=facts.width,
+        height=facts.height,
+        source=shown,
+        uploaded=store.put_new(key, data, content_type=facts.content_type),
+    )
+
+
+def _stage_where_it_is(uri: str, store: Store) -> StagedImage:
+    # Not through urlsplit: `?` and `#` are ordinary characters in a key.
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    if not bucket or not key:
+        refuse_image("An image in S3 is named s3://bucket/key.")
+    standing = store.head(key, bucket)
+    if standing is None:
+        refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")
+    _check_size(standing.size_bytes)
+    data = store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
+    facts = inspect_image(data)
+    return StagedImage(
+        bucket=bucket,
+        key=key,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        content_type=facts.content_type,
+        width=facts.width,
+        height=facts.height,
+        source=f"s3://{bucket}/{key}",
+        uploaded=False,
+    )
+
+
+def _path_of(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        refuse_image("A file:// URL names a file of this machine: file:///folder/picture.png.")
+    return Path(url2pathname(parts.path))
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            refuse_image(f"{path} is a folder. Name the image in it.")
+        if not path.is_file():
+            refuse_image(f"There is no file {path}. Check the path, and the machine that this runs on.")
+        with path.open("rb") as file:
+            data = file.read(MAX_IMAGE_BYTES + 1)
+    except (OSError, RuntimeError, ValueError) as error:
+        refuse_image(f"{path} cannot be read: {error}.")
+    _check_size(len(data))
+    return data
+
+
+def _fetched(url: str, hosts: HostPolicy) -> bytes:
+    try:
+        with open_url(url, hosts) as download:
+            _check_size(download.length or 0)
+            data = download.read(MAX_IMAGE_BYTES + 1)
+    except DownloadError as error:
+        if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
+            raise
+        refuse_image(f"{error.message} It is needed as an image that can be fetched without a login.")
+    _check_size(len(data))
+    return data
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_IMAGE_BYTES:
+        refuse_image(f"The image has more than {MAX_IMAGE_BYTES:,} bytes. Make it smaller.")

@@ -1,0 +1,280 @@
+"""A bucket and a prefix: read, create without overwriting, stream in, sign.
+
+Every write that may race is conditional. Stores say no to a conditional write in three ways: 501, ignoring it, ignoring
+it on multipart completion only; so each creation looks first and puts the condition second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import boto3
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
+from runcomfy._multipart import SupportsRead, read_exactly, upload_parts
+from runcomfy._s3 import Condition, is_aws, make_client, refusal, storage_errors
+from runcomfy.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["ObjectFacts", "Store", "SupportsRead"]
+
+_PART_BYTES = 8 * 1024 * 1024
+_MOST_PARTS = 10_000
+_ATTEMPTS = 5
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+class ObjectFacts(BaseModel):
+    """What a store says of an object without sending it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    size_bytes: int
+    etag: str
+    content_type: str
+    metadata: Mapping[str, str]
+
+
+class Store:
+    """A bucket and a prefix, and the boto3 clients for them, made once; thread-safe.
+
+    Keys are full keys in every method; `key` puts the prefix before a name. All methods block: call them in threads.
+
+    Args:
+        bucket: The bucket that is written to.
+        prefix: Put before every name; normalised to no leading and one trailing slash.
+        session: Credentials and region; boto3's own search by default. Not used after construction.
+        endpoint_url: The store's address, where it is not AWS.
+        public_endpoint_url: The address under which the world reaches the same store; only signing uses it.
+        region_name: Where the bucket lies; the session's region by default.
+        addressing_style: `auto` is virtual-hosted on AWS and path style at a custom endpoint.
+        verify: False, or a file of certificates, for stores with certificates of their own.
+        conditional_writes: False for a store that cannot do them; then only the look before each creation protects.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        session: boto3.Session | None = None,
+        endpoint_url: str | None = None,
+        public_endpoint_url: str | None = None,
+        region_name: str | None = None,
+        addressing_style: Literal["auto", "virtual", "path"] = "auto",
+        verify: bool | str = True,
+        conditional_writes: bool = True,
+    ) -> None:
+        if not bucket or "/" in bucket:
+            raise ConfigurationError(f"{bucket!r} is not the name of a bucket. Name one, without slashes.")
+        self.bucket = bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        session = session or boto3.Session()
+        region = region_name or session.region_name
+        self._condition = Condition(conditional_writes)
+        style: Literal["virtual", "path"] = "path" if endpoint_url else "virtual"
+        if addressing_style != "auto":
+            style = addressing_style
+
+        def client_at(url: str | None) -> S3Client:
+            return make_client(session, url, region or ("us-east-1" if url else None), style, verify)
+
+        self._client = client_at(endpoint_url)
+        if endpoint_url is None and not is_aws(self._client):
+            # boto3 found another endpoint in the environment or in a profile (AWS_ENDPOINT_URL_S3).
+            endpoint_url = self._client.meta.endpoint_url
+            style = "path" if addressing_style == "auto" else addressing_style
+            self._client = client_at(endpoint_url)
+        self.endpoint_url = endpoint_url
+        """The store's address, where it is not AWS."""
+        self._region_known = bool(region or endpoint_url)
+        self._creating_client = client_at(endpoint_url)
+        self._condition.attach(self._creating_client)
+        differs = public_endpoint_url is not None and public_endpoint_url != endpoint_url
+        self._public_client = client_at(public_endpoint_url) if differs else self._client
+        self._life = CredentialLife(session.get_credentials())
+
+    @classmethod
+    def from_uri(cls, uri: str, **options: Any) -> Self:
+        """Make a store from `s3://bucket/some/prefix`; options are those of the class."""
+        scheme, separator, rest = uri.partition("://")
+        if not separator or scheme.lower() != "s3":
+            raise ConfigurationError("A store is named s3://bucket/prefix.")
+        bucket, _, prefix = rest.partition("/")
+        return cls(bucket, prefix, **options)
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri(self.prefix)!r})"
+
+    def uri(self, key: str, bucket: str | None = None) -> str:
+        """Return `s3://bucket/key`."""
+        return f"s3://{bucket or self.bucket}/{key}"
+
+    def key(self, name: str) -> str:
+        """Return the full key of a name under the prefix."""
+        return f"{self.prefix}{name.lstrip('/')}"
+
+    def check(self) -> None:
+        """Make sure that the bucket is there and may be used, before anything is paid for.
+
+        Raises:
+            StorageError: it is not there, not ours, elsewhere, or cannot be reached.
+        """
+        with storage_errors("look at", self.bucket, self.prefix):
+            self._client.head_bucket(Bucket=self.bucket)
+
+    def head(self, key: str, bucket: str | None = None) -> ObjectFacts | None:
+        """Look at an object; None where it is not there. A missing bucket looks the same to S3."""
+        bucket = bucket or self.bucket
+        with storage_errors("look at", bucket, key):
+            try:
+                answer = self._client.head_object(Bucket=bucket, Key=key)
+            except ClientError as error:
+                if refusal(error)[1] == 404:
+                    return None
+                raise
+        return ObjectFacts(
+            key=key,
+            size_bytes=answer["ContentLength"],
+            etag=answer["ETag"],
+            content_type=answer.get("ContentType", ""),
+            metadata=answer.get("Metadata", {}),
+        )
+
+    def read(self, key: str, bucket: str | None = None, *, limit_bytes: int) -> bytes:
+        """Read a whole object that is not larger than the limit; `StorageError` where it is or is not there."""
+        bucket = bucket or self.bucket
+        with storage_errors("read", bucket, key):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with answer["Body"] as body:
+                if answer["ContentLength"] > limit_bytes:
+                    raise StorageError(
+                        f"{self.uri(key, bucket)} has {answer['ContentLength']:,} bytes; "
+                        f"{limit_bytes:,} are allowed here.",
+                        bucket=bucket,
+                        key=key,
+                    )
+                return bytes(body.read())
+
+    def put_new(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> bool:
+        """Create an object unless something stands at its key; return whether this call created it.
+
+        A store without conditional writes is asked once, answers 501, and is written to without a condition from
+        then on: of two that race there, both may believe that they created it.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            if self.head(key) is not None:
+                return False
+            with storage_errors("create", self.bucket, key):
+                try:
+                    self._creating_client.put_object(
+                        Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata)
+                    )
+                    return True
+                except ClientError as error:
+                    _, status = refusal(error)
+                    if status == 412:
+                        return self._was_ours(key, body, error)
+                    if status not in (409, 501) or attempt == _ATTEMPTS:
+                        raise
+                    if status == 501:
+                        self._condition.wanted = False
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _was_ours(self, key: str, body: bytes, refused: ClientError) -> bool:
+        """Tell whether an earlier attempt, whose answer was lost, created what now refuses the repetition."""
+        if not refused.response["ResponseMetadata"].get("RetryAttempts"):
+            return False
+        facts = self.head(key)
+        return facts is not None and facts.size_bytes == len(body) and self.read(key, limit_bytes=len(body)) == body
+
+    def put(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> None:
+        """Write an object, over whatever stands there."""
+        with storage_errors("write", self.bucket, key):
+            self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata)
+            )
+
+    def upload_stream(
+        self,
+        key: str,
+        source: SupportsRead,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] = _NO_METADATA,
+        length_bytes: int | None = None,
+    ) -> bool:
+        """Create an object from a stream at constant memory, unless one stands there; return whether this call did.
+
+        Nothing is visible before the end of the stream. If `source.read` raises, the upload is aborted and that very
+        error comes out. `length_bytes`, where known, chooses larger parts for more than 80 GB. Of two that race with
+        parts, some stores let both win (SeaweedFS 4.48 does): this is no lock.
+        """
+        if self.head(key) is not None:
+            return False
+        part_bytes = max(_PART_BYTES, -(-(length_bytes or 0) // _MOST_PARTS))
+        first = read_exactly(source, part_bytes)
+        if len(first) < part_bytes:
+            return self.put_new(key, first, content_type=content_type, metadata=metadata)
+        with storage_errors("create", self.bucket, key):
+            try:
+                upload_parts(
+                    self._creating_client, self.bucket, key, first, source,
+                    part_bytes=part_bytes, content_type=content_type, metadata=metadata,
+                )  # fmt: skip
+            except ClientError as error:
+                code, status = refusal(error)
+                if status == 501:
+                    self._condition.wanted = False  # the stream is consumed, but the next one will pass
+                # A completion whose answer was lost is refused when it is repeated: what stands there may be ours.
+                if status == 412 or ((status == 409 or code == "NoSuchUpload") and self.head(key) is not None):
+                    return False
+                raise
+        return True
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[SupportsRead]:
+        """Open an object for reading it piece by piece; reading it may raise what boto3 raises."""
+        with (
+            storage_errors("read", self.bucket, key),
+            self._client.get_object(Bucket=self.bucket, Key=key)["Body"] as body,
+        ):
+            yield body
+
+    def sign(self, key: str, lifetime: timedelta, bucket: str | None = None) -> str:
+        """Return a URL with which anybody may read the object for this long; it is a secret.
+
+        Raises:
+            ConfigurationError: The lifetime is longer than S3 or the credentials allow, or AWS's region is not known.
+            StorageError: There are no credentials.
+        """
+        if not timedelta(seconds=1) <= lifetime <= LONGEST_SIGNATURE:
+            raise ConfigurationError(f"A signed URL can live for a second to seven days, not {lifetime}.")
+        if not self._region_known:
+            raise ConfigurationError("A URL that is signed for the wrong region is refused. Name the bucket's region.")
+        bucket = bucket or self.bucket
+        seconds = int(lifetime.total_seconds())
+        with storage_errors("sign", bucket, key):
+            self._life.outlast(seconds)
+            url: str = self._public_client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+            )
+        return url
+
+    def credentials_remaining(self) -> timedelta | None:
+        """Return how long the credentials still serve, in whole seconds; None where no end is known.
+
+        Static keys have no end. A session token that was given as it is (`AWS_SESSION_TOKEN`) has one, but nobody says
+        when: None as well. So do credentials that outlive every signature (seven days).
+        """
+        with storage_errors("renew the credentials of", self.bucket, self.prefix):
+            return self._life.remaining()

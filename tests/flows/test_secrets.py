@@ -1,0 +1,115 @@
+"""No token, secret key or signed URL ends up anywhere: logs, results, artifacts, provenance, Prefect's database."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SIGNATURES = re.compile(
+    rb"X-Amz-Signature(=|%3D)(?!\[redacted)[0-9a-f]{8}|Signature:?\s*=?\s*[0-9a-f]{32}|X-Amz-Credential=(?!\[redacted)\w"
+)
+
+# Everything that speaks is turned up to DEBUG, on the console and into Prefect's own log; results are persisted.
+PROGRAM = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.DEBUG)
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from blocks import MediaStore, RunComfyCredentials
+from flows.fetch_request import fetch_request
+from flows.generation import ImageSource
+from flows.image_to_video import image_to_video
+from flows.text_to_video import text_to_video
+from runcomfy.polling import Polling
+
+env = os.environ
+account = RunComfyCredentials(api_token=env["TOKEN"], base_url=env["URL"], output_hosts=[env["HOST"]])
+wrong = RunComfyCredentials(api_token="wrong-" + env["TOKEN"], base_url=env["URL"], output_hosts=[env["HOST"]])
+keys = AwsCredentials(aws_access_key_id=env["KEY"], aws_secret_access_key=env["SECRET"], region_name="us-east-1",
+    aws_client_parameters=AwsClientParameters(endpoint_url=env["ENDPOINT"]))
+store = MediaStore(bucket="videos", prefix=env["PREFIX"], credentials=keys)
+quick = Polling(min_interval_seconds=0.05)
+
+async def attempt(run):
+    try:
+        await run
+    except Exception as error:
+        print(type(error).__name__, error)
+
+async def main():
+    picture = ImageSource(env["PICTURE"])
+    for number, fault in enumerate(["", "result=error_echoes_url", "output=truncated", "output=http_403",
+            "output=redirect", "result=echoes_inputs", "status=http_503:times=2", "submit=lost_answer"]):
+        mark = f"{number} [sandbox: {fault}]" if fault else ""
+        await attempt(image_to_video(picture, f"boat {mark}", account, store, polling=quick))
+        await attempt(text_to_video(f"rain {mark}", account, store, polling=quick))
+    await attempt(text_to_video("rain", wrong, store))
+    signed = ImageSource("https://127.0.0.1:9/a.png?X-Amz-Signature=0123456789abcdef")
+    await attempt(image_to_video(signed, "boat", account, store))
+    await attempt(fetch_request("no-such-request", "wan-ai/wan-2-1/text-to-video", account, store))
+    await asyncio.sleep(3)  # Prefect sends its log and records its runs a little later
+
+asyncio.run(main())
+"""
+
+
+def test_secrets_are_nowhere(sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path) -> None:
+    """Both flows, good and failing, with every logger at DEBUG: then everything that was written is searched."""
+    home = tmp_path / "prefect"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))} | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "boto3,botocore,httpcore,httpx,runcomfy,s3transfer,urllib3",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "TOKEN": sandbox.token,
+        "URL": sandbox.url,
+        "HOST": sandbox.host,
+        "KEY": object_store.access_key,
+        "SECRET": object_store.secret_key,
+        "ENDPOINT": object_store.endpoint_url,
+        "PREFIX": prefix,
+        "PICTURE": str(ROOT / "deployments" / "demo.jpg"),
+    }
+
+    with (tmp_path / "console.log").open("wb") as console:
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env=environment,
+            stdout=console,
+            stderr=console,
+            timeout=240,
+            check=True,
+        )
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    for entry in client.list_objects_v2(Bucket="videos", Prefix=prefix).get("Contents", []):
+        if entry["Key"].endswith(".json"):
+            body = client.get_object(Bucket="videos", Key=entry["Key"])["Body"].read()
+            (tmp_path / entry["Key"].replace("/", "_")).write_bytes(body)
+
+    written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert (home / "prefect.db") in written
+    assert any(b"botocore" in content for content in written.values()), "the loggers were not turned up"
+    assert sum(path.name.endswith(".json") for path in written) >= 4
+    assert sandbox.books().submissions_accepted >= 14
+    for path, content in written.items():
+        where = content.find(sandbox.token.encode())
+        assert where < 0, (path, content[max(0, where - 300) : where + 100])
+        assert object_store.secret_key.encode() not in content, path
+        found = SIGNATURES.search(content)
+        assert found is None, (path, content[max(0, found.start() - 300) : found.end() + 100])
+        assert b"0123456789abcdef" not in content, path

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runcomfy.download import open_url
+from runcomfy.errors import DownloadError, HostNotAllowed
+from runcomfy.hosts import HostPolicy
+
+LOOPBACK = HostPolicy(("127.0.0.1",))
+Answer = Callable[..., bytes]
+QUERY = "?X-Amz-Signature=s3cr3t&X-Amz-Expires=60"
+
+
+def everything_said_by(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    own = f"{error} {error!r} {error.args} {vars(error)}"
+    return own + everything_said_by(error.__cause__) + everything_said_by(error.__context__)
+
+
+def test_a_body_arrives_whole(raw_server: Any, answer: Answer) -> None:
+    """The body, its type and its length arrive, and each read returns exactly what was asked for."""
+    body = bytes(range(256)) * 4000
+    raw_server.answers["/v.mp4"] = answer(body, headers="Content-Type: Video/MP4; codecs=x\r\n")
+
+    with open_url(raw_server.url("/v.mp4"), LOOPBACK) as download:
+        assert (download.content_type, download.length) == ("video/mp4", len(body))
+        pieces = [download.read(300_000) for _ in range(5)]
+
+    assert [len(piece) for piece in pieces] == [300_000, 300_000, 300_000, 124_000, 0]
+    assert b"".join(pieces) == body
+
+
+def test_a_body_without_length_is_read_to_its_end(raw_server: Any, answer: Answer) -> None:
+    """Without Content-Length the end of the connection is the end of the body, and the length is not known."""
+    raw_server.answers["/v"] = answer(b"video", length=None)
+
+    with open_url(raw_server.url("/v"), LOOPBACK) as download:
+        assert download.length is None
+        assert download.read(100) == b"video"
+        assert download.read(100) == b""
+
+
+def test_a_chunked_body_is_joined(raw_server: Any, answer: Answer) -> None:
+    """Chunks of the transport do not show."""
+    chunked = b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    raw_server.answers["/v"] = answer(chunked, length=None, headers="Transfer-Encoding: chunked\r\n")
+
+    with open_url(raw_server.url("/v"), LOOPBACK) as download:
+        assert [download.read(5), download.read(5), download.read(5)] == [b"abcde", b"fg", b""]
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked", "reset", "nothing", "nonsense"])
+def test_a_cut_body_is_an_error(raw_server: Any, answer: Answer, kind: str) -> None:
+    """A body that ends early, a reset, and an answer that is none are errors, never a short file."""
+    raw_server.answers["/v"] = {
+        "length": answer(b"x" * 1000, length=2000),
+        "chunked": answer(b"ff\r\nabc", length=None, headers="Transfer-Encoding: chunked\r\n"),
+        "reset": answer(b"x" * 1000, length=2000),
+        "nothing": b"",
+        "nonsense": b"SSH-2.0-OpenSSH\r\n\r\n",
+    }[kind]
+    if kind == "reset":
+        raw_server.resets.add("/v")
+
+    with pytest.raises(DownloadError) as failed, open_url(raw_server.url("/v" + QUERY), LOOPBACK) as download:
+        while download.read(700):
+            pass
+
+    assert failed.value.retryable
+    assert "s3cr3t" not in everything_said_by(failed.value)
+
+
+def test_silence_is_an_error(raw_server: Any) -> None:
+    """A server that accepts and says nothing is given up on after the read timeout."""
+    raw_server.silent.add("/v")
+
+    with (
+        pytest.raises(DownloadError, match="no answer in time") as failed,
+        open_url(raw_server.url("/v" + QUERY), LOOPBACK, read_timeout_seconds=0.1),
+    ):
+        pass
+
+    assert "s3cr3t" not in everything_said_by(failed.value)
+
+
+def test_a_refused_connection_is_an_error(unused_tcp_port: int) -> None:
+    """Where nobody listens, the error says so and keeps the signature to itself."""
+    with (
+        pytest.raises(DownloadError, match="no connection") as failed,
+        open_url(f"http://127.0.0.1:{unused_tcp_port}/v{QUERY}", LOOPBACK),
+    ):
+        pass
+
+    assert "s3cr3t" not in everything_said_by(failed.value)
+
+
+@pytest.mark.parametrize(
+    "status", ["403 Forbidden", "404 Not Found", "206 Partial Content", "204 No Content", "500 Oh"]
+)
+def test_anything_but_200_is_an_error(raw_server: Any, answer: Answer, status: str) -> None:
+    """An error page is not a video, whatever it looks like; the status is a fact of the error."""
+    raw_server.answers["/v"] = answer(b"<html>no</html>", status, headers="Content-Type: text/html\r\n")
+
+    with pytest.raises(DownloadError) as failed, open_url(raw_server.url("/v" + QUERY), LOOPBACK):
+        pass
+
+    assert failed.value.http_status == int(status[:3])
+    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)
+
+
+def test_a_body_in_an_encoding_is_refused(raw_server: Any, answer: Answer) -> None:
+    """Bytes that were compressed on the way are not the file."""
+    raw_server.answers["/v"] = answer(b"\x1f\x8b", headers="Content-Encoding: gzip\r\n")
+
+    with pytest.raises(DownloadError, match="encoding"), open_url(raw_server.url("/v"), LOOPBACK):
+        pass
+
+
+def test_redirects_are_followed(raw_server: Any, answer: Answer) -> None:
+    """Relative and absolute redirects lead to the file."""
+    raw_server.answers["/a"] = answer(b"", "302 Found", headers="Location: /b?x=1\r\n")
+    raw_server.answers["/b"] = answer(b"", "308 Permanent", headers=f"Location: {raw_server.url('/c')}\r\n")
+    raw_server.answers["/c"] = answer(b"here")
+
+    with open_url(raw_server.url("/a"), LOOPBACK) as download:
+        assert download.read(10) == b"here"
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["https://elsewhere.example/v?sig=s3cr3t", "//elsewhere.example/v?sig=s3cr3t", "file:///etc/passwd", "ftp://h/"],
+)
+def test_each_redirect_is_checked(raw_server: Any, answer: Answer, location: str) -> None:
+    """A redirect to a host or a scheme that is not allowed is refused, and its signature is not told."""
+    raw_server.answers["/a"] = answer(b"", "302 Found", headers=f"Location: {location}\r\n")
+
+    with pytest.raises(HostNotAllowed) as refused, open_url(raw_server.url("/a"), LOOPBACK):
+        pass
+
+    assert "s3cr3t" not in everything_said_by(refused.value)
+
+
+@pytest.mark.parametrize("location", ["https://[::1", "https://\u2100.example/?sig=s3cr3t"])
+def test_a_redirect_that_is_no_url_is_refused(raw_server: Any, answer: Answer, location: str) -> None:
+    """A location that cannot be parsed is an error of the download, not a crash."""
+    raw_server.answers["/a"] = answer(b"", "302 Found").replace(
+        b"Connection", b"Location: " + location.encode() + b"\r\nConnection"
+    )
+
+    with pytest.raises((DownloadError, HostNotAllowed)) as refused, open_url(raw_server.url("/a"), LOOPBACK):
+        pass
+
+    assert "s3cr3t" not in everything_said_by(refused.value)
+
+
+def test_redirects_come_to_an_end(raw_server: Any, answer: Answer) -> None:
+    """A circle of redirects is left after five."""
+    raw_server.answers["/a"] = answer(b"", "302 Found", headers="Location: /a\r\n")
+
+    with pytest.raises(DownloadError, match="redirects"), open_url(raw_server.url("/a"), LOOPBACK):
+        pass
+
+    assert raw_server.connections == 6
+
+
+@pytest.mark.parametrize("allowed", [("*",), ("*.runcomfy.net", "*")])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
+def test_a_name_that_leads_inside_is_refused_before_a_byte_is_sent(
+    raw_server: Any, host: str, allowed: tuple[str, ...]
+) -> None:
+    """A public-looking name that resolves to the loopback address is refused before request and handshake."""
+    with (
+        pytest.raises(HostNotAllowed),
+        open_url(raw_server.url("/v", scheme="https", host=host), HostPolicy(allowed)),
+    ):
+        pass
+
+    assert b"".join(raw_server.received) == b""
+
+
+def test_an_exact_port_does_not_open_the_others(raw_server: Any) -> None:
+    """A host that is named with a port is private business on that port only, also beside a wildcard."""
+    policy = HostPolicy(("*", "localhost:1"))
+
+    with (
+        pytest.raises(HostNotAllowed),
+        open_url(raw_server.url("/v", scheme="https", host="localhost"), policy),
+    ):
+        pass
+
+    assert b"".join(raw_server.received) == b""
+
+
+def test_broken_encryption_is_an_error(raw_server: Any, answer: Answer) -> None:
+    """A host that does not speak TLS is a download error."""
+    raw_server.answers[""] = b"not tls at all, not tls at all"
+
+    with pytest.raises(DownloadError), open_url(raw_server.url("/v" + QUERY, scheme="https"), LOOPBACK):
+        pass
+
+
+def test_no_secret_is_sent(raw_server: Any, answer: Answer) -> None:
+    """Headers that carry a login are never sent, and no encoding is asked for."""
+    raw_server.answers["/v"] = answer(b"x")
+    headers = {"authorization": "Bearer t0ken", "Cookie": "t0ken", "If-Match": '"e"', "accept-encoding": "gzip"}
+
+    with open_url(raw_server.url("/v"), LOOPBACK, headers=headers):
+        pass
+
+    sent = raw_server.received[0].lower()
+    assert b"t0ken" not in sent
+    assert b'if-match: "e"' in sent
+    assert sent.count(b"accept-encoding: identity") == sent.count(b"accept-encoding") == 1
+
+
+def test_debug_logs_hold_no_signature(raw_server: Any, answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 logs each request at DEBUG; what is behind the question mark is cut."""
+    raw_server.answers["/v"] = answer(b"x")
+
+    with caplog.at_level(logging.DEBUG), open_url(raw_server.url("/v" + QUERY), LOOPBACK):
+        pass
+
+    assert "/v" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_an_error_of_the_reader_passes_through(raw_server: Any, answer: Answer) -> None:
+    """What goes wrong inside the block is not the download's business."""
+    raw_server.answers["/v"] = answer(b"x" * 100)
+
+    with pytest.raises(OSError, match="disk full"), open_url(raw_server.url("/v"), LOOPBACK):
+        raise OSError("disk full")

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runcomfy.errors import ConfigurationError, HostNotAllowed
+from runcomfy.hosts import HostPolicy
+
+
+@pytest.mark.parametrize(
+    ("allowed", "url"),
+    [
+        (("*.runcomfy.net",), "https://cdn.runcomfy.net/video.mp4"),
+        (("*.runcomfy.net",), "https://a.b.RunComfy.net./video.mp4"),
+        (("example.com",), "https://example.com/video.mp4"),
+        (("example.com",), "http://example.com:8080/video.mp4"),
+        (("127.0.0.1:8188",), "http://127.0.0.1:8188/view"),
+        (("example.com:80",), "http://example.com/view"),
+        (("[::1]:8188",), "http://[::1]:8188/view"),
+        (("::1",), "http://[::1]:9/view"),
+        (("*",), "https://example.org/a"),
+    ],
+)
+def test_listed_hosts_pass(allowed: tuple[str, ...], url: str) -> None:
+    """A host that an entry covers may be read from."""
+    HostPolicy(allowed).check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "url"),
+    [
+        (("*.runcomfy.net",), "https://runcomfy.net/video.mp4"),
+        (("*.runcomfy.net",), "https://evilruncomfy.net/video.mp4"),
+        (("*.runcomfy.net",), "https://cdn.runcomfy.net.evil.com/video.mp4"),
+        (("*.runcomfy.net",), "http://cdn.runcomfy.net/video.mp4"),
+        (("*.runcomfy.net",), "https://cdn.runcomfy.net@evil.com/video.mp4"),
+        (("*.runcomfy.net",), "https://evil.com\\@cdn.runcomfy.net/video.mp4"),
+        (("*.runcomfy.net",), "https://user:word@cdn.runcomfy.net/video.mp4"),
+        (("example.com",), "https://www.example.com/video.mp4"),
+        (("127.0.0.1:8188",), "http://127.0.0.1:8189/view"),
+        (("127.0.0.1:8188",), "https://127.0.0.1/view"),
+        (("*",), "http://example.org/a"),
+        (("*",), "ftp://example.org/a"),
+        (("*",), "file:///etc/passwd"),
+        (("*",), "https:///a"),
+        (("*",), "no url at all"),
+        (("*",), "https://[::1/a"),
+        ((), "https://cdn.runcomfy.net/video.mp4"),
+    ],
+)
+def test_other_hosts_are_refused(allowed: tuple[str, ...], url: str) -> None:
+    """A host that no entry covers, plain http without an exact name, and a URL with a user are refused."""
+    with pytest.raises(HostNotAllowed):
+        HostPolicy(allowed).check_url(url)
+
+
+def test_a_refusal_names_the_host_and_not_the_signature() -> None:
+    """The refusal says which host to add and where, and keeps the query to itself."""
+    with pytest.raises(HostNotAllowed) as refused:
+        HostPolicy().check_url("https://elsewhere.example/v.mp4?X-Amz-Signature=s3cr3t")
+
+    assert "elsewhere.example" in str(refused.value)
+    assert "RUNCOMFY_OUTPUT_HOSTS" in str(refused.value)
+    assert "s3cr3t" not in repr(refused.value) + repr(refused.value.facts)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+        "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fd00::1", "fd00:ec2::254", "ff02::1",
+        "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public_are_refused(address: str) -> None:
+    """A wildcard never opens the way into a private network, whatever form its address is written in."""
+    with pytest.raises(HostNotAllowed):
+        HostPolicy(("*",)).check_address("innocent.example", address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_public_addresses_pass(address: str) -> None:
+    """A public address is good for any allowed host."""
+    HostPolicy(("*",)).check_address("example.com", address)
+
+
+def test_an_exact_name_may_be_private() -> None:
+    """A host that is named exactly may lie in a private network, on the port that was named."""
+    HostPolicy(("media.internal",)).check_address("media.internal:8443", "10.0.0.7")
+    HostPolicy(("localhost:8188",)).check_address("localhost:8188", "127.0.0.1")
+
+    with pytest.raises(HostNotAllowed):
+        HostPolicy(("localhost:8188", "*")).check_address("localhost:22", "127.0.0.1")
+
+
+@pytest.mark.parametrize("pattern", ["", "*.", "*example.com", "a.*.com", "https://example.com", "*.example.com:80"])
+def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
+    """A pattern that would silently never match, or match too much, is a mistake in the configuration."""
+    with pytest.raises(ConfigurationError):
+        HostPolicy((pattern,))
+
+
+@given(st.ip_addresses())
+def test_every_address_is_judged(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Whatever is private by the standard library's judgement is refused, in its v4-mapped form too."""
+    forms = [str(address), f"::ffff:{address}"] if address.version == 4 else [str(address)]
+    for form in forms:
+        try:
+            HostPolicy(("*",)).check_address("example.com", form)
+        except HostNotAllowed:
+            continue
+        assert address.is_global or address in ipaddress.ip_network("64:ff9b::/96") or address.ipv4_mapped
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_judged(text: str) -> None:
+    """No text crashes the check: it passes or is not allowed."""
+    for url in (text, f"https://{text}", f"https://example.com:{text}"):
+        try:
+            HostPolicy(("*",)).check_url(url)
+        except HostNotAllowed:
+            continue

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runcomfy.errors import ConfigurationError
+from runcomfy.keys import KeyTemplate
+
+
+def render(pattern: str | None = None, **changes: object) -> str:
+    facts = {"model": "wan-ai/wan-2-1/image-to-video", "request_id": "r-1", "index": 0, "ext": "mp4"} | changes
+    return (KeyTemplate(pattern) if pattern else KeyTemplate()).render(**facts)  # type: ignore[arg-type]
+
+
+def test_the_default_names_model_request_and_output() -> None:
+    """By default a file stands under its model, named by its request and its number."""
+    assert render() == "wan-ai/wan-2-1/image-to-video/r-1-0.mp4"
+
+
+def test_every_field_can_be_used() -> None:
+    """A template may use all that is known of the output."""
+    pattern = "{generation}/{prompt}-{seed}-{index:03d}.{ext}"
+
+    key = render(
+        pattern, generation="a" * 64, prompt="Ein Bär, der über die Brücke tanzt — und noch viel weiter", seed=7
+    )
+
+    assert key == "a" * 64 + "/ein-bar-der-uber-die-brucke-tanzt-und-7-000.mp4"
+
+
+def test_what_is_not_known_has_a_name() -> None:
+    """A missing prompt or seed does not leave a hole in the key."""
+    assert render("{prompt}/{seed}/{request_id}-{index}.{ext}", prompt="🦊🦊") == "untitled/noseed/r-1-0.mp4"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "{request_id}-{index}",
+        "{request_id}.{ext}",
+        "{prompt}-{index}.{ext}",
+        "{nobody}/{request_id}-{index}.{ext}",
+        "{request_id.__class__}-{index}.{ext}",
+        "{request_id[0]}-{index}.{ext}",
+        "{request_id!r}-{index}.{ext}",
+        "{request_id:>99}-{index}.{ext}",
+        "{request_id}-{index:999999999}.{ext}",
+        "{request_id}-{index:{index}}.{ext}",
+        "{}-{index}.{ext}",
+        "{request_id-{index}.{ext}",
+        "/{request_id}-{index}.{ext}",
+        "a//{request_id}-{index}.{ext}",
+        "../{request_id}-{index}.{ext}",
+        "./{request_id}-{index}.{ext}",
+        "{request_id}-{index}..{ext}",
+        "{request_id}-{index}.{ext}/",
+        "a\n{request_id}-{index}.{ext}",
+        "a b/{request_id}-{index}.{ext}",
+        "{{x}}/{request_id}-{index}.{ext}",
+        "a" * 900 + "{request_id}-{index}.{ext}",
+    ],
+)
+def test_a_template_that_cannot_work_is_refused_at_once(pattern: str) -> None:
+    """A wrong template is a setting to fix before anything is paid for."""
+    with pytest.raises(ConfigurationError):
+        KeyTemplate(pattern)
+
+
+def test_a_missing_generation_key_is_said() -> None:
+    """A template that wants the generation key cannot be used for an output without one."""
+    with pytest.raises(ConfigurationError, match="generation key"):
+        render("{generation}-{index}.{ext}")
+
+
+@given(model=st.text(max_size=50), request_id=st.text(max_size=300), prompt=st.text(max_size=100))
+def test_keys_are_safe_whatever_the_facts(model: str, request_id: str, prompt: str) -> None:
+    """No fact can lead a key out of its folder or put a strange character into it."""
+    key = render("v/{model}/{request_id}/{prompt}-{index}.{ext}", model=model, request_id=request_id, prompt=prompt)
+
+    assert re.fullmatch(r"v(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\.mp4", key)
+    assert ".." not in key
+
+
+@given(st.lists(st.text(max_size=300), min_size=2, max_size=2, unique=True))
+def test_two_requests_never_share_a_key(ids: list[str]) -> None:
+    """An identifier that had to be changed to be safe does not become another one."""
+    assert render(request_id=ids[0]) != render(request_id=ids[1])
+
+
+def test_a_template_travels() -> None:
+    """A template survives pickling, as a task's parameter must."""
+    template = KeyTemplate("{generation}-{index}.{ext}")
+
+    assert pickle.loads(pickle.dumps(template)) == template

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import urllib3
+from PIL import Image
+
+from runcomfy.errors import DownloadError, HostNotAllowed, InvalidInput, StorageError
+from runcomfy.hosts import HostPolicy
+from runcomfy.images import MAX_IMAGE_BYTES
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.staging import StagedImage, sign_image, stage_image
+from runcomfy.store import Store
+
+LOOPBACK = HostPolicy(("127.0.0.1",))
+Answer = Callable[..., bytes]
+
+
+@pytest.fixture
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((32, 24), 60).save(file, "PNG")
+    return file.getvalue()
+
+
+def get(url: str) -> urllib3.BaseHTTPResponse:
+    return urllib3.request("GET", url, retries=False)
+
+
+async def test_a_file_is_staged_under_its_content(store: Store, tmp_path: Path, png: bytes) -> None:
+    """The key is the hash of the bytes and the true extension, and the facts are those of the picture."""
+    path = tmp_path / "wrong-extension.jpg"
+    path.write_bytes(png)
+
+    image = await stage_image(path, store)
+
+    sha256 = hashlib.sha256(png).hexdigest()
+    assert image == StagedImage(
+        bucket="videos", key=f"{store.prefix}images/{sha256}.png", sha256=sha256, size_bytes=len(png),
+        content_type="image/png", width=32, height=24, source=str(path), uploaded=True,
+    )  # fmt: skip
+    assert image.uri == f"s3://videos/{image.key}"
+    facts = store.head(image.key)
+    assert facts is not None
+    assert (facts.size_bytes, facts.content_type) == (len(png), "image/png")
+
+
+async def test_the_same_picture_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
+    """A second name of the same bytes, and a second run, find the one object."""
+    for name in ("a.png", "b b ü.png"):
+        (tmp_path / name).write_bytes(png)
+
+    first = await stage_image(str(tmp_path / "a.png"), store)
+    again = await stage_image(f"file://{tmp_path}/b%20b%20%C3%BC.png", store)
+
+    assert (first.uploaded, again.uploaded) == (True, False)
+    assert first.key == again.key
+
+
+async def test_the_same_picture_at_the_same_time_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
+    """Of several that stage one picture together, exactly one uploads it."""
+    (tmp_path / "a.png").write_bytes(png)
+
+    images = await asyncio.gather(*(stage_image(tmp_path / "a.png", store) for _ in range(8)))
+
+    assert sorted(image.uploaded for image in images) == [False] * 7 + [True]
+    assert len({image.key for image in images}) == 1
+
+
+async def test_a_home_directory_is_understood(
+    store: Store, tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` is the home of whoever runs this."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(png)
+
+    assert (await stage_image("~/a.png", store)).uploaded
+
+
+async def test_the_signed_url_opens_and_only_as_it_is(store: Store, tmp_path: Path, png: bytes) -> None:
+    """Anybody can read the image by its signed URL; one that was changed is refused."""
+    (tmp_path / "a.png").write_bytes(png)
+    image = await stage_image(tmp_path / "a.png", store)
+
+    url = sign_image(image, store, timedelta(hours=1))
+
+    assert "X-Amz-Expires=3600" in url
+    answer = get(url)
+    assert (answer.status, answer.data) == (200, png)
+    assert get(url.replace("X-Amz-Expires=3600", "X-Amz-Expires=86400")).status == 403
+    assert get(url[:-1] + ("0" if url[-1] != "0" else "1")).status == 403
+    assert get(url.partition("?")[0]).status == 403
+    assert url not in repr(image) + image.model_dump_json()
+
+
+async def test_an_image_of_a_server_is_copied(store: Store, raw_server: Any, answer: Answer, png: bytes) -> None:
+    """An https image is fetched, checked and stored; its own URL is remembered without the query."""
+    raw_server.answers["/p.png"] = answer(png, headers="Content-Type: application/octet-stream\r\n")
+
+    image = await stage_image(raw_server.url("/p.png?token=s3cr3t"), store, hosts=LOOPBACK)
+
+    assert image.uploaded
+    assert image.source == raw_server.url("/p.png")
+    assert store.read(image.key, limit_bytes=10**6) == png
+
+
+async def test_a_private_server_is_not_asked(store: Store, raw_server: Any) -> None:
+    """Without being named, this network's own servers are not fetched from."""
+    for scheme in ("http", "https"):
+        with pytest.raises(HostNotAllowed):
+            await stage_image(raw_server.url("/p.png", scheme=scheme), store)
+
+    assert b"".join(raw_server.received) == b""
+
+
+async def test_a_page_is_no_image(store: Store, raw_server: Any, answer: Answer) -> None:
+    """A login page with status 200 is refused as an image."""
+    raw_server.answers["/p.png"] = answer(b"<html>Sign in</html>")
+
+    with pytest.raises(InvalidInput, match="not an image"):
+        await stage_image(raw_server.url("/p.png"), store, hosts=LOOPBACK)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
+async def test_an_image_behind_a_login_is_refused(store: Store, raw_server: Any, answer: Answer, status: str) -> None:
+    """An image that cannot be had is a wrong input."""
+    raw_server.answers["/p.png"] = answer(b"no", status)
+
+    with pytest.raises(InvalidInput, match=status[:3]):
+        await stage_image(raw_server.url("/p.png"), store, hosts=LOOPBACK)
+
+
+async def test_a_server_in_trouble_may_be_asked_again(store: Store, raw_server: Any, answer: Answer) -> None:
+    """A cut body and a 503 say nothing about the image: those errors invite to try again."""
+    raw_server.answers["/cut"] = answer(b"x" * 10, length=20)
+    raw_server.answers["/503"] = answer(b"", "503 Busy")
+
+    for path in ("/cut", "/503"):
+        with pytest.raises(DownloadError):
+            await stage_image(raw_server.url(path), store, hosts=LOOPBACK)
+
+
+@pytest.mark.parametrize("length", [MAX_IMAGE_BYTES + 1, 10**15])
+async def test_a_huge_image_of_a_server_is_not_read(store: Store, raw_server: Any, answer: Answer, length: int) -> None:
+    """An announced length above the bound is refused without the body."""
+    raw_server.answers["/p.png"] = answer(b"", length=length)
+
+    with pytest.raises(InvalidInput, match="50,000,000"):
+        await stage_image(raw_server.url("/p.png"), store, hosts=LOOPBACK)
+
+
+async def test_a_huge_file_is_refused(store: Store, tmp_path: Path) -> None:
+    """A file above the bound is refused without being read to its end."""
+    path = tmp_path / "huge.png"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+    with pytest.raises(InvalidInput, match="50,000,000"):
+        await stage_image(path, store)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.png", "no file"), (".", "folder"), ("empty.png", "empty"), ("text.png", "not an image"),
+        ("a\0b.png", "png"), ("x" * 300 + ".png", "png"),
+    ],
+)  # fmt: skip
+async def test_a_path_without_an_image_is_refused(store: Store, tmp_path: Path, name: str, says: str) -> None:
+    """A path that leads to no image is a wrong input, and the sentence says which."""
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("text")
+
+    with pytest.raises(InvalidInput, match=says) as refused:
+        await stage_image(f"{tmp_path}/{name}", store)
+
+    assert refused.value.violations[0][0] == "image"
+
+
+@pytest.mark.parametrize(
+    "source", ["ftp://h/a.png", "data:image/png;base64,AAAA", "file://host/a.png", "s3://b", "s3:///k"]
+)
+async def test_other_ways_are_refused(store: Store, source: str) -> None:
+    """A scheme that is not understood is a wrong input."""
+    with pytest.raises(InvalidInput):
+        await stage_image(source, store)
+
+
+@pytest.mark.parametrize("bucket", ["videos", "images"])
+async def test_an_image_in_s3_stays_where_it_is(
+    store: Store, object_store: ObjectStore, bucket: str, png: bytes
+) -> None:
+    """An image that lies in S3 is checked, not copied, and signed in its own bucket, whatever its key looks like."""
+    other = Store(bucket, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    key = f"{uuid.uuid4().hex}/a b?c#ü+.png"
+    other.put(key, png, content_type="image/png")
+
+    image = await stage_image(f"s3://{bucket}/{key}", store)
+
+    assert (image.bucket, image.key, image.uploaded, image.width) == (bucket, key, False, 32)
+    assert image.source == image.uri == f"s3://{bucket}/{key}"
+    assert store.head(store.key(f"images/{image.sha256}.png")) is None
+    assert get(sign_image(image, store, timedelta(minutes=5))).data == png
+
+
+async def test_an_object_that_is_no_image_is_refused(store: Store) -> None:
+    """What lies in S3 is decoded like everything else, and a missing object is a wrong input."""
+    store.put(store.key("text.png"), b"text", content_type="image/png")
+
+    with pytest.raises(InvalidInput, match="not an image"):
+        await stage_image(store.uri(store.key("text.png")), store)
+    with pytest.raises(InvalidInput, match="no object"):
+        await stage_image(store.uri(store.key("missing.png")), store)
+
+
+async def test_an_object_without_the_right_to_read_it_is_a_storage_error(object_store: ObjectStore) -> None:
+    """Wrong keys are the store's trouble, and the error says what S3 said."""
+    session = boto3.Session("WRONG", "WRONG", region_name="us-east-1")
+    blind = Store("videos", session=session, endpoint_url=object_store.endpoint_url)
+
+    with pytest.raises(StorageError, match=r"s3://images/a\.png") as refused:
+        await stage_image("s3://images/a.png", blind)
+
+    assert refused.value.http_status == 403
