@@ -10,5 +10,35 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
-.PHONY: install
+.PHONY: install demo test slow check format bench lock
+
 install: $(STAMP)
+
+# IMAGE=photo.jpg PROMPT="what happens": make hands them on in the environment, so no quote in them can break.
+demo: $(STAMP)
+	$(BIN)/python -m deployments.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+# Real servers, workers and processes; minutes.
+slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(STAMP)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_exported_members.py
+
+format: $(STAMP)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.transfer
+
+# After a change of the ranges in pyproject.toml; needs uv.
+lock:
+	uv pip compile pyproject.toml build-requirements.in --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt

@@ -54,13 +54,13 @@ class MediaStore(Block):
     credentials: AwsCredentials | MinIOCredentials | None = Field(
         default=None, title="Credentials", description="Leave it empty to use boto3's own environment, profile or role."
     )
-    endpoint_url: str | None = Field(
-        default=None, title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph …"
+    endpoint_url: str = Field(
+        default="", title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph …"
     )
-    public_endpoint_url: str | None = Field(
-        default=None, title="Public endpoint URL", description="The endpoint as RunComfy reaches it, if another."
+    public_endpoint_url: str = Field(
+        default="", title="Public endpoint URL", description="The endpoint as RunComfy reaches it, if another."
     )
-    region_name: str | None = Field(default=None, title="Region", description="Such as eu-central-1.")
+    region_name: str = Field(default="", title="Region", description="Such as eu-central-1.")
     addressing_style: Literal["auto", "virtual", "path"] = Field(default="auto", title="Addressing style")
     archive_key: str = Field(default=DEFAULT_TEMPLATE, title="Archive key", description="How archived files are named.")
     conditional_writes: bool = Field(default=True, title="Conditional writes")
@@ -87,8 +87,8 @@ class MediaStore(Block):
                 self.bucket,
                 self.prefix,
                 session=self._session(),
-                region_name=self.region_name,
-                public_endpoint_url=self.public_endpoint_url,
+                region_name=self.region_name or None,
+                public_endpoint_url=self.public_endpoint_url or None,
                 addressing_style=self.addressing_style,
                 conditional_writes=self.conditional_writes,
                 **self._connection(),

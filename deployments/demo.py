@@ -29,8 +29,8 @@ app = App(name="python -m deployments.demo", help=__doc__, version_flags=())
 @app.default
 def demo(
     *,
-    image: Annotated[str, Parameter(help="A local path or an https:// URL.")] = str(PICTURE),
-    prompt: Annotated[str, Parameter(help="What happens in the video.")] = PROMPT,
+    image: Annotated[str, Parameter(env_var="IMAGE", help="A local path or an https:// URL.")] = str(PICTURE),
+    prompt: Annotated[str, Parameter(env_var="PROMPT", help="What happens in the video.")] = PROMPT,
     output: Annotated[Path, Parameter(help="Where the video is put.")] = Path("demo-output"),
 ) -> None:
     """Make one video from one picture, and show what happened."""

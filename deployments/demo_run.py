@@ -83,23 +83,29 @@ async def _recorded_tasks(flow_run_id: UUID | None) -> list[TaskRun]:
 
 def _print(generation: Generation, tasks: list[TaskRun], files: list[Path]) -> None:
     result, console = generation.result, Console(soft_wrap=True)
+    moved = {"stage": _staged_bytes(generation), "archive": sum(video.size_bytes for video in generation.videos)}
     stages = Table(title="What happened", title_justify="left")
     stages.add_column("stage")
     stages.add_column("seconds", justify="right")
+    stages.add_column("bytes", justify="right")
     for task in tasks:
-        stages.add_row(task.name, f"{task.total_run_time.total_seconds():.1f}")
+        size = moved.get(task.name.split()[0])
+        stages.add_row(task.name, f"{task.total_run_time.total_seconds():.1f}", f"{size:,}" if size else "")
     console.print(stages)
     facts = Table(show_header=False, box=None)
     facts.add_row("request", generation.submission.request_id)
     facts.add_row("in the queue", f"{result.queued_seconds:.1f} s")
-    facts.add_row("running", f"{result.running_seconds:.1f} s, {result.polls} looks")
-    facts.add_row("cost", f"{result.cost_usd} USD (the sandbox's, made up)")
+    facts.add_row("running", f"{result.running_seconds:.1f} s; looked at {result.polls} times altogether")
+    facts.add_row("cost", f"{result.cost_usd} USD, the sandbox's made-up price")
     for video in generation.videos:
         media = video.media
         facts.add_row(
-            "video",
-            f"{media.width} x {media.height}, {media.frames} frames, {media.duration_seconds} s",
+            "video", f"{media.width} x {media.height}, {media.frames} frames, {media.duration_seconds} s, {media.codec}"
         )
     for file in files:
         facts.add_row("file", str(file))
     console.print(facts)
+
+
+def _staged_bytes(generation: Generation) -> int:
+    return generation.image.size_bytes if generation.image else 0

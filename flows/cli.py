@@ -6,21 +6,22 @@ Prefect is imported when a flow is about to run, and not before: `--help` must n
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError, field_validator
 
 from flows import environment
 from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from flows.output import print_facts, print_generation, print_videos
 from runcomfy.cancelling import cancel as cancel_request
-from runcomfy.errors import NotFinished
+from runcomfy.errors import InvalidInput, NotFinished
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
     ImageToVideoSettings,
     TextToVideoSettings,
+    violations,
 )
 from runcomfy.polling import Deadlines
 from runcomfy.wire import Answer, Status
@@ -32,15 +33,21 @@ _MEANINGS = {0: "done", UNEXPECTED: "something unexpected", INTERRUPTED: "interr
 }
 _HELP = """Make videos with RunComfy, and archive them in your bucket.
 
-RunComfy: RUNCOMFY_API_TOKEN (or RUNCOMFY_TOKEN), RUNCOMFY_BASE_URL, RUNCOMFY_OUTPUT_HOSTS (hosts that files may come
-from, separated by commas). The bucket: boto3's own variables, profiles and roles (AWS_PROFILE, AWS_ENDPOINT_URL_S3 …).
-Prefect: PREFECT_API_URL, or else a temporary server.
+Environment:
+  RUNCOMFY_API_TOKEN     your account's token (or RUNCOMFY_TOKEN)
+  RUNCOMFY_BASE_URL      another service, such as the sandbox
+  RUNCOMFY_OUTPUT_HOSTS  hosts that files may come from, separated by commas
+  RUNCOMFY_BUCKET        what --bucket is otherwise
+  AWS_PROFILE …          boto3's own variables, profiles and roles
+  AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
+  PREFECT_API_URL        your Prefect server; without it, a temporary one
 """
 
 app = App(
     name="python -m flows",
     help=_HELP,
-    help_epilogue="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in sorted(_MEANINGS.items())) + ".",
+    help_format="plaintext",
+    help_epilogue="Exit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in sorted(_MEANINGS.items())),
     version_flags=(),
 )
 
@@ -56,6 +63,12 @@ class _TextToVideoOptions(TextToVideoSettings):
 
     model_config = ConfigDict(strict=False)
 
+    @field_validator("num_frames", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        # pydantic reads a text as a number for an `int`, but not for a choice of numbers
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
 
 Bucket = Annotated[
     str,
@@ -66,13 +79,16 @@ ArchiveKey = Annotated[
 ]
 QueueTimeout = Annotated[float, Parameter(help="Seconds in the queue after which the request is cancelled.")]
 RunTimeout = Annotated[float, Parameter(help="Seconds of running after which it is given up; it may be billed.")]
-Variation = Annotated[str | None, Parameter(help="Any text, for another generation with the same inputs.")]
+Variation = Annotated[str, Parameter(show_default=False, help="Any text, for another generation with the same inputs.")]
 Json = Annotated[
-    bool, Parameter(name="--json", negative="", help="Print one JSON object to stdout; the log is on stderr.")
+    bool,
+    Parameter(
+        name="--json", negative="", show_default=False, help="Print one JSON object to stdout; the log is on stderr."
+    ),
 ]
 
 
-@app.command
+@app.command(help_epilogue="")
 def image_to_video(
     image: Annotated[str, Parameter(help="A local path, an https:// URL, or an s3:// URI.")],
     prompt: Annotated[str, Parameter(help="What happens in the video.")],
@@ -82,13 +98,13 @@ def image_to_video(
     settings: Annotated[_ImageToVideoOptions, Parameter(name="*")] = _ImageToVideoOptions(),
     queue_timeout: QueueTimeout = 3600,
     run_timeout: RunTimeout = 3600,
-    variation: Variation = None,
+    variation: Variation = "",
     archive_key: ArchiveKey = None,
     json: Json = False,
 ) -> None:
     """Make a video from an image and a prompt."""
     account, store = environment.credentials(), environment.media_store(bucket, archive_key)
-    deadlines = Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
+    deadlines = _deadlines(queue_timeout, run_timeout)
     from flows.generation import ImageSource
     from flows.image_to_video import image_to_video as flow
 
@@ -105,7 +121,7 @@ def image_to_video(
     print_generation(asyncio.run(run), as_json=json)
 
 
-@app.command
+@app.command(help_epilogue="")
 def text_to_video(
     prompt: Annotated[str, Parameter(help="What happens in the video.")],
     /,
@@ -114,13 +130,13 @@ def text_to_video(
     settings: Annotated[_TextToVideoOptions, Parameter(name="*")] = _TextToVideoOptions(),
     queue_timeout: QueueTimeout = 3600,
     run_timeout: RunTimeout = 3600,
-    variation: Variation = None,
+    variation: Variation = "",
     archive_key: ArchiveKey = None,
     json: Json = False,
 ) -> None:
     """Make a video from a prompt."""
     account, store = environment.credentials(), environment.media_store(bucket, archive_key)
-    deadlines = Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
+    deadlines = _deadlines(queue_timeout, run_timeout)
     from flows.text_to_video import text_to_video as flow
 
     run = flow(
@@ -135,7 +151,7 @@ def text_to_video(
     print_generation(asyncio.run(run), as_json=json)
 
 
-@app.command
+@app.command(help_epilogue="")
 def status(request_id: str, /, *, json: Json = False) -> None:
     """Show where a request is, and how it ended."""
 
@@ -158,7 +174,7 @@ def status(request_id: str, /, *, json: Json = False) -> None:
     print_facts("Request", facts, as_json=json)
 
 
-@app.command
+@app.command(help_epilogue="")
 def cancel(request_id: str, /, *, json: Json = False) -> None:
     """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
 
@@ -175,7 +191,7 @@ def cancel(request_id: str, /, *, json: Json = False) -> None:
     print_facts("Request", {"request_id": request_id, "outcome": outcome}, as_json=json)
 
 
-@app.command
+@app.command(help_epilogue="")
 def fetch(
     request_id: str,
     /,
@@ -196,7 +212,7 @@ def fetch(
     print_videos({"request_id": request_id}, videos, as_json=json)
 
 
-@app.command
+@app.command(help_epilogue="")
 def balance(*, json: Json = False) -> None:
     """Show the account's balance."""
 
@@ -205,3 +221,12 @@ def balance(*, json: Json = False) -> None:
             return await client.balance_usd()
 
     print_facts("Account", {"balance_usd": asyncio.run(ask())}, as_json=json)
+
+
+def _deadlines(queue_timeout: float, run_timeout: float) -> Deadlines:
+    try:
+        return Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
+    except ValidationError as error:
+        found = [(field.removesuffix("_seconds"), message) for field, message in violations(error)]
+    named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
+    raise InvalidInput(f"The deadlines cannot be used: {named}", violations=found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
+from runcomfy.models import violations
 
 if TYPE_CHECKING:
     from blocks import MediaStore, RunComfyCredentials
@@ -52,14 +53,19 @@ def media_store(bucket: str, archive_key: str | None = None) -> MediaStore:
 
     from blocks import MediaStore
 
-    name, _, prefix = bucket.removeprefix("s3://").partition("/")
-    if "://" in name:
+    place = bucket.removeprefix("s3://")
+    name, _, prefix = place.partition("/")
+    if not name or "://" in place:
         raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
     try:
         store = MediaStore(bucket=name, prefix=prefix)
         return MediaStore(bucket=name, prefix=prefix, archive_key=archive_key) if archive_key else store
     except ValidationError as error:
-        raise ConfigurationError("; ".join(found["msg"] for found in error.errors())) from None
+        named = "; ".join(
+            f"--{field.replace('_', '-')}: {message.removeprefix('Value error, ')}"
+            for field, message in violations(error)
+        )
+        raise ConfigurationError(f"The bucket cannot be used as given: {named}") from None
 
 
 def _token() -> str:

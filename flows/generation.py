@@ -8,6 +8,7 @@ from slugify import slugify
 
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.redaction import redact
+from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
 
@@ -34,6 +35,7 @@ class Generation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    image: StagedImage | None = None
     submission: Submission
     result: Result
     videos: list[ArchivedVideo]

@@ -24,7 +24,7 @@ async def image_to_video(
     settings: ImageToVideoSettings = ImageToVideoSettings(),
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
-    variation: str | None = None,
+    variation: str = "",
     on_interrupt: OnInterrupt = "ask",
 ) -> Generation:
     """Make a video from an image and a prompt, and archive it.
@@ -57,4 +57,4 @@ async def image_to_video(
     videos = await archive_outputs(
         result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
     )
-    return Generation(submission=submission, result=result, videos=videos)
+    return Generation(image=staged, submission=submission, result=result, videos=videos)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from flows.exit_codes import exit_code
 from runcomfy.errors import RunComfyError
@@ -25,13 +24,14 @@ def print_facts(title: str, facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, default=str, ensure_ascii=False))
         return
-    table = Table(
-        title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
-    )
+    # Plain lines and no table: one would cut a URI to the width of the terminal, or of no terminal at all.
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(title, style="bold", markup=False)
+    width = max(len(name) for name in facts)
     for name, value in facts.items():
         if value is not None:
-            table.add_row(name.replace("_", " "), str(value))
-    Console(soft_wrap=True).print(table)
+            shown = str(value).replace("\n", "\n" + " " * (width + 4))
+            console.print(f"  {name.replace('_', ' '):<{width}}  {shown}", markup=False)
 
 
 def print_generation(generation: Generation, *, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_j
             "sha256": video.sha256,
             "warnings": "\n".join(video.warnings) or None,
         }
-        print_facts("", shown, as_json=False)
+        print_facts(f"Output {video.index}", shown, as_json=False)
 
 
 def print_error(error: RunComfyError, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ async def text_to_video(
     settings: TextToVideoSettings = TextToVideoSettings(),
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
-    variation: str | None = None,
+    variation: str = "",
     on_interrupt: OnInterrupt = "ask",
 ) -> Generation:
     """Make a video from a prompt, and archive it.

@@ -10,7 +10,7 @@ from runcomfy.models import ModelInputs
 __all__ = ["generation_key"]
 
 
-def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str | None = None) -> str:
+def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str:
     """Return the generation's key: 64 hexadecimal digits (SHA-256).
 
     Args:
@@ -22,7 +22,7 @@ def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, vari
         "model": inputs.model_id,
         "inputs": {name: value for name, value in inputs.body().items() if name != "image_url"},
         "image_sha256": image_sha256,
-        "variation": variation,
+        "variation": variation or None,
     }
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -13,7 +13,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import QueueTimeout, RunComfyError, ServiceError
+from runcomfy.errors import GenerationCancelled, QueueTimeout, RunComfyError, ServiceError
 from runcomfy.outcome import succeeded
 from runcomfy.polling import Clock, Deadlines, Polling, Watch
 from runcomfy.wire import Answer, State
@@ -84,6 +84,10 @@ async def follow(
         error: ServiceError | None = None
         try:
             look = await _look(client, watch)
+        except GenerationCancelled:
+            if watch.cancels:  # by us: what the cancel did not say, the look does
+                raise _queue_timeout(watch) from None
+            raise
         except ServiceError as caught:
             watch.failed(caught)
             error = caught
@@ -134,11 +138,15 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
     except ServiceError:
         outcome = None
     if outcome == "cancelled":
-        raise QueueTimeout(
-            f"The request was still in the queue after {watch.elapsed():.0f} s and was cancelled.",
-            request_id=watch.request_id,
-        )
+        raise _queue_timeout(watch)
     if outcome == "not_cancellable":
         watch.running_since = watch.clock.monotonic()
     else:
         watch.cancel_not_confirmed()
+
+
+def _queue_timeout(watch: Watch) -> QueueTimeout:
+    return QueueTimeout(
+        f"The request was still in the queue after {watch.elapsed():.0f} s and was cancelled.",
+        request_id=watch.request_id,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
-from runcomfy.errors import RunComfyError, StorageError
+from runcomfy.errors import RunComfyError
 
 __all__ = ["worth_retrying"]
 
@@ -15,4 +15,4 @@ __all__ = ["worth_retrying"]
 async def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether the same call may succeed the next time: a broken connection or a busy server, nothing to be mended."""
     error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, StorageError) or (isinstance(error, RunComfyError) and error.retryable)
+    return isinstance(error, RunComfyError) and error.retryable

@@ -34,7 +34,7 @@ async def submit_request(
     *,
     image: StagedImage | None = None,
     deadlines: Deadlines | None = None,
-    variation: str | None = None,
+    variation: str = "",
     on_interrupt: OnInterrupt = "ask",
 ) -> Submission:
     """Submit once, and never again by itself unless the service surely did not accept it.

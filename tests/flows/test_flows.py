@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import av
@@ -24,6 +27,7 @@ from runcomfy.errors import (
     AuthenticationError,
     ConfigurationError,
     GenerationFailed,
+    InsufficientBalance,
     InvalidInput,
     NotFinished,
     QueueTimeout,
@@ -199,10 +203,39 @@ async def test_nothing_is_paid_for_if_the_url_cannot_live_long_enough(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_the_signed_url_outlives_both_deadlines(
+async def test_the_signed_url_outlives_both_deadlines(media_store: MediaStore) -> None:
+    """A picture that the service fetches at the last moment is still readable then."""
+    bodies: list[dict[str, Any]] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(402)
+            self.end_headers()
+            self.wfile.write(b'{"error_code": 400002}')
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        account = RunComfyCredentials(api_token=SecretStr("t"), base_url=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(InsufficientBalance):
+            await image_to_video(
+                ImageSource(str(PICTURE)),
+                "a boat",
+                account,
+                media_store,
+                deadlines=Deadlines(queue_timeout_seconds=7200, run_timeout_seconds=1800),
+            )
+        server.shutdown()
+
+    (body,) = bodies
+    (lifetime,) = parse_qs(urlsplit(body["image_url"]).query)["X-Amz-Expires"]
+    assert int(lifetime) > 7200 + 1800
+
+
+async def test_a_request_that_stays_in_the_queue_is_cancelled_at_its_deadline(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A picture that the service fetches only when the job leaves the queue is still readable then."""
+    """It is cancelled at the service, and the error says so."""
     sandbox.hold()
     with pytest.raises(QueueTimeout):
         await image_to_video(

@@ -1,0 +1,215 @@
+"""Each endpoint, struck by each fault of the sandbox: what must come of it. Plain data, read by test_fault_table.py.
+
+The expectations come from what is known of the API and from the definitions of the errors, not from running the code:
+
+- a submission is refused for sure by a 4xx with an error body, and by a documented code; a rate is waited for;
+  everything else is uncertain, and is sent once;
+- a look at the status or the result that fails for a passing reason says nothing about the request;
+- a refusal that does not pass by waiting ends the looking, and the request stands;
+- a cancel may be asked for again, its outcome is believed, and what nobody could cancel is given up at the run
+  deadline;
+- a file is whole or it is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from runcomfy.errors import (
+    AuthenticationError,
+    DownloadError,
+    GenerationCancelled,
+    GenerationFailed,
+    HostNotAllowed,
+    InsufficientBalance,
+    NoOutput,
+    NotFinished,
+    PollingFailed,
+    QueueTimeout,
+    RateLimited,
+    RequestNotFound,
+    RequestRejected,
+    RunComfyError,
+    RunTimeout,
+    ServiceUnavailable,
+    UncertainSubmission,
+    UnexpectedContent,
+)
+
+__all__ = ["ARCHIVED", "EXCLUDED", "FOR_EVER", "TABLE", "Case", "Line"]
+
+ARCHIVED = "archived"
+Outcome = type[RunComfyError] | str
+
+
+class Line(NamedTuple):
+    """Some faults at one endpoint, and what comes of each: struck once, and struck at every call.
+
+    `None` stands where a way of striking is on another line, or means nothing: a fault of scope `request` stays with
+    its request anyway, and stands under `once`.
+    """
+
+    endpoint: str
+    faults: str
+    once: Outcome | None = None
+    always: Outcome | None = None
+    accepted: int = 1
+    """How many submissions the service accepts, and charges."""
+    sent: int = 1
+    """How many submissions reach the service."""
+    files: int = 1
+    """How many files are archived, where any is."""
+    scenario: str = "run"
+    """What else happens: `run` (nothing), `held` (it stays in the queue), `stuck` (it never ends), `cancelled` (by
+    somebody, in the queue), `collect` (the fault comes after the waiting), `large` (a file of several parts)."""
+    parameters: Mapping[str, Any] = {}
+
+
+class Case(NamedTuple):
+    """One row of the table: one fault at one endpoint, struck one way."""
+
+    endpoint: str
+    fault: str
+    always: bool
+    outcome: Outcome
+    line: Line
+
+    @property
+    def name(self) -> str:
+        """What the test is called."""
+        said = [f"{name}={value}" for name, value in self.line.parameters.items() if name != "location"]
+        said += ["elsewhere"] * ("location" in self.line.parameters)
+        words = [self.endpoint, self.fault, "always" if self.always else "once", *said]
+        return "-".join(words + [self.line.scenario] * (self.line.scenario != "run"))
+
+
+BEFORE, AFTER = {"after": False}, {"after": True}
+FOR_EVER, A_LITTLE = {"seconds": 3600.0}, {"seconds": 0.05}
+NEAR_THE_END = {"fraction": 0.99}
+ELSEWHERE = {"location": "https://elsewhere.example/video.mp4?Signature=5ec2e7"}
+
+_NOT_JSON = "html not_json redirect"
+_BROKEN = "http_408 http_500 http_502 http_503 http_504"
+_CUT_OFF = "reset closed lost_answer"
+_PASSING = f"{_BROKEN} http_429 {_NOT_JSON} {_CUT_OFF}"
+_REJECTED = "http_400 http_409 http_422 error_400001"
+_UNKNOWN = "http_404 error_403001 error_404001"
+_TOKEN = "http_401 http_403 error_400004"
+_MONEY = "http_402 error_400002 error_in_200"
+_REFUSED = f"{_REJECTED} {_UNKNOWN} {_TOKEN} {_MONEY}"
+
+
+def _refusals(endpoint: str, **facts: Any) -> tuple[Line, ...]:
+    return (
+        Line(endpoint, _REJECTED, RequestRejected, RequestRejected, **facts),
+        Line(endpoint, _UNKNOWN, RequestNotFound, RequestNotFound, **facts),
+        Line(endpoint, _TOKEN, AuthenticationError, AuthenticationError, **facts),
+        Line(endpoint, _MONEY, InsufficientBalance, InsufficientBalance, **facts),
+    )
+
+
+_UNCERTAIN = f"http_500 http_502 http_503 http_504 {_NOT_JSON} {_CUT_OFF}"
+
+_SUBMIT = (
+    *_refusals("submit", accepted=0, parameters=BEFORE),
+    Line("submit", "http_408", ServiceUnavailable, ServiceUnavailable, accepted=0, parameters=BEFORE),
+    Line("submit", "http_429", once=ARCHIVED, sent=2, parameters=BEFORE),
+    Line("submit", "http_429", always=RateLimited, accepted=0, sent=3, parameters=BEFORE),
+    Line("submit", _UNCERTAIN, UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE),
+    Line("submit", _UNCERTAIN, UncertainSubmission, UncertainSubmission, accepted=1, parameters=AFTER),
+    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE | FOR_EVER),
+    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=1, parameters=AFTER | FOR_EVER),
+    Line("submit", "slow", ARCHIVED, ARCHIVED, parameters=AFTER | A_LITTLE),
+    Line("submit", "no_request_id", UncertainSubmission, UncertainSubmission),
+    # A service that accepts and says that it refuses breaks its word, and nobody can tell. It is paid once even so.
+    *_refusals("submit", parameters=AFTER),
+    Line("submit", "http_408", ServiceUnavailable, ServiceUnavailable, parameters=AFTER),
+)
+
+_STATUS = (
+    *_refusals("status"),
+    Line("status", _PASSING, ARCHIVED, PollingFailed),
+    Line("status", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
+    Line("status", "expired", RequestNotFound),
+    Line("status", "no_queue_position canceled pending processing warming_up upper_case", ARCHIVED),
+    Line("status", "no_queue_position pending upper_case stuck_in_queue", QueueTimeout, scenario="held"),
+    Line("status", "processing warming_up upper_case stuck_running", RunTimeout, scenario="stuck"),
+    Line("status", "canceled upper_case", GenerationCancelled, scenario="cancelled"),
+)
+
+_RESULT = (
+    *_refusals("result"),
+    Line("result", _PASSING, ARCHIVED, PollingFailed),
+    Line("result", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
+    Line("result", "expired", RequestNotFound),
+    Line("result", "canceled pending processing warming_up upper_case", ARCHIVED),
+    Line("result", "canceled upper_case", GenerationCancelled, scenario="cancelled"),
+    Line("result", "failed error_echoes_url", GenerationFailed),
+    Line("result", "result_lags", ARCHIVED, RunTimeout),
+    Line("result", "no_output null_output", NoOutput),
+    Line("result", "bare_url url_list videos images echoes_inputs", ARCHIVED),
+    Line("result", "several_files", ARCHIVED, files=3),
+    Line("result", "cost_late", ARCHIVED, ARCHIVED),
+    # When the URLs are asked for afresh, to archive the files.
+    *_refusals("result", scenario="collect"),
+    Line("result", f"{_BROKEN} {_NOT_JSON} {_CUT_OFF}", ARCHIVED, ServiceUnavailable, scenario="collect"),
+    Line("result", "http_429", ARCHIVED, RateLimited, scenario="collect"),
+    Line("result", "result_lags", NotFinished, NotFinished, scenario="collect"),
+)
+
+_CANCEL = (
+    # A cancel that was lost or refused is asked for again; the looks tell what became of it.
+    Line("cancel", f"{_REFUSED} {_PASSING}", once=QueueTimeout, scenario="held"),
+    Line("cancel", f"{_REFUSED} {_BROKEN} http_429 html redirect reset closed", always=RunTimeout, scenario="held"),
+    # These did cancel it, each time that they did not say so.
+    Line("cancel", "not_json lost_answer", always=QueueTimeout, scenario="held"),
+    Line("cancel", "slow", QueueTimeout, QueueTimeout, scenario="held", parameters=FOR_EVER),
+    Line("cancel", "no_outcome cancel_says_completed", QueueTimeout, QueueTimeout, scenario="held"),
+    # The outcome is believed: it was not us who cancelled it.
+    Line("cancel", "cancel_lies", GenerationCancelled, GenerationCancelled, scenario="held"),
+    Line("cancel", "expired", RunTimeout, scenario="held"),
+    Line("cancel", "canceled pending processing warming_up upper_case", QueueTimeout, scenario="held"),
+)
+
+_OUTPUT = (
+    Line("output", "http_400 http_401 http_402 http_403 http_404 http_409 http_422", ARCHIVED, DownloadError),
+    Line("output", f"http_429 {_BROKEN} redirect reset closed", ARCHIVED, DownloadError),
+    Line("output", "redirect", HostNotAllowed, HostNotAllowed, parameters=ELSEWHERE),
+    Line("output", "truncated reset_halfway", ARCHIVED, DownloadError),
+    Line("output", "stall", ARCHIVED, DownloadError, parameters=A_LITTLE),
+    Line("output", "html silent_cut wrong_length empty", ARCHIVED, UnexpectedContent),
+    Line("output", "silent_cut", ARCHIVED, UnexpectedContent, parameters={"framing": "close"}),
+    Line("output", "slow", ARCHIVED, ARCHIVED, parameters=A_LITTLE),
+    Line("output", "octet_stream", ARCHIVED, ARCHIVED),
+    # The same for a file that is uploaded in parts while it is read.
+    Line("output", "truncated reset_halfway", ARCHIVED, DownloadError, scenario="large", parameters=NEAR_THE_END),
+    Line("output", "silent_cut wrong_length", ARCHIVED, UnexpectedContent, scenario="large", parameters=NEAR_THE_END),
+)
+
+_BALANCE = (
+    *_refusals("balance", accepted=0, sent=0),
+    Line("balance", "http_429", RateLimited, RateLimited, accepted=0, sent=0),
+    Line("balance", f"{_BROKEN} {_NOT_JSON} {_CUT_OFF}", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0),
+    Line("balance", "slow", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0, parameters=FOR_EVER),
+)
+
+EXCLUDED: Mapping[str, str] = {
+    "catalogue": "We never call it.",
+    "submit http_429 after": (
+        "A service that accepts, charges, and asks for another try is beyond what any client can notice: that a rate "
+        "refuses for sure is the one assumption on which submitting stands."
+    ),
+}
+"""What is not in the table: an endpoint, or `endpoint fault after`; and why."""
+
+
+def _cases() -> Iterator[Case]:
+    for line in (*_SUBMIT, *_STATUS, *_RESULT, *_CANCEL, *_OUTPUT, *_BALANCE):
+        for fault in line.faults.split():
+            for always, outcome in ((False, line.once), (True, line.always)):
+                if outcome is not None:
+                    yield Case(line.endpoint, fault, always, outcome, line)
+
+
+TABLE = tuple(_cases())

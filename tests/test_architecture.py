@@ -1,0 +1,100 @@
+"""The layers import to the right only: deployments -> flows -> tasks -> blocks -> runcomfy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("deployments", "flows", "tasks", "blocks", "runcomfy")
+FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Return every module that a file imports, wherever in it; `from a import b` counts as `a` and as `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield str(node.module)
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def offences(folder: str, *forbidden: str, but: str | None = None) -> list[str]:
+    files = [path for path in FILES if path.is_relative_to(ROOT / folder)]
+    assert files, f"{folder} holds no code"
+    return [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files
+        if but is None or not path.is_relative_to(ROOT / but)
+        for module in imported(path)
+        if within(module, *forbidden)
+    ]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_go_to_the_right_only(layer: str) -> None:
+    """No layer knows of those that stand on it, nor of the tests and benchmarks."""
+    above = LAYERS[: LAYERS.index(layer)]
+
+    assert offences(layer, *above, "tests", "benchmarks") == []
+
+
+def test_the_engine_knows_nothing_of_prefect() -> None:
+    """Not even in a function or for the type checker."""
+    assert offences("runcomfy", "prefect", "prefect_aws") == []
+
+
+def test_only_the_sandbox_stands_on_its_extra() -> None:
+    """`aiohttp` and the sandbox are not installed with the engine's own dependencies."""
+    assert offences("runcomfy", "aiohttp", "runcomfy.sandbox", but="runcomfy/sandbox") == []
+    for layer in ("blocks", "tasks", "flows"):
+        assert offences(layer, "aiohttp", "runcomfy.sandbox") == []
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_only_what_prefect_publishes_is_used(layer: str) -> None:
+    """What Prefect keeps to itself changes without notice."""
+    assert offences(layer, "prefect._internal") == []
+
+
+def test_the_engine_runs_without_prefect() -> None:
+    """Whatever imports what: after the engine is loaded, Prefect is not."""
+    program = (
+        "import sys, runcomfy.client, runcomfy.archiving, runcomfy.waiting, runcomfy.staging\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'prefect', 'prefect_aws', 'aiohttp'}))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
+
+
+def test_the_wheel_holds_the_engine_only(tmp_path: Path) -> None:
+    """The generic names (`flows`, `tasks` …) never land in anybody's site-packages."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+
+    assert {name.partition("/")[0] for name in names} == {"runcomfy"}
+    modules = {str(path.relative_to(ROOT)) for path in FILES if path.is_relative_to(ROOT / "runcomfy")}
+    assert modules <= set(names)

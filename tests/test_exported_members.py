@@ -1,0 +1,80 @@
+"""Each public module says what it offers, and each thing that it offers says what it is for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("blocks", "deployments", "flows", "runcomfy", "tasks")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def is_private(path: Path) -> bool:
+    return path.stem.startswith("_") and path.stem != "__main__"
+
+
+# An `__init__.py` that only says what its package is for offers nothing, and needs no `__all__`; the others are below.
+MODULES = sorted(
+    module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("*.py") if not is_private(path)
+)
+INITS = sorted(
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("__init__.py")
+)
+
+
+def documented(module: ModuleType) -> list[tuple[str, Any]]:
+    """Return the functions and classes that the module defines and offers, with the classes' public methods."""
+    found = []
+    for name in module.__all__:
+        member = inspect.unwrap(getattr(module, name))
+        if not (inspect.isclass(member) or callable(member)) or getattr(member, "__module__", None) != module.__name__:
+            continue
+        found.append((name, member))
+        if inspect.isclass(member):
+            for label, attribute in vars(member).items():
+                if not label.startswith("_") and isinstance(
+                    attribute, property | classmethod | staticmethod | type(documented)
+                ):
+                    found.append((f"{name}.{label}", attribute))
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_public_module_names_what_it_offers(name: str) -> None:
+    """`__all__` is there, is sorted as isort sorts it, has no name twice, and every name exists."""
+    module = importlib.import_module(name)
+
+    offered = module.__all__
+    assert offered == sorted(set(offered), key=lambda word: (not word.isupper(), not word[0].isupper(), word))
+    assert [word for word in offered if not hasattr(module, word)] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_a_module_offers_is_documented(name: str) -> None:
+    """A docstring for the module, and for each public function, class and method that it defines."""
+    module = importlib.import_module(name)
+
+    assert module.__doc__
+    assert [label for label, member in documented(module) if not (member.__doc__ or "").strip()] == []
+
+
+@pytest.mark.parametrize("name", INITS)
+def test_a_package_says_what_it_is_for(name: str) -> None:
+    """And if it passes names on, it lists them, sorted."""
+    package = importlib.import_module(name)
+
+    assert package.__doc__
+    offered = getattr(package, "__all__", [])
+    assert offered == sorted(set(offered))
+    assert [word for word in offered if not hasattr(package, word)] == []
