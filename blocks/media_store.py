@@ -49,7 +49,7 @@ class MediaStore(Block):
     _documentation_url = "https://docs.prefect.io/integrations/prefect-aws"  # type: ignore[assignment]
     _description = "The S3 bucket where input pictures are staged and generated videos are archived."
 
-    bucket: str = Field(title="Bucket", min_length=3)
+    bucket: str = Field(title="Bucket", min_length=3, description="Its name, without s3://; it must exist.")
     prefix: str = Field(default="", title="Prefix", description="Everything is kept below it.")
     credentials: AwsCredentials | MinIOCredentials | None = Field(
         default=None, title="Credentials", description="Leave it empty to use boto3's own environment, profile or role."
@@ -61,11 +61,23 @@ class MediaStore(Block):
         default="", title="Public endpoint URL", description="The endpoint as RunComfy reaches it, if another."
     )
     region_name: str = Field(default="", title="Region", description="Such as eu-central-1.")
-    addressing_style: Literal["auto", "virtual", "path"] = Field(default="auto", title="Addressing style")
+    addressing_style: Literal["auto", "virtual", "path"] = Field(
+        default="auto", title="Addressing style", description="The bucket in the host name (virtual) or in the path."
+    )
     archive_key: str = Field(default=DEFAULT_TEMPLATE, title="Archive key", description="How archived files are named.")
-    conditional_writes: bool = Field(default=True, title="Conditional writes")
+    conditional_writes: bool = Field(
+        default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
+    )
 
     _store: Store | None = PrivateAttr(default=None)
+
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _tell_apart(cls, value: Any) -> Any:
+        # a stored MinIO block would be read as an AWS block without keys, which is valid: all its fields are optional
+        if isinstance(value, dict) and "minio_root_user" in value:
+            return MinIOCredentials.model_validate(value)
+        return value
 
     @field_validator("archive_key")
     @classmethod

@@ -102,9 +102,9 @@ def _print(generation: Generation, tasks: list[TaskRun], files: list[Path]) -> N
         facts.add_row(
             "video", f"{media.width} x {media.height}, {media.frames} frames, {media.duration_seconds} s, {media.codec}"
         )
-    for file in files:
-        facts.add_row("file", str(file))
     console.print(facts)
+    for file in files:
+        console.print(f" file          {file}", markup=False, highlight=False)
 
 
 def _staged_bytes(generation: Generation) -> int:

@@ -15,13 +15,15 @@ from flows.text_to_video import text_to_video
 
 __all__ = ["main"]
 
+# A name of its own: the deployments of prefect.yaml may stand on the same server.
+_NAME = "served"
 _TAGS = ["runcomfy", "video"]
 
 
 async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
     flows = (image_to_video, text_to_video, fetch_request)
-    await aserve(*[await flow.ato_deployment(name=flow.name, tags=_TAGS) for flow in flows])
+    await aserve(*[await flow.ato_deployment(name=_NAME, tags=_TAGS) for flow in flows])
 
 
 if __name__ == "__main__":

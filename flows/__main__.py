@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from flows.cli import app
-from flows.exit_codes import INTERRUPTED, exit_code
+from flows.exit_codes import INTERRUPTED, UNEXPECTED, exit_code
 from flows.output import print_error
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
+from runcomfy.redaction import redact
 
 __all__ = ["main"]
 
@@ -29,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        print(redact(traceback.format_exc()), file=sys.stderr)
+        print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
+        return UNEXPECTED
     return 0
 
 
@@ -36,7 +42,7 @@ def _usage_error(error: CycloptsError) -> InvalidInput:
     if isinstance(error.__cause__, ValidationError):
         found = violations(error.__cause__)
         named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
-        return InvalidInput(f"The settings are not what the model accepts: {named}", violations=found)
+        return InvalidInput(f"These options cannot be used: {named}", violations=found)
     return InvalidInput(f"{error} Try --help.")
 
 

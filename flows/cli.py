@@ -6,24 +6,22 @@ Prefect is imported when a flow is about to run, and not before: `--help` must n
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
-from pydantic import ConfigDict, ValidationError, field_validator
 
 from flows import environment
 from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
+from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from flows.output import print_facts, print_generation, print_videos
 from runcomfy.cancelling import cancel as cancel_request
-from runcomfy.errors import InvalidInput, NotFinished
+from runcomfy.errors import NotFinished
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
     ImageToVideoSettings,
     TextToVideoSettings,
-    violations,
 )
-from runcomfy.polling import Deadlines
 from runcomfy.wire import Answer, Status
 
 __all__ = ["app"]
@@ -49,43 +47,8 @@ app = App(
     help_format="plaintext",
     help_epilogue="Exit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in sorted(_MEANINGS.items())),
     version_flags=(),
+    suppress_keyboard_interrupt=False,  # `main` says so, and ends with 130
 )
-
-
-class _ImageToVideoOptions(ImageToVideoSettings):
-    """The settings as a shell gives them: texts that read as numbers are numbers."""
-
-    model_config = ConfigDict(strict=False)
-
-
-class _TextToVideoOptions(TextToVideoSettings):
-    """The settings as a shell gives them: texts that read as numbers are numbers."""
-
-    model_config = ConfigDict(strict=False)
-
-    @field_validator("num_frames", mode="before")
-    @classmethod
-    def _number(cls, value: Any) -> Any:
-        # pydantic reads a text as a number for an `int`, but not for a choice of numbers
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-Bucket = Annotated[
-    str,
-    Parameter(name="--bucket", env_var="RUNCOMFY_BUCKET", help="Where to archive: s3://bucket/prefix, or a bucket."),
-]
-ArchiveKey = Annotated[
-    str | None, Parameter(help="How archived files are named, such as {model}/{request_id}-{index}.{ext}, the default.")
-]
-QueueTimeout = Annotated[float, Parameter(help="Seconds in the queue after which the request is cancelled.")]
-RunTimeout = Annotated[float, Parameter(help="Seconds of running after which it is given up; it may be billed.")]
-Variation = Annotated[str, Parameter(show_default=False, help="Any text, for another generation with the same inputs.")]
-Json = Annotated[
-    bool,
-    Parameter(
-        name="--json", negative="", show_default=False, help="Print one JSON object to stdout; the log is on stderr."
-    ),
-]
 
 
 @app.command(help_epilogue="")
@@ -94,31 +57,26 @@ def image_to_video(
     prompt: Annotated[str, Parameter(help="What happens in the video.")],
     /,
     *,
-    bucket: Bucket,
-    settings: Annotated[_ImageToVideoOptions, Parameter(name="*")] = _ImageToVideoOptions(),
-    queue_timeout: QueueTimeout = 3600,
-    run_timeout: RunTimeout = 3600,
-    variation: Variation = "",
-    archive_key: ArchiveKey = None,
+    run: Run,
+    settings: Annotated[ImageToVideoOptions, Parameter(name="*")] = ImageToVideoOptions(),
     json: Json = False,
 ) -> None:
     """Make a video from an image and a prompt."""
-    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
-    deadlines = _deadlines(queue_timeout, run_timeout)
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key)
     from flows.generation import ImageSource
     from flows.image_to_video import image_to_video as flow
 
-    run = flow(
+    generation = flow(
         ImageSource(image),
         prompt,
         account,
         store,
         settings=ImageToVideoSettings(**settings.model_dump()),
-        deadlines=deadlines,
-        variation=variation,
+        deadlines=run.deadlines,
+        variation=run.variation,
         on_interrupt="cancel",
     )
-    print_generation(asyncio.run(run), as_json=json)
+    print_generation(asyncio.run(generation), as_json=json)
 
 
 @app.command(help_epilogue="")
@@ -126,29 +84,24 @@ def text_to_video(
     prompt: Annotated[str, Parameter(help="What happens in the video.")],
     /,
     *,
-    bucket: Bucket,
-    settings: Annotated[_TextToVideoOptions, Parameter(name="*")] = _TextToVideoOptions(),
-    queue_timeout: QueueTimeout = 3600,
-    run_timeout: RunTimeout = 3600,
-    variation: Variation = "",
-    archive_key: ArchiveKey = None,
+    run: Run,
+    settings: Annotated[TextToVideoOptions, Parameter(name="*")] = TextToVideoOptions(),
     json: Json = False,
 ) -> None:
     """Make a video from a prompt."""
-    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
-    deadlines = _deadlines(queue_timeout, run_timeout)
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key)
     from flows.text_to_video import text_to_video as flow
 
-    run = flow(
+    generation = flow(
         prompt,
         account,
         store,
         settings=TextToVideoSettings(**settings.model_dump()),
-        deadlines=deadlines,
-        variation=variation,
+        deadlines=run.deadlines,
+        variation=run.variation,
         on_interrupt="cancel",
     )
-    print_generation(asyncio.run(run), as_json=json)
+    print_generation(asyncio.run(generation), as_json=json)
 
 
 @app.command(help_epilogue="")
@@ -199,12 +152,11 @@ def fetch(
     model: Annotated[
         Literal["image-to-video", "text-to-video"], Parameter(help="The model that the request was submitted to.")
     ],
-    bucket: Bucket,
-    archive_key: ArchiveKey = None,
+    archive: Archive,
     json: Json = False,
 ) -> None:
     """Archive what a finished request made; doing it again does no harm."""
-    account, store = environment.credentials(), environment.media_store(bucket, archive_key)
+    account, store = environment.credentials(), environment.media_store(archive.bucket, archive.archive_key)
     from flows.fetch_request import fetch_request
 
     model_id = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO
@@ -221,12 +173,3 @@ def balance(*, json: Json = False) -> None:
             return await client.balance_usd()
 
     print_facts("Account", {"balance_usd": asyncio.run(ask())}, as_json=json)
-
-
-def _deadlines(queue_timeout: float, run_timeout: float) -> Deadlines:
-    try:
-        return Deadlines(queue_timeout_seconds=queue_timeout, run_timeout_seconds=run_timeout)
-    except ValidationError as error:
-        found = [(field.removesuffix("_seconds"), message) for field, message in violations(error)]
-    named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
-    raise InvalidInput(f"The deadlines cannot be used: {named}", violations=found)

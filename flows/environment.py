@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
@@ -23,9 +25,10 @@ def credentials() -> RunComfyCredentials:
     Raises:
         ConfigurationError: there is no token.
     """
+    token = _token()  # a missing one is said at once; what is imported below takes seconds
     from blocks import RunComfyCredentials
 
-    account = RunComfyCredentials(api_token=_token(), base_url=_base_url())
+    account = RunComfyCredentials(api_token=token, base_url=_base_url())
     hosts = [host.strip() for host in os.environ.get("RUNCOMFY_OUTPUT_HOSTS", "").split(",") if host.strip()]
     return account.model_copy(update={"output_hosts": hosts}) if hosts else account
 
@@ -49,14 +52,12 @@ def media_store(bucket: str, archive_key: str | None = None) -> MediaStore:
     Raises:
         ConfigurationError: it names no bucket, or the archive key cannot be used.
     """
-    from pydantic import ValidationError
-
-    from blocks import MediaStore
-
     place = bucket.removeprefix("s3://")
     name, _, prefix = place.partition("/")
     if not name or "://" in place:
         raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
+    from blocks import MediaStore
+
     try:
         store = MediaStore(bucket=name, prefix=prefix)
         return MediaStore(bucket=name, prefix=prefix, archive_key=archive_key) if archive_key else store

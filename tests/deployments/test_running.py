@@ -15,7 +15,9 @@ import pytest
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 from prefect_aws import AwsCredentials
@@ -72,6 +74,16 @@ async def until(happened: Callable[[], Any], what: str, seconds: float = 90) -> 
     while not happened():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         await asyncio.sleep(0.2)
+
+
+async def registered(client: PrefectClient, name: str, seconds: float = 60) -> DeploymentResponse:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            assert time.monotonic() < deadline, f"{name} was not registered"
+            await asyncio.sleep(0.2)
 
 
 async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 90) -> FlowRun:
@@ -166,16 +178,7 @@ async def test_serve_runs_the_same(
     """One process that serves all flows runs them, and cancels a queued request when a run is cancelled."""
     with prefect_server.running("deployments.serve"):
         async with api(prefect_server) as client:
-            deployment = None
-            for _ in range(300):
-                try:
-                    deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
-                    if deployment.work_pool_name is None:
-                        break
-                except Exception:
-                    pass
-                await asyncio.sleep(0.2)
-            assert deployment is not None
+            deployment = await registered(client, "text-to-video/served")
             run = await client.create_flow_run_from_deployment(
                 deployment.id, parameters=await parameters(client, sandbox, object_store, prefix)
             )

@@ -1,0 +1,227 @@
+"""The blocks on a Prefect server and in use: what is stored, what is shown of it, and what the engine gets of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from prefect import get_client
+from prefect.blocks.core import Block
+from prefect_aws import AwsCredentials, MinIOCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from pydantic import SecretStr, ValidationError
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.errors import StorageError
+from runcomfy.sandbox.objectstore import ObjectStore
+
+TOKEN = "token-81c2f7d0"
+SECRET = "secret-5a90be13"
+NOWHERE = "http://127.0.0.1:9"
+
+KEYS: list[AwsCredentials | MinIOCredentials] = [
+    AwsCredentials(
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key=SecretStr(SECRET),
+        region_name="eu-north-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url="https://s3.example.com"),
+    ),
+    MinIOCredentials(
+        minio_root_user="AKIDEXAMPLE",
+        minio_root_password=SecretStr(SECRET),
+        region_name="eu-north-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url="https://s3.example.com"),
+    ),
+]
+
+
+def aws(object_store: ObjectStore, endpoint_url: str | None = None) -> AwsCredentials:
+    return AwsCredentials(
+        aws_access_key_id=object_store.access_key,
+        aws_secret_access_key=SecretStr(object_store.secret_key),
+        region_name="us-east-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url=endpoint_url or object_store.endpoint_url),
+    )
+
+
+def minio(object_store: ObjectStore) -> MinIOCredentials:
+    return MinIOCredentials(
+        minio_root_user=object_store.access_key,
+        minio_root_password=SecretStr(object_store.secret_key),
+        region_name="us-east-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url=object_store.endpoint_url),
+    )
+
+
+def put_and_read(store: MediaStore) -> bytes:
+    """Write an object with the engine's store, and read it back."""
+    engine = store.get_store()
+    key = engine.key("written.txt")
+    assert engine.put_new(key, b"here", content_type="text/plain")
+    return engine.read(key, limit_bytes=100)
+
+
+async def stored(block: Block, name: str) -> str:
+    """Return everything that the API tells of a stored block to somebody who may not see secrets."""
+    async with get_client() as client:
+        document = await client.read_block_document_by_name(
+            name, block_type_slug=block.get_block_type_slug(), include_secrets=False
+        )
+        everyone = await client.read_block_documents(include_secrets=False)
+    return document.model_dump_json() + "".join(other.model_dump_json() for other in everyone)
+
+
+# On a Prefect server
+
+
+async def test_the_account_is_stored_and_loaded(prefect_api: str, prefix: str) -> None:
+    """The token comes back to code that loads the block, and is shown to nobody who only looks."""
+    await RunComfyCredentials.register_type_and_schema()
+    account = RunComfyCredentials(
+        api_token=SecretStr(TOKEN), base_url="https://example.com", output_hosts=["*.example.com"]
+    )
+    await account.save(prefix)
+
+    loaded = await RunComfyCredentials.load(prefix)
+
+    assert loaded.api_token.get_secret_value() == TOKEN
+    assert (loaded.base_url, loaded.output_hosts) == ("https://example.com", ["*.example.com"])
+    assert loaded.host_policy().allowed == ("*.example.com",)
+    assert TOKEN not in await stored(account, prefix)
+    assert TOKEN not in repr(loaded) + str(loaded) + loaded.model_dump_json()
+    async with loaded.get_client() as client:
+        assert client.base_url == "https://example.com"
+        assert TOKEN not in repr(client) + repr(vars(client))
+
+
+@pytest.mark.parametrize("keys", KEYS, ids=lambda keys: type(keys).__name__)
+@pytest.mark.parametrize("apart", [True, False], ids=["stored-apart", "inside"])
+async def test_the_bucket_is_stored_and_loaded(
+    prefect_api: str, prefix: str, keys: AwsCredentials | MinIOCredentials, apart: bool
+) -> None:
+    """With its credentials, of either kind, whether they are a stored block themselves or were made on the spot."""
+    await MediaStore.register_type_and_schema()
+    keys = keys.model_copy()
+    if apart:
+        await keys.save(f"{prefix}-keys")
+    store = MediaStore(bucket="videos", prefix="a/b", credentials=keys, archive_key="{request_id}-{index}.{ext}")
+    await store.save(prefix)
+
+    loaded = await MediaStore.load(prefix)
+
+    assert type(loaded.credentials) is type(keys)
+    assert (loaded.bucket, loaded.prefix, loaded.archive_key) == ("videos", "a/b", "{request_id}-{index}.{ext}")
+    engine = loaded.get_store()
+    assert (engine.endpoint_url, engine._client.meta.region_name) == ("https://s3.example.com", "eu-north-1")
+    assert engine._client._request_signer._credentials.secret_key == SECRET
+    assert SECRET not in await stored(store, prefix)
+    assert SECRET not in repr(loaded) + str(loaded) + loaded.model_dump_json() + repr(engine)
+
+
+# In use
+
+
+@pytest.mark.parametrize("keys", [aws, minio])
+def test_either_kind_of_credentials_reaches_the_store(object_store: ObjectStore, prefix: str, keys: Any) -> None:
+    """Keys, region and endpoint come from the credentials block."""
+    store = MediaStore(bucket="videos", prefix=prefix, credentials=keys(object_store))
+
+    assert put_and_read(store) == b"here"
+    assert store.get_store()._client.meta.region_name == "us-east-1"
+    assert store.get_store() is store.get_store()
+
+
+def test_its_own_endpoint_and_region_win(object_store: ObjectStore, prefix: str) -> None:
+    """Over those of the credentials block, which other buckets may share."""
+    elsewhere = aws(object_store, NOWHERE)
+    store = MediaStore(
+        bucket="videos",
+        prefix=prefix,
+        credentials=elsewhere,
+        endpoint_url=object_store.endpoint_url,
+        region_name="eu-west-3",
+    )
+
+    assert put_and_read(store) == b"here"
+    assert store.get_store()._client.meta.region_name == "eu-west-3"
+
+
+def test_the_public_endpoint_is_the_one_that_is_signed_for(object_store: ObjectStore, prefix: str) -> None:
+    """RunComfy fetches the picture from outside."""
+    store = MediaStore(
+        bucket="videos",
+        prefix=prefix,
+        credentials=aws(object_store),
+        public_endpoint_url="https://pictures.example.com",
+    )
+
+    url = store.get_store().sign(store.get_store().key("a.png"), timedelta(hours=1))
+
+    assert urlsplit(url)._replace(query="").geturl() == f"https://pictures.example.com/videos/{prefix}/a.png"
+    assert put_and_read(store) == b"here"
+
+
+def test_without_credentials_boto3_looks_in_its_usual_places(
+    object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint from the environment is addressed by path, since no host name there stands for a bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    store = MediaStore(bucket="videos", prefix=prefix)
+
+    assert put_and_read(store) == b"here"
+    assert store.get_store().endpoint_url == object_store.endpoint_url
+
+
+def test_without_any_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """And not that the bucket is missing."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    store = MediaStore(bucket="videos", endpoint_url=NOWHERE)
+
+    with pytest.raises(StorageError, match="credentials"):
+        store.get_store().check()
+
+
+@pytest.mark.parametrize("key", ["video.mp4", "{request_id}.{ext}", "{nonsense}-{index}.{ext}", "{index}{ext}", "{"])
+def test_a_wrong_archive_key_is_refused_at_once(key: str) -> None:
+    """When the block is made, with a sentence that says what is wrong, and not when a video has been paid for."""
+    with pytest.raises(ValidationError) as caught:
+        MediaStore(bucket="videos", archive_key=key)
+
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("archive_key",)
+    assert "The key template" in problem["msg"]
+
+
+# In the UI
+
+
+@pytest.mark.parametrize("kind", [MediaStore, RunComfyCredentials])
+def test_the_ui_can_present_it(kind: type[Block]) -> None:
+    """A name, a logo, a sentence, a page to read on, and a snippet to copy."""
+    block_type = kind._to_block_type()
+
+    assert str(block_type.logo_url).startswith("https://")
+    assert str(block_type.documentation_url).startswith("https://")
+    assert str(block_type.description).endswith(".")
+    assert f"{kind.__name__}.load(" in str(block_type.code_example)
+    assert "from blocks import" in str(block_type.code_example)
+
+
+@pytest.mark.parametrize("kind", [MediaStore, RunComfyCredentials])
+def test_each_field_of_the_form_is_explained(kind: type[Block]) -> None:
+    """With a title and a description; tokens are password fields."""
+    fields = kind.model_json_schema()["properties"]
+
+    assert [name for name, field in fields.items() if not (field.get("title") and field.get("description"))] == []
+    secret = {name for name, field in fields.items() if "password" in json.dumps(field)}
+    assert secret == ({"api_token"} if kind is RunComfyCredentials else set())
