@@ -14,7 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)
 
-# IMAGE=photo.jpg PROMPT="what happens": make hands them on in the environment, so no quote in them can break.
+# IMAGE=photo.jpg PROMPT="what happens": handed on in the environment as they are, so no quote or dollar in them breaks.
+override export IMAGE := $(value IMAGE)
+override export PROMPT := $(value PROMPT)
 demo: $(STAMP)
 	$(BIN)/python -m deployments.demo
 

@@ -7,7 +7,14 @@ from typing import Any, Literal
 import boto3
 from prefect.blocks.core import Block
 from prefect_aws.credentials import AwsCredentials, MinIOCredentials
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+)
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
@@ -70,6 +77,20 @@ class MediaStore(Block):
     )
 
     _store: Store | None = PrivateAttr(default=None)
+
+    @field_serializer("credentials", mode="wrap")
+    def _mask_session_token(self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        # prefect-aws keeps it as a plain text, and Prefect stores the parameters of a flow run
+        data = serialize(value)
+        if isinstance(data, dict) and data.get("aws_session_token") and not (info.context or {}).get("include_secrets"):
+            data["aws_session_token"] = "*" * 10
+        return data
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # a client cannot travel to another process; it is made anew there
+        state = super().__getstate__()
+        private = dict(state.get("__pydantic_private__") or {})
+        return state | {"__pydantic_private__": private | {"_store": None}}
 
     @field_validator("credentials", mode="before")
     @classmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
+from runcomfy.errors import ConfigurationError
 from runcomfy.hosts import HostPolicy
 
 __all__ = ["RunComfyCredentials"]
@@ -40,9 +41,19 @@ class RunComfyCredentials(CredentialsBlock):
     )
     output_hosts: list[str] = Field(
         default=["*.runcomfy.net"],
+        min_length=1,
         title="Output hosts",
         description="Hosts that generated files may be downloaded from, such as *.runcomfy.net.",
     )
+
+    @field_validator("output_hosts")
+    @classmethod
+    def _check_output_hosts(cls, value: list[str]) -> list[str]:
+        try:
+            HostPolicy(allowed=tuple(value))
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     def get_client(self) -> RunComfyClient:
         """Return a client of the service; use it as an asynchronous context manager.

@@ -22,7 +22,7 @@ from runcomfy.models import (
     ImageToVideoSettings,
     TextToVideoSettings,
 )
-from runcomfy.wire import Answer, Status
+from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
 
@@ -131,17 +131,23 @@ def status(request_id: str, /, *, json: Json = False) -> None:
 def cancel(request_id: str, /, *, json: Json = False) -> None:
     """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
 
-    async def ask() -> str | None:
+    async def ask() -> tuple[str | None, State]:
         async with environment.client() as client:
-            return (await cancel_request(client, request_id)).outcome
+            outcome = (await cancel_request(client, request_id)).outcome
+            return outcome, State.CANCELLED if outcome == "cancelled" else (await client.status(request_id)).state
 
-    outcome = asyncio.run(ask())
-    if outcome != "cancelled":
+    outcome, state = asyncio.run(ask())
+    if state is State.IN_QUEUE:
+        raise NotFinished(
+            "The answer to the cancel was unclear, and the request is still in the queue: cancel it again.",
+            request_id=request_id,
+        )
+    if state is not State.CANCELLED:
         raise NotFinished(
             "The request cannot be cancelled any more: it is running or done, and may be billed. Fetch what it makes.",
             request_id=request_id,
         )
-    print_facts("Request", {"request_id": request_id, "outcome": outcome}, as_json=json)
+    print_facts("Request", {"request_id": request_id, "outcome": outcome or "cancelled"}, as_json=json)
 
 
 @app.command(help_epilogue="")

@@ -28,9 +28,13 @@ def credentials() -> RunComfyCredentials:
     token = _token()  # a missing one is said at once; what is imported below takes seconds
     from blocks import RunComfyCredentials
 
-    account = RunComfyCredentials(api_token=token, base_url=_base_url())
     hosts = [host.strip() for host in os.environ.get("RUNCOMFY_OUTPUT_HOSTS", "").split(",") if host.strip()]
-    return account.model_copy(update={"output_hosts": hosts}) if hosts else account
+    named = {"output_hosts": hosts} if hosts else {}
+    try:
+        return RunComfyCredentials(api_token=token, base_url=_base_url(), **named)
+    except ValidationError as error:
+        said = "; ".join(message.removeprefix("Value error, ") for _, message in violations(error))
+        raise ConfigurationError(f"RUNCOMFY_OUTPUT_HOSTS cannot be used: {said}") from None
 
 
 def client() -> RunComfyClient:

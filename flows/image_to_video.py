@@ -6,7 +6,7 @@ from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, ImageSource, run_name
-from runcomfy.models import ImageToVideo, ImageToVideoSettings
+from runcomfy.models import ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 from tasks.interruption import OnInterrupt
@@ -41,7 +41,7 @@ async def image_to_video(
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
     """
     staged = await stage_image(image.root, store)
-    inputs = ImageToVideo(prompt=prompt, image_url=staged.uri, **settings.model_dump())
+    inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})
     submission = await submit_request(
         inputs,
         credentials,

@@ -6,7 +6,7 @@ from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, run_name
-from runcomfy.models import TextToVideo, TextToVideoSettings
+from runcomfy.models import TextToVideo, TextToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, submit_request, wait_for_result
 from tasks.interruption import OnInterrupt
@@ -38,7 +38,7 @@ async def text_to_video(
         variation: Any text; tells apart generations that are meant to have the same inputs.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
     """
-    inputs = TextToVideo(prompt=prompt, **settings.model_dump())
+    inputs = check_inputs(TextToVideo, {"prompt": prompt, **settings.model_dump()})
     submission = await submit_request(
         inputs, credentials, store, deadlines=deadlines, variation=variation, on_interrupt=on_interrupt
     )

@@ -17,7 +17,7 @@ import anyio
 
 from runcomfy._transfer import CheckedSource, Replay, Stopped, digest_object
 from runcomfy.download import Download, open_url
-from runcomfy.errors import ArchiveConflict, ArchiveError, UnexpectedContent
+from runcomfy.errors import ArchiveConflict, RunComfyError, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
@@ -119,7 +119,7 @@ class _Archive:
                 self._download = download
                 self.opened.set()
                 return self._archive(download)
-        except ArchiveError as error:
+        except RunComfyError as error:
             error.facts.setdefault("request_id", self._facts.request_id)
             error.facts.setdefault("output_index", self._index)
             raise

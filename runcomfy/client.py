@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import SecretStr
 
-from runcomfy.errors import ConfigurationError, ServiceUnavailable
+from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
 from runcomfy.models import ModelInputs
 from runcomfy.redaction import redact_loggers
 from runcomfy.refusals import json_object, read_refusal
@@ -54,8 +54,9 @@ class RunComfyClient:
             DEFAULT_BALANCE_URL if self.base_url == DEFAULT_BASE_URL else f"{self.base_url}/prod/v2/balance"
         )
         self.balance_url = _checked_url(balance_url or default_balance)
+        self._token = SecretStr(_checked_token(token))
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {_checked_token(token)}", "Accept": "application/json"},
+            headers={"Authorization": f"Bearer {self._token.get_secret_value()}", "Accept": "application/json"},
             timeout=timeout_seconds,
             transport=transport,
         )
@@ -72,12 +73,18 @@ class RunComfyClient:
         """Close every connection."""
         await self._http.__aexit__(kind, error, trace)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the service runs on this machine, as a sandbox does."""
+        return urlsplit(self.base_url).hostname in _LOOPBACK
+
     async def post_submission(self, inputs: ModelInputs) -> httpx.Response:
         """Send the one call that is paid for, once, and return whatever is answered.
 
         Judging the answer is the business of `runcomfy.submitting.submit`, which is what to call instead.
         """
-        return await self._http.post(f"{self.base_url}/v1/models/{inputs.model_id}", json=inputs.body())
+        url = f"{self.base_url}/v1/models/{inputs.model_id}"
+        return self._without_token(await self._http.post(url, json=inputs.body()))
 
     async def status(self, request_id: str) -> Status:
         """Ask where a request is.
@@ -113,6 +120,8 @@ class RunComfyClient:
             raise ServiceUnavailable("The balance call did not answer with a balance.") from None
 
     def _request_url(self, request_id: str) -> str:
+        if not request_id.strip():
+            raise InvalidInput("The request id is empty.")
         return f"{self.base_url}/v1/requests/{quote(request_id, safe='')}"
 
     async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
@@ -122,14 +131,27 @@ class RunComfyClient:
         self, method: str, url: str, *, params: dict[str, str] | None = None, **facts: Any
     ) -> dict[str, Any]:
         try:
-            response = await self._http.request(method, url, params=params or None)
+            response, trouble = await self._http.request(method, url, params=params or None), ""
         except httpx.HTTPError as error:
-            sentence = f"The service at {urlsplit(url).hostname} could not be reached ({type(error).__name__})."
-            raise ServiceUnavailable(sentence, **facts) from None
+            response, trouble = None, type(error).__name__
+        if response is None:  # raised out here, so that the request with its token does not hang on the error
+            raise ServiceUnavailable(
+                f"The service at {urlsplit(url).hostname} could not be reached ({trouble}).", **facts
+            )
+        response = self._without_token(response)
         refusal = read_refusal(response, **facts)
         if refusal is not None:
             raise refusal
         return json_object(response) or {}
+
+    def _without_token(self, response: httpx.Response) -> httpx.Response:
+        """Cut our own token out of an answer that quotes it, before it can get into an error."""
+        token = self._token.get_secret_value().encode()
+        if token not in response.content:
+            return response
+        kept = {name: value for name, value in response.headers.items() if name in ("content-type", "retry-after")}
+        content = response.content.replace(token, b"[redacted]")
+        return httpx.Response(response.status_code, headers=kept, content=content)
 
 
 def _checked_token(token: SecretStr | str) -> str:

@@ -12,14 +12,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from http.client import HTTPException
 from typing import Any, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as TransportTimeout
 from urllib3.response import BaseHTTPResponse
-from urllib3.util import parse_url
+from urllib3.util import make_headers, parse_url
 
 from runcomfy.errors import DownloadError
 from runcomfy.hosts import HostPolicy
@@ -122,8 +123,15 @@ def _request(
     """Send one GET over a connection of its own."""
     parts = parse_url(url)
     host = parts.host or ""
-    pool: urllib3.HTTPConnectionPool
-    if parts.scheme == "https":
+    pool: urllib3.HTTPConnectionPool | urllib3.ProxyManager
+    target = parts.request_uri
+    proxy = _proxy(parts.scheme or "", host)
+    if proxy is not None:
+        # what a name leads to is the proxy's to see; an address that is written out is ours
+        with suppress(ValueError):
+            policy.check_address(parts.netloc or host, host.strip("[]"))
+        pool, target = proxy, url
+    elif parts.scheme == "https":
         pool = urllib3.HTTPSConnectionPool(host, parts.port, timeout=timeout, maxsize=1, policy=policy)
         pool.ConnectionCls = _CheckedHTTPSConnection
     else:
@@ -132,7 +140,7 @@ def _request(
     with pool:
         response = _transported(
             lambda: pool.urlopen(
-                "GET", parts.request_uri, headers=headers, redirect=False, retries=False,
+                "GET", target, headers=headers, redirect=False, retries=False, timeout=timeout,
                 preload_content=False, decode_content=False,
             ),
             host,
@@ -141,6 +149,16 @@ def _request(
             yield response, host
         finally:
             response.close()
+
+
+def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
+    """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 go through as well."""
+    address = getproxies().get(scheme)
+    if not address or proxy_bypass(host):
+        return None
+    parts = parse_url(address if "://" in address else f"http://{address}")
+    login = make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else None
+    return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc}", proxy_headers=login)
 
 
 def _transported(call: Callable[[], _T], host: str) -> _T:

@@ -2,6 +2,7 @@
 
     RunComfyError
     ├── InvalidInput            fix the input; nothing was paid for
+    │   └── ImageUnavailable        the image could not be read this time: again
     ├── ConfigurationError      fix a setting; nothing was paid for
     ├── ServiceError            the service said no
     │   ├── AuthenticationError     fix the token or the account
@@ -49,6 +50,7 @@ __all__ = [
     "GenerationError",
     "GenerationFailed",
     "HostNotAllowed",
+    "ImageUnavailable",
     "InsufficientBalance",
     "InvalidInput",
     "NoOutput",
@@ -112,6 +114,12 @@ class InvalidInput(RunComfyError):
 
     `violations` is a list of `(field, what is wrong)`.
     """
+
+
+class ImageUnavailable(InvalidInput):
+    """The image's URL could not be read this time; nothing was paid for."""
+
+    retryable = True
 
 
 class ConfigurationError(RunComfyError):

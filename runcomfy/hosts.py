@@ -14,7 +14,7 @@ from urllib3.util import Url, parse_url
 
 from runcomfy.errors import ConfigurationError, HostNotAllowed
 
-__all__ = ["HostPolicy"]
+__all__ = ["HostPolicy", "check_reachable"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -87,6 +87,25 @@ class HostPolicy:
             if not pattern.startswith("*") and _plain(named) == host and only_port in (None, port):
                 return True
         return False
+
+
+def check_reachable(url: str) -> None:
+    """Make sure that a URL can be fetched from the internet, as far as its text tells.
+
+    Raises:
+        ConfigurationError: it is not https, or names a private address or a host of this network only.
+    """
+    parts = parse_url(url)
+    host = _plain(parts.host or "")
+    try:
+        local = not _is_public(host)
+    except ValueError:
+        local = "." not in host
+    if parts.scheme != "https" or local:
+        raise ConfigurationError(
+            f"RunComfy cannot fetch the picture from {parts.scheme}://{host}: it takes https URLs of public hosts. "
+            "Give the store the address that the internet sees, its public endpoint URL."
+        )
 
 
 def _plain(host: str) -> str:

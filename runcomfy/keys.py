@@ -29,8 +29,8 @@ class KeyTemplate:
     """The pattern of an archive key, relative to the store's prefix.
 
     Fields: `model` (its slashes make folders), `request_id`, `index` (of the output, from 0; `{index:03d}` pads it),
-    `ext`, `generation` (64 hexadecimal digits), `prompt` (its first words, 40 characters at most) and `seed`. `{ext}`
-    and `{index}` are needed, and one of `{request_id}` and `{generation}`: without them two files would share a key.
+    `ext`, `generation` (64 hexadecimal digits), `prompt` (its first words, 40 characters at most) and `seed`. `{ext}`,
+    `{index}` and `{request_id}` are needed: without them two files would share a key.
 
     Raises:
         ConfigurationError: The pattern has an unknown field, lacks a needed one, or cannot give a safe key.
@@ -56,8 +56,8 @@ class KeyTemplate:
             used.add(name)
         if "ext" not in used or "index" not in used:
             self._refuse("needs {ext} and {index}")
-        if not used & {"request_id", "generation"}:
-            self._refuse("needs {request_id} or {generation}")
+        if "request_id" not in used:
+            self._refuse("needs {request_id}")
         self.render(
             model="m",
             request_id="r",
@@ -81,20 +81,18 @@ class KeyTemplate:
     ) -> str:
         """Return the key for one output file; the same facts give the same key.
 
-        What is not known reads `untitled` (prompt) or `noseed`. An identifier that had to be changed to be safe gets a
-        piece of its hash, so that two identifiers never become one.
+        What is not known reads `untitled` (prompt), `noseed` or `nogeneration`. An identifier that had to be changed
+        to be safe gets a piece of its hash, so that two identifiers never become one.
 
         Raises:
-            ConfigurationError: The template wants the generation key and there is none, or the key is not usable.
+            ConfigurationError: The key is not usable.
         """
-        if generation is None and any(name == "generation" for _, name, _, _ in string.Formatter().parse(self.pattern)):
-            self._refuse("has {generation}, and this output has no generation key")
         key = self.pattern.format(
             model="/".join(_safe(part) for part in model.split("/") if part) or "model",
             request_id=_safe(request_id),
             index=index,
             ext=_safe(ext),
-            generation=_safe(generation or ""),
+            generation=_safe(generation or "nogeneration"),
             prompt=slugify(prompt or "", max_length=MAX_PROMPT_CHARACTERS, word_boundary=True) or "untitled",
             seed="noseed" if seed is None else seed,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from runcomfy.errors import InvalidInput
 
@@ -37,6 +37,18 @@ def _integer(value: Any) -> Any:
 
 
 Integer = Annotated[int, BeforeValidator(_integer)]
+
+
+def _sendable(value: str) -> str:
+    """Refuse half a character, which a shell makes of text in another encoding and JSON cannot carry."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text is not valid Unicode") from None
+    return value
+
+
+Prompt = Annotated[str, AfterValidator(_sendable), Field(title="Prompt")]
 FramesPerSecond = Annotated[Integer, Field(ge=5, le=24, title="Frame rate", description="Frames per second, 5 to 24.")]
 PromptExpansion = Annotated[
     bool, Field(title="Magic prompt", description="Let the service enrich the prompt before it generates.")
@@ -84,7 +96,7 @@ class ImageToVideoSettings(ModelInputs):
 class ImageToVideo(ImageToVideoSettings):
     """Everything that `wan-ai/wan-2-1/image-to-video` is asked with."""
 
-    prompt: str = Field(title="Prompt")
+    prompt: Prompt
     image_url: str = Field(title="Image", description="An https URL that the service can fetch.", repr=False)
 
 
@@ -106,7 +118,7 @@ class TextToVideoSettings(ModelInputs):
 class TextToVideo(TextToVideoSettings):
     """Everything that `wan-ai/wan-2-1/text-to-video` is asked with."""
 
-    prompt: str = Field(title="Prompt")
+    prompt: Prompt
 
 
 MODELS: dict[str, type[ImageToVideo] | type[TextToVideo]] = {IMAGE_TO_VIDEO: ImageToVideo, TEXT_TO_VIDEO: TextToVideo}

@@ -18,6 +18,7 @@ from runcomfy.wire import State
 __all__ = ["Clock", "Deadlines", "Polling", "Watch"]
 
 _CANCELS = 10
+_LONGEST_SECONDS = 30 * 86400.0
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
 
@@ -28,11 +29,16 @@ class Deadlines(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     queue_timeout_seconds: float = Field(
-        3600, gt=0, title="Queue timeout (s)", description="Still queued after this long: cancelled."
+        3600,
+        gt=0,
+        le=_LONGEST_SECONDS,
+        title="Queue timeout (s)",
+        description="Still queued after this long: cancelled.",
     )
     run_timeout_seconds: float = Field(
         3600,
         gt=0,
+        le=_LONGEST_SECONDS,
         title="Run timeout (s)",
         description="Still running after this long: given up, since nothing can stop it; it may be billed.",
     )
@@ -81,6 +87,7 @@ class Watch:
     polls: int = 0
     failures: int = 0
     cancels: int = 0
+    cancel_refused: bool = False
     running_since: float | None = None
     state: State = field(default=State.UNKNOWN)
 
@@ -89,9 +96,11 @@ class Watch:
         return self.clock.monotonic() - self.started
 
     def saw(self, state: State) -> None:
-        """Take note of a look that worked."""
+        """Take note of a look that worked. A word that nobody knows does not tell whether it has left the queue."""
         self.failures, self.last_success, self.state = 0, self.clock.monotonic(), state
-        if state is not State.IN_QUEUE and self.running_since is None:
+        if state is State.IN_QUEUE and not self.cancel_refused:
+            self.running_since = None
+        elif state not in (State.IN_QUEUE, State.UNKNOWN) and self.running_since is None:
             self.running_since = self.clock.monotonic()
 
     def failed(self, error: ServiceError) -> None:
@@ -154,4 +163,8 @@ class Watch:
         """Count a cancel that was lost, refused or answered oddly; after the last, treat the request as running."""
         self.cancels += 1
         if self.cancels >= _CANCELS:
-            self.running_since = self.clock.monotonic()
+            self.cancel_is_refused()
+
+    def cancel_is_refused(self) -> None:
+        """Treat the request as running from now on, whatever it says of the queue."""
+        self.cancel_refused, self.running_since = True, self.clock.monotonic()

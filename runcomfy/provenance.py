@@ -82,8 +82,10 @@ class Provenance(GenerationFacts):
     def to_json(self) -> bytes:
         """Return the document as stored: UTF-8, indented, the file's own fields first, secrets cut out."""
         data = redact(self.model_dump(mode="json"))
-        if data["inputs"] is not None:
-            data["inputs"] = dict(sorted(data["inputs"].items()))
+        if self.inputs is not None:
+            # the prompt is the user's own words, and stays as it was submitted
+            kept = {name: value for name, value in self.inputs.items() if name == "prompt"}
+            data["inputs"] = dict(sorted((data["inputs"] | kept).items()))
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
         ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields)}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

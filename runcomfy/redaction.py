@@ -20,13 +20,17 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, replacement in (
         # user and password in a URL
         (r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"<>]+@", rf"\1{CUT}@"),
-        # the query of a URL
-        (r"(\bhttps?://[^\s?#'\"<>\\]+)[?#][^\s'\"<>\\]+", rf"\1?{CUT}"),
+        # the query of a URL, also of one whose slashes JSON has escaped
+        (r"(\bhttps?:(?:\\?/){2}[^\s?#'\"<>]+)[?#][^\s'\"<>]+", rf"\1?{CUT}"),
         # a signed query behind a bare path, as HTTP libraries log it
         (r"((?:^|[\s'\"(])/[^\s?'\"]*)\?[^\s'\"]*(?:signature|token|sig|key-pair-id)=[^\s'\"]*", rf"\1?{CUT}"),
-        (r"(\bbearer\s+)[^\s'\",;]+", rf"\1{CUT}"),
-        # the parts of an AWS signature, as botocore logs them
-        (r"(\b(?:x-amz-)?(?:signature|security-token|credential)\b['\"]?\s*[=:,]\s*b?['\"]?)[^\s'\"&,;]+", rf"\1{CUT}"),
+        # tokens and the parts of an AWS signature on their own; words of a prose have no digit in them
+        (r"(\bbearer\s+)(?=[^\s'\",;]*\d)[^\s'\",;]{8,}", rf"\1{CUT}"),
+        (
+            r"(\b(?:x-amz-)?(?:signature|security-token|credential|sig|token)\b['\"]?\s*[=:]\s*b?['\"]?)"
+            r"(?=[^\s'\"&,;]*\d)[^\s'\"&,;]{8,}",
+            rf"\1{CUT}",
+        ),
     )
 )
 

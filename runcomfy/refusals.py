@@ -69,7 +69,7 @@ def error_code(body: dict[str, Any] | None) -> int | str | None:
 def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
     """Read `Retry-After` in either of its forms, seconds or an HTTP date (RFC 9110, 10.2.3); never negative."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)

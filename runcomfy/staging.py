@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.download import open_url
-from runcomfy.errors import DownloadError
+from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
 from runcomfy.hosts import HostPolicy
 from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
@@ -26,6 +26,7 @@ from runcomfy.store import Store
 __all__ = ["StagedImage", "sign_image", "stage_image"]
 
 _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
+_SCHEMES = ("s3", "http", "https", "file")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
 
 
@@ -62,8 +63,7 @@ async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _
 
     Raises:
         InvalidInput: There is no such image, or it cannot be used.
-        HostNotAllowed: Its URL leads to a host, or a private address, that `hosts` does not name.
-        DownloadError: Its URL could not be read this time.
+        ImageUnavailable: Its URL could not be read this time.
         StorageError: The store could not be read or written.
     """
     return await asyncio.to_thread(_stage, source, store, hosts)
@@ -76,6 +76,8 @@ def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
 
 def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
     scheme = _SCHEME.match(source) if isinstance(source, str) else None
+    if scheme and scheme[1].lower() not in _SCHEMES and Path(source).exists():
+        scheme = None  # a file whose name has a colon in it
     match scheme[1].lower() if scheme else "path":
         case "s3":
             return _stage_where_it_is(str(source), store)
@@ -154,9 +156,11 @@ def _fetched(url: str, hosts: HostPolicy) -> bytes:
         with open_url(url, hosts) as download:
             _check_size(download.length or 0)
             data = download.read(MAX_IMAGE_BYTES + 1)
+    except HostNotAllowed:
+        refuse_image("The image is at a host or a private address that is not read from. Give it as a file or in S3.")
     except DownloadError as error:
         if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
-            raise
+            raise ImageUnavailable(f"{error.message} Nothing was paid for.", **error.facts) from None
         refuse_image(f"{error.message} It is needed as an image that can be fetched without a login.")
     _check_size(len(data))
     return data

@@ -130,12 +130,14 @@ async def _send(
     """Send the submission and wait for its answer, even if cancelled meanwhile: it may be paid for already."""
     post = asyncio.ensure_future(client.post_submission(inputs))
     interrupted: asyncio.CancelledError | None = None
-    try:
-        await asyncio.wait({post})
-    except asyncio.CancelledError as cancelled:
-        interrupted = cancelled
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({post})
+    while not post.done():
+        try:
+            with anyio.CancelScope(shield=interrupted is not None):
+                await asyncio.wait({post})
+        except asyncio.CancelledError as cancelled:
+            interrupted = cancelled
+    if post.cancelled():  # an event loop that shuts down cancels every task, this one too
+        return UncertainSubmission("This process was stopped before the submission was answered."), interrupted
     try:
         return classify(post.result()), interrupted
     except httpx.HTTPError as error:

@@ -140,7 +140,7 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
     if outcome == "cancelled":
         raise _queue_timeout(watch)
     if outcome == "not_cancellable":
-        watch.running_since = watch.clock.monotonic()
+        watch.cancel_is_refused()
     else:
         watch.cancel_not_confirmed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
@@ -114,12 +115,12 @@ def _facts(
 
 
 def _flow_run() -> dict[str, str]:
-    known = {
-        "id": runtime.flow_run.id,
-        "name": runtime.flow_run.name,
-        "flow": runtime.flow_run.flow_name,
-        "deployment": runtime.deployment.name,
-    }
+    """What the run's own context knows of it; asking the API could fail, and would block."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return {}
+    run = context.flow_run
+    known = {"id": run.id, "name": run.name, "flow": context.flow.name, "deployment_id": run.deployment_id}
     return {name: str(value) for name, value in known.items() if value}
 
 

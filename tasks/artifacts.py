@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 from urllib.parse import quote
 
+from prefect import get_run_logger
 from prefect.artifacts import acreate_link_artifact, acreate_table_artifact
 
 from blocks import MediaStore
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.provenance import GenerationFacts
 
-__all__ = ["publish"]
+__all__ = ["publish", "show"]
+
+
+async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
+    """Create or update an artifact if Prefect's API takes it: a picture of a run must never break what is paid for."""
+    try:
+        return await artifact
+    except Exception as error:
+        get_run_logger().warning("An artifact could not be shown (%s); the run goes on", type(error).__name__)
+        return None
 
 
 async def publish(facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore) -> None:
@@ -30,16 +41,12 @@ async def publish(facts: GenerationFacts, videos: Sequence[ArchivedVideo], store
         for video in videos
     ]
     cost = "" if facts.cost_usd is None else f", {facts.cost_usd:.4f} USD"
-    await acreate_table_artifact(
-        rows, key="runcomfy-generation", description=f"Request `{facts.request_id}` of `{facts.model_id}`{cost}"
-    )
+    title = f"Request `{facts.request_id}` of `{facts.model_id}`{cost}"
+    await show(acreate_table_artifact(rows, key="runcomfy-generation", description=title))
     for video in videos:
-        await acreate_link_artifact(
-            link=_link(video, store),
-            link_text=video.key.rpartition("/")[2],
-            key="runcomfy-video",
-            description=f"`{video.uri}`, provenance beside it in `{video.provenance_key.rpartition('/')[2]}`",
-        )
+        name, provenance = video.key.rpartition("/")[2], video.provenance_key.rpartition("/")[2]
+        beside = f"`{video.uri}`, provenance beside it in `{provenance}`"
+        await show(acreate_link_artifact(_link(video, store), link_text=name, key="runcomfy-video", description=beside))
 
 
 def _link(video: ArchivedVideo, store: MediaStore) -> str:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 import anyio
 import httpx
+from cachetools import LRUCache
 from prefect import get_client, get_run_logger, runtime
 from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
 from blocks import RunComfyCredentials
@@ -28,12 +31,22 @@ OnInterrupt = Literal["ask", "cancel", "leave"]
 
 _PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0
-_watched_at: dict[str, float] = {}
+
+
+@dataclass
+class _Watch:
+    """What is known of one flow run's wish to be cancelled."""
+
+    looked_at: float = 0.0
+    cancelled: bool = False
+
+
+_watches: LRUCache[UUID, _Watch] = LRUCache(maxsize=1024)
 
 
 async def cancellation_requested() -> bool:
     """Whether somebody cancelled this flow run, or the one that it is part of, in Prefect's UI or API."""
-    ids = {runtime.flow_run.id, runtime.flow_run.root_flow_run_id} - {None}
+    ids = {runtime.flow_run.id, await asyncio.to_thread(lambda: runtime.flow_run.root_flow_run_id)} - {None}
     async with get_client() as client:
         for flow_run_id in ids:
             state = (await client.read_flow_run(UUID(str(flow_run_id)))).state
@@ -48,16 +61,19 @@ async def watchful_sleep(seconds: float) -> None:
     A run that was started by a worker or by `serve` is interrupted by them. One that a script started is not, so it
     has to look; all waits of one flow run share one look every few seconds.
     """
-    if runtime.deployment.id is not None or runtime.flow_run.id is None:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is not None:
         await asyncio.sleep(seconds)
         return
-    flow_run_id, until = str(runtime.flow_run.id), time.monotonic() + seconds
+    watch, until = _watches.setdefault(run.id, _Watch()), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         await asyncio.sleep(min(left, _WATCH_SECONDS))
-        if time.monotonic() >= _watched_at.get(flow_run_id, 0.0) + _WATCH_SECONDS:
-            _watched_at[flow_run_id] = time.monotonic()
-            if await _asked():
-                raise asyncio.CancelledError("the flow run was cancelled")
+        if time.monotonic() >= watch.looked_at + _WATCH_SECONDS:
+            watch.looked_at = time.monotonic()
+            watch.cancelled = await _asked()
+        if watch.cancelled:
+            raise asyncio.CancelledError("the flow run was cancelled")
 
 
 async def settle(request_id: str, credentials: RunComfyCredentials, on_interrupt: OnInterrupt) -> None:

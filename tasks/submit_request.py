@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import lru_cache
+from typing import Any
 
 from prefect import get_run_logger, runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import InvalidInput
 from runcomfy.generation import generation_key
+from runcomfy.hosts import check_reachable
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
 from runcomfy.staging import StagedImage, sign_image
@@ -25,8 +30,24 @@ def _name() -> str:
     return f"submit to {runtime.task_run.parameters['inputs'].model_id}"
 
 
-# `retries=0` is said aloud: without it, a user's PREFECT_TASKS_DEFAULT_RETRIES would pay again.
-@task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
+@lru_cache(maxsize=1024)
+def _root(flow_run_id: str) -> str:
+    """Return the outermost flow run: when that one is retried, its subflows get new ids."""
+    return runtime.flow_run.root_flow_run_id or flow_run_id
+
+
+def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Name the submission by the outermost flow run and the generation: a retry finds it, and does not pay again."""
+    run = _root(str(context.task_run.flow_run_id or context.task_run.id))
+    return f"runcomfy-submission-{run}-{_key(parameters['inputs'], parameters['image'], parameters['variation'])}"
+
+
+def _key(inputs: ImageToVideo | TextToVideo, image: StagedImage | None, variation: str) -> str:
+    return generation_key(inputs, image_sha256=image.sha256 if image else None, variation=variation)
+
+
+# Said aloud, because a user's default settings would pay again: no retries, no refreshing, and a result that is kept.
+@task(task_run_name=_name, retries=0, cache_key_fn=_cache_key, persist_result=True, refresh_cache=False)
 async def submit_request(
     inputs: ImageToVideo | TextToVideo,
     credentials: RunComfyCredentials,
@@ -38,6 +59,8 @@ async def submit_request(
     on_interrupt: OnInterrupt = "ask",
 ) -> Submission:
     """Submit once, and never again by itself unless the service surely did not accept it.
+
+    In one flow run the same generation is submitted once: a retry of the run returns what was submitted.
 
     Args:
         inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
@@ -51,22 +74,34 @@ async def submit_request(
     Raises:
         UncertainSubmission: it may be accepted and billed; a person has to look.
         SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
-        ConfigurationError: the picture's URL cannot be signed for long enough; nothing was sent.
+        InvalidInput: a picture is missing, or is given to a model that takes none; nothing was sent.
+        ConfigurationError: the picture's URL cannot be signed for long enough, or not be fetched; nothing was sent.
         StorageError: the bucket is not there or not ours; nothing was sent.
     """
-    key = generation_key(inputs, image_sha256=image.sha256 if image else None, variation=variation)
+    if isinstance(inputs, ImageToVideo) != (image is not None):
+        raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
+    logger, key = get_run_logger(), _key(inputs, image, variation)
     await asyncio.to_thread(store.get_store().check)
-    signed = inputs
-    if image is not None:
-        patience = deadlines or Deadlines()
-        lifetime = timedelta(seconds=patience.queue_timeout_seconds + patience.run_timeout_seconds) + _MARGIN
-        url = await asyncio.to_thread(sign_image, image, store.get_store(), lifetime)
-        signed = inputs.model_copy(update={"image_url": url})
 
     async def interrupted(submission: Submission) -> None:
         await settle(submission.request_id, credentials, on_interrupt)
 
     async with credentials.get_client() as client:
+        signed = inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
         submission = await submit(client, signed, generation_key=key, on_interrupt=interrupted)
-    get_run_logger().info("Submitted request %s (generation %s)", submission.request_id, key[:12])
+        logger.info("Submitted request %s (generation %s)", submission.request_id, key[:12])
     return submission
+
+
+async def _signed(
+    inputs: ImageToVideo | TextToVideo,
+    image: StagedImage,
+    store: MediaStore,
+    deadlines: Deadlines,
+    client: RunComfyClient,
+) -> ImageToVideo | TextToVideo:
+    lifetime = timedelta(seconds=deadlines.queue_timeout_seconds + deadlines.run_timeout_seconds) + _MARGIN
+    url = await asyncio.to_thread(sign_image, image, store.get_store(), lifetime)
+    if not client.is_local:
+        check_reachable(url)
+    return inputs.model_copy(update={"image_url": url})

@@ -15,6 +15,7 @@ from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Look, Result, follow
 from runcomfy.wire import State
+from tasks.artifacts import show
 from tasks.interruption import OnInterrupt, settle, watchful_sleep
 from tasks.retrying import worth_retrying
 
@@ -104,9 +105,9 @@ class _Progress:
         percent = self._percent(look)
         description = f"{self._request_id} is {news}, {look.waited_seconds:.0f} s after its submission"
         if self._artifact is None:
-            self._artifact = await acreate_progress_artifact(percent, description=description)
+            self._artifact = await show(acreate_progress_artifact(percent, description=description))
         else:
-            await aupdate_progress_artifact(self._artifact, percent, description=description)
+            await show(aupdate_progress_artifact(self._artifact, percent, description=description))
 
     def _sentence(self, look: Look) -> str:
         if look.result is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,10 +14,11 @@ from uuid import UUID
 import av
 import pytest
 from prefect import flow, get_client
+from prefect.artifacts import acreate_progress_artifact
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, StateType
 from prefect.exceptions import ParameterTypeError
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
@@ -35,10 +37,18 @@ from runcomfy.errors import (
     StorageError,
     UncertainSubmission,
 )
-from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideoSettings
+from runcomfy.models import (
+    IMAGE_TO_VIDEO,
+    TEXT_TO_VIDEO,
+    ImageToVideo,
+    ImageToVideoSettings,
+    TextToVideo,
+    TextToVideoSettings,
+)
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks import cancel_request, submit_request
+from tasks.artifacts import show
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 QUICK = Polling(min_interval_seconds=0.05)
@@ -325,8 +335,6 @@ async def test_a_queued_request_can_be_cancelled_by_its_id(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """The task says whether it is cancelled."""
-    from runcomfy.models import TextToVideo
-
     sandbox.hold()
 
     @flow
@@ -336,3 +344,104 @@ async def test_a_queued_request_can_be_cancelled_by_its_id(
 
     assert await submit_and_cancel() is True
     assert sandbox.books().cancelled == 1
+
+
+async def test_a_retried_flow_does_not_pay_again(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A run that failed while it waited, and is retried, goes on with what it submitted."""
+    sandbox.inject("error_400004", endpoint="status")
+
+    generation = await text_to_video.with_options(retries=1)("rain", account, media_store, polling=QUICK)
+
+    assert len(generation.videos) == 1
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_a_retried_parent_does_not_pay_again(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A flow that calls ours, fails in a later step and is retried, gets the same video."""
+    ids: list[str] = []
+
+    @flow(retries=1)
+    async def advert() -> None:
+        generation = await text_to_video("rain", account, media_store, polling=QUICK)
+        ids.append(generation.submission.request_id)
+        if len(ids) == 1:
+            raise RuntimeError("a later step failed")
+
+    await advert()
+
+    assert ids[0] == ids[1]
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_another_run_of_the_same_inputs_is_another_submission(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """What one run submitted is not another run's: only a retry goes on with it."""
+    for _ in range(2):
+        await text_to_video("rain", account, media_store, polling=QUICK)
+
+    assert sandbox.books().submissions_accepted == 2
+
+
+async def test_artifacts_that_cannot_be_shown_do_not_break_a_paid_run(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """An artifact that Prefect's API does not take costs a line in the log, and nothing else."""
+
+    @flow
+    async def shows() -> Any:
+        return await show(acreate_progress_artifact(0.0, key="not a valid key"))
+
+    assert await shows() is None
+
+
+@pytest.mark.parametrize("url", ["http://minio:9000", "https://10.0.0.7:9000", "http://videos.example.com"])
+async def test_a_picture_that_the_service_cannot_reach_is_not_submitted(media_store: MediaStore, url: str) -> None:
+    """A URL that is signed for this network only is refused before the live service hears of it."""
+    live = RunComfyCredentials(api_token=SecretStr("t"))
+    store = media_store.model_copy(update={"public_endpoint_url": url})
+    store._store = None
+
+    with pytest.raises(ConfigurationError, match="public endpoint URL"):
+        await image_to_video(ImageSource(str(PICTURE)), "a boat", live, store)
+
+
+async def test_a_model_that_takes_a_picture_is_not_submitted_without_one(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A task that is composed wrongly is refused before anything is paid for."""
+
+    @flow
+    async def forgets() -> None:
+        await submit_request(ImageToVideo(prompt="a boat", image_url="s3://videos/a.png"), account, media_store)
+
+    with pytest.raises(InvalidInput):
+        await forgets()
+    assert sandbox.books().submissions_received == 0
+
+
+def test_a_store_travels_to_another_process(media_store: MediaStore) -> None:
+    """Also after its client was made, which cannot."""
+    media_store.get_store()
+
+    assert pickle.loads(pickle.dumps(media_store)).get_store().bucket == "videos"
+
+
+def test_a_session_token_is_masked_in_what_prefect_stores(media_store: MediaStore) -> None:
+    """prefect-aws keeps it as plain text; it is whole only where a block is saved."""
+    keys = media_store.credentials.model_copy(update={"aws_session_token": "t0k3n"})  # type: ignore[union-attr]
+    store = media_store.model_copy(update={"credentials": keys})
+
+    assert "t0k3n" not in store.model_dump_json()
+    assert "t0k3n" in store.model_dump_json(context={"include_secrets": True})
+
+
+@pytest.mark.parametrize("hosts", [[], ["https://cdn.example.com/"], ["a b"]])
+def test_output_hosts_are_checked_when_they_are_given(hosts: list[str]) -> None:
+    """A pattern that cannot work is refused when the block is made, not when a paid video waits."""
+    with pytest.raises(ValidationError):
+        RunComfyCredentials(api_token=SecretStr("t"), output_hosts=hosts)

@@ -336,14 +336,16 @@ async def test_another_object_is_never_overwritten(
 
 
 async def test_another_requests_file_is_never_taken_for_this_one(source: Source, store: Store) -> None:
-    """Two requests whose template gives one key are told apart by the provenance."""
-    template = KeyTemplate("{generation}-{index}.{ext}")
+    """A provenance at the key that names another request is a conflict, and is left as it is."""
     source.answer = Answer(video())
-    facts = FACTS.model_copy(update={"generation_key": "a" * 64})
-    await archive(source, store, facts=facts, template=template)
+    first = await archive(source, store)
+    document = store.read(first.provenance_key, limit_bytes=LARGE).replace(b'"r-1"', b'"r-2"')
+    store.put(first.provenance_key, document, content_type="application/json")
 
     with pytest.raises(ArchiveConflict, match="another request"):
-        await archive(source, store, facts=facts.model_copy(update={"request_id": "r-2"}), template=template)
+        await archive(source, store)
+
+    assert store.read(first.provenance_key, limit_bytes=LARGE) == document
 
 
 @pytest.mark.parametrize("document", [b"not JSON", b"{}"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import logging
 import pickle
 from collections.abc import Callable
@@ -237,3 +238,23 @@ def test_an_error_of_the_reader_passes_through(raw_server: Any, answer: Answer) 
 
     with pytest.raises(OSError, match="disk full"), open_url(raw_server.url("/v"), LOOPBACK):
         raise OSError("disk full")
+
+
+def test_the_environments_proxy_is_gone_through(raw_server: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy a file is asked for through it, with its login; `NO_PROXY` is heeded, and so is the allow-list."""
+    raw_server.answers["http://files.example.com/a"] = answer(b"through the proxy")
+    raw_server.answers["/b"] = answer(b"directly")
+    monkeypatch.setenv("http_proxy", f"http://me:pass%20word@127.0.0.1:{raw_server.port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    policy = HostPolicy(("files.example.com", "127.0.0.1"))
+
+    with open_url("http://files.example.com/a", policy) as download:
+        assert download.read(100) == b"through the proxy"
+    with open_url(raw_server.url("/b"), policy) as download:
+        assert download.read(100) == b"directly"
+    with pytest.raises(HostNotAllowed), open_url("http://other.example.com/a", policy):
+        pass
+    with pytest.raises(HostNotAllowed), open_url("https://10.0.0.7/a", HostPolicy(("*",))):
+        pass
+    assert base64.b64encode(b"me:pass word") in raw_server.received[0]
+    assert b"Proxy-Authorization" not in raw_server.received[1]

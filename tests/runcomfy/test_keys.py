@@ -23,18 +23,20 @@ def test_the_default_names_model_request_and_output() -> None:
 
 def test_every_field_can_be_used() -> None:
     """A template may use all that is known of the output."""
-    pattern = "{generation}/{prompt}-{seed}-{index:03d}.{ext}"
+    pattern = "{generation}/{prompt}-{seed}-{request_id}-{index:03d}.{ext}"
 
     key = render(
         pattern, generation="a" * 64, prompt="Ein Bär, der über die Brücke tanzt — und noch viel weiter", seed=7
     )
 
-    assert key == "a" * 64 + "/ein-bar-der-uber-die-brucke-tanzt-und-7-000.mp4"
+    assert key == "a" * 64 + "/ein-bar-der-uber-die-brucke-tanzt-und-7-r-1-000.mp4"
 
 
 def test_what_is_not_known_has_a_name() -> None:
-    """A missing prompt or seed does not leave a hole in the key."""
-    assert render("{prompt}/{seed}/{request_id}-{index}.{ext}", prompt="🦊🦊") == "untitled/noseed/r-1-0.mp4"
+    """A missing prompt, seed or generation key does not leave a hole in the key."""
+    pattern = "{prompt}/{seed}/{generation}/{request_id}-{index}.{ext}"
+
+    assert render(pattern, prompt="🦊🦊") == "untitled/noseed/nogeneration/r-1-0.mp4"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_what_is_not_known_has_a_name() -> None:
         "{request_id}-{index}",
         "{request_id}.{ext}",
         "{prompt}-{index}.{ext}",
+        "{generation}-{index}.{ext}",
         "{nobody}/{request_id}-{index}.{ext}",
         "{request_id.__class__}-{index}.{ext}",
         "{request_id[0]}-{index}.{ext}",
@@ -71,12 +74,6 @@ def test_a_template_that_cannot_work_is_refused_at_once(pattern: str) -> None:
         KeyTemplate(pattern)
 
 
-def test_a_missing_generation_key_is_said() -> None:
-    """A template that wants the generation key cannot be used for an output without one."""
-    with pytest.raises(ConfigurationError, match="generation key"):
-        render("{generation}-{index}.{ext}")
-
-
 @given(model=st.text(max_size=50), request_id=st.text(max_size=300), prompt=st.text(max_size=100))
 def test_keys_are_safe_whatever_the_facts(model: str, request_id: str, prompt: str) -> None:
     """No fact can lead a key out of its folder or put a strange character into it."""
@@ -94,6 +91,6 @@ def test_two_requests_never_share_a_key(ids: list[str]) -> None:
 
 def test_a_template_travels() -> None:
     """A template survives pickling, as a task's parameter must."""
-    template = KeyTemplate("{generation}-{index}.{ext}")
+    template = KeyTemplate("{generation}/{request_id}-{index}.{ext}")
 
     assert pickle.loads(pickle.dumps(template)) == template

@@ -17,6 +17,7 @@ from runcomfy.errors import (
     RequestNotFound,
     RequestRejected,
     RunComfyError,
+    ServiceError,
     SubmissionNotSent,
     UncertainSubmission,
 )
@@ -215,6 +216,51 @@ async def test_a_cancellation_before_an_uncertain_answer_still_tells_the_person(
         await run
 
 
+async def test_neither_a_second_cancellation_nor_the_end_of_the_loop_loses_a_paid_request() -> None:
+    """Cancelled again and again, the answer is still waited for; a loop that shuts down makes it uncertain."""
+    sent, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> httpx.Response:
+        sent.set()
+        await answer.wait()
+        return httpx.Response(200, json=ACCEPTED)
+
+    handed_over: list[Submission] = []
+
+    async def take(submission: Submission) -> None:
+        handed_over.append(submission)
+
+    run = asyncio.ensure_future(Service(slow).submit(on_interrupt=take))
+    await sent.wait()
+    for _ in range(3):
+        run.cancel()
+        await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.05, answer.set)
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [submission.request_id for submission in handed_over] == ["r1"]
+
+    sent.clear()
+    answer.clear()
+    run = asyncio.ensure_future(Service(slow).submit(on_interrupt=take))
+    await sent.wait()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(UncertainSubmission):
+        await run
+
+
+async def test_a_token_that_the_service_quotes_does_not_get_into_the_error() -> None:
+    """The service's words are shown without our own token in them, and no request hangs on the error."""
+    service = Service(httpx.Response(401, json={"error_message": "invalid token s3cr3t-t0k3n"}), httpx.ReadError("x"))
+    async with RunComfyClient("s3cr3t-t0k3n", transport=httpx.MockTransport(service.handle)) as client:
+        for _ in range(2):
+            with pytest.raises(ServiceError) as caught:
+                await client.status("r1")
+            assert "s3cr3t" not in f"{caught.value} {caught.value.facts}"
+            assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("token", ["", "  ", "a b", "a\nb", "tök"])
 def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: str) -> None:
     """A header must hold it; the error does not repeat it."""
@@ -243,11 +289,12 @@ def test_the_token_is_not_sent_in_clear(url: str) -> None:
         ("Wed, 21 Oct 2020 07:28:30 GMT", 0.0),
         ("soon", None),
         ("-3", None),
+        ("²", None),
         ("", None),
     ],
 )
 def test_retry_after_is_read_in_both_its_forms(value: str, seconds: float | None) -> None:
     """Seconds or an HTTP date, never negative; nonsense is as if it were not there."""
-    response = httpx.Response(429, headers={"Retry-After": value})
+    response = httpx.Response(429, headers=[(b"Retry-After", value.encode("latin-1"))])
 
     assert retry_after_seconds(response, datetime(2026, 10, 21, 7, 28, tzinfo=UTC)) == seconds

@@ -260,7 +260,7 @@ async def test_the_queue_deadline_holds_while_the_status_cannot_be_learnt() -> N
         await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
 
 
-@pytest.mark.parametrize("state", ["in_progress", "warming_up", "processing", "IN_PROGRESS"])
+@pytest.mark.parametrize("state", ["in_progress", "processing", "IN_PROGRESS"])
 async def test_at_the_run_deadline_a_running_request_is_given_up(state: str) -> None:
     """Nothing can stop it: a typed error says that it may be running and billed, and no cancel is sent."""
     world = World((0, "in_queue"), (50, state))
@@ -271,6 +271,27 @@ async def test_at_the_run_deadline_a_running_request_is_given_up(state: str) -> 
     assert caught.value.request_id == "r1"
     assert 550 <= world.seconds <= 556
     assert not world.made("cancel")
+
+
+@pytest.mark.parametrize("state", ["warming_up", "queued", None])
+async def test_an_unknown_word_is_cancelled_at_the_queue_deadline(state: object) -> None:
+    """It does not tell whether the request has left the queue, so a cancel is asked for, and its outcome tells."""
+    patience = Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500)
+    with pytest.raises(QueueTimeout):
+        await World((0, "in_queue"), (50, {"status": state})).follow(deadlines=patience)
+
+    refused = World((0, "in_queue"), (50, {"status": state}), cancel={"outcome": "not_cancellable"})
+    with pytest.raises(RunTimeout):
+        await refused.follow(deadlines=patience)
+    assert 600 <= refused.seconds <= 620
+
+
+async def test_one_odd_answer_does_not_end_the_queue_deadline() -> None:
+    """A request that is seen in the queue again is in the queue."""
+    world = World((0, "in_queue"), (20, "in_progress"), (30, {}), (40, "in_queue"))
+
+    with pytest.raises(QueueTimeout):
+        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
 
 
 async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
