@@ -59,7 +59,10 @@ class MediaStore(Block):
     bucket: str = Field(title="Bucket", min_length=3, description="Its name, without s3://; it must exist.")
     prefix: str = Field(default="", title="Prefix", description="Everything is kept below it.")
     credentials: AwsCredentials | MinIOCredentials | None = Field(
-        default=None, title="Credentials", description="Leave it empty to use boto3's own environment, profile or role."
+        default=None,
+        repr=False,
+        title="Credentials",
+        description="Leave it empty to use boto3's own environment, profile or role.",
     )
     endpoint_url: str = Field(
         default="", title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph …"

@@ -6,6 +6,7 @@ an error here, never a short file. What the bytes are is not looked at.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from runcomfy.redaction import redact_loggers
 
 __all__ = ["Download", "open_url"]
 
+_SOME_PUBLIC_ADDRESS = "1.1.1.1"
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_FOR_CALLERS = frozenset({"accept-encoding", "authorization", "cookie", "proxy-authorization"})
@@ -125,11 +127,10 @@ def _request(
     host = parts.host or ""
     pool: urllib3.HTTPConnectionPool | urllib3.ProxyManager
     target = parts.request_uri
-    proxy = _proxy(parts.scheme or "", host)
+    proxy = _transported(partial(_proxy, parts.scheme or "", host), host)
     if proxy is not None:
-        # what a name leads to is the proxy's to see; an address that is written out is ours
-        with suppress(ValueError):
-            policy.check_address(parts.netloc or host, host.strip("[]"))
+        # what a name leads to is the proxy's to see; what can be told from its text is ours
+        policy.check_address(parts.netloc or host, _written_address(host))
         pool, target = proxy, url
     elif parts.scheme == "https":
         pool = urllib3.HTTPSConnectionPool(host, parts.port, timeout=timeout, maxsize=1, policy=policy)
@@ -151,10 +152,23 @@ def _request(
             response.close()
 
 
+def _written_address(host: str) -> str:
+    """The address that a host is written as, in any of its spellings; names are taken for public if they have a dot."""
+    host = host.strip("[]")
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return _SOME_PUBLIC_ADDRESS if "." in host.rstrip(".") else "127.0.0.1"
+
+
 def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
     """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 go through as well."""
-    address = getproxies().get(scheme)
-    if not address or proxy_bypass(host):
+    address = getproxies().get(scheme) or getproxies().get("all")
+    if not address or proxy_bypass(host.strip("[]")):
         return None
     parts = parse_url(address if "://" in address else f"http://{address}")
     login = make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else None

@@ -14,21 +14,25 @@ from urllib.parse import urlsplit, urlunsplit
 __all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query"]
 
 CUT = "[redacted]"
+_LONGEST_TEXT = 16_384
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         # user and password in a URL
-        (r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"<>]+@", rf"\1{CUT}@"),
+        (r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{0,20}://)[^\s/@'\"<>]{1,500}@", rf"\1{CUT}@"),
         # the query of a URL, also of one whose slashes JSON has escaped
-        (r"(\bhttps?:(?:\\?/){2}[^\s?#'\"<>]+)[?#][^\s'\"<>]+", rf"\1?{CUT}"),
+        (r"(\bhttps?:(?:\\?/){2}[^\s?#'\"<>]{1,2000})[?#][^\s'\"<>]+", rf"\1?{CUT}"),
         # a signed query behind a bare path, as HTTP libraries log it
-        (r"((?:^|[\s'\"(])/[^\s?'\"]*)\?[^\s'\"]*(?:signature|token|sig|key-pair-id)=[^\s'\"]*", rf"\1?{CUT}"),
-        # tokens and the parts of an AWS signature on their own; words of a prose have no digit in them
-        (r"(\bbearer\s+)(?=[^\s'\",;]*\d)[^\s'\",;]{8,}", rf"\1{CUT}"),
         (
-            r"(\b(?:x-amz-)?(?:signature|security-token|credential|sig|token)\b['\"]?\s*[=:]\s*b?['\"]?)"
-            r"(?=[^\s'\"&,;]*\d)[^\s'\"&,;]{8,}",
+            r"((?:^|[\s'\"(])/[^\s?'\"]{0,2000})\?[^\s'\"]{0,8000}(?:signature|token|sig|key-pair-id)=[^\s'\"]*",
+            rf"\1?{CUT}",
+        ),
+        # tokens and the parts of an AWS signature on their own; words of a prose have no digit in them
+        (r"(\bbearer\s{1,9})(?=[^\s'\",;]{0,200}\d)[^\s'\",;]{8,}", rf"\1{CUT}"),
+        (
+            r"(\b(?:x-amz-)?(?:signature|security-token|credential|sig|token)\b['\"]?\s{0,9}[=:]\s{0,9}b?['\"]?)"
+            r"(?=[^\s'\"&,;]{0,200}\d)[^\s'\"&,;]{8,}",
             rf"\1{CUT}",
         ),
     )
@@ -38,8 +42,10 @@ _LEAKY_LOGGERS = ("boto3", "botocore", "httpcore", "httpx", "s3transfer", "urlli
 
 
 def redact(value: Any) -> Any:
-    """Return `value` with every secret in its texts cut out; containers are copied, other values pass as they are."""
+    """Return `value` with every secret cut out of its texts, and very long texts shortened; the rest stays as it is."""
     if isinstance(value, str):
+        if len(value) > _LONGEST_TEXT:  # a stranger's text must not keep the patterns busy
+            value = f"{value[:_LONGEST_TEXT]}… [{len(value) - _LONGEST_TEXT} more characters]"
         for pattern, replacement in _PATTERNS:
             value = pattern.sub(replacement, value)
         return value

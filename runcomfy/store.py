@@ -112,6 +112,9 @@ class Store:
         bucket, _, prefix = rest.partition("/")
         return cls(bucket, prefix, **options)
 
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # nothing in it changes, and its clients cannot be copied
+
     def __repr__(self) -> str:
         return f"Store({self.uri(self.prefix)!r})"
 

@@ -142,6 +142,9 @@ async def _send(
         return classify(post.result()), interrupted
     except httpx.HTTPError as error:
         return classify(error), interrupted
+    except Exception as error:
+        # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
+        return UncertainSubmission(f"The submission broke off with {type(error).__name__}."), interrupted
 
 
 def _with_advice(error: UncertainSubmission) -> UncertainSubmission:

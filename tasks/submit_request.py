@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -12,7 +14,7 @@ from prefect.context import TaskRunContext
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import InvalidInput
+from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation import generation_key
 from runcomfy.hosts import check_reachable
 from runcomfy.models import ImageToVideo, TextToVideo
@@ -20,6 +22,7 @@ from runcomfy.polling import Deadlines
 from runcomfy.staging import StagedImage, sign_image
 from runcomfy.submitting import Submission, submit
 from tasks.interruption import OnInterrupt, settle
+from tasks.once import once
 
 __all__ = ["submit_request"]
 
@@ -37,9 +40,12 @@ def _root(flow_run_id: str) -> str:
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Name the submission by the outermost flow run and the generation: a retry finds it, and does not pay again."""
+    """Name the submission by the outermost flow run, the account and the generation: a retry of the run finds it."""
     run = _root(str(context.task_run.flow_run_id or context.task_run.id))
-    return f"runcomfy-submission-{run}-{_key(parameters['inputs'], parameters['image'], parameters['variation'])}"
+    account: RunComfyCredentials = parameters["credentials"]
+    payer = f"{account.base_url} {account.api_token.get_secret_value()}"
+    key = _key(parameters["inputs"], parameters["image"], parameters["variation"])
+    return f"runcomfy-submission-{run}-{hashlib.sha256(payer.encode()).hexdigest()[:8]}-{key}"
 
 
 def _key(inputs: ImageToVideo | TextToVideo, image: StagedImage | None, variation: str) -> str:
@@ -60,7 +66,8 @@ async def submit_request(
 ) -> Submission:
     """Submit once, and never again by itself unless the service surely did not accept it.
 
-    In one flow run the same generation is submitted once: a retry of the run returns what was submitted.
+    In one flow run the same generation is submitted once: a retry of the run returns what was submitted, also if that
+    has failed since. For another try, start another run, or give a variation.
 
     Args:
         inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
@@ -80,17 +87,24 @@ async def submit_request(
     """
     if isinstance(inputs, ImageToVideo) != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
-    logger, key = get_run_logger(), _key(inputs, image, variation)
+    logger, context = get_run_logger(), TaskRunContext.get()
+    if context is None:
+        raise ConfigurationError("submit_request is called as a Prefect task, so that a retry finds what it submitted.")
+    key = _key(inputs, image, variation)
     await asyncio.to_thread(store.get_store().check)
 
-    async def interrupted(submission: Submission) -> None:
-        await settle(submission.request_id, credentials, on_interrupt)
+    async def send(accepted: Callable[[Submission], None]) -> Submission:
+        async def interrupted(submission: Submission) -> None:
+            accepted(submission)
+            await settle(submission.request_id, credentials, on_interrupt)
 
-    async with credentials.get_client() as client:
-        signed = inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
-        submission = await submit(client, signed, generation_key=key, on_interrupt=interrupted)
-        logger.info("Submitted request %s (generation %s)", submission.request_id, key[:12])
-    return submission
+        async with credentials.get_client() as client:
+            signed = inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
+            submission = await submit(client, signed, generation_key=key, on_interrupt=interrupted)
+            logger.info("Submitted request %s (generation %s)", submission.request_id, key[:12])
+        return submission
+
+    return await once(_cache_key(context, context.parameters), send)
 
 
 async def _signed(

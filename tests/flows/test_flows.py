@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import pickle
 import threading
@@ -375,6 +377,64 @@ async def test_a_retried_parent_does_not_pay_again(
 
     assert ids[0] == ids[1]
     assert sandbox.books().submissions_accepted == 1
+
+
+async def test_an_uncertain_submission_is_not_sent_again_by_a_retry(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """The retry of a parent flow ends with the same uncertainty, and pays nothing."""
+    sandbox.inject("lost_answer", endpoint="submit")
+
+    @flow(retries=1)
+    async def advert() -> None:
+        await text_to_video("rain", account, media_store, polling=QUICK)
+
+    with pytest.raises(UncertainSubmission):
+        await advert()
+    assert sandbox.books().submissions_received == 1
+
+
+async def test_a_request_that_was_accepted_while_cancelled_is_not_submitted_again(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Left alone by an interruption, it is what the retry goes on with."""
+    sandbox.inject("slow", endpoint="submit", seconds=1.0)
+    attempts = 0
+
+    @flow(retries=1)
+    async def advert() -> str:
+        nonlocal attempts
+        attempts += 1
+        submitting = asyncio.ensure_future(
+            submit_request(TextToVideo(prompt="rain"), account, media_store, on_interrupt="leave")
+        )
+        if attempts == 1:
+            while not sandbox.books().submissions_received:  # noqa: ASYNC110 - it happens in another thread
+                await asyncio.sleep(0.02)
+            submitting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await submitting
+            raise RuntimeError("interrupted")
+        return (await submitting).request_id
+
+    request_id = await advert()
+
+    assert sandbox.books().submissions_accepted == 1
+    assert sandbox.books().requests[0].id == request_id
+
+
+async def test_the_same_generation_at_the_same_time_is_submitted_once(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """In one flow run, whoever asks second gets what the first submitted; another variation is another generation."""
+
+    @flow
+    async def adverts() -> set[str]:
+        asked = [submit_request(TextToVideo(prompt="rain"), account, media_store, variation=v) for v in ("", "", "2")]
+        return {submission.request_id for submission in await asyncio.gather(*asked)}
+
+    assert len(await adverts()) == 2
+    assert sandbox.books().submissions_accepted == 2
 
 
 async def test_another_run_of_the_same_inputs_is_another_submission(

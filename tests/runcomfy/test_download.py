@@ -254,7 +254,10 @@ def test_the_environments_proxy_is_gone_through(raw_server: Any, answer: Any, mo
         assert download.read(100) == b"directly"
     with pytest.raises(HostNotAllowed), open_url("http://other.example.com/a", policy):
         pass
-    with pytest.raises(HostNotAllowed), open_url("https://10.0.0.7/a", HostPolicy(("*",))):
-        pass
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{raw_server.port}")
+    for host in ("10.0.0.7", "[::1]", "127.1", "2130706433", "localhost", "intranet"):
+        with pytest.raises(HostNotAllowed), open_url(f"https://{host}/a", HostPolicy(("*",))):
+            pass
+    assert len(raw_server.received) == 2
     assert base64.b64encode(b"me:pass word") in raw_server.received[0]
     assert b"Proxy-Authorization" not in raw_server.received[1]

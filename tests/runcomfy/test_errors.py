@@ -78,6 +78,18 @@ def test_redaction_never_fails_and_is_stable(value: object) -> None:
     assert redact(redact(value)) == redact(value)
 
 
+def test_long_secrets_are_cut_to_their_end_and_long_texts_are_shortened() -> None:
+    """A session token of thousands of characters goes, and a stranger's endless text does not come in."""
+    tail = "0123456789abcdef" * 300
+
+    assert redact(f"see https://b.example.com/x?X-Amz-Security-Token={tail} now") == (
+        "see https://b.example.com/x?[redacted] now"
+    )
+    assert "abcdef" not in redact(f"GET /x?X-Amz-Signature={tail} HTTP/1.1")
+    assert "abcdef" not in redact(f"token={tail}")
+    assert len(redact("a." * 10**6)) < 20_000
+
+
 def test_a_log_record_is_redacted_after_its_arguments_are_in_it() -> None:
     """The secret is cut whether it stands in the message or in an argument."""
     record = logging.LogRecord("x", logging.DEBUG, __file__, 1, "%s %d", (SIGNED, 403), None)
