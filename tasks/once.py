@@ -9,12 +9,13 @@ from concurrent.futures import Future
 
 from cachetools import LRUCache
 
-from runcomfy.errors import UncertainSubmission
+from runcomfy.errors import SubmissionNotSent, UncertainSubmission
 from runcomfy.submitting import Submission
 
 __all__ = ["once"]
 
-_outcomes: LRUCache[str, Future[Submission]] = LRUCache(maxsize=100_000)
+# Enough for the retries of what one process has in flight, in a few tens of megabytes.
+_outcomes: LRUCache[str, Future[Submission]] = LRUCache(maxsize=20_000)
 _guard = threading.Lock()
 
 
@@ -47,5 +48,6 @@ async def once(key: str, submit: Callable[[Callable[[Submission], None]], Awaita
             if not isinstance(error, UncertainSubmission):
                 with _guard:
                     _outcomes.pop(key, None)
-            outcome.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError(str(error)))
+            not_sent = SubmissionNotSent("Who asked first was interrupted before anything was sent. Try again.")
+            outcome.set_exception(error if isinstance(error, Exception) else not_sent)
         raise
