@@ -456,3 +456,18 @@ def test_130_and_a_cancelled_request_for_ctrl_c(command_line: CommandLine, sandb
     assert printed == ""
     assert f"Request {books.requests[0].id} was cancelled in the queue" in log
     assert log.splitlines()[-1].startswith("Interrupted")
+
+
+def test_a_users_default_retries_do_not_pay_again(command_line: CommandLine, sandbox: Sandbox) -> None:
+    """Retries of tasks and flows that somebody set for all of his Prefect do not send an uncertain submission again."""
+    sandbox.inject("lost_answer", endpoint="submit", rate=1.0)
+
+    command_line.text_to_video(
+        code=9,
+        PREFECT_TASKS_DEFAULT_RETRIES="3",
+        PREFECT_FLOWS_DEFAULT_RETRIES="2",
+        PREFECT_TASKS_REFRESH_CACHE="true",
+        PREFECT_TASKS_DISABLE_CACHING="true",
+    )
+
+    assert sandbox.books().submissions_received == 1
