@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["SupportsRead", "read_exactly", "upload_parts"]
+__all__ = ["CreateOnly", "SupportsRead", "read_exactly", "upload_parts"]
 
 _PARTS_IN_FLIGHT = 4
+
+
+class CreateOnly(TypedDict, total=False):
+    """The argument of boto3's writes that lets them only create."""
+
+    IfNoneMatch: str
 
 
 class SupportsRead(Protocol):
@@ -49,11 +55,12 @@ def upload_parts(
     part_bytes: int,
     content_type: str,
     metadata: Mapping[str, str],
+    condition: CreateOnly,
 ) -> None:
     """Upload `first` and the rest of `source`, and make the object visible; whatever breaks, nothing stays behind.
 
     Args:
-        client: Speaks to the store, and adds the condition of its own accord.
+        client: Speaks to the store.
         bucket: The object's bucket.
         key: The object's key.
         first: The first part, already read: `part_bytes` long.
@@ -61,6 +68,7 @@ def upload_parts(
         part_bytes: The length of each part but the last; about five of them are held in memory.
         content_type: The object's content type.
         metadata: The object's own metadata.
+        condition: What the completion depends on; empty for a store without conditional writes.
 
     Raises:
         ClientError: the store refused; 412 if an object stands there.
@@ -84,7 +92,9 @@ def upload_parts(
                     done.append(in_flight.popleft().result())
                 part, number = read_exactly(source, part_bytes), number + 1
             done += [sent.result() for sent in in_flight]
-        client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done})
+        client.complete_multipart_upload(
+            Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition
+        )
     except BaseException:
         with suppress(BotoCoreError, ClientError):  # what broke before matters more
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)

@@ -30,7 +30,7 @@ from runcomfy.redaction import redact_loggers, strip_query
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Condition", "is_aws", "make_client", "refusal", "storage_errors"]
+__all__ = ["is_aws", "make_client", "refusal", "storage_errors"]
 
 _ADVICE = {
     "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
@@ -127,22 +127,3 @@ def _refuse_transport(error: Exception, doing: str, uri: str, **facts: Any) -> N
             error_code=type(error).__name__, **facts,
         ) from None  # fmt: skip
     raise StorageError(f"{named}: {error}", error_code=type(error).__name__, **facts) from None
-
-
-class Condition:
-    """Put `If-None-Match: *` on everything that a client creates, for as long as it is wanted.
-
-    boto3's transfers do not take the header as an argument; a hook on a client of our own does.
-    """
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-
-    def attach(self, client: S3Client) -> None:
-        """Hook into both calls that make an object visible."""
-        for operation in ("PutObject", "CompleteMultipartUpload"):
-            client.meta.events.register(f"provide-client-params.s3.{operation}", self._add)
-
-    def _add(self, params: dict[str, Any], **_: Any) -> None:
-        if self.wanted:
-            params["IfNoneMatch"] = "*"

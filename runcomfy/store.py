@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._multipart import SupportsRead, read_exactly, upload_parts
-from runcomfy._s3 import Condition, is_aws, make_client, refusal, storage_errors
+from runcomfy._multipart import CreateOnly, SupportsRead, read_exactly, upload_parts
+from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
 from runcomfy.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Store:
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         session = session or boto3.Session()
         region = region_name or session.region_name
-        self._condition = Condition(conditional_writes)
+        self._conditional = conditional_writes
         style: Literal["virtual", "path"] = "path" if endpoint_url else "virtual"
         if addressing_style != "auto":
             style = addressing_style
@@ -97,8 +97,6 @@ class Store:
         self.endpoint_url = endpoint_url
         """The store's address, where it is not AWS."""
         self._region_known = bool(region or endpoint_url)
-        self._creating_client = client_at(endpoint_url)
-        self._condition.attach(self._creating_client)
         differs = public_endpoint_url is not None and public_endpoint_url != endpoint_url
         self._public_client = client_at(public_endpoint_url) if differs else self._client
         self._life = CredentialLife(session.get_credentials())
@@ -179,9 +177,10 @@ class Store:
                 return False
             with storage_errors("create", self.bucket, key):
                 try:
-                    self._creating_client.put_object(
-                        Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata)
-                    )
+                    self._client.put_object(
+                        Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
+                        **self._condition(),
+                    )  # fmt: skip
                     return True
                 except ClientError as error:
                     _, status = refusal(error)
@@ -190,8 +189,12 @@ class Store:
                     if status not in (409, 501) or attempt == _ATTEMPTS:
                         raise
                     if status == 501:
-                        self._condition.wanted = False
+                        self._conditional = False
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _condition(self) -> CreateOnly:
+        """What makes a write fail if something stands at its key, for as long as the store understands it."""
+        return {"IfNoneMatch": "*"} if self._conditional else {}
 
     def _was_ours(self, key: str, body: bytes, refused: ClientError) -> bool:
         """Tell whether an earlier attempt, whose answer was lost, created what now refuses the repetition."""
@@ -231,13 +234,13 @@ class Store:
         with storage_errors("create", self.bucket, key):
             try:
                 upload_parts(
-                    self._creating_client, self.bucket, key, first, source,
-                    part_bytes=part_bytes, content_type=content_type, metadata=metadata,
+                    self._client, self.bucket, key, first, source,
+                    part_bytes=part_bytes, content_type=content_type, metadata=metadata, condition=self._condition(),
                 )  # fmt: skip
             except ClientError as error:
                 code, status = refusal(error)
                 if status == 501:
-                    self._condition.wanted = False  # the stream is consumed, but the next one will pass
+                    self._conditional = False  # the stream is consumed, but the next one will pass
                 # A completion whose answer was lost is refused when it is repeated: what stands there may be ours.
                 if status == 412 or ((status == 409 or code == "NoSuchUpload") and self.head(key) is not None):
                     return False
