@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import boto3
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.journal import BucketPlace, FolderPlace, Journal, Place, memory_place
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.store import Store
 
@@ -39,7 +41,14 @@ class MediaStore(Block):
             and for most other servers (path).
         archive_key: How archived files are named below the prefix. Fields: `{model}`, `{request_id}`, `{index}`,
             `{ext}`, `{generation}`, `{prompt}`, `{seed}`.
-        conditional_writes: Turn off for servers that refuse `If-None-Match` on writes.
+        conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
+            journal.
+        journal: Where it is written down what was paid for, so that it is paid for once. `bucket` is the folder
+            `journal/` below the prefix; `s3://bucket/prefix` is another bucket of the same server; a path with a slash
+            is a folder, which all workers have to share; `none` keeps it in the memory of each process: then another
+            process pays again, and so does a run after a crash.
+        journal_patience_seconds: A submission that no worker has finished for this long is taken for lost. It is longer
+            than a submission takes, the patience with slow networks included.
 
     Example:
         Load a stored bucket and use it in a flow:
@@ -79,7 +88,21 @@ class MediaStore(Block):
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
     )
 
+    journal: str = Field(
+        default="bucket",
+        title="Journal",
+        description="Where it is kept what was paid for: 'bucket' (below the prefix), s3://bucket/prefix, a folder "
+        "that all workers share, or 'none'.",
+    )
+    journal_patience_seconds: float = Field(
+        default=180,
+        gt=0,
+        title="Patience (s)",
+        description="A submission that no worker has finished for this long is taken for lost, and a person is asked.",
+    )
+
     _store: Store | None = PrivateAttr(default=None)
+    _journal: Journal | None = PrivateAttr(default=None)
 
     @field_serializer("credentials", mode="wrap")
     def _mask_session_token(self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
@@ -93,7 +116,7 @@ class MediaStore(Block):
         # a client cannot travel to another process; it is made anew there
         state = super().__getstate__()
         private = dict(state.get("__pydantic_private__") or {})
-        return state | {"__pydantic_private__": private | {"_store": None}}
+        return state | {"__pydantic_private__": private | {"_store": None, "_journal": None}}
 
     @field_validator("credentials", mode="before")
     @classmethod
@@ -101,6 +124,13 @@ class MediaStore(Block):
         # a stored MinIO block would be read as an AWS block without keys, which is valid: all its fields are optional
         if isinstance(value, dict) and "minio_root_user" in value:
             return MinIOCredentials.model_validate(value)
+        return value
+
+    @field_validator("journal")
+    @classmethod
+    def _check_journal(cls, value: str) -> str:
+        if value.strip() not in ("bucket", "none") and "/" not in value:
+            raise ValueError("The journal is 'bucket', 'none', s3://bucket/prefix, or a folder such as /srv/journal.")
         return value
 
     @field_validator("archive_key")
@@ -119,21 +149,48 @@ class MediaStore(Block):
             StorageError: there are no usable credentials.
         """
         if self._store is None:
-            self._store = Store(
-                self.bucket,
-                self.prefix,
-                session=self._session(),
-                region_name=self.region_name or None,
-                public_endpoint_url=self.public_endpoint_url or None,
-                addressing_style=self.addressing_style,
-                conditional_writes=self.conditional_writes,
-                **self._connection(),
-            )
+            self._store = self._store_at(self.bucket, self.prefix)
         return self._store
+
+    def get_journal(self) -> Journal:
+        """Return the journal of the generations that are archived here.
+
+        Raises:
+            ConfigurationError: it cannot be kept where `journal` says.
+        """
+        if self._journal is None:
+            self._journal = Journal(self._place(), patience_seconds=self.journal_patience_seconds)
+        return self._journal
 
     def key_template(self) -> KeyTemplate:
         """Return how archived files are named."""
         return KeyTemplate(self.archive_key)
+
+    def _store_at(self, bucket: str, prefix: str) -> Store:
+        return Store(
+            bucket,
+            prefix,
+            session=self._session(),
+            region_name=self.region_name or None,
+            public_endpoint_url=self.public_endpoint_url or None,
+            addressing_style=self.addressing_style,
+            conditional_writes=self.conditional_writes,
+            **self._connection(),
+        )
+
+    def _place(self) -> Place:
+        choice = self.journal.strip()
+        if choice == "none":
+            return memory_place(self.get_store().uri(self.get_store().prefix))
+        if choice == "bucket" or choice.startswith("s3://"):
+            if not self.conditional_writes:
+                raise ConfigurationError(
+                    "The journal in a bucket needs conditional writes, and they are turned off. Keep it in a folder "
+                    "that all workers share, or set journal to 'none' and go on without its promise."
+                )
+            bucket, _, prefix = choice.removeprefix("s3://").partition("/")
+            return BucketPlace(self.get_store() if choice == "bucket" else self._store_at(bucket, prefix))
+        return FolderPlace(Path(choice.removeprefix("file://")))
 
     def _session(self) -> boto3.Session:
         return self.credentials.get_boto3_session() if self.credentials else boto3.Session()

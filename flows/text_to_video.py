@@ -6,6 +6,7 @@ from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, run_name
+from runcomfy.journal import OnUncertain
 from runcomfy.models import TextToVideo, TextToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, submit_request, wait_for_result
@@ -14,8 +15,7 @@ from tasks.interruption import OnInterrupt
 __all__ = ["text_to_video"]
 
 
-# `retries=0` is said aloud: without it, a user's PREFECT_FLOWS_DEFAULT_RETRIES would pay again.
-@flow(name="text-to-video", flow_run_name=run_name, retries=0)
+@flow(name="text-to-video", flow_run_name=run_name)
 async def text_to_video(
     prompt: str,
     credentials: RunComfyCredentials,
@@ -25,6 +25,7 @@ async def text_to_video(
     polling: Polling = Polling(),
     variation: str = "",
     on_interrupt: OnInterrupt = "ask",
+    on_uncertain: OnUncertain = "stop",
 ) -> Generation:
     """Make a video from a prompt, and archive it.
 
@@ -37,13 +38,21 @@ async def text_to_video(
         polling: How often to look.
         variation: Any text; tells apart generations that are meant to have the same inputs.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
+        on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
+            decide, or "pay_again", which may pay for both.
     """
     inputs = check_inputs(TextToVideo, {"prompt": prompt, **settings.model_dump()})
     submission = await submit_request(
-        inputs, credentials, store, deadlines=deadlines, variation=variation, on_interrupt=on_interrupt
+        inputs,
+        credentials,
+        store,
+        deadlines=deadlines,
+        variation=variation,
+        on_interrupt=on_interrupt,
+        on_uncertain=on_uncertain,
     )
     result = await wait_for_result(
-        submission, credentials, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+        submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
     )
     videos = await archive_outputs(
         result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission

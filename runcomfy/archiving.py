@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from runcomfy.media import HEAD_BYTES, MediaChecker, describe, sniff
 from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, ArchivedVideo, GenerationFacts, Provenance, archiver_name
 from runcomfy.store import ObjectFacts, Store
 
-__all__ = ["ArchivedVideo", "Expectation", "GenerationFacts", "KeyTemplate", "archive_output"]
+__all__ = ["ArchivedVideo", "Expectation", "GenerationFacts", "KeyTemplate", "archive_output", "still_stands"]
 
 _DEFAULT_TEMPLATE = KeyTemplate()
 _SNIFF_BYTES = 4096
@@ -77,6 +78,21 @@ async def archive_output(
                     await asyncio.wait([work])
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
+
+
+def still_stands(videos: Sequence[ArchivedVideo], store: Store) -> bool:
+    """Whether archived files and their provenance are where they were put; two small calls a file. Blocks.
+
+    Raises:
+        StorageError: The store refused or could not be reached.
+    """
+    for video in videos:
+        standing = store.head(video.key, video.bucket)
+        if standing is None or standing.size_bytes != video.size_bytes:
+            return False
+        if store.head(video.provenance_key, video.bucket) is None:
+            return False
+    return True
 
 
 class _Archive:

@@ -1,4 +1,4 @@
-"""Cancel a request that is still in the queue."""
+"""Cancel a request that is still in the queue, and make sure that it is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import ServiceError
-from runcomfy.wire import Cancellation
+from runcomfy.wire import Cancellation, State
 
-__all__ = ["cancel"]
+__all__ = ["cancel", "goes_on"]
 
 
 async def cancel(
@@ -37,3 +37,14 @@ async def cancel(
                 raise
             await sleep(min(error.retry_after_seconds or 0.5 * 2.0**attempt, 10.0))
     raise ValueError("attempts must be at least 1")
+
+
+async def goes_on(client: RunComfyClient, request_id: str) -> bool:
+    """Whether a request that is said to be cancelled is seen to run, or to have succeeded: then it is followed.
+
+    What the look does not tell, the answer to the cancel has told.
+    """
+    try:
+        return (await client.result(request_id)).state in (State.IN_PROGRESS, State.SUCCEEDED)
+    except ServiceError:
+        return False

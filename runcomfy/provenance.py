@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.media import MediaFacts
 from runcomfy.redaction import redact
 from runcomfy.staging import StagedImage
+from runcomfy.waiting import Result
 
-__all__ = ["PROVENANCE_CONTENT_TYPE", "ArchivedVideo", "GenerationFacts", "Provenance", "archiver_name"]
+__all__ = ["PROVENANCE_CONTENT_TYPE", "Archive", "ArchivedVideo", "GenerationFacts", "Provenance", "archiver_name"]
 
 PROVENANCE_CONTENT_TYPE = "application/json"
 
@@ -127,6 +128,15 @@ class ArchivedVideo(BaseModel):
     def provenance_uri(self) -> str:
         """Where its provenance stands: `s3://bucket/key.json`."""
         return f"s3://{self.bucket}/{self.provenance_key}"
+
+
+class Archive(BaseModel):
+    """How a generation ended that is archived: how the waiting went, and its files."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    result: Result
+    videos: tuple[ArchivedVideo, ...]
 
 
 def archiver_name() -> str:

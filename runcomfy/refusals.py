@@ -22,13 +22,24 @@ from runcomfy.errors import (
     ServiceUnavailable,
 )
 
-__all__ = ["DOCUMENTED_REFUSALS", "error_code", "json_object", "read_refusal", "retry_after_seconds", "says_no"]
+__all__ = [
+    "ANOTHER_ACCOUNT",
+    "DOCUMENTED_REFUSALS",
+    "error_code",
+    "json_object",
+    "read_refusal",
+    "retry_after_seconds",
+    "says_no",
+]
+
+ANOTHER_ACCOUNT = 403001
+"""The error code for a request that is there, and belongs to somebody else."""
 
 _BY_CODE: dict[int | str | None, tuple[type[ServiceError], str]] = {
     400001: (RequestRejected, "The service does not know this model id"),
     400002: (InsufficientBalance, "The RunComfy account has no balance: top it up"),
     400004: (AuthenticationError, "The RunComfy token or account was refused: check RUNCOMFY_API_TOKEN or the block"),
-    403001: (RequestNotFound, "This request belongs to another RunComfy account"),
+    ANOTHER_ACCOUNT: (RequestNotFound, "This request belongs to another RunComfy account"),
     404001: (RequestNotFound, "The service does not know this request: it is unknown, deleted or expired"),
 }
 DOCUMENTED_REFUSALS = frozenset(_BY_CODE)

@@ -110,6 +110,11 @@ class Store:
         bucket, _, prefix = rest.partition("/")
         return cls(bucket, prefix, **options)
 
+    @property
+    def client(self) -> S3Client:
+        """The boto3 client of the bucket, for the calls that this class has no method for; thread-safe."""
+        return self._client
+
     def __deepcopy__(self, memo: object) -> Self:
         return self  # nothing in it changes, and its clients cannot be copied
 

@@ -8,7 +8,7 @@ nobody repeats by himself; `classify` is the whole of that decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RateLimited, RunComfyError, SubmissionNotSent, UncertainSubmission
 from runcomfy.models import ModelInputs
+from runcomfy.provenance import Archive
 from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
 
 __all__ = ["Submission", "classify", "submit"]
@@ -37,6 +38,8 @@ class Submission(BaseModel):
     generation_key: str
     submitted_at: datetime
     """When the submission was sent, UTC."""
+    archive: Archive | None = None
+    """Where the generation is archived, if it is done."""
 
 
 def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
@@ -80,6 +83,8 @@ async def submit(
     *,
     generation_key: str,
     attempts: int = 5,
+    record: Callable[[Submission], Awaitable[None]] | None = None,
+    announce: Callable[[], Awaitable[None]] | None = None,
     on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -91,6 +96,9 @@ async def submit(
         inputs: The checked inputs of one model, with a URL that the service can fetch where it takes an image.
         generation_key: What these inputs are known by; it goes into the submission and into every error.
         attempts: How often to try while the submission is surely not accepted.
+        record: Awaited with the accepted request, to its end even if this coroutine is cancelled; an error of it comes
+            out unchanged.
+        announce: Awaited before every attempt; if it raises, nothing more is sent.
         on_interrupt: Awaited with the accepted request if this coroutine was cancelled while the answer was on its way,
             so that a request that is paid for is never forgotten; the cancellation goes on after it.
         sleep: Waits between attempts, in seconds.
@@ -102,16 +110,27 @@ async def submit(
         UncertainSubmission: it may be accepted, running and billed; at once, and never tried again here.
     """
     for attempt in range(1, attempts + 1):
+        if announce is not None:
+            await announce()
         sent_at = now()
-        outcome, interrupted = await _send(client, inputs)
-        if isinstance(outcome, str):
+
+        async def send(sent_at: datetime = sent_at) -> Submission | RunComfyError:
+            outcome = await _send(client, inputs)
+            if not isinstance(outcome, str):
+                return outcome
             submission = Submission(
                 request_id=outcome, model_id=inputs.model_id, generation_key=generation_key, submitted_at=sent_at
             )
+            if record is not None:
+                await record(submission)
+            return submission
+
+        outcome, interrupted = await _to_its_end(send())
+        if isinstance(outcome, Submission):
             if interrupted is None:
-                return submission
+                return outcome
             if on_interrupt is not None:
-                await on_interrupt(submission)
+                await on_interrupt(outcome)
             raise interrupted
         outcome.facts |= {"model_id": inputs.model_id, "generation_key": generation_key, "sent_at": sent_at.isoformat()}
         if isinstance(outcome, UncertainSubmission):
@@ -124,27 +143,33 @@ async def submit(
     raise ValueError("attempts must be at least 1")
 
 
-async def _send(
-    client: RunComfyClient, inputs: ModelInputs
-) -> tuple[str | RunComfyError, asyncio.CancelledError | None]:
-    """Send the submission and wait for its answer, even if cancelled meanwhile: it may be paid for already."""
-    post = asyncio.ensure_future(client.post_submission(inputs))
-    interrupted: asyncio.CancelledError | None = None
-    while not post.done():
-        try:
-            with anyio.CancelScope(shield=interrupted is not None):
-                await asyncio.wait({post})
-        except asyncio.CancelledError as cancelled:
-            interrupted = cancelled
-    if post.cancelled():  # an event loop that shuts down cancels every task, this one too
-        return UncertainSubmission("This process was stopped before the submission was answered."), interrupted
+async def _send(client: RunComfyClient, inputs: ModelInputs) -> str | RunComfyError:
     try:
-        return classify(post.result()), interrupted
+        return classify(await client.post_submission(inputs))
     except httpx.HTTPError as error:
-        return classify(error), interrupted
+        return classify(error)
+    except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too
+        return UncertainSubmission("This process was stopped before the submission was answered.")
     except Exception as error:
         # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
-        return UncertainSubmission(f"The submission broke off with {type(error).__name__}."), interrupted
+        return UncertainSubmission(f"The submission broke off with {type(error).__name__}.")
+
+
+async def _to_its_end(
+    sending: Coroutine[Any, Any, Submission | RunComfyError],
+) -> tuple[Submission | RunComfyError, asyncio.CancelledError | None]:
+    """Await a submission even if cancelled meanwhile: it may be paid for already."""
+    work = asyncio.ensure_future(sending)
+    interrupted: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            with anyio.CancelScope(shield=interrupted is not None):
+                await asyncio.wait({work})
+        except asyncio.CancelledError as cancelled:
+            interrupted = cancelled
+    if work.cancelled():  # while it was being recorded, or before it began: nobody knows
+        return UncertainSubmission("This process was stopped while it submitted."), interrupted
+    return work.result(), interrupted
 
 
 def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
@@ -154,6 +179,9 @@ def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
         else f"Look for a {error.model_id} request sent at {error.sent_at} in RunComfy's dashboard"
     )
     advice = f"It may be running and billed, so it is not sent again. {where}"
+    key = error.generation_key[:12]
     return UncertainSubmission(
-        f"{error.message} {advice} before you submit generation {error.generation_key[:12]} again.", **error.facts
+        f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if there is "
+        "none.",
+        **error.facts,
     )

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from runcomfy.cancelling import goes_on
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import GenerationCancelled, QueueTimeout, RunComfyError, ServiceError
 from runcomfy.outcome import succeeded
@@ -137,9 +138,9 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
         outcome = (await client.cancel(watch.request_id)).outcome
     except ServiceError:
         outcome = None
-    if outcome == "cancelled":
+    if outcome == "cancelled" and not await goes_on(client, watch.request_id):
         raise _queue_timeout(watch)
-    if outcome == "not_cancellable":
+    if outcome in ("cancelled", "not_cancellable"):
         watch.cancel_is_refused()
     else:
         watch.cancel_not_confirmed()

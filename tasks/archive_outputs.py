@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo, archive_output
 from runcomfy.expectation import Expectation
+from runcomfy.journal import outcome_told, tell_archived
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.outcome import collect
-from runcomfy.provenance import GenerationFacts
+from runcomfy.provenance import Archive, GenerationFacts
 from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
 from runcomfy.wire import Answer
 from tasks.artifacts import publish
+from tasks.context import flow_run_facts
 from tasks.retrying import worth_retrying
 
 __all__ = ["archive_outputs"]
@@ -46,7 +49,7 @@ async def archive_outputs(
     image: StagedImage | None = None,
     submission: Submission | None = None,
 ) -> list[ArchivedVideo]:
-    """Move every file of a finished request into the store, checked, with its provenance beside it.
+    """Move every file of a finished request into the store, checked, with its provenance beside it; tell the journal.
 
     It may be done again at any time, and then finds what it did before. The files' URLs are asked for here and now, so
     that each attempt has fresh ones, and none is ever kept.
@@ -58,7 +61,7 @@ async def archive_outputs(
         model_id: The model that made them; it is part of the key.
         inputs: What was asked for; goes into the provenance, and is compared with what came.
         image: The staged picture, for the provenance.
-        submission: The submission, for the provenance.
+        submission: The submission, for the provenance and the journal.
 
     Raises:
         NotFinished: the request is not finished.
@@ -67,24 +70,45 @@ async def archive_outputs(
         StorageError: the store refused.
     """
     request_id = result if isinstance(result, str) else result.request_id
-    async with credentials.get_client() as client:
-        answer = await collect(client, request_id)
-    facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
-    videos = []
-    for index, url in enumerate(answer.outputs):
-        video = await archive_output(
-            url,
-            index,
-            facts,
-            store.get_store(),
-            hosts=credentials.host_policy(),
-            template=store.key_template(),
-            expected=_expectation(inputs),
-        )
+    if submission is not None and submission.archive is not None:
+        done = [video.model_copy(update={"already_archived": True}) for video in submission.archive.videos]
+        for video in done:
+            _log(video)
+        return done
+    journal, key = (store.get_journal(), submission.generation_key) if submission else (None, None)
+    async with outcome_told(journal, key, request_id):
+        async with credentials.get_client() as client:
+            answer = await collect(client, request_id)
+        facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
+        videos = [
+            await archive_output(
+                url,
+                index,
+                facts,
+                store.get_store(),
+                hosts=credentials.host_policy(),
+                template=store.key_template(),
+                expected=_expectation(inputs),
+            )
+            for index, url in enumerate(answer.outputs)
+        ]
+    if journal is not None and key is not None:
+        ended = result if isinstance(result, Result) else _late(answer)
+        ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
+        await tell_archived(journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+    for video in videos:
         _log(video)
-        videos.append(video)
     await publish(facts, videos, store)
     return videos
+
+
+def _late(answer: Answer) -> Result:
+    """What is known of the waiting where nobody waited."""
+    return Result(
+        request_id=answer.request_id, output_count=len(answer.outputs), noticed_at=datetime.now(UTC),
+        queued_seconds=None, running_seconds=None, polls=0,
+        created_at=answer.created_at, finished_at=answer.finished_at, cost_usd=answer.cost_usd,
+    )  # fmt: skip
 
 
 def _facts(
@@ -110,18 +134,8 @@ def _facts(
         running_seconds=result.running_seconds if result else None,
         cost_usd=answer.cost_usd,
         polls=result.polls if result else None,
-        flow_run=_flow_run(),
+        flow_run=flow_run_facts(),
     )
-
-
-def _flow_run() -> dict[str, str]:
-    """What the run's own context knows of it; asking the API could fail, and would block."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow is None:
-        return {}
-    run = context.flow_run
-    known = {"id": run.id, "name": run.name, "flow": context.flow.name, "deployment_id": run.deployment_id}
-    return {name: str(value) for name, value in known.items() if value}
 
 
 def _expectation(inputs: ImageToVideo | TextToVideo | None) -> Expectation | None:

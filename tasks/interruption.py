@@ -1,14 +1,18 @@
 """What becomes of a request when the code that waits for it is interrupted.
 
-A person who cancels a flow run means the request as well. A platform that stops a process (a redeploy, an eviction)
-does not, though both arrive as the same exception; what tells them apart is the flow run's state.
+A person who cancels a flow run, or presses Ctrl-C, means the request as well, and so does a time-out that somebody set.
+A platform that stops a process (a redeploy, an eviction) does not, though all of them arrive as the same exception;
+what tells them apart is the flow run's state, the clock, and who sent the signal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -17,20 +21,22 @@ import httpx
 from cachetools import LRUCache
 from prefect import get_client, get_run_logger, runtime
 from prefect.client.schemas.objects import StateType
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from blocks import RunComfyCredentials
-from runcomfy.cancelling import cancel
+from blocks import MediaStore, RunComfyCredentials
 from runcomfy.errors import RunComfyError
+from runcomfy.journal import EntryState, withdraw
+from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
 
-__all__ = ["OnInterrupt", "cancellation_requested", "settle", "watchful_sleep"]
+__all__ = ["OnInterrupt", "cancellation_requested", "settle", "settled_if_interrupted", "watchful_sleep"]
 
 OnInterrupt = Literal["ask", "cancel", "leave"]
-"""`ask` the flow run's state whether a person cancelled it; or `cancel` the request always; or `leave` it always."""
+"""`ask` whether a person or a time-out wanted it; or `cancel` the request always; or `leave` it always."""
 
 _PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0
+_TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
 @dataclass
@@ -76,36 +82,80 @@ async def watchful_sleep(seconds: float) -> None:
             raise asyncio.CancelledError("the flow run was cancelled")
 
 
-async def settle(request_id: str, credentials: RunComfyCredentials, on_interrupt: OnInterrupt) -> None:
-    """Cancel the request if that is what was meant, and say in the run's log what became of it.
+@asynccontextmanager
+async def settled_if_interrupted(
+    request_id: str, key: str | None, credentials: RunComfyCredentials, store: MediaStore | None, how: OnInterrupt
+) -> AsyncIterator[None]:
+    """Settle what becomes of a request if the body is cancelled; the cancellation goes on after it."""
+    with noticing_ctrl_c():
+        try:
+            yield
+        except asyncio.CancelledError:
+            await settle(request_id, key, credentials, store, how)
+            raise
+
+
+async def settle(
+    request_id: str, key: str | None, credentials: RunComfyCredentials, store: MediaStore | None, how: OnInterrupt
+) -> None:
+    """Cancel the request if that is what was meant, and tell the journal and the run's log what became of it.
 
     To be awaited while a cancellation is under way: it runs to its end all the same, within 20 seconds.
     """
     logger = get_run_logger()
+    timed_out = _timed_out()  # before anything else takes time
     with anyio.move_on_after(_PATIENCE_SECONDS, shield=True) as scope:
-        if not await _meant(on_interrupt):
-            logger.warning("Interrupted, not cancelled: request %s goes on, and can be fetched by its id", request_id)
+        wish = await _wish(how, timed_out=timed_out)
+        if wish is None:
+            logger.warning("Interrupted, not cancelled: request %s goes on, and the next run collects it", request_id)
             return
         try:
             async with credentials.get_client() as client:
-                cancellation = await cancel(client, request_id)
+                journal = store.get_journal() if store is not None else None
+                state = await withdraw(client, journal, key, request_id, reason=wish)
         except RunComfyError as error:
             logger.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
             return
-        if cancellation.outcome == "cancelled":
-            logger.warning("Request %s was cancelled in the queue", request_id)
+        if state is EntryState.CANCELLED:
+            logger.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
         else:
             logger.warning(
-                "Request %s cannot be cancelled any more: it may be billed, and can be fetched by its id", request_id
+                "Request %s cannot be cancelled any more (%s): it may be billed, and is collected by the next run or "
+                "by reconcile",
+                request_id,
+                wish,
             )
     if scope.cancelled_caught:
         logger.error(
-            "There was no time to cancel request %s; it may be billed, and can be fetched by its id", request_id
+            "There was no time to cancel request %s: it may be billed, and the next run collects it", request_id
         )
 
 
-async def _meant(on_interrupt: OnInterrupt) -> bool:
-    return on_interrupt == "cancel" or (on_interrupt == "ask" and await _asked())
+async def _wish(how: OnInterrupt, *, timed_out: bool) -> str | None:
+    """Return who wanted the request to be cancelled, `None` if nobody did."""
+    if how == "cancel":
+        return "interrupted, and on_interrupt is cancel"
+    if how == "leave":
+        return None
+    if ctrl_c_pressed():
+        return "somebody pressed Ctrl-C"
+    if timed_out:
+        return "the run's or the task's timeout_seconds was over"
+    return "somebody cancelled the run" if await _asked() else None
+
+
+def _timed_out() -> bool:
+    """Whether Prefect's `timeout_seconds` of this task or of this flow is over."""
+    task_run, flow_run = TaskRunContext.get(), FlowRunContext.get()
+    limits = (
+        (task_run.start_time, task_run.task.timeout_seconds) if task_run else (None, None),
+        (flow_run.start_time, flow_run.flow.timeout_seconds if flow_run.flow else None) if flow_run else (None, None),
+    )
+    return any(
+        started is not None and limit is not None
+        and (datetime.now(UTC) - started).total_seconds() >= limit - _TIMEOUT_TOLERANCE_SECONDS
+        for started, limit in limits
+    )  # fmt: skip
 
 
 async def _asked() -> bool:

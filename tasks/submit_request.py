@@ -1,28 +1,28 @@
-"""Submit a generation: the only task that costs money."""
+"""Submit a generation: the only task that costs money, and it does so once, whoever asks and how often."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
 
 from prefect import get_run_logger, runtime, task
-from prefect.context import TaskRunContext
+from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.archiving import still_stands
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.generation import generation_key
+from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
+from runcomfy.journal import GenerationSpec, OnUncertain, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
+from runcomfy.provenance import Archive
 from runcomfy.staging import StagedImage, sign_image
-from runcomfy.submitting import Submission, submit
+from runcomfy.submitting import Submission
+from tasks.context import flow_run_facts
 from tasks.interruption import OnInterrupt, settle
-from tasks.once import once
+from tasks.keyboard import noticing_ctrl_c
 
 __all__ = ["submit_request"]
 
@@ -34,26 +34,13 @@ def _name() -> str:
 
 
 @lru_cache(maxsize=1024)
-def _root(flow_run_id: str) -> str:
+def _outermost(flow_run_id: str) -> str:
     """Return the outermost flow run: when that one is retried, its subflows get new ids."""
     return runtime.flow_run.root_flow_run_id or flow_run_id
 
 
-def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Name the submission by the outermost flow run, the account and the generation: a retry of the run finds it."""
-    run = _root(str(context.task_run.flow_run_id or context.task_run.id))
-    account: RunComfyCredentials = parameters["credentials"]
-    payer = f"{account.base_url} {account.api_token.get_secret_value()}"
-    key = _key(parameters["inputs"], parameters["image"], parameters["variation"])
-    return f"runcomfy-submission-{run}-{hashlib.sha256(payer.encode()).hexdigest()[:8]}-{key}"
-
-
-def _key(inputs: ImageToVideo | TextToVideo, image: StagedImage | None, variation: str) -> str:
-    return generation_key(inputs, image_sha256=image.sha256 if image else None, variation=variation)
-
-
-# Said aloud, because a user's default settings would pay again: no retries, no refreshing, and a result that is kept.
-@task(task_run_name=_name, retries=0, cache_key_fn=_cache_key, persist_result=True, refresh_cache=False)
+# `retries=0` is said aloud: a user's default would hide the request id that an error carries behind the next error.
+@task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
 async def submit_request(
     inputs: ImageToVideo | TextToVideo,
     credentials: RunComfyCredentials,
@@ -63,48 +50,64 @@ async def submit_request(
     deadlines: Deadlines | None = None,
     variation: str = "",
     on_interrupt: OnInterrupt = "ask",
+    on_uncertain: OnUncertain = "stop",
 ) -> Submission:
-    """Submit once, and never again by itself unless the service surely did not accept it.
+    """Return the submission of a generation: the one that the journal knows, or one that is made here and now.
 
-    In one flow run the same generation is submitted once: a retry of the run returns what was submitted, also if that
-    has failed since. For another try, start another run, or give a variation.
+    Any number of runs may ask for the same generation, at once or one after the other: it is submitted once, all wait
+    for the same request, and where it is archived the archive is returned without a call to the service. A generation
+    that has failed is submitted again by another run, not by a retry of the same one.
 
     Args:
         inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
         credentials: Who pays.
-        store: Where the video will go: looked at before anything is paid for. It also signs the picture's URL.
+        store: Where the video will go, and where the journal is. It also signs the picture's URL.
         image: The staged picture, for models that take one.
         deadlines: The signed URL outlives them together, because nobody knows when the service fetches it.
         variation: Tells apart generations that are meant to have the same inputs.
         on_interrupt: What to do with the request if this task is cancelled while it is being accepted.
+        on_uncertain: What to do about an earlier submission that nobody knows the answer of: `stop` and let a person
+            look, or `pay_again`, which may pay for both.
 
     Raises:
         UncertainSubmission: it may be accepted and billed; a person has to look.
         SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
+        GenerationFailed, GenerationCancelled: this very run has had its attempt.
+        RequestNotFound: it was accepted earlier, and the service does not know it any more.
         InvalidInput: a picture is missing, or is given to a model that takes none; nothing was sent.
-        ConfigurationError: the picture's URL cannot be signed for long enough, or not be fetched; nothing was sent.
-        StorageError: the bucket is not there or not ours; nothing was sent.
+        ConfigurationError: the picture's URL cannot be signed for long enough, or not be fetched, or the journal cannot
+            be kept where it is to be; nothing was sent.
+        StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
+            written down; without one, nothing was sent.
     """
     if isinstance(inputs, ImageToVideo) != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
-    logger, context = get_run_logger(), TaskRunContext.get()
-    if context is None:
-        raise ConfigurationError("submit_request is called as a Prefect task, so that a retry finds what it submitted.")
-    key = _key(inputs, image, variation)
-    await asyncio.to_thread(store.get_store().check)
+    logger = get_run_logger()
+    async with credentials.get_client() as client:
 
-    async def send(accepted: Callable[[Submission], None]) -> Submission:
+        async def prepare() -> ImageToVideo | TextToVideo:
+            await asyncio.to_thread(store.get_store().check)
+            return inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
+
+        async def intact(archive: Archive) -> bool:
+            return await asyncio.to_thread(still_stands, archive.videos, store.get_store())
+
         async def interrupted(submission: Submission) -> None:
-            accepted(submission)
-            await settle(submission.request_id, credentials, on_interrupt)
+            await settle(submission.request_id, submission.generation_key, credentials, store, on_interrupt)
 
-        async with credentials.get_client() as client:
-            signed = inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
-            submission = await submit(client, signed, generation_key=key, on_interrupt=interrupted)
-            logger.info("Submitted request %s (generation %s)", submission.request_id, key[:12])
-        return submission
-
-    return await once(_cache_key(context, context.parameters), send)
+        run_id = runtime.flow_run.id or runtime.task_run.id
+        spec = GenerationSpec(
+            inputs, client.base_url, image, variation, run=await asyncio.to_thread(_outermost, str(run_id)),
+            flow_run=flow_run_facts(),
+        )  # fmt: skip
+        with noticing_ctrl_c():
+            submission = await submit_once(
+                client, store.get_journal(), spec,
+                prepare=prepare, intact=intact, on_uncertain=on_uncertain, on_interrupt=interrupted,
+            )  # fmt: skip
+    done = "is archived already" if submission.archive else "submitted"
+    logger.info("Request %s (generation %s) %s", submission.request_id, submission.generation_key[:12], done)
+    return submission
 
 
 async def _signed(

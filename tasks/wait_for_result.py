@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from uuid import UUID
 
@@ -10,13 +9,14 @@ from prefect import get_run_logger, runtime, task
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from blocks import RunComfyCredentials
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.journal import outcome_told
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Look, Result, follow
 from runcomfy.wire import State
 from tasks.artifacts import show
-from tasks.interruption import OnInterrupt, settle, watchful_sleep
+from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
 from tasks.retrying import worth_retrying
 
 __all__ = ["wait_for_result"]
@@ -32,6 +32,7 @@ def _name() -> str:
 async def wait_for_result(
     submission: Submission | str,
     credentials: RunComfyCredentials,
+    store: MediaStore | None = None,
     *,
     deadlines: Deadlines | None = None,
     polling: Polling | None = None,
@@ -42,9 +43,14 @@ async def wait_for_result(
     Args:
         submission: The submission, or just the request's id.
         credentials: Whose request it is.
+        store: Where the journal is that is told how it ended.
         deadlines: When it is cancelled in the queue, and when a running one is given up.
         polling: How often to look.
-        on_interrupt: What to do with it when this task is cancelled; by default, cancel it if a person asked for that.
+        on_interrupt: What to do with it when this task is cancelled; by default, cancel it if a person asked for that,
+            or a time-out is over.
+
+    Returns:
+        The result; at once and without a call to the service, where the generation is archived already.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
@@ -52,31 +58,34 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to tell.
     """
-    request_id, submitted_at = _request(submission)
+    if isinstance(submission, Submission) and submission.archive is not None:
+        return submission.archive.result
+    request_id, submitted_at, key = _request(submission)
     progress = _Progress(request_id)
-    try:
-        async with credentials.get_client() as client:
-            async for look in follow(
-                client,
-                request_id,
-                submitted_at=submitted_at,
-                deadlines=deadlines,
-                polling=polling,
-                clock=Clock(sleep=watchful_sleep),
-            ):
-                await progress.show(look)
-                if look.result is not None:
-                    return look.result
-    except asyncio.CancelledError:
-        await settle(request_id, credentials, on_interrupt)
-        raise
+    journal = store.get_journal() if store is not None else None
+    async with (
+        settled_if_interrupted(request_id, key, credentials, store, on_interrupt),
+        outcome_told(journal, key, request_id),
+        credentials.get_client() as client,
+    ):
+        async for look in follow(
+            client,
+            request_id,
+            submitted_at=submitted_at,
+            deadlines=deadlines,
+            polling=polling,
+            clock=Clock(sleep=watchful_sleep),
+        ):
+            await progress.show(look)
+            if look.result is not None:
+                return look.result
     raise AssertionError("a request that is followed ends with a result or an error")
 
 
-def _request(submission: Submission | str) -> tuple[str, datetime | None]:
+def _request(submission: Submission | str) -> tuple[str, datetime | None, str | None]:
     if isinstance(submission, Submission):
-        return submission.request_id, submission.submitted_at
-    return submission, None
+        return submission.request_id, submission.submitted_at, submission.generation_key
+    return submission, None, None
 
 
 class _Progress:

@@ -59,7 +59,8 @@ QUICK = Polling(min_interval_seconds=0.05)
 def objects(store: MediaStore) -> list[str]:
     client = store.get_store()._client
     found = client.list_objects_v2(Bucket="videos", Prefix=store.get_store().prefix).get("Contents", [])
-    return sorted(str(entry["Key"]).removeprefix(store.get_store().prefix) for entry in found)
+    names = (str(entry["Key"]).removeprefix(store.get_store().prefix) for entry in found)
+    return sorted(name for name in names if not name.startswith("journal/"))
 
 
 async def artifacts(flow_run_id: UUID) -> list[Artifact]:
@@ -437,13 +438,19 @@ async def test_the_same_generation_at_the_same_time_is_submitted_once(
     assert sandbox.books().submissions_accepted == 2
 
 
-async def test_another_run_of_the_same_inputs_is_another_submission(
+async def test_another_run_of_the_same_inputs_calls_nobody(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """What one run submitted is not another run's: only a retry goes on with it."""
-    for _ in range(2):
-        await text_to_video("rain", account, media_store, polling=QUICK)
+    """A generation that is archived is returned without a single call to the service; a variation is another one."""
+    first = await text_to_video("rain", account, media_store, polling=QUICK)
+    before = sandbox.books()
 
+    again = await text_to_video("rain", account, media_store, polling=QUICK)
+
+    assert sandbox.books() == before
+    assert [video.uri for video in again.videos] == [video.uri for video in first.videos]
+    assert again.videos[0].already_archived and again.result == first.result
+    await text_to_video("rain", account, media_store, polling=QUICK, variation="b")
     assert sandbox.books().submissions_accepted == 2
 
 

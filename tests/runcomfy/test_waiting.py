@@ -35,7 +35,7 @@ class World:
         self.seconds = 0.0
         self.calls: list[tuple[float, str]] = []
         self._timeline = timeline
-        self._result = result or {"status": "succeeded", "output": VIDEO}
+        self._result = result
         self._cancel = cancel if isinstance(cancel, list) else [cancel or {"outcome": "cancelled"}]
         self.clock = Clock(
             now=lambda: START + timedelta(seconds=self.seconds),
@@ -64,7 +64,10 @@ class World:
             return self._answer([state for at, state in self._timeline if at <= self.seconds][-1])
         if call == "cancel":
             return self._answer(self._cancel.pop(0) if len(self._cancel) > 1 else self._cancel[0])
-        return self._answer(self._result(self.seconds) if callable(self._result) else self._result)
+        if self._result is not None:
+            return self._answer(self._result(self.seconds) if callable(self._result) else self._result)
+        state = [state for at, state in self._timeline if at <= self.seconds][-1]
+        return self._answer({"status": "succeeded", "output": VIDEO} if state == "completed" else state)
 
     async def follow(self, **options: Any) -> list[Look]:
         async with RunComfyClient("token", transport=httpx.MockTransport(self.handle)) as client:

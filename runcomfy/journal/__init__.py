@@ -1,0 +1,45 @@
+"""The journal of generations: what makes one paid request and one archived video of each, whatever dies in between.
+
+`entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` and
+`submission` stand around the paid call, `telling` and `withdrawing` around the waiting, `decisions` is for people, and
+`reconciling` picks up what nobody waits for.
+"""
+
+from __future__ import annotations
+
+from runcomfy.journal.bucket import BucketPlace
+from runcomfy.journal.claiming import OnUncertain
+from runcomfy.journal.decisions import adopt, release
+from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
+from runcomfy.journal.folder import FolderPlace
+from runcomfy.journal.journal import Journal, Versioned
+from runcomfy.journal.places import MemoryPlace, Place, memory_place
+from runcomfy.journal.spec import GenerationSpec
+from runcomfy.journal.submission import submission_of, submit_once
+from runcomfy.journal.telling import outcome_told, tell, tell_archived
+from runcomfy.journal.withdrawing import withdraw
+
+__all__ = [
+    "OPEN",
+    "RESTARTABLE",
+    "BucketPlace",
+    "Entry",
+    "EntryState",
+    "Event",
+    "FolderPlace",
+    "GenerationSpec",
+    "Journal",
+    "MemoryPlace",
+    "OnUncertain",
+    "Place",
+    "Versioned",
+    "adopt",
+    "memory_place",
+    "outcome_told",
+    "release",
+    "submission_of",
+    "submit_once",
+    "tell",
+    "tell_archived",
+    "withdraw",
+]

@@ -1,0 +1,131 @@
+"""The journal in a bucket: one small object a generation, written by conditional PUTs and nothing else.
+
+A PUT with `If-None-Match: *` or `If-Match: <etag>` has one winner on AWS S3 and on the servers that have them; the
+completion of a multipart upload has several on some, so no document here is ever uploaded in parts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.journal.places import Stored
+from runcomfy.listing import delete, listed
+from runcomfy.store import Store
+from runcomfy.versions import put_if, read_version
+
+__all__ = ["BucketPlace"]
+
+_TYPE = "application/json"
+_MAX_BYTES = 16 * 1024 * 1024
+_MARKER = ".conditional-writes.json"
+_ADVICE = (
+    "Keep the journal elsewhere (journal: a folder that all workers share, or s3:// with a bucket of another server), "
+    "or set journal to 'none' and go on without the promise that a generation is paid for once."
+)
+
+
+class BucketPlace:
+    """A folder in a bucket.
+
+    Args:
+        store: The bucket.
+        folder: Below the store's prefix.
+    """
+
+    def __init__(self, store: Store, folder: str = "journal") -> None:
+        self._store = store
+        self._folder = store.key(folder)
+        self.where = store.uri(self._folder)
+        self._checked = False
+        self._guard = threading.Lock()
+
+    def check(self) -> None:
+        """Try out once for each bucket and folder whether conditional writes are what they claim to be.
+
+        Stores say no in three ways: with an error, by ignoring the condition, or by ignoring one of the two. The first
+        process that finds them right leaves a note, so that the next one needs a single read.
+
+        Raises:
+            ConfigurationError: they are not; nothing was paid for.
+            StorageError: the bucket cannot be reached, read or written.
+        """
+        with self._guard:
+            if self._checked:
+                return
+            if not self._noted():
+                self._try_out()
+                note = {"endpoint": self._store.endpoint_url, "checked_at": datetime.now(UTC).isoformat()}
+                self._store.put(self._key(_MARKER), json.dumps(note).encode(), content_type=_TYPE)
+            self._checked = True
+
+    def read(self, name: str) -> Stored | None:
+        """Return the document."""
+        found = read_version(self._store, self._key(name), limit_bytes=_MAX_BYTES)
+        return Stored(found.body, found.etag, found.age_seconds) if found else None
+
+    def create(self, name: str, body: bytes) -> str | None:
+        """Create the document."""
+        return self._write(name, body, None)
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        """Replace the document."""
+        return self._write(name, body, tag)
+
+    def names(self, start: str = "") -> Iterator[str]:
+        """Yield the names."""
+        for found in listed(self._store, self._key(start)):
+            name = found.key.removeprefix(f"{self._folder}/")
+            if not name.startswith("."):
+                yield name
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+    def _write(self, name: str, body: bytes, tag: str | None) -> str | None:
+        written = put_if(self._store, self._key(name), body, etag=tag, content_type=_TYPE)
+        if written is not None:
+            return written
+        # The write may be refused because it was made before, and its answer was lost on the way.
+        standing = self.read(name)
+        return standing.tag if standing is not None and standing.body == body else None
+
+    def _noted(self) -> bool:
+        found = read_version(self._store, self._key(_MARKER), limit_bytes=_MAX_BYTES)
+        if found is None:
+            return False
+        try:
+            return bool(json.loads(found.body).get("endpoint") == self._store.endpoint_url)
+        except (ValueError, AttributeError):
+            return False
+
+    def _try_out(self) -> None:
+        key = self._key(f".probe-{uuid.uuid4().hex}")
+
+        def put(body: bytes, etag: str | None) -> str | None:
+            return put_if(self._store, key, body, etag=etag, content_type=_TYPE)
+
+        try:
+            first = put(b"1", None)
+            if first is None or put(b"2", None) is not None:
+                raise self._unfit("it lets two writers create the same object (If-None-Match)")
+            if put(b"3", '"00000000000000000000000000000000"') is not None:
+                raise self._unfit("it lets a writer replace an object that has changed (If-Match)")
+            if put(b"4", first) is None:
+                raise self._unfit("it does not let a writer replace an object that has not changed (If-Match)")
+        except StorageError as error:
+            if error.error_code == "NotImplemented" or error.http_status == 501:
+                raise self._unfit("it does not know them") from None
+            raise
+        finally:
+            delete(self._store, key)
+
+    def _unfit(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"The journal cannot be kept at {self.where}: the store has no conditional writes that can be relied on; "
+            f"{reason}. Nothing was submitted. {_ADVICE}"
+        )

@@ -1,0 +1,152 @@
+"""What the journal holds of a generation, and which states may follow which.
+
+intent ──POST answered──> submitted ──> archived
+  │                          ├─> failed       the service said no: a later run may try again
+  ├─ refused for sure ─> refused              nothing was paid for: a later run may try again
+  └─ uncertain ───> uncertain ├─> cancelled    while queued: a later run may try again
+       │                     ├─> detached     nobody waits, it may be running: a later run or `reconcile` collects
+       │                     └─> expired      the service does not know it any more: a person decides
+       └─ adopted ─> submitted, or released ─> a later run may try again
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runcomfy.provenance import Archive
+from runcomfy.redaction import redact
+from runcomfy.staging import StagedImage
+
+__all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event"]
+
+
+class EntryState(StrEnum):
+    """Where a generation is, as the journal knows it."""
+
+    INTENT = "intent"
+    """A worker is about to submit it, or was when it died."""
+    SUBMITTED = "submitted"
+    """The service accepted it, and somebody waits for it, or did when they died."""
+    DETACHED = "detached"
+    """The service accepted it, and it was given up: it may be running, and is collected when it is done."""
+    UNCERTAIN = "uncertain"
+    """It may have been accepted, and nobody knows its request id: a person adopts or releases it."""
+    EXPIRED = "expired"
+    """It was accepted, and the service does not know its request any more: a person looks, and releases it."""
+    ARCHIVED = "archived"
+    FAILED = "failed"
+    REFUSED = "refused"
+    """It was surely not accepted."""
+    CANCELLED = "cancelled"
+    """It was cancelled while it was in the queue."""
+    RELEASED = "released"
+    """A person allowed another submission."""
+
+
+_S = EntryState
+RESTARTABLE = frozenset({_S.FAILED, _S.REFUSED, _S.CANCELLED, _S.RELEASED})
+"""A later run may submit again."""
+OPEN = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED})
+"""Not at an end: somebody works on it, collects it, or has to look."""
+
+# What may follow for the same request. A new attempt (any of RESTARTABLE to intent) is `Entry.begun_again`.
+_FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
+    _S.INTENT: frozenset({_S.SUBMITTED, _S.REFUSED, _S.UNCERTAIN}),
+    _S.UNCERTAIN: frozenset({_S.SUBMITTED, _S.RELEASED}),
+    _S.SUBMITTED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
+    _S.DETACHED: frozenset({_S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
+    # What ended otherwise than it was thought to: a cancel that was answered wrongly, a request that was found again.
+    _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.SUBMITTED}),
+    _S.EXPIRED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.SUBMITTED, _S.RELEASED}),
+    _S.FAILED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
+    _S.RELEASED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
+    _S.REFUSED: frozenset({_S.SUBMITTED}),
+    _S.ARCHIVED: frozenset({_S.DETACHED}),  # its file is gone from the bucket
+}
+
+
+class Event(BaseModel):
+    """One step in the life of a generation."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: datetime
+    state: EntryState
+    worker: str
+    request_id: str | None = None
+    reason: str | None = None
+
+
+def _fresh() -> str:
+    return uuid.uuid4().hex
+
+
+class Entry(BaseModel):
+    """The journal's object of one generation, `<generation_key>.json`. Holds no token and no signed URL."""
+
+    # A later version may add fields; an older reader has no use for them, but is not to fail on them.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = 1
+    generation_key: str
+    state: EntryState
+    model_id: str
+    service: str = Field(description="The base URL that it is submitted to.")
+    inputs: dict[str, Any] = Field(description="What is asked for; an image is named by where it stands.")
+    image: StagedImage | None = None
+    variation: str = ""
+    attempt: int = Field(default=1, ge=1, description="Which submission of this generation this is, from 1.")
+    run: str = Field(default="", description="The outermost run that submitted this attempt: it does so only once.")
+    flow_run: dict[str, str] = Field(default_factory=dict)
+    request_id: str | None = None
+    submitted_at: datetime | None = None
+    reason: str | None = Field(default=None, description="Why it is in this state, where that needs a reason.")
+    cost_usd: float | None = Field(default=None, description="What the request cost in US dollars, where it is known.")
+    archive: Archive | None = None
+    created_at: datetime
+    updated_at: datetime
+    history: tuple[Event, ...] = ()
+    nonce: str = Field(default_factory=_fresh, description="Makes each version's bytes different from all others.")
+
+    def moved(self, state: EntryState, *, worker: str, reason: str | None = None, **changes: Any) -> Self:
+        """Return the next version of this entry, with the step in its history."""
+        now, reason = datetime.now(UTC), redact(reason)
+        event = Event(
+            at=now, state=state, worker=worker, request_id=changes.get("request_id", self.request_id), reason=reason
+        )
+        return self.model_copy(
+            update=changes
+            | {"state": state, "reason": reason, "updated_at": now, "nonce": _fresh()}
+            | {"history": (*self.history, event)}
+        )
+
+    def begun_again(self, other: Self, *, worker: str) -> Self:
+        """Return the intent of another attempt, as `other` asks for it, with this entry's history."""
+        kept = self.model_copy(
+            update={
+                name: getattr(other, name) for name in ("service", "inputs", "image", "variation", "run", "flow_run")
+            }
+        )
+        return kept.moved(
+            EntryState.INTENT, worker=worker, attempt=self.attempt + 1,
+            request_id=None, submitted_at=None, cost_usd=None, archive=None,
+        )  # fmt: skip
+
+    def may_become(self, state: EntryState) -> bool:
+        """Whether the same request may come into this state from the present one."""
+        return state in _FOLLOWS[self.state]
+
+    def to_json(self) -> bytes:
+        """Return the document as it is kept."""
+        return self.model_dump_json(exclude_none=True, indent=1).encode()
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Every request that was ever accepted for this generation, the latest last."""
+        return list(dict.fromkeys(event.request_id for event in self.history if event.request_id))

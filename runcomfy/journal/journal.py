@@ -1,0 +1,177 @@
+"""The journal: one entry a generation, on which any number of workers agree without a lock.
+
+Every write names the version that it follows, so of all that race one wins, and the others look again. Reads and
+writes that the place could not take are repeated, since each is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.journal.entry import Entry, EntryState
+from runcomfy.journal.places import Place, Stored
+
+__all__ = ["Journal", "Versioned", "worker_name"]
+
+_T = TypeVar("_T")
+_READERS = 8  # more threads only stall the event loop
+
+
+def worker_name() -> str:
+    """Return what this process is known by in the journal: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """An entry, and the version of it that the next write follows."""
+
+    entry: Entry
+    tag: str
+    age_seconds: float
+
+
+class Journal:
+    """The entries of a place.
+
+    Args:
+        place: Where they are kept.
+        patience_seconds: How long an intent that does not move is taken for that of a worker who is submitting; after
+            that, for the leftover of one that died. It must be longer than a submission can take.
+        retry_seconds: How long a read or write that the place did not take is repeated.
+        record_seconds: The same for the write of a request id, which is paid for by then.
+        sleep: Waits, in seconds.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        patience_seconds: float = 180.0,
+        retry_seconds: float = 30.0,
+        record_seconds: float = 300.0,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        self.place = place
+        self.patience_seconds = patience_seconds
+        self.record_seconds = record_seconds
+        self.sleep = sleep
+        self._retry_seconds = retry_seconds
+
+    async def check(self) -> None:
+        """Make sure that the place keeps what it promises, before anything is paid for.
+
+        Raises:
+            ConfigurationError: it cannot.
+            StorageError: it cannot be reached or written.
+        """
+        await self._call(self.place.check)
+
+    async def read(self, key: str) -> Versioned | None:
+        """Return the entry of a generation; `None` if it was never submitted.
+
+        Raises:
+            StorageError: the place failed, or what stands there is no entry that this version can read.
+        """
+        stored = await self._call(self.place.read, f"{key}.json")
+        return self._parsed(key, stored) if stored is not None else None
+
+    async def create(self, entry: Entry) -> Versioned | None:
+        """Write the first version of an entry; `None` if another worker did."""
+        tag = await self._call(self.place.create, f"{entry.generation_key}.json", entry.to_json())
+        return Versioned(entry, tag, 0.0) if tag is not None else None
+
+    async def replace(self, standing: Versioned, entry: Entry, *, seconds: float | None = None) -> Versioned | None:
+        """Write the version after `standing`; `None` if another worker wrote one meanwhile.
+
+        Args:
+            standing: The version that it follows.
+            entry: What is written.
+            seconds: How long a write that the place did not take is repeated.
+        """
+        name, body = f"{entry.generation_key}.json", entry.to_json()
+        tag = await self._call(self.place.replace, name, body, standing.tag, seconds=seconds)
+        return Versioned(entry, tag, 0.0) if tag is not None else None
+
+    async def advance(
+        self, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
+    ) -> Entry | None:
+        """Note what became of a request, and return the entry as it is then.
+
+        It does nothing where the entry is about another request by now, or is in a state that this one cannot follow:
+        so it may be repeated, and be said by several who saw the same.
+
+        Args:
+            key: The generation.
+            request_id: Its request.
+            state: What became of it.
+            reason: Why, for a person.
+            **changes: Other fields of the entry that are known now.
+        """
+        while (found := await self.read(key)) is not None:
+            entry = found.entry
+            if entry.request_id != request_id or not entry.may_become(state):
+                return entry
+            moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
+            if await self.replace(found, moved) is not None:
+                return moved
+        return None
+
+    async def find(self, start: str) -> Versioned:
+        """Return the only entry whose key begins with `start`, eight digits at least.
+
+        Raises:
+            ConfigurationError: there is none, or there are several.
+        """
+        if len(start) < 8 or not set(start) <= set("0123456789abcdef"):
+            raise ConfigurationError(f"{start!r} is no key: give at least eight of its hexadecimal digits.")
+        names = await self._call(lambda: list(self.place.names(start)))
+        if len(names) != 1:
+            count = f"{len(names)} generations" if names else "no generation"
+            raise ConfigurationError(f"The journal in {self.place.where} has {count} whose key begins with {start}.")
+        found = await self.read(names[0].removesuffix(".json"))
+        if found is None:
+            raise ConfigurationError(f"The entry {start} was removed from the journal meanwhile.")
+        return found
+
+    async def entries(self) -> AsyncIterator[Versioned]:
+        """Yield every entry, as they are read; some hundred a second."""
+        names = await self._call(lambda: list(self.place.names()))
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
+            for start in range(0, len(names), 100):
+                batch = names[start : start + 100]
+                found = await asyncio.gather(*(loop.run_in_executor(pool, self.place.read, name) for name in batch))
+                for name, stored in zip(batch, found, strict=True):
+                    if stored is not None:
+                        yield self._parsed(name.removesuffix(".json"), stored)
+
+    def _parsed(self, key: str, stored: Stored) -> Versioned:
+        try:
+            return Versioned(Entry.model_validate_json(stored.body), stored.tag, stored.age_seconds)
+        except ValidationError:
+            raise StorageError(
+                f"What stands at {self.place.where}/{key}.json is no journal entry that this version can read. It was "
+                "left as it is, and nothing was submitted: look at it, or use the version that wrote it.",
+                generation_key=key,
+            ) from None
+
+    async def _call(self, work: Callable[..., _T], *arguments: Any, seconds: float | None = None) -> _T:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential_jitter(multiplier=0.2, max=15.0),
+            stop=stop_after_delay(self._retry_seconds if seconds is None else seconds),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return await retrying(asyncio.to_thread, work, *arguments)

@@ -1,0 +1,108 @@
+"""Where a journal is kept: anything that can create a document once, and replace one that nobody else has replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["MemoryPlace", "Place", "Stored", "memory_place", "tag_of"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One version of a document."""
+
+    body: bytes
+    tag: str
+    """Names this version; `replace` wants it."""
+    age_seconds: float
+    """Since it was written, by the clock of the place and not by that of this machine."""
+
+
+class Place(Protocol):
+    """Documents by name. Every method blocks, and raises `StoreUnavailable` where another try may help.
+
+    Of any number that create or replace the same version at once, exactly one gets a tag; the others get `None`. Bodies
+    are never the same twice, so a place whose answers can be lost may tell by the body whether a write was its own.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+
+    def check(self) -> None:
+        """Make sure that the place keeps what it promises, before anything is paid for.
+
+        Raises:
+            ConfigurationError: it cannot.
+            StorageError: it cannot be reached or written.
+        """
+
+    def read(self, name: str) -> Stored | None:
+        """Return the document's present version, `None` where there is none."""
+
+    def create(self, name: str, body: bytes) -> str | None:
+        """Write a document that is not there yet, and return its tag; `None` if one is there."""
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        """Write the next version after `tag`, and return its tag; `None` if that is not the present one."""
+
+    def names(self, start: str = "") -> Iterator[str]:
+        """Yield the names that begin with `start`, in order."""
+
+
+def tag_of(body: bytes) -> str:
+    """Return a tag for a place that has none of its own."""
+    return hashlib.sha256(body).hexdigest()
+
+
+class MemoryPlace:
+    """This process's memory: the choice of those who go on without a promise that outlives the process."""
+
+    def __init__(self) -> None:
+        self.where = "the memory of this process"
+        self._documents: dict[str, tuple[bytes, float]] = {}
+        self._guard = threading.Lock()
+
+    def check(self) -> None:
+        """Nothing to make sure of."""
+
+    def read(self, name: str) -> Stored | None:
+        """Return the document."""
+        with self._guard:
+            found = self._documents.get(name)
+        return Stored(found[0], tag_of(found[0]), time.monotonic() - found[1]) if found else None
+
+    def create(self, name: str, body: bytes) -> str | None:
+        """Create the document."""
+        with self._guard:
+            return None if name in self._documents else self._put(name, body)
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        """Replace the document."""
+        with self._guard:
+            found = self._documents.get(name)
+            return self._put(name, body) if found and tag_of(found[0]) == tag else None
+
+    def names(self, start: str = "") -> Iterator[str]:
+        """Yield the names."""
+        with self._guard:
+            found = sorted(name for name in self._documents if name.startswith(start))
+        yield from found
+
+    def _put(self, name: str, body: bytes) -> str:
+        self._documents[name] = (body, time.monotonic())
+        return tag_of(body)
+
+
+_memories: defaultdict[str, MemoryPlace] = defaultdict(MemoryPlace)
+
+
+def memory_place(name: str) -> MemoryPlace:
+    """Return the one place in this process that has this name: two blocks of the same bucket share it."""
+    return _memories[name]

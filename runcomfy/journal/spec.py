@@ -1,0 +1,73 @@
+"""What is asked for: a generation before anything is known of it but its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from runcomfy.generation import generation_key
+from runcomfy.journal.entry import Entry, EntryState, Event
+from runcomfy.models import ModelInputs
+from runcomfy.staging import StagedImage
+
+__all__ = ["GenerationSpec"]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class GenerationSpec:
+    """The inputs of a generation, and who asks for it.
+
+    Args:
+        inputs: The checked inputs; an image's URL among them does not count.
+        service: The base URL that it is submitted to.
+        image: The staged picture, for models that take one.
+        variation: Tells apart generations that are meant to have the same inputs.
+        run: Names the outermost run. One run pays once: what it submitted and what failed, it does not submit again.
+        flow_run: What else is known of the run, for a person.
+    """
+
+    inputs: ModelInputs
+    service: str
+    image: StagedImage | None = None
+    variation: str = ""
+    run: str = ""
+    flow_run: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The generation's key: 64 hexadecimal digits."""
+        sha256 = self.image.sha256 if self.image else None
+        return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
+
+    def intent(self, worker: str) -> Entry:
+        """Return the first entry of this generation."""
+        now = datetime.now(UTC)
+        placed = {"image_url": self.image.uri} if self.image else {}
+        return Entry(
+            generation_key=self.key,
+            state=EntryState.INTENT,
+            model_id=self.inputs.model_id,
+            service=self.service,
+            inputs=self.inputs.body() | placed,
+            image=self.image,
+            variation=self.variation,
+            run=self.run,
+            flow_run=self.flow_run,
+            created_at=now,
+            updated_at=now,
+            history=(Event(at=now, state=EntryState.INTENT, worker=worker),),
+        )
+
+    def is_for(self, service: str) -> bool:
+        """Whether an entry of that service is about this one: a sandbox's video is not the real one, nor the reverse.
+
+        The real service may be reached under another name, through a gateway; a sandbox is on this machine.
+        """
+        return service == self.service or not (_is_local(service) or _is_local(self.service))
+
+
+def _is_local(url: str) -> bool:
+    return urlsplit(url).hostname in _LOOPBACK

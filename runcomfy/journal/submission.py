@@ -1,0 +1,208 @@
+"""Submit a generation once: the intent before the paid call, its request id right after it.
+
+No journal, no submission; and nothing that was accepted is forgotten, whatever interrupts this process but a kill.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import RequestNotFound, RunComfyError, StorageError, SubmissionNotSent, UncertainSubmission
+from runcomfy.journal.claiming import OnUncertain, claim
+from runcomfy.journal.entry import Entry, EntryState
+from runcomfy.journal.journal import Journal, Versioned, worker_name
+from runcomfy.journal.spec import GenerationSpec
+from runcomfy.models import ModelInputs
+from runcomfy.provenance import Archive
+from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.submitting import Submission, submit
+
+__all__ = ["submit_once"]
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 20.0
+_GONE = "its archived file is not in the bucket any more"
+
+
+async def submit_once(
+    client: RunComfyClient,
+    journal: Journal,
+    spec: GenerationSpec,
+    *,
+    prepare: Callable[[], Awaitable[ModelInputs]],
+    intact: Callable[[Archive], Awaitable[bool]],
+    on_uncertain: OnUncertain = "stop",
+    on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
+    attempts: int = 5,
+) -> Submission:
+    """Return the generation's submission: the one that there is, or one that is made here and now.
+
+    Args:
+        client: The service.
+        journal: What all workers agree on.
+        spec: What is to be generated.
+        prepare: Makes sure that it can be, and returns the inputs as they are sent, with signed URLs. Awaited only if
+            it is to be submitted, and before that is written down.
+        intact: Whether an archive still stands where the journal says.
+        on_uncertain: What to do about an earlier submission that nobody knows the answer of.
+        on_interrupt: Awaited with the accepted request if this is cancelled meanwhile.
+        attempts: How often to try while the submission is surely not accepted.
+
+    Returns:
+        The submission; with its `archive` where the generation is done.
+
+    Raises:
+        UncertainSubmission: it may be accepted and billed.
+        SubmissionNotSent, ServiceError: it was surely not accepted.
+        GenerationFailed, GenerationCancelled: this run has had its attempt.
+        RequestNotFound: an earlier request is not known any more.
+        ConfigurationError: the journal cannot be kept there, or is about another service.
+        StorageError: the journal failed. With a `request_id`: it was accepted, and could not be written down.
+    """
+    prepared: list[ModelInputs] = []
+
+    async def prepare_all() -> None:
+        await journal.check()
+        prepared.append(await prepare())
+
+    async def known(request_id: str) -> bool:
+        try:
+            await client.status(request_id)
+        except RequestNotFound as error:
+            if error.error_code == ANOTHER_ACCOUNT:
+                raise
+            return False
+        return True
+
+    while True:
+        claimed = await claim(journal, spec, prepare=prepare_all, known=known, on_uncertain=on_uncertain)
+        entry = claimed.entry
+        if entry.state is EntryState.INTENT:
+            return await _Attempt(client, journal, claimed, attempts).submit(prepared[-1], on_interrupt)
+        if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
+            return submission_of(entry)
+        await journal.advance(entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE)
+
+
+def submission_of(entry: Entry) -> Submission:
+    """Return what is known of an accepted request."""
+    if entry.request_id is None:
+        raise ValueError(f"generation {entry.generation_key} is {entry.state} and has no request")
+    return Submission(
+        request_id=entry.request_id,
+        model_id=entry.model_id,
+        generation_key=entry.generation_key,
+        submitted_at=entry.submitted_at or entry.updated_at,
+        archive=entry.archive if entry.state is EntryState.ARCHIVED else None,
+    )
+
+
+class _Attempt:
+    """One intent of ours, and what becomes of it."""
+
+    def __init__(self, client: RunComfyClient, journal: Journal, intent: Versioned, attempts: int) -> None:
+        self._client = client
+        self._journal = journal
+        self._intent = intent
+        self._attempts = attempts
+        self._accepted = False
+
+    async def submit(
+        self, inputs: ModelInputs, on_interrupt: Callable[[Submission], Awaitable[None]] | None
+    ) -> Submission:
+        """Make the paid call, and write down its outcome."""
+        try:
+            return await submit(
+                self._client,
+                inputs,
+                generation_key=self._intent.entry.generation_key,
+                attempts=self._attempts,
+                record=self._record,
+                announce=self._announce,
+                on_interrupt=on_interrupt,
+                sleep=self._journal.sleep,
+            )
+        except BaseException as error:
+            if not self._accepted:
+                with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
+                    await self._conclude(error)
+            raise
+
+    async def _announce(self) -> None:
+        """Before each paid call: make sure that the intent is fresh, and still ours."""
+        age = (datetime.now(UTC) - self._intent.entry.updated_at).total_seconds()
+        if age < self._journal.patience_seconds / 4:
+            return
+        renewed = await self._move(EntryState.INTENT)
+        if renewed is None:
+            raise SubmissionNotSent(
+                "This submission was taken for abandoned while it was tried, and somebody released it. It is not sent.",
+            )
+        self._intent = renewed
+
+    async def _move(self, state: EntryState, reason: str | None = None, **changes: Any) -> Versioned | None:
+        """Write the next state of this attempt, even if it was called uncertain meanwhile; `None` if it is over."""
+        standing: Versioned | None = self._intent
+        while standing is not None:
+            entry = standing.entry
+            alive = entry.state in (EntryState.INTENT, EntryState.UNCERTAIN)
+            if entry.attempt != self._intent.entry.attempt or not alive:
+                return None
+            moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
+            if written := await self._journal.replace(standing, moved):
+                return written
+            standing = await self._journal.read(entry.generation_key)
+        return None
+
+    async def _record(self, submission: Submission) -> None:
+        """Write down the request id, for minutes if need be: it is paid for."""
+        self._accepted = True
+        standing: Versioned | None = self._intent
+        try:
+            while standing is not None:
+                entry = standing.entry
+                if entry.request_id == submission.request_id:
+                    return
+                if await self._journal.replace(
+                    standing, self._accepted_entry(entry, submission), seconds=self._journal.record_seconds
+                ):
+                    return
+                standing = await self._journal.read(submission.generation_key)
+        except StorageError as error:
+            error.facts |= {"request_id": submission.request_id, "generation_key": submission.generation_key}
+            error.message = (
+                f"Request {submission.request_id} was accepted, and is probably billed, but the journal could not be "
+                f"written: {error.message} When it can be, run `journal adopt {submission.generation_key[:12]} "
+                f"{submission.request_id}`."
+            )
+            raise
+
+    def _accepted_entry(self, entry: Entry, submission: Submission) -> Entry:
+        request_id = submission.request_id
+        if entry.attempt == self._intent.entry.attempt and entry.may_become(EntryState.SUBMITTED):
+            return entry.moved(
+                EntryState.SUBMITTED, worker=worker_name(), request_id=request_id, submitted_at=submission.submitted_at
+            )
+        # A person released it, and another attempt is under way: this request is kept in the history at least.
+        reason = f"an earlier attempt, given up for lost, was accepted as {request_id}"
+        late = entry.moved(entry.state, worker=worker_name(), reason=reason)
+        event = late.history[-1].model_copy(update={"request_id": request_id})
+        return late.model_copy(update={"history": (*late.history[:-1], event), "reason": entry.reason})
+
+    async def _conclude(self, error: BaseException) -> None:
+        """Write down that it was not accepted, or that nobody knows. If that fails, a stale intent says the same."""
+        state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else EntryState.REFUSED
+        reason = error.message if isinstance(error, RunComfyError) else f"interrupted ({type(error).__name__})"
+        named = {"request_id": error.request_id} if isinstance(error, UncertainSubmission) and error.request_id else {}
+        try:
+            await self._move(state, reason, **named)
+        except StorageError as trouble:
+            key = self._intent.entry.generation_key[:12]
+            logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)
