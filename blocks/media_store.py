@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import boto3
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.journal import BucketPlace, FolderPlace, Journal, Place, memory_place
+from runcomfy.journal import Journal, Place, check_choice, open_place
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.store import Store
 
@@ -129,9 +128,10 @@ class MediaStore(Block):
     @field_validator("journal")
     @classmethod
     def _check_journal(cls, value: str) -> str:
-        if value.strip() not in ("bucket", "none") and "/" not in value:
-            raise ValueError("The journal is 'bucket', 'none', s3://bucket/prefix, or a folder such as /srv/journal.")
-        return value
+        try:
+            return check_choice(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("archive_key")
     @classmethod
@@ -179,18 +179,7 @@ class MediaStore(Block):
         )
 
     def _place(self) -> Place:
-        choice = self.journal.strip()
-        if choice == "none":
-            return memory_place(self.get_store().uri(self.get_store().prefix))
-        if choice == "bucket" or choice.startswith("s3://"):
-            if not self.conditional_writes:
-                raise ConfigurationError(
-                    "The journal in a bucket needs conditional writes, and they are turned off. Keep it in a folder "
-                    "that all workers share, or set journal to 'none' and go on without its promise."
-                )
-            bucket, _, prefix = choice.removeprefix("s3://").partition("/")
-            return BucketPlace(self.get_store() if choice == "bucket" else self._store_at(bucket, prefix))
-        return FolderPlace(Path(choice.removeprefix("file://")))
+        return open_place(self.journal, self.get_store, self._store_at, conditional_writes=self.conditional_writes)
 
     def _session(self) -> boto3.Session:
         return self.credentials.get_boto3_session() if self.credentials else boto3.Session()

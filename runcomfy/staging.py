@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -23,7 +23,12 @@ from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
 from runcomfy.store import Store
 
-__all__ = ["StagedImage", "sign_image", "stage_image"]
+__all__ = ["IMAGES", "REFRESHED_AFTER", "StagedImage", "sign_image", "stage_image"]
+
+IMAGES = "images/"
+"""Where staged pictures stand, below the store's prefix."""
+REFRESHED_AFTER = timedelta(days=1)
+"""A staged picture that is older is written again when it is staged again: an old one is one that nobody uses."""
 
 _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
 _SCHEMES = ("s3", "http", "https", "file")
@@ -91,7 +96,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
             refuse_image(f"An image cannot be read from {other}:. Name a path, https://… or s3://bucket/key.")
     facts = inspect_image(data)
     sha256 = hashlib.sha256(data).hexdigest()
-    key = store.key(f"images/{sha256}.{facts.extension}")
+    key = store.key(f"{IMAGES}{sha256}.{facts.extension}")
     return StagedImage(
         bucket=store.bucket,
         key=key,
@@ -101,8 +106,17 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
         width=facts.width,
         height=facts.height,
         source=shown,
-        uploaded=store.put_new(key, data, content_type=facts.content_type),
+        uploaded=_upload(key, data, facts.content_type, store),
     )
+
+
+def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
+    standing = store.head(key)
+    if standing is None:
+        return store.put_new(key, data, content_type=content_type)
+    if datetime.now(UTC) - standing.modified_at >= REFRESHED_AFTER:
+        store.put(key, data, content_type=content_type)  # the same bytes
+    return False
 
 
 def _stage_where_it_is(uri: str, store: Store) -> StagedImage:

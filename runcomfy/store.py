@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -42,6 +42,7 @@ class ObjectFacts(BaseModel):
     etag: str
     content_type: str
     metadata: Mapping[str, str]
+    modified_at: datetime
 
 
 class Store:
@@ -154,6 +155,7 @@ class Store:
             etag=answer["ETag"],
             content_type=answer.get("ContentType", ""),
             metadata=answer.get("Metadata", {}),
+            modified_at=answer["LastModified"],
         )
 
     def read(self, key: str, bucket: str | None = None, *, limit_bytes: int) -> bytes:

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 from runcomfy.journal.bucket import BucketPlace
+from runcomfy.journal.choice import check_choice, open_place
 from runcomfy.journal.claiming import OnUncertain
 from runcomfy.journal.decisions import adopt, release
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.folder import FolderPlace
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
+from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.journal.submission import submission_of, submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
@@ -26,6 +28,7 @@ __all__ = [
     "Entry",
     "EntryState",
     "Event",
+    "Finding",
     "FolderPlace",
     "GenerationSpec",
     "Journal",
@@ -34,7 +37,10 @@ __all__ = [
     "Place",
     "Versioned",
     "adopt",
+    "check_choice",
+    "look_after",
     "memory_place",
+    "open_place",
     "outcome_told",
     "release",
     "submission_of",

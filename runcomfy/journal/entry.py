@@ -58,12 +58,12 @@ OPEN = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED
 # What may follow for the same request. A new attempt (any of RESTARTABLE to intent) is `Entry.begun_again`.
 _FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
     _S.INTENT: frozenset({_S.SUBMITTED, _S.REFUSED, _S.UNCERTAIN}),
-    _S.UNCERTAIN: frozenset({_S.SUBMITTED, _S.RELEASED}),
+    _S.UNCERTAIN: frozenset({_S.SUBMITTED, _S.FAILED, _S.CANCELLED, _S.RELEASED}),
     _S.SUBMITTED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
     _S.DETACHED: frozenset({_S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
     # What ended otherwise than it was thought to: a cancel that was answered wrongly, a request that was found again.
-    _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.SUBMITTED}),
-    _S.EXPIRED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.SUBMITTED, _S.RELEASED}),
+    _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.SUBMITTED}),
+    _S.EXPIRED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.SUBMITTED, _S.RELEASED}),
     _S.FAILED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
     _S.RELEASED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
     _S.REFUSED: frozenset({_S.SUBMITTED}),
@@ -144,7 +144,7 @@ class Entry(BaseModel):
 
     def to_json(self) -> bytes:
         """Return the document as it is kept."""
-        return self.model_dump_json(exclude_none=True, indent=1).encode()
+        return self.model_dump_json(indent=1).encode()
 
     @property
     def request_ids(self) -> list[str]:

@@ -1,0 +1,109 @@
+"""Collect what nobody waited for, and tidy up: made for a schedule, and safe beside runs that are at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.errors import RunComfyError
+from runcomfy.journal import Entry, Finding, submission_of
+from runcomfy.models import MODELS, check_inputs
+from tasks import archive_outputs
+from tasks.reconcile import look_over_journal, report_findings, sweep_store
+
+__all__ = ["Reconciliation", "reconcile"]
+
+_AT_ONCE = 4
+
+
+class Reconciliation(BaseModel):
+    """What was found, collected and removed; generations by their keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    open: int
+    """How many generations were open, or were until now."""
+    collected: dict[str, list[ArchivedVideo]]
+    failures: dict[str, str]
+    """Finished generations that could not be archived this time, and why."""
+    need_a_person: dict[str, str]
+    """Uncertain, expired and stuck generations, and what is known of each."""
+    aborted_uploads: list[str]
+    removed_images: list[str]
+
+
+@flow(name="reconcile", flow_run_name="reconcile-{store.bucket}")
+async def reconcile(
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    abandoned_after_seconds: Annotated[float, Field(ge=0)] = 900,
+    uploads_older_than_hours: Annotated[float, Field(ge=0)] = 24,
+    images_older_than_days: Annotated[float, Field(ge=2)] | None = None,
+) -> Reconciliation:
+    """Archive what has finished meanwhile, find out what became of the rest, say what needs a person, and tidy up.
+
+    Args:
+        credentials: The RunComfy account that the requests belong to.
+        store: The bucket with the journal.
+        abandoned_after_seconds: A submitted request that no worker has finished for so long is looked at.
+        uploads_older_than_hours: Unfinished multipart uploads that are older are aborted; a living one takes minutes.
+        images_older_than_days: Staged pictures that nobody has staged for so long are deleted; empty keeps them all.
+    """
+    findings = await look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds)
+    collected, failures = await _collect([finding.entry for finding in findings if finding.ready], credentials, store)
+    swept = await sweep_store(
+        store,
+        findings,
+        uploads_older_than=timedelta(hours=uploads_older_than_hours),
+        images_older_than=None if images_older_than_days is None else timedelta(days=images_older_than_days),
+    )
+    await report_findings(findings, failures, store)
+    return Reconciliation(
+        open=len(findings),
+        collected=collected,
+        failures=failures,
+        need_a_person=_people(findings),
+        aborted_uploads=swept.uploads,
+        removed_images=swept.images,
+    )
+
+
+async def _collect(
+    entries: Sequence[Entry], credentials: RunComfyCredentials, store: MediaStore
+) -> tuple[dict[str, list[ArchivedVideo]], dict[str, str]]:
+    """Archive each, a few at a time; the failure of one is not that of the others."""
+    gate, collected, failures = asyncio.Semaphore(_AT_ONCE), {}, {}
+
+    async def collect(entry: Entry) -> None:
+        model = MODELS.get(entry.model_id)
+        async with gate:
+            try:
+                collected[entry.generation_key] = await archive_outputs(
+                    entry.request_id or "",
+                    credentials,
+                    store,
+                    model_id=entry.model_id,
+                    inputs=check_inputs(model, entry.inputs) if model else None,
+                    image=entry.image,
+                    submission=submission_of(entry),
+                )
+            except RunComfyError as error:
+                failures[entry.generation_key] = str(error)
+
+    await asyncio.gather(*map(collect, entries))
+    return collected, failures
+
+
+def _people(findings: Sequence[Finding]) -> dict[str, str]:
+    return {
+        finding.entry.generation_key: finding.news or finding.entry.reason or str(finding.entry.state)
+        for finding in findings
+        if finding.needs_person
+    }

@@ -1,0 +1,136 @@
+"""Look after the generations that nobody waits for: find out how they ended, and which can be collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, ServiceError
+from runcomfy.journal.entry import Entry, EntryState
+from runcomfy.journal.journal import Journal, Versioned, worker_name
+from runcomfy.journal.telling import state_after
+from runcomfy.outcome import succeeded
+from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.wire import Answer, State
+
+__all__ = ["Finding", "look_after"]
+
+_S = EntryState
+_LATE = timedelta(days=1)  # so long is a request looked at again that was cancelled, or not known
+_NO_LONGER = timedelta(days=7)
+_LONG = timedelta(days=1)  # nothing takes so long
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about a generation."""
+
+    entry: Entry
+    """As it is now."""
+    news: str = ""
+    """What is new, in a sentence; empty where nothing is."""
+    ready: bool = False
+    """Whether its request has succeeded, and its files are to be archived now."""
+    stuck: bool = False
+    """Whether it goes no further by itself, though its state does not say so."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether it goes no further by itself."""
+        return self.stuck or self.entry.state in (_S.UNCERTAIN, _S.EXPIRED)
+
+
+async def look_after(
+    client: RunComfyClient, journal: Journal, found: Versioned, *, abandoned_after: timedelta
+) -> Finding:
+    """Find out where a generation is, and tell the journal. Safe beside workers that are at it; costs no money.
+
+    Args:
+        client: The service.
+        journal: The journal.
+        found: The entry as it was read.
+        abandoned_after: A submitted request whose entry has not moved for so long is looked at, though somebody may be
+            waiting for it.
+
+    Raises:
+        AuthenticationError: the service refuses the token.
+        StorageError: the journal could not be read or written.
+    """
+    entry = found.entry
+    if entry.state is _S.INTENT:
+        return await _look_at_intent(journal, found)
+    if not _worth_a_look(found, abandoned_after):
+        return Finding(entry)
+    request_id = entry.request_id or ""
+    try:
+        answer = await client.result(request_id)
+        ready = succeeded(answer)
+    except NoOutput as error:
+        await _tell(journal, entry, _S.DETACHED, error.message, cost_usd=error.cost_usd)
+        return Finding(entry, error.message, stuck=True)
+    except GenerationError as error:
+        return await _tell(journal, entry, state_after(error) or entry.state, error.message, cost_usd=error.cost_usd)
+    except RequestNotFound as error:
+        if error.error_code == ANOTHER_ACCOUNT or entry.state is _S.UNCERTAIN:
+            return Finding(entry, error.message, stuck=True)
+        return await _tell(journal, entry, _S.EXPIRED, error.message)
+    except AuthenticationError:
+        raise
+    except ServiceError as error:
+        return Finding(entry, f"could not be looked at: {error.message}")
+    if ready:
+        return await _ready(journal, entry)
+    return await _goes_on(journal, entry, answer)
+
+
+def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
+    """Whether its request may have got on without the journal's knowing."""
+    entry, age = found.entry, timedelta(seconds=found.age_seconds)
+    if entry.request_id is None:
+        return False
+    if entry.state is _S.SUBMITTED:
+        return age >= abandoned_after
+    if entry.state is _S.EXPIRED:
+        return datetime.now(UTC) - (entry.submitted_at or entry.created_at) < _NO_LONGER
+    return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < _LATE)
+
+
+async def _look_at_intent(journal: Journal, found: Versioned) -> Finding:
+    if found.age_seconds < journal.patience_seconds:
+        return Finding(found.entry)
+    reason = f"{found.entry.history[-1].worker} did not say what became of its submission"
+    moved = found.entry.moved(_S.UNCERTAIN, worker=worker_name(), reason=reason)
+    if await journal.replace(found, moved) is None:
+        return Finding(found.entry)  # somebody moved it just now
+    return Finding(moved, reason)
+
+
+async def _ready(journal: Journal, entry: Entry) -> Finding:
+    """Let it be archived from here: from a state that was a mistake, or of a person who did not know, it goes back."""
+    if entry.state in (_S.UNCERTAIN, _S.EXPIRED):
+        found = await _tell(journal, entry, _S.SUBMITTED, "the service knows the request after all")
+        entry = found.entry
+    return Finding(entry, "it is finished, and is collected", ready=entry.may_become(_S.ARCHIVED))
+
+
+async def _goes_on(journal: Journal, entry: Entry, answer: Answer) -> Finding:
+    if entry.state is _S.CANCELLED and answer.state is not State.CANCELLED:
+        return await _tell(journal, entry, _S.DETACHED, f"it was cancelled, but the service says '{answer.word}'")
+    if entry.state in (_S.UNCERTAIN, _S.EXPIRED):
+        return await _tell(journal, entry, _S.SUBMITTED, "the service knows the request after all")
+    age = datetime.now(UTC) - (entry.submitted_at or entry.created_at)
+    if age < _LONG:
+        return Finding(entry)
+    hours = age / timedelta(hours=1)
+    return Finding(entry, f"the service says '{answer.word}' {hours:.0f} hours after its submission", stuck=True)
+
+
+async def _tell(
+    journal: Journal, entry: Entry, state: EntryState, reason: str, *, cost_usd: float | None = None
+) -> Finding:
+    if state is entry.state:
+        return Finding(entry)
+    cost = {"cost_usd": cost_usd} if cost_usd is not None else {}
+    now = await journal.advance(entry.generation_key, entry.request_id or "", state, reason=reason, **cost)
+    return Finding(now or entry, reason if now is not None and now.state is state else "")

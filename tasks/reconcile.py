@@ -1,0 +1,111 @@
+"""Look after what nobody waits for: the journal's open generations, and what is left over in the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.journal import Finding, look_after
+from runcomfy.journal.entry import OPEN, EntryState
+from runcomfy.sweeping import Swept, sweep
+from tasks.artifacts import show
+from tasks.retrying import worth_retrying
+
+__all__ = ["look_over_journal", "report_findings", "sweep_store"]
+
+_AT_ONCE = 8
+
+
+@task(task_run_name="look over the journal", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
+async def look_over_journal(
+    credentials: RunComfyCredentials, store: MediaStore, *, abandoned_after_seconds: float
+) -> list[Finding]:
+    """Find out where every open generation is, and tell the journal.
+
+    Args:
+        credentials: The account that the requests belong to.
+        store: The bucket with the journal.
+        abandoned_after_seconds: A submitted request whose entry has not moved for so long is looked at.
+
+    Returns:
+        What was found of each generation that is open, or was until now.
+
+    Raises:
+        AuthenticationError: the service refuses the token.
+        StorageError: the journal could not be read or written.
+    """
+    journal, logger = store.get_journal(), get_run_logger()
+    wanted = {*OPEN, EntryState.CANCELLED}
+    found = [versioned async for versioned in journal.entries() if versioned.entry.state in wanted]
+    gate = asyncio.Semaphore(_AT_ONCE)
+    async with credentials.get_client() as client:
+
+        async def look(number: int) -> Finding:
+            async with gate:
+                return await look_after(
+                    client, journal, found[number], abandoned_after=timedelta(seconds=abandoned_after_seconds)
+                )
+
+        findings = await asyncio.gather(*map(look, range(len(found))))
+    for finding in findings:
+        if finding.news:
+            level = logger.warning if finding.needs_person else logger.info
+            level("Generation %s is %s: %s", finding.entry.generation_key[:12], finding.entry.state, finding.news)
+    return [finding for finding in findings if finding.news or finding.entry.state in OPEN]
+
+
+@task(task_run_name="sweep the bucket", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
+async def sweep_store(
+    store: MediaStore,
+    findings: Sequence[Finding],
+    *,
+    uploads_older_than: timedelta,
+    images_older_than: timedelta | None,
+) -> Swept:
+    """Abort unfinished uploads and delete staged pictures that are old; what open generations need is kept.
+
+    Raises:
+        ConfigurationError: pictures would be deleted that may be in use.
+        StorageError: the store refused.
+    """
+    keep = {finding.entry.image.key for finding in findings if finding.entry.image}
+    swept = await asyncio.to_thread(
+        sweep,
+        store.get_store(),
+        uploads_older_than=uploads_older_than,
+        images_older_than=images_older_than,
+        keep=keep,
+    )
+    for what, keys in (("unfinished upload", swept.uploads), ("staged picture", swept.images)):
+        if keys:
+            get_run_logger().info("Removed %d %s(s): %s", len(keys), what, ", ".join(keys[:10]))
+    return swept
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+async def report_findings(findings: Sequence[Finding], failures: dict[str, str], store: MediaStore) -> None:
+    """Show on the run's page what was found, and what a person has to do."""
+    waiting = [finding for finding in findings if finding.needs_person]
+    lines = [
+        f"**{len(findings)}** open generations looked at in `{store.get_journal().place.where}`, "
+        f"**{sum(finding.ready for finding in findings)}** finished, **{len(waiting)}** wait for a person.\n",
+        "| generation | state | request | what is new |",
+        "|---|---|---|---|",
+    ]
+    for finding in sorted(findings, key=lambda finding: not finding.needs_person):
+        entry = finding.entry
+        news = failures.get(entry.generation_key) or finding.news
+        short = entry.generation_key[:12]
+        lines.append(f"| `{short}` | {entry.state} | {entry.request_id or ''} | {news.replace('|', ' ')} |")
+    if waiting:
+        lines.append(
+            "\nLook for each in RunComfy's dashboard. If it is there: `python -m flows journal adopt KEY REQUEST_ID`. "
+            "If not, or if it is given up: `python -m flows journal release KEY`, and the next run submits it again."
+        )
+    await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-journal", description="Open generations"))
