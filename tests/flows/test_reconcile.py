@@ -194,9 +194,7 @@ async def test_at_the_queue_deadline_another_run_may_try_again(
     """Cancelled in the queue is an end; a later run submits anew."""
     sandbox.hold()
     with pytest.raises(QueueTimeout):
-        await text_to_video(
-            "rain", account, media_store, deadlines=Deadlines(queue_timeout_seconds=0.2), polling=QUICK
-        )
+        await text_to_video("rain", account, media_store, deadlines=Deadlines(queue_timeout_seconds=0.2), polling=QUICK)
     assert (await entry_of(media_store)).state is EntryState.CANCELLED
     sandbox.release()
 

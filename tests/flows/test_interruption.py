@@ -1,0 +1,116 @@
+"""What an interruption does to a request: a person and a time-out mean it, a platform that stops a process does not."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.flow_engine import FlowRunTimeoutError
+from prefect.task_engine import TaskRunTimeoutError
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.text_to_video import text_to_video
+from runcomfy.generation import generation_key
+from runcomfy.journal import Entry, EntryState
+from runcomfy.models import TextToVideo
+from runcomfy.polling import Polling
+from runcomfy.sandbox import Sandbox
+from tasks import submit_request, wait_for_result
+from tests.flows.test_command_line import CommandLine, command_line
+
+__all__ = ["command_line"]
+
+QUICK = Polling(min_interval_seconds=0.05, max_interval_seconds=0.2)
+
+
+async def entry_of(store: MediaStore) -> Entry:
+    found = await store.get_journal().read(generation_key(TextToVideo(prompt="rain")))
+    assert found is not None
+    return found.entry
+
+
+def until(happened: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("sent", "running", "state", "code"),
+    [
+        (signal.SIGINT, False, EntryState.CANCELLED, 130),
+        (signal.SIGINT, True, EntryState.DETACHED, 130),
+        (signal.SIGTERM, False, EntryState.SUBMITTED, None),
+        (signal.SIGTERM, True, EntryState.SUBMITTED, None),
+    ],
+)
+async def test_signals_in_a_terminal(
+    command_line: CommandLine,
+    sandbox: Sandbox,
+    account: RunComfyCredentials,
+    media_store: MediaStore,
+    sent: signal.Signals,
+    running: bool,
+    state: EntryState,
+    code: int | None,
+) -> None:
+    """Ctrl-C cancels what is queued and detaches what runs; SIGTERM leaves both to the next run, to collect."""
+    sandbox.hold(queue=not running, runs=True)
+    process = command_line.start("text-to-video", "rain", "--bucket", command_line.bucket)
+    until(lambda: sandbox.books().polls > 2)
+
+    process.send_signal(sent)
+
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code or (code is None and process.returncode != 0), said
+    assert (await entry_of(media_store)).state is state
+    assert sandbox.books().cancelled == (state is EntryState.CANCELLED)
+    sandbox.release()
+    await text_to_video("rain", account, media_store, polling=QUICK)
+    assert sandbox.books().submissions_accepted == (2 if state is EntryState.CANCELLED else 1)
+
+
+@flow
+async def waiting(account: RunComfyCredentials, store: MediaStore) -> None:
+    """Wait for two seconds at most."""
+    submission = await submit_request(TextToVideo(prompt="rain"), account, store)
+    await wait_for_result.with_options(timeout_seconds=2)(submission, account, store, polling=QUICK)
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("of_the_task", [False, True])
+async def test_a_time_out_follows_the_rules_of_the_deadlines(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, running: bool, of_the_task: bool
+) -> None:
+    """`timeout_seconds` of a flow or a task cancels a request in the queue, and detaches one that runs."""
+    sandbox.hold(queue=not running, runs=True)
+    if of_the_task:
+        with pytest.raises(TaskRunTimeoutError):
+            await waiting(account, media_store)
+    else:
+        with pytest.raises(FlowRunTimeoutError):
+            await text_to_video.with_options(timeout_seconds=4)("rain", account, media_store, polling=QUICK)
+
+    state = EntryState.DETACHED if running else EntryState.CANCELLED
+    assert (await entry_of(media_store)).state is state
+    assert sandbox.books().cancelled == (not running)
+
+
+@pytest.mark.parametrize(("how", "state"), [("leave", EntryState.SUBMITTED), ("cancel", EntryState.CANCELLED)])
+async def test_a_setting_turns_either_way_round(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, how: str, state: EntryState
+) -> None:
+    """`leave` outlives a time-out, and `cancel` cancels whoever interrupts."""
+    sandbox.hold()
+
+    with pytest.raises(FlowRunTimeoutError):
+        await text_to_video.with_options(timeout_seconds=4)(
+            "rain", account, media_store, polling=QUICK, on_interrupt=how
+        )
+
+    assert (await entry_of(media_store)).state is state
