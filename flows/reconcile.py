@@ -11,10 +11,10 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.generation import inputs_of
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, submission_of
-from runcomfy.models import MODELS, check_inputs
 from tasks import archive_outputs
 from tasks.reconcile import look_over_journal, report_findings, sweep_store
 
@@ -82,7 +82,6 @@ async def _collect(
     gate, collected, failures = asyncio.Semaphore(_AT_ONCE), {}, {}
 
     async def collect(entry: Entry) -> None:
-        model = MODELS.get(entry.model_id)
         async with gate:
             try:
                 collected[entry.generation_key] = await archive_outputs(
@@ -90,7 +89,7 @@ async def _collect(
                     credentials,
                     store,
                     model_id=entry.model_id,
-                    inputs=check_inputs(model, entry.inputs) if model else None,
+                    inputs=inputs_of(entry),
                     image=entry.image,
                     submission=submission_of(entry),
                 )

@@ -11,8 +11,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.journal import Finding, look_after
-from runcomfy.journal.entry import OPEN, EntryState
+from runcomfy.journal import OPEN, Finding, look_after, watched_entries
 from runcomfy.sweeping import Swept, sweep
 from tasks.artifacts import show
 from tasks.retrying import worth_retrying
@@ -41,8 +40,7 @@ async def look_over_journal(
         StorageError: the journal could not be read or written.
     """
     journal, logger = store.get_journal(), get_run_logger()
-    wanted = {*OPEN, EntryState.CANCELLED}
-    found = [versioned async for versioned in journal.entries() if versioned.entry.state in wanted]
+    found = await watched_entries(journal)
     gate = asyncio.Semaphore(_AT_ONCE)
     async with credentials.get_client() as client:
 

@@ -19,6 +19,7 @@ from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.journal.submission import submission_of, submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
+from runcomfy.journal.watched import watched_entries
 from runcomfy.journal.withdrawing import withdraw
 
 __all__ = [
@@ -47,5 +48,6 @@ __all__ = [
     "submit_once",
     "tell",
     "tell_archived",
+    "watched_entries",
     "withdraw",
 ]

@@ -78,10 +78,17 @@ class BucketPlace:
 
     def names(self, start: str = "") -> Iterator[str]:
         """Yield the names."""
+        yield from (name for name, _ in self._listed(start))
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the names with their times; a call for each thousand."""
+        yield from self._listed("")
+
+    def _listed(self, start: str) -> Iterator[tuple[str, datetime]]:
         for found in listed(self._store, self._key(start)):
             name = found.key.removeprefix(f"{self._folder}/")
             if not name.startswith("."):
-                yield name
+                yield name, found.modified_at
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Literal
+
+import anyio
 
 from runcomfy.errors import (
     ConfigurationError,
@@ -11,6 +15,7 @@ from runcomfy.errors import (
     GenerationFailed,
     RequestNotFound,
     RunComfyError,
+    StorageError,
     UncertainSubmission,
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
@@ -24,6 +29,8 @@ OnUncertain = Literal["stop", "pay_again"]
 both may be paid for."""
 
 _LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 20.0
+_REFUSED = EntryState.REFUSED
 
 
 async def claim(
@@ -73,11 +80,26 @@ async def claim(
             prepared = True
         intent = spec.intent(worker)
         if found and entry:
-            claimed = await journal.replace(found, entry.begun_again(intent, worker=worker))
+            writing = journal.replace(found, entry.begun_again(intent, worker=worker))
         else:
-            claimed = await journal.create(intent)
-        if claimed is not None:
+            writing = journal.create(intent)
+        if claimed := await _taken_back_if_cancelled(journal, writing):
             return claimed
+
+
+async def _taken_back_if_cancelled(
+    journal: Journal, writing: Coroutine[Any, Any, Versioned | None]
+) -> Versioned | None:
+    """Await the writing of an intent; if that is interrupted, say that nothing was sent."""
+    work = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_PATIENCE_SECONDS, shield=True), suppress(StorageError):
+            if intent := await work:
+                reason = "interrupted before it was sent"
+                await journal.replace(intent, intent.entry.moved(_REFUSED, worker=worker_name(), reason=reason))
+        raise
 
 
 def _free(entry: Entry, spec: GenerationSpec, witnessed: int, on_uncertain: OnUncertain) -> bool:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -63,7 +64,12 @@ class FolderPlace:
 
     def names(self, start: str = "") -> Iterator[str]:
         """Yield the names."""
-        yield from sorted(path.name for path in self._folder.glob("*.json") if path.name.startswith(start))
+        yield from sorted(name for name, _ in self.modified() if name.startswith(start))
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the names with their times."""
+        for path in self._folder.glob("[!.]*.json"):
+            yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
     def _put(self, name: str, body: bytes) -> str:
         """Write a whole file beside the present one, and put it in its place."""

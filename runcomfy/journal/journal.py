@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -147,14 +148,40 @@ class Journal:
     async def entries(self) -> AsyncIterator[Versioned]:
         """Yield every entry, as they are read; some hundred a second."""
         names = await self._call(lambda: list(self.place.names()))
+        async for found in self.read_all([name.removesuffix(".json") for name in names]):
+            yield found
+
+    async def read_all(self, keys: Sequence[str]) -> AsyncIterator[Versioned]:
+        """Yield the entries of these generations, several being read at a time; one that is gone is left out."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
-            for start in range(0, len(names), 100):
-                batch = names[start : start + 100]
-                found = await asyncio.gather(*(loop.run_in_executor(pool, self.place.read, name) for name in batch))
-                for name, stored in zip(batch, found, strict=True):
+            for start in range(0, len(keys), 100):
+                batch = keys[start : start + 100]
+                found = await asyncio.gather(
+                    *(loop.run_in_executor(pool, self.place.read, f"{key}.json") for key in batch)
+                )
+                for key, stored in zip(batch, found, strict=True):
                     if stored is not None:
-                        yield self._parsed(name.removesuffix(".json"), stored)
+                        yield self._parsed(key, stored)
+
+    async def modified(self) -> dict[str, datetime]:
+        """Return every generation's key, with the time of its entry's present version by the clock of the place."""
+        found = await self._call(lambda: list(self.place.modified()))
+        return {name.removesuffix(".json"): at for name, at in found}
+
+    async def read_note(self, name: str) -> bytes | None:
+        """Return what somebody noted beside the entries."""
+        stored = await self._call(self.place.read, f".{name}.json")
+        return stored.body if stored else None
+
+    async def write_note(self, name: str, body: bytes) -> None:
+        """Note something beside the entries; if another does so at the same time, one of the two notes stays."""
+        hidden = f".{name}.json"
+        stored = await self._call(self.place.read, hidden)
+        if stored is None:
+            await self._call(self.place.create, hidden, body)
+        else:
+            await self._call(self.place.replace, hidden, body, stored.tag)
 
     def _parsed(self, key: str, stored: Stored) -> Versioned:
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 __all__ = ["MemoryPlace", "Place", "Stored", "memory_place", "tag_of"]
@@ -53,7 +53,10 @@ class Place(Protocol):
         """Write the next version after `tag`, and return its tag; `None` if that is not the present one."""
 
     def names(self, start: str = "") -> Iterator[str]:
-        """Yield the names that begin with `start`, in order."""
+        """Yield the names that begin with `start`, in order; those that begin with a dot are hidden."""
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        """Yield every name that is not hidden, with the time of its present version by the clock of the place."""
 
 
 def tag_of(body: bytes) -> str:
@@ -66,7 +69,7 @@ class MemoryPlace:
 
     def __init__(self) -> None:
         self.where = "the memory of this process"
-        self._documents: dict[str, tuple[bytes, float]] = {}
+        self._documents: dict[str, tuple[bytes, datetime]] = {}
         self._guard = threading.Lock()
 
     def check(self) -> None:
@@ -76,7 +79,7 @@ class MemoryPlace:
         """Return the document."""
         with self._guard:
             found = self._documents.get(name)
-        return Stored(found[0], tag_of(found[0]), time.monotonic() - found[1]) if found else None
+        return Stored(found[0], tag_of(found[0]), (datetime.now(UTC) - found[1]).total_seconds()) if found else None
 
     def create(self, name: str, body: bytes) -> str | None:
         """Create the document."""
@@ -92,11 +95,17 @@ class MemoryPlace:
     def names(self, start: str = "") -> Iterator[str]:
         """Yield the names."""
         with self._guard:
-            found = sorted(name for name in self._documents if name.startswith(start))
+            found = sorted(name for name in self._documents if name.startswith(start) and not name.startswith("."))
+        yield from found
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the names with their times."""
+        with self._guard:
+            found = [(name, at) for name, (_, at) in self._documents.items() if not name.startswith(".")]
         yield from found
 
     def _put(self, name: str, body: bytes) -> str:
-        self._documents[name] = (body, time.monotonic())
+        self._documents[name] = (body, datetime.now(UTC))
         return tag_of(body)
 
 

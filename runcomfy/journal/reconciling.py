@@ -10,6 +10,7 @@ from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, Requ
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.telling import state_after
+from runcomfy.journal.watched import LATE
 from runcomfy.outcome import succeeded
 from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.wire import Answer, State
@@ -17,7 +18,6 @@ from runcomfy.wire import Answer, State
 __all__ = ["Finding", "look_after"]
 
 _S = EntryState
-_LATE = timedelta(days=1)  # so long is a request looked at again that was cancelled, or not known
 _NO_LONGER = timedelta(days=7)
 _LONG = timedelta(days=1)  # nothing takes so long
 
@@ -93,7 +93,7 @@ def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
         return age >= abandoned_after
     if entry.state is _S.EXPIRED:
         return datetime.now(UTC) - (entry.submitted_at or entry.created_at) < _NO_LONGER
-    return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < _LATE)
+    return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < LATE)
 
 
 async def _look_at_intent(journal: Journal, found: Versioned) -> Finding:
