@@ -9,8 +9,11 @@ import asyncio
 
 from prefect import aserve
 
+from flows.adopt_request import adopt_request
 from flows.fetch_request import fetch_request
 from flows.image_to_video import image_to_video
+from flows.reconcile import reconcile
+from flows.release_generation import release_generation
 from flows.text_to_video import text_to_video
 
 __all__ = ["main"]
@@ -22,7 +25,7 @@ _TAGS = ["runcomfy", "video"]
 
 async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
-    flows = (image_to_video, text_to_video, fetch_request)
+    flows = (image_to_video, text_to_video, fetch_request, adopt_request, release_generation, reconcile)
     await aserve(*[await flow.ato_deployment(name=_NAME, tags=_TAGS) for flow in flows])
 
 

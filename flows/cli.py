@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from flows import environment
 from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
+from flows.journal_cli import journal_app
 from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from flows.output import print_facts, print_generation, print_videos
 from runcomfy.cancelling import cancel as cancel_request
@@ -36,6 +37,7 @@ Environment:
   RUNCOMFY_BASE_URL      another service, such as the sandbox
   RUNCOMFY_OUTPUT_HOSTS  hosts that files may come from, separated by commas
   RUNCOMFY_BUCKET        what --bucket is otherwise
+  RUNCOMFY_JOURNAL       what --journal is otherwise
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
   PREFECT_API_URL        your Prefect server; without it, a temporary one
@@ -49,6 +51,7 @@ app = App(
     version_flags=(),
     suppress_keyboard_interrupt=False,  # `main` says so, and ends with 130
 )
+app.command(journal_app)
 
 
 @app.command(help_epilogue="")
@@ -62,7 +65,7 @@ def image_to_video(
     json: Json = False,
 ) -> None:
     """Make a video from an image and a prompt."""
-    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key)
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
     from flows.generation import ImageSource
     from flows.image_to_video import image_to_video as flow
 
@@ -74,7 +77,7 @@ def image_to_video(
         settings=ImageToVideoSettings(**settings.model_dump()),
         deadlines=run.deadlines,
         variation=run.variation,
-        on_interrupt="cancel",
+        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
     )
     print_generation(asyncio.run(generation), as_json=json)
 
@@ -89,7 +92,7 @@ def text_to_video(
     json: Json = False,
 ) -> None:
     """Make a video from a prompt."""
-    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key)
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
     from flows.text_to_video import text_to_video as flow
 
     generation = flow(
@@ -99,7 +102,7 @@ def text_to_video(
         settings=TextToVideoSettings(**settings.model_dump()),
         deadlines=run.deadlines,
         variation=run.variation,
-        on_interrupt="cancel",
+        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
     )
     print_generation(asyncio.run(generation), as_json=json)
 
@@ -162,7 +165,8 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Archive what a finished request made; doing it again does no harm."""
-    account, store = environment.credentials(), environment.media_store(archive.bucket, archive.archive_key)
+    account = environment.credentials()
+    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
     from flows.fetch_request import fetch_request
 
     model_id = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO

@@ -13,8 +13,9 @@ from runcomfy.models import violations
 
 if TYPE_CHECKING:
     from blocks import MediaStore, RunComfyCredentials
+    from runcomfy.journal import Journal
 
-__all__ = ["client", "credentials", "media_store"]
+__all__ = ["client", "credentials", "journal", "media_store"]
 
 
 def credentials() -> RunComfyCredentials:
@@ -46,31 +47,59 @@ def client() -> RunComfyClient:
     return RunComfyClient(_token(), base_url=_base_url())
 
 
-def media_store(bucket: str, archive_key: str | None = None) -> MediaStore:
+def media_store(bucket: str, archive_key: str | None = None, journal: str = "bucket") -> MediaStore:
     """Return the bucket that an option names, with boto3's own environment, profile or role.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
         archive_key: How archived files are named, if not as by default.
+        journal: Where the journal is kept.
 
     Raises:
-        ConfigurationError: it names no bucket, or the archive key cannot be used.
+        ConfigurationError: it names no bucket, or the archive key or the journal cannot be used.
     """
-    place = bucket.removeprefix("s3://")
-    name, _, prefix = place.partition("/")
-    if not name or "://" in place:
-        raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
+    name, prefix = _bucket(bucket)
     from blocks import MediaStore
 
+    named = {"archive_key": archive_key} if archive_key else {}
     try:
-        store = MediaStore(bucket=name, prefix=prefix)
-        return MediaStore(bucket=name, prefix=prefix, archive_key=archive_key) if archive_key else store
+        return MediaStore(bucket=name, prefix=prefix, journal=journal, **named)
     except ValidationError as error:
-        named = "; ".join(
+        said = "; ".join(
             f"--{field.replace('_', '-')}: {message.removeprefix('Value error, ')}"
             for field, message in violations(error)
         )
-        raise ConfigurationError(f"The bucket cannot be used as given: {named}") from None
+        raise ConfigurationError(f"The bucket cannot be used as given: {said}") from None
+
+
+def journal(bucket: str, choice: str = "bucket") -> Journal:
+    """Return the journal of that bucket, as `media_store` has it, without loading Prefect.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        choice: Where the journal is kept.
+
+    Raises:
+        ConfigurationError: it names no bucket, or there is no journal that outlives a process.
+    """
+    name, prefix = _bucket(bucket)
+    from runcomfy.journal import Journal, check_choice, open_place
+    from runcomfy.store import Store
+
+    if check_choice(choice) == "none":
+        raise ConfigurationError(
+            "The journal is 'none': each process keeps its own, in its memory, and there is nothing to look at."
+        )
+    # A person waits for the answer, and can ask again.
+    return Journal(open_place(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
+
+
+def _bucket(option: str) -> tuple[str, str]:
+    place = option.removeprefix("s3://")
+    name, _, prefix = place.partition("/")
+    if not name or "://" in place:
+        raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
+    return name, prefix
 
 
 def _token() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import ConfigDict, field_validator
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, field_validator
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.polling import Deadlines
 
-__all__ = ["Archive", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions"]
+__all__ = ["Archive", "Bucket", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions"]
 
 Json = Annotated[
     bool,
@@ -41,12 +41,27 @@ class TextToVideoOptions(TextToVideoSettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Archive:
-    """Where files go, and under which names."""
+class Bucket:
+    """Where the videos are, and the journal of what was paid for."""
 
     bucket: Annotated[
-        str, Parameter(env_var="RUNCOMFY_BUCKET", help="Where to archive: s3://bucket/prefix, or a bucket.")
+        str, Parameter(env_var="RUNCOMFY_BUCKET", help="Where videos are archived: s3://bucket/prefix, or a bucket.")
     ]
+    journal: Annotated[
+        str,
+        Parameter(
+            env_var="RUNCOMFY_JOURNAL",
+            help="Where it is written down what was paid for: bucket (in the bucket, below journal/), "
+            "s3://bucket/prefix, a folder that all workers share, or none.",
+        ),
+    ] = "bucket"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Archive(Bucket):
+    """Where files go, and under which names."""
+
     archive_key: Annotated[
         str | None,
         Parameter(help="How archived files are named, such as {model}/{request_id}-{index}.{ext}, the default."),
@@ -62,3 +77,10 @@ class Run(Archive):
     variation: Annotated[
         str, Parameter(show_default=False, help="Any text, for another generation with the same inputs.")
     ] = ""
+    on_uncertain: Annotated[
+        Literal["stop", "pay-again"],
+        Parameter(
+            help="What to do about an earlier submission of the same inputs that nobody knows the answer of: stop, and "
+            "let a person decide (see journal), or pay-again, which may pay for both."
+        ),
+    ] = "stop"

@@ -2,8 +2,17 @@
 
 from tasks.archive_outputs import archive_outputs
 from tasks.cancel_request import cancel_request
+from tasks.decide import mark_adopted, mark_released
 from tasks.stage_image import stage_image
 from tasks.submit_request import submit_request
 from tasks.wait_for_result import wait_for_result
 
-__all__ = ["archive_outputs", "cancel_request", "stage_image", "submit_request", "wait_for_result"]
+__all__ = [
+    "archive_outputs",
+    "cancel_request",
+    "mark_adopted",
+    "mark_released",
+    "stage_image",
+    "submit_request",
+    "wait_for_result",
+]

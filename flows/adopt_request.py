@@ -1,0 +1,46 @@
+"""An uncertain submission and the request that it became in, one archived video out."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.generation import Generation, inputs_of
+from runcomfy.journal import submission_of
+from runcomfy.polling import Deadlines, Polling
+from tasks import archive_outputs, mark_adopted, wait_for_result
+from tasks.interruption import OnInterrupt
+
+__all__ = ["adopt_request"]
+
+
+@flow(name="adopt-request", flow_run_name="adopt-{request_id}")
+async def adopt_request(
+    key: str,
+    request_id: str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    deadlines: Deadlines = Deadlines(),
+    polling: Polling = Polling(),
+    on_interrupt: OnInterrupt = "ask",
+) -> Generation:
+    """Say which request a generation became whose submission nobody knows the answer of; wait for it and archive it.
+
+    Args:
+        key: The generation, or at least eight digits of it: `python -m flows journal list` shows them.
+        request_id: Its request, from RunComfy's dashboard.
+        credentials: The RunComfy account that it belongs to.
+        store: The bucket for the video, with the journal.
+        deadlines: How long to wait in the queue, and for a running request.
+        polling: How often to look.
+        on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
+    """
+    entry = await mark_adopted(key, request_id, credentials, store)
+    submission, inputs = submission_of(entry), inputs_of(entry)
+    result = await wait_for_result(
+        submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+    )
+    videos = await archive_outputs(
+        result, credentials, store, model_id=entry.model_id, inputs=inputs, image=entry.image, submission=submission
+    )
+    return Generation(image=entry.image, submission=submission, result=result, videos=videos)

@@ -1,0 +1,172 @@
+"""`journal`: what was paid for, what became of it, and what a person decides where nobody knows.
+
+Nothing here loads Prefect but the waiting for a request that was adopted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from cyclopts import App, Parameter
+
+from flows import environment
+from flows.options import Archive, Bucket, Json
+from flows.output import print_facts, print_generation
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.polling import Deadlines
+
+if TYPE_CHECKING:
+    from flows.journal_view import Item
+    from runcomfy.journal import Entry, Journal, Versioned
+
+__all__ = ["StateName", "journal_app"]
+
+StateName: TypeAlias = Literal[
+    "intent", "submitted", "detached", "uncertain", "expired", "archived", "failed", "refused", "cancelled", "released"
+]
+"""The states, as `EntryState` has them; that one is not loaded for a `--help`."""
+
+Key: TypeAlias = Annotated[str, Parameter(help="The generation's key, or at least eight digits of it.")]
+
+journal_app = App(
+    name="journal",
+    help="Show what was paid for and what became of it, and decide where nobody knows.",
+    help_epilogue="",
+)
+
+
+@journal_app.command(name="list")
+def list_generations(
+    *,
+    state: Annotated[
+        list[StateName] | None, Parameter(negative="", help="Only generations in this state; may be repeated.")
+    ] = None,
+    every: Annotated[
+        bool, Parameter(name="--all", negative="", show_default=False, help="Also those that are at an end.")
+    ] = False,
+    where: Bucket,
+    json: Json = False,
+) -> None:
+    """List the generations that are not at an end: what needs a person first, then the oldest first."""
+    from flows.journal_output import print_list
+    from runcomfy.journal import OPEN, EntryState
+
+    wanted = {EntryState(name) for name in state} if state else set(EntryState) if every else OPEN
+    journal = environment.journal(where.bucket, where.journal)
+    items = asyncio.run(_everything(journal))
+    print_list(
+        [item for item in items if item.entry.state in wanted],
+        [item for item in items if item.entry.state not in wanted],
+        where=journal.place.where,
+        as_json=json,
+    )
+
+
+@journal_app.command
+def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
+    """Show a generation with its history; as JSON, just as it is kept."""
+    from flows.journal_output import print_entry
+    from flows.journal_view import view
+
+    journal = environment.journal(where.bucket, where.journal)
+    (item,) = view([asyncio.run(journal.find(key))], patience_seconds=journal.patience_seconds)
+    print_entry(item, as_json=json)
+
+
+@journal_app.command
+def adopt(
+    key: Key,
+    request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
+    /,
+    *,
+    archive: Archive,
+    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    no_wait: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Only write it down; the next run or reconcile collects it."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say which request an uncertain submission became; wait for it, and archive what it makes."""
+    # Marked here, so that what is wrong with it is said at once; the flow marks it again, which changes nothing.
+    entry = asyncio.run(_adopted(environment.journal(archive.bucket, archive.journal), key, request_id))
+    if no_wait:
+        print_facts("Adopted", _facts(entry), as_json=json)
+        return
+    account = environment.credentials()
+    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
+    from flows.adopt_request import adopt_request
+
+    generation = adopt_request(entry.generation_key, request_id, account, store, deadlines=deadlines)
+    print_generation(asyncio.run(generation), as_json=json)
+
+
+@journal_app.command
+def release(
+    key: Key,
+    /,
+    *,
+    where: Bucket,
+    yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Let the next run of the same inputs submit it again; what was submitted before may be billed all the same."""
+    journal = environment.journal(where.bucket, where.journal)
+    entry = asyncio.run(_released(journal, key, ask=not yes))
+    print_facts("Released", _facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
+
+
+async def _everything(journal: Journal) -> list[Item]:
+    from flows.journal_view import view
+
+    def unreadable(key: str) -> None:
+        print(f"{journal.place.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
+
+    found = [entry async for entry in journal.entries(unreadable=unreadable)]
+    return view(found, patience_seconds=journal.patience_seconds)
+
+
+async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:
+    from runcomfy.journal import adopt
+
+    async with environment.client() as client:
+        return await adopt(client, journal, key, request_id)
+
+
+async def _released(journal: Journal, key: str, *, ask: bool) -> Entry:
+    from runcomfy.journal import release
+
+    found = await journal.find(key)
+    if ask:
+        _confirm(found)
+        if (await journal.find(key)).tag != found.tag:
+            raise ConfigurationError("The generation has changed meanwhile, and was not released: look at it again.")
+    return await release(journal, found.entry.generation_key)
+
+
+def _confirm(found: Versioned) -> None:
+    """Say what is at stake, and let a person confirm it."""
+    entry = found.entry
+    short = entry.generation_key[:12]
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"Nobody is there to confirm the release of generation {short}. Say --yes if it is meant.")
+    billed = (
+        f"Request {', '.join(entry.request_ids)} may be running and billed, and is then nobody's."
+        if entry.request_ids
+        else "What was submitted for it may be running and billed, and is then nobody's."
+    )
+    print(f"Generation {short} is {entry.state}.\n{billed}", file=sys.stderr)
+    print("Let the next run submit it again, and pay again? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InvalidInput(f"Generation {short} was not released.")
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    return {
+        "generation": entry.generation_key,
+        "state": str(entry.state),
+        "request_id": entry.request_id,
+        "attempt": entry.attempt,
+    }

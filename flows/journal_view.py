@@ -1,0 +1,211 @@
+"""What a person wants to know of the journal: who needs him, how old it is, how much money is at stake, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any, Literal
+
+from runcomfy.journal import Entry, EntryState, Versioned
+
+__all__ = ["COMMAND", "Item", "Stake", "Total", "totals", "view", "what_now"]
+
+COMMAND = "python -m flows journal"
+
+_S = EntryState
+_MAYBE_BILLED = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED})
+
+
+@dataclass(frozen=True)
+class Stake:
+    """What a generation has cost, or may cost; `usd` is `None` where nobody can tell."""
+
+    usd: float | None
+    basis: Literal["known", "estimated", "unknown"]
+
+    def __str__(self) -> str:
+        if self.usd is None:
+            return "?"
+        return f"{'~' if self.basis == 'estimated' else ''}{_amount(self.usd)}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An entry, as it is looked at now."""
+
+    entry: Entry
+    began_at: datetime
+    """When the present attempt was about to be sent."""
+    age_seconds: float
+    """Since then."""
+    stake: Stake
+    abandoned: bool
+    """An intent whose worker has not been heard of for so long that it must have died."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether nothing goes on until somebody decides."""
+        return self.abandoned or self.entry.state in (_S.UNCERTAIN, _S.EXPIRED)
+
+    @property
+    def why(self) -> str:
+        """The reason of its state, or nothing."""
+        if self.abandoned:
+            return f"{self.entry.history[-1].worker} did not say what became of its submission"
+        return self.entry.reason or ""
+
+    @property
+    def prompt(self) -> str:
+        """What was asked for."""
+        return str(self.entry.inputs.get("prompt", ""))
+
+    def described(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        entry = self.entry
+        return {
+            "generation_key": entry.generation_key,
+            "state": str(entry.state),
+            "needs_person": self.needs_person,
+            "began_at": self.began_at.isoformat(),
+            "updated_at": entry.updated_at.isoformat(),
+            "age_seconds": round(self.age_seconds, 1),
+            "model_id": entry.model_id,
+            "request_id": entry.request_id,
+            "attempt": entry.attempt,
+            "usd": self.stake.usd,
+            "usd_basis": self.stake.basis,
+            "prompt": self.prompt,
+            "reason": self.why or None,
+            "what_now": what_now(entry, self.began_at, abandoned=self.abandoned),
+        }
+
+
+@dataclass(frozen=True)
+class Total:
+    """What several generations have cost, or may cost."""
+
+    generations: int
+    usd_known: float
+    usd_estimated: float
+    unknown: int
+    """How many of them nobody can tell the cost of."""
+
+    def __str__(self) -> str:
+        usd = f"{'~' if self.usd_estimated else ''}{_amount(self.usd_known + self.usd_estimated)} USD"
+        if not self.unknown:
+            return usd
+        return f"{usd} + {self.unknown} unknown" if self.unknown < self.generations else "unknown"
+
+
+def view(found: Iterable[Versioned], *, patience_seconds: float) -> list[Item]:
+    """Return every entry as it is looked at now: what needs a person first, then the oldest first.
+
+    Args:
+        found: The whole journal: what a model usually costs is told by those of its generations that are paid for.
+        patience_seconds: An intent that has not moved for this long is abandoned.
+    """
+    versions = list(found)
+    usual = _usual_costs([version.entry for version in versions])
+    now = datetime.now(UTC)
+    items = []
+    for version in versions:
+        entry, began = version.entry, version.entry.began_at
+        items.append(
+            Item(
+                entry=entry,
+                began_at=began,
+                age_seconds=max(0.0, (now - began).total_seconds()),
+                stake=_stake(entry, usual),
+                abandoned=entry.state is _S.INTENT and version.age_seconds >= patience_seconds,
+            )
+        )
+    return sorted(items, key=lambda item: (not item.needs_person, item.began_at, item.entry.generation_key))
+
+
+def totals(items: Sequence[Item]) -> tuple[dict[EntryState, Total], Total]:
+    """Return the sum of each state that there is, in the order of the life of a generation, and that of all."""
+    by_state = {
+        state: _total([item for item in items if item.entry.state is state])
+        for state in EntryState
+        if any(item.entry.state is state for item in items)
+    }
+    return by_state, _total(items)
+
+
+def what_now(entry: Entry, sent_at: datetime | None = None, *, abandoned: bool = False) -> str:
+    """Say in a sentence what a person does about it.
+
+    Args:
+        entry: The generation.
+        sent_at: When its submission was about to be sent.
+        abandoned: Whether it is an intent whose worker must have died.
+    """
+    short = entry.generation_key[:12]
+    adopt, release = f"`{COMMAND} adopt {short} {entry.request_id or 'REQUEST_ID'}`", f"`{COMMAND} release {short}`"
+    match entry.state:
+        case _S.UNCERTAIN if entry.request_id:
+            return (
+                f"Look for request {entry.request_id} in RunComfy's dashboard, then run {adopt}, or {release} if it is "
+                "not there."
+            )
+        case _S.INTENT if not abandoned:
+            return "Wait: a worker is submitting it just now."
+        case _S.UNCERTAIN | _S.INTENT:
+            at = sent_at or entry.began_at
+            return (
+                f"Look for a {entry.model_id} request sent at {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC in RunComfy's "
+                f"dashboard, then run {adopt}, or {release} if there is none."
+            )
+        case _S.EXPIRED:
+            return (
+                f"It was probably paid for, and the service has forgotten it: look in RunComfy's dashboard, and allow "
+                f"another submission with {release}."
+            )
+        case _S.SUBMITTED:
+            return "Wait: a run follows it; if that one has died, the next run of the same inputs or `reconcile` does."
+        case _S.DETACHED:
+            return "Nobody waits for it: the next run of the same inputs or `reconcile` collects it."
+        case _S.ARCHIVED:
+            return "Nothing: it is in the bucket."
+        case _S.RELEASED:
+            return "Nothing: the next run of the same inputs submits it again."
+        case _S.REFUSED:
+            return "Nothing was paid for: mend what the reason names; the next run of the same inputs submits it again."
+        case _S.FAILED | _S.CANCELLED:
+            return "Another run of the same inputs submits it again, and pays again."
+
+
+def _amount(usd: float) -> str:
+    """Cents, and their fractions where they count."""
+    if usd >= 10:
+        return f"{usd:.2f}"
+    whole, _, fraction = f"{usd:.4f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0'):0<2}"
+
+
+def _usual_costs(entries: Iterable[Entry]) -> dict[str, float]:
+    known: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.cost_usd is not None:
+            known.setdefault(entry.model_id, []).append(entry.cost_usd)
+    return {model_id: median(costs) for model_id, costs in known.items()}
+
+
+def _stake(entry: Entry, usual: Mapping[str, float]) -> Stake:
+    if entry.cost_usd is not None:
+        return Stake(entry.cost_usd, "known")
+    if entry.state is _S.REFUSED:
+        return Stake(0.0, "known")
+    if entry.state in _MAYBE_BILLED and entry.model_id in usual:
+        return Stake(usual[entry.model_id], "estimated")
+    return Stake(None, "unknown")
+
+
+def _total(items: Sequence[Item]) -> Total:
+    def usd(basis: str) -> float:
+        return round(sum(item.stake.usd or 0.0 for item in items if item.stake.basis == basis), 6)
+
+    unknown = sum(item.stake.usd is None for item in items)
+    return Total(len(items), usd("known"), usd("estimated"), unknown)

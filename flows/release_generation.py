@@ -1,0 +1,22 @@
+"""Allow another submission of a generation whose request is lost, or given up."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore
+from runcomfy.journal import Entry
+from tasks import mark_released
+
+__all__ = ["release_generation"]
+
+
+@flow(name="release-generation", flow_run_name="release-{key}")
+async def release_generation(key: str, store: MediaStore) -> Entry:
+    """Let the next run of the same inputs submit it again. What was paid for it, and runs still, is then nobody's.
+
+    Args:
+        key: The generation, or at least eight digits of it: `python -m flows journal list` shows them.
+        store: The bucket with the journal.
+    """
+    return await mark_released(key, store)
