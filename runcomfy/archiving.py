@@ -18,7 +18,7 @@ import anyio
 
 from runcomfy._transfer import CheckedSource, Replay, Stopped, digest_object
 from runcomfy.download import Download, open_url
-from runcomfy.errors import ArchiveConflict, RunComfyError, UnexpectedContent
+from runcomfy.errors import ArchiveConflict, RunComfyError, StoreUnavailable, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
@@ -187,7 +187,10 @@ class _Archive:
         """Make sure that the object that stands there is the file that was read."""
         standing: ObjectFacts | None = self._store.head(key)
         if standing is None:
-            raise self._conflict(key, "it vanished while it was looked at")
+            raise StoreUnavailable(
+                f"The store said that {self._store.uri(key)} is there, and then that it is not. Archive it again.",
+                key=key,
+            )
         if standing.size_bytes != source.size_bytes or digest_object(self._store, key, self._stopping) != source.sha256:
             raise self._conflict(key, "it is another file than this output")
 

@@ -23,7 +23,8 @@
     │   ├── PollingFailed           its state could not be learnt
     │   └── NotFinished             was asked for its files too early
     ├── StorageError            the bucket, or the credentials for it: mend them
-    │   └── StoreUnavailable        the store cannot be reached, or is busy: again
+    │   ├── StoreUnavailable        the store cannot be reached, or is busy: again
+    │   └── UnreadableEntry         what stands in the journal is no entry: look
     └── ArchiveError            the file that was made did not reach the bucket
         ├── DownloadError           broken, truncated or refused on the way: again
         ├── UnexpectedContent       not the kind of file that was asked for: again, then look
@@ -69,6 +70,7 @@ __all__ = [
     "SubmissionNotSent",
     "UncertainSubmission",
     "UnexpectedContent",
+    "UnreadableEntry",
     "WaitError",
 ]
 
@@ -170,6 +172,9 @@ class UncertainSubmission(RunComfyError):
     Facts: `model_id`, `generation_key`, `sent_at` (UTC), and `request_id`, `http_status`, `error_code` where known.
     """
 
+    cause: str = ""
+    """What happened, without the advice; known where it is raised, and not in another process."""
+
 
 class GenerationError(RunComfyError):
     """The request came to its end and there is no video."""
@@ -215,6 +220,10 @@ class StoreUnavailable(StorageError):
     """The store could not be reached, failed, or asked for fewer calls."""
 
     retryable = True
+
+
+class UnreadableEntry(StorageError):
+    """What stands in the journal under a generation's key is no entry that this version can read; it was left alone."""
 
 
 class ArchiveError(RunComfyError):

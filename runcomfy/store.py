@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
 from runcomfy._multipart import CreateOnly, SupportsRead, read_exactly, upload_parts
 from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
-from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -191,9 +191,13 @@ class Store:
                     return True
                 except ClientError as error:
                     _, status = refusal(error)
-                    if status == 412:
+                    if status == 412 and self.head(key) is not None:
                         return self._was_ours(key, body, error)
-                    if status not in (409, 501) or attempt == _ATTEMPTS:
+                    if status == 412 and attempt == _ATTEMPTS:
+                        raise StoreUnavailable(
+                            f"The store refuses to create {self.uri(key)} because it is there, and it is not.", key=key
+                        ) from None
+                    if status not in (409, 412, 501) or attempt == _ATTEMPTS:
                         raise
                     if status == 501:
                         self._conditional = False

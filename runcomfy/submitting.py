@@ -180,8 +180,10 @@ def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
     )
     advice = f"It may be running and billed, so it is not sent again. {where}"
     key = error.generation_key[:12]
-    return UncertainSubmission(
+    advised = UncertainSubmission(
         f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if there is "
         "none.",
         **error.facts,
     )
+    advised.cause = error.message
+    return advised

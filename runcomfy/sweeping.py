@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.journal.bucket import PROBES
 from runcomfy.listing import abort_upload, delete, listed, unfinished_uploads
 from runcomfy.staging import IMAGES, REFRESHED_AFTER
 from runcomfy.store import Store
@@ -40,6 +41,9 @@ def sweep(
         StorageError: the store refused.
     """
     now = datetime.now(UTC)
+    for probe in listed(store, store.key(PROBES)):  # tiny, and nobody's business: not reported
+        if now - probe.modified_at >= uploads_older_than:
+            delete(store, probe.key)
     uploads = []
     for upload in unfinished_uploads(store, store.prefix):
         if now - upload.begun_at >= uploads_older_than:

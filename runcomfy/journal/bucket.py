@@ -18,7 +18,10 @@ from runcomfy.listing import delete, listed
 from runcomfy.store import Store
 from runcomfy.versions import put_if, read_version
 
-__all__ = ["BucketPlace"]
+__all__ = ["PROBES", "BucketPlace"]
+
+PROBES = "journal/.probe-"
+"""Where the store's abilities are tried out, below its prefix; a process that is killed in the middle leaves one."""
 
 _TYPE = "application/json"
 _MAX_BYTES = 16 * 1024 * 1024
@@ -30,16 +33,11 @@ _ADVICE = (
 
 
 class BucketPlace:
-    """A folder in a bucket.
+    """The folder `journal/` below a store's prefix."""
 
-    Args:
-        store: The bucket.
-        folder: Below the store's prefix.
-    """
-
-    def __init__(self, store: Store, folder: str = "journal") -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._folder = store.key(folder)
+        self._folder = store.key("journal")
         self.where = store.uri(self._folder)
         self._checked = False
         self._guard = threading.Lock()
@@ -111,7 +109,7 @@ class BucketPlace:
             return False
 
     def _try_out(self) -> None:
-        key = self._key(f".probe-{uuid.uuid4().hex}")
+        key = self._store.key(f"{PROBES}{uuid.uuid4().hex}")
 
         def put(body: bytes, etag: str | None) -> str | None:
             return put_if(self._store, key, body, etag=etag, content_type=_TYPE)

@@ -166,13 +166,10 @@ async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awa
 
 def uncertain(entry: Entry) -> UncertainSubmission:
     """Return the error for an entry that a person has to look at."""
-    short, sent_at = entry.generation_key[:12], entry.history[-1].at
-    for event in reversed(entry.history):
-        if event.state is EntryState.INTENT:
-            sent_at = event.at
-            break
+    short, why = entry.generation_key[:12], (entry.reason or "no reason is known").rstrip(".")
+    sent_at = entry.began_at
     return UncertainSubmission(
-        f"Nobody knows what became of the submission of generation {short}: {entry.reason or 'no reason is known'}. It "
+        f"Nobody knows what became of the submission of generation {short}: {why}. It "
         f"may be running and billed, so it is not sent again. Look for a {entry.model_id} request sent at "
         f"{sent_at:%Y-%m-%d %H:%M:%S} UTC in RunComfy's dashboard, then run `journal adopt {short} REQUEST_ID`, or "
         f"`journal release {short}` if there is none.",

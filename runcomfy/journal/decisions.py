@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal.entry import Entry, EntryState
@@ -26,9 +24,11 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
 
     Raises:
         RequestNotFound: the service does not know the request, or it is another account's.
-        ConfigurationError: there is no such entry, or it has a request that it can still be collected by.
+        ConfigurationError: there is no such entry, it has a request that it can still be collected by, or the
+            request is that of another generation.
     """
     await client.status(request_id)
+    await _is_nobody_elses(journal, (await journal.find(key)).entry.generation_key, request_id)
     while True:
         found = await journal.find(key)
         entry = found.entry
@@ -43,7 +43,7 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
             )
         adopted = entry.moved(
             EntryState.SUBMITTED, worker=worker_name(), reason="adopted by a person", request_id=request_id,
-            submitted_at=entry.submitted_at if entry.request_id == request_id else datetime.now(UTC),
+            submitted_at=entry.submitted_at if entry.request_id == request_id else entry.began_at,
         )  # fmt: skip
         if await journal.replace(found, adopted):
             return adopted
@@ -77,6 +77,16 @@ async def release(journal: Journal, key: str) -> Entry:
         released = entry.moved(EntryState.RELEASED, worker=worker_name(), reason="released by a person")
         if await journal.replace(found, released):
             return released
+
+
+async def _is_nobody_elses(journal: Journal, key: str, request_id: str) -> None:
+    """Two uncertain submissions are easily mixed up, and one of them would get the video of the other."""
+    async for found in journal.entries(unreadable=lambda _: None):
+        if found.entry.generation_key != key and request_id in found.entry.request_ids:
+            raise ConfigurationError(
+                f"Request {request_id} is that of generation {found.entry.generation_key[:12]} already. Look again "
+                f"which request generation {key[:12]} became."
+            )
 
 
 def _fresh(entry: Entry, age_seconds: float, journal: Journal) -> bool:

@@ -147,6 +147,11 @@ class Entry(BaseModel):
         return self.model_dump_json(indent=1).encode()
 
     @property
+    def began_at(self) -> datetime:
+        """When the present attempt was about to be sent, by the clock of the worker that sent it."""
+        return next((event.at for event in reversed(self.history) if event.state is EntryState.INTENT), self.created_at)
+
+    @property
     def request_ids(self) -> list[str]:
         """Every request that was ever accepted for this generation, the latest last."""
         return list(dict.fromkeys(event.request_id for event in self.history if event.request_id))

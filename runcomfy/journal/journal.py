@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.errors import ConfigurationError, StoreUnavailable, UnreadableEntry
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.places import Place, Stored
 
@@ -82,7 +81,8 @@ class Journal:
         """Return the entry of a generation; `None` if it was never submitted.
 
         Raises:
-            StorageError: the place failed, or what stands there is no entry that this version can read.
+            UnreadableEntry: what stands there is no entry that this version can read.
+            StorageError: the place failed.
         """
         stored = await self._call(self.place.read, f"{key}.json")
         return self._parsed(key, stored) if stored is not None else None
@@ -145,24 +145,40 @@ class Journal:
             raise ConfigurationError(f"The entry {start} was removed from the journal meanwhile.")
         return found
 
-    async def entries(self) -> AsyncIterator[Versioned]:
-        """Yield every entry, as they are read; some hundred a second."""
+    async def entries(self, *, unreadable: Callable[[str], None] | None = None) -> AsyncIterator[Versioned]:
+        """Yield every entry, as they are read; some hundred a second. `unreadable` is that of `read_all`."""
         names = await self._call(lambda: list(self.place.names()))
-        async for found in self.read_all([name.removesuffix(".json") for name in names]):
+        async for found in self.read_all([name.removesuffix(".json") for name in names], unreadable=unreadable):
             yield found
 
-    async def read_all(self, keys: Sequence[str]) -> AsyncIterator[Versioned]:
-        """Yield the entries of these generations, several being read at a time; one that is gone is left out."""
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as pool:
-            for start in range(0, len(keys), 100):
-                batch = keys[start : start + 100]
-                found = await asyncio.gather(
-                    *(loop.run_in_executor(pool, self.place.read, f"{key}.json") for key in batch)
-                )
-                for key, stored in zip(batch, found, strict=True):
-                    if stored is not None:
-                        yield self._parsed(key, stored)
+    async def read_all(
+        self, keys: Sequence[str], *, unreadable: Callable[[str], None] | None = None
+    ) -> AsyncIterator[Versioned]:
+        """Yield the entries of these generations, several being read at a time; one that is gone is left out.
+
+        Args:
+            keys: The generations.
+            unreadable: Called with the key of what is no entry that this version can read, which is then passed over.
+
+        Raises:
+            StorageError: the place failed; or, without `unreadable`, there is such an entry.
+        """
+        gate = asyncio.Semaphore(_READERS)
+
+        async def read(key: str) -> Versioned | None:
+            async with gate:
+                try:
+                    return await self.read(key)
+                except UnreadableEntry:
+                    if unreadable is None:
+                        raise
+                    unreadable(key)
+                    return None
+
+        for start in range(0, len(keys), 100):
+            for found in await asyncio.gather(*map(read, keys[start : start + 100])):
+                if found is not None:
+                    yield found
 
     async def modified(self) -> dict[str, datetime]:
         """Return every generation's key, with the time of its entry's present version by the clock of the place."""
@@ -187,7 +203,7 @@ class Journal:
         try:
             return Versioned(Entry.model_validate_json(stored.body), stored.tag, stored.age_seconds)
         except ValidationError:
-            raise StorageError(
+            raise UnreadableEntry(
                 f"What stands at {self.place.where}/{key}.json is no journal entry that this version can read. It was "
                 "left as it is, and nothing was submitted: look at it, or use the version that wrote it.",
                 generation_key=key,

@@ -198,9 +198,11 @@ class _Attempt:
 
     async def _conclude(self, error: BaseException) -> None:
         """Write down that it was not accepted, or that nobody knows. If that fails, a stale intent says the same."""
-        state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else EntryState.REFUSED
+        state, named = EntryState.REFUSED, {}
         reason = error.message if isinstance(error, RunComfyError) else f"interrupted ({type(error).__name__})"
-        named = {"request_id": error.request_id} if isinstance(error, UncertainSubmission) and error.request_id else {}
+        if isinstance(error, UncertainSubmission):
+            state, reason = EntryState.UNCERTAIN, error.cause or error.message
+            named = {"request_id": error.request_id} if error.request_id else {}
         try:
             await self._move(state, reason, **named)
         except StorageError as trouble:

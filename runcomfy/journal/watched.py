@@ -6,6 +6,7 @@ so only what has changed is read, and what was open the last time. A note beside
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +18,8 @@ __all__ = ["LATE", "watched_entries"]
 
 LATE = timedelta(days=1)
 """So long after a cancel is a request looked at again: it may have been answered wrongly."""
+
+logger = logging.getLogger(__name__)
 
 _NOTE = "watched"
 _SKEW = timedelta(hours=1)
@@ -45,11 +48,13 @@ async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[
     note = _parsed(await journal.read_note(_NOTE))
     changed = [key for key, at in modified.items() if note is None or at >= note.known_until - skew]
     keys = sorted({*changed, *(note.watched if note else ())})
-    found = [entry async for entry in journal.read_all(keys) if _is_watched(entry)]
+    unread: list[str] = []
+    found = [entry async for entry in journal.read_all(keys, unreadable=unread.append) if _is_watched(entry)]
+    for key in unread:
+        logger.warning("The journal's entry %s cannot be read by this version, and is passed over", key)
     if modified:
-        keep = _Note(
-            known_until=max(modified.values()), watched=tuple(version.entry.generation_key for version in found)
-        )
+        watched = (*(version.entry.generation_key for version in found), *unread)
+        keep = _Note(known_until=max(modified.values()), watched=watched)
         await journal.write_note(_NOTE, keep.model_dump_json().encode())
     return found
 

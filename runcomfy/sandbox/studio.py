@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,9 @@ class Studio:
 
     def _keep(self, data: bytes) -> tuple[Path, tuple[int, int]]:
         path = self.directory / f"{hashlib.sha256(data).hexdigest()}.picture"
-        path.write_bytes(data)
+        beside = path.with_suffix(f".{uuid.uuid4().hex}")  # another request may be reading the same picture
+        beside.write_bytes(data)
+        beside.replace(path)
         try:
             with Image.open(path) as picture:
                 picture.load()

@@ -1,0 +1,88 @@
+"""The stage of the crash suite: a Prefect server, the sandbox, the S3 server, and processes to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import certifi
+import httpx
+import pytest
+
+from runcomfy.sandbox import Sandbox, SandboxSettings
+from runcomfy.sandbox.objectstore import ObjectStore
+from tests.crash.generation import Setting
+from tests.crash.stage import Stage
+from tests.crash.tally import Tally
+from tests.crash.workers import running_workers
+from tests.deployments.conftest import PrefectServer
+
+_LANES = 10
+_TALLY = pytest.StashKey[Tally]()
+
+
+@dataclass(frozen=True)
+class _QuickServer(PrefectServer):
+    """A server that is asked by hundreds of short runs: it writes down many of their states at once.
+
+    Nothing here speaks TLS. Without a long list of authorities to read, each run takes a fifth less of the processor.
+    """
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {
+            "SSL_CERT_FILE": str(self.home / "authority.pem"),
+            "PREFECT_API_SSL_CERT_FILE": str(self.home / "authority.pem"),
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+        }
+
+
+@pytest.fixture(scope="session")
+def crash_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server = _QuickServer(f"http://127.0.0.1:{port}/api", tmp_path_factory.mktemp("prefect"))
+    first_authority = Path(certifi.where()).read_text(encoding="utf-8").partition("END CERTIFICATE-----")
+    (server.home / "authority.pem").write_text("".join(first_authority[:2]), encoding="utf-8")
+    with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, "the Prefect server did not come up"
+            time.sleep(0.2)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stage(
+    object_store: ObjectStore, crash_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    with (
+        Sandbox(SandboxSettings(run_seconds=0.1, tiny_videos=True, slots=50, opening_balance_usd=1e6)) as sandbox,
+        running_workers(tmp_path_factory.mktemp("workers"), crash_server.environment) as workers,
+        Stage(Setting(sandbox, object_store, client, workers), _LANES).open() as stage,
+    ):
+        yield stage
+
+
+@pytest.fixture(scope="session")
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """What all stories add to; shown at the end of the session."""
+    return request.config.stash.setdefault(_TALLY, Tally())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tally = config.stash.get(_TALLY, Tally())
+    if tally.rows:
+        terminalreporter.section("crashes")
+        for line in tally.lines():
+            terminalreporter.write_line(line)

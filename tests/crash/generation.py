@@ -1,0 +1,189 @@
+"""One generation: the processes that want it, and how they are killed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from PIL import Image
+
+from runcomfy.models import TEXT_TO_VIDEO
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.store import Store
+from runcomfy.sweeping import sweep
+from tests.crash.points import Scenario, Trigger
+from tests.crash.proxy import Proxy
+from tests.crash.wire import Drop, Hook, Wire
+from tests.crash.workers import Outcome, Worker, Workers
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["BUCKET", "Generation", "Lane", "Setting"]
+
+BUCKET = "videos"
+
+
+@dataclass
+class Lane:
+    """A way to the service and to the store. One generation uses it at a time, so its addresses stay the same."""
+
+    api: Proxy
+    s3: Proxy
+    notes: dict[str, bytes] = field(default_factory=dict)
+    """What is kept in the journal that is of no generation: the hidden objects there."""
+
+    def record(self, hook: Hook | None) -> Wire:
+        """Let the connections that are opened from now on pass a hook, and record their points."""
+        self.api.wire = self.s3.wire = Wire(hook) if hook else Wire()
+        return self.api.wire
+
+    def settle(self) -> None:
+        """Wait until nothing is under way any more."""
+        self.api.settle()
+        self.s3.settle()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all generations share: the service, the store (and a client that reaches it past the proxies), processes."""
+
+    sandbox: Sandbox
+    store: ObjectStore
+    s3: S3Client
+    workers: Workers
+
+
+@dataclass
+class Generation:
+    """One generation, told apart by its prompt in the service's books and by its prefix in the bucket."""
+
+    setting: Setting
+    lane: Lane
+    scenario: Scenario
+    patience_seconds: int = 1
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = ""
+    kills: int = 0
+
+    @property
+    def prompt(self) -> str:
+        return f"A lighthouse, {self.id}{self.scenario.directive}"
+
+    @property
+    def prefix(self) -> str:
+        return f"crash-{self.id}/"
+
+    def prepare(self) -> None:
+        """Bring about what has happened before the story begins."""
+        if not self.scenario.new_bucket:
+            for name, body in self.lane.notes.items():
+                self.setting.s3.put_object(Bucket=BUCKET, Key=f"{self.prefix}journal/{name}", Body=body)
+        if self.scenario.before == "requested":
+            self.request_id = self._requested()
+        elif self.scenario.before == "archived":
+            outcome = self.run()
+            assert outcome.videos, outcome
+
+    def start(self, *, fresh: bool = False) -> Worker:
+        """Start a process that wants this generation."""
+        sandbox, store = self.setting.sandbox, self.setting.store
+        job: dict[str, Any] = {
+            "flow": self.scenario.flow,
+            "prompt": self.prompt,
+            "image": self._picture() if self.scenario.flow == "image-to-video" else "",
+            "request_id": self.request_id,
+            "model_id": TEXT_TO_VIDEO,
+            "account": {"token": sandbox.token, "host": self.lane.api.host},
+            "store": {
+                "bucket": BUCKET,
+                "prefix": self.prefix,
+                "access_key": store.access_key,
+                "secret_key": store.secret_key,
+                "endpoint_url": self.lane.s3.url,
+                # The service fetches the picture past the proxy. (Each endpoint costs a client more.)
+                "public_endpoint_url": store.endpoint_url if self.scenario.flow == "image-to-video" else "",
+                "patience_seconds": self.patience_seconds,
+            },
+        }
+        return self.setting.workers.start(job, fresh=fresh)
+
+    def run(self, hook: Hook | None = None, *, fresh: bool = False) -> Outcome:
+        """Run it to its end."""
+        self.lane.record(hook)
+        return self._end([self.start(fresh=fresh)])[0]
+
+    def run_killed_after(self, seconds: float) -> Outcome:
+        """Run it, and kill the process that long after its first call, unless it has ended by then."""
+        wire = self.lane.record(None)
+        worker = self.start()
+        wire.began.wait(60)
+        worker.kill_after(seconds)
+        return self._end([worker])[0]
+
+    def run_killed(
+        self, when: Trigger, *, processes: int = 1, victims: Sequence[int] = (0,), fresh: bool = False
+    ) -> list[Outcome]:
+        """Run it in some processes at once, and kill some of them at a point of what they all say.
+
+        Args:
+            when: Makes the hook that acts at that point.
+            processes: How many compete for it.
+            victims: Which of them are killed. If all are, the call that was seen goes no further.
+            fresh: Whether each is a fresh interpreter.
+        """
+        started: Future[list[Worker]] = Future()
+
+        def kill() -> Drop | None:
+            for victim in victims:
+                started.result()[victim].kill()
+            return Drop() if len(victims) == processes else None
+
+        self.lane.record(when(kill))
+        started.set_result([self.start(fresh=fresh) for _ in range(processes)])
+        return self._end(started.result())
+
+    def run_together(self, processes: int) -> list[Outcome]:
+        """Run it in some processes at once, to their ends."""
+        self.lane.record(None)
+        return self._end([self.start() for _ in range(processes)])
+
+    def sweep(self) -> None:
+        """Take away what the reconcile flow does: what is unfinished, however young it is."""
+        store = self.setting.store
+        sweep(
+            Store(BUCKET, self.prefix, session=store.session(), endpoint_url=store.endpoint_url),
+            uploads_older_than=timedelta(0),
+        )
+
+    def _end(self, workers: Sequence[Worker]) -> list[Outcome]:
+        """Wait for the ends of processes, and until nothing of them is under way any more."""
+        outcomes = [worker.wait() for worker in workers]
+        self.lane.settle()
+        self.kills += sum(outcome.killed for outcome in outcomes)
+        return outcomes
+
+    def _picture(self) -> str:
+        """Paint a picture that no other generation has, and return its path."""
+        path = self.setting.workers.directory / f"{self.id}.png"
+        if not path.exists():
+            Image.new("RGB", (64, 48), f"#{self.id[:6]}").save(path)
+        return str(path)
+
+    def _requested(self) -> str:
+        """Make a request as another program would, and wait until it is done."""
+        sandbox = self.setting.sandbox
+        answer = httpx.post(
+            f"{sandbox.url}/v1/models/{TEXT_TO_VIDEO}",
+            json={"prompt": self.prompt},
+            headers={"Authorization": f"Bearer {sandbox.token}"},
+        )
+        request_id = str(answer.raise_for_status().json()["request_id"])
+        sandbox.wait_for_end(request_id)
+        return request_id

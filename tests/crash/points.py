@@ -1,0 +1,81 @@
+"""Which stories are crashed, and at which points: those that a recorded run passes. None is listed by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.crash.wire import Answer, Drop, Hook, Point
+
+__all__ = ["SCENARIOS", "Scenario", "Trigger", "at", "nth", "points_of", "writes_of"]
+
+Act = Callable[[], Drop | Answer | None]
+Trigger = Callable[[Act], Hook]
+"""Makes a hook that acts once its moment has come."""
+
+_POLLED = ("api GET status",)
+_POLLS_THAT_COUNT = 2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A story that may crash.
+
+    Args:
+        name: What the tables call it.
+        flow: The flow that runs.
+        before: What has happened before the first run that is recorded or killed: nothing; the generation was archived
+            by a run that nobody disturbed; or a request was made elsewhere and is to be fetched.
+        directive: What the prompt asks of the sandbox.
+        new_bucket: Whether nothing was ever kept where it is archived. Otherwise the notes that earlier generations
+            left of what the store is able to do are there, and it is not tried out again.
+    """
+
+    name: str
+    flow: Literal["image-to-video", "text-to-video", "fetch"]
+    before: Literal["nothing", "archived", "requested"] = "nothing"
+    directive: str = ""
+    new_bucket: bool = False
+
+
+SCENARIOS = (
+    Scenario("image", "image-to-video", new_bucket=True),
+    Scenario("text", "text-to-video"),
+    Scenario("parts", "text-to-video", directive=" [sandbox: output_bytes=9000000]"),
+    Scenario("rerun", "text-to-video", before="archived"),
+    Scenario("fetch", "fetch", before="requested"),
+)
+
+
+def points_of(trace: Sequence[Point]) -> list[Point]:
+    """Return the points of a recorded run; of calls that are repeated until something happens, the first ones."""
+    return [point for point in trace if point.name not in _POLLED or point.occurrence <= _POLLS_THAT_COUNT]
+
+
+def writes_of(trace: Sequence[Point]) -> list[Point]:
+    """Return the moments before each write to the store."""
+    return [point for point in trace if point.moment == "before" and point.name.startswith(("s3 PUT", "s3 POST"))]
+
+
+def at(point: Point, *, times: int = 1) -> Trigger:
+    """Act at a point, and at the same moment of the next calls of that name up to `times`."""
+    struck = range(point.occurrence, point.occurrence + times)
+
+    def trigger(act: Act) -> Hook:
+        return lambda seen: (
+            act() if seen.name == point.name and seen.moment == point.moment and seen.occurrence in struck else None
+        )
+
+    return trigger
+
+
+def nth(number: int) -> Trigger:
+    """Act at the so many-th point that is passed, whatever it is."""
+
+    def trigger(act: Act) -> Hook:
+        passed = itertools.count(1)
+        return lambda seen: act() if next(passed) == number else None
+
+    return trigger

@@ -1,0 +1,173 @@
+"""Whatever is killed, and whatever fails: paid for at most once, and archived or said to be uncertain."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.crash.generation import Generation
+from tests.crash.points import SCENARIOS, Scenario, at, nth, points_of, writes_of
+from tests.crash.promises import Verdict, judge, look
+from tests.crash.stage import Stage
+from tests.crash.tally import Tally
+from tests.crash.wire import Answer, Drop, Point, Wire
+
+pytestmark = pytest.mark.slow
+
+IMAGE, TEXT, PARTS = SCENARIOS[:3]
+SEED = 20261121
+EVERY_SO_OFTEN = 30
+CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 6
+
+
+def recorded(stage: Stage, scenario: Scenario) -> Wire:
+    """Return what an undisturbed run says."""
+    with stage.generation(scenario) as generation:
+        outcome = generation.run()
+        assert outcome.videos, outcome
+        return generation.lane.api.wire
+
+
+def finish(label: str, generation: Generation, *, runs: int = 2, uncertain_before: bool = False) -> Verdict:
+    """Run a generation again without disturbance, and judge it."""
+    left = look(generation)
+    outcomes = [generation.run() for _ in range(runs)]
+    verdict = judge(label, generation, left, outcomes, honest=uncertain_before or left.state == "intent")
+    if verdict.found.left_over:
+        generation.sweep()
+        if look(generation).left_over:
+            return replace(verdict, broken=(*verdict.broken, "left over even after a sweep"))
+    return verdict
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -> None:
+    """The same inputs, run again after a kill before or after any call, come to their one video."""
+
+    def crash(numbered: tuple[int, Point]) -> Verdict:
+        number, point = numbered
+        with stage.generation(scenario) as generation:
+            generation.run_killed(at(point), fresh=number % EVERY_SO_OFTEN == EVERY_SO_OFTEN // 2)
+            return finish(f"killed {point}", generation)
+
+    verdicts = stage.side_by_side(crash, enumerate(points_of(recorded(stage, scenario).trace)))
+
+    row = tally.row(f"every point: {scenario.name}", verdicts)
+    assert not row.broken
+    assert row.kills >= 0.9 * row.points  # how often a request is looked at may differ by one
+
+
+def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
+    """Up to four kills in a row on the same generation, at times that nobody chose."""
+    stories = [IMAGE, TEXT, PARTS, TEXT]
+    wires = stage.side_by_side(lambda scenario: recorded(stage, scenario), stories)
+    longest = statistics.mean(wire.seconds for wire in wires)
+
+    def crash(number: int) -> Verdict:
+        draws, uncertain = random.Random(f"{SEED}:{number}"), False
+        with stage.generation(stories[number % len(stories)]) as generation:
+            for _ in range(RUNS_IN_A_CHAIN):
+                if generation.kills < KILLS_IN_A_CHAIN:
+                    generation.run_killed_after(draws.uniform(0, longest))
+                    uncertain = uncertain or look(generation).state == "intent"
+            label = f"{generation.scenario.name}, chain {number}, {generation.kills} kills"
+            return finish(label, generation, runs=1, uncertain_before=uncertain)
+
+    row = tally.row("random times, chained", stage.side_by_side(crash, range(CHAINS)))
+
+    assert not row.broken
+    assert row.kills >= 60
+
+
+def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
+    """Two processes want the same generation; one or both are killed at some point of what they say."""
+    draws, length = random.Random(SEED), len(recorded(stage, TEXT).trace)
+    deaths = [(draws.randint(1, length * 3 // 2), draws.choice([(0,), (1,), (0, 1)])) for _ in range(16)]
+
+    def crash(death: tuple[int, tuple[int, ...]]) -> Verdict:
+        number, victims = death
+        with stage.generation(TEXT, patience_seconds=5) as generation:
+            generation.run_killed(nth(number), processes=2, victims=victims)
+            label = f"killed {len(victims)} of two at point {number}"
+            return finish(label, generation, runs=1, uncertain_before=generation.kills > 0)
+
+    row = tally.row("two compete, one or both killed", stage.side_by_side(crash, deaths, at_once=3))
+
+    assert not row.broken
+
+
+def test_twenty_at_once(stage: Stage, tally: Tally) -> None:
+    """Twenty processes want the same generation: one submission, and the same video for all."""
+    with stage.generation(TEXT, patience_seconds=90) as generation:
+        outcomes = generation.run_together(20)
+
+        row = tally.row("twenty at once", [judge("twenty", generation, look(generation), outcomes, honest=False)])
+
+    assert not row.broken
+    assert len({str(video["key"]) for outcome in outcomes for video in outcome.videos}) == 1
+
+
+def error(status: int, code: str) -> Answer:
+    return Answer(status, f"<Error><Code>{code}</Code><Message>Injected</Message></Error>".encode())
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the store does wrong at a write: instead of it, or `after` it was done; so many times in a row."""
+
+    name: str
+    act: Drop | Answer
+    times: int = 1
+    after: bool = False
+
+
+LONGER_THAN_BOTO3_TRIES = 5
+FAULTS = (
+    Fault("500", error(500, "InternalError")),
+    Fault("503 SlowDown for long", error(503, "SlowDown"), LONGER_THAN_BOTO3_TRIES),
+    Fault("reset before", Drop()),
+    Fault("reset after", Drop(), after=True),
+    Fault("reset after, for long", Drop(), LONGER_THAN_BOTO3_TRIES, after=True),
+)
+OF_CONDITIONAL_WRITES = (
+    Fault("spurious 412", error(412, "PreconditionFailed")),
+    Fault("spurious 412 for long", error(412, "PreconditionFailed"), LONGER_THAN_BOTO3_TRIES),
+)
+
+
+def test_the_store_fails_at_every_write(stage: Stage, tally: Tally) -> None:
+    """A store that fails at a write costs patience at the most; a later run, on a healthy one, keeps the promises."""
+    cases = [
+        (scenario, point, fault)
+        for scenario in (IMAGE, PARTS)
+        for point in writes_of(recorded(stage, scenario).trace)
+        if scenario is IMAGE or point.name.startswith(("s3 PUT part 1", "s3 POST"))
+        for fault in FAULTS + (OF_CONDITIONAL_WRITES if " if-" in point.name else ())
+    ]
+
+    def fail(case: tuple[Scenario, Point, Fault]) -> Verdict:
+        scenario, point, fault = case
+        with stage.generation(scenario) as generation:
+            moment = point._replace(moment="after" if fault.after else "before")
+            outcome = generation.run(at(moment, times=fault.times)(lambda: fault.act))
+            left = look(generation)
+            verdict = finish(f"{fault.name} at {point.name} #{point.occurrence}, which {outcome}", generation, runs=1)
+            if verdict.uncertain and not all(request in f"{outcome} {outcome.facts}" for request in left.requests):
+                return replace(verdict, broken=(*verdict.broken, "the run's error does not name the request"))
+            return verdict
+
+    row = tally.row("the store fails", stage.side_by_side(fail, cases, at_once=8))
+
+    assert not row.broken
+
+
+def test_all_in_all(tally: Tally) -> None:
+    """Two hundred kills at least, nothing paid for twice, no video lost."""
+    if len(tally.rows) < len(SCENARIOS) + 4:
+        pytest.skip("only some of the crashes were run")
+
+    assert tally.total("kills") >= 200
+    assert (tally.total("paid_twice"), tally.total("lost")) == (0, 0)

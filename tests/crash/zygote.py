@@ -1,0 +1,143 @@
+"""A program that runs flows in processes of their own, without importing Prefect for each of them.
+
+It imports everything once, starts no thread, and then forks for every job that it reads, a JSON object a line. Each
+child is a process like any other: it runs one flow, writes how that ended into a file, and can be killed meanwhile.
+`python -m tests.crash.zygote once` does a single job in this very process: a fresh interpreter, nothing forked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from pydantic import SecretStr
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.fetch_request import fetch_request
+from flows.generation import Generation, ImageSource
+from flows.image_to_video import image_to_video
+from flows.text_to_video import text_to_video
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.errors import RunComfyError
+from runcomfy.polling import Polling
+
+_QUICK = Polling(min_interval_seconds=0.05)
+_OTHERWISE_IMPORTED_LATE = (
+    "anyio._backends._asyncio", "boto3.s3.inject", "fastapi.applications", "prefect.task_engine",
+    "prefect.utilities.visualization",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Do one job, or fork for every line until the input ends."""
+    if sys.argv[1:] == ["once"]:
+        _work(json.loads(sys.stdin.readline()))
+    for module in _OTHERWISE_IMPORTED_LATE:
+        importlib.import_module(module)
+    gc.freeze()  # a child does not copy what it only looks at
+    signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    for line in sys.stdin:
+        _fork(json.loads(line))
+
+
+def _fork(job: dict[str, Any]) -> None:
+    """Start a child and report its pid; a child that has ended is reported after that."""
+    if threading.active_count() != 1 or len(list(Path("/proc/self/task").iterdir())) != 1:
+        raise RuntimeError("A process with threads is not forked.")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        _work(job)
+    _say({"job": job["number"], "pid": pid})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _reap() -> None:
+    """Report every child that has ended."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _say({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _say(message: dict[str, Any]) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")  # whole at once: a signal handler writes as well
+
+
+def _work(job: dict[str, Any]) -> None:
+    """Run the flow of a job, write its outcome, and end this process."""
+    log = os.open(f"{job['outcome']}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, null), (1, log), (2, log)):
+        os.dup2(source, target)
+    outcome: dict[str, Any]
+    try:
+        outcome = {"value": asyncio.run(_flow(job))}
+    except RunComfyError as error:
+        facts = {name: str(fact) for name, fact in error.facts.items()}
+        outcome = {"error": type(error).__name__, "message": error.message, "facts": facts}
+    except BaseException as error:
+        traceback.print_exc()
+        outcome = {"error": type(error).__name__, "message": str(error), "facts": {}}
+    written = Path(f"{job['outcome']}.new")
+    written.write_text(json.dumps(outcome), encoding="utf-8")
+    written.rename(job["outcome"])
+    os._exit(0)
+
+
+async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the flow, and return what is known of its videos."""
+    account, store = _account(job["account"]), _store(job["store"])
+    match job["flow"]:
+        case "image-to-video":
+            done: Generation | list[ArchivedVideo] = await image_to_video(
+                ImageSource(job["image"]), job["prompt"], account, store, polling=_QUICK
+            )
+        case "text-to-video":
+            done = await text_to_video(job["prompt"], account, store, polling=_QUICK)
+        case _:
+            done = await fetch_request(job["request_id"], job["model_id"], account, store)
+    return [video.model_dump(mode="json") for video in (done.videos if isinstance(done, Generation) else done)]
+
+
+def _account(facts: dict[str, Any]) -> RunComfyCredentials:
+    return RunComfyCredentials(
+        api_token=SecretStr(facts["token"]), base_url=f"http://{facts['host']}", output_hosts=[facts["host"]]
+    )
+
+
+def _store(facts: dict[str, Any]) -> MediaStore:
+    keys = AwsCredentials(
+        aws_access_key_id=facts["access_key"],
+        aws_secret_access_key=SecretStr(facts["secret_key"]),
+        region_name="us-east-1",
+        aws_client_parameters=AwsClientParameters(endpoint_url=facts["endpoint_url"]),
+    )
+    return MediaStore(
+        bucket=facts["bucket"],
+        prefix=facts["prefix"],
+        credentials=keys,
+        public_endpoint_url=facts["public_endpoint_url"] or "",
+        journal_patience_seconds=facts["patience_seconds"],
+    )
+
+
+if __name__ == "__main__":
+    main()
