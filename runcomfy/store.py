@@ -191,8 +191,8 @@ class Store:
                     return True
                 except ClientError as error:
                     _, status = refusal(error)
-                    if status == 412 and self.head(key) is not None:
-                        return self._was_ours(key, body, error)
+                    if status == 412 and (standing := self.head(key)) is not None:
+                        return self._was_ours(standing, body, error)
                     if status == 412 and attempt == _ATTEMPTS:
                         raise StoreUnavailable(
                             f"The store refuses to create {self.uri(key)} because it is there, and it is not.", key=key
@@ -207,12 +207,11 @@ class Store:
         """What makes a write fail if something stands at its key, for as long as the store understands it."""
         return {"IfNoneMatch": "*"} if self._conditional else {}
 
-    def _was_ours(self, key: str, body: bytes, refused: ClientError) -> bool:
+    def _was_ours(self, standing: ObjectFacts, body: bytes, refused: ClientError) -> bool:
         """Tell whether an earlier attempt, whose answer was lost, created what now refuses the repetition."""
         if not refused.response["ResponseMetadata"].get("RetryAttempts"):
             return False
-        facts = self.head(key)
-        return facts is not None and facts.size_bytes == len(body) and self.read(key, limit_bytes=len(body)) == body
+        return standing.size_bytes == len(body) and self.read(standing.key, limit_bytes=len(body)) == body
 
     def put(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> None:
         """Write an object, over whatever stands there."""

@@ -12,7 +12,7 @@ import pytest
 import urllib3
 from botocore.credentials import RefreshableCredentials
 
-from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
 
@@ -212,6 +212,9 @@ def test_racing_large_streams_leave_one_whole_object(store: Store, object_store:
     assert unfinished_uploads(object_store, store) == []
 
 
+WHEN = "Last-Modified: Sat, 21 Nov 2026 07:00:00 GMT\r\n"
+
+
 @pytest.fixture
 def scripted_store(raw_server: Any) -> Store:
     session = boto3.Session("AKID", "s3cr3t", region_name="us-east-1")
@@ -243,10 +246,22 @@ def test_a_conflict_is_tried_again(scripted_store: Store, raw_server: Any, answe
     raw_server.script["/videos/a"] = [
         ("HEAD", answer(b"", "404 Not Found")),
         ("PUT", answer(b"<Error><Code>ConditionalRequestConflict</Code></Error>", "409 Conflict")),
-        ("HEAD", answer(b"", headers='ETag: "e"\r\n')),
+        ("HEAD", answer(b"", headers=f'ETag: "e"\r\n{WHEN}')),
     ]
 
     assert not scripted_store.put_new("a", b"x", content_type="text/plain")
+
+
+def test_a_store_that_contradicts_itself_is_asked_again(scripted_store: Store, raw_server: Any, answer: Any) -> None:
+    """Refused because it is there, and it is not there: that is no success, for nobody has put it there."""
+    refused = answer(b"<Error><Code>PreconditionFailed</Code></Error>", "412 Precondition Failed")
+    absent = ("HEAD", answer(b"", "404 Not Found"))
+    raw_server.script["/videos/a"] = [absent, ("PUT", refused), absent] * 5
+    raw_server.script["/videos/b"] = [absent, ("PUT", refused), absent, absent, ("PUT", answer(b""))]
+
+    with pytest.raises(StoreUnavailable):
+        scripted_store.put_new("a", b"x", content_type="text/plain")
+    assert scripted_store.put_new("b", b"x", content_type="text/plain")
 
 
 def test_a_lost_answer_does_not_hide_who_created(scripted_store: Store, raw_server: Any, answer: Any) -> None:
@@ -255,7 +270,7 @@ def test_a_lost_answer_does_not_hide_who_created(scripted_store: Store, raw_serv
         ("HEAD", answer(b"", "404 Not Found")),
         ("PUT", answer(b"<Error><Code>InternalError</Code></Error>", "500 Internal Server Error")),
         ("PUT", answer(b"<Error><Code>PreconditionFailed</Code></Error>", "412 Precondition Failed")),
-        ("HEAD", answer(b"", length=4, headers='ETag: "e"\r\n')),
+        ("HEAD", answer(b"", length=4, headers=f'ETag: "e"\r\n{WHEN}')),
         ("GET", answer(b"mine", headers='ETag: "e"\r\n')),
     ]
 
