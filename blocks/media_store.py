@@ -102,6 +102,7 @@ class MediaStore(Block):
 
     _store: Store | None = PrivateAttr(default=None)
     _journal: Journal | None = PrivateAttr(default=None)
+    _made_for: tuple[Any, ...] = PrivateAttr(default=())
 
     @field_serializer("credentials", mode="wrap")
     def _mask_session_token(self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
@@ -148,6 +149,7 @@ class MediaStore(Block):
         Raises:
             StorageError: there are no usable credentials.
         """
+        self._forget_if_changed()
         if self._store is None:
             self._store = self._store_at(self.bucket, self.prefix)
         return self._store
@@ -158,6 +160,7 @@ class MediaStore(Block):
         Raises:
             ConfigurationError: it cannot be kept where `journal` says.
         """
+        self._forget_if_changed()
         if self._journal is None:
             self._journal = Journal(self._place(), patience_seconds=self.journal_patience_seconds)
         return self._journal
@@ -165,6 +168,14 @@ class MediaStore(Block):
     def key_template(self) -> KeyTemplate:
         """Return how archived files are named."""
         return KeyTemplate(self.archive_key)
+
+    def _forget_if_changed(self) -> None:
+        """A copy that was given other values does not go on with what was made for the first ones."""
+        values = tuple(
+            id(value) if name == "credentials" else value for name, value in self if name in type(self).model_fields
+        )
+        if values != self._made_for:
+            self._made_for, self._store, self._journal = values, None, None
 
     def _store_at(self, bucket: str, prefix: str) -> Store:
         return Store(

@@ -71,7 +71,7 @@ def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
     from flows.journal_view import view
 
     journal = environment.journal(where.bucket, where.journal)
-    (item,) = view([asyncio.run(journal.find(key))], patience_seconds=journal.patience_seconds)
+    (item,) = view([asyncio.run(journal.find(key))])
     print_entry(item, as_json=json)
 
 
@@ -125,7 +125,7 @@ async def _everything(journal: Journal) -> list[Item]:
         print(f"{journal.place.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
 
     found = [entry async for entry in journal.entries(unreadable=unreadable)]
-    return view(found, patience_seconds=journal.patience_seconds)
+    return view(found)
 
 
 async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:

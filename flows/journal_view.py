@@ -99,12 +99,11 @@ class Total:
         return f"{usd} + {self.unknown} unknown" if self.unknown < self.generations else "unknown"
 
 
-def view(found: Iterable[Versioned], *, patience_seconds: float) -> list[Item]:
+def view(found: Iterable[Versioned]) -> list[Item]:
     """Return every entry as it is looked at now: what needs a person first, then the oldest first.
 
     Args:
         found: The whole journal: what a model usually costs is told by those of its generations that are paid for.
-        patience_seconds: An intent that has not moved for this long is abandoned.
     """
     versions = list(found)
     usual = _usual_costs([version.entry for version in versions])
@@ -118,7 +117,7 @@ def view(found: Iterable[Versioned], *, patience_seconds: float) -> list[Item]:
                 began_at=began,
                 age_seconds=max(0.0, (now - began).total_seconds()),
                 stake=_stake(entry, usual),
-                abandoned=entry.state is _S.INTENT and version.age_seconds >= patience_seconds,
+                abandoned=entry.state is _S.INTENT and version.age_seconds >= version.entry.patience_seconds,
             )
         )
     return sorted(items, key=lambda item: (not item.needs_person, item.began_at, item.entry.generation_key))

@@ -44,7 +44,7 @@ async def reconcile(
     credentials: RunComfyCredentials,
     store: MediaStore,
     abandoned_after_seconds: Annotated[float, Field(ge=0)] = 900,
-    uploads_older_than_hours: Annotated[float, Field(ge=0)] = 24,
+    uploads_older_than_hours: Annotated[float, Field(ge=1)] = 24,
     images_older_than_days: Annotated[float, Field(ge=2)] | None = None,
 ) -> Reconciliation:
     """Archive what has finished meanwhile, find out what became of the rest, say what needs a person, and tidy up.

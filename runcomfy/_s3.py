@@ -104,7 +104,8 @@ def storage_errors(doing: str, bucket: str, key: str) -> Iterator[None]:
     except ClientError as error:
         code, status = refusal(error)
         advice = _ADVICE.get(code) or str(error.response.get("Error", {}).get("Message", "")).strip()
-        kind = StoreUnavailable if status >= 500 or code in _PASSING else StorageError
+        # 429 is what R2 answers to a second write of one key within a second
+        kind = StoreUnavailable if status >= 500 or status == 429 or code in _PASSING else StorageError
         raise kind(
             f"Could not {doing} {uri}: {code}. {advice}".rstrip(),
             error_code=code, http_status=status or None, bucket=bucket, key=key,

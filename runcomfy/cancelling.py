@@ -10,7 +10,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import ServiceError
 from runcomfy.wire import Cancellation, State
 
-__all__ = ["cancel", "goes_on"]
+__all__ = ["cancel", "seen_after_cancel"]
 
 
 async def cancel(
@@ -39,12 +39,12 @@ async def cancel(
     raise ValueError("attempts must be at least 1")
 
 
-async def goes_on(client: RunComfyClient, request_id: str) -> bool:
-    """Whether a request that is said to be cancelled is seen to run, or to have succeeded: then it is followed.
+async def seen_after_cancel(client: RunComfyClient, request_id: str) -> State:
+    """Return where a request is that is said to be cancelled; `UNKNOWN` where that could not be learnt.
 
-    What the look does not tell, the answer to the cancel has told.
+    A cancel that is believed without a look may be paid for twice: by the request that went on, and by the next run.
     """
     try:
-        return (await client.result(request_id)).state in (State.IN_PROGRESS, State.SUCCEEDED)
+        return (await client.result(request_id)).state
     except ServiceError:
-        return False
+        return State.UNKNOWN

@@ -19,7 +19,12 @@ MAX_PROMPT_CHARACTERS = 40
 _MAX_KEY_BYTES = 900  # S3 allows 1024; the store's prefix and the provenance's ".json" need some
 _MAX_PART_CHARACTERS = 200
 
-_FIELDS = frozenset(("model", "request_id", "index", "ext", "generation", "prompt", "seed"))
+_SHAPES = {
+    "model": r"[A-Za-z0-9_./-]+", "request_id": r"[A-Za-z0-9_.-]+", "index": r"\d+",
+    "ext": "(?:mp4|mov|webm|mkv|gif|jpg|png|webp|avif)", "generation": "(?:[0-9a-f]{64}|nogeneration)",
+    "prompt": "[a-z0-9-]+", "seed": r"(?:-?\d+|noseed)",
+}  # fmt: skip
+_FIELDS = frozenset(_SHAPES)
 _LITERAL = re.compile(r"[A-Za-z0-9/!\-_.*'()=@+,]*")
 _NUMBER_FORMAT = re.compile(r"0?[0-9]?d?")
 
@@ -101,6 +106,14 @@ class KeyTemplate:
         if len(key) > _MAX_KEY_BYTES:
             self._refuse(f"gives a key of {len(key)} bytes; {_MAX_KEY_BYTES} are allowed")
         return key
+
+    def matches(self, key: str) -> bool:
+        """Whether a key, relative to the store's prefix, may have been made by this pattern for a video or picture."""
+        parts = [
+            re.escape(literal) + (_SHAPES[name] if name else "")
+            for literal, name, *_ in string.Formatter().parse(self.pattern)
+        ]
+        return re.fullmatch("".join(parts), key) is not None
 
     def _refuse(self, reason: str) -> None:
         raise ConfigurationError(f"The key template {self.pattern!r} {reason}.")

@@ -28,6 +28,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"((?:^|[\s'\"(])/[^\s?'\"]{0,2000})\?[^\s'\"]{0,8000}(?:signature|token|sig|key-pair-id)=[^\s'\"]*",
             rf"\1?{CUT}",
         ),
+        # a URL that is percent-encoded into another text, with whatever it is signed with
+        (r"(\bhttps?%(?:25){0,3}3A%(?:25){0,3}2F%(?:25){0,3}2F)[^\s'\"<>&]{1,8000}", rf"\1{CUT}"),
         # tokens and the parts of an AWS signature on their own; words of a prose have no digit in them
         (r"(\bbearer\s{1,9})(?=[^\s'\",;]{0,200}\d)[^\s'\",;]{8,}", rf"\1{CUT}"),
         (

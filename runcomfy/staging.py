@@ -1,7 +1,8 @@
 """Bring an image to where RunComfy can fetch it, named by its content, and sign a URL for it.
 
 The same picture gets the same key, whoever stages it and how often: so staging may be repeated, and two that race
-agree. An image that lies in S3 already is checked and signed where it is.
+agree. An image that lies in S3 already is copied like all others: what stands at its own key may be another one by the
+time that the service fetches it, and would be generated and known under the content of the first.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class StagedImage(BaseModel):
     source: str
     """Where it came from, without query."""
     uploaded: bool
-    """False where it stood there already, or is signed where it is."""
+    """False where it stood there already."""
 
     @property
     def uri(self) -> str:
@@ -59,7 +60,7 @@ class StagedImage(BaseModel):
 
 
 async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
-    """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it lies in S3 already.
+    """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it stands there already.
 
     Args:
         source: A path, `file://`, `https://` (`http://` only for hosts that `hosts` names exactly) or `s3://bucket/key`.
@@ -85,7 +86,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
         scheme = None  # a file whose name has a colon in it
     match scheme[1].lower() if scheme else "path":
         case "s3":
-            return _stage_where_it_is(str(source), store)
+            data, shown = _read_object(str(source), store), str(source)
         case "http" | "https":
             data, shown = _fetched(str(source), hosts), strip_query(str(source))
         case "file":
@@ -119,7 +120,7 @@ def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
     return False
 
 
-def _stage_where_it_is(uri: str, store: Store) -> StagedImage:
+def _read_object(uri: str, store: Store) -> bytes:
     # Not through urlsplit: `?` and `#` are ordinary characters in a key.
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or not key:
@@ -128,19 +129,7 @@ def _stage_where_it_is(uri: str, store: Store) -> StagedImage:
     if standing is None:
         refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")
     _check_size(standing.size_bytes)
-    data = store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
-    facts = inspect_image(data)
-    return StagedImage(
-        bucket=bucket,
-        key=key,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        content_type=facts.content_type,
-        width=facts.width,
-        height=facts.height,
-        source=f"s3://{bucket}/{key}",
-        uploaded=False,
-    )
+    return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
 
 
 def _path_of(url: str) -> Path:

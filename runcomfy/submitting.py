@@ -8,14 +8,14 @@ nobody repeats by himself; `classify` is the whole of that decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from runcomfy._uninterrupted import to_its_end
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RateLimited, RunComfyError, SubmissionNotSent, UncertainSubmission
 from runcomfy.models import ModelInputs
@@ -125,7 +125,11 @@ async def submit(
                 await record(submission)
             return submission
 
-        outcome, interrupted = await _to_its_end(send())
+        sent, interrupted = await to_its_end(send())
+        if sent.cancelled():  # an event loop that shuts down: nobody knows how far it had come
+            outcome: Submission | RunComfyError = UncertainSubmission("This process was stopped while it submitted.")
+        else:
+            outcome = sent.result()
         if isinstance(outcome, Submission):
             if interrupted is None:
                 return outcome
@@ -153,23 +157,7 @@ async def _send(client: RunComfyClient, inputs: ModelInputs) -> str | RunComfyEr
     except Exception as error:
         # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
         return UncertainSubmission(f"The submission broke off with {type(error).__name__}.")
-
-
-async def _to_its_end(
-    sending: Coroutine[Any, Any, Submission | RunComfyError],
-) -> tuple[Submission | RunComfyError, asyncio.CancelledError | None]:
-    """Await a submission even if cancelled meanwhile: it may be paid for already."""
-    work = asyncio.ensure_future(sending)
-    interrupted: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            with anyio.CancelScope(shield=interrupted is not None):
-                await asyncio.wait({work})
-        except asyncio.CancelledError as cancelled:
-            interrupted = cancelled
-    if work.cancelled():  # while it was being recorded, or before it began: nobody knows
-        return UncertainSubmission("This process was stopped while it submitted."), interrupted
-    return work.result(), interrupted
+    # A signal that raises (SystemExit, KeyboardInterrupt, Prefect's TerminationSignal) comes out as it is.
 
 
 def _with_advice(error: UncertainSubmission) -> UncertainSubmission:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.bucket import PROBES
+from runcomfy.keys import KeyTemplate
 from runcomfy.listing import abort_upload, delete, listed, unfinished_uploads
 from runcomfy.staging import IMAGES, REFRESHED_AFTER
 from runcomfy.store import Store
 
 __all__ = ["Swept", "sweep"]
+
+_DEFAULT_TEMPLATE = KeyTemplate()
+_PICTURE = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -25,16 +30,20 @@ class Swept:
 
 def sweep(
     store: Store, *, uploads_older_than: timedelta, images_older_than: timedelta | None = None,
-    keep: Collection[str] = (),
+    keep: Collection[str] = (), template: KeyTemplate = _DEFAULT_TEMPLATE,
 ) -> Swept:  # fmt: skip
-    """Abort old unfinished uploads, and delete old staged pictures, below the store's prefix. Blocks.
+    """Abort old unfinished uploads of archived files, and delete old staged pictures. Blocks.
+
+    The bucket may hold other people's files, so only what has a name that we give is touched: pictures that are named
+    by their SHA-256, and uploads to keys of the template.
 
     Args:
-        store: The bucket and prefix; nothing else is touched.
+        store: The bucket and prefix.
         uploads_older_than: An upload takes minutes: what was begun before that was left by a process that died.
         images_older_than: Two days at least, `None` keeps them all. A picture that is staged again is renewed, so one
             that is old is not about to be submitted.
         keep: Keys of pictures that generations under way need, however old.
+        template: How archived files are named.
 
     Raises:
         ConfigurationError: pictures would be deleted that may be in use.
@@ -46,7 +55,8 @@ def sweep(
             delete(store, probe.key)
     uploads = []
     for upload in unfinished_uploads(store, store.prefix):
-        if now - upload.begun_at >= uploads_older_than:
+        ours = template.matches(upload.key.removeprefix(store.prefix))
+        if ours and now - upload.begun_at >= uploads_older_than:
             try:
                 abort_upload(store, upload)
             except StorageError as error:
@@ -60,7 +70,9 @@ def sweep(
         raise ConfigurationError("Staged pictures are kept for two days at least: younger ones may be in use.")
     images = []
     for image in listed(store, store.key(IMAGES)):
-        if now - image.modified_at >= images_older_than and image.key not in keep:
+        if not _PICTURE.fullmatch(image.key.removeprefix(store.prefix)) or image.key in keep:
+            continue
+        if now - image.modified_at >= images_older_than:
             standing = store.head(image.key)  # it may have been renewed since it was listed
             if standing is not None and now - standing.modified_at >= images_older_than:
                 delete(store, image.key)

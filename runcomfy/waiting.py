@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.cancelling import goes_on
+from runcomfy.cancelling import seen_after_cancel
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import GenerationCancelled, QueueTimeout, RunComfyError, ServiceError
 from runcomfy.outcome import succeeded
@@ -138,9 +138,10 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
         outcome = (await client.cancel(watch.request_id)).outcome
     except ServiceError:
         outcome = None
-    if outcome == "cancelled" and not await goes_on(client, watch.request_id):
+    seen = await seen_after_cancel(client, watch.request_id) if outcome == "cancelled" else None
+    if seen is State.CANCELLED:
         raise _queue_timeout(watch)
-    if outcome in ("cancelled", "not_cancellable"):
+    if outcome == "not_cancellable" or seen in (State.IN_PROGRESS, State.SUCCEEDED):
         watch.cancel_is_refused()
     else:
         watch.cancel_not_confirmed()

@@ -8,6 +8,7 @@ what tells them apart is the flow run's state, the clock, and who sent the signa
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -145,7 +146,12 @@ async def _wish(how: OnInterrupt, *, timed_out: bool) -> str | None:
 
 
 def _timed_out() -> bool:
-    """Whether Prefect's `timeout_seconds` of this task or of this flow is over."""
+    """Whether Prefect's `timeout_seconds` of this task, of this flow, or of one that it is part of, is over.
+
+    Those of outer flows are anyio's cancel scopes, as Prefect makes them: a scope around us that is over says so.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
     task_run, flow_run = TaskRunContext.get(), FlowRunContext.get()
     limits = (
         (task_run.start_time, task_run.task.timeout_seconds) if task_run else (None, None),

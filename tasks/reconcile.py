@@ -40,7 +40,8 @@ async def look_over_journal(
         StorageError: the journal could not be read or written.
     """
     journal, logger = store.get_journal(), get_run_logger()
-    found = await watched_entries(journal)
+    here = store.get_store().uri(store.get_store().prefix)
+    found = [version for version in await watched_entries(journal) if version.entry.store in ("", here)]
     gate = asyncio.Semaphore(_AT_ONCE)
     async with credentials.get_client() as client:
 
@@ -79,6 +80,7 @@ async def sweep_store(
         uploads_older_than=uploads_older_than,
         images_older_than=images_older_than,
         keep=keep,
+        template=store.key_template(),
     )
     for what, keys in (("unfinished upload", swept.uploads), ("staged picture", swept.images)):
         if keys:

@@ -25,7 +25,7 @@ async def stage_image(image: str, store: MediaStore) -> StagedImage:
     """Check a picture and put it into the store, under a key made of its content; a second time uploads nothing.
 
     Args:
-        image: A local path, an `https://` URL, or an `s3://` URI (which is used where it is, and not copied).
+        image: A local path, an `https://` URL, or an `s3://` URI.
         store: Where to put it.
 
     Raises:

@@ -98,7 +98,7 @@ async def submit_request(
         run_id = runtime.flow_run.id or runtime.task_run.id
         spec = GenerationSpec(
             inputs, client.base_url, image, variation, run=await asyncio.to_thread(_outermost, str(run_id)),
-            flow_run=flow_run_facts(),
+            flow_run=flow_run_facts(), store=store.get_store().uri(store.get_store().prefix),
         )  # fmt: skip
         with noticing_ctrl_c():
             submission = await submit_once(

@@ -10,6 +10,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from runcomfy.errors import ConfigurationError, StorageError
@@ -127,7 +128,8 @@ class BucketPlace:
                 raise self._unfit("it does not know them") from None
             raise
         finally:
-            delete(self._store, key)
+            with suppress(StorageError):  # a right that nothing else needs; `reconcile` takes it away where it has it
+                delete(self._store, key)
 
     def _unfit(self, reason: str) -> ConfigurationError:
         return ConfigurationError(

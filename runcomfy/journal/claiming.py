@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Literal
 
-import anyio
-
+from runcomfy._uninterrupted import to_its_end
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
     GenerationFailed,
     RequestNotFound,
     RunComfyError,
-    StorageError,
     UncertainSubmission,
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
@@ -29,7 +26,7 @@ OnUncertain = Literal["stop", "pay_again"]
 both may be paid for."""
 
 _LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 20.0
+_PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed anew
 _REFUSED = EntryState.REFUSED
 
 
@@ -61,12 +58,14 @@ async def claim(
         StorageError: the journal could not be read or written; nothing was submitted.
     """
     worker = worker_name()
-    witnessed = 0
-    prepared = False
+    first = witnessed = conflicts = 0  # attempts: the one that was found, and the last that was waited for
+    prepared_at: float | None = None
     while True:
         found = await journal.read(spec.key)
         entry = found.entry if found else None
-        if found and entry and not _free(entry, spec, witnessed, on_uncertain):
+        first = first or (entry.attempt if entry else 0)
+        pays_again = on_uncertain == "pay_again" and entry is not None and entry.attempt == first
+        if found and entry and not _free(entry, spec, witnessed, pays_again=pays_again):
             if entry.state is EntryState.INTENT:
                 witnessed = entry.attempt
                 await _wait_or_give_up(journal, found)
@@ -75,44 +74,48 @@ async def claim(
             else:
                 return found
             continue
-        if not prepared:
+        if prepared_at is None or time.monotonic() - prepared_at > _PREPARED_SECONDS:
             await prepare()
-            prepared = True
-        intent = spec.intent(worker)
+            prepared_at = time.monotonic()
+        intent = spec.intent(worker, journal.patience_seconds)
         if found and entry:
             writing = journal.replace(found, entry.begun_again(intent, worker=worker))
         else:
             writing = journal.create(intent)
         if claimed := await _taken_back_if_cancelled(journal, writing):
             return claimed
+        conflicts = await journal.pause_after_conflict(conflicts)
 
 
 async def _taken_back_if_cancelled(
     journal: Journal, writing: Coroutine[Any, Any, Versioned | None]
 ) -> Versioned | None:
     """Await the writing of an intent; if that is interrupted, say that nothing was sent."""
-    work = asyncio.ensure_future(writing)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        with anyio.move_on_after(_PATIENCE_SECONDS, shield=True), suppress(StorageError):
-            if intent := await work:
-                reason = "interrupted before it was sent"
-                await journal.replace(intent, intent.entry.moved(_REFUSED, worker=worker_name(), reason=reason))
-        raise
+    written, interrupted = await to_its_end(writing)
+    if interrupted is None:
+        return written.result()
+    if not written.cancelled() and written.exception() is None and (intent := written.result()):
+        refused = intent.entry.moved(_REFUSED, worker=worker_name(), reason="interrupted before it was sent")
+        withdrawn, _ = await to_its_end(journal.replace(intent, refused))
+        withdrawn.cancelled() or withdrawn.exception()  # if it cannot be said, a stale intent is found later
+    raise interrupted
 
 
-def _free(entry: Entry, spec: GenerationSpec, witnessed: int, on_uncertain: OnUncertain) -> bool:
+def _free(entry: Entry, spec: GenerationSpec, witnessed: int, *, pays_again: bool) -> bool:
     """Whether another attempt may be begun.
+
+    Even where somebody chose to pay again, nobody pays for what the service can be asked about, and no run pays more
+    than twice.
 
     Raises:
         GenerationFailed, GenerationCancelled: an attempt was, and its failure is ours as well.
     """
-    if entry.state is EntryState.UNCERTAIN and on_uncertain == "pay_again":
-        return True
+    waited = entry.attempt == witnessed
+    had_one = spec.run != "" and spec.run in entry.runs
+    if entry.state is EntryState.UNCERTAIN:
+        return pays_again and entry.request_id is None and entry.attempts_of(spec.run) < 2
     if entry.state in RESTARTABLE:
-        ours = entry.attempt == witnessed or (entry.run == spec.run != "")
-        if ours and entry.state in (EntryState.FAILED, EntryState.CANCELLED):
+        if entry.state in (EntryState.FAILED, EntryState.CANCELLED) and (waited or had_one):
             raise _had_its_attempt(entry)
         return True
     if not spec.is_for(entry.service):
@@ -125,16 +128,17 @@ def _free(entry: Entry, spec: GenerationSpec, witnessed: int, on_uncertain: OnUn
 
 def _had_its_attempt(entry: Entry) -> RunComfyError:
     kind = GenerationFailed if entry.state is EntryState.FAILED else GenerationCancelled
+    why = (entry.reason or "no reason is known").rstrip(".")
     return kind(
-        f"This run has submitted the generation already, and it was {entry.state}: {entry.reason or 'no reason given'} "
-        "A retry of the same run pays no second time. Start another run for another attempt.",
+        f"The generation was {entry.state}, and this run submitted it or waited for it: {why}. A retry of the same run "
+        "pays no second time. Start another run for another attempt.",
         request_id=entry.request_id, generation_key=entry.generation_key, cost_usd=entry.cost_usd,
     )  # fmt: skip
 
 
 async def _wait_or_give_up(journal: Journal, found: Versioned) -> None:
     """Wait a moment for the worker who is submitting, or note that it must have died in the middle of it."""
-    left = journal.patience_seconds - found.age_seconds
+    left = found.entry.patience_seconds - found.age_seconds
     if left > 0:
         await journal.sleep(min(left, _LOOK_SECONDS))
         return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, worker_name
+from runcomfy.journal.spec import same_service
 
 __all__ = ["adopt", "release"]
 
@@ -28,14 +31,17 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
             request is that of another generation.
     """
     await client.status(request_id)
-    await _is_nobody_elses(journal, (await journal.find(key)).entry.generation_key, request_id)
+    entry = (await journal.find(key)).entry
+    if not same_service(entry.service, client.base_url):
+        raise ConfigurationError(f"Generation {entry.generation_key[:12]} was submitted to {entry.service}: ask there.")
+    await _is_nobody_elses(journal, entry.generation_key, request_id)
     while True:
         found = await journal.find(key)
         entry = found.entry
         if entry.request_id == request_id and entry.state not in (EntryState.UNCERTAIN, EntryState.EXPIRED):
             if not entry.may_become(EntryState.SUBMITTED):
                 return entry  # adopted before
-        elif not entry.may_become(EntryState.SUBMITTED) or _fresh(entry, found.age_seconds, journal):
+        elif not entry.may_become(EntryState.SUBMITTED) or _fresh(entry, found.age_seconds):
             raise ConfigurationError(
                 f"Generation {entry.generation_key[:12]} is {entry.state}"
                 + (f" with request {entry.request_id}" if entry.request_id else "")
@@ -43,7 +49,8 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
             )
         adopted = entry.moved(
             EntryState.SUBMITTED, worker=worker_name(), reason="adopted by a person", request_id=request_id,
-            submitted_at=entry.submitted_at if entry.request_id == request_id else entry.began_at,
+            # the queue deadline counts from here: it is not adopted to be cancelled
+            submitted_at=datetime.now(UTC),
         )  # fmt: skip
         if await journal.replace(found, adopted):
             return adopted
@@ -68,8 +75,10 @@ async def release(journal: Journal, key: str) -> Entry:
         short = entry.generation_key[:12]
         if entry.state is EntryState.RELEASED:
             return entry
-        if _fresh(entry, found.age_seconds, journal):
-            raise ConfigurationError(f"A worker is submitting generation {short} just now: wait for three minutes.")
+        if _fresh(entry, found.age_seconds):
+            raise ConfigurationError(
+                f"A worker is submitting generation {short} just now: wait for {entry.patience_seconds:.0f} s."
+            )
         if entry.state is EntryState.ARCHIVED:
             raise ConfigurationError(f"Generation {short} is archived. Set a variation for another video of its kind.")
         if entry.state is not EntryState.INTENT and not entry.may_become(EntryState.RELEASED):
@@ -89,5 +98,5 @@ async def _is_nobody_elses(journal: Journal, key: str, request_id: str) -> None:
             )
 
 
-def _fresh(entry: Entry, age_seconds: float, journal: Journal) -> bool:
-    return entry.state is EntryState.INTENT and age_seconds < journal.patience_seconds
+def _fresh(entry: Entry, age_seconds: float) -> bool:
+    return entry.state is EntryState.INTENT and age_seconds < entry.patience_seconds

@@ -71,6 +71,10 @@ _FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
 }
 
 
+_LONGEST_HISTORY, _RECENT = 200, 100
+_WITHOUT_REQUEST = (_S.INTENT, _S.REFUSED)
+
+
 class Event(BaseModel):
     """One step in the life of a generation."""
 
@@ -79,8 +83,18 @@ class Event(BaseModel):
     at: datetime
     state: EntryState
     worker: str
+    run: str = ""
+    """The run whose attempt it belongs to."""
     request_id: str | None = None
     reason: str | None = None
+
+
+def _shortened(history: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Leave out the oldest refusals of a generation that is refused every minute; never a request."""
+    if len(history) <= _LONGEST_HISTORY:
+        return history
+    early = [event for event in history[:-_RECENT] if event.request_id or event.state not in _WITHOUT_REQUEST]
+    return (*early, *history[-_RECENT:])
 
 
 def _fresh() -> str:
@@ -104,6 +118,8 @@ class Entry(BaseModel):
     attempt: int = Field(default=1, ge=1, description="Which submission of this generation this is, from 1.")
     run: str = Field(default="", description="The outermost run that submitted this attempt: it does so only once.")
     flow_run: dict[str, str] = Field(default_factory=dict)
+    store: str = Field(default="", description="Where it is to be archived, `s3://bucket/prefix/`.")
+    patience_seconds: float = Field(default=180.0, description="An intent that is older is that of a dead worker.")
     request_id: str | None = None
     submitted_at: datetime | None = None
     reason: str | None = Field(default=None, description="Why it is in this state, where that needs a reason.")
@@ -118,25 +134,45 @@ class Entry(BaseModel):
         """Return the next version of this entry, with the step in its history."""
         now, reason = datetime.now(UTC), redact(reason)
         event = Event(
-            at=now, state=state, worker=worker, request_id=changes.get("request_id", self.request_id), reason=reason
+            at=now,
+            state=state,
+            worker=worker,
+            run=changes.get("run", self.run),
+            request_id=changes.get("request_id", self.request_id),
+            reason=reason,
         )
         return self.model_copy(
             update=changes
             | {"state": state, "reason": reason, "updated_at": now, "nonce": _fresh()}
-            | {"history": (*self.history, event)}
+            | {"history": _shortened((*self.history, event))}
         )
 
     def begun_again(self, other: Self, *, worker: str) -> Self:
         """Return the intent of another attempt, as `other` asks for it, with this entry's history."""
         kept = self.model_copy(
             update={
-                name: getattr(other, name) for name in ("service", "inputs", "image", "variation", "run", "flow_run")
+                name: getattr(other, name)
+                for name in (
+                    "service",
+                    "inputs",
+                    "image",
+                    "variation",
+                    "run",
+                    "flow_run",
+                    "store",
+                    "patience_seconds",
+                )
             }
         )
         return kept.moved(
-            EntryState.INTENT, worker=worker, attempt=self.attempt + 1,
-            request_id=None, submitted_at=None, cost_usd=None, archive=None,
-        )  # fmt: skip
+            EntryState.INTENT,
+            worker=worker,
+            attempt=self.attempt + 1,
+            request_id=None,
+            submitted_at=None,
+            cost_usd=None,
+            archive=None,
+        )
 
     def may_become(self, state: EntryState) -> bool:
         """Whether the same request may come into this state from the present one."""
@@ -145,6 +181,17 @@ class Entry(BaseModel):
     def to_json(self) -> bytes:
         """Return the document as it is kept."""
         return self.model_dump_json(indent=1).encode()
+
+    @property
+    def runs(self) -> set[str]:
+        """Every run whose attempt was accepted, or may have been: a refusal leaves a run its attempt."""
+        ended = {event.run for event in self.history if event.state not in (EntryState.INTENT, EntryState.REFUSED)}
+        return ended - {""}
+
+    def attempts_of(self, run: str) -> int:
+        """Return how many attempts a run has begun that may be paid for."""
+        began = [event for event in self.history if event.run == run and event.state is EntryState.UNCERTAIN]
+        return len(began) if run else 0
 
     @property
     def began_at(self) -> datetime:

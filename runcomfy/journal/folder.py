@@ -79,6 +79,12 @@ class FolderPlace:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._folder / name)
+        if hasattr(os, "O_DIRECTORY"):  # without this, a power cut may undo the renaming
+            folder = os.open(self._folder, os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         return tag_of(body)
 
     @contextmanager

@@ -7,17 +7,20 @@ writes that the place could not take are repeated, since each is safe to repeat.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from runcomfy.errors import ConfigurationError, StoreUnavailable, UnreadableEntry
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable, UnreadableEntry
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.places import Place, Stored
 
@@ -25,6 +28,9 @@ __all__ = ["Journal", "Versioned", "worker_name"]
 
 _T = TypeVar("_T")
 _READERS = 8  # more threads only stall the event loop
+_THREADS = ThreadPoolExecutor(_READERS, thread_name_prefix="journal")
+"""Its own: in asyncio's, a request id would queue behind the transfers of videos."""
+_MOST_CONFLICTS = 40
 
 
 def worker_name() -> str:
@@ -77,14 +83,21 @@ class Journal:
         """
         await self._call(self.place.check)
 
-    async def read(self, key: str) -> Versioned | None:
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # nothing in it changes, and a lock cannot be copied
+
+    async def read(self, key: str, *, seconds: float | None = None) -> Versioned | None:
         """Return the entry of a generation; `None` if it was never submitted.
+
+        Args:
+            key: The generation.
+            seconds: How long a read that the place did not answer is repeated.
 
         Raises:
             UnreadableEntry: what stands there is no entry that this version can read.
             StorageError: the place failed.
         """
-        stored = await self._call(self.place.read, f"{key}.json")
+        stored = await self._call(self.place.read, f"{key}.json", seconds=seconds)
         return self._parsed(key, stored) if stored is not None else None
 
     async def create(self, entry: Entry) -> Versioned | None:
@@ -119,6 +132,7 @@ class Journal:
             reason: Why, for a person.
             **changes: Other fields of the entry that are known now.
         """
+        conflicts = 0
         while (found := await self.read(key)) is not None:
             entry = found.entry
             if entry.request_id != request_id or not entry.may_become(state):
@@ -126,7 +140,22 @@ class Journal:
             moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
             if await self.replace(found, moved) is not None:
                 return moved
+            conflicts = await self.pause_after_conflict(conflicts)
         return None
+
+    async def pause_after_conflict(self, conflicts: int) -> int:
+        """Wait a moment after another worker's write came first, and return how often that has been so by now.
+
+        Raises:
+            StoreUnavailable: it has been so often that it is not another worker, but a place that refuses every write.
+        """
+        if conflicts >= _MOST_CONFLICTS:
+            raise StoreUnavailable(
+                f"The journal in {self.place.where} refused {conflicts} writes in a row as if others had come first. "
+                "Look whether something between here and the store changes its ETags."
+            )
+        await self.sleep(min(0.05 * 1.5**conflicts, 2.0) * (0.5 + random.random()))  # noqa: S311 - keeps writers apart
+        return conflicts + 1
 
     async def find(self, start: str) -> Versioned:
         """Return the only entry whose key begins with `start`, eight digits at least.
@@ -210,11 +239,17 @@ class Journal:
             ) from None
 
     async def _call(self, work: Callable[..., _T], *arguments: Any, seconds: float | None = None) -> _T:
+        # A request id is paid for: it is tried again whatever the store says, an expired credential included.
+        retried = StoreUnavailable if seconds is None else StorageError
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
+            retry=retry_if_exception_type(retried),
             wait=wait_exponential_jitter(multiplier=0.2, max=15.0),
             stop=stop_after_delay(self._retry_seconds if seconds is None else seconds),
             sleep=self.sleep,
             reraise=True,
         )
-        return await retrying(asyncio.to_thread, work, *arguments)
+
+        async def attempt() -> _T:
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, functools.partial(work, *arguments))
+
+        return await retrying(attempt)

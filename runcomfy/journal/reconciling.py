@@ -9,6 +9,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, ServiceError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
+from runcomfy.journal.spec import same_service
 from runcomfy.journal.telling import state_after
 from runcomfy.journal.watched import LATE
 from runcomfy.outcome import succeeded
@@ -58,6 +59,8 @@ async def look_after(
         StorageError: the journal could not be read or written.
     """
     entry = found.entry
+    if not same_service(entry.service, client.base_url):
+        return Finding(entry, f"it was submitted to {entry.service}: look with the account of that", stuck=True)
     if entry.state is _S.INTENT:
         return await _look_at_intent(journal, found)
     if not _worth_a_look(found, abandoned_after):
@@ -75,10 +78,10 @@ async def look_after(
         if error.error_code == ANOTHER_ACCOUNT or entry.state is _S.UNCERTAIN:
             return Finding(entry, error.message, stuck=True)
         return await _tell(journal, entry, _S.EXPIRED, error.message)
-    except AuthenticationError:
-        raise
     except ServiceError as error:
-        return Finding(entry, f"could not be looked at: {error.message}")
+        if isinstance(error, AuthenticationError) and error.http_status != 403:
+            raise  # the token, so it is the same for all; a 403 may be about this one
+        return Finding(entry, f"could not be looked at: {error.message}", stuck=not error.retryable)
     if ready:
         return await _ready(journal, entry)
     return await _goes_on(journal, entry, answer)
@@ -97,7 +100,7 @@ def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
 
 
 async def _look_at_intent(journal: Journal, found: Versioned) -> Finding:
-    if found.age_seconds < journal.patience_seconds:
+    if found.age_seconds < found.entry.patience_seconds:
         return Finding(found.entry)
     reason = f"{found.entry.history[-1].worker} did not say what became of its submission"
     moved = found.entry.moved(_S.UNCERTAIN, worker=worker_name(), reason=reason)

@@ -11,7 +11,7 @@ from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.models import ModelInputs
 from runcomfy.staging import StagedImage
 
-__all__ = ["GenerationSpec"]
+__all__ = ["GenerationSpec", "same_service"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -27,6 +27,7 @@ class GenerationSpec:
         variation: Tells apart generations that are meant to have the same inputs.
         run: Names the outermost run. One run pays once: what it submitted and what failed, it does not submit again.
         flow_run: What else is known of the run, for a person.
+        store: Where it is to be archived, as `s3://bucket/prefix/`.
     """
 
     inputs: ModelInputs
@@ -35,6 +36,7 @@ class GenerationSpec:
     variation: str = ""
     run: str = ""
     flow_run: dict[str, str] = field(default_factory=dict)
+    store: str = ""
 
     @property
     def key(self) -> str:
@@ -42,8 +44,8 @@ class GenerationSpec:
         sha256 = self.image.sha256 if self.image else None
         return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
 
-    def intent(self, worker: str) -> Entry:
-        """Return the first entry of this generation."""
+    def intent(self, worker: str, patience_seconds: float = 180.0) -> Entry:
+        """Return the first entry of this generation, which is fresh for so long."""
         now = datetime.now(UTC)
         placed = {"image_url": self.image.uri} if self.image else {}
         return Entry(
@@ -56,17 +58,24 @@ class GenerationSpec:
             variation=self.variation,
             run=self.run,
             flow_run=self.flow_run,
+            store=self.store,
+            patience_seconds=patience_seconds,
             created_at=now,
             updated_at=now,
-            history=(Event(at=now, state=EntryState.INTENT, worker=worker),),
+            history=(Event(at=now, state=EntryState.INTENT, worker=worker, run=self.run),),
         )
 
     def is_for(self, service: str) -> bool:
-        """Whether an entry of that service is about this one: a sandbox's video is not the real one, nor the reverse.
+        """Whether an entry of that service is about this one."""
+        return same_service(service, self.service)
 
-        The real service may be reached under another name, through a gateway; a sandbox is on this machine.
-        """
-        return service == self.service or not (_is_local(service) or _is_local(self.service))
+
+def same_service(one: str, other: str) -> bool:
+    """Whether two base URLs are of one service: a sandbox's video is not the real one, nor the reverse.
+
+    The real service may be reached under another name, through a gateway; a sandbox is on this machine.
+    """
+    return one == other or not (_is_local(one) or _is_local(other))
 
 
 def _is_local(url: str) -> bool:

@@ -5,6 +5,7 @@ No journal, no submission; and nothing that was accepted is forgotten, whatever 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -112,7 +113,8 @@ class _Attempt:
         self._journal = journal
         self._intent = intent
         self._attempts = attempts
-        self._accepted = False
+        self._tries = 0
+        self._accepted: Submission | None = None
 
     async def submit(
         self, inputs: ModelInputs, on_interrupt: Callable[[Submission], Awaitable[None]] | None
@@ -130,15 +132,18 @@ class _Attempt:
                 sleep=self._journal.sleep,
             )
         except BaseException as error:
-            if not self._accepted:
+            if self._accepted is None:
                 with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
                     await self._conclude(error)
+            elif isinstance(error, UncertainSubmission):  # this process is being stopped, and it could not be recorded
+                error.facts["request_id"] = self._accepted.request_id
             raise
 
     async def _announce(self) -> None:
         """Before each paid call: make sure that the intent is fresh, and still ours."""
+        self._tries += 1
         age = (datetime.now(UTC) - self._intent.entry.updated_at).total_seconds()
-        if age < self._journal.patience_seconds / 4:
+        if self._tries == 1 and age < self._journal.patience_seconds / 4:
             return
         renewed = await self._move(EntryState.INTENT)
         if renewed is None:
@@ -150,6 +155,7 @@ class _Attempt:
     async def _move(self, state: EntryState, reason: str | None = None, **changes: Any) -> Versioned | None:
         """Write the next state of this attempt, even if it was called uncertain meanwhile; `None` if it is over."""
         standing: Versioned | None = self._intent
+        conflicts = 0
         while standing is not None:
             entry = standing.entry
             alive = entry.state in (EntryState.INTENT, EntryState.UNCERTAIN)
@@ -158,23 +164,26 @@ class _Attempt:
             moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
             if written := await self._journal.replace(standing, moved):
                 return written
+            conflicts = await self._journal.pause_after_conflict(conflicts)
             standing = await self._journal.read(entry.generation_key)
         return None
 
     async def _record(self, submission: Submission) -> None:
         """Write down the request id, for minutes if need be: it is paid for."""
-        self._accepted = True
+        self._accepted = submission
+        logger.info("Request %s was accepted for generation %s", submission.request_id, submission.generation_key[:12])
         standing: Versioned | None = self._intent
+        patience = self._journal.record_seconds
+        conflicts = 0
         try:
             while standing is not None:
                 entry = standing.entry
                 if entry.request_id == submission.request_id:
                     return
-                if await self._journal.replace(
-                    standing, self._accepted_entry(entry, submission), seconds=self._journal.record_seconds
-                ):
+                if await self._journal.replace(standing, self._accepted_entry(entry, submission), seconds=patience):
                     return
-                standing = await self._journal.read(submission.generation_key)
+                conflicts = await self._journal.pause_after_conflict(conflicts)
+                standing = await self._journal.read(submission.generation_key, seconds=patience)
         except StorageError as error:
             error.facts |= {"request_id": submission.request_id, "generation_key": submission.generation_key}
             error.message = (
@@ -198,10 +207,14 @@ class _Attempt:
 
     async def _conclude(self, error: BaseException) -> None:
         """Write down that it was not accepted, or that nobody knows. If that fails, a stale intent says the same."""
-        state, named = EntryState.REFUSED, {}
+        # Refused needs evidence: an answer that says so, or a cancellation, which waits for the answer.
+        refused = isinstance(error, asyncio.CancelledError | RunComfyError) and not isinstance(
+            error, UncertainSubmission
+        )
+        state, named = EntryState.REFUSED if refused else EntryState.UNCERTAIN, {}
         reason = error.message if isinstance(error, RunComfyError) else f"interrupted ({type(error).__name__})"
         if isinstance(error, UncertainSubmission):
-            state, reason = EntryState.UNCERTAIN, error.cause or error.message
+            reason = error.cause or error.message
             named = {"request_id": error.request_id} if error.request_id else {}
         try:
             await self._move(state, reason, **named)

@@ -7,7 +7,7 @@ so only what has changed is read, and what was open the last time. A note beside
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -32,6 +32,8 @@ class _Note(BaseModel):
 
     known_until: datetime
     watched: tuple[str, ...]
+    entries: int
+    """How many there were: more old ones than that were put there with their old times, and are not known."""
 
 
 async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[Versioned]:
@@ -47,6 +49,8 @@ async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[
     modified = await journal.modified()
     note = _parsed(await journal.read_note(_NOTE))
     changed = [key for key, at in modified.items() if note is None or at >= note.known_until - skew]
+    if note is not None and len(modified) - len(changed) > note.entries:
+        changed = list(modified)
     keys = sorted({*changed, *(note.watched if note else ())})
     unread: list[str] = []
     found = [entry async for entry in journal.read_all(keys, unreadable=unread.append) if _is_watched(entry)]
@@ -54,7 +58,8 @@ async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[
         logger.warning("The journal's entry %s cannot be read by this version, and is passed over", key)
     if modified:
         watched = (*(version.entry.generation_key for version in found), *unread)
-        keep = _Note(known_until=max(modified.values()), watched=watched)
+        until = min(max(modified.values()), datetime.now(UTC))  # a clock may have been ahead
+        keep = _Note(known_until=until, watched=watched, entries=len(modified))
         await journal.write_note(_NOTE, keep.model_dump_json().encode())
     return found
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from runcomfy.cancelling import cancel, goes_on
+import asyncio
+
+from runcomfy.cancelling import cancel, seen_after_cancel
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RequestNotFound, ServiceError
 from runcomfy.journal.entry import EntryState
 from runcomfy.journal.journal import Journal
 from runcomfy.journal.telling import state_after, tell
+from runcomfy.wire import State
 
 __all__ = ["withdraw"]
+
+_LOOKS = 4
 
 
 async def withdraw(
@@ -45,6 +50,11 @@ async def _cancelled(client: RunComfyClient, request_id: str) -> tuple[EntryStat
         return EntryState.DETACHED, f"the cancel was not answered: {error.message}"
     if outcome != "cancelled":
         return EntryState.DETACHED, f"the service answered the cancel with {outcome or 'nothing that can be read'}"
-    if await goes_on(client, request_id):
-        return EntryState.DETACHED, "the service said that it was cancelled, but it goes on"
-    return EntryState.CANCELLED, "cancelled in the queue"
+    for attempt in range(_LOOKS):
+        seen = await seen_after_cancel(client, request_id)
+        if seen is State.CANCELLED:
+            return EntryState.CANCELLED, "cancelled in the queue"
+        if seen in (State.IN_PROGRESS, State.SUCCEEDED):
+            return EntryState.DETACHED, "the service said that it was cancelled, but it goes on"
+        await asyncio.sleep(0.5 * 2**attempt)
+    return EntryState.DETACHED, "the service said that it was cancelled, but does not show it as cancelled yet"

@@ -196,19 +196,20 @@ async def test_other_ways_are_refused(store: Store, source: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["videos", "images"])
-async def test_an_image_in_s3_stays_where_it_is(
+async def test_an_image_in_s3_is_copied_under_its_content(
     store: Store, object_store: ObjectStore, bucket: str, png: bytes
 ) -> None:
-    """An image that lies in S3 is checked, not copied, and signed in its own bucket, whatever its key looks like."""
+    """Whatever its key looks like; what is put there later is not what is submitted."""
     other = Store(bucket, session=object_store.session(), endpoint_url=object_store.endpoint_url)
     key = f"{uuid.uuid4().hex}/a b?c#ü+.png"
     other.put(key, png, content_type="image/png")
 
     image = await stage_image(f"s3://{bucket}/{key}", store)
 
-    assert (image.bucket, image.key, image.uploaded, image.width) == (bucket, key, False, 32)
-    assert image.source == image.uri == f"s3://{bucket}/{key}"
-    assert store.head(store.key(f"images/{image.sha256}.png")) is None
+    other.put(key, b"another one", content_type="image/png")
+    assert (image.bucket, image.uploaded, image.width) == (store.bucket, True, 32)
+    assert image.key == store.key(f"images/{image.sha256}.png")
+    assert image.source == f"s3://{bucket}/{key}"
     assert get(sign_image(image, store, timedelta(minutes=5))).data == png
 
 

@@ -36,6 +36,7 @@ class World:
         self.calls: list[tuple[float, str]] = []
         self._timeline = timeline
         self._result = result
+        self._cancelled = False
         self._cancel = cancel if isinstance(cancel, list) else [cancel or {"outcome": "cancelled"}]
         self.clock = Clock(
             now=lambda: START + timedelta(seconds=self.seconds),
@@ -60,10 +61,14 @@ class World:
     def handle(self, request: httpx.Request) -> httpx.Response:
         call = request.url.path.rpartition("/")[2]
         self.calls.append((self.seconds, call))
+        if call == "cancel":
+            said = self._cancel.pop(0) if len(self._cancel) > 1 else self._cancel[0]
+            self._cancelled = isinstance(said, dict) and said.get("outcome") == "cancelled"
+            return self._answer(said)
+        if self._cancelled:
+            return self._answer("cancelled")
         if call == "status":
             return self._answer([state for at, state in self._timeline if at <= self.seconds][-1])
-        if call == "cancel":
-            return self._answer(self._cancel.pop(0) if len(self._cancel) > 1 else self._cancel[0])
         if self._result is not None:
             return self._answer(self._result(self.seconds) if callable(self._result) else self._result)
         state = [state for at, state in self._timeline if at <= self.seconds][-1]
