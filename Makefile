@@ -39,6 +39,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer
+	$(BIN)/python -m benchmarks.journal
 
 # After a change of the ranges in pyproject.toml; needs uv.
 lock:

@@ -111,17 +111,14 @@ class BucketPlace:
 
     def _try_out(self) -> None:
         key = self._store.key(f"{PROBES}{uuid.uuid4().hex}")
-
-        def put(body: bytes, etag: str | None) -> str | None:
-            return put_if(self._store, key, body, etag=etag, content_type=_TYPE)
-
+        name = key.removeprefix(f"{self._folder}/")
         try:
-            first = put(b"1", None)
-            if first is None or put(b"2", None) is not None:
+            first = self.create(name, b"1")
+            if first is None or self.create(name, b"2") is not None:
                 raise self._unfit("it lets two writers create the same object (If-None-Match)")
-            if put(b"3", '"00000000000000000000000000000000"') is not None:
+            if self.replace(name, b"3", '"00000000000000000000000000000000"') is not None:
                 raise self._unfit("it lets a writer replace an object that has changed (If-Match)")
-            if put(b"4", first) is None:
+            if self.replace(name, b"4", first) is None:
                 raise self._unfit("it does not let a writer replace an object that has not changed (If-Match)")
         except StorageError as error:
             if error.error_code == "NotImplemented" or error.http_status == 501:

@@ -15,7 +15,7 @@ from runcomfy.errors import (
     RunComfyError,
     UncertainSubmission,
 )
-from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
+from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
 
@@ -28,6 +28,7 @@ both may be paid for."""
 _LOOK_SECONDS = 2.0
 _PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed anew
 _REFUSED = EntryState.REFUSED
+_PAID_ENDS = (EntryState.FAILED, EntryState.CANCELLED)  # perhaps: whether they are billed is not known
 
 
 async def claim(
@@ -110,13 +111,12 @@ def _free(entry: Entry, spec: GenerationSpec, witnessed: int, *, pays_again: boo
     Raises:
         GenerationFailed, GenerationCancelled: an attempt was, and its failure is ours as well.
     """
-    waited = entry.attempt == witnessed
-    had_one = spec.run != "" and spec.run in entry.runs
     if entry.state is EntryState.UNCERTAIN:
         return pays_again and entry.request_id is None and entry.attempts_of(spec.run) < 2
     if entry.state in RESTARTABLE:
-        if entry.state in (EntryState.FAILED, EntryState.CANCELLED) and (waited or had_one):
-            raise _had_its_attempt(entry)
+        ended = _end_of_own_attempt(entry, spec.run, witnessed)
+        if ended is not None and entry.state is not EntryState.RELEASED:
+            raise _had_its_attempt(entry, ended)
         return True
     if not spec.is_for(entry.service):
         raise ConfigurationError(
@@ -126,13 +126,21 @@ def _free(entry: Entry, spec: GenerationSpec, witnessed: int, *, pays_again: boo
     return False
 
 
-def _had_its_attempt(entry: Entry) -> RunComfyError:
-    kind = GenerationFailed if entry.state is EntryState.FAILED else GenerationCancelled
-    why = (entry.reason or "no reason is known").rstrip(".")
+def _end_of_own_attempt(entry: Entry, run: str, witnessed: int) -> Event | None:
+    """Return how the attempt ended that this run had, or waited for; `None` if there is none, or it cost nothing."""
+    if entry.attempt == witnessed and entry.state in _PAID_ENDS:
+        return entry.history[-1]
+    own = (event for event in reversed(entry.history) if run and event.run == run and event.state in _PAID_ENDS)
+    return next(own, None)
+
+
+def _had_its_attempt(entry: Entry, ended: Event) -> RunComfyError:
+    kind = GenerationFailed if ended.state is EntryState.FAILED else GenerationCancelled
+    why = (ended.reason or "no reason is known").rstrip(".")
     return kind(
-        f"The generation was {entry.state}, and this run submitted it or waited for it: {why}. A retry of the same run "
+        f"The generation was {ended.state}, and this run submitted it or waited for it: {why}. A retry of the same run "
         "pays no second time. Start another run for another attempt.",
-        request_id=entry.request_id, generation_key=entry.generation_key, cost_usd=entry.cost_usd,
+        request_id=ended.request_id, generation_key=entry.generation_key,
     )  # fmt: skip
 
 

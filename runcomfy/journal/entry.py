@@ -182,12 +182,6 @@ class Entry(BaseModel):
         """Return the document as it is kept."""
         return self.model_dump_json(indent=1).encode()
 
-    @property
-    def runs(self) -> set[str]:
-        """Every run whose attempt was accepted, or may have been: a refusal leaves a run its attempt."""
-        ended = {event.run for event in self.history if event.state not in (EntryState.INTENT, EntryState.REFUSED)}
-        return ended - {""}
-
     def attempts_of(self, run: str) -> int:
         """Return how many attempts a run has begun that may be paid for."""
         began = [event for event in self.history if event.run == run and event.state is EntryState.UNCERTAIN]

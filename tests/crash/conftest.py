@@ -38,6 +38,10 @@ class _QuickServer(PrefectServer):
             "SSL_CERT_FILE": str(self.home / "authority.pem"),
             "PREFECT_API_SSL_CERT_FILE": str(self.home / "authority.pem"),
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+            "PREFECT_LOCAL_STORAGE_PATH": str(self.home / "storage"),
+            "PREFECT_FLOWS_DEFAULT_RETRIES": "1",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         }

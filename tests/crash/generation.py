@@ -20,7 +20,7 @@ from runcomfy.sweeping import sweep
 from tests.crash.points import Scenario, Trigger
 from tests.crash.proxy import Proxy
 from tests.crash.wire import Drop, Hook, Wire
-from tests.crash.workers import Outcome, Worker, Workers
+from tests.crash.workers import Outcome, Process, Starter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,7 +57,7 @@ class Setting:
     sandbox: Sandbox
     store: ObjectStore
     s3: S3Client
-    workers: Workers
+    workers: Starter
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Generation:
             outcome = self.run()
             assert outcome.videos, outcome
 
-    def start(self, *, fresh: bool = False) -> Worker:
+    def start(self, *, fresh: bool = False) -> Process:
         """Start a process that wants this generation."""
         sandbox, store = self.setting.sandbox, self.setting.store
         job: dict[str, Any] = {
@@ -138,7 +138,7 @@ class Generation:
             victims: Which of them are killed. If all are, the call that was seen goes no further.
             fresh: Whether each is a fresh interpreter.
         """
-        started: Future[list[Worker]] = Future()
+        started: Future[list[Process]] = Future()
 
         def kill() -> Drop | None:
             for victim in victims:
@@ -162,7 +162,7 @@ class Generation:
             uploads_older_than=timedelta(0),
         )
 
-    def _end(self, workers: Sequence[Worker]) -> list[Outcome]:
+    def _end(self, workers: Sequence[Process]) -> list[Outcome]:
         """Wait for the ends of processes, and until nothing of them is under way any more."""
         outcomes = [worker.wait() for worker in workers]
         self.lane.settle()

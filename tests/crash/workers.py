@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["Outcome", "Worker", "Workers", "running_workers"]
+__all__ = ["Outcome", "Process", "Starter", "Worker", "Workers", "running_workers"]
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 120.0
@@ -66,6 +66,28 @@ class Worker:
         if "error" in said:
             return Outcome(error=said["error"], message=said["message"], facts=said["facts"])
         return Outcome(videos=tuple(said["value"]))
+
+
+class Process(Protocol):
+    """Something that runs one generation, and can be killed."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it after a time."""
+
+    def wait(self) -> Outcome:
+        """Wait for its end."""
+
+
+class Starter(Protocol):
+    """Something that starts them."""
+
+    directory: Path
+
+    def start(self, job: Mapping[str, Any], *, fresh: bool = False) -> Process:
+        """Start one."""
 
 
 class Workers:

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _work(job: dict[str, Any]) -> None:
 
 async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the flow, and return what is known of its videos."""
-    account, store = _account(job["account"]), _store(job["store"])
+    account, store = account_of(job["account"]), store_of(job["store"])
     match job["flow"]:
         case "image-to-video":
             done: Generation | list[ArchivedVideo] = await image_to_video(
@@ -117,13 +118,15 @@ async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [video.model_dump(mode="json") for video in (done.videos if isinstance(done, Generation) else done)]
 
 
-def _account(facts: dict[str, Any]) -> RunComfyCredentials:
+def account_of(facts: Mapping[str, Any]) -> RunComfyCredentials:
+    """Return the account that a job names."""
     return RunComfyCredentials(
         api_token=SecretStr(facts["token"]), base_url=f"http://{facts['host']}", output_hosts=[facts["host"]]
     )
 
 
-def _store(facts: dict[str, Any]) -> MediaStore:
+def store_of(facts: Mapping[str, Any]) -> MediaStore:
+    """Return the bucket that a job names."""
     keys = AwsCredentials(
         aws_access_key_id=facts["access_key"],
         aws_secret_access_key=SecretStr(facts["secret_key"]),
