@@ -24,6 +24,8 @@ from tests.flows.test_command_line import CommandLine, command_line
 
 __all__ = ["command_line"]
 
+pytestmark = pytest.mark.slow
+
 QUICK = Polling(min_interval_seconds=0.05, max_interval_seconds=0.2)
 
 

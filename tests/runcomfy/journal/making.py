@@ -1,0 +1,113 @@
+"""Small makers that the tests of the journal share."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import StoreUnavailable
+from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
+from runcomfy.journal.places import Stored
+from runcomfy.models import TextToVideo
+from runcomfy.provenance import Archive
+from runcomfy.submitting import Submission
+
+__all__ = ["FailingPlace", "Later", "body", "instantly", "journal_at", "spec_for", "submit_for"]
+
+
+def body(text: str = "") -> bytes:
+    """Return a document that is like no other, as the journal's are."""
+    return f'{{"text": "{text}", "nonce": "{uuid.uuid4().hex}", "pid": {os.getpid()}}}'.encode()
+
+
+def spec_for(service: str, prompt: str = "rain", **changes: Any) -> GenerationSpec:
+    return GenerationSpec(TextToVideo(prompt=prompt), service, **changes)
+
+
+async def instantly(seconds: float) -> None:
+    """Sleep no time at all."""
+
+
+def journal_at(place: Place, **changes: Any) -> Journal:
+    return Journal(place, **{"retry_seconds": 0.0, "record_seconds": 0.0} | changes)
+
+
+async def submit_for(client: RunComfyClient, journal: Journal, spec: GenerationSpec, **options: Any) -> Submission:
+    """Submit as the task does, with inputs that need no preparation, and files that stand where they were put."""
+
+    async def prepare() -> TextToVideo:
+        assert isinstance(spec.inputs, TextToVideo)
+        return spec.inputs
+
+    async def intact(archive: Archive) -> bool:
+        return True
+
+    return await submit_once(client, journal, spec, **{"prepare": prepare, "intact": intact} | options)
+
+
+class Later(MemoryPlace):
+    """Another place as it is seen three minutes and some later: no intent in it is fresh."""
+
+    def __init__(self, place: Place, seconds: float = 200.0) -> None:
+        self.where, self._place, self._seconds = place.where, place, seconds
+
+    def check(self) -> None:
+        self._place.check()
+
+    def read(self, name: str) -> Stored | None:
+        found = self._place.read(name)
+        return Stored(found.body, found.tag, found.age_seconds + self._seconds) if found else None
+
+    def create(self, name: str, body: bytes) -> str | None:
+        return self._place.create(name, body)
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        return self._place.replace(name, body, tag)
+
+    def names(self, start: str = "") -> Iterator[str]:
+        return self._place.names(start)
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        return self._place.modified()
+
+
+class FailingPlace(MemoryPlace):
+    """A place in memory that cannot be reached for some of its calls, and whose documents can be made old."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: dict[str, int] = {}
+        """By the name of a call, how often it fails from now on; -1 is for ever."""
+        self.calls: list[str] = []
+        self.older_by_seconds = 0.0
+
+    def check(self) -> None:
+        self._called("check")
+
+    def read(self, name: str) -> Stored | None:
+        self._called("read")
+        found = super().read(name)
+        return Stored(found.body, found.tag, found.age_seconds + self.older_by_seconds) if found else None
+
+    def create(self, name: str, body: bytes) -> str | None:
+        self._called("create")
+        return super().create(name, body)
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        self._called("replace")
+        return super().replace(name, body, tag)
+
+    def names(self, start: str = "") -> Iterator[str]:
+        self._called("names")
+        yield from super().names(start)
+
+    def _called(self, call: str) -> None:
+        self.calls.append(call)
+        left = self.failures.get(call, 0)
+        if left:
+            self.failures[call] = left - 1
+            raise StoreUnavailable("The store could not be reached.")

@@ -1,0 +1,198 @@
+"""An entry of the journal: which state may follow which, what is kept, and what never gets in."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import UnreadableEntry
+from runcomfy.journal import OPEN, RESTARTABLE, Entry, EntryState, Event, GenerationSpec, MemoryPlace
+from runcomfy.media import MediaFacts
+from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.provenance import Archive, ArchivedVideo
+from runcomfy.sandbox import Sandbox
+from runcomfy.staging import StagedImage
+from runcomfy.waiting import Result
+from tests.runcomfy.journal.making import journal_at, spec_for, submit_for
+
+_S = EntryState
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
+STATES = st.sampled_from(list(EntryState))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+NUMBERS = st.floats(0, 1e6)
+RESULTS = st.builds(
+    Result, request_id=TEXTS, output_count=st.integers(0, 5), noticed_at=TIMES, queued_seconds=st.none() | NUMBERS,
+    running_seconds=st.none() | NUMBERS, polls=st.integers(0, 99), cost_usd=st.none() | NUMBERS,
+    created_at=st.none() | TEXTS,
+)  # fmt: skip
+VIDEOS = st.builds(
+    ArchivedVideo, bucket=TEXTS, key=TEXTS, provenance_key=TEXTS, sha256=TEXTS, size_bytes=st.integers(0, 2**40),
+    content_type=TEXTS, index=st.integers(0, 9), request_id=TEXTS, already_archived=st.booleans(),
+    media=st.builds(MediaFacts, container=st.just("mp4"), width=st.none() | st.integers(1, 9)),
+)  # fmt: skip
+IMAGES = st.builds(
+    StagedImage, bucket=TEXTS, key=TEXTS, sha256=TEXTS, size_bytes=st.integers(0, 9), content_type=TEXTS,
+    width=st.integers(1, 9), height=st.integers(1, 9), source=TEXTS, uploaded=st.booleans(),
+)  # fmt: skip
+EVENTS = st.builds(
+    Event, at=TIMES, state=STATES, worker=TEXTS, request_id=st.none() | TEXTS, reason=st.none() | TEXTS
+)  # fmt: skip
+ENTRIES = st.builds(
+    Entry, generation_key=TEXTS, state=STATES, model_id=TEXTS, service=TEXTS,
+    inputs=st.dictionaries(TEXTS, JSON, max_size=3), image=st.none() | IMAGES, variation=TEXTS,
+    attempt=st.integers(1, 99), run=TEXTS, flow_run=st.dictionaries(TEXTS, TEXTS, max_size=2),
+    request_id=st.none() | TEXTS, submitted_at=st.none() | TIMES, reason=st.none() | TEXTS,
+    cost_usd=st.none() | NUMBERS,
+    archive=st.none() | st.builds(Archive, result=RESULTS, videos=st.lists(VIDEOS, max_size=2).map(tuple)),
+    created_at=TIMES, updated_at=TIMES, history=st.lists(EVENTS, max_size=3).map(tuple),
+)  # fmt: skip
+
+
+def entry(state: EntryState = _S.INTENT, **changes: Any) -> Entry:
+    spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net", run="run-1")
+    return spec.intent("host:1").model_copy(update={"state": state} | changes)
+
+
+def reachable(start: EntryState) -> set[EntryState]:
+    """Return every state that the same request may come into sooner or later."""
+    found, left = {start}, [start]
+    while left:
+        here = entry(left.pop())
+        new = {state for state in EntryState if here.may_become(state)} - found
+        found |= new
+        left += new
+    return found
+
+
+@pytest.mark.parametrize("state", list(EntryState))
+def test_every_state_has_an_answer_for_every_other(state: EntryState) -> None:
+    """No state follows itself, none leads back to an intent, and each comes to an end that is known."""
+    here = entry(state)
+
+    assert not here.may_become(state)
+    assert not here.may_become(_S.INTENT)
+    assert state in OPEN | RESTARTABLE | {_S.ARCHIVED}
+    assert _S.ARCHIVED in reachable(state)
+
+
+def test_the_way_of_a_generation() -> None:
+    """The drawing at the top of the module, as pairs; nothing beside them leads away from what is being paid for."""
+    may = {(before, after) for before in EntryState for after in EntryState if entry(before).may_become(after)}
+
+    assert {after for before, after in may if before is _S.INTENT} == {_S.SUBMITTED, _S.REFUSED, _S.UNCERTAIN}
+    assert {after for before, after in may if before is _S.ARCHIVED} == {_S.DETACHED}
+    assert {before for before, after in may if after is _S.REFUSED} == {_S.INTENT}
+    assert {before for before, after in may if after is _S.UNCERTAIN} == {_S.INTENT}
+    assert {before for before, after in may if after is _S.RELEASED} == {
+        _S.UNCERTAIN, _S.SUBMITTED, _S.DETACHED, _S.EXPIRED,
+    }  # fmt: skip
+    assert (_S.SUBMITTED, _S.EXPIRED) in may and (_S.DETACHED, _S.EXPIRED) in may
+    assert OPEN.isdisjoint(RESTARTABLE)
+
+
+def test_what_may_be_running_is_never_restartable() -> None:
+    """Another attempt follows only what ended without a video, was never accepted, or was given up by a person."""
+    assert {_S.FAILED, _S.REFUSED, _S.CANCELLED, _S.RELEASED} == RESTARTABLE
+
+
+@given(ENTRIES)
+@settings(max_examples=150, deadline=None, derandomize=True, print_blob=True)
+def test_what_was_written_is_what_is_read(written: Entry) -> None:
+    """Every entry that can be built comes back as it was, the absent fields too."""
+    assert Entry.model_validate_json(written.to_json()) == written
+
+
+@given(ENTRIES, st.lists(st.tuples(STATES, st.none() | st.sampled_from(["r1", "r2", "r3"]), TEXTS), max_size=8))
+@settings(max_examples=100, deadline=None, derandomize=True, print_blob=True)
+def test_history_only_grows_and_forgets_no_request(now: Entry, steps: list[tuple[EntryState, str | None, str]]) -> None:
+    """Each version has the steps of the one before, one more, and bytes of its own."""
+    for state, request_id, reason in steps:
+        changes = {"request_id": request_id} if request_id else {}
+        later = now.moved(state, worker="host:1", reason=reason, **changes)
+
+        assert later.history[:-1] == now.history
+        assert (later.history[-1].state, later.history[-1].request_id) == (state, later.request_id)
+        assert set(now.request_ids) <= set(later.request_ids)
+        assert later.to_json() != now.to_json()
+        now = later
+    again = now.begun_again(entry(run="run-2"), worker="host:2")
+    assert (again.state, again.attempt, again.run, again.request_id) == (_S.INTENT, now.attempt + 1, "run-2", None)
+    assert again.request_ids == now.request_ids
+    assert (again.archive, again.cost_usd, again.submitted_at) == (None, None, None)
+
+
+@given(st.dictionaries(TEXTS.filter(lambda name: name not in Entry.model_fields), JSON, min_size=1, max_size=3))
+@settings(max_examples=30, deadline=None, derandomize=True)
+async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> None:
+    """They are read over, also within a step of the history, and the entry can be moved."""
+    place, standing = MemoryPlace(), entry()
+    document = json.loads(standing.to_json()) | unknown
+    document["history"][0]["colour"] = "green"
+    place.create(f"{standing.generation_key}.json", json.dumps(document).encode())
+    journal = journal_at(place)
+
+    found = await journal.read(standing.generation_key)
+
+    assert found is not None and found.entry == standing
+    assert await journal.replace(found, standing.moved(_S.REFUSED, worker="host:1"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 2}, {"state": "teleported"}, {"attempt": 0}, {"generation_key": None}, None],
+)
+async def test_an_entry_that_cannot_be_read_stops_everything(sandbox: Sandbox, change: dict[str, Any] | None) -> None:
+    """Another schema, an unknown state, no JSON at all: a clear error, nothing submitted, nothing overwritten."""
+    place, spec = MemoryPlace(), spec_for(sandbox.url)
+    standing = json.loads(spec.intent("host:1").to_json())
+    document = json.dumps(standing | change).encode() if change is not None else b"<html>"
+    place.create(f"{spec.key}.json", document)
+
+    async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
+        with pytest.raises(UnreadableEntry, match="left as it is, and nothing was submitted") as caught:
+            await submit_for(client, journal_at(place), spec, on_uncertain="pay_again")
+
+    assert not caught.value.retryable
+    assert caught.value.generation_key == spec.key
+    assert sandbox.books().submissions_received == 0
+    stands = place.read(f"{spec.key}.json")
+    assert stands is not None and stands.body == document
+
+
+SIGNED = "https://bucket.s3.amazonaws.com/a.png?X-Amz-Credential=AKIA123&X-Amz-Signature=deadbeef01"
+SECRETS = ("deadbeef01", "AKIA123", "s3cr3t-t0k3n-1")
+
+
+def test_no_reason_holds_a_secret() -> None:
+    """What a service or a store said is redacted before it is written down."""
+    reason = f"could not read {SIGNED} with Authorization: Bearer s3cr3t-t0k3n-1"
+
+    document = entry().moved(_S.FAILED, worker="host:1", reason=reason).to_json().decode()
+
+    assert not [secret for secret in SECRETS if secret in document]
+
+
+def test_the_signed_url_of_a_picture_is_not_written_down() -> None:
+    """An intent names the picture by where it stands, whatever URL the inputs carry."""
+    image = StagedImage(
+        bucket="images", key="a.png", sha256="b" * 64, size_bytes=5, content_type="image/png", width=8, height=6,
+        source="a.png", uploaded=True,
+    )  # fmt: skip
+    inputs = ImageToVideo(prompt="rain", image_url=SIGNED)
+
+    document = GenerationSpec(inputs, "https://model-api.runcomfy.net", image).intent("host:1").to_json().decode()
+
+    assert not [secret for secret in SECRETS if secret in document]
+    assert json.loads(document)["inputs"]["image_url"] == "s3://images/a.png"

@@ -1,0 +1,573 @@
+"""Where a journal is kept: the same promises from a bucket, a folder and this process's memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
+from filelock import FileLock
+
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.journal import BucketPlace, FolderPlace, MemoryPlace, Place
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.store import Store
+from runcomfy.versions import put_if
+from tests.runcomfy.journal.making import body
+
+NAME = "a" * 64 + ".json"
+THREADS = 16
+
+
+def journal_store(object_store: ObjectStore, prefix: str, **options: Any) -> Store:
+    """Return a store with a client of its own, whose events a test may hook."""
+    return Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url, **options)
+
+
+@pytest.fixture
+def own_store(object_store: ObjectStore, prefix: str) -> Store:
+    return journal_store(object_store, prefix)
+
+
+@pytest.fixture(params=["bucket", "folder", "memory"])
+def place(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Place:
+    places: dict[str, Callable[[], Place]] = {
+        "bucket": lambda: BucketPlace(store),
+        "folder": lambda: FolderPlace(tmp_path / "journal"),
+        "memory": MemoryPlace,
+    }
+    return places[request.param]()
+
+
+def racing(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Do it in as many threads, all at the same moment."""
+    start = threading.Barrier(count)
+
+    def begin(number: int) -> Any:
+        start.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+# ---- what every place promises
+
+
+def test_a_document_is_created_once(place: Place) -> None:
+    """The second creation is refused, and changes nothing."""
+    first = body()
+    tag = place.create(NAME, first)
+
+    assert tag
+    assert place.create(NAME, body()) is None
+    stands = place.read(NAME)
+    assert stands is not None and (stands.body, stands.tag) == (first, tag)
+
+
+def test_only_the_present_version_is_replaced(place: Place) -> None:
+    """With the tag of an older version, or of none, nothing is written."""
+    first, second, third = body(), body(), body()
+    one = place.create(NAME, first)
+    assert one
+    two = place.replace(NAME, second, one)
+
+    assert two and two != one
+    assert place.replace(NAME, body(), one) is None
+    assert place.replace(NAME, body(), '"00000000000000000000000000000000"') is None
+    three = place.replace(NAME, third, two)
+    stands = place.read(NAME)
+    assert stands is not None and (stands.body, stands.tag) == (third, three)
+
+
+def test_what_is_not_there_is_neither_read_nor_replaced(place: Place) -> None:
+    """`None`, before anything was ever written as after it."""
+    assert place.read(NAME) is None
+    assert place.replace(NAME, body(), '"00000000000000000000000000000000"') is None
+    assert place.read(NAME) is None
+
+    place.create("b.json", body())
+    assert place.read(NAME) is None
+
+
+def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(place: Place) -> None:
+    """Documents only: no mark, probe, lock or half-written file; `check` and refused writes leave none."""
+    assert list(place.names()) == []
+    place.check()
+    names = [f"{start}{'0' * 60}.json" for start in ("b0", "a1", "c2", "a0")]
+    for name in names:
+        place.create(name, body())
+        place.create(name, body())
+
+    assert list(place.names()) == sorted(names)
+    assert [name[:2] for name in place.names("a")] == ["a0", "a1"]
+    assert list(place.names("a1")) == [names[1]]
+    assert list(place.names("f")) == []
+
+
+def test_every_document_has_the_time_of_its_present_version(place: Place) -> None:
+    """Hidden ones are left out, and each write makes it later, or leaves it within the same second."""
+    place.check()
+    place.create(".note.json", body())
+    tag = place.create(NAME, body())
+    before = dict(place.modified())
+    assert tag and place.replace(NAME, body(), tag)
+    after = dict(place.modified())
+
+    assert before.keys() == after.keys() == {NAME}
+    assert after[NAME] >= before[NAME]
+    assert list(place.names()) == [NAME]
+    assert place.read(".note.json") is not None
+
+
+def test_a_document_may_be_any_text(place: Place) -> None:
+    """What is written is what is read, byte for byte, up to a document of a megabyte."""
+    for number, written in enumerate([b"{}", "ü🦊\r\n\0".encode(), os.urandom(1_000_000)]):
+        place.create(f"{number}.json", written)
+        stands = place.read(f"{number}.json")
+        assert stands is not None and stands.body == written
+
+
+def test_a_document_ages_until_it_is_written_again(place: Place) -> None:
+    """By the clock of the place, to a second."""
+    tag = place.create(NAME, body())
+    assert tag
+    began = time.monotonic()
+    threading.Event().wait(2.1)
+    stands = place.read(NAME)
+    assert stands is not None and 1.0 <= stands.age_seconds <= time.monotonic() - began + 1.5
+
+    place.replace(NAME, body(), tag)
+    began = time.monotonic()
+    stands = place.read(NAME)
+    assert stands is not None and 0.0 <= stands.age_seconds <= time.monotonic() - began + 1.1
+
+
+def test_of_many_that_create_one_does(place: Place) -> None:
+    """Sixteen threads, round after round: one tag, and the document is that thread's."""
+    for turn in range(3):
+        bodies = [body(str(number)) for number in range(THREADS)]
+        name = f"{turn}.json"
+
+        def create(number: int, name: str = name, bodies: list[bytes] = bodies) -> str | None:
+            return place.create(name, bodies[number])
+
+        tags = racing(THREADS, create)
+
+        (winner,) = [number for number, tag in enumerate(tags) if tag]
+        stands = place.read(name)
+        assert stands is not None and (stands.body, stands.tag) == (bodies[winner], tags[winner])
+
+
+def test_of_many_that_replace_one_does(place: Place) -> None:
+    """Sixteen threads that saw the same version, round after round: each round has one winner."""
+    tag = place.create(NAME, body())
+    assert tag
+    for _ in range(3):
+        bodies = [body(str(number)) for number in range(THREADS)]
+
+        def replace(number: int, bodies: list[bytes] = bodies, tag: str = tag) -> str | None:
+            return place.replace(NAME, bodies[number], tag)
+
+        tags = racing(THREADS, replace)
+
+        (winner,) = [number for number, won in enumerate(tags) if won]
+        stands = place.read(NAME)
+        assert stands is not None and (stands.body, stands.tag) == (bodies[winner], tags[winner])
+        tag = tags[winner]
+
+
+def test_readers_never_see_half_a_document(place: Place) -> None:
+    """While one writes, others read: each time a whole version, and none older than the one before."""
+    tag = place.create(NAME, b"%06d" % 0 * 1000)
+    ended = threading.Event()
+
+    def read(_: int) -> None:
+        last = 0
+        while not ended.is_set():
+            stands = place.read(NAME)
+            assert stands is not None and stands.body == stands.body[:6] * 1000
+            assert int(stands.body[:6]) >= last
+            last = int(stands.body[:6])
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read, number) for number in range(3)]
+        for number in range(1, 60):
+            assert tag
+            tag = place.replace(NAME, b"%06d" % number * 1000, tag)
+        ended.set()
+        for reader in readers:
+            reader.result()
+
+
+# ---- processes
+
+_RACER = """
+import json, sys
+from pathlib import Path
+import boto3
+from runcomfy.journal import BucketPlace, FolderPlace
+from runcomfy.store import Store
+from tests.runcomfy.journal.making import body
+
+kind, where, rounds = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+if kind == "folder":
+    place = FolderPlace(Path(where["folder"]))
+else:
+    session = boto3.Session(where["access"], where["secret"], region_name="us-east-1")
+    place = BucketPlace(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
+print("ready", flush=True)
+for number in range(rounds):
+    sys.stdin.readline()
+    name = f"{number}.json"
+    created = place.create(name, body())
+    standing = place.read(name)
+    print(json.dumps([created, None]), flush=True)
+    sys.stdin.readline()
+    standing = place.read(name)
+    print(json.dumps([standing.tag, None]), flush=True)
+    sys.stdin.readline()
+    print(json.dumps([place.replace(name, body(), standing.tag), None]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_of_many_processes_one_creates_and_one_replaces(
+    kind: str, object_store: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    """Four processes are let go at once, again and again: one winner each time, and all see the same version."""
+    where = {
+        "folder": str(tmp_path), "access": object_store.access_key, "secret": object_store.secret_key,
+        "prefix": prefix, "endpoint": object_store.endpoint_url,
+    }  # fmt: skip
+    rounds = 4
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, kind, json.dumps(where), str(rounds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+
+    def said() -> list[Any]:
+        return [json.loads(line)[0] for line in lines()]
+
+    def lines() -> list[str]:
+        return [racer.stdout.readline() for racer in racers if racer.stdout]
+
+    def go() -> list[Any]:
+        for racer in racers:
+            assert racer.stdin
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        return said()
+
+    try:
+        assert lines() == ["ready\n"] * 4
+        for _ in range(rounds):
+            created, seen, replaced = go(), go(), go()
+            assert sum(tag is not None for tag in created) == 1
+            assert {tag for tag in created if tag} == set(seen)
+            assert sum(tag is not None for tag in replaced) == 1
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.communicate()
+
+
+# ---- the folder
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from filelock import FileLock
+with FileLock(Path(sys.argv[1]) / ".lock", thread_local=False):
+    (Path(sys.argv[1]) / ".a.json.new").write_bytes(b"half")
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_writer_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    """The kernel frees it; what the writer had begun is invisible, and is written over."""
+    place = FolderPlace(tmp_path)
+    place.check()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout and holder.stdout.readline() == "holding\n"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(place.create, "a.json", b"whole")
+        assert not waiting.done()
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+
+        assert waiting.result(20)
+    assert list(place.names()) == ["a.json"]
+    stands = place.read("a.json")
+    assert stands is not None and stands.body == b"whole"
+
+
+def test_a_writer_that_raises_leaves_no_lock(tmp_path: Path) -> None:
+    """A document that cannot be written is an error, and the next one can."""
+    place = FolderPlace(tmp_path)
+    place.check()
+    (tmp_path / ".a.json.new").mkdir()
+
+    with pytest.raises(StorageError, match="cannot be written") as caught:
+        place.create("a.json", b"x")
+    assert type(caught.value) is StorageError
+    assert place.create("b.json", b"x")
+    with FileLock(tmp_path / ".lock", timeout=0):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_or_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    """With its path, and before anything is paid for."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="file/journal"):
+        FolderPlace(tmp_path / "file" / "journal").check()
+
+    place = FolderPlace(tmp_path)
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(StorageError, match="cannot be read"):
+        place.read("a.json")
+
+
+def test_hidden_files_in_a_folder_are_no_documents(tmp_path: Path) -> None:
+    """What a file system or a copied bucket puts there begins with a dot, and is passed over."""
+    place = FolderPlace(tmp_path)
+    place.create(NAME, body())
+    (tmp_path / f"._{NAME}").write_bytes(b"\0\5\26\7")
+    (tmp_path / ".conditional-writes.json").write_bytes(b"{}")
+
+    assert list(place.names()) == [NAME]
+
+
+def test_two_folders_by_different_names_are_one(tmp_path: Path) -> None:
+    """Symbolic links and `..` are resolved, so that all writers meet at one lock."""
+    (tmp_path / "link").symlink_to(tmp_path / "journal")
+    (tmp_path / "journal").mkdir()
+    assert FolderPlace(tmp_path / "link").where == FolderPlace(tmp_path / "x" / ".." / "journal").where
+
+
+# ---- the bucket
+
+
+class Wire:
+    """Sees the calls of one client, and changes them and their answers: another kind of store, a real one behind it."""
+
+    def __init__(self, store: Store) -> None:
+        self.calls: list[str] = []
+        self._events = store.client.meta.events
+        self._events.register("before-call.s3", self._count)
+        self._events.register_first("needs-retry.s3", self._at_once)
+
+    def _count(self, model: Any, **_: Any) -> None:
+        self.calls.append(model.name)
+
+    def _at_once(self, response: Any, attempts: int, caught_exception: Any, **_: Any) -> Any:
+        """Try again as often as the client would, and without its pauses."""
+        failed = caught_exception is not None or response[0].status_code in (500, 503)
+        return 0 if failed and attempts < 5 else None
+
+    def ignore(self, header: str) -> None:
+        """Take a condition out of every call."""
+
+        def drop(params: dict[str, Any], **_: Any) -> None:
+            params["headers"].pop(header, None)
+
+        self._events.register("before-call.s3.PutObject", drop)
+
+    def answer(self, status: int, code: str, *, times: int = 10**9, header: str = "") -> None:
+        """Answer PUTs with an error in their place; only those that carry `header`."""
+        left = [times]
+        document = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+        def instead(request: Any, **_: Any) -> Any:
+            if request.method != "PUT" or not left[0] or (header and header not in request.headers):
+                return None
+            left[0] -= 1
+            return AWSResponse(request.url, status, HTTPHeaders(), _Raw(document))
+
+        self._events.register("before-send.s3", instead)
+
+    def lose(self, *, first: int = 1, down: int = 0) -> None:
+        """Do the PUT with that number, and lose its answer; then be unreachable for PUTs for `down` attempts more."""
+        number = [0]
+
+        def instead(request: Any, **_: Any) -> None:
+            if request.method != "PUT":
+                return
+            number[0] += 1
+            if number[0] == first:
+                assert URLLib3Session().send(request).status_code == 200
+            if first <= number[0] <= first + down:
+                raise ConnectionClosedError(endpoint_url=request.url)
+
+        self._events.register("before-send.s3", instead)
+
+
+class _Raw:
+    def __init__(self, document: bytes) -> None:
+        self._document = document
+
+    def stream(self, **_: Any) -> Any:
+        yield self._document
+
+    def read(self, *_: Any) -> bytes:
+        return self._document
+
+
+def left_in(object_store: ObjectStore, prefix: str) -> list[str]:
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    found = client.list_objects_v2(Bucket="videos", Prefix=f"{prefix}/").get("Contents", [])
+    return [item["Key"].removeprefix(f"{prefix}/journal/") for item in found]
+
+
+def test_the_probe_of_a_good_store_is_made_once_for_all_processes(object_store: ObjectStore, prefix: str) -> None:
+    """The first finds out and leaves a note, the same one asks no more, and the next needs one read."""
+    first, second = journal_store(object_store, prefix), journal_store(object_store, prefix)
+    wires = Wire(first), Wire(second)
+
+    place = BucketPlace(first)
+    place.check()
+    assert wires[0].calls.count("PutObject") > 1
+    wires[0].calls.clear()
+    place.check()
+    assert wires[0].calls == []
+
+    BucketPlace(second).check()
+    assert wires[1].calls == ["GetObject"]
+    assert left_in(object_store, prefix) == [".conditional-writes.json"]
+
+
+def test_threads_probe_once(own_store: Store) -> None:
+    """Sixteen that begin together make one probe."""
+    wire, place = Wire(own_store), BucketPlace(own_store)
+
+    racing(THREADS, lambda _: place.check())
+
+    assert wire.calls.count("DeleteObject") == 1
+
+
+def test_a_note_about_another_server_does_not_count(object_store: ObjectStore, prefix: str) -> None:
+    """A bucket that was copied to another server, or a note that is damaged, is tried out anew."""
+    store = journal_store(object_store, prefix)
+    for note in (b'{"endpoint": "https://elsewhere.example.com"}', b"[]", b"<html>"):
+        store.put(store.key("journal/.conditional-writes.json"), note, content_type="application/json")
+        wire = Wire(store)
+        BucketPlace(store).check()
+        assert wire.calls.count("PutObject") > 1
+
+
+@pytest.mark.parametrize("what", ["If-None-Match", "If-Match", "501", "501 for If-Match"])
+def test_a_store_without_conditional_writes_is_refused(
+    what: str, own_store: Store, object_store: ObjectStore, prefix: str
+) -> None:
+    """However it says no, or does not say it: an error that names the way out, and no probe is left behind."""
+    wire = Wire(own_store)
+    if what.startswith("501"):
+        wire.answer(501, "NotImplemented", header="If-Match" if "for" in what else "If-None-Match")
+    else:
+        wire.ignore(what)
+
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"(?s)conditional writes.*Nothing was submitted.*set journal to"):
+            BucketPlace(own_store).check()
+    assert left_in(object_store, prefix) == []
+
+
+def test_a_store_that_cannot_be_reached_is_not_called_unfit(own_store: Store) -> None:
+    """An outage during the probe is an outage, to be tried again."""
+    Wire(own_store).answer(503, "SlowDown", times=5)
+    place = BucketPlace(own_store)
+
+    with pytest.raises(StoreUnavailable):
+        place.check()
+    place.check()
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+def test_a_probe_whose_answer_is_lost_does_not_condemn_the_store(own_store: Store, lost: int) -> None:
+    """The client repeats the write, which is refused then; that says nothing about the store."""
+    Wire(own_store).lose(first=lost)
+
+    BucketPlace(own_store).check()
+
+
+@pytest.mark.parametrize("down", [0, 2])
+def test_a_write_whose_answer_was_lost_is_recognised(own_store: Store, down: int) -> None:
+    """The repetition is refused, since the document stands; by its body it is known for ours."""
+    place = BucketPlace(own_store)
+    written = body()
+    Wire(own_store).lose(down=down)
+
+    tag = place.create(NAME, written)
+    stands = place.read(NAME)
+    assert stands is not None and (stands.body, stands.tag) == (written, tag)
+
+    changed = body()
+    Wire(own_store).lose(down=down)
+    assert tag
+    assert place.replace(NAME, changed, tag)
+    stands = place.read(NAME)
+    assert stands is not None and stands.body == changed
+
+
+def test_a_write_whose_answer_was_lost_for_good_is_recognised_when_it_is_repeated(own_store: Store) -> None:
+    """The write was done, then the store was away for longer than the client tries: the journal tries again later."""
+    place, written = BucketPlace(own_store), body()
+    Wire(own_store).lose(down=4)
+
+    with pytest.raises(StoreUnavailable):
+        place.create(NAME, written)
+    tag = place.create(NAME, written)
+    stands = place.read(NAME)
+    assert stands is not None and (stands.body, stands.tag) == (written, tag)
+
+
+def test_a_lost_write_that_somebody_has_followed_is_not_called_ours(
+    own_store: Store, object_store: ObjectStore
+) -> None:
+    """Whoever cannot tell has not won: another worker's version is never taken for this one's."""
+    place = BucketPlace(own_store)
+    other = journal_store(object_store, own_store.prefix)
+    written, followed = body(), body()
+
+    def lose_and_let_another_write(request: Any, **_: Any) -> None:
+        if request.method == "PUT" and place.read(NAME) is None:
+            assert URLLib3Session().send(request).status_code == 200
+            stands = place.read(NAME)
+            assert stands is not None
+            assert put_if(other, other.key(f"journal/{NAME}"), followed, etag=stands.tag, content_type="text/plain")
+            raise ConnectionClosedError(endpoint_url=request.url)
+
+    own_store.client.meta.events.register("before-send.s3", lose_and_let_another_write)
+
+    assert place.create(NAME, written) is None
+    stands = place.read(NAME)
+    assert stands is not None and stands.body == followed
+
+
+def test_a_missing_bucket_is_an_error_and_not_an_empty_journal(object_store: ObjectStore) -> None:
+    """Nothing is submitted because a bucket's name was misspelt."""
+    store = Store("no-such-bucket", session=object_store.session(), endpoint_url=object_store.endpoint_url)
+
+    with pytest.raises(StorageError, match="no-such-bucket"):
+        BucketPlace(store).check()
+    with pytest.raises(StorageError, match="no-such-bucket"):
+        BucketPlace(store).read(NAME)
