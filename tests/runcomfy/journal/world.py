@@ -251,7 +251,7 @@ class World:
                 self.violations.append(f"attempt {new.attempt} of {generation} was paid for twice: {old} {new}")
             elif not first.ended_without_video and first.attempt not in self.allowed[generation]:
                 self.violations.append(f"paid for again, and nobody allowed it: {first} {second}")
-            elif first.run == second.run and first.attempt not in self.allowed[generation]:
+            elif first.run == second.run and not self.allowed[generation] & {*range(first.attempt, second.attempt)}:
                 self.violations.append(f"one run paid twice: {first} {second}")
         self.requests.append(new)
         self.seen["paid"] += 1
