@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from runcomfy.generation import generation_key
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.models import ModelInputs
+from runcomfy.redaction import strip_query
 from runcomfy.staging import StagedImage
 
 __all__ = ["GenerationSpec", "same_service"]
@@ -47,13 +48,15 @@ class GenerationSpec:
     def intent(self, worker: str, patience_seconds: float = 180.0) -> Entry:
         """Return the first entry of this generation, which is fresh for so long."""
         now = datetime.now(UTC)
-        placed = {"image_url": self.image.uri} if self.image else {}
+        inputs = self.inputs.body()
+        if "image_url" in inputs:  # never a signed one
+            inputs["image_url"] = self.image.uri if self.image else strip_query(inputs["image_url"])
         return Entry(
             generation_key=self.key,
             state=EntryState.INTENT,
             model_id=self.inputs.model_id,
             service=self.service,
-            inputs=self.inputs.body() | placed,
+            inputs=inputs,
             image=self.image,
             variation=self.variation,
             run=self.run,
