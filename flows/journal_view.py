@@ -53,7 +53,7 @@ class Item:
     def why(self) -> str:
         """The reason of its state, or nothing."""
         if self.abandoned:
-            return f"{self.entry.history[-1].worker} did not say what became of its submission"
+            return self.entry.silence
         return self.entry.reason or ""
 
     @property
@@ -117,7 +117,7 @@ def view(found: Iterable[Versioned]) -> list[Item]:
                 began_at=began,
                 age_seconds=max(0.0, (now - began).total_seconds()),
                 stake=_stake(entry, usual),
-                abandoned=entry.state is _S.INTENT and version.age_seconds >= version.entry.patience_seconds,
+                abandoned=entry.state is _S.INTENT and not version.fresh_seconds,
             )
         )
     return sorted(items, key=lambda item: (not item.needs_person, item.began_at, item.entry.generation_key))

@@ -19,7 +19,7 @@ from runcomfy.redaction import redact_loggers
 from runcomfy.refusals import json_object, read_refusal
 from runcomfy.wire import Answer, Cancellation, Status, parse_answer, parse_cancellation, parse_status
 
-__all__ = ["DEFAULT_BASE_URL", "RunComfyClient"]
+__all__ = ["DEFAULT_BASE_URL", "RunComfyClient", "is_local"]
 
 DEFAULT_BASE_URL = "https://model-api.runcomfy.net"
 DEFAULT_BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
@@ -76,7 +76,7 @@ class RunComfyClient:
     @property
     def is_local(self) -> bool:
         """Whether the service runs on this machine, as a sandbox does."""
-        return urlsplit(self.base_url).hostname in _LOOPBACK
+        return is_local(self.base_url)
 
     async def post_submission(self, inputs: ModelInputs) -> httpx.Response:
         """Send the one call that is paid for, once, and return whatever is answered.
@@ -152,6 +152,11 @@ class RunComfyClient:
         kept = {name: value for name, value in response.headers.items() if name in ("content-type", "retry-after")}
         content = response.content.replace(token, b"[redacted]")
         return httpx.Response(response.status_code, headers=kept, content=content)
+
+
+def is_local(url: str) -> bool:
+    """Whether a service runs on this machine, as a sandbox does."""
+    return urlsplit(url).hostname in _LOOPBACK
 
 
 def _checked_token(token: SecretStr | str) -> str:

@@ -37,6 +37,7 @@ OnInterrupt = Literal["ask", "cancel", "leave"]
 
 _PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0
+_WATCH_DEPLOYED_SECONDS = 15.0
 _TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
@@ -65,18 +66,20 @@ async def cancellation_requested() -> bool:
 async def watchful_sleep(seconds: float) -> None:
     """Sleep, and end early with a cancellation if somebody cancels this flow run meanwhile.
 
-    A run that was started by a worker or by `serve` is interrupted by them. One that a script started is not, so it
-    has to look; all waits of one flow run share one look every few seconds.
+    A run that a script started has to look for itself. One that was started by a worker or by `serve` is interrupted
+    by them, within seconds; but they hear of the wish by one message that nobody repeats (Prefect 3.8:
+    `FlowRunCancellingObserver`), so it looks too, less often. All waits of one flow run share one look.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    if run is None or run.deployment_id is not None:
+    if run is None:
         await asyncio.sleep(seconds)
         return
+    every = _WATCH_SECONDS if run.deployment_id is None else _WATCH_DEPLOYED_SECONDS
     watch, until = _watches.setdefault(run.id, _Watch()), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, _WATCH_SECONDS))
-        if time.monotonic() >= watch.looked_at + _WATCH_SECONDS:
+        await asyncio.sleep(min(left, every))
+        if time.monotonic() >= watch.looked_at + every:
             watch.looked_at = time.monotonic()
             watch.cancelled = await _asked()
         if watch.cancelled:

@@ -146,12 +146,10 @@ def _had_its_attempt(entry: Entry, ended: Event) -> RunComfyError:
 
 async def _wait_or_give_up(journal: Journal, found: Versioned) -> None:
     """Wait a moment for the worker who is submitting, or note that it must have died in the middle of it."""
-    left = found.entry.patience_seconds - found.age_seconds
-    if left > 0:
+    if left := found.fresh_seconds:
         await journal.sleep(min(left, _LOOK_SECONDS))
         return
-    reason = f"{found.entry.history[-1].worker} did not say what became of its submission"
-    await journal.replace(found, found.entry.moved(EntryState.UNCERTAIN, worker=worker_name(), reason=reason))
+    await journal.replace(found, found.entry.given_up(worker=worker_name()))
 
 
 async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awaitable[bool]]) -> None:

@@ -41,7 +41,7 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
         if entry.request_id == request_id and entry.state not in (EntryState.UNCERTAIN, EntryState.EXPIRED):
             if not entry.may_become(EntryState.SUBMITTED):
                 return entry  # adopted before
-        elif not entry.may_become(EntryState.SUBMITTED) or _fresh(entry, found.age_seconds):
+        elif not entry.may_become(EntryState.SUBMITTED) or found.fresh_seconds:
             raise ConfigurationError(
                 f"Generation {entry.generation_key[:12]} is {entry.state}"
                 + (f" with request {entry.request_id}" if entry.request_id else "")
@@ -75,7 +75,7 @@ async def release(journal: Journal, key: str) -> Entry:
         short = entry.generation_key[:12]
         if entry.state is EntryState.RELEASED:
             return entry
-        if _fresh(entry, found.age_seconds):
+        if found.fresh_seconds:
             raise ConfigurationError(
                 f"A worker is submitting generation {short} just now: wait for {entry.patience_seconds:.0f} s."
             )
@@ -96,7 +96,3 @@ async def _is_nobody_elses(journal: Journal, key: str, request_id: str) -> None:
                 f"Request {request_id} is that of generation {found.entry.generation_key[:12]} already. Look again "
                 f"which request generation {key[:12]} became."
             )
-
-
-def _fresh(entry: Entry, age_seconds: float) -> bool:
-    return entry.state is EntryState.INTENT and age_seconds < entry.patience_seconds

@@ -174,6 +174,15 @@ class Entry(BaseModel):
             archive=None,
         )
 
+    def given_up(self, *, worker: str) -> Self:
+        """Return an intent as what it is when its worker died in the middle of it: uncertain."""
+        return self.moved(EntryState.UNCERTAIN, worker=worker, reason=self.silence)
+
+    @property
+    def silence(self) -> str:
+        """What is known of an intent whose worker died."""
+        return f"{self.history[-1].worker} did not say what became of its submission"
+
     def may_become(self, state: EntryState) -> bool:
         """Whether the same request may come into this state from the present one."""
         return state in _FOLLOWS[self.state]

@@ -46,6 +46,13 @@ class Versioned:
     tag: str
     age_seconds: float
 
+    @property
+    def fresh_seconds(self) -> float:
+        """For how long an intent is still that of a living worker; 0 for one that is abandoned, and for all else."""
+        if self.entry.state is not EntryState.INTENT:
+            return 0.0
+        return max(0.0, self.entry.patience_seconds - self.age_seconds)
+
 
 class Journal:
     """The entries of a place.

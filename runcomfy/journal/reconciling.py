@@ -100,13 +100,12 @@ def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
 
 
 async def _look_at_intent(journal: Journal, found: Versioned) -> Finding:
-    if found.age_seconds < found.entry.patience_seconds:
+    if found.fresh_seconds:
         return Finding(found.entry)
-    reason = f"{found.entry.history[-1].worker} did not say what became of its submission"
-    moved = found.entry.moved(_S.UNCERTAIN, worker=worker_name(), reason=reason)
+    moved = found.entry.given_up(worker=worker_name())
     if await journal.replace(found, moved) is None:
         return Finding(found.entry)  # somebody moved it just now
-    return Finding(moved, reason)
+    return Finding(moved, found.entry.silence)
 
 
 async def _ready(journal: Journal, entry: Entry) -> Finding:

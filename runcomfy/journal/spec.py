@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
+from runcomfy.client import is_local
 from runcomfy.generation import generation_key
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.models import ModelInputs
@@ -13,8 +13,6 @@ from runcomfy.redaction import strip_query
 from runcomfy.staging import StagedImage
 
 __all__ = ["GenerationSpec", "same_service"]
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,4 @@ def same_service(one: str, other: str) -> bool:
 
     The real service may be reached under another name, through a gateway; a sandbox is on this machine.
     """
-    return one == other or not (_is_local(one) or _is_local(other))
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in _LOOPBACK
+    return one == other or not (is_local(one) or is_local(other))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import certifi
-import httpx
 import pytest
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
@@ -49,19 +45,10 @@ class _QuickServer(PrefectServer):
 
 @pytest.fixture(scope="session")
 def crash_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    server = _QuickServer(f"http://127.0.0.1:{port}/api", tmp_path_factory.mktemp("prefect"))
+    home = tmp_path_factory.mktemp("prefect")
     first_authority = Path(certifi.where()).read_text(encoding="utf-8").partition("END CERTIFICATE-----")
-    (server.home / "authority.pem").write_text("".join(first_authority[:2]), encoding="utf-8")
-    with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
-                    break
-            assert process.poll() is None and time.monotonic() < deadline, "the Prefect server did not come up"
-            time.sleep(0.2)
+    (home / "authority.pem").write_text("".join(first_authority[:2]), encoding="utf-8")
+    with _QuickServer.started(home) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -73,19 +74,25 @@ class PrefectServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, home: Path) -> Iterator[Self]:
+        """Start a server on a free port, wait until it answers, and end it afterwards."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        server = cls(f"http://127.0.0.1:{port}/api", home)
+        with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
+            deadline = time.monotonic() + 120
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
+                        break
+                assert process.poll() is None and time.monotonic() < deadline, "the Prefect server did not come up"
+                time.sleep(0.2)
+            yield server
+
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    server = PrefectServer(f"http://127.0.0.1:{port}/api", home)
-    with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
-                    break
-            assert process.poll() is None and time.monotonic() < deadline, "the Prefect server did not come up"
-            time.sleep(0.2)
+    with PrefectServer.started(tmp_path_factory.mktemp("prefect")) as server:
         yield server
