@@ -1,0 +1,136 @@
+"""What somebody asks for in a row of a manifest, in a sidecar file or in an object's metadata: texts, checked."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.errors import InvalidInput
+from runcomfy.models import (
+    IMAGE_TO_VIDEO,
+    MODELS,
+    TEXT_TO_VIDEO,
+    ImageToVideo,
+    ImageToVideoSettings,
+    TextToVideo,
+    TextToVideoSettings,
+    check_inputs,
+)
+from runcomfy.staging import StagedImage
+
+__all__ = ["FIELDS", "Order", "read_order"]
+
+_OWN = ("image", "prompt", "model", "variation")
+_SETTINGS: dict[str, frozenset[str]] = {
+    IMAGE_TO_VIDEO: frozenset(ImageToVideoSettings.model_fields),
+    TEXT_TO_VIDEO: frozenset(TextToVideoSettings.model_fields),
+}
+FIELDS = (*_OWN, *sorted(_SETTINGS[IMAGE_TO_VIDEO] | _SETTINGS[TEXT_TO_VIDEO]))
+"""Every name that an order may give."""
+
+_SHORT = {model_id.rpartition("/")[2]: model_id for model_id in MODELS}
+_UNSTAGED = "s3://not-staged-yet/image"
+
+
+class Order(BaseModel):
+    """A generation that is asked for, checked but for its picture, which is staged later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_id: str
+    prompt: str
+    image: str | None = None
+    """A path, an `https://` URL or an `s3://` URI; `None` for models that take none."""
+    settings: dict[str, Any] = {}
+    """The model's settings that were given."""
+    variation: str = ""
+
+    def inputs(self, image: StagedImage | None) -> ImageToVideo | TextToVideo:
+        """Return the model's inputs with the staged picture.
+
+        Raises:
+            InvalidInput: with every violation, as `violations`.
+        """
+        values = {"prompt": self.prompt, **self.settings}
+        if self.model_id == IMAGE_TO_VIDEO:
+            return check_inputs(ImageToVideo, {**values, "image_url": image.uri if image else _UNSTAGED})
+        return check_inputs(TextToVideo, values)
+
+
+def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Order:
+    """Return what is asked for; texts that read as numbers or truth values are taken for such where a setting is one.
+
+    Args:
+        values: Named as in `FIELDS`. An empty text, or `None`, counts as not given. Without a model, an order with an
+            image is image-to-video, and one without is text-to-video.
+        defaults: What counts where `values` gives nothing; settings that the model does not know are left out.
+
+    Raises:
+        InvalidInput: with every violation, as `violations`: pairs of a field and a sentence.
+    """
+    given = {str(name).strip(): value for name, value in values.items() if not _empty(value)}
+    found = [(name, _unknown(name)) for name in given if name not in FIELDS]
+    merged = {name: value for name, value in (defaults or {}).items() if not _empty(value)} | given
+    image = str(merged["image"]).strip() if "image" in merged else None
+    named = str(merged.get("model", "")).strip()
+    model_id = _SHORT.get(named, named) or (IMAGE_TO_VIDEO if image else TEXT_TO_VIDEO)
+    if model_id not in MODELS:
+        found.append(("model", f"there is no model {named!r} here; it is one of {', '.join(sorted(_SHORT))}"))
+        raise _refusal(found)
+    if model_id == IMAGE_TO_VIDEO and image is None:
+        found.append(("image", "image-to-video needs one"))
+    if model_id == TEXT_TO_VIDEO and "image" in given:
+        found.append(("image", "text-to-video takes none"))
+    if not str(merged.get("prompt", "")).strip():
+        found.append(("prompt", "it is missing"))
+    settings = {name: _value(name, value) for name, value in merged.items() if name in _SETTINGS[model_id]}
+    found += [
+        (name, f"{model_id.rpartition('/')[2]} has no such setting")
+        for name in given
+        if name in FIELDS and name not in _OWN and name not in settings
+    ]
+    order = Order(
+        model_id=model_id,
+        prompt=str(merged.get("prompt", "")),
+        image=image if model_id == IMAGE_TO_VIDEO else None,
+        settings=settings,
+        variation=str(merged.get("variation", "")),
+    )
+    try:
+        order.inputs(None)
+    except InvalidInput as error:
+        found += error.violations
+    if found:
+        raise _refusal(found)
+    return order
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _value(name: str, value: Any) -> Any:
+    """Return a setting as the model wants it: a spreadsheet says TRUE, 81 and 81.0."""
+    if not isinstance(value, str) or name in ("resolution", "aspect_ratio"):
+        return value.strip() if isinstance(value, str) else value
+    text = value.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name.lower().replace(" ", "_"), FIELDS, n=1)
+    return "there is no such field" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(FIELDS)}")
+
+
+def _refusal(found: Iterable[tuple[str, str]]) -> InvalidInput:
+    found = list(dict.fromkeys(found))
+    return InvalidInput("; ".join(f"{field}: {sentence}" for field, sentence in found), violations=found)
