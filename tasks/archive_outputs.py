@@ -11,7 +11,7 @@ from prefect.tasks import exponential_backoff
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo, archive_output
 from runcomfy.expectation import Expectation
-from runcomfy.journal import outcome_told, tell_archived
+from runcomfy.journal import tell_archived
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.provenance import Archive, GenerationFacts
@@ -21,9 +21,11 @@ from runcomfy.waiting import Result
 from runcomfy.wire import Answer
 from tasks.artifacts import publish
 from tasks.context import flow_run_facts
+from tasks.events import end_of_request_told, tell_archived_event
 from tasks.retrying import worth_retrying
+from tasks.service import Service, open_service
 
-__all__ = ["archive_outputs"]
+__all__ = ["archive", "archive_outputs"]
 
 
 def _name() -> str:
@@ -69,37 +71,60 @@ async def archive_outputs(
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
     """
+    async with open_service(credentials, store) as service:
+        facts, videos = await archive(
+            service, result, model_id=model_id, inputs=inputs, image=image, submission=submission
+        )
+    if facts is not None:
+        await publish(facts, videos, store)
+    return videos
+
+
+async def archive(
+    service: Service,
+    result: Result | str,
+    *,
+    model_id: str,
+    inputs: ImageToVideo | TextToVideo | None = None,
+    image: StagedImage | None = None,
+    submission: Submission | None = None,
+) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
+    """Do what the task `archive_outputs` does, with what is open already, and without artifacts.
+
+    Returns:
+        What is known of the generation, `None` where it was archived before; and its files.
+    """
     request_id = result if isinstance(result, str) else result.request_id
     if submission is not None and submission.archive is not None:
         done = [video.model_copy(update={"already_archived": True}) for video in submission.archive.videos]
         for video in done:
             _log(video)
-        return done
-    journal, key = (store.get_journal(), submission.generation_key) if submission else (None, None)
-    async with outcome_told(journal, key, request_id):
-        async with credentials.get_client() as client:
-            answer = await collect(client, request_id)
+        return None, done
+    key = submission.generation_key if submission else None
+    async with end_of_request_told(service.store, key, request_id):
+        answer = await collect(service.client, request_id)
         facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
         videos = [
             await archive_output(
                 url,
                 index,
                 facts,
-                store.get_store(),
-                hosts=credentials.host_policy(),
-                template=store.key_template(),
+                service.store.get_store(),
+                hosts=service.credentials.host_policy(),
+                template=service.store.key_template(),
                 expected=_expectation(inputs),
             )
             for index, url in enumerate(answer.outputs)
         ]
-    if journal is not None and key is not None:
+    for video in videos:
+        tell_archived_event(facts, video, image)
+    if key is not None:
         ended = result if isinstance(result, Result) else _late(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
-        await tell_archived(journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        await tell_archived(service.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
     for video in videos:
         _log(video)
-    await publish(facts, videos, store)
-    return videos
+    return facts, videos
 
 
 def _late(answer: Answer) -> Result:

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -25,9 +24,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from blocks import MediaStore, RunComfyCredentials
+from blocks import MediaStore
+from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, withdraw
+from tasks.events import tell_event
 from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
 
 __all__ = ["OnInterrupt", "cancellation_requested", "settle", "settled_if_interrupted", "watchful_sleep"]
@@ -41,15 +42,29 @@ _WATCH_DEPLOYED_SECONDS = 15.0
 _TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
-@dataclass
 class _Watch:
-    """What is known of one flow run's wish to be cancelled."""
+    """What is known of the wish to cancel one flow run; a thousand requests that ask at once share a look or two."""
 
-    looked_at: float = 0.0
-    cancelled: bool = False
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._looked_at = -math.inf
+        self._one_at_a_time = asyncio.Lock()
+
+    async def asked(self, not_before: float) -> bool:
+        """Whether somebody wanted it, as seen by a look that began at this time of the monotonic clock or later."""
+        async with self._one_at_a_time:
+            if not self.cancelled and self._looked_at < not_before:
+                self._looked_at = time.monotonic()
+                self.cancelled = await _look()
+        return self.cancelled
 
 
-_watches: LRUCache[UUID, _Watch] = LRUCache(maxsize=1024)
+_watches: LRUCache[tuple[UUID, int], _Watch] = LRUCache(maxsize=1024)
+
+
+def _watch(run_id: UUID) -> _Watch:
+    """One for each run and event loop, since a lock belongs to its loop."""
+    return _watches.setdefault((run_id, id(asyncio.get_running_loop())), _Watch())
 
 
 async def cancellation_requested() -> bool:
@@ -76,31 +91,28 @@ async def watchful_sleep(seconds: float) -> None:
         await asyncio.sleep(seconds)
         return
     every = _WATCH_SECONDS if run.deployment_id is None else _WATCH_DEPLOYED_SECONDS
-    watch, until = _watches.setdefault(run.id, _Watch()), time.monotonic() + seconds
+    watch, until = _watch(run.id), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         await asyncio.sleep(min(left, every))
-        if time.monotonic() >= watch.looked_at + every:
-            watch.looked_at = time.monotonic()
-            watch.cancelled = await _asked()
-        if watch.cancelled:
+        if await watch.asked(time.monotonic() - every):
             raise asyncio.CancelledError("the flow run was cancelled")
 
 
 @asynccontextmanager
 async def settled_if_interrupted(
-    request_id: str, key: str | None, credentials: RunComfyCredentials, store: MediaStore | None, how: OnInterrupt
+    client: RunComfyClient, request_id: str, store: MediaStore | None, key: str | None, how: OnInterrupt
 ) -> AsyncIterator[None]:
     """Settle what becomes of a request if the body is cancelled; the cancellation goes on after it."""
     with noticing_ctrl_c():
         try:
             yield
         except asyncio.CancelledError:
-            await settle(request_id, key, credentials, store, how)
+            await settle(client, request_id, store, key, how)
             raise
 
 
 async def settle(
-    request_id: str, key: str | None, credentials: RunComfyCredentials, store: MediaStore | None, how: OnInterrupt
+    client: RunComfyClient, request_id: str, store: MediaStore | None, key: str | None, how: OnInterrupt
 ) -> None:
     """Cancel the request if that is what was meant, and tell the journal and the run's log what became of it.
 
@@ -114,12 +126,13 @@ async def settle(
             logger.warning("Interrupted, not cancelled: request %s goes on, and the next run collects it", request_id)
             return
         try:
-            async with credentials.get_client() as client:
-                journal = store.get_journal() if store is not None else None
-                state = await withdraw(client, journal, key, request_id, reason=wish)
+            journal = store.get_journal() if store is not None else None
+            state = await withdraw(client, journal, key, request_id, reason=wish)
         except RunComfyError as error:
             logger.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
             return
+        if store is not None:
+            tell_event(state, store, key=key, request_id=request_id, reason=wish)
         if state is EntryState.CANCELLED:
             logger.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
         else:
@@ -168,6 +181,12 @@ def _timed_out() -> bool:
 
 
 async def _asked() -> bool:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return await (_look() if run is None else _watch(run.id).asked(time.monotonic()))
+
+
+async def _look() -> bool:
     try:
         return await cancellation_requested()
     except (PrefectException, httpx.HTTPError, OSError) as error:

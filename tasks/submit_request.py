@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from prefect import get_run_logger, runtime, task
@@ -11,20 +12,21 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import still_stands
-from runcomfy.client import RunComfyClient
 from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
-from runcomfy.journal import GenerationSpec, OnUncertain, submit_once
+from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
 from runcomfy.provenance import Archive
 from runcomfy.staging import StagedImage, sign_image
 from runcomfy.submitting import Submission
 from tasks.context import flow_run_facts
+from tasks.events import end_told, tell_event
 from tasks.interruption import OnInterrupt, settle
 from tasks.keyboard import noticing_ctrl_c
+from tasks.service import Service, open_service
 
-__all__ = ["submit_request"]
+__all__ = ["submit", "submit_request"]
 
 _MARGIN = timedelta(minutes=15)
 
@@ -80,45 +82,76 @@ async def submit_request(
         StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
             written down; without one, nothing was sent.
     """
+    async with open_service(
+        credentials, store, deadlines=deadlines, on_interrupt=on_interrupt, on_uncertain=on_uncertain
+    ) as service:
+        return await submit(service, inputs, image=image, variation=variation)
+
+
+async def submit(
+    service: Service,
+    inputs: ImageToVideo | TextToVideo,
+    *,
+    image: StagedImage | None = None,
+    variation: str = "",
+    authorise: Callable[[], None] | None = None,
+) -> Submission:
+    """Do what the task `submit_request` does, with what is open already.
+
+    Args:
+        service: The account, the store, and the rules.
+        inputs: The checked inputs.
+        image: The staged picture, for models that take one.
+        variation: Tells apart generations that are meant to have the same inputs.
+        authorise: Called if it is to be paid for here and now, before that is written down; what it raises comes out.
+    """
     if isinstance(inputs, ImageToVideo) != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
-    logger = get_run_logger()
-    async with credentials.get_client() as client:
+    client, store = service.client, service.store.get_store()
 
-        async def prepare() -> ImageToVideo | TextToVideo:
-            await asyncio.to_thread(store.get_store().check)
-            return inputs if image is None else await _signed(inputs, image, store, deadlines or Deadlines(), client)
+    async def prepare() -> ImageToVideo | TextToVideo:
+        await asyncio.to_thread(store.check)
+        ready = inputs if image is None else await _signed(inputs, image, service)
+        if authorise is not None:
+            authorise()
+        return ready
 
-        async def intact(archive: Archive) -> bool:
-            return await asyncio.to_thread(still_stands, archive.videos, store.get_store())
+    async def intact(archive: Archive) -> bool:
+        return await asyncio.to_thread(still_stands, archive.videos, store)
 
-        async def interrupted(submission: Submission) -> None:
-            await settle(submission.request_id, submission.generation_key, credentials, store, on_interrupt)
+    async def interrupted(submission: Submission) -> None:
+        await settle(client, submission.request_id, service.store, submission.generation_key, service.on_interrupt)
 
-        run_id = runtime.flow_run.id or runtime.task_run.id
-        spec = GenerationSpec(
-            inputs, client.base_url, image, variation, run=await asyncio.to_thread(_outermost, str(run_id)),
-            flow_run=flow_run_facts(), store=store.get_store().uri(store.get_store().prefix),
+    run_id = runtime.flow_run.id or runtime.task_run.id
+    spec = GenerationSpec(
+        inputs, client.base_url, image, variation, run=await asyncio.to_thread(_outermost, str(run_id)),
+        flow_run=flow_run_facts(), store=store.uri(store.prefix),
+    )  # fmt: skip
+    began = datetime.now(UTC)
+    with noticing_ctrl_c(), end_told(service.store, spec.key, None):
+        submission = await submit_once(
+            client, service.journal, spec,
+            prepare=prepare, intact=intact, on_uncertain=service.on_uncertain, on_interrupt=interrupted,
         )  # fmt: skip
-        with noticing_ctrl_c():
-            submission = await submit_once(
-                client, store.get_journal(), spec,
-                prepare=prepare, intact=intact, on_uncertain=on_uncertain, on_interrupt=interrupted,
-            )  # fmt: skip
+    if submission.archive is None and submission.submitted_at >= began:
+        tell_event(
+            EntryState.SUBMITTED,
+            service.store,
+            key=submission.generation_key,
+            request_id=submission.request_id,
+            model_id=submission.model_id,
+        )
     done = "is archived already" if submission.archive else "submitted"
-    logger.info("Request %s (generation %s) %s", submission.request_id, submission.generation_key[:12], done)
+    get_run_logger().info("Request %s (generation %s) %s", submission.request_id, submission.generation_key[:12], done)
     return submission
 
 
 async def _signed(
-    inputs: ImageToVideo | TextToVideo,
-    image: StagedImage,
-    store: MediaStore,
-    deadlines: Deadlines,
-    client: RunComfyClient,
+    inputs: ImageToVideo | TextToVideo, image: StagedImage, service: Service
 ) -> ImageToVideo | TextToVideo:
+    deadlines = service.deadlines
     lifetime = timedelta(seconds=deadlines.queue_timeout_seconds + deadlines.run_timeout_seconds) + _MARGIN
-    url = await asyncio.to_thread(sign_image, image, store.get_store(), lifetime)
-    if not client.is_local:
+    url = await asyncio.to_thread(sign_image, image, service.store.get_store(), lifetime)
+    if not service.client.is_local:
         check_reachable(url)
     return inputs.model_copy(update={"image_url": url})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -10,16 +11,17 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.journal import outcome_told
+from runcomfy.client import RunComfyClient
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Look, Result, follow
 from runcomfy.wire import State
 from tasks.artifacts import show
+from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
 from tasks.retrying import worth_retrying
 
-__all__ = ["wait_for_result"]
+__all__ = ["wait", "wait_for_result"]
 
 _UPDATE_SECONDS = 5.0
 
@@ -58,15 +60,35 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to tell.
     """
+    async with credentials.get_client() as client:
+        return await wait(
+            client,
+            submission,
+            store,
+            deadlines=deadlines,
+            polling=polling,
+            on_interrupt=on_interrupt,
+            show=_Progress(_request(submission)[0]).show,
+        )
+
+
+async def wait(
+    client: RunComfyClient,
+    submission: Submission | str,
+    store: MediaStore | None,
+    *,
+    deadlines: Deadlines | None = None,
+    polling: Polling | None = None,
+    on_interrupt: OnInterrupt = "ask",
+    show: Callable[[Look], Awaitable[None]] | None = None,
+) -> Result:
+    """Do what the task `wait_for_result` does, with what is open already; `show` is awaited with each look."""
     if isinstance(submission, Submission) and submission.archive is not None:
         return submission.archive.result
     request_id, submitted_at, key = _request(submission)
-    progress = _Progress(request_id)
-    journal = store.get_journal() if store is not None else None
     async with (
-        settled_if_interrupted(request_id, key, credentials, store, on_interrupt),
-        outcome_told(journal, key, request_id),
-        credentials.get_client() as client,
+        settled_if_interrupted(client, request_id, store, key, on_interrupt),
+        end_of_request_told(store, key, request_id),
     ):
         async for look in follow(
             client,
@@ -76,7 +98,8 @@ async def wait_for_result(
             polling=polling,
             clock=Clock(sleep=watchful_sleep),
         ):
-            await progress.show(look)
+            if show is not None:
+                await show(look)
             if look.result is not None:
                 return look.result
     raise AssertionError("a request that is followed ends with a result or an error")

@@ -1,0 +1,149 @@
+"""What other teams' automations can start on: Prefect events about each generation, and its video as an asset.
+
+They are sent in the background and may be lost with the process; the journal and the provenance are the record.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.assets import Asset
+from prefect.events import emit_event
+from pydantic import ValidationError
+
+from blocks import MediaStore
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.errors import RunComfyError, UncertainSubmission
+from runcomfy.journal import EntryState, outcome_told
+from runcomfy.journal.telling import state_after
+from runcomfy.provenance import GenerationFacts
+from runcomfy.staging import StagedImage
+
+__all__ = ["EVENTS", "end_of_request_told", "end_told", "tell_archived_event", "tell_event"]
+
+EVENTS = {
+    EntryState.SUBMITTED: "runcomfy.generation.submitted",
+    EntryState.ARCHIVED: "runcomfy.generation.archived",
+    EntryState.FAILED: "runcomfy.generation.failed",
+    EntryState.CANCELLED: "runcomfy.generation.cancelled",
+    EntryState.DETACHED: "runcomfy.generation.detached",
+    EntryState.UNCERTAIN: "runcomfy.generation.uncertain",
+    EntryState.EXPIRED: "runcomfy.generation.expired",
+}
+"""What is told of a generation, by the state that it is in now."""
+
+_NAMESPACE = uuid.UUID("5f0b1bd4-52a4-4a3c-9a53-6c4f2d3b7f11")
+
+
+def tell_event(
+    state: EntryState,
+    store: MediaStore,
+    *,
+    key: str | None,
+    request_id: str | None,
+    model_id: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Tell that a generation is in another state; its resource is the archive, `s3://bucket/prefix`.
+
+    Args:
+        state: The state that it is in now; those that `EVENTS` does not name are not told.
+        store: The archive.
+        key: The generation.
+        request_id: Its request, if it has one.
+        model_id: The model.
+        reason: Why, where that needs a reason.
+    """
+    if state not in EVENTS:
+        return
+    archive = store.get_store().uri(store.get_store().prefix).rstrip("/")
+    resource = {"prefect.resource.id": archive, **_labels(key, request_id, model_id)}
+    _send(EVENTS[state], resource, _generation(key), {"reason": reason} if reason else {}, once=None)
+
+
+@contextmanager
+def end_told(store: MediaStore | None, key: str | None, request_id: str | None) -> Iterator[None]:
+    """Tell of the error with which the body ends, if it says something of the generation; nothing without a store."""
+    try:
+        yield
+    except RunComfyError as error:
+        state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else state_after(error)
+        if store is not None and state is not None:
+            request_id = request_id or error.request_id
+            tell_event(state, store, key=key or error.generation_key, request_id=request_id, reason=error.message)
+        raise
+
+
+@asynccontextmanager
+async def end_of_request_told(store: MediaStore | None, key: str | None, request_id: str) -> AsyncIterator[None]:
+    """Tell the journal, and whoever listens, of the error with which the body ends, if it says something of it."""
+    journal = store.get_journal() if store is not None and key is not None else None
+    with end_told(store, key, request_id):
+        async with outcome_told(journal, key, request_id):
+            yield
+
+
+def tell_archived_event(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None) -> None:
+    """Tell that a video is archived, and that the asset of its URI is materialised, with the picture as upstream.
+
+    Told twice of the same file, Prefect keeps one: the id of the event is made of what it says.
+    """
+    labels = _labels(facts.generation_key, facts.request_id, facts.model_id)
+    name = {"prefect.resource.name": video.key.rpartition("/")[2]}
+    payload = {
+        "uri": video.uri,
+        "provenance_uri": video.provenance_uri,
+        "sha256": video.sha256,
+        "size_bytes": video.size_bytes,
+        "content_type": video.content_type,
+        "duration_seconds": video.media.duration_seconds,
+        "cost_usd": facts.cost_usd,
+        "image_uri": image.uri if image else None,
+    }
+    related = _generation(facts.generation_key)
+    if image is not None:
+        related.append({"prefect.resource.id": image.uri, "prefect.resource.role": "image"})
+    once = f"{video.uri} {video.sha256}"
+    _send(
+        EVENTS[EntryState.ARCHIVED], {"prefect.resource.id": video.uri, **name, **labels}, related, payload, once=once
+    )
+    if image is not None and _is_asset(image.uri):
+        _send("prefect.asset.referenced", {"prefect.resource.id": image.uri}, [], {}, once=f"{once} {image.uri}")
+    if _is_asset(video.uri):
+        upstream = [{"prefect.resource.id": image.uri, "prefect.resource.role": "asset"}] if image else []
+        resource = {"prefect.resource.id": video.uri, **name}
+        _send("prefect.asset.materialization.succeeded", resource, upstream, payload | labels, once=once)
+
+
+def _labels(key: str | None, request_id: str | None, model_id: str | None) -> dict[str, str]:
+    named = {"generation-key": key, "request-id": request_id, "model": model_id}
+    return {f"runcomfy.{name}": value for name, value in named.items() if value}
+
+
+def _generation(key: str | None) -> list[dict[str, str]]:
+    if not key:
+        return []
+    return [{"prefect.resource.id": f"runcomfy.generation.{key}", "prefect.resource.role": "generation"}]
+
+
+def _is_asset(uri: str) -> bool:
+    """Prefect takes no spaces and few other characters in the key of an asset."""
+    try:
+        Asset(key=uri)
+    except ValidationError:
+        return False
+    return True
+
+
+def _send(
+    event: str, resource: dict[str, str], related: list[dict[str, str]], payload: dict[str, Any], *, once: str | None
+) -> None:
+    event_id = uuid.uuid5(_NAMESPACE, f"{event} {once}") if once else None
+    try:
+        emit_event(event=event, resource=resource, related=related, payload=payload, id=event_id)
+    except Exception as error:  # a note must never break what is paid for
+        get_run_logger().warning("The event %s could not be sent (%s); the run goes on", event, type(error).__name__)

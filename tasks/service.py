@@ -1,0 +1,62 @@
+"""Everything that a generation needs beside its inputs, opened once and shared by all that a flow run makes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.client import RunComfyClient
+from runcomfy.journal import Journal, OnUncertain
+from runcomfy.polling import Deadlines, Polling
+from tasks.interruption import OnInterrupt
+
+__all__ = ["Service", "open_service"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """An account with an open client, the store, and the rules that hold for all generations of a run."""
+
+    client: RunComfyClient
+    credentials: RunComfyCredentials
+    store: MediaStore
+    deadlines: Deadlines = Deadlines()
+    polling: Polling = Polling()
+    on_interrupt: OnInterrupt = "ask"
+    on_uncertain: OnUncertain = "stop"
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the store."""
+        return self.store.get_journal()
+
+
+@asynccontextmanager
+async def open_service(
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    *,
+    deadlines: Deadlines | None = None,
+    polling: Polling | None = None,
+    on_interrupt: OnInterrupt = "ask",
+    on_uncertain: OnUncertain = "stop",
+) -> AsyncIterator[Service]:
+    """Open a client for the account; it is closed with the body.
+
+    Args:
+        credentials: Who pays.
+        store: Where pictures are staged and videos archived, and where the journal is.
+        deadlines: How long to wait for a request.
+        polling: How often to look.
+        on_interrupt: What becomes of requests when the run is interrupted.
+        on_uncertain: What to do about an earlier submission that nobody knows the answer of.
+
+    Raises:
+        ConfigurationError: the token or the base URL cannot be used.
+    """
+    async with credentials.get_client() as client:
+        yield Service(
+            client, credentials, store, deadlines or Deadlines(), polling or Polling(), on_interrupt, on_uncertain
+        )
