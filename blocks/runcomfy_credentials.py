@@ -19,6 +19,8 @@ class RunComfyCredentials(CredentialsBlock):
         api_token: The API token, from the profile page of your RunComfy account.
         base_url: The service. Change it to test against the sandbox: `python -m runcomfy.sandbox`.
         output_hosts: The hosts that generated files may be downloaded from. The token is never sent to them.
+        concurrency_limit: The name of one of Prefect's global concurrency limits. Every flow run takes one of its slots
+            for each generation that it may have under way, so that all workers together keep within it.
 
     Example:
         Load a stored account and use it in a flow:
@@ -44,6 +46,12 @@ class RunComfyCredentials(CredentialsBlock):
         min_length=1,
         title="Output hosts",
         description="Hosts that generated files may be downloaded from, such as *.runcomfy.net.",
+    )
+
+    concurrency_limit: str = Field(
+        default="",
+        title="Concurrency limit",
+        description="Name of a global concurrency limit in Prefect that all flow runs of this account share; or empty.",
     )
 
     @field_validator("output_hosts")

@@ -4,6 +4,7 @@
     ├── InvalidInput            fix the input; nothing was paid for
     │   └── ImageUnavailable        the image could not be read this time: again
     ├── ConfigurationError      fix a setting; nothing was paid for
+    │   └── BudgetReached           raise the budget, or leave it at that
     ├── ServiceError            the service said no
     │   ├── AuthenticationError     fix the token or the account
     │   ├── InsufficientBalance     top up
@@ -45,6 +46,7 @@ __all__ = [
     "ArchiveConflict",
     "ArchiveError",
     "AuthenticationError",
+    "BudgetReached",
     "ConfigurationError",
     "DownloadError",
     "GenerationCancelled",
@@ -126,6 +128,10 @@ class ImageUnavailable(InvalidInput):
 
 class ConfigurationError(RunComfyError):
     """A setting is missing or contradicts another one; nothing was paid for."""
+
+
+class BudgetReached(ConfigurationError):
+    """It would cost more than the budget has left; nothing was sent."""
 
 
 class ServiceError(RunComfyError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models import (
@@ -22,7 +22,7 @@ from runcomfy.models import (
 )
 from runcomfy.staging import StagedImage
 
-__all__ = ["FIELDS", "Order", "read_order"]
+__all__ = ["FIELDS", "Order", "OrderDefaults", "read_order"]
 
 _OWN = ("image", "prompt", "model", "variation")
 _SETTINGS: dict[str, frozenset[str]] = {
@@ -59,6 +59,33 @@ class Order(BaseModel):
         if self.model_id == IMAGE_TO_VIDEO:
             return check_inputs(ImageToVideo, {**values, "image_url": image.uri if image else _UNSTAGED})
         return check_inputs(TextToVideo, values)
+
+
+class OrderDefaults(BaseModel):
+    """What counts for every order that does not say it itself; what is left empty is the model's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str | None = Field(None, title="Prompt", description="For those that have none.")
+    resolution: Literal["480p", "580p", "720p"] | None = Field(
+        None, title="Resolution", description="Length of the shorter side; 580p is for text-to-video only."
+    )
+    aspect_ratio: Literal["16:9", "9:16"] | None = Field(
+        None, title="Aspect ratio", description="Width to height; for text-to-video only."
+    )
+    num_frames: int | None = Field(None, title="Number of frames", description="81 to 100.")
+    frames_per_second: int | None = Field(None, title="Frame rate", description="5 to 24 frames per second.")
+    seed: int | None = Field(None, title="Seed")
+    enable_prompt_expansion: bool | None = Field(
+        None, title="Magic prompt", description="Let the service enrich the prompts."
+    )
+    num_inference_steps: int | None = Field(None, title="Inference steps", description="For image-to-video only.")
+    enable_safety_checker: bool | None = Field(None, title="Safety checker", description="For image-to-video only.")
+    variation: str | None = Field(None, title="Variation", description="Any text, for another take of everything.")
+
+    def given(self) -> dict[str, Any]:
+        """Return what is not empty."""
+        return self.model_dump(exclude_none=True)
 
 
 def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Order:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
@@ -13,6 +14,8 @@ from runcomfy.polling import Deadlines, Polling
 from tasks.interruption import OnInterrupt
 
 __all__ = ["Service", "open_service"]
+
+_SUBMITTING_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Service:
     polling: Polling = Polling()
     on_interrupt: OnInterrupt = "ask"
     on_uncertain: OnUncertain = "stop"
+    submitting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SUBMITTING_AT_ONCE))
+    """How many submissions are under way at once; where the service says that it is too much, these wait and try."""
 
     @property
     def journal(self) -> Journal:

@@ -1,0 +1,81 @@
+"""A manifest in, a video for each of its rows out: what is archived already is left alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+from slugify import slugify
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.journal import OnUncertain
+from runcomfy.orders import OrderDefaults
+from runcomfy.polling import Deadlines, Polling
+from tasks.batch import Rules, batch_folder, run_batch
+from tasks.interruption import OnInterrupt
+from tasks.plan_batch import plan_batch
+from tasks.report_batch import BatchReport, report_batch
+
+__all__ = ["batch"]
+
+
+def _name() -> str:
+    manifest = str(runtime.flow_run.parameters.get("manifest", ""))
+    return slugify(manifest.rstrip("/").rpartition("/")[2], max_length=48) or "batch"
+
+
+@flow(name="batch", flow_run_name=_name)
+async def batch(
+    manifest: str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    defaults: OrderDefaults = OrderDefaults(),
+    at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
+    budget_usd: Annotated[float, Field(gt=0)] | None = None,
+    usd_per_video: Annotated[float, Field(gt=0)] | None = None,
+    rows_per_shard: Annotated[int, Field(ge=1)] | None = None,
+    shard_deployment: str = "batch-shard/batch-shard",
+    deadlines: Deadlines = Deadlines(),
+    polling: Polling = Polling(),
+    on_interrupt: OnInterrupt = "ask",
+    on_uncertain: OnUncertain = "stop",
+) -> State[BatchReport]:
+    """Make a video for each row of a manifest.
+
+    The whole manifest is checked before anything is paid for. One row's failure is that row's failure. Run again, it
+    does only what is missing.
+
+    Args:
+        manifest: s3://bucket/key or a path on the worker: a CSV, JSON Lines or Parquet file with the columns prompt,
+            image (for image-to-video), model, variation, and any setting of the model.
+        credentials: The RunComfy account that pays.
+        store: The bucket for staged pictures, videos, and the results.
+        defaults: What counts for rows that do not say it themselves.
+        at_once: How many generations are under way at the same time, in each flow run.
+        budget_usd: What all videos of this manifest may cost together, in US dollars, whichever run pays. Nothing is
+            submitted beyond it. Needs usd_per_video.
+        usd_per_video: What one video is taken to cost until RunComfy says; rather too high than too low.
+        rows_per_shard: Spread the batch over workers, in parts of so many rows. Empty: everything in this flow run.
+        shard_deployment: The deployment that runs a part.
+        deadlines: How long each may wait in the queue, and run.
+        polling: How often to look at each.
+        on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
+        on_uncertain: What to do about earlier submissions that nobody knows the answer of: "stop" and let a person
+            decide, or "pay_again", which may pay for both.
+    """
+    rules = Rules(at_once, budget_usd, usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
+    plan = await plan_batch(manifest, store, defaults.given())
+    outcomes = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
+    return ended(await report_batch(plan, outcomes, store, batch_folder(), usd_per_video))
+
+
+def ended(report: BatchReport) -> State[BatchReport]:
+    """Return the state that a batch ends in: some rows without a video do not make it fail, all of them do."""
+    if report.archived == report.rows:
+        return Completed(message=report.sentence, data=report)
+    if report.archived:
+        return Completed(name="Incomplete", message=report.sentence, data=report)
+    return Failed(message=report.sentence, data=report)

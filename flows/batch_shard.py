@@ -1,0 +1,48 @@
+"""One part of a batch, on whatever worker takes it; started by the flow `batch`, not by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.batch.shard import Shard
+from runcomfy.journal import OnUncertain
+from runcomfy.polling import Deadlines, Polling
+from tasks.batch import Rules, run_part
+from tasks.interruption import OnInterrupt
+
+__all__ = ["batch_shard"]
+
+
+@flow(name="batch-shard", flow_run_name="part {shard.number}")
+async def batch_shard(
+    shard: Shard,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
+    deadlines: Deadlines = Deadlines(),
+    polling: Polling = Polling(),
+    on_interrupt: OnInterrupt = "ask",
+    on_uncertain: OnUncertain = "stop",
+) -> dict[str, int]:
+    """Generate the rows of one part of a batch. The flow `batch` starts this; you need not.
+
+    Args:
+        shard: Where its rows are in the bucket, where to write what becomes of them, and what they may cost.
+        credentials: The RunComfy account that pays.
+        store: The bucket.
+        at_once: How many generations are under way at the same time.
+        deadlines: How long each may wait in the queue, and run.
+        polling: How often to look at each.
+        on_interrupt: What an interruption does to the requests.
+        on_uncertain: What to do about earlier submissions that nobody knows the answer of.
+
+    Returns:
+        How many rows ended in which way.
+    """
+    allowed = shard.allowance
+    rules = Rules(at_once, allowed.limit_usd, allowed.usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
+    return await run_part(shard, credentials, store, rules)

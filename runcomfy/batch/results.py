@@ -1,0 +1,101 @@
+"""What became of a batch, as files beside the videos: a table of all rows, and a manifest of those to run again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.batch.plan import PlannedRow
+from runcomfy.manifest import Manifest, write_manifest
+from runcomfy.outcomes import Outcome
+from runcomfy.store import Store
+
+__all__ = ["BatchFiles", "cost_of", "outcomes_from_json", "outcomes_to_json", "write_results"]
+
+_COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
+
+
+class BatchFiles(BaseModel):
+    """Where the files stand, `s3://bucket/key`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    results: str
+    """A CSV table of all rows."""
+    to_run_again: str | None = None
+    """A manifest of those that have no video, in the format of the first, with a column `error`; or nothing."""
+
+
+def write_results(
+    manifest: Manifest, rows: Sequence[PlannedRow], outcomes: Mapping[int, Outcome], store: Store, folder: str
+) -> BatchFiles:
+    """Write both files; what stands there from an earlier attempt of the same run is replaced. Blocks.
+
+    Args:
+        manifest: Whose rows they are.
+        rows: All of them.
+        outcomes: What became of each, by line.
+        store: Where to write.
+        folder: Below the store's prefix.
+
+    Raises:
+        StorageError: the store did not take them.
+    """
+    key = store.key(f"{folder}/results.csv")
+    store.put(key, _table(rows, outcomes), content_type="text/csv")
+    again = [
+        (row.source, outcomes[row.line].error or str(outcomes[row.line].status))
+        for row in rows
+        if not outcomes[row.line].status.is_good
+    ]
+    if not again:
+        return BatchFiles(results=store.uri(key))
+    document = write_manifest(again, manifest.columns, manifest.format, delimiter=manifest.delimiter)
+    again_key = store.key(f"{folder}/to-run-again.{manifest.format}")
+    store.put(again_key, document, content_type="application/octet-stream")
+    return BatchFiles(results=store.uri(key), to_run_again=store.uri(again_key))
+
+
+def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        outcome = outcomes[row.line]
+        shown = outcome.model_dump(include=set(_COLUMNS) - {"status"})
+        named = {
+            "line": row.line,
+            "status": str(outcome.status),
+            "uri": " ".join(outcome.uris),
+            "prompt": row.order.prompt,
+            "image": row.staged.source if row.staged else None,
+        }
+        writer.writerow(shown | named)
+    return text.getvalue().encode()
+
+
+def cost_of(outcomes: Iterable[Outcome], usd_per_video: float | None) -> float:
+    """Return what these have cost, US dollars; where the service did not tell, a video is taken at this price."""
+    price = usd_per_video or 0.0
+    return sum(price if each.cost_usd is None else each.cost_usd for each in outcomes if each.status.may_be_paid)
+
+
+def outcomes_to_json(outcomes: Mapping[int, Outcome]) -> bytes:
+    """Return outcomes, by line, as JSON Lines."""
+    return b"".join(
+        _Ended(line=line, outcome=outcome).model_dump_json().encode() + b"\n" for line, outcome in outcomes.items()
+    )
+
+
+def outcomes_from_json(document: bytes) -> dict[int, Outcome]:
+    """Read what `outcomes_to_json` wrote."""
+    ended = (_Ended.model_validate_json(line) for line in document.splitlines())
+    return {each.line: each.outcome for each in ended}
+
+
+class _Ended(BaseModel):
+    line: int
+    outcome: Outcome

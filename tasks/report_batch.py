@@ -1,0 +1,129 @@
+"""Say what became of a batch: files beside the videos, and artifacts on the flow run's page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks import MediaStore
+from runcomfy.batch.results import BatchFiles, cost_of, write_results
+from runcomfy.outcomes import Outcome
+from tasks.artifacts import show
+from tasks.plan_batch import Plan
+from tasks.retrying import worth_retrying
+
+__all__ = ["BatchReport", "report_batch"]
+
+_SHOWN_ROWS = 200
+
+
+class BatchReport(BaseModel):
+    """What became of a batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest: str
+    rows: int
+    archived: int = Field(description="Rows that have their video, those from earlier runs included.")
+    counts: dict[str, int] = Field(description="How many rows ended in which way.")
+    cost_usd: float = Field(description="What all rows have cost until now, by the service's word where it gave it.")
+    files: BatchFiles
+
+    @property
+    def sentence(self) -> str:
+        """Return it as one line."""
+        others = ", ".join(
+            f"{count:,} {status.replace('_', ' ')}"
+            for status, count in sorted(self.counts.items())
+            if status not in ("archived", "existing")
+        )
+        return f"{self.archived:,} of {self.rows:,} rows have their video" + (f"; {others}" if others else "")
+
+
+@task(
+    task_run_name="report",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def report_batch(
+    plan: Plan, outcomes: Mapping[int, Outcome], store: MediaStore, folder: str, usd_per_video: float | None
+) -> BatchReport:
+    """Write the table of results and the manifest of what to run again, and show both.
+
+    Args:
+        plan: What was to be done.
+        outcomes: What became of each row, by line.
+        store: Where to write.
+        folder: Below the store's prefix.
+        usd_per_video: What one is taken to cost where the service did not tell.
+
+    Raises:
+        StorageError: the store did not take them.
+    """
+    files = await asyncio.to_thread(write_results, plan.manifest, plan.rows, outcomes, store.get_store(), folder)
+    report = BatchReport(
+        manifest=plan.manifest.uri,
+        rows=len(plan.rows),
+        archived=sum(outcome.status.is_good for outcome in outcomes.values()),
+        counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
+        cost_usd=round(cost_of(outcomes.values(), usd_per_video), 6),
+        files=files,
+    )
+    get_run_logger().info("%s. Results: %s", report.sentence, files.results)
+    if files.to_run_again:
+        get_run_logger().warning("What has no video yet, to run again: %s", files.to_run_again)
+    await show(acreate_markdown_artifact(_summary(report), key="runcomfy-batch", description=report.sentence))
+    await show(acreate_table_artifact(_table(plan, outcomes), key="runcomfy-batch-rows", description=_shown(plan)))
+    return report
+
+
+def _summary(report: BatchReport) -> str:
+    lines = [
+        f"## {report.sentence}",
+        "",
+        "| outcome | rows |",
+        "|---|---:|",
+        *(f"| {status.replace('_', ' ')} | {count:,} |" for status, count in sorted(report.counts.items())),
+        "",
+        f"Cost of all rows until now: **{report.cost_usd:,.2f} USD**",
+        "",
+        f"- Manifest: `{report.manifest}`",
+        f"- Results: `{report.files.results}`",
+    ]
+    if report.files.to_run_again:
+        lines.append(f"- To run again: `{report.files.to_run_again}`")
+    return "\n".join(lines)
+
+
+def _table(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
+    """Rows that have no video come first, and the table ends where a page would get slow."""
+    ordered = sorted(plan.rows, key=lambda row: (outcomes[row.line].status.is_good, row.line))
+    return [
+        {
+            "line": row.line,
+            "outcome": outcomes[row.line].status.replace("_", " "),
+            "prompt": row.order.prompt[:80],
+            "video": " ".join(outcomes[row.line].uris),
+            "USD": outcomes[row.line].cost_usd,
+            "seconds": round(outcomes[row.line].seconds, 1),
+            "error": (outcomes[row.line].error or "")[:300],
+        }
+        for row in ordered[:_SHOWN_ROWS]
+    ]
+
+
+def _shown(plan: Plan) -> str:
+    if len(plan.rows) <= _SHOWN_ROWS:
+        return "Every row; those without a video first."
+    return f"The first {_SHOWN_ROWS} of {len(plan.rows):,} rows, those without a video first; all are in results.csv."

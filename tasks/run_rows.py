@@ -1,0 +1,118 @@
+"""Generate the rows of a plan, a bounded number at once, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from prefect import get_run_logger
+
+from runcomfy.batch.budget import Budget
+from runcomfy.batch.plan import PlannedRow
+from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBalance, RunComfyError
+from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
+from tasks.generate import generate_one
+from tasks.service import Service
+
+__all__ = ["run_rows"]
+
+_CONCERN_ALL = {AuthenticationError.__name__, InsufficientBalance.__name__}
+
+
+async def run_rows(
+    rows: Sequence[PlannedRow],
+    service: Service,
+    budget: Budget,
+    *,
+    at_once: int,
+    paid_before: Callable[[PlannedRow], bool],
+    ended: Callable[[PlannedRow, Outcome], None],
+) -> None:
+    """Generate every row; the failure of one is its own, and what concerns all stops what has not begun.
+
+    Args:
+        rows: In the order in which they are begun; those that are paid for already first.
+        service: The account, the store and the rules.
+        budget: What they may cost. A row is begun only if it can be afforded at the price of one.
+        at_once: How many are under way at the same time.
+        paid_before: Whether a row has a request already, so that nothing has to be left for it.
+        ended: Called with each row and its outcome.
+    """
+    await _Crew(service, budget, at_once, paid_before, ended).run(rows)
+
+
+class _Crew:
+    def __init__(
+        self,
+        service: Service,
+        budget: Budget,
+        at_once: int,
+        paid_before: Callable[[PlannedRow], bool],
+        ended: Callable[[PlannedRow, Outcome], None],
+    ) -> None:
+        self._service = service
+        self._budget = budget
+        self._places = asyncio.Semaphore(at_once)
+        self._settled = asyncio.Condition()
+        self._paid_before = paid_before
+        self._ended = ended
+        self._concerns_all: RunComfyError | None = None
+        self._cancelled = False
+
+    async def run(self, rows: Sequence[PlannedRow]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for row in sorted(rows, key=lambda row: not self._paid_before(row)):
+                await self._places.acquire()
+                if self._cancelled:
+                    break
+                refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
+                if refusal is not None:
+                    self._places.release()
+                    self._ended(row, _not_started(row, refusal))
+                else:
+                    group.create_task(self._generate(row))
+        if self._cancelled:
+            raise asyncio.CancelledError("the flow run was cancelled")
+
+    async def _unaffordable(self, row: PlannedRow) -> BudgetReached | None:
+        """Reserve what a row may cost, waiting for those under way where that can help; or say why it cannot be."""
+        async with self._settled:
+            while True:
+                try:
+                    self._budget.reserve(row.label)
+                except BudgetReached as error:
+                    if self._budget.is_idle:
+                        return error
+                    await self._settled.wait()
+                else:
+                    return None
+
+    async def _generate(self, row: PlannedRow) -> None:
+        try:
+            outcome = await generate_one(
+                row.order,
+                row.staged,
+                self._service,
+                label=row.label,
+                authorise=lambda: self._budget.reserve(row.label),
+            )
+        except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
+            self._cancelled = True
+            raise
+        finally:
+            self._places.release()
+        if outcome.error_type == BudgetReached.__name__:
+            outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
+        async with self._settled:
+            paid = outcome.status.may_be_paid and outcome.status is not OutcomeStatus.EXISTING
+            self._budget.settle(row.label, paid=paid, cost_usd=outcome.cost_usd)
+            self._settled.notify_all()
+        if outcome.error_type in _CONCERN_ALL and not self._concerns_all:
+            self._concerns_all = RunComfyError(f"Not started, since another row was refused: {outcome.error}")
+            get_run_logger().error("No further row is started: %s", outcome.error)
+        self._ended(row, outcome)
+
+
+def _not_started(row: PlannedRow, why: RunComfyError) -> Outcome:
+    outcome = outcome_of(why, row.label, key=row.generation_key)
+    return outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED, "retryable": True})
