@@ -14,10 +14,11 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import OnUncertain
 from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
-from tasks.batch import Rules, batch_folder, run_batch
+from tasks.batch import Rules
 from tasks.interruption import OnInterrupt
 from tasks.plan_batch import plan_batch
 from tasks.report_batch import BatchReport, report_batch
+from tasks.run_batch import batch_folder, run_batch
 
 __all__ = ["batch"]
 

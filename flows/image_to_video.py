@@ -11,6 +11,7 @@ from runcomfy.models import ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 from tasks.interruption import OnInterrupt
+from tasks.slots import slots
 
 __all__ = ["image_to_video"]
 
@@ -45,20 +46,21 @@ async def image_to_video(
     """
     staged = await stage_image(image.root, store)
     inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})
-    submission = await submit_request(
-        inputs,
-        credentials,
-        store,
-        image=staged,
-        deadlines=deadlines,
-        variation=variation,
-        on_interrupt=on_interrupt,
-        on_uncertain=on_uncertain,
-    )
-    result = await wait_for_result(
-        submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
-    )
-    videos = await archive_outputs(
-        result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
-    )
+    async with slots(credentials):
+        submission = await submit_request(
+            inputs,
+            credentials,
+            store,
+            image=staged,
+            deadlines=deadlines,
+            variation=variation,
+            on_interrupt=on_interrupt,
+            on_uncertain=on_uncertain,
+        )
+        result = await wait_for_result(
+            submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+        )
+        videos = await archive_outputs(
+            result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
+        )
     return Generation(image=staged, submission=submission, result=result, videos=videos)

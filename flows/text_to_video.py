@@ -11,6 +11,7 @@ from runcomfy.models import TextToVideo, TextToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, submit_request, wait_for_result
 from tasks.interruption import OnInterrupt
+from tasks.slots import slots
 
 __all__ = ["text_to_video"]
 
@@ -42,19 +43,20 @@ async def text_to_video(
             decide, or "pay_again", which may pay for both.
     """
     inputs = check_inputs(TextToVideo, {"prompt": prompt, **settings.model_dump()})
-    submission = await submit_request(
-        inputs,
-        credentials,
-        store,
-        deadlines=deadlines,
-        variation=variation,
-        on_interrupt=on_interrupt,
-        on_uncertain=on_uncertain,
-    )
-    result = await wait_for_result(
-        submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
-    )
-    videos = await archive_outputs(
-        result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission
-    )
+    async with slots(credentials):
+        submission = await submit_request(
+            inputs,
+            credentials,
+            store,
+            deadlines=deadlines,
+            variation=variation,
+            on_interrupt=on_interrupt,
+            on_uncertain=on_uncertain,
+        )
+        result = await wait_for_result(
+            submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+        )
+        videos = await archive_outputs(
+            result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission
+        )
     return Generation(submission=submission, result=result, videos=videos)

@@ -23,6 +23,7 @@
     │   ├── RunTimeout              was not finished at its deadline, nothing can stop it
     │   ├── PollingFailed           its state could not be learnt
     │   └── NotFinished             was asked for its files too early
+    ├── BatchIncomplete         some rows of a batch have no video: look at its results, run it again
     ├── StorageError            the bucket, or the credentials for it: mend them
     │   ├── StoreUnavailable        the store cannot be reached, or is busy: again
     │   └── UnreadableEntry         what stands in the journal is no entry: look
@@ -46,6 +47,7 @@ __all__ = [
     "ArchiveConflict",
     "ArchiveError",
     "AuthenticationError",
+    "BatchIncomplete",
     "BudgetReached",
     "ConfigurationError",
     "DownloadError",
@@ -216,6 +218,10 @@ class PollingFailed(WaitError):
 
 class NotFinished(WaitError):
     """The files of the request were asked for, and it is still queued or running."""
+
+
+class BatchIncomplete(RunComfyError):
+    """Some rows of a batch have no video; each has its own reason in the table of results."""
 
 
 class StorageError(RunComfyError):

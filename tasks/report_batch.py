@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore
-from runcomfy.batch.results import BatchFiles, cost_of, write_results
+from runcomfy.batch.results import BatchFiles, spent_usd, write_results
 from runcomfy.outcomes import Outcome
 from tasks.artifacts import show
 from tasks.plan_batch import Plan
@@ -77,7 +77,7 @@ async def report_batch(
         rows=len(plan.rows),
         archived=sum(outcome.status.is_good for outcome in outcomes.values()),
         counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
-        cost_usd=round(cost_of(outcomes.values(), usd_per_video), 6),
+        cost_usd=round(spent_usd(plan.rows, plan.standing, outcomes, usd_per_video), 6),
         files=files,
     )
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.manifest import Manifest, write_manifest
+from runcomfy.batch.standing import Standing
+from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
 
-__all__ = ["BatchFiles", "cost_of", "outcomes_from_json", "outcomes_to_json", "write_results"]
+__all__ = ["BatchFiles", "outcomes_from_json", "outcomes_to_json", "spent_usd", "write_results"]
 
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
 
@@ -26,7 +27,7 @@ class BatchFiles(BaseModel):
     results: str
     """A CSV table of all rows."""
     to_run_again: str | None = None
-    """A manifest of those that have no video, in the format of the first, with a column `error`; or nothing."""
+    """A manifest of those that have no video, which stands for itself and has a column `error`; or nothing."""
 
 
 def write_results(
@@ -47,7 +48,10 @@ def write_results(
     key = store.key(f"{folder}/results.csv")
     store.put(key, _table(rows, outcomes), content_type="text/csv")
     again = [
-        (row.source, outcomes[row.line].error or str(outcomes[row.line].status))
+        (
+            standalone_row(row.source, row.order, row.staged.uri if row.staged else None),
+            outcomes[row.line].error or str(outcomes[row.line].status),
+        )
         for row in rows
         if not outcomes[row.line].status.is_good
     ]
@@ -77,10 +81,25 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
     return text.getvalue().encode()
 
 
-def cost_of(outcomes: Iterable[Outcome], usd_per_video: float | None) -> float:
-    """Return what these have cost, US dollars; where the service did not tell, a video is taken at this price."""
+def spent_usd(
+    rows: Sequence[PlannedRow], standing: Standing, outcomes: Mapping[int, Outcome], usd_per_video: float | None
+) -> float:
+    """Return what these rows have cost, before this run and in it, US dollars; what nobody told is taken at this price.
+
+    Args:
+        rows: All rows.
+        standing: What was known of them before.
+        outcomes: What became of some of them in this run, by line.
+        usd_per_video: What one is taken to cost.
+    """
     price = usd_per_video or 0.0
-    return sum(price if each.cost_usd is None else each.cost_usd for each in outcomes if each.status.may_be_paid)
+    paid_now = (
+        outcomes[row.line]
+        for row in rows
+        if row.line in outcomes and row.line not in standing.existing and not standing.paid_before(row)
+    )
+    now = sum(price if each.cost_usd is None else each.cost_usd for each in paid_now if each.status.may_be_paid)
+    return standing.spent_usd(rows, price) + now
 
 
 def outcomes_to_json(outcomes: Mapping[int, Outcome]) -> bytes:

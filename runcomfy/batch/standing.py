@@ -27,7 +27,7 @@ class Standing:
     existing: Mapping[int, Outcome]
     """The outcomes of those that are archived, by line."""
 
-    def spent_usd(self, rows: list[PlannedRow], price_usd: float) -> float:
+    def spent_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
         """Return what these rows have cost until now, whichever run paid, US dollars; unknown costs at this price."""
         return sum(cost_so_far(self.entries.get(row.generation_key), price_usd) for row in rows)
 

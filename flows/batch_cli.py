@@ -1,0 +1,80 @@
+"""`batch`: a manifest from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from flows import environment
+from flows.options import Json, Run
+from flows.output import print_facts
+from runcomfy.errors import BatchIncomplete
+from runcomfy.orders import OrderDefaults
+
+__all__ = ["batch"]
+
+
+def batch(
+    manifest: Annotated[str, Parameter(help="A .csv, .jsonl or .parquet file: a path, or s3://bucket/key.")],
+    /,
+    *,
+    run: Run,
+    at_once: Annotated[int, Parameter(help="How many generations are under way at the same time.")] = 50,
+    budget_usd: Annotated[
+        float | None,
+        Parameter(help="What all videos of this manifest may cost together, whichever run pays; with --usd-per-video."),
+    ] = None,
+    usd_per_video: Annotated[
+        float | None, Parameter(help="What one is taken to cost until RunComfy says; rather too high than too low.")
+    ] = None,
+    defaults: Annotated[OrderDefaults, Parameter(name="*")] = OrderDefaults(),
+    json: Json = False,
+) -> None:
+    """Make a video for each row of a manifest; what is archived already is left alone.
+
+    The whole manifest is checked before anything is paid for. Settings that are given here count for the rows that do
+    not say them.
+    """
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
+    from flows.batch import batch as flow
+    from tasks.report_batch import BatchReport
+
+    async def ended() -> Any:
+        state: Any = await flow(  # type: ignore[misc]
+            manifest,
+            account,
+            store,
+            defaults=_with_variation(defaults, run.variation),
+            at_once=at_once,
+            budget_usd=budget_usd,
+            usd_per_video=usd_per_video,
+            deadlines=run.deadlines,
+            on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
+            return_state=True,
+        )
+        return await state.aresult(raise_on_failure=False)
+
+    report = asyncio.run(ended())
+    if not isinstance(report, BatchReport):
+        raise report
+    facts = {
+        "rows": report.rows,
+        "archived": report.archived,
+        "counts": report.counts
+        if json
+        else ", ".join(f"{n:,} {status}" for status, n in sorted(report.counts.items())),
+        "cost_usd": report.cost_usd,
+        "results": report.files.results,
+        "to_run_again": report.files.to_run_again,
+    }
+    if json and report.archived < report.rows:
+        raise BatchIncomplete(report.sentence, **facts)
+    print_facts("Batch", facts, as_json=json)
+    if report.archived < report.rows:
+        raise BatchIncomplete(f"{report.sentence}. Run the same manifest again for the rest.")
+
+
+def _with_variation(defaults: OrderDefaults, variation: str) -> OrderDefaults:
+    return defaults.model_copy(update={"variation": variation}) if variation else defaults

@@ -1,0 +1,136 @@
+"""Make orders of the records of a table, and find everything that is wrong with any of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from runcomfy.errors import InvalidInput
+from runcomfy.generation import generation_key
+from runcomfy.manifest.location import Location
+from runcomfy.manifest.rows import BadRow, Row, place_of
+from runcomfy.manifest.table import IGNORED, Table, shown
+from runcomfy.orders import FIELDS, Order, read_order
+
+__all__ = ["check_table", "is_empty", "unknown_name"]
+
+_KNOWN = frozenset(FIELDS)
+_TEXTS = frozenset(("image", "model", "prompt", "variation"))
+_LONGEST_SENTENCE = 300
+_IN_OTHER_WORDS = {
+    "Input should be a valid boolean": "Input should be true or false",
+    "Input should be a valid integer": "Input should be a whole number",
+}
+
+Violation = tuple[str, str]
+
+
+def check_table(
+    table: Table, location: Location, defaults: Mapping[str, Any]
+) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+    """Return the rows that can be generated, and what is wrong with the others and with the names of the columns."""
+    unknown = {name for name in table.columns if name not in _KNOWN and name not in IGNORED}
+    problems = _unknown_columns(table, unknown, uses_counted=location.format == "jsonl")
+    # A cell that was left empty by mistake must not turn a picture into a video of its prompt alone.
+    image_or_model = defaults.keys().isdisjoint(("image", "model")) and any(
+        isinstance(image := record.values.get("image"), str) and image.strip() for record in table.records
+    )
+    rows: list[Row] = []
+    first: dict[str, int] = {}
+    for record in table.records:
+        if record.problem:
+            problems[record.line].append(record.problem)
+            continue
+        source = {name: value for name, value in record.values.items() if name in _KNOWN}
+        order, found = _order(source, location, defaults, image_or_model=image_or_model)
+        if order and (line := first.setdefault(_identity(order), record.line)) != record.line:
+            found.append(("variation", _repeated(place_of(location.format, line))))
+        if found:
+            problems[record.line] += (f"{field}: {_worded(sentence)}" for field, sentence in found)
+        elif order and unknown.isdisjoint(record.values):
+            rows.append(Row(line=record.line, order=order, source=source))
+    return tuple(rows), tuple(BadRow(line=line, problems=tuple(problems[line])) for line in sorted(problems))
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value counts as not given."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def unknown_name(name: str) -> str:
+    """Say that there is no such name, and which one may be meant, as `read_order` does."""
+    try:
+        read_order({"prompt": "any", name: "any"})
+    except InvalidInput as error:
+        sentence: str = error.violations[0][1]
+        return f"{shown(name)}: {sentence}"
+    raise AssertionError(f"{name} is known")
+
+
+def _unknown_columns(table: Table, unknown: set[str], *, uses_counted: bool) -> defaultdict[int, list[str]]:
+    """Return what there is to say of names that nobody knows: once for each, however many rows have it."""
+    uses = Counter(name for record in table.records for name in unknown & record.values.keys())
+    problems: defaultdict[int, list[str]] = defaultdict(list)
+    for name, line in table.columns.items():
+        if name in unknown:
+            others = f" (and in {uses[name] - 1:,} more rows)" if uses_counted and uses[name] > 1 else ""
+            problems[line].append(unknown_name(name) + others)
+    return problems
+
+
+def _order(
+    source: Mapping[str, Any], location: Location, defaults: Mapping[str, Any], *, image_or_model: bool
+) -> tuple[Order | None, list[Violation]]:
+    """Return what a row asks for, or everything that is wrong with it."""
+    values = dict(source)
+    found = [(name, sentence) for name, value in source.items() if (sentence := _misfit(name, value))]
+    image = source.get("image")
+    if isinstance(image, str) and image.strip():
+        try:
+            values["image"] = location.image(image.strip())
+        except ValueError as error:
+            found.append(("image", str(error)))
+    elif image_or_model and is_empty(image) and is_empty(source.get("model")):
+        found.append(("image", "it is missing, and other rows have one; name one, or text-to-video as the model"))
+    try:
+        order = read_order(values, defaults)
+    except InvalidInput as error:
+        named = {name for name, _ in found}
+        return None, found + [(name, sentence) for name, sentence in error.violations if name not in named]
+    return (None if found else order), found
+
+
+def _misfit(name: str, value: Any) -> str:
+    """Say why a value cannot be what it stands for, whatever the model; an empty text if it can."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return "the text holds a NUL character; take it out"
+        return "" if value.isascii() or _is_unicode(value) else "the text holds half a character; write it again"
+    if isinstance(value, list | dict):
+        return "a list or an object cannot stand here; give a text, a number, true or false"
+    numbered = name == "variation" and not isinstance(value, bool)
+    if value is not None and name in _TEXTS and not numbered:
+        return "it is no text; write it as one"
+    return ""
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _worded(sentence: str) -> str:
+    return _IN_OTHER_WORDS.get(sentence, sentence)[:_LONGEST_SENTENCE]
+
+
+def _identity(order: Order) -> str:
+    # The picture's name in place of its content, which nobody has looked at yet.
+    return generation_key(order.inputs(None), image_sha256=order.image, variation=order.variation)
+
+
+def _repeated(place: str) -> str:
+    return f"the same generation as {place}; give it another variation or seed for another take, or take it out"

@@ -1,0 +1,60 @@
+"""Write rows of a manifest as a manifest of the same format, with what went wrong beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from runcomfy.manifest.checking import is_empty
+from runcomfy.manifest.delimited import write_delimited
+from runcomfy.manifest.json_lines import write_json_lines
+from runcomfy.manifest.rows import ManifestFormat
+from runcomfy.manifest.table import IGNORED
+from runcomfy.orders import Order
+from runcomfy.redaction import redact
+
+__all__ = ["standalone_row", "write_manifest"]
+
+_ERROR = "error"
+
+
+def standalone_row(source: Mapping[str, Any], order: Order, image: str | None) -> dict[str, Any]:
+    """Return a row that asks for the same generation wherever its manifest lies, and without the defaults of its batch.
+
+    Args:
+        source: The row as it was given.
+        order: What it asks for.
+        image: Where everybody finds its picture: the URI of its staged copy. A name relative to the first manifest
+            would be another file beside the second, and a signed URL would end up in the bucket.
+    """
+    complete = {"model": order.model_id, "prompt": order.prompt, "variation": order.variation, **order.settings}
+    filled = {name: value for name, value in complete.items() if is_empty(source.get(name)) and not is_empty(value)}
+    return {**source, **filled} if image is None else {**source, **filled, "image": image}
+
+
+def write_manifest(
+    rows: Iterable[tuple[Mapping[str, Any], str]],
+    columns: Sequence[str],
+    format: ManifestFormat,
+    *,
+    delimiter: str = ",",
+) -> bytes:
+    """Return a manifest of these rows, with a column `error`; reading leaves that out, so it can be run again as it is.
+
+    Args:
+        rows: Each row (see `standalone_row`), and what went wrong with it; secrets are cut out of the latter.
+        columns: Those of the manifest that the rows come from; what the rows have beyond them follows.
+        format: That of the manifest that the rows come from.
+        delimiter: What stands between the cells of a CSV file.
+    """
+    written = [{**source, _ERROR: redact(error)} for source, error in rows]
+    names = [
+        name for name in dict.fromkeys((*columns, *(name for row in written for name in row))) if name not in IGNORED
+    ]
+    if format == "jsonl":
+        return write_json_lines(written)
+    if format == "csv":
+        return write_delimited(written, [*names, _ERROR], delimiter)
+    from runcomfy.manifest.parquet import write_parquet  # pyarrow takes time to load
+
+    return write_parquet(written, [*names, _ERROR])

@@ -1,0 +1,304 @@
+"""The `batch` flow: each row's video once, within the budget, whatever becomes of the other rows."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterTypeError
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.batch import batch
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.orders import OrderDefaults
+from runcomfy.polling import Deadlines, Polling
+from runcomfy.sandbox import Sandbox
+from tasks.report_batch import BatchReport
+
+QUICK = Polling(min_interval_seconds=0.05)
+
+
+def manifest(folder: Path, *rows: dict[str, Any], name: str = "scenes.csv") -> str:
+    path = folder / name
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def scenes(count: int, **also: Any) -> list[dict[str, Any]]:
+    return [{"prompt": f"scene {number}", "seed": number, **also} for number in range(count)]
+
+
+async def run(source: str, account: RunComfyCredentials, store: MediaStore, **given: Any) -> State[BatchReport]:
+    state: State[BatchReport] = await batch(  # type: ignore[misc]
+        source, account, store, **{"polling": QUICK, **given}, return_state=True
+    )
+    return state
+
+
+async def report(state: State[BatchReport]) -> BatchReport:
+    found = await state.aresult(raise_on_failure=False)
+    assert isinstance(found, BatchReport), found
+    return found
+
+
+def read(store: MediaStore, uri: str | None) -> str:
+    assert uri is not None
+    return store.get_store().read(uri.partition("://")[2].partition("/")[2], limit_bytes=10**7).decode()
+
+
+async def test_each_row_becomes_a_video_and_again_nothing_is_paid_for(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Run again, a manifest that is done costs nothing, and says so; a row that is added is all that is made."""
+    first = await run(manifest(tmp_path, *scenes(6)), account, media_store)
+
+    assert first.is_completed() and first.name == "Completed"
+    done = await report(first)
+    assert (done.rows, done.archived, done.counts) == (6, 6, {"archived": 6})
+    assert done.files.to_run_again is None
+    results = list(csv.DictReader(io.StringIO(read(media_store, done.files.results))))
+    assert [row["line"] for row in results] == ["2", "3", "4", "5", "6", "7"]
+    assert all(row["uri"].startswith("s3://videos/") and row["status"] == "archived" for row in results)
+    assert sandbox.books().submissions_accepted == 6
+
+    again = await report(await run(manifest(tmp_path, *scenes(7)), account, media_store))
+
+    assert again.counts == {"existing": 6, "archived": 1}
+    assert sandbox.books().submissions_accepted == 7
+
+
+async def test_a_rows_failure_is_its_own(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The others are archived; what failed stands in a manifest that can be run again as it is."""
+    rows = scenes(5)
+    rows[2]["prompt"] += " [sandbox: result=failed]"
+
+    state = await run(manifest(tmp_path, *rows), account, media_store)
+
+    assert state.is_completed() and state.name == "Incomplete"
+    assert state.message == "4 of 5 rows have their video; 1 failed"
+    found = await report(state)
+    again = tmp_path / "again.csv"
+    again.write_text(read(media_store, found.files.to_run_again), encoding="utf-8")
+    (row,) = csv.DictReader(again.open(encoding="utf-8"))
+    assert row["seed"] == "2" and "was told to fail" in row["error"]
+
+    once_more = await run(str(again), account, media_store)
+
+    assert once_more.is_failed(), "all of its rows failed"
+    assert (await report(once_more)).counts == {"failed": 1}
+    assert sandbox.books().submissions_accepted == 6
+
+
+async def test_a_bad_row_means_that_nothing_is_paid_for(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Every bad row is named with its line, pictures that are none and pictures that are twice there included."""
+    picture = Image.new("RGB", (64, 64), "teal")
+    picture.save(tmp_path / "one.png")
+    (tmp_path / "same.png").write_bytes((tmp_path / "one.png").read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    source = manifest(
+        tmp_path,
+        {"prompt": "waves", "image": "one.png"},
+        {"prompt": "waves", "image": "broken.png"},
+        {"prompt": "waves", "image": "missing.png"},
+        {"prompt": "waves", "image": "same.png"},
+        {"prompt": "", "image": "one.png"},
+    )
+
+    state = await run(source, account, media_store)
+
+    error = await state.aresult(raise_on_failure=False)
+    assert isinstance(error, InvalidInput)
+    named = dict(error.violations)
+    assert sorted(named) == ["line 3", "line 4", "line 5", "line 6"]
+    assert "same content as that of line 2" in named["line 5"]
+    assert sandbox.books().submissions_received == 0
+
+
+async def test_pictures_become_videos(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """A picture that many rows share is staged once; JSON Lines and the defaults of the run work together."""
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "one.png")
+    rows = [{"image": "one.png", "seed": number} for number in range(3)]
+    source = tmp_path / "pictures.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+    done = await report(
+        await run(str(source), account, media_store, defaults=OrderDefaults(prompt="waves", resolution="480p"))
+    )
+
+    assert done.counts == {"archived": 3}
+    inputs = [request.inputs for request in sandbox.books().requests]
+    assert {entry["resolution"] for entry in inputs} == {"480p"} and {entry["prompt"] for entry in inputs} == {"waves"}
+    staged = media_store.get_store().client.list_objects_v2(
+        Bucket="videos", Prefix=media_store.get_store().key("images/")
+    )
+    assert staged["KeyCount"] == 1
+
+
+async def test_a_budget_is_never_exceeded(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The first rows that it pays for are made; a larger one goes on where it ended, and counts what was paid."""
+    source = manifest(tmp_path, *scenes(8))
+
+    found = await report(await run(source, account, media_store, budget_usd=1.1, usd_per_video=0.25))
+
+    assert found.counts == {"archived": 4, "not_started": 4}
+    assert sandbox.books().usd_charged == 1.0
+    results = list(csv.DictReader(io.StringIO(read(media_store, found.files.results))))
+    assert [row["status"] for row in results] == ["archived"] * 4 + ["not_started"] * 4
+    assert "raise budget_usd" in results[-1]["error"]
+
+    same = await report(await run(source, account, media_store, budget_usd=1.1, usd_per_video=0.25))
+    more = await report(await run(source, account, media_store, budget_usd=1.5, usd_per_video=0.25))
+
+    assert same.counts == {"existing": 4, "not_started": 4}
+    assert more.counts == {"existing": 4, "archived": 2, "not_started": 2}
+    assert more.cost_usd == sandbox.books().usd_charged == 1.5
+
+
+async def test_what_failed_counts_in_the_budget(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Whether a failure is billed is not known, so it is taken to be: run again and again, the budget holds."""
+    source = manifest(tmp_path, *({**row, "prompt": f"{row['prompt']} [sandbox: result=failed]"} for row in scenes(3)))
+
+    for _ in range(3):
+        await run(source, account, media_store, budget_usd=1.0, usd_per_video=0.25)
+
+    assert sandbox.books().usd_charged == 1.0
+
+
+async def test_one_that_is_cheaper_than_thought_leaves_more_for_the_others(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Each counts at the price that was named until the service says what it cost."""
+    found = await report(
+        await run(manifest(tmp_path, *scenes(6)), account, media_store, budget_usd=1.0, usd_per_video=0.5, at_once=2)
+    )
+
+    assert found.counts == {"archived": 3, "not_started": 3}, "0.75 are spent, and one more might cost 0.50"
+    assert sandbox.books().usd_charged == 0.75
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"budget_usd": 5.0}, ConfigurationError),
+        ({"budget_usd": -1.0, "usd_per_video": 1.0}, ParameterTypeError),
+        ({"at_once": 0}, ParameterTypeError),
+        ({"rows_per_shard": 2}, ConfigurationError),
+    ],
+)
+async def test_bad_rules_are_refused_before_anything_is_paid_for(
+    sandbox: Sandbox,
+    account: RunComfyCredentials,
+    media_store: MediaStore,
+    tmp_path: Path,
+    given: dict[str, Any],
+    refused: type[Exception],
+) -> None:
+    """A budget without a price, a negative one, nothing at once, and parts without stored blocks or deployment."""
+    state = await run(manifest(tmp_path, *scenes(2)), account, media_store, **given)
+
+    assert isinstance(await state.aresult(raise_on_failure=False), refused)
+    assert sandbox.books().submissions_received == 0
+
+
+@pytest.mark.parametrize("fault", ["no_balance", "bad_token"])
+async def test_what_concerns_all_stops_all(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path, fault: str
+) -> None:
+    """Without balance or with a bad token, the rows that have not begun are not tried one by one."""
+    if fault == "no_balance":
+        sandbox.inject("http_402", endpoint="submit", rate=1.0)
+    else:
+        account = account.model_copy(update={"api_token": "no-such-token"})
+
+    found = await report(await run(manifest(tmp_path, *scenes(30)), account, media_store, at_once=2))
+
+    assert found.archived == 0 and found.counts["not_started"] >= 25
+    assert found.counts["refused"] + found.counts["not_started"] == 30
+    assert sandbox.books().submissions_accepted == 0
+
+
+async def test_a_service_that_takes_no_more_at_the_moment_is_waited_for(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Refusals for the rate of calls are no failures of rows."""
+    sandbox.inject("http_429", endpoint="submit", times=30, retry_after=0.05)
+
+    found = await report(await run(manifest(tmp_path, *scenes(4)), account, media_store))
+
+    assert found.counts == {"archived": 4}
+    assert sandbox.books().submissions_accepted == 4
+
+
+async def test_two_runs_at_once_pay_once(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Two runs of the same manifest share every generation."""
+    source = manifest(tmp_path, *scenes(10))
+
+    both = await asyncio.gather(*(run(source, account, media_store.model_copy()) for _ in range(2)))
+
+    assert [(await report(state)).archived for state in both] == [10, 10]
+    assert sandbox.books().submissions_accepted == 10
+
+
+async def test_the_page_of_the_run_shows_what_became_of_it(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """A progress bar that ended at the right place, a summary, and a table whose first row is the one that failed."""
+    rows = scenes(4)
+    rows[3]["prompt"] += " [sandbox: result=failed]"
+
+    state = await run(manifest(tmp_path, *rows), account, media_store)
+
+    keys = ["runcomfy-progress", "runcomfy-batch", "runcomfy-batch-rows"]
+    async with get_client() as client:
+        found = await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=keys)))
+    shown = {
+        artifact.key: artifact.data
+        for artifact in sorted(found, key=lambda artifact: artifact.created)  # type: ignore[arg-type,return-value]
+        if artifact.flow_run_id == state.state_details.flow_run_id
+    }
+    assert shown["runcomfy-progress"] == 100.0
+    assert "3 of 4 rows have their video; 1 failed" in str(shown["runcomfy-batch"])
+    table = json.loads(str(shown["runcomfy-batch-rows"]))
+    assert [row["line"] for row in table] == [5, 2, 3, 4]
+
+
+async def test_deadlines_hold_for_each_row(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """What runs too long is detached, and another run collects it without paying."""
+    sandbox.hold(queue=False, runs=True)
+    source = manifest(tmp_path, *scenes(2))
+
+    late = await report(
+        await run(source, account, media_store, deadlines=Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3))
+    )
+    sandbox.release()
+    collected = await report(await run(source, account, media_store))
+
+    assert late.counts == {"detached": 2} and collected.counts == {"archived": 2}
+    assert sandbox.books().submissions_accepted == 2
