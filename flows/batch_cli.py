@@ -42,7 +42,7 @@ def batch(
     from tasks.report_batch import BatchReport
 
     async def ended() -> Any:
-        state: Any = await flow(  # type: ignore[misc]
+        state: Any = await flow(
             manifest,
             account,
             store,

@@ -125,12 +125,12 @@ async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: Me
         await asyncio.to_thread(bucket.put, shard.outcomes_key, document, content_type="application/x-ndjson")
 
     async def keep_writing() -> None:
-        while True:
-            await asyncio.sleep(_WRITE_SECONDS)
+        while True:  # also where nothing has changed: it is the sign that this worker lives
             try:
                 await write()
             except StorageError as error:
                 get_run_logger().warning("What became of the rows could not be written down yet: %s", error)
+            await asyncio.sleep(_WRITE_SECONDS)
 
     writing = asyncio.create_task(keep_writing())
     try:

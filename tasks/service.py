@@ -15,7 +15,7 @@ from tasks.interruption import OnInterrupt
 
 __all__ = ["Service", "open_service"]
 
-_SUBMITTING_AT_ONCE = 16
+_SUBMITTING_AT_ONCE = 8
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,23 @@ so that what is known of a part outlives its worker.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import anyio
+import httpx
 from prefect import get_client, get_run_logger, runtime
 from prefect.blocks.core import Block
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId, FlowRunFilterState
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import arun_deployment
-from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelling, Crashed
 
 from runcomfy.batch.plan import PlannedRow, rows_to_json
 from runcomfy.batch.results import outcomes_from_json
@@ -26,11 +31,12 @@ from runcomfy.batch.shard import Allowance, Shard
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
-from tasks.interruption import cancellation_requested
+from tasks.interruption import cancellation_requested, watchful_sleep
 
-__all__ = ["block_reference", "check_deployment", "read_outcomes", "run_shards"]
+__all__ = ["block_reference", "check_deployment", "run_shards"]
 
 _LOOK_SECONDS = 5.0
+_SILENT_SECONDS = 120.0  # a part writes every 15
 _MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 
 
@@ -72,7 +78,7 @@ async def run_shards(
     folder: str,
     known: Callable[[Mapping[int, Outcome]], None],
 ) -> None:
-    """Run every part, and report what becomes of the rows as it gets known; a part that crashes leaves the rest out.
+    """Run every part, and report what becomes of the rows as it gets known; a part that dies leaves the rest out.
 
     Args:
         parts: The rows of each, and what they may cost.
@@ -85,57 +91,85 @@ async def run_shards(
     Raises:
         StorageError: the rows could not be written, or the outcomes not be read.
     """
-    shards = [
-        Shard(
+    shards = []
+    for number, (rows, allowance) in enumerate(parts, start=1):
+        start = store.key(f"{folder}/{number:04d}")
+        shard = Shard(
             number=number,
-            rows_key=store.key(f"{folder}/{number:04d}.rows.jsonl"),
-            outcomes_key=store.key(f"{folder}/{number:04d}.outcomes.jsonl"),
+            rows_key=f"{start}.rows.jsonl",
+            outcomes_key=f"{start}.outcomes.jsonl",
             allowance=allowance,
         )
-        for number, (_, allowance) in enumerate(parts, start=1)
-    ]
-    for shard, (rows, _) in zip(shards, parts, strict=True):
         await asyncio.to_thread(store.put, shard.rows_key, rows_to_json(rows), content_type="application/x-ndjson")
-    open_shards = {shard.number: shard for shard in shards}
-
-    async def run(shard: Shard) -> None:
-        flow_run: FlowRun = await arun_deployment(
-            deployment,
-            parameters={**parameters, "shard": shard.model_dump(mode="json")},
-            flow_run_name=f"part {shard.number} of {len(shards)}",
-            idempotency_key=f"{runtime.flow_run.id} {runtime.flow_run.run_count} {shard.rows_key}",
-            timeout=None,
-            poll_interval=_LOOK_SECONDS,
+        shards.append(shard)
+    async with _cancelled_with_us(), get_client() as client:
+        await asyncio.gather(
+            *(_Part(shard, len(shards), store, client, known).run(deployment, parameters) for shard in shards)
         )
-        known(await read_outcomes(shard, store))
-        del open_shards[shard.number]
-        if flow_run.state is None or not flow_run.state.is_completed():
-            get_run_logger().warning("Part %d ended as %s", shard.number, flow_run.state_name)
-
-    async def look() -> None:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for shard in list(open_shards.values()):
-                with suppress(StorageError):  # the next look, or the last, tells the same
-                    known(await read_outcomes(shard, store))
-
-    looking = asyncio.create_task(look())
-    try:
-        async with _cancelled_with_us():
-            await asyncio.gather(*map(run, shards))
-    finally:
-        looking.cancel()
 
 
-async def read_outcomes(shard: Shard, store: Store) -> dict[int, Outcome]:
-    """Return what is known of a part's rows, by line.
+class _Part:
+    """One part, and what is seen of it while it runs."""
 
-    Raises:
-        StorageError: it could not be read.
-    """
-    if await asyncio.to_thread(store.head, shard.outcomes_key) is None:
-        return {}
-    return outcomes_from_json(await asyncio.to_thread(store.read, shard.outcomes_key, limit_bytes=_MAX_DOCUMENT_BYTES))
+    def __init__(
+        self,
+        shard: Shard,
+        count: int,
+        store: Store,
+        client: PrefectClient,
+        known: Callable[[Mapping[int, Outcome]], None],
+    ) -> None:
+        self._shard = shard
+        self._name = f"part {shard.number} of {count}"
+        self._store = store
+        self._client = client
+        self._known = known
+        self._seen: datetime | None = None
+        self._sign_of_life = time.monotonic()
+
+    async def run(self, deployment: str, parameters: Mapping[str, Any]) -> None:
+        """Start its flow run, and wait until that has ended, or has given no sign of life for too long."""
+        flow_run = await arun_deployment(
+            deployment,
+            parameters={**parameters, "shard": self._shard.model_dump(mode="json")},
+            flow_run_name=self._name,
+            idempotency_key=f"{runtime.flow_run.id} {runtime.flow_run.run_count} {self._shard.rows_key}",
+            timeout=0,
+        )
+        while not (flow_run.state and flow_run.state.is_final()):
+            await watchful_sleep(_LOOK_SECONDS)
+            with suppress(StorageError, PrefectHTTPStatusError, httpx.HTTPError):  # the next look tells the same
+                await self._look()
+                flow_run = await self._client.read_flow_run(flow_run.id)
+            if self._is_silent(flow_run):
+                get_run_logger().warning(
+                    "%s has given no sign of life for %.0f s: its worker is taken for dead", self._name, _SILENT_SECONDS
+                )
+                dead: State[None] = Crashed(
+                    message="Its worker gave no sign of life; the batch gave its rows to another."
+                )
+                await self._client.set_flow_run_state(flow_run.id, dead, force=True)
+                break
+        await self._look(at_the_end=True)
+        get_run_logger().info("%s ended as %s", self._name, flow_run.state_name)
+
+    async def _look(self, *, at_the_end: bool = False) -> None:
+        """Read what is known of the rows, if it was written since the last look; times in S3 are whole seconds."""
+        written = await asyncio.to_thread(self._store.head, self._shard.outcomes_key)
+        if written is None or (written.modified_at == self._seen and not at_the_end):
+            return
+        document = await asyncio.to_thread(self._store.read, self._shard.outcomes_key, limit_bytes=_MAX_DOCUMENT_BYTES)
+        self._known(outcomes_from_json(document))
+        self._seen, self._sign_of_life = written.modified_at, time.monotonic()
+
+    def _is_silent(self, flow_run: FlowRun) -> bool:
+        """Whether a run that is at work has written nothing for so long that its worker must be dead.
+
+        Prefect leaves the runs of a machine that is lost "running" for ever.
+        """
+        if flow_run.state is None or not flow_run.state.is_running():
+            self._sign_of_life = time.monotonic()
+        return time.monotonic() >= self._sign_of_life + _SILENT_SECONDS
 
 
 @asynccontextmanager
@@ -151,8 +185,6 @@ async def _cancelled_with_us() -> AsyncIterator[None]:
 
 
 async def _cancel_parts() -> None:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId, FlowRunFilterState
-
     open_states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
     async with get_client() as client:
         parts = await client.read_flow_runs(
