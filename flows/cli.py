@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from flows import environment
+from flows.batch_cli import batch
+from flows.doctor_cli import doctor
 from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from flows.journal_cli import journal_app
 from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
@@ -52,6 +54,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says so, and ends with 130
 )
 app.command(journal_app)
+app.command(batch, help_epilogue="")
+app.command(doctor, help_epilogue="")
 
 
 @app.command(help_epilogue="")

@@ -1,0 +1,181 @@
+"""Set up a Prefect server for this project: `python -m deployments.setup`.
+
+It makes what deployments need and is not there: a work pool, the block types, the blocks with your account and your
+bucket, and a limit of generations at once. Run it as often as you like: what is there stays as it is, and what differs
+is shown, and changed with `--update` or a yes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+from rich.text import Text
+
+from deployments.setup_values import KEYS, Person, account_values, store_values
+from flows.exit_codes import INTERRUPTED, exit_code
+from flows.output import print_error
+from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
+
+if TYPE_CHECKING:
+    from deployments.setup_steps import Step
+
+__all__ = ["app", "main"]
+
+_AT_LEAST_ONE = Number(gte=1)
+_STYLES = {"created": "green", "updated": "green", "differs": "yellow", "skipped": "yellow"}
+
+app = App(
+    name="python -m deployments.setup",
+    help=__doc__,
+    help_epilogue="Secrets come from the environment: RUNCOMFY_API_TOKEN, which is asked for otherwise; and, where the "
+    f"workers do not find keys of their own as boto3 does, {KEYS[0]} and {KEYS[1]}.",
+    version_flags=(),
+)
+
+
+@app.default
+def setup(
+    *,
+    pool: Annotated[str, Parameter(env_var="RUNCOMFY_WORK_POOL", help="The work pool, of type process.")] = "runcomfy",
+    pool_limit: Annotated[
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Flow runs at once; 10 for a new pool.")
+    ] = None,
+    credentials_block: Annotated[str, Parameter(help="The name of the RunComfyCredentials block.")] = "runcomfy",
+    store_block: Annotated[str, Parameter(help="The name of the MediaStore block.")] = "videos",
+    base_url: Annotated[
+        str | None, Parameter(env_var="RUNCOMFY_BASE_URL", help="Another service, such as a sandbox.")
+    ] = None,
+    output_hosts: Annotated[
+        str | None, Parameter(env_var="RUNCOMFY_OUTPUT_HOSTS", help="Hosts that files may come from, with commas.")
+    ] = None,
+    bucket: Annotated[
+        str | None,
+        Parameter(env_var="RUNCOMFY_BUCKET", help="Where videos are archived: s3://bucket/prefix, or a bucket."),
+    ] = None,
+    journal: Annotated[
+        str | None, Parameter(env_var="RUNCOMFY_JOURNAL", help="Where the journal is kept; in the bucket by default.")
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, Parameter(env_var="AWS_ENDPOINT_URL_S3", help="The S3 server, if it is not AWS.")
+    ] = None,
+    public_endpoint_url: Annotated[str | None, Parameter(help="The same server as the internet sees it.")] = None,
+    region: Annotated[
+        str | None, Parameter(env_var=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The bucket's region.")
+    ] = None,
+    limit: Annotated[
+        str, Parameter(help="The global concurrency limit, which a new account names.")
+    ] = "runcomfy-generations",
+    generations: Annotated[
+        int | None, Parameter(validator=_AT_LEAST_ONE, help="Generations at once; 5 for a new limit.")
+    ] = None,
+    automations: Annotated[
+        bool,
+        Parameter(negative="", help="Also mark dead runs as crashed, and collect what crashed runs have paid for."),
+    ] = False,
+    update: Annotated[bool, Parameter(negative="", help="Change what differs, without asking.")] = False,
+    no_prompt: Annotated[bool, Parameter(negative="", help="Ask nothing; for CI.")] = False,
+) -> None:
+    """Make what is missing on the Prefect server, and show what differs."""
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise ConfigurationError("No Prefect server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api.")
+    account = account_values(base_url, output_hosts)
+    store = store_values(
+        bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
+    )
+    person = Person(sys.stdin.isatty() and not no_prompt, update)
+
+    async def work() -> list[Step]:
+        from prefect import get_client
+
+        from blocks import MediaStore, RunComfyCredentials
+        from deployments.setup_automations import ensure_automations
+        from deployments.setup_blocks import BlockPlan
+        from deployments.setup_steps import ensure_block_type, ensure_limit, ensure_work_pool
+
+        async with get_client() as client:
+            # Whatever is missing or wrong is said before anything is made.
+            plans = (
+                await BlockPlan.read(client, RunComfyCredentials, credentials_block),
+                await BlockPlan.read(client, MediaStore, store_block),
+            )
+            if plans[0].standing is None and "api_token" not in account:
+                account["api_token"] = person.ask("the API token of RunComfy", "RUNCOMFY_API_TOKEN", secret=True)
+            if plans[1].standing is None and "bucket" not in store:
+                store.update(store_values(person.ask("the bucket, s3://bucket/prefix", "RUNCOMFY_BUCKET")))
+            if plans[0].standing is None:
+                account["concurrency_limit"] = limit
+            for plan, given in zip(plans, (account, store), strict=True):
+                plan.wanted(given)
+            steps = [await ensure_work_pool(client, pool, pool_limit, person.confirm)]
+            steps += [await ensure_block_type(client, plan.kind) for plan in plans]
+            for plan, given in zip(plans, (account, store), strict=True):
+                steps.append(await plan.carry_out(client, given, person.confirm))
+            steps.append(await ensure_limit(client, limit, generations, person.confirm))
+            return steps + (await ensure_automations(client, person.confirm) if automations else [])
+
+    _print(asyncio.run(_reaching(url, work)), pool, credentials_block, store_block)
+
+
+async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list[Step]:
+    """Say what is wrong with the server's address, where it cannot be reached."""
+    import httpx
+
+    from runcomfy.checkup.connecting import no_connection
+
+    try:
+        return await work()
+    except httpx.TransportError as error:
+        trouble = no_connection(error, urlsplit(url).netloc.rpartition("@")[2])
+        raise ConfigurationError(f"{trouble.found} {trouble.advice} (PREFECT_API_URL)") from None
+
+
+def _print(steps: Sequence[Step], pool: str, account_block: str, store_block: str) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    widths = [max(len(step.what) for step in steps), max(len(step.name) for step in steps)]
+    for step in steps:
+        line = Text(f"{step.outcome:<10}", style=_STYLES.get(step.outcome, "dim"))
+        line.append(f"{step.what:<{widths[0]}}  {step.name:<{widths[1]}}  {step.detail}".rstrip(), style="default")
+        console.print(line)
+    console.print()
+    if any(step.outcome == "differs" for step in steps):
+        console.print("What differs was left as it is: --update changes it.", style="yellow")
+    console.print("Next:", style="bold")
+    programs = "" if shutil.which("prefect") else f"{os.path.relpath(Path(sys.executable).parent)}/"
+    for command in (
+        f"export RUNCOMFY_WORK_POOL={pool}",
+        f"{programs}prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml",
+        f"{programs}prefect worker start --pool {pool}",
+        f"{programs}python -m flows doctor --credentials-block {account_block} --store-block {store_block}",
+    ):
+        console.print(f"  {command}", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Set up, and return the process's exit code, as `python -m flows` has them."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (RunComfyError, CycloptsError) as error:
+        named = error if isinstance(error, RunComfyError) else InvalidInput(f"{error} Try --help.")
+        print_error(named, as_json=False)
+        return exit_code(named)
+    except KeyboardInterrupt:
+        print("Interrupted; run it again, what was made stays.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What setup is given for the two blocks: by options, by the environment, or by a person who is asked."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from runcomfy.errors import ConfigurationError
+
+__all__ = ["KEYS", "Person", "account_values", "store_values"]
+
+KEYS = ("RUNCOMFY_STORE_ACCESS_KEY_ID", "RUNCOMFY_STORE_SECRET_ACCESS_KEY")
+"""Of their own name: whoever has keys in his environment does not mean to give them to every worker."""
+_TOKENS = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who may be asked, if anybody is there.
+
+    Args:
+        is_there: Whether there is a terminal, and asking is wanted.
+        update: Whether every change is confirmed beforehand.
+    """
+
+    is_there: bool
+    update: bool
+
+    def confirm(self, change: str) -> bool:
+        """Ask whether something may be changed; without anybody there, it may not."""
+        return self.update or (self.is_there and _ask(f"{change}? [y/N] ").lower() in ("y", "yes"))
+
+    def ask(self, for_what: str, variable: str, *, secret: bool = False) -> str:
+        """Ask for a value.
+
+        Raises:
+            ConfigurationError: nobody is there, or nothing is answered.
+        """
+        answer = ""
+        if self.is_there:
+            answer = (getpass.getpass(f"{for_what}: ", sys.stderr) if secret else _ask(f"{for_what}: ")).strip()
+        if not answer:
+            raise ConfigurationError(f"Missing: {for_what}. Set {variable}. Nothing was made.")
+        return answer
+
+
+def account_values(base_url: str | None, output_hosts: str | None) -> dict[str, Any]:
+    """Return what is given of the account."""
+    hosts = [host.strip() for host in (output_hosts or "").split(",") if host.strip()]
+    token = next((os.environ[name] for name in _TOKENS if os.environ.get(name)), None)
+    return _given(api_token=token, base_url=base_url, output_hosts=hosts)
+
+
+def store_values(place: str | None, **fields: str | None) -> dict[str, Any]:
+    """Return what is given of the store.
+
+    Args:
+        place: `s3://bucket/prefix`, or a bucket's name.
+        fields: Fields of a `MediaStore` by their names.
+
+    Raises:
+        ConfigurationError: it names no bucket, or one of two keys is missing.
+    """
+    values = _given(**fields)
+    if place:
+        rest = place.strip().removeprefix("s3://")
+        bucket, _, prefix = rest.partition("/")
+        if not bucket or "://" in rest:
+            raise ConfigurationError("The bucket is s3://bucket/prefix or a bucket's name.")
+        values |= {"bucket": bucket, "prefix": prefix}
+    key, secret = (os.environ.get(name) for name in KEYS)
+    if bool(key) != bool(secret):
+        raise ConfigurationError(f"Give both of {KEYS[0]} and {KEYS[1]}, or none.")
+    if key and secret:
+        from prefect_aws import AwsCredentials
+
+        values["credentials"] = AwsCredentials(aws_access_key_id=key, aws_secret_access_key=secret)
+    return values
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

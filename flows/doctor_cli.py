@@ -1,0 +1,73 @@
+"""`doctor`: look at a set-up as it is used, say what is wrong with it and what mends it, and pay for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.exit_codes import exit_code
+from flows.options import Json
+from runcomfy.errors import ConfigurationError
+from runcomfy.polling import Deadlines
+
+__all__ = ["doctor"]
+
+_MARGIN = timedelta(minutes=15)
+"""What `tasks.submit_request` adds to both deadlines when it signs."""
+
+
+def doctor(
+    *,
+    bucket: Annotated[
+        str | None,
+        Parameter(env_var="RUNCOMFY_BUCKET", help="Where videos are archived: s3://bucket/prefix, or a bucket."),
+    ] = None,
+    journal: Annotated[
+        str, Parameter(env_var="RUNCOMFY_JOURNAL", help="Where the journal is kept, as for the other commands.")
+    ] = "bucket",
+    credentials_block: Annotated[
+        str | None, Parameter(help="Check the account of this RunComfyCredentials block, and not the environment's.")
+    ] = None,
+    store_block: Annotated[
+        str | None, Parameter(help="Check the bucket of this MediaStore block, and not --bucket.")
+    ] = None,
+    pool: Annotated[
+        str | None,
+        Parameter(
+            env_var="RUNCOMFY_WORK_POOL", help="The work pool that has to be there; without it, the deployments'."
+        ),
+    ] = None,
+    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    json: Json = False,
+) -> None:
+    """Check token, balance, bucket, signing, clock and Prefect, and say what to mend (exit code 3 if something is)."""
+    from flows.doctor_output import checking, print_findings
+    from flows.doctor_prefect import BLOCK_CHECKS, prefect_checks
+    from flows.doctor_server import has_server
+    from flows.doctor_sources import Sources
+    from runcomfy.checkup import Clock, Mark, bucket_checks, clock_check, run_checks, service_checks
+
+    if (credentials_block or store_block) and not has_server():
+        raise ConfigurationError("Blocks are kept by a Prefect server: set PREFECT_API_URL, or name no block.")
+    sources, clock = Sources(bucket, journal, credentials_block, store_block), Clock()
+    lifetime = timedelta(seconds=deadlines.queue_timeout_seconds + deadlines.run_timeout_seconds) + _MARGIN
+    checks = [
+        *service_checks(sources.account, clock, needs=BLOCK_CHECKS[:1] if credentials_block else ()),
+        *bucket_checks(
+            sources.bucket,
+            clock,
+            lifetime=lifetime,
+            is_sandbox=lambda: sources.is_sandbox,
+            needs=BLOCK_CHECKS[1:] if store_block else (),
+        ),
+        clock_check(clock, after=("service", "bucket")),
+        *prefect_checks(credentials_block, store_block, pool),
+    ]
+    with checking(quiet=json):
+        findings = asyncio.run(run_checks(checks))
+    print_findings(findings, as_json=json)
+    if any(finding.mark is Mark.BROKEN for finding in findings):
+        raise SystemExit(exit_code(ConfigurationError("Something is broken.")))

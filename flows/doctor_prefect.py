@@ -1,0 +1,260 @@
+"""The checks of the Prefect server: what deployments of this project need there, and what stands in their way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from humanize import naturaldelta
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
+from prefect.client.schemas.objects import DeploymentStatus, WorkerStatus, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.doctor_parameters import clear_secrets, lost_blocks
+from flows.doctor_server import has_server, server_answers
+from runcomfy.checkup import Check, Verdict, broken, not_checked, ok, warning
+
+__all__ = ["BLOCK_CHECKS", "prefect_checks"]
+
+BLOCK_CHECKS = ("credentials block", "store block")
+"""The names of the checks of the two blocks."""
+
+_AREA = "Prefect"
+_TAG = "runcomfy"
+_SETUP = "Run `python -m deployments.setup`."
+_DEPLOY = "Deploy: `prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml`."
+_ACCOUNT, _STORE = "runcomfy", "videos"
+_PAGE = 200
+
+
+def prefect_checks(credentials_block: str | None, store_block: str | None, pool: str | None) -> list[Check]:
+    """Return the checks of the Prefect server that this process is set to use.
+
+    Args:
+        credentials_block: The name of the block that has to be there; `None` is the name that setup gives, and its
+            absence a warning.
+        store_block: The same for the store.
+        pool: The work pool that has to be there; `None` asks the deployments.
+    """
+    if not has_server():
+
+        async def no_server() -> Verdict:
+            return not_checked("PREFECT_API_URL is not set; runs use a temporary one")
+
+        return [Check(_AREA, "server", no_server)]
+    looks = _Looks(pool, credentials_block or _ACCOUNT)
+
+    def block(kind: type[RunComfyCredentials] | type[MediaStore], name: str | None, usual: str) -> Any:
+        return lambda: _block(kind, name or usual, needed=name is not None)
+
+    server, deployed = ("server",), ("deployments",)
+    return [
+        Check(_AREA, "server", server_answers),
+        Check(_AREA, "block types", looks.block_types, needs=server),
+        Check(_AREA, BLOCK_CHECKS[0], block(RunComfyCredentials, credentials_block, _ACCOUNT), needs=("block types",)),
+        Check(_AREA, BLOCK_CHECKS[1], block(MediaStore, store_block, _STORE), needs=("block types",)),
+        Check(_AREA, "deployments", looks.deployments, needs=server),
+        Check(_AREA, "parameters", looks.parameters, needs=deployed),
+        Check(_AREA, "schedules", looks.schedules, needs=deployed),
+        Check(_AREA, "work pool", looks.work_pool, needs=server, after=deployed),
+        Check(_AREA, "worker", looks.worker, needs=("work pool",)),
+        Check(_AREA, "limit", looks.limit, needs=BLOCK_CHECKS[:1]),
+        Check(_AREA, "late runs", looks.late_runs, needs=deployed),
+    ]
+
+
+class _Looks:
+    def __init__(self, pool: str | None, account: str) -> None:
+        self._pool, self._account = pool, account
+        self._deployments: list[DeploymentResponse] = []
+        self._pools: list[WorkPool] = []
+
+    async def block_types(self) -> Verdict:
+        """Look for both types."""
+        missing = []
+        async with get_client() as client:
+            for kind in (RunComfyCredentials, MediaStore):
+                try:
+                    await client.read_block_type_by_slug(kind.get_block_type_slug())
+                except ObjectNotFound:
+                    missing.append(kind.get_block_type_slug())
+        if missing:
+            return broken(f"Not registered: {', '.join(missing)}.", f"{_SETUP} Or: `prefect block register -m blocks`.")
+        return ok("registered")
+
+    async def deployments(self) -> Verdict:
+        """Find this project's, by their tag."""
+        async with get_client() as client:
+            tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
+            self._deployments = await client.read_deployments(deployment_filter=tagged, limit=_PAGE)
+        if not self._deployments:
+            return warning(f"None with the tag {_TAG}: runs are started from here only.", _DEPLOY)
+        return ok(f"{len(self._deployments)}: {', '.join(sorted(_label(each) for each in self._deployments))}")
+
+    async def parameters(self) -> Verdict:
+        """Make sure that blocks are referred to, and that no secret stands in clear text."""
+        if not self._deployments:
+            return _NOTHING_DEPLOYED
+        clear = sorted(
+            f"{_label(each)}: {place}"
+            for each in self._deployments
+            for place in (*clear_secrets(each.parameters), *clear_secrets(each.job_variables or {}))
+        )
+        if clear:
+            return broken(
+                f"A secret stands in clear text, for all to read: {'; '.join(clear)}.",
+                "Refer to a block instead, deploy again, and change the secret: it is known.",
+            )
+        lost = [
+            f"{_label(each)}: {place}" for each in self._deployments async for place in lost_blocks(each.parameters)
+        ]
+        if lost:
+            return broken(
+                f"A block that is referred to is gone: {'; '.join(sorted(lost))}.", f"{_SETUP} Then: {_DEPLOY}"
+            )
+        return ok("blocks by reference, no secrets")
+
+    async def schedules(self) -> Verdict:
+        """Tell what runs by itself."""
+        if not self._deployments:
+            return _NOTHING_DEPLOYED
+        active: list[str] = []
+        resting: list[str] = []
+        for each in self._deployments:
+            if each.schedules:
+                on = not each.paused and any(schedule.active for schedule in each.schedules)
+                (active if on else resting).append(_label(each))
+        told = "; ".join(
+            f"{word}: {', '.join(sorted(names))}" for word, names in (("active", active), ("paused", resting)) if names
+        )
+        if any(_label(each) == "reconcile" for each in self._deployments) and "reconcile" not in active:
+            return warning(
+                f"reconcile does not run by itself{f' ({told})' if told else ''}: late videos wait for a person.",
+                "Give it a schedule, every ten minutes say, or resume the one it has.",
+            )
+        return ok(told or "none")
+
+    async def work_pool(self) -> Verdict:
+        """Look at the pool that was named, or at those that the deployments go to."""
+        names = [self._pool] if self._pool else sorted({each.work_pool_name or "" for each in self._deployments} - {""})
+        homeless = [
+            _label(each)
+            for each in self._deployments
+            if each.work_pool_name is None and each.status is not DeploymentStatus.READY
+        ]
+        if not names and homeless:
+            return broken(
+                f"Nobody runs {', '.join(sorted(homeless))}: no work pool, and nothing serves them.",
+                f"{_SETUP} Then: {_DEPLOY} Or: `python -m deployments.serve`.",
+            )
+        if not names:
+            return not_checked("because nothing is deployed to one")
+        async with get_client() as client:
+            for name in names:
+                try:
+                    self._pools.append(await client.read_work_pool(name))
+                except ObjectNotFound:
+                    return broken(f"There is no work pool {name}.", _SETUP)
+        for pool in self._pools:
+            if pool.type != "process":
+                return broken(
+                    f"{pool.name} is of type {pool.type}; the deployments are made for process.",
+                    "Name a pool of type process (RUNCOMFY_WORK_POOL), and deploy again.",
+                )
+            if pool.is_paused or pool.concurrency_limit == 0:
+                why = "paused" if pool.is_paused else "limited to 0 runs"
+                return broken(f"{pool.name} is {why}: nothing starts.", f"Run `prefect work-pool resume {pool.name}`.")
+        return ok(", ".join(f"{pool.name}, {_at_once(pool.concurrency_limit)}" for pool in self._pools))
+
+    async def worker(self) -> Verdict:
+        """Look for one that has sent a sign of life."""
+        told = []
+        async with get_client() as client:
+            for pool in self._pools:
+                workers = await client.read_workers_for_work_pool(pool.name)
+                online = [worker.name for worker in workers if worker.status == WorkerStatus.ONLINE]
+                if not online:
+                    return broken(
+                        f"No worker is online for {pool.name}: runs wait for one.",
+                        f"Start one: `prefect worker start --pool {pool.name}`.",
+                    )
+                told.append(f"{len(online)} online: {', '.join(sorted(online))}")
+        return ok("; ".join(told))
+
+    async def limit(self) -> Verdict:
+        """Look for the global concurrency limit that the account names; without it, no generation begins."""
+        slug = RunComfyCredentials.get_block_type_slug()
+        async with get_client() as client:
+            try:
+                block = await client.read_block_document_by_name(self._account, slug, include_secrets=False)
+            except ObjectNotFound:
+                return not_checked("because there is no block that could name one")
+            name = block.data.get("concurrency_limit")
+            if not name:
+                return ok(f"none: {slug}/{self._account} names none")
+            try:
+                limit = await client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
+                return broken(
+                    f"There is no limit {name}, which {slug}/{self._account} names: nothing starts.",
+                    f"Run `prefect gcl create {name} --limit 5`, or leave it empty in the block.",
+                )
+        if not limit.active:
+            return warning(f"{name} is not active: nothing is bounded.", f"Run `prefect gcl enable {name}`.")
+        if limit.limit == 0:
+            return broken(f"{name} is 0: nothing starts.", f"Run `prefect gcl update {name} --limit 5`.")
+        return ok(f"{name}: {limit.active_slots} of {limit.limit} in use")
+
+    async def late_runs(self) -> Verdict:
+        """Count the runs that should have begun."""
+        if not self._deployments:
+            return _NOTHING_DEPLOYED
+        async with get_client() as client:
+            late = await client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(
+                    deployment_id=FlowRunFilterDeploymentId(any_=[each.id for each in self._deployments]),
+                    state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Late"])),
+                ),
+                limit=_PAGE,
+            )
+        if not late:
+            return ok("none")
+        since = min(run.expected_start_time for run in late if run.expected_start_time)
+        count = f"{len(late)}{' or more' if len(late) == _PAGE else ''}"
+        return warning(
+            f"{count}, the oldest for {naturaldelta(datetime.now(UTC) - since)}.",
+            "Start a worker, or raise the limits that hold them up.",
+        )
+
+
+_NOTHING_DEPLOYED = not_checked("because nothing is deployed")
+
+
+async def _block(kind: type[RunComfyCredentials] | type[MediaStore], name: str, *, needed: bool) -> Verdict:
+    slug = kind.get_block_type_slug()
+    async with get_client() as client:
+        try:
+            await client.read_block_document_by_name(name, slug, include_secrets=False)
+        except ObjectNotFound:
+            found = f"There is no block {slug}/{name}."
+            return broken(found, f"{_SETUP} Or name another one.") if needed else warning(found, _SETUP)
+    return ok(f"{slug}/{name}")
+
+
+def _label(deployment: DeploymentResponse) -> str:
+    """Return the name of its flow's function: served deployments all have one name."""
+    return (deployment.entrypoint or "").rpartition(":")[2] or deployment.name
+
+
+def _at_once(limit: int | None) -> str:
+    return "any number of runs at once" if limit is None else f"{limit} runs at once"

@@ -1,0 +1,60 @@
+"""Whether the Prefect server answers that this process is set to use, and with which version."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import httpx
+import prefect
+from prefect import get_client
+from prefect.client.base import ServerType
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL
+
+from runcomfy.checkup import Verdict, broken, ok, warning
+from runcomfy.checkup.connecting import no_connection
+
+__all__ = ["has_server", "server_answers"]
+
+
+def has_server() -> bool:
+    """Whether this process is set to use a Prefect server, and not a temporary one."""
+    return bool(PREFECT_API_URL.value())
+
+
+async def server_answers() -> Verdict:
+    """Ask the server for its version, and compare it with this machine's."""
+    url = str(PREFECT_API_URL.value())
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    async with get_client() as client:
+        try:
+            if client.server_type is ServerType.CLOUD:
+                await client.read_work_pools(limit=1)
+                return ok(f"{host} answers")
+            version = await client.api_version()
+        except PrefectHTTPStatusError as error:
+            return _refused(host, error.response.status_code)
+        except httpx.HTTPError as error:
+            return no_connection(error, host)
+        except ValueError:  # not JSON
+            return _refused(host, 200)
+    return _compare(host, str(version), prefect.__version__)
+
+
+def _compare(host: str, server: str, here: str) -> Verdict:
+    ours, theirs = ([int(number) for number in re.findall(r"\d+", version)[:2]] for version in (here, server))
+    if theirs != ours:
+        older = "server" if theirs < ours else "client"
+        return warning(
+            f"{host} has Prefect {server}, this machine {here}.", f"Bring the {older} to the other's version."
+        )
+    return ok(f"{host} answers, Prefect {server}")
+
+
+def _refused(host: str, status: int) -> Verdict:
+    if status in (401, 403):
+        return broken(f"{host} refuses the key ({status}).", "Check PREFECT_API_KEY or PREFECT_API_AUTH_STRING.")
+    return broken(
+        f"{host} answers with {status}, and not as Prefect's API does.", "Check PREFECT_API_URL; it ends with /api."
+    )

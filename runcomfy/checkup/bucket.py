@@ -1,0 +1,226 @@
+"""The bucket as this set-up uses it: settings, rights, and what is made of them.
+
+Everything is tried out below `journal/.probe-…` of the store's prefix, a name that the journal and `reconcile` know as
+nobody's, and is taken away again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+from runcomfy._s3 import refusal, storage_errors
+from runcomfy.checkup.clock import Clock
+from runcomfy.checkup.connecting import no_connection
+from runcomfy.checkup.findings import Mark, Verdict, broken, not_checked, ok, warning
+from runcomfy.checkup.journal import journal_serves
+from runcomfy.checkup.running import Check, in_thread
+from runcomfy.checkup.signing import reachable_from_outside, signed_for, signed_url_serves
+from runcomfy.errors import StorageError
+from runcomfy.journal.bucket import PROBES
+from runcomfy.listing import Upload, abort_upload, listed
+from runcomfy.store import Store
+
+__all__ = ["Bucket", "bucket_checks"]
+
+_AREA = "Bucket"
+_CONTENT = b"RunComfy for Prefect tries out this bucket. Delete me.\n"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Where videos go, and where that is set.
+
+    Args:
+        open_store: Makes the store.
+        journal: Where the journal is kept, as `runcomfy.journal.open_place` takes it.
+        conditional_writes: Whether the server is said to have them.
+        source: Where these settings come from, for a person.
+    """
+
+    open_store: Callable[[], Store]
+    journal: str
+    conditional_writes: bool
+    source: str
+
+
+def bucket_checks(
+    find: Callable[[], Awaitable[Bucket]], clock: Clock, *, lifetime: timedelta, is_sandbox: Callable[[], bool],
+    needs: tuple[str, ...] = (),
+) -> list[Check]:  # fmt: skip
+    """Return the checks of the bucket; they leave nothing behind, where deleting is allowed.
+
+    Args:
+        find: Finds the bucket; a `RunComfyError` that comes out of it is a finding.
+        clock: Takes down what time the store has.
+        lifetime: How long a picture's URL is signed for.
+        is_sandbox: Whether the service runs on this machine, and so needs no public address; asked after the check
+            `credentials`.
+        needs: Names of checks without which there is nothing to find.
+    """
+    looks = _Looks(find, clock, lifetime, is_sandbox)
+    tried = ("list", "write", "read", "multipart", "journal", "signed URL")
+    return [
+        Check(_AREA, "store", looks.store, needs=needs),
+        Check(_AREA, "bucket", looks.bucket, needs=("store",), seconds=30),
+        Check(_AREA, "list", looks.listing, needs=("bucket",)),
+        Check(_AREA, "write", looks.write, needs=("bucket",)),
+        Check(_AREA, "read", looks.read, needs=("write",)),
+        Check(_AREA, "multipart", looks.multipart, needs=("write",)),
+        Check(_AREA, "journal", looks.journal, needs=("bucket",), after=("write",)),
+        Check(_AREA, "signed URL", looks.signed_url, needs=("read",)),
+        Check(_AREA, "signed for", looks.signed_for, needs=("bucket",)),
+        Check(_AREA, "public address", looks.public_address, needs=("store",), after=("credentials",)),
+        Check(_AREA, "delete", looks.delete, needs=("bucket",), after=tried),
+    ]
+
+
+class _Looks:
+    _found: Bucket
+    _store: Store
+
+    def __init__(
+        self, find: Callable[[], Awaitable[Bucket]], clock: Clock, lifetime: timedelta, is_sandbox: Callable[[], bool]
+    ) -> None:
+        self._find, self._clock, self._lifetime, self._is_sandbox = find, clock, lifetime, is_sandbox
+        self._name = f"{PROBES}{uuid.uuid4().hex}"
+        self._listing = ok("")
+        self._writable = False
+        self._written: set[tuple[str, str]] = set()
+
+    @property
+    def _key(self) -> str:
+        return self._store.key(f"{self._name}/try")
+
+    async def store(self) -> Verdict:
+        """Find the settings, make a client of them, and note from now on what it writes."""
+        self._found = await self._find()
+        self._store = store = await in_thread(self._found.open_store)
+
+        def note(params: dict[str, Any], **_: Any) -> None:
+            self._written.add((params["Bucket"], params["Key"]))
+
+        store.client.meta.events.register("provide-client-params.s3.PutObject", note)
+        where = f" at {store.endpoint_url}" if store.endpoint_url else ""
+        return ok(f"{store.uri(store.prefix)}{where}, from {self._found.source}")
+
+    async def bucket(self) -> Verdict:
+        """Ask for a listing: unlike a HEAD, its refusal says which of bucket, key or secret is wrong."""
+        return await in_thread(self._ask_for_a_listing)
+
+    async def listing(self) -> Verdict:
+        """Say how the listing was answered."""
+        return self._listing
+
+    async def write(self) -> Verdict:
+        """Put a small object."""
+        await in_thread(lambda: self._store.put(self._key, _CONTENT, content_type="text/plain"))
+        self._writable = True
+        return ok("allowed")
+
+    async def read(self) -> Verdict:
+        """Read the object, and compare."""
+        content = await in_thread(lambda: self._store.read(self._key, limit_bytes=1024))
+        if content != _CONTENT:
+            return broken("What was written is not what is read.", "Look at what stands between here and the store.")
+        return ok("allowed")
+
+    async def multipart(self) -> Verdict:
+        """Begin an upload in parts, as a video's, and abort it."""
+        store, key = self._store, f"{self._key}-parts"
+
+        def begin_and_abort() -> Verdict:
+            with storage_errors("begin an upload in parts to", store.bucket, key):
+                upload = store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
+            try:
+                abort_upload(store, Upload(key, upload["UploadId"], self._clock.now()))
+            except StorageError as error:
+                return warning(
+                    f"{error.message.partition('. ')[0]}. The upload to {key} is left behind.",
+                    "Allow s3:AbortMultipartUpload, or a broken upload costs money for ever.",
+                )
+            return ok("allowed")
+
+        return await in_thread(begin_and_abort)
+
+    async def journal(self) -> Verdict:
+        """Try out the journal's place."""
+        if self._found.journal == "bucket" and not self._writable:
+            return not_checked("because of: write")
+        return await in_thread(
+            lambda: journal_serves(self._store, self._name, self._found.journal, self._found.conditional_writes)
+        )
+
+    async def signed_url(self) -> Verdict:
+        """Fetch the object by a signed URL, as RunComfy fetches a picture."""
+        return await signed_url_serves(self._store, self._key)
+
+    async def signed_for(self) -> Verdict:
+        """Compare the credentials' life with that of a signed URL."""
+        return await in_thread(lambda: signed_for(self._store, self._lifetime))
+
+    async def public_address(self) -> Verdict:
+        """Judge the address that pictures are signed for."""
+        if self._is_sandbox():
+            return ok("not needed: the service runs on this machine")
+        return await in_thread(lambda: reachable_from_outside(self._store))
+
+    async def delete(self) -> Verdict:
+        """Take away all that was written, and make sure that it is gone."""
+        if not self._written:
+            return not_checked("because nothing was written")
+        store, refused = self._store, ""
+
+        def take_away() -> list[str]:
+            nonlocal refused
+            left = []
+            for bucket, key in sorted(self._written):
+                try:
+                    with storage_errors("delete", bucket, key):
+                        store.client.delete_object(Bucket=bucket, Key=key)
+                except StorageError as error:
+                    refused = str(error.error_code)
+                    left.append(store.uri(key, bucket))
+            if not left and self._listing.mark is Mark.OK:
+                left = [store.uri(found.key) for found in listed(store, store.key(self._name))]
+            return left
+
+        left = await in_thread(take_away)
+        if not self._writable:
+            return not_checked("because of: write")
+        if left:
+            return warning(
+                f"Deleting is refused ({refused}). Left behind: {', '.join(left)}.",
+                "Allow s3:DeleteObject: only `reconcile` needs it, to tidy up.",
+            )
+        return ok("allowed; nothing is left behind")
+
+    def _ask_for_a_listing(self) -> Verdict:
+        store, host = self._store, urlsplit(self._store.client.meta.endpoint_url).netloc
+        with storage_errors("list", store.bucket, store.prefix):
+            try:
+                answer: Any = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix, MaxKeys=1)
+            except (ConnectionError, HTTPClientError) as error:  # what went wrong on the way, before any answer
+                return no_connection(error, host)
+            except ClientError as error:
+                self._note_time(host, error.response)
+                code, _ = refusal(error)
+                if code == "RequestTimeTooSkewed":
+                    return broken("The store refuses this machine's time.", "See the line `clock`.")
+                if code != "AccessDenied":
+                    raise
+                # a right that is missing, or somebody else's bucket: the other checks tell
+                self._listing = broken("Listing is refused (AccessDenied).", "Allow s3:ListBucket on the bucket.")
+                return ok(f"{host} answers")
+        self._note_time(host, answer)
+        self._listing = ok("allowed")
+        return ok("it is there")
+
+    def _note_time(self, host: str, answer: Any) -> None:
+        self._clock.note(host, answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))

@@ -1,0 +1,70 @@
+"""This machine's clock against those of the servers: signatures and ages depend on it."""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, warning
+from runcomfy.checkup.running import Check
+
+__all__ = ["Clock", "clock_check"]
+
+_WARN, _BREAK = timedelta(seconds=30), timedelta(minutes=5)
+
+
+class Clock:
+    """What the servers' `Date` headers say of this machine's clock.
+
+    Args:
+        now: This machine's time.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.now = now
+        self._ahead: dict[str, timedelta] = {}
+
+    def note(self, server: str, date: str | None) -> None:
+        """Take down the `Date` header of an answer that has just arrived; one that cannot be read is left out."""
+        try:
+            theirs = email.utils.parsedate_to_datetime(date or "")
+        except ValueError:
+            return
+        if theirs.tzinfo is None:
+            theirs = theirs.replace(tzinfo=UTC)
+        self._ahead[server] = self.now() - theirs
+
+    def verdict(self) -> Verdict:
+        """Compare: more than 30 seconds is a warning, more than five minutes is broken; S3 refuses 15 minutes."""
+        if not self._ahead:
+            return not_checked("because no server told its time")
+        server, worst = max(self._ahead.items(), key=lambda item: abs(item[1]))
+        found = f"{_apart(worst)} that of {server}"
+        if abs(worst) <= _WARN:
+            return ok("right, as " + " and ".join(sorted(self._ahead)) + " tell the time")
+        if len(self._ahead) > 1 and min(abs(ahead) for ahead in self._ahead.values()) <= _WARN:
+            advice = f"Another server agrees with this machine: set the clock of {server}."
+        else:
+            advice = "Set this machine's clock (NTP): S3 refuses what is signed 15 minutes off."
+        return warning(found, advice) if abs(worst) <= _BREAK else broken(found, advice)
+
+
+def clock_check(clock: Clock, after: tuple[str, ...]) -> Check:
+    """Return the check of the clock.
+
+    Args:
+        clock: What the other checks fill.
+        after: The names of those.
+    """
+
+    async def look() -> Verdict:
+        return clock.verdict()
+
+    return Check("Machine", "clock", look, after=after)
+
+
+def _apart(ahead: timedelta) -> str:
+    seconds = abs(ahead.total_seconds())
+    amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{amount} {'ahead of' if ahead > timedelta() else 'behind'}"

@@ -1,0 +1,81 @@
+"""What a check found: a mark, what was seen, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runcomfy.errors import RunComfyError
+from runcomfy.redaction import redact
+
+__all__ = ["Finding", "Mark", "Verdict", "broken", "not_checked", "ok", "refused", "warning"]
+
+
+class Mark(StrEnum):
+    """How it stands with one thing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+    NOT_CHECKED = "not checked"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says; it holds no secret.
+
+    Args:
+        mark: How it stands.
+        found: What was seen.
+        advice: What to do, where something is to be done.
+    """
+
+    mark: Mark
+    found: str
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", redact(self.found))
+        object.__setattr__(self, "advice", redact(self.advice))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, and what it is about."""
+
+    area: str
+    name: str
+    verdict: Verdict
+
+    @property
+    def mark(self) -> Mark:
+        """How it stands."""
+        return self.verdict.mark
+
+
+def ok(found: str) -> Verdict:
+    """Say that it works."""
+    return Verdict(Mark.OK, found)
+
+
+def warning(found: str, advice: str) -> Verdict:
+    """Say that it works, and what may go wrong."""
+    return Verdict(Mark.WARNING, found, advice)
+
+
+def broken(found: str, advice: str) -> Verdict:
+    """Say that it does not work, and what mends it."""
+    return Verdict(Mark.BROKEN, found, advice)
+
+
+def not_checked(reason: str) -> Verdict:
+    """Say why nothing can be said."""
+    return Verdict(Mark.NOT_CHECKED, reason)
+
+
+def refused(error: RunComfyError, advice: str = "") -> Verdict:
+    """Call something broken by its error, whose first part says what happened and whose other what to do."""
+    happened, _, mend = error.message.partition(". ")
+    if not (mend or advice):
+        happened, _, mend = error.message.partition(": ")
+    return broken(f"{happened.rstrip('.')}.", advice or f"{mend[:1].upper()}{mend[1:]}" or "Mend this setting.")

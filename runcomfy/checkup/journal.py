@@ -1,0 +1,47 @@
+"""Whether the place of the journal keeps what it promises, tried out as the first run would, and nothing left there."""
+
+from __future__ import annotations
+
+import copy
+
+from runcomfy.checkup.findings import Verdict, ok, refused, warning
+from runcomfy.errors import ConfigurationError
+from runcomfy.journal import open_place
+from runcomfy.store import Store
+
+__all__ = ["journal_serves"]
+
+
+def journal_serves(store: Store, name: str, choice: str, conditional_writes: bool) -> Verdict:
+    """Try out the journal's place. Blocks.
+
+    Args:
+        store: The bucket that the videos go to.
+        name: The folder below a prefix where it is tried out; it begins with `runcomfy.journal.bucket.PROBES`.
+        choice: Where the journal is kept, as `runcomfy.journal.open_place` takes it.
+        conditional_writes: Whether the server is said to have them.
+    """
+    if choice == "none":
+        return warning(
+            "none: what was paid for is known to one process only, and a crash pays again.",
+            "Keep it in the bucket, or in a folder that all workers share.",
+        )
+
+    def probe_at(bucket: str, prefix: str) -> Store:
+        """Return the same store with everything below the name that is nobody's."""
+        probe = copy.copy(store)
+        probe.bucket = bucket
+        probe.prefix = f"{prefix.strip('/')}/{name}/".lstrip("/")
+        return probe
+
+    place = open_place(
+        choice, lambda: probe_at(store.bucket, store.prefix), probe_at, conditional_writes=conditional_writes
+    )
+    shown = place.where.replace(f"{name}/journal", "journal")
+    try:
+        place.check()
+    except ConfigurationError as error:
+        return refused(ConfigurationError(error.message.replace(place.where, shown)))
+    if not place.where.startswith("s3://"):
+        return ok(f"{shown}; every worker has to share this folder")
+    return ok(f"{shown}; conditional writes hold")

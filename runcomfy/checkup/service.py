@@ -1,0 +1,162 @@
+"""The service as this set-up reaches it: address, token, balance, and where its files may come from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from runcomfy.checkup.clock import Clock
+from runcomfy.checkup.connecting import no_connection
+from runcomfy.checkup.findings import Verdict, broken, ok, refused, warning
+from runcomfy.checkup.running import Check
+from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient, is_local
+from runcomfy.errors import (
+    AuthenticationError,
+    HostNotAllowed,
+    InsufficientBalance,
+    RateLimited,
+    RequestNotFound,
+    ServiceError,
+)
+from runcomfy.hosts import HostPolicy
+
+__all__ = ["Account", "service_checks"]
+
+_AREA = "RunComfy"
+_TOKEN_ADVICE = "Copy the token anew from the profile page of your RunComfy account."  # noqa: S105 - a sentence
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who pays, and where it is set.
+
+    Args:
+        open_client: Makes a client of the service.
+        hosts: Where files may be downloaded from.
+        source: Where these settings come from, for a person.
+    """
+
+    open_client: Callable[[], RunComfyClient]
+    hosts: HostPolicy
+    source: str
+
+
+def service_checks(find: Callable[[], Awaitable[Account]], clock: Clock, *, needs: tuple[str, ...] = ()) -> list[Check]:
+    """Return the checks of the service; none of them costs anything.
+
+    Args:
+        find: Finds the account; a `RunComfyError` that comes out of it is a finding.
+        clock: Takes down what time the service has.
+        needs: Names of checks without which there is nothing to find.
+    """
+    looks = _Service(find, clock)
+    return [
+        Check(_AREA, "credentials", looks.credentials, needs=needs),
+        Check(_AREA, "service", looks.service, needs=("credentials",)),
+        Check(_AREA, "token", looks.token, needs=("service",)),
+        Check(_AREA, "balance", looks.balance, needs=("token",)),
+        Check(_AREA, "output hosts", looks.output_hosts, needs=("credentials",)),
+    ]
+
+
+class _Service:
+    _account: Account
+
+    def __init__(self, find: Callable[[], Awaitable[Account]], clock: Clock) -> None:
+        self._find, self._clock = find, clock
+        self._token = ok("")
+
+    async def credentials(self) -> Verdict:
+        """Find the account, and make sure that a client can be made of it."""
+        self._account = await self._find()
+        async with self._account.open_client():
+            return ok(f"from {self._account.source}")
+
+    async def service(self) -> Verdict:
+        """Ask for a request that does not exist, without the token and then with it: two calls tell most of it."""
+        async with self._account.open_client() as client:
+            parts, request_id = urlsplit(client.base_url), str(uuid.uuid4())
+            try:
+                async with httpx.AsyncClient(timeout=15) as anonymous:
+                    answer = await anonymous.get(f"{client.base_url}/v1/requests/{request_id}/status")
+            except httpx.HTTPError as error:
+                return no_connection(error, parts.netloc)
+            self._clock.note(parts.netloc, answer.headers.get("Date"))
+            try:
+                await client.status(request_id)
+            except RequestNotFound as error:
+                if error.error_code is None:  # so does any web server
+                    return _not_runcomfy(parts.netloc, answer.status_code)
+                self._token = ok("accepted")
+            except AuthenticationError as error:
+                self._token = refused(error, _TOKEN_ADVICE)
+            except InsufficientBalance:
+                self._token = ok("accepted")
+            except RateLimited:
+                self._token = warning("The service asks for fewer calls.", "Try again in a minute.")
+            except ServiceError as error:
+                if answer.is_success or answer.is_redirect:
+                    return _not_runcomfy(parts.netloc, answer.status_code)
+                return refused(error, "Try again later; if it stays, look at RunComfy's status page.")
+            else:
+                return _not_runcomfy(parts.netloc, answer.status_code)
+        return ok(f"{client.base_url} answers")
+
+    async def token(self) -> Verdict:
+        """Say how the token was answered."""
+        return self._token
+
+    async def balance(self) -> Verdict:
+        """Ask for the balance; what a video costs is not published, so any is enough."""
+        try:
+            async with self._account.open_client() as client:
+                balance = await client.balance_usd()
+        except InsufficientBalance as error:
+            return refused(error, "Top the account up.")
+        except ServiceError as error:
+            return warning(
+                f"The balance is not known: {error.message}",
+                "Look at it in RunComfy's dashboard; generations work without.",
+            )
+        if balance <= 0:
+            return broken(f"{balance:.2f} USD", "Top the account up.")
+        return ok(f"{balance:.2f} USD")
+
+    async def output_hosts(self) -> Verdict:
+        """Judge the allow-list: a file that may not be fetched is found out after it was paid for."""
+        policy = self._account.hosts
+        shown = ", ".join(policy.allowed)
+        async with self._account.open_client() as client:
+            base_url = client.base_url
+        local = [host for host in policy.allowed if is_local(f"//{host}")]
+        if is_local(base_url):
+            try:
+                policy.check_url(base_url)
+            except HostNotAllowed:
+                return broken(
+                    f"{shown}: files of the sandbox come from its own address, which is not among them.",
+                    f"Add {urlsplit(base_url).netloc} to the output hosts (RUNCOMFY_OUTPUT_HOSTS, or the block).",
+                )
+            return ok(shown)
+        if "*" in policy.allowed:
+            return warning(f"{shown}: files may come from any public host.", "Name the hosts, such as *.runcomfy.net.")
+        if local:
+            return warning(
+                f"{shown}: {local[0]} is this machine, and the service is not a sandbox.", f"Take {local[0]} away."
+            )
+        if base_url == DEFAULT_BASE_URL and "*.runcomfy.net" not in policy.allowed:
+            return warning(
+                f"{shown}: the files of RunComfy were seen on *.runcomfy.net, which is not among them.",
+                "Add *.runcomfy.net, or a video that was paid for may not be fetched.",
+            )
+        return ok(shown)
+
+
+def _not_runcomfy(host: str, status: int) -> Verdict:
+    return broken(
+        f"{host} answers with {status}, and not as RunComfy does.", "Check the base URL, and proxies that want a login."
+    )

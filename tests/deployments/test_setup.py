@@ -1,0 +1,262 @@
+"""`python -m deployments.setup` on a real Prefect server: everything once, nothing changed unasked, no secret shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+from prefect import get_client
+from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed, Running
+
+from blocks import MediaStore, RunComfyCredentials
+from deployments.setup import main
+from tests.deployments.conftest import ROOT, PrefectServer
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "tok-5b1e77aa90"
+SECRET = "sec-9d41c02f"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command with names of this test's own, in an environment that knows the server and nothing else."""
+
+    server: PrefectServer
+    name: str
+    capture: pytest.CaptureFixture[str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in self.server.environment.items() if not name.startswith("RUNCOMFY_")}
+        return kept | {"RUNCOMFY_WORK_POOL": self.name}
+
+    @property
+    def words(self) -> list[str]:
+        return ["--credentials-block", self.name, "--store-block", self.name, "--limit", self.name]
+
+    def run(self, *options: str, code: int = 0, **given: str) -> str:
+        """Run it to its end and return what it said; a secret must never be in that."""
+        self.capture.readouterr()
+        url = given.pop("PREFECT_API_URL", self.server.api_url)
+        with (
+            mock.patch.dict(os.environ, self.environment | given, clear=True),
+            temporary_settings({PREFECT_API_URL: url}),
+            ThreadPoolExecutor(1) as pool,  # the command has an event loop of its own
+        ):
+            ended = pool.submit(copy_context().run, main, [*self.words, *options]).result(120)
+        said = "".join(self.capture.readouterr())
+        assert ended == code, said
+        assert TOKEN not in said and SECRET not in said
+        return said
+
+    def full(self, *options: str, **given: str) -> str:
+        """Run it with an account and a bucket."""
+        given = {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://videos/marketing"} | given
+        return self.run("--no-prompt", *options, code=0, **given)
+
+
+async def stored(kind: type[Block], name: str, client: PrefectClient) -> Any:
+    """Return a block as it is stored."""
+    return await kind.aload(name, client=client)
+
+
+def outcomes(said: str) -> list[str]:
+    """Return the first word of each line of the table."""
+    return [line.split()[0] for line in said.partition("\n\n")[0].splitlines()]
+
+
+@pytest.fixture
+def command(prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(prefect_server, f"setup-{uuid.uuid4().hex[:8]}", capsys)
+
+
+@pytest.fixture
+async def client(prefect_server: PrefectServer) -> AsyncIterator[PrefectClient]:
+    with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        async with get_client() as client:
+            yield client
+
+
+async def test_everything_is_made_once(command: Command, client: PrefectClient) -> None:
+    """The second time, each line says `unchanged`."""
+    first, second = command.full(), command.full()
+
+    made = outcomes(first)
+    assert len(made) == 6 and set(made) <= {"created", "unchanged"}
+    assert set(outcomes(second)) == {"unchanged"}
+    pool = await client.read_work_pool(command.name)
+    assert (pool.type, pool.concurrency_limit) == ("process", 10)
+    assert (await client.read_global_concurrency_limit_by_name(command.name)).limit == 5
+    account = await stored(RunComfyCredentials, command.name, client)
+    store = await stored(MediaStore, command.name, client)
+    assert (account.api_token.get_secret_value(), account.concurrency_limit) == (TOKEN, command.name)
+    assert (store.bucket, store.prefix, store.credentials) == ("videos", "marketing", None)
+
+
+async def test_what_differs_is_shown_and_left_unless_update_is_said(command: Command, client: PrefectClient) -> None:
+    """The old value and the new one; of a secret, that it is another."""
+    command.full()
+    changed: dict[str, str] = {"RUNCOMFY_BUCKET": "s3://films/marketing", "RUNCOMFY_API_TOKEN": f"{TOKEN}-2"}
+
+    said = command.full("--generations", "9", "--pool-limit", "3", **changed)
+
+    assert sorted(outcomes(said)) == ["differs"] * 4 + ["unchanged"] * 2
+    assert "bucket: videos → films" in said and "at once: 5 → 9" in said and "runs at once: 10 → 3" in said
+    assert "api_token: (secret) → (secret)" in said and "prefix" not in said
+    assert (await stored(MediaStore, command.name, client)).bucket == "videos"
+
+    said = command.full("--generations", "9", "--pool-limit", "3", "--update", **changed)
+
+    assert sorted(outcomes(said)) == ["unchanged"] * 2 + ["updated"] * 4
+    assert (await stored(MediaStore, command.name, client)).bucket == "films"
+    account = await stored(RunComfyCredentials, command.name, client)
+    assert account.api_token.get_secret_value() == f"{TOKEN}-2"
+    assert (await client.read_work_pool(command.name)).concurrency_limit == 3
+
+
+async def test_what_is_not_given_stays_as_it_is(command: Command, client: PrefectClient) -> None:
+    """A block that somebody has filled in on the page needs no token here."""
+    command.full(RUNCOMFY_BASE_URL="http://127.0.0.1:8188", RUNCOMFY_OUTPUT_HOSTS="127.0.0.1:8188")
+
+    said = command.run("--no-prompt", "--public-endpoint-url", "https://s3.example.com", "--update")
+
+    assert sorted(outcomes(said)) == ["unchanged"] * 5 + ["updated"]
+    store = await stored(MediaStore, command.name, client)
+    assert (store.bucket, store.public_endpoint_url) == ("videos", "https://s3.example.com")
+    account = await stored(RunComfyCredentials, command.name, client)
+    assert (account.base_url, account.output_hosts) == ("http://127.0.0.1:8188", ["127.0.0.1:8188"])
+
+
+async def test_keys_are_stored_only_where_they_are_meant_for_the_workers(
+    command: Command, client: PrefectClient
+) -> None:
+    """Those of the person who runs setup are not handed out."""
+    mine = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": SECRET}
+
+    command.full(**mine)
+
+    assert (await stored(MediaStore, command.name, client)).credentials is None
+    meant = {"RUNCOMFY_STORE_ACCESS_KEY_ID": "theirs", "RUNCOMFY_STORE_SECRET_ACCESS_KEY": SECRET}
+
+    said = command.full("--update", **mine, **meant)
+
+    assert "credentials: (none) → (secret)" in said
+    keys = (await stored(MediaStore, command.name, client)).credentials
+    assert keys is not None and keys.model_dump()["aws_access_key_id"] == "theirs"
+    assert set(outcomes(command.full(**meant))) == {"unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"RUNCOMFY_BUCKET": "s3://videos"}, "RUNCOMFY_API_TOKEN"),
+        ({"RUNCOMFY_API_TOKEN": TOKEN}, "RUNCOMFY_BUCKET"),
+        ({"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://videos", "RUNCOMFY_BASE_URL": "http://x.com"}, "https"),
+        ({"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://v", "RUNCOMFY_JOURNAL": "nowhere"}, "journal"),
+        (
+            {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "videos", "RUNCOMFY_STORE_ACCESS_KEY_ID": "k"},
+            "RUNCOMFY_STORE_SECRET_ACCESS_KEY",
+        ),
+    ],
+)
+async def test_what_is_missing_or_wrong_is_said_before_anything_is_made(
+    command: Command, client: PrefectClient, given: dict[str, str], words: str
+) -> None:
+    """By the name of what to set; the work pool would be made first."""
+    assert words in command.run("--no-prompt", code=3, **given)
+
+    with pytest.raises(ObjectNotFound):
+        await client.read_work_pool(command.name)
+
+
+async def test_a_pool_of_another_type_is_refused(command: Command, client: PrefectClient) -> None:
+    """It is somebody else's."""
+    await client.create_work_pool(WorkPoolCreate(name=command.name, type="docker"))
+
+    said = command.run("--no-prompt", code=3, RUNCOMFY_API_TOKEN=TOKEN, RUNCOMFY_BUCKET="videos")
+
+    assert "docker" in said and "--pool" in said
+
+
+def test_a_server_that_is_away_is_named(command: Command) -> None:
+    """With its address and the variable that holds it."""
+    given = {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "videos"}
+
+    assert "Nothing listens at 127.0.0.1:9" in command.run(
+        "--no-prompt", code=3, **given, PREFECT_API_URL="http://127.0.0.1:9/api"
+    )
+    assert "set PREFECT_API_URL" in command.run("--no-prompt", code=3, **given, PREFECT_API_URL="")
+
+
+async def test_in_a_terminal_it_asks(command: Command, client: PrefectClient) -> None:
+    """For the token, unseen, and for the bucket."""
+    ended, seen = in_terminal(command, {b"API token of RunComfy": TOKEN, b"s3://bucket/prefix": "s3://videos/asked"})
+
+    assert ended == 0, seen
+    assert TOKEN.encode() not in seen
+    assert (await stored(MediaStore, command.name, client)).prefix == "asked"
+    assert (await stored(RunComfyCredentials, command.name, client)).api_token.get_secret_value() == TOKEN
+
+
+def in_terminal(command: Command, answers: dict[bytes, str]) -> tuple[int, bytes]:
+    """Run the command in a terminal, answer what it asks, and return its end and all that it showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.setup", *command.words], cwd=ROOT, env=command.environment,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        while piece := os.read(ours, 4096):
+            seen += piece
+            for question in [question for question in answers if question in seen]:
+                time.sleep(0.2)  # getpass throws away what was typed before it asked
+                os.write(ours, f"{answers.pop(question)}\n".encode())
+    os.close(ours)
+    return process.wait(60), seen
+
+
+async def test_the_automations_are_made_once_and_collect_after_a_crash(command: Command, client: PrefectClient) -> None:
+    """Without the deployment of reconcile, the one that runs it is left out; with it, a crash starts it."""
+    assert outcomes(command.full("--automations")).count("skipped") <= 1
+    flow_id = await client.create_flow_from_name("reconcile")
+    reconcile = await client.create_deployment(
+        flow_id, command.name, entrypoint="flows/reconcile.py:reconcile", tags=["runcomfy"]
+    )
+
+    command.full("--automations", "--update")
+
+    assert set(outcomes(command.full("--automations"))) == {"unchanged"}
+    deployment: Any = await client.create_deployment(
+        await client.create_flow_from_name("text-to-video"), command.name, tags=["runcomfy"]
+    )
+    run = await client.create_flow_run_from_deployment(deployment)
+    await client.set_flow_run_state(run.id, Running())
+    await client.set_flow_run_state(run.id, Crashed(message="The machine died."))
+    wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[reconcile]))
+    deadline = time.monotonic() + 60
+    while not await client.read_flow_runs(flow_run_filter=wanted):
+        assert time.monotonic() < deadline, "reconcile was not started"
+        await asyncio.sleep(0.5)
+    await client.delete_deployment(reconcile)

@@ -1,0 +1,326 @@
+"""`doctor` against a Prefect server: what is missing there is named, and nothing else is called broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    GlobalConcurrencyLimitCreate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Late
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.doctor_prefect import prefect_checks
+from runcomfy.checkup import Finding, Mark, run_checks
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = "http://127.0.0.1:9/api"
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """A pool with a worker, two blocks, a limit, and deployments of this project; all with names of their own."""
+
+    client: PrefectClient
+    name: str
+    references: dict[str, Any]
+
+    async def deploy(self, label: str, **given: Any) -> uuid.UUID:
+        """Create a deployment with the project's tag."""
+        flow_id = await self.client.create_flow_from_name(label)
+        described = {
+            "name": f"{label}-{self.name}",
+            "entrypoint": f"flows/{label}.py:{label}",
+            "tags": ["runcomfy"],
+            "work_pool_name": self.name,
+            "parameters": self.references,
+            "schedules": [
+                DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(minutes=10)), active=True)
+            ],
+        }
+        return await self.client.create_deployment(flow_id, **described | given)
+
+    async def beat(self) -> None:
+        """Let a worker send a sign of life."""
+        await self.client.send_worker_heartbeat(self.name, "worker", heartbeat_interval_seconds=30)
+
+    async def check(self, **changed: Any) -> list[Finding]:
+        """Return what `doctor` finds on the server."""
+        named = {"credentials_block": self.name, "store_block": self.name, "pool": None}
+        return await run_checks(prefect_checks(**named | changed))
+
+
+def marked(findings: list[Finding], mark: Mark) -> set[str]:
+    return {finding.name for finding in findings if finding.mark is mark}
+
+
+def found(findings: list[Finding], name: str) -> str:
+    (verdict,) = [finding.verdict for finding in findings if finding.name == name]
+    if verdict.mark in (Mark.BROKEN, Mark.WARNING):
+        assert verdict.advice, name
+    return verdict.found
+
+
+@pytest.fixture
+async def setup(account: RunComfyCredentials, media_store: MediaStore, prefix: str) -> AsyncIterator[SetUp]:
+    account.concurrency_limit = prefix
+    async with get_client() as client:
+        references = {
+            name: {"$ref": {"block_document_id": str(await block.asave(prefix, client=client))}}
+            for name, block in (("credentials", account), ("store", media_store))
+        }
+        await client.create_work_pool(WorkPoolCreate(name=prefix, type="process"))
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=prefix, limit=5))
+        setup = SetUp(client, prefix, references)
+        await setup.beat()
+        yield setup
+        for deployment in await client.read_deployments():
+            if prefix in deployment.name:
+                await client.delete_deployment(deployment.id)
+
+
+async def test_a_whole_set_up_is_called_so(setup: SetUp) -> None:
+    """Pool, worker, blocks, limit, and a reconcile that runs by itself."""
+    await setup.deploy("reconcile")
+    await setup.deploy("text_to_video", schedules=[])
+
+    findings = await setup.check()
+
+    assert {finding.mark for finding in findings} == {Mark.OK}, findings
+    assert "reconcile" in found(findings, "schedules")
+
+
+async def test_a_server_that_is_away_is_the_only_fault() -> None:
+    """All that it would tell is not checked."""
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        findings = await run_checks(prefect_checks("a", "b", "c"))
+
+    assert marked(findings, Mark.BROKEN) == {"server"}
+    assert len(marked(findings, Mark.NOT_CHECKED)) == len(findings) - 1
+    assert "Nothing listens" in found(findings, "server")
+
+
+async def test_an_address_that_is_not_the_api_is_named(sandbox: Sandbox) -> None:
+    """Something answers there, and it is no Prefect server."""
+    with temporary_settings({PREFECT_API_URL: f"{sandbox.url}/api"}):
+        findings = await run_checks(prefect_checks(None, None, None))
+
+    assert marked(findings, Mark.BROKEN) == {"server"}
+    assert "not as Prefect's API does" in found(findings, "server")
+
+
+async def test_a_block_that_is_missing_is_named(setup: SetUp) -> None:
+    """The one that was asked for; the other one is there."""
+    await setup.deploy("reconcile")
+
+    findings = await setup.check(store_block="no-such-block")
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"store block"}, set())
+    assert "media-store/no-such-block" in found(findings, "store block")
+
+
+async def test_a_work_pool_that_is_missing_is_named(setup: SetUp) -> None:
+    """No worker can be asked for."""
+    await setup.deploy("reconcile")
+
+    findings = await setup.check(pool="no-such-pool")
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+
+
+async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> None:
+    """Nobody would ever run them."""
+    await setup.deploy("reconcile")
+    await setup.client.delete_work_pool(setup.name)
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+    assert "reconcile" in found(findings, "work pool")
+
+
+@pytest.mark.parametrize("what", ["another type", "paused"])
+async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp, what: str) -> None:
+    """The deployments are made for a pool of type process, and one that runs."""
+    name = setup.name
+    if what == "paused":
+        await setup.client.update_work_pool(name, WorkPoolUpdate(is_paused=True))
+    else:
+        name = f"{setup.name}-docker"
+        await setup.client.create_work_pool(WorkPoolCreate(name=name, type="docker"))
+    await setup.deploy("reconcile", work_pool_name=name)
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+
+
+async def test_a_pool_without_a_worker_is_named(setup: SetUp) -> None:
+    """Runs would wait for ever."""
+    name = f"{setup.name}-idle"
+    await setup.client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+    await setup.deploy("reconcile", work_pool_name=name)
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"worker"}, set())
+    assert name in found(findings, "worker")
+
+
+async def test_a_secret_in_a_deployments_parameters_is_found_and_not_shown(setup: SetUp) -> None:
+    """Everybody who may look at the deployment may read it."""
+    secret = "sk-live-93b1c0d2"
+    await setup.deploy("reconcile", parameters=setup.references | {"credentials": {"api_token": secret}})
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"parameters"}, set())
+    assert "reconcile: credentials.api_token" in found(findings, "parameters")
+    assert secret not in repr(findings)
+
+
+async def test_a_deployment_whose_block_was_deleted_is_named(setup: SetUp) -> None:
+    """It refers to nothing."""
+    gone = {"credentials": {"$ref": {"block_document_id": str(uuid.uuid4())}}}
+    by_name = {"store": {"$ref": {"block_document_slug": "media-store/no-such-block"}}}
+    await setup.deploy("reconcile", parameters=gone | by_name)
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"parameters"}, set())
+    assert "reconcile: credentials; reconcile: store" in found(findings, "parameters")
+
+
+async def test_a_limit_that_the_account_names_and_nobody_made_is_named(setup: SetUp) -> None:
+    """No generation would begin."""
+    await setup.deploy("reconcile")
+    await setup.client.delete_global_concurrency_limit_by_name(setup.name)
+
+    findings = await setup.check()
+
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"limit"}, set())
+    assert setup.name in found(findings, "limit")
+
+
+async def test_what_is_weak_but_works_is_a_warning(setup: SetUp) -> None:
+    """No reconcile on a schedule, and a run that is late."""
+    deployment_id = await setup.deploy("reconcile", schedules=[])
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    await setup.client.create_flow_run_from_deployment(deployment_id, state=Late(scheduled_time=an_hour_ago))
+
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == set()
+    assert marked(findings, Mark.WARNING) == {"schedules", "late runs"}
+    assert "an hour" in found(findings, "late runs")
+
+
+async def test_a_server_where_nothing_is_deployed_is_no_fault(setup: SetUp) -> None:
+    """Runs may be started from a command line only."""
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == set()
+    assert marked(findings, Mark.WARNING) == {"deployments"}
+    assert marked(findings, Mark.NOT_CHECKED) == {"parameters", "schedules", "work pool", "worker", "late runs"}
+
+
+@pytest.fixture
+def environment(prefect_api: str, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> Iterator[dict[str, str]]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "RUNCOMFY_"))}
+    yield kept | {
+        "AWS_ACCESS_KEY_ID": object_store.access_key,
+        "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url,
+        "RUNCOMFY_API_TOKEN": sandbox.token,
+        "RUNCOMFY_BASE_URL": sandbox.url,
+        "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
+        "RUNCOMFY_BUCKET": f"s3://videos/{prefix}",
+        "PREFECT_API_URL": "",
+    }
+
+
+def doctor(environment: dict[str, str], *options: str, code: int) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "doctor", *options],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def test_a_healthy_set_up_says_so_in_its_last_line(environment: dict[str, str]) -> None:
+    """Without a Prefect server, one line says that it was not looked at."""
+    lines = doctor(environment, code=0).stdout.splitlines()
+
+    assert lines[-1].startswith("All is well: 17 ok, 1 not checked.")
+    assert [line for line in lines[:-1] if not line.startswith("ok ")] == [
+        "not checked  Prefect: server: PREFECT_API_URL is not set; runs use a temporary one"
+    ]
+
+
+def test_what_is_missing_ends_with_code_3_and_reads_as_json(environment: dict[str, str]) -> None:
+    """No token, no bucket: one finding each, and the rest is a consequence."""
+    without = {name: value for name, value in environment.items() if "TOKEN" not in name and "BUCKET" not in name}
+
+    said = json.loads(doctor(without, "--json", code=3).stdout)
+
+    assert said["healthy"] is False
+    broken = {finding["name"]: finding["advice"] for finding in said["findings"] if finding["mark"] == "broken"}
+    assert broken.keys() == {"credentials", "store"}
+    assert all(broken.values())
+
+
+def test_blocks_are_read_from_the_server(
+    prefect_api: str, environment: dict[str, str], account: RunComfyCredentials, media_store: MediaStore, prefix: str
+) -> None:
+    """With their names, the environment does not count; one that is missing is the one fault, and its area waits."""
+    asyncio.run(_save(prefix, account, media_store))
+    without = {name: value for name, value in environment.items() if not name.startswith(("RUNCOMFY_", "AWS_"))}
+    without["PREFECT_API_URL"] = prefect_api
+
+    said = json.loads(
+        doctor(without, "--credentials-block", prefix, "--store-block", f"{prefix}-x", "--json", code=3).stdout
+    )
+
+    marks = {finding["name"]: finding["mark"] for finding in said["findings"]}
+    assert [name for name, mark in marks.items() if mark == "broken"] == ["store block"]
+    assert (marks["token"], marks["store"]) == ("ok", "not checked")
+
+
+def test_blocks_without_a_server_are_refused(environment: dict[str, str]) -> None:
+    """A temporary server would know no block."""
+    done = doctor(environment, "--store-block", "videos", code=3)
+
+    assert "PREFECT_API_URL" in done.stderr
+
+
+async def _save(name: str, *blocks: RunComfyCredentials | MediaStore) -> None:
+    async with get_client() as client:
+        for block in blocks:
+            await block.asave(name, client=client)
