@@ -42,9 +42,8 @@ def scenes(count: int, **also: Any) -> list[dict[str, Any]]:
 
 
 async def run(source: str, account: RunComfyCredentials, store: MediaStore, **given: Any) -> State[BatchReport]:
-    state: State[BatchReport] = await batch(  # type: ignore[misc]
-        source, account, store, **{"polling": QUICK, **given}, return_state=True
-    )
+    state: Any = await batch(source, account, store, **{"polling": QUICK, **given}, return_state=True)
+    assert isinstance(state, State)
     return state
 
 
