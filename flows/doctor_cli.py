@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,9 +13,6 @@ from runcomfy.errors import ConfigurationError
 from runcomfy.polling import Deadlines
 
 __all__ = ["doctor"]
-
-_MARGIN = timedelta(minutes=15)
-"""What `tasks.submit_request` adds to both deadlines when it signs."""
 
 
 def doctor(
@@ -53,7 +49,7 @@ def doctor(
     if (credentials_block or store_block) and not has_server():
         raise ConfigurationError("Blocks are kept by a Prefect server: set PREFECT_API_URL, or name no block.")
     sources, clock = Sources(bucket, journal, credentials_block, store_block), Clock()
-    lifetime = timedelta(seconds=deadlines.queue_timeout_seconds + deadlines.run_timeout_seconds) + _MARGIN
+    lifetime = deadlines.signed_for
     checks = [
         *service_checks(sources.account, clock, needs=BLOCK_CHECKS[:1] if credentials_block else ()),
         *bucket_checks(

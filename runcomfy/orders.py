@@ -22,7 +22,7 @@ from runcomfy.models import (
 )
 from runcomfy.staging import StagedImage
 
-__all__ = ["FIELDS", "Order", "OrderDefaults", "read_order"]
+__all__ = ["FIELDS", "Order", "OrderDefaults", "read_order", "unknown_field"]
 
 _OWN = ("image", "prompt", "model", "variation")
 _SETTINGS: dict[str, frozenset[str]] = {
@@ -100,7 +100,7 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
         InvalidInput: with every violation, as `violations`: pairs of a field and a sentence.
     """
     given = {str(name).strip(): value for name, value in values.items() if not _empty(value)}
-    found = [(name, _unknown(name)) for name in given if name not in FIELDS]
+    found = [(name, unknown_field(name)) for name in given if name not in FIELDS]
     merged = {name: value for name, value in (defaults or {}).items() if not _empty(value)} | given
     image = str(merged["image"]).strip() if "image" in merged else None
     named = str(merged.get("model", "")).strip()
@@ -153,7 +153,8 @@ def _value(name: str, value: Any) -> Any:
         return text
 
 
-def _unknown(name: str) -> str:
+def unknown_field(name: str) -> str:
+    """Say that there is no such field, and which one may be meant."""
     near = difflib.get_close_matches(name.lower().replace(" ", "_"), FIELDS, n=1)
     return "there is no such field" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(FIELDS)}")
 

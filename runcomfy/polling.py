@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,7 @@ from runcomfy.wire import State
 __all__ = ["Clock", "Deadlines", "Polling", "Watch"]
 
 _CANCELS = 10
+_MARGIN = timedelta(minutes=15)
 _LONGEST_SECONDS = 30 * 86400.0
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -42,6 +43,11 @@ class Deadlines(BaseModel):
         title="Run timeout (s)",
         description="Still running after this long: given up, since nothing can stop it; it may be billed.",
     )
+
+    @property
+    def signed_for(self) -> timedelta:
+        """How long a picture's URL is signed for: nobody knows when it is fetched, so it is both, and a margin."""
+        return timedelta(seconds=self.queue_timeout_seconds + self.run_timeout_seconds) + _MARGIN
 
 
 class Polling(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from prefect import get_run_logger, runtime, task
@@ -27,8 +27,6 @@ from tasks.keyboard import noticing_ctrl_c
 from tasks.service import Service, open_service
 
 __all__ = ["submit", "submit_request"]
-
-_MARGIN = timedelta(minutes=15)
 
 
 def _name() -> str:
@@ -149,9 +147,7 @@ async def submit(
 async def _signed(
     inputs: ImageToVideo | TextToVideo, image: StagedImage, service: Service
 ) -> ImageToVideo | TextToVideo:
-    deadlines = service.deadlines
-    lifetime = timedelta(seconds=deadlines.queue_timeout_seconds + deadlines.run_timeout_seconds) + _MARGIN
-    url = await asyncio.to_thread(sign_image, image, service.store.get_store(), lifetime)
+    url = await asyncio.to_thread(sign_image, image, service.store.get_store(), service.deadlines.signed_for)
     if not service.client.is_local:
         check_reachable(url)
     return inputs.model_copy(update={"image_url": url})

@@ -11,7 +11,7 @@ from runcomfy.generation import generation_key
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
 from runcomfy.manifest.table import IGNORED, Table, shown
-from runcomfy.orders import FIELDS, Order, read_order
+from runcomfy.orders import FIELDS, Order, read_order, unknown_field
 
 __all__ = ["check_table", "is_empty", "unknown_name"]
 
@@ -60,12 +60,7 @@ def is_empty(value: Any) -> bool:
 
 def unknown_name(name: str) -> str:
     """Say that there is no such name, and which one may be meant, as `read_order` does."""
-    try:
-        read_order({"prompt": "any", name: "any"})
-    except InvalidInput as error:
-        sentence: str = error.violations[0][1]
-        return f"{shown(name)}: {sentence}"
-    raise AssertionError(f"{name} is known")
+    return f"{shown(name)}: {unknown_field(name)}"
 
 
 def _unknown_columns(table: Table, unknown: set[str], *, uses_counted: bool) -> defaultdict[int, list[str]]:
