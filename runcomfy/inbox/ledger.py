@@ -1,0 +1,113 @@
+"""What became of each picture of an inbox: a small object each, so that one listing tells what is new.
+
+It saves work, and holds what was set aside; it is no lock. That nothing is paid for twice is the journal's promise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runcomfy.inbox.pictures import Picture
+from runcomfy.listing import listed
+from runcomfy.redaction import redact
+from runcomfy.store import Store
+from runcomfy.versions import read_version
+
+__all__ = ["Ledger", "Record"]
+
+_FOLDER = "inbox/"
+_MESSAGES = "inbox/messages/"
+_TYPE = "application/json"
+_MAX_BYTES = 256 * 1024
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class Record(BaseModel):
+    """How it ended with one version of a picture; it is not taken up again until the picture or a sidecar changes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    """The picture, `s3://bucket/key`."""
+    etag: str
+    outcome: Literal["archived", "failed", "rejected"]
+    """`failed` at the service; `rejected` without being paid for."""
+    generation_key: str | None = None
+    reason: str | None = None
+    at: datetime
+
+
+class Ledger:
+    """The records, in the folder `inbox/` below a store's prefix. All methods block.
+
+    Args:
+        store: The bucket and prefix.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.uri = store.uri(store.key(_FOLDER))
+
+    def identities(self) -> set[str]:
+        """Return what every recorded version of a picture is known by; a call for each thousand.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        folder = self._store.key(_FOLDER)
+        names = (found.key.removeprefix(folder).removesuffix(".json") for found in listed(self._store, folder))
+        return {name for name in names if _NAME.fullmatch(name)}
+
+    def read(self, picture: Picture) -> Record | None:
+        """Return the record of this version of a picture, if there is one that can be read.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        found = read_version(self._store, self._key(picture), limit_bytes=_MAX_BYTES)
+        try:
+            return Record.model_validate_json(found.body) if found else None
+        except ValidationError:
+            return None
+
+    def write(
+        self,
+        picture: Picture,
+        outcome: Literal["archived", "failed", "rejected"],
+        *,
+        generation_key: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record how it ended with this version of a picture; the last word counts.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        record = Record(
+            source=picture.uri,
+            etag=picture.object.etag,
+            outcome=outcome,
+            generation_key=generation_key,
+            reason=redact(reason),
+            at=datetime.now(UTC),
+        )
+        self._store.put(self._key(picture), record.model_dump_json(indent=2).encode(), content_type=_TYPE)
+
+    def keep_message(self, message_id: str, body: str, reason: str) -> str:
+        """Keep a message that is no notice of an arrival, without its secrets and shortened; return where, `s3://…`.
+
+        Raises:
+            StorageError: the store failed.
+        """
+        kept = {"message_id": message_id, "reason": reason, "at": datetime.now(UTC).isoformat(), "body": redact(body)}
+        key = self._store.key(f"{_MESSAGES}{re.sub(r'[^A-Za-z0-9-]', '-', message_id)[:100]}.json")
+        self._store.put(key, json.dumps(kept, indent=2).encode(), content_type=_TYPE)
+        return self._store.uri(key)
+
+    def _key(self, picture: Picture) -> str:
+        return self._store.key(f"{_FOLDER}{picture.identity}.json")

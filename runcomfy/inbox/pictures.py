@@ -1,0 +1,151 @@
+"""The pictures that stand in a bucket's inbox, each with the sidecar files beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from runcomfy._s3 import storage_errors
+from runcomfy.errors import ConfigurationError
+from runcomfy.keys import KeyTemplate
+from runcomfy.staging import IMAGES
+from runcomfy.store import Store
+
+__all__ = ["SIDECARS", "Found", "Picture", "Source"]
+
+_PICTURES = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+SIDECARS = ("json", "txt")
+"""The extensions of a sidecar, the one that counts more first."""
+_DEFAULT_TEMPLATE = KeyTemplate()
+_OWN = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|inbox/(?:[0-9a-f]{{64}}\.json|messages/.*)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object, as a listing tells of it."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    modified_at: datetime
+
+    @property
+    def stem(self) -> str:
+        """The key without its extension: what a picture shares with its sidecars."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def extension(self) -> str:
+        """The extension in lower case, without the dot; empty where there is none."""
+        return self.key.rpartition("/")[2].rpartition(".")[2].lower() if self.stem else ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the inbox, as it stands there now."""
+
+    bucket: str
+    object: Found
+    sidecars: tuple[Found, ...] = ()
+    """Those that there are, the one that counts more first."""
+
+    @property
+    def uri(self) -> str:
+        """The picture as `s3://bucket/key`."""
+        return f"s3://{self.bucket}/{self.object.key}"
+
+    @property
+    def identity(self) -> str:
+        """What this version of the picture and of its sidecars is known by: 64 hexadecimal digits.
+
+        The times are in it because other metadata, or the same bytes written anew, leave an ETag as it was.
+        """
+        parts = [(found.key, found.etag, found.modified_at.isoformat()) for found in (self.object, *self.sidecars)]
+        return hashlib.sha256(json.dumps([self.bucket, parts]).encode()).hexdigest()
+
+
+class Source:
+    """Where pictures arrive: a folder of a bucket, without what this project itself keeps there. All methods block.
+
+    Args:
+        uri: `s3://bucket`, or `s3://bucket/folder`.
+        store: Its server and credentials reach the bucket; what stands below its prefix may be our own.
+        template: How our archived files are named.
+
+    Raises:
+        ConfigurationError: it is no such URI.
+    """
+
+    def __init__(self, uri: str, store: Store, template: KeyTemplate = _DEFAULT_TEMPLATE) -> None:
+        scheme, separator, rest = uri.strip().partition("://")
+        self.bucket, _, folder = rest.partition("/")
+        if scheme.lower() != "s3" or not separator or not self.bucket:
+            raise ConfigurationError("The inbox is named s3://bucket, or s3://bucket/folder.")
+        self.prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        self._store, self._template = store, template
+
+    @property
+    def uri(self) -> str:
+        """The folder as `s3://bucket/folder/`."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def holds(self, bucket: str, key: str) -> bool:
+        """Whether an object is in the inbox: below its prefix, and not one of those that we put there ourselves."""
+        if bucket != self.bucket or not key.startswith(self.prefix):
+            return False
+        if bucket != self._store.bucket or not key.startswith(self._store.prefix):
+            return True
+        name = key.removeprefix(self._store.prefix)
+        return not (_OWN.fullmatch(name) or self._template.matches(name.removesuffix(".json")))
+
+    def pictures(self) -> list[Picture]:
+        """Return every picture, the oldest first; a call for each thousand objects.
+
+        Raises:
+            StorageError: the bucket could not be listed.
+        """
+        return self._pictures(self._listed(self.prefix))
+
+    def pictures_of(self, key: str) -> list[Picture]:
+        """Return the pictures that an arrival is about: the object itself, or those that it is a sidecar of.
+
+        None where it is neither, or where its picture has not come yet, or is gone.
+
+        Raises:
+            StorageError: the bucket could not be listed.
+        """
+        name, dot, extension = key.rpartition(".")
+        extension = extension.lower()
+        if not dot or extension not in (*_PICTURES, *SIDECARS):
+            return []
+        around = self._pictures(found for found in self._listed(f"{name}.") if found.stem == name)
+        return [picture for picture in around if extension in SIDECARS or picture.object.key == key]
+
+    def _listed(self, start: str) -> Iterator[Found]:
+        with storage_errors("list", self.bucket, start):
+            for page in self._store.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
+                for entry in page.get("Contents", []):
+                    if self.holds(self.bucket, entry["Key"]):
+                        yield Found(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+
+    def _pictures(self, objects: Iterable[Found]) -> list[Picture]:
+        pictures: list[Found] = []
+        sidecars: dict[str, list[Found]] = defaultdict(list)
+        for found in objects:
+            if found.extension in _PICTURES:
+                pictures.append(found)
+            elif found.extension in SIDECARS:
+                sidecars[found.stem].append(found)
+        return [
+            Picture(
+                self.bucket,
+                found,
+                tuple(sorted(sidecars.get(found.stem, ()), key=lambda sidecar: SIDECARS.index(sidecar.extension))),
+            )
+            for found in sorted(pictures, key=lambda found: (found.modified_at, found.key))
+        ]

@@ -1,0 +1,219 @@
+"""A queue of messages at SQS, or at a server that speaks it: receive, hold, delete, give back.
+
+boto3 blocks, so each call runs in a thread of this module's own: in asyncio's, it would queue behind pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, SSLError
+
+from runcomfy._s3 import refusal
+from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.redaction import redact_loggers
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+__all__ = ["Message", "Queue"]
+
+_T = TypeVar("_T")
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="inbox-queue")
+_MOST_AT_ONCE = 10  # SQS's own bound for a call
+_LONGEST_HIDDEN_SECONDS = 12 * 3600
+_REGION = re.compile(r"(?:^|\.)([a-z]{2}(?:-[a-z]+){1,3}-\d+)\.")
+_WRONG_CREDENTIALS = (
+    "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId", "InvalidSecurity",
+    "MissingAuthenticationToken", "SignatureDoesNotMatch", "UnrecognizedClientException",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that was received, and is hidden from other workers for a while."""
+
+    id: str
+    body: str
+    receipt: str
+    """Names this reception of it, for deleting and hiding."""
+    receives: int
+    """How often it was received, this time included."""
+
+
+class Queue:
+    """A queue, by its URL.
+
+    Args:
+        url: As SQS gives it: `https://sqs.eu-central-1.amazonaws.com/123456789012/arrivals`. Its scheme and host are
+            where the calls go, on other servers too.
+        session: Credentials; and the region, where the URL names none. Not used after construction.
+        hidden_seconds: How long a received message stays hidden unless it is extended: what a killed worker had comes
+            back after that.
+        verify: False, or a file of certificates, for servers with certificates of their own.
+
+    Raises:
+        ConfigurationError: the URL is not that of a queue.
+        StorageError: there are no usable credentials.
+    """
+
+    def __init__(
+        self, url: str, *, session: boto3.Session, hidden_seconds: int = 120, verify: bool | str = True
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/") or "@" in url:
+            raise ConfigurationError(
+                "A queue is named by its URL, such as https://sqs.eu-central-1.amazonaws.com/123456789012/arrivals."
+            )
+        if not 1 <= hidden_seconds <= _LONGEST_HIDDEN_SECONDS:
+            raise ConfigurationError(f"Messages can be hidden for 1 to {_LONGEST_HIDDEN_SECONDS} seconds.")
+        self.url = url
+        self.hidden_seconds = hidden_seconds
+        region = _REGION.search(parts.hostname)
+        with self._errors("set up"):
+            # botocore heeds only the path of a queue's URL, so the rest of it is said here.
+            self._client: SQSClient = session.client(
+                "sqs",
+                endpoint_url=f"{parts.scheme}://{parts.netloc}",
+                region_name=region[1] if region else session.region_name or "us-east-1",
+                verify=verify,
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": 5},
+                    connect_timeout=10, read_timeout=60, max_pool_connections=16,
+                ),
+            )  # fmt: skip
+        redact_loggers()
+
+    async def receive(self, most: int, *, wait_seconds: int = 0) -> list[Message]:
+        """Return some of the messages that are there, hidden from now on; ten at most.
+
+        The call itself cannot be cancelled: what it still receives for a caller that is gone is given back at once.
+
+        Args:
+            most: No more than these.
+            wait_seconds: How long to wait for the first one, 20 at most.
+
+        Raises:
+            ConfigurationError: there is no such queue.
+            StorageError: the queue refused, or could not be reached.
+        """
+        abandoned = threading.Event()
+
+        def call() -> list[Message]:
+            with self._errors("read"):
+                answer = self._client.receive_message(
+                    QueueUrl=self.url,
+                    MaxNumberOfMessages=min(most, _MOST_AT_ONCE),
+                    WaitTimeSeconds=wait_seconds,
+                    VisibilityTimeout=self.hidden_seconds,
+                    MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                )
+            messages = [
+                Message(
+                    id=found["MessageId"],
+                    body=found["Body"],
+                    receipt=found["ReceiptHandle"],
+                    receives=int(found.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+                )
+                for found in answer.get("Messages", [])
+            ]
+            if abandoned.is_set():
+                self._hide(messages, 0)
+            return messages
+
+        try:
+            return await self._in_thread(call)
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
+
+    async def extend(self, messages: Sequence[Message]) -> list[Message]:
+        """Hide messages for another while, and return those that the queue did not take it for: they are not ours.
+
+        Raises:
+            StorageError: the queue refused, or could not be reached.
+        """
+        tens = [messages[start : start + _MOST_AT_ONCE] for start in range(0, len(messages), _MOST_AT_ONCE)]
+        hide = functools.partial(self._hide, seconds=self.hidden_seconds)
+        lost = await asyncio.gather(*(self._in_thread(functools.partial(hide, ten)) for ten in tens))
+        return [message for some in lost for message in some]
+
+    async def delete(self, message: Message) -> None:
+        """Delete a message; that it is gone already is no error.
+
+        Raises:
+            StorageError: the queue refused, or could not be reached.
+        """
+
+        def call() -> None:
+            with self._errors("delete from"):
+                self._client.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
+
+        await self._in_thread(call)
+
+    async def give_back(self, message: Message, *, after_seconds: int = 0) -> None:
+        """Let a message be received again after this time; that it is gone already is no error.
+
+        Raises:
+            StorageError: the queue refused, or could not be reached.
+        """
+        await self._in_thread(lambda: self._hide([message], after_seconds))
+
+    def _hide(self, messages: Sequence[Message], seconds: int) -> list[Message]:
+        """Hide ten messages at most for so long from now, and return those that the queue did not take it for."""
+        if not messages:
+            return []
+        with self._errors("hold messages of"):
+            answer = self._client.change_message_visibility_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
+                    for number, message in enumerate(messages)
+                ],
+            )
+        return [messages[int(failed["Id"])] for failed in answer.get("Failed", [])]
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn what boto3 raises into this project's errors, with what to do about it."""
+        named = f"Could not {doing} the queue {self.url}"
+        facts: dict[str, Any] = {}
+        try:
+            yield
+        except ClientError as error:
+            code, status = refusal(error)
+            facts = {"error_code": code, "http_status": status or None}
+            if code.endswith(("NonExistentQueue", "QueueDoesNotExist")):
+                raise ConfigurationError(
+                    f"{named}: there is no such queue. Check its URL, region and account.", **facts
+                ) from None
+            if code in _WRONG_CREDENTIALS:
+                raise StorageError(
+                    f"{named}: the credentials lack the right, or have ended. It takes sqs:ReceiveMessage, "
+                    "sqs:DeleteMessage and sqs:ChangeMessageVisibility.",
+                    **facts,
+                ) from None
+            passing = status >= 500 or status == 429 or "Throttl" in code
+            message = str(error.response.get("Error", {}).get("Message", "")).strip()
+            raise (StoreUnavailable if passing else StorageError)(f"{named}: {code}. {message}", **facts) from None
+        except (BotoCoreError, ValueError) as error:
+            facts = {"error_code": type(error).__name__}
+            if isinstance(error, ConnectionError | HTTPClientError | SSLError):
+                raise StoreUnavailable(
+                    f"{named}: no connection, or it broke. Check the URL, the network and the certificates.", **facts
+                ) from None
+            raise StorageError(f"{named}: {error}", **facts) from None

@@ -1,0 +1,105 @@
+"""What is asked for with a picture: its sidecar's fields, then its object's metadata, then the defaults."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import Any, NoReturn
+
+from runcomfy.errors import InvalidInput
+from runcomfy.inbox.pictures import Found, Picture
+from runcomfy.orders import FIELDS, Order, read_order
+from runcomfy.store import Store
+
+__all__ = ["read_wish"]
+
+_MAX_SIDECAR_BYTES = 64 * 1024
+_ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
+_NOT_IN_METADATA = ("image", "model")  # cameras and asset systems note a `model` of their own
+_TEXTS = ("aspect_ratio", "model", "prompt", "resolution", "variation")
+
+
+def read_wish(picture: Picture, store: Store, defaults: Mapping[str, Any]) -> Order | None:
+    """Return what is asked for with a picture, or `None` while there is no prompt for it anywhere. Blocks.
+
+    Field by field, `<name>.json` comes first, then `<name>.txt` (the prompt only), then the metadata of the picture's
+    object (`x-amz-meta-prompt`, `x-amz-meta-num-frames` …), then the defaults.
+
+    Args:
+        picture: The picture, with the sidecars that stand beside it.
+        store: Reads the picture's bucket.
+        defaults: Fields by name.
+
+    Raises:
+        InvalidInput: what is asked for cannot be had, with every violation, or a sidecar cannot be read.
+        StorageError: the bucket could not be read.
+    """
+    standing = store.head(picture.object.key, picture.bucket)
+    if standing is None:
+        raise InvalidInput(f"{picture.uri} is not there any more.")
+    values = _given(_from_metadata(standing.metadata))
+    for sidecar in reversed(picture.sidecars):
+        text = _text(sidecar, picture.bucket, store)
+        values |= _given(_from_json(sidecar, text) if sidecar.extension == "json" else {"prompt": text.strip()})
+    if not _given({"prompt": values.get("prompt", defaults.get("prompt"))}):
+        return None
+    return read_order(values | {"image": picture.uri}, defaults)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Other metadata than ours is nobody's mistake, and is passed over."""
+    named = {name.lower().replace("-", "_"): value for name, value in metadata.items()}
+    return {name: _decoded(name, named[name]) for name in FIELDS if name in named and name not in _NOT_IN_METADATA}
+
+
+def _decoded(name: str, value: str) -> str:
+    """Undo what S3 does to texts that are not ASCII: RFC 2047 on AWS, bare UTF-8 in a header on others."""
+    try:
+        if _ENCODED.search(value):
+            return str(make_header(decode_header(value)))
+        return value if value.isascii() else value.encode("latin-1").decode()
+    except UnicodeEncodeError:
+        return value  # it was decoded already
+    except (HeaderParseError, LookupError, UnicodeDecodeError):
+        sentence = f"the metadata x-amz-meta-{name} is neither UTF-8 nor encoded as in RFC 2047"
+        raise InvalidInput(f"{name}: {sentence}", violations=[(name, sentence)]) from None
+
+
+def _text(sidecar: Found, bucket: str, store: Store) -> str:
+    if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
+        _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {_MAX_SIDECAR_BYTES:,} are allowed")
+    try:
+        return store.read(sidecar.key, bucket, limit_bytes=_MAX_SIDECAR_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        _refuse(sidecar, "it is not UTF-8; save it so")
+
+
+def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as trouble:
+        _refuse(sidecar, f"it is no JSON ({trouble})")
+    if not isinstance(found, dict):
+        _refuse(sidecar, 'it is no JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
+    if "image" in found:
+        _refuse(sidecar, "it names an image; the one beside it is meant, so leave that out")
+    for name in _TEXTS:
+        if not isinstance(found.get(name), str | None):
+            _refuse(sidecar, f"its {name} is no text")
+    return found
+
+
+def _refuse(sidecar: Found, sentence: str) -> NoReturn:
+    name = sidecar.key.rpartition("/")[2]
+    raise InvalidInput(f"The sidecar {name} cannot be used: {sentence}.", violations=[("sidecar", sentence)]) from None

@@ -1,0 +1,79 @@
+"""What the inbox needs of Prefect: its queue from a block's credentials, its log lines, and what a run's page shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import boto3
+from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from blocks import MediaStore
+from runcomfy.inbox.queue import Queue
+from runcomfy.inbox.reception import Fate, Received
+from tasks.artifacts import show
+
+__all__ = ["log_received", "open_queue", "report_received", "summed_up"]
+
+_MOST_ROWS = 1000
+
+
+def open_queue(url: str, store: MediaStore, hidden_seconds: int) -> Queue:
+    """Return the queue, with the credentials of the store. Blocks.
+
+    Raises:
+        ConfigurationError: the URL is not that of a queue.
+        StorageError: there are no usable credentials.
+    """
+    keys = store.credentials
+    verify = keys.aws_client_parameters.get_params_override().get("verify") if keys else None
+    session = keys.get_boto3_session() if keys else boto3.Session(region_name=store.region_name or None)
+    return Queue(url, session=session, hidden_seconds=hidden_seconds, verify=True if verify is None else verify)
+
+
+def log_received(received: Received) -> None:
+    """Say in the run's log what became of a picture; what is trouble, as a warning."""
+    level = get_run_logger().warning if received.fate.is_trouble else get_run_logger().info
+    level("%s: %s%s", received.source, received.fate, f": {received.reason}" if received.reason else "")
+
+
+def summed_up(received: Iterable[Received]) -> str:
+    """Return how many came to which end, such as `3 archived, 1 set aside`."""
+    counts = Counter(one.fate for one in received)
+    return ", ".join(f"{counts[fate]} {fate}" for fate in Fate if counts[fate]) or "nothing new"
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+async def report_received(received: Sequence[Received], source: str) -> None:
+    """Show on the run's page what arrived and what became of it, and in an artifact of its own what was set aside."""
+    ordered = sorted(received, key=lambda one: (not one.fate.is_trouble, one.source))
+    rows = [
+        {
+            "arrived": one.source,
+            "what became of it": str(one.fate),
+            "video": " ".join(one.uris),
+            "generation": (one.generation_key or "")[:12],
+            "USD": "" if one.cost_usd is None else one.cost_usd,
+            "why": one.reason or "",
+        }
+        for one in ordered[:_MOST_ROWS]
+    ]
+    cut = f"; the first {_MOST_ROWS:,} are shown" if len(received) > _MOST_ROWS else ""
+    title = f"`{source}`: {summed_up(received)}{cut}"
+    await show(acreate_table_artifact(rows, key="runcomfy-inbox", description=title))
+    aside = [one for one in ordered if one.fate is Fate.SET_ASIDE][:_MOST_ROWS]
+    if aside:
+        lines = [
+            f"**{len(aside)}** of `{source}` were set aside. Each is taken up again when the picture or a sidecar of "
+            "it changes: mend it, and upload it again.\n",
+            "| arrived | why |",
+            "|---|---|",
+            *(f"| `{one.source}` | {_cell(one.reason or '')} |" for one in aside),
+        ]
+        await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-inbox-set-aside", description="Set aside"))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
