@@ -21,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python -m deployments.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
 
 # Real servers, workers and processes; minutes.
 slow: $(STAMP)
@@ -40,8 +40,12 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.journal
+	$(BIN)/python -m benchmarks.batch
 
 # After a change of the ranges in pyproject.toml; needs uv.
 lock:
 	uv pip compile pyproject.toml build-requirements.in --all-extras --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt
+	uv pip compile pyproject.toml build-requirements.in --extra server --constraints constraints.txt --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --output-file deployments/production/requirements.txt

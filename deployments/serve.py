@@ -1,32 +1,64 @@
 """Serve every flow from one process: `python -m deployments.serve`, for a laptop or a single machine.
 
-Each flow run gets a process of its own. Runs are started from the Prefect UI, the API, or `prefect deployment run`.
+It needs no work pool and no worker; each flow run gets a process of its own. What is served is what `prefect.yaml`
+deploys: the same schedules, limits, triggers and blocks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
+from typing import Any
 
 from prefect import aserve
-
-from flows.adopt_request import adopt_request
-from flows.fetch_request import fetch_request
-from flows.image_to_video import image_to_video
-from flows.reconcile import reconcile
-from flows.release_generation import release_generation
-from flows.text_to_video import text_to_video
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.deployments.runner import RunnerDeployment
+from prefect.deployments.steps.core import run_steps
+from prefect.events import DeploymentTriggerTypes
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.utilities.templating import apply_values
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 
 __all__ = ["main"]
 
+_ROOT = Path(__file__).parents[1]
 # A name of its own: the deployments of prefect.yaml may stand on the same server.
 _NAME = "served"
-_TAGS = ["runcomfy", "video"]
+_TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 
 
 async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
-    flows = (image_to_video, text_to_video, fetch_request, adopt_request, release_generation, reconcile)
-    await aserve(*[await flow.ato_deployment(name=_NAME, tags=_TAGS) for flow in flows])
+    os.chdir(_ROOT)  # the flows are found from there, also by the processes that run them
+    await aserve(*await _deployments(_ROOT / "deployments" / "prefect.yaml"))
+
+
+async def _deployments(file: Path) -> list[RunnerDeployment]:
+    told = YAML(typ="safe").load(file)
+    filled_in = await run_steps(told["build"])
+    return [_deployment(entry, filled_in) for entry in told["deployments"]]
+
+
+def _deployment(told: dict[str, Any], filled_in: dict[str, Any]) -> RunnerDeployment:
+    return RunnerDeployment.from_entrypoint(
+        told["entrypoint"],
+        _NAME,
+        description=told["description"],
+        tags=told["tags"],
+        parameters=apply_values(told["parameters"], filled_in),
+        schedules=[_schedule(schedule) for schedule in apply_values(told.get("schedules", []), filled_in)],
+        concurrency_limit=(
+            ConcurrencyLimitConfig.model_validate(told["concurrency_limit"]) if "concurrency_limit" in told else None
+        ),
+        triggers=_TRIGGERS.validate_python(told.get("triggers", [])),
+    )
+
+
+def _schedule(told: dict[str, Any]) -> Schedule:
+    how = {name: value for name, value in told.items() if name not in ("cron", "interval")}
+    return Cron(told["cron"], **how) if "cron" in told else Interval(told["interval"], **how)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ async def batch(
     manifest: str,
     credentials: RunComfyCredentials,
     store: MediaStore,
-    defaults: OrderDefaults = OrderDefaults(),
-    at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
     budget_usd: Annotated[float, Field(gt=0)] | None = None,
     usd_per_video: Annotated[float, Field(gt=0)] | None = None,
+    at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
     rows_per_shard: Annotated[int, Field(ge=1)] | None = None,
     shard_deployment: str = "batch-shard/batch-shard",
+    defaults: OrderDefaults = OrderDefaults(),
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
@@ -54,23 +54,23 @@ async def batch(
             image (for image-to-video), model, variation, and any setting of the model.
         credentials: The RunComfy account that pays.
         store: The bucket for staged pictures, videos, and the results.
-        defaults: What counts for rows that do not say it themselves.
-        at_once: How many generations are under way at the same time, in each flow run.
         budget_usd: What all videos of this manifest may cost together, in US dollars, whichever run pays. Nothing is
             submitted beyond it. Needs usd_per_video.
         usd_per_video: What one video is taken to cost until RunComfy says; rather too high than too low.
+        at_once: How many generations are under way at the same time, in each flow run.
         rows_per_shard: Spread the batch over workers, in parts of so many rows. Empty: everything in this flow run.
         shard_deployment: The deployment that runs a part.
+        defaults: What counts for rows that do not say it themselves.
         deadlines: How long each may wait in the queue, and run.
-        polling: How often to look at each.
+        polling: How often to look at each; for experts, leave it as it is.
         on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
         on_uncertain: What to do about earlier submissions that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.
     """
     rules = Rules(at_once, budget_usd, usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
     plan = await plan_batch(manifest, store, defaults.given())
-    outcomes = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
-    return ended(await report_batch(plan, outcomes, store, batch_folder(), usd_per_video))
+    outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
+    return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder()))
 
 
 def ended(report: BatchReport) -> State[BatchReport]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
@@ -10,10 +12,12 @@ from tasks import archive_outputs
 
 __all__ = ["fetch_request"]
 
+ModelId: TypeAlias = Literal["wan-ai/wan-2-1/image-to-video", "wan-ai/wan-2-1/text-to-video"]
+
 
 @flow(name="fetch-request", flow_run_name="fetch-{request_id}")
 async def fetch_request(
-    request_id: str, model_id: str, credentials: RunComfyCredentials, store: MediaStore
+    request_id: str, model_id: ModelId, credentials: RunComfyCredentials, store: MediaStore
 ) -> list[ArchivedVideo]:
     """Archive the files of a finished request.
 

@@ -23,23 +23,23 @@ async def image_to_video(
     credentials: RunComfyCredentials,
     store: MediaStore,
     settings: ImageToVideoSettings = ImageToVideoSettings(),
+    variation: str = "",
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
-    variation: str = "",
     on_interrupt: OnInterrupt = "ask",
     on_uncertain: OnUncertain = "stop",
 ) -> Generation:
     """Make a video from an image and a prompt, and archive it.
 
     Args:
-        image: A local path, an https:// URL, or an s3:// URI.
+        image: s3://bucket/key, an https:// URL, or a path on the worker.
         prompt: What happens in the video.
         credentials: The RunComfy account that pays.
         store: The bucket for the staged image and the video.
-        settings: Size, length, seed.
+        settings: Size, length, seed. Change the seed for another take.
+        variation: Any text, for another take of the same inputs; the same inputs are the same generation.
         deadlines: How long to wait in the queue, and for a running request.
-        polling: How often to look.
-        variation: Any text; tells apart generations that are meant to have the same inputs.
+        polling: How often to look; for experts, leave it as it is.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
         on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.

@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.errors import RunComfyError
+from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.reception import Fate, Received, Reception
 from runcomfy.inbox.taking import take
@@ -101,6 +101,10 @@ async def inbox(
         on_uncertain: What to do about a submission that nobody knows the answer of: "stop" and let a person decide, or
             "pay_again", which may pay for both.
     """
+    if queue_url and store.journal == "none":
+        raise ConfigurationError(
+            "An inbox with a queue needs a journal that outlives a process: the store's is 'none'."
+        )
     place = Source(source, store.get_store(), store.key_template())
     queue = await asyncio.to_thread(open_queue, queue_url, store, hidden_seconds) if queue_url else None
     await asyncio.to_thread(store.get_store().check)

@@ -22,9 +22,9 @@ async def text_to_video(
     credentials: RunComfyCredentials,
     store: MediaStore,
     settings: TextToVideoSettings = TextToVideoSettings(),
+    variation: str = "",
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
-    variation: str = "",
     on_interrupt: OnInterrupt = "ask",
     on_uncertain: OnUncertain = "stop",
 ) -> Generation:
@@ -34,10 +34,10 @@ async def text_to_video(
         prompt: What happens in the video.
         credentials: The RunComfy account that pays.
         store: The bucket for the video.
-        settings: Size, shape, length, seed.
+        settings: Size, shape, length, seed. Give a seed for another take.
+        variation: Any text, for another take of the same inputs; the same inputs are the same generation.
         deadlines: How long to wait in the queue, and for a running request.
-        polling: How often to look.
-        variation: Any text; tells apart generations that are meant to have the same inputs.
+        polling: How often to look; for experts, leave it as it is.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
         on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.

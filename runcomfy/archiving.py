@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ __all__ = ["ArchivedVideo", "Expectation", "GenerationFacts", "KeyTemplate", "ar
 
 _DEFAULT_TEMPLATE = KeyTemplate()
 _SNIFF_BYTES = 4096
+# Threads of their own: slow files must not hold up what else a process has to do, least of all a cancellation.
+_TRANSFERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="archive")
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 
 
@@ -66,7 +69,7 @@ async def archive_output(
         ConfigurationError: The template does not suit these facts.
     """
     archive = _Archive(url, index, facts, store, hosts, template, expected)
-    work = asyncio.get_running_loop().run_in_executor(None, archive.run)
+    work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -8,7 +8,7 @@ the settings that have no default.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -27,8 +27,8 @@ __all__ = [
     "violations",
 ]
 
-IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
-TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
+IMAGE_TO_VIDEO: Final = "wan-ai/wan-2-1/image-to-video"
+TEXT_TO_VIDEO: Final = "wan-ai/wan-2-1/text-to-video"
 
 
 def _integer(value: Any) -> Any:

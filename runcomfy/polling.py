@@ -62,8 +62,12 @@ class Polling(BaseModel):
     fraction: float = Field(
         0.1, gt=0, title="Share of the time waited", description="The next look comes this much later."
     )
-    min_interval_seconds: float = Field(1.0, gt=0, title="Shortest interval (s)")
-    max_interval_seconds: float = Field(15.0, gt=0, title="Longest interval (s)")
+    min_interval_seconds: float = Field(
+        1.0, gt=0, title="Shortest interval (s)", description="Between the first looks."
+    )
+    max_interval_seconds: float = Field(
+        15.0, gt=0, title="Longest interval (s)", description="However long it has been waited."
+    )
     max_failures: int = Field(60, ge=1, title="Failed looks in a row", description="Give up after this many.")
     failure_window_seconds: float = Field(
         900, gt=0, title="Failing for (s)", description="Give up when no look has worked for this long."

@@ -7,6 +7,7 @@ that its published clients meet. A word that nobody has documented is `UNKNOWN`:
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +108,6 @@ def parse_status(request_id: str, body: dict[str, Any]) -> Status:
 def parse_answer(request_id: str, body: dict[str, Any]) -> Answer:
     """Read the body of a result call."""
     word = body.get("status")
-    cost = body.get("cost")
     return Answer(
         request_id=request_id,
         state=parse_state(word),
@@ -115,9 +115,16 @@ def parse_answer(request_id: str, body: dict[str, Any]) -> Answer:
         outputs=_urls(body.get("output")),
         created_at=_text(body.get("created_at")),
         finished_at=_text(body.get("finished_at")),
-        cost_usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
+        cost_usd=_cost(body.get("cost")),
         error=redact(body.get("error")),
     )
+
+
+def _cost(value: Any) -> float | None:
+    """Return a cost; what is no amount of money is not known, since budgets are counted with it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return float(value)
 
 
 def parse_cancellation(request_id: str, body: dict[str, Any]) -> Cancellation:

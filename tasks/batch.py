@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -15,7 +15,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow, rows_from_json
-from runcomfy.batch.results import outcomes_to_json, spent_usd
+from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up
 from runcomfy.errors import StorageError
@@ -51,21 +51,25 @@ class Rules:
         Budget(self.budget_usd, self.usd_per_video)  # a budget without a price is said before anything else
 
 
-async def run_here(plan: Plan, credentials: RunComfyCredentials, store: MediaStore, rules: Rules) -> dict[int, Outcome]:
-    """Generate what has no video yet, in this process, and return the outcome of every row, by line."""
-    standing, rows = plan.standing, plan.rows
-    outcomes = dict(standing.existing)
-    await _run(rows, standing, credentials, store, rules, outcomes)
-    return outcomes
+async def run_here(
+    plan: Plan, credentials: RunComfyCredentials, store: MediaStore, rules: Rules
+) -> tuple[dict[int, Outcome], float]:
+    """Generate what has no video yet, in this process.
+
+    Returns:
+        The outcome of every row, by line; and what all rows have cost until now, US dollars.
+    """
+    outcomes = dict(plan.standing.existing)
+    return outcomes, await _run(plan.rows, plan.standing, credentials, store, rules, outcomes)
 
 
 async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaStore, rules: Rules) -> dict[str, int]:
     """Generate the rows of one part, write down what becomes of them, and return how many ended in which way."""
-    bucket = store.get_store()
+    bucket, outcomes = store.get_store(), dict[int, Outcome]()
     rows = rows_from_json(await asyncio.to_thread(bucket.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES))
-    standing = await look_up(rows, store.get_journal(), bucket)
-    outcomes = dict(standing.existing)
     async with _written_down(outcomes, shard, store):
+        standing = await look_up(rows, store.get_journal(), bucket)
+        outcomes |= standing.existing
         await _run(rows, standing, credentials, store, rules, outcomes)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
@@ -77,15 +81,16 @@ async def _run(
     store: MediaStore,
     rules: Rules,
     outcomes: dict[int, Outcome],
-) -> None:
+) -> float:
     price = rules.usd_per_video or 0.0
-    budget = Budget(rules.budget_usd, rules.usd_per_video, standing.spent_usd(rows, price))
+    if not standing.to_do(rows):
+        return standing.spent_usd(rows, price)
 
     def ended(row: PlannedRow, outcome: Outcome) -> None:
         outcomes[row.line] = outcome
 
     async with (
-        slots(credentials, rules.at_once) as at_once,
+        slots(credentials, min(rules.at_once, len(standing.to_do(rows)))) as at_once,
         open_service(
             credentials,
             store,
@@ -94,30 +99,29 @@ async def _run(
             on_interrupt=rules.on_interrupt,
             on_uncertain=rules.on_uncertain,
         ) as service,
-        shown_progress(Tally(len(rows), at_once, outcomes), money(rows, standing, outcomes, rules)),
     ):
-        await run_rows(
-            standing.to_do(rows), service, budget, at_once=at_once, paid_before=standing.paid_before, ended=ended
-        )
+        if credentials.concurrency_limit:  # it may have waited for long, and others have paid meanwhile
+            standing = await look_up(rows, service.journal, store.get_store())
+            outcomes |= standing.existing
+        budget = Budget(rules.budget_usd, rules.usd_per_video, standing.cost_of_each(rows, price))
+        async with shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(budget.spent_usd, rules)):
+            await run_rows(
+                standing.to_do(rows), service, budget, at_once=at_once, paid_before=standing.paid_before, ended=ended
+            )
+    return budget.spent_usd
 
 
-def money(
-    rows: list[PlannedRow], standing: Standing, outcomes: Mapping[int, Outcome], rules: Rules
-) -> Callable[[], str]:
-    """Return what says how much is spent, for the progress."""
-
-    def sentence() -> str:
-        spent = spent_usd(rows, standing, outcomes, rules.usd_per_video)
-        if rules.budget_usd is not None:
-            return f"{spent:,.2f} of {rules.budget_usd:,.2f} USD spent"
-        return f"{spent:,.2f} USD spent" if spent else ""
-
-    return sentence
+def money(spent_usd: float, rules: Rules) -> str:
+    """Return what there is to say of money, for the progress."""
+    if rules.budget_usd is not None:
+        return f"{spent_usd:,.2f} of {rules.budget_usd:,.2f} USD spent"
+    return f"{spent_usd:,.2f} USD spent" if spent_usd else ""
 
 
 @asynccontextmanager
 async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: MediaStore) -> AsyncIterator[None]:
     """Write what became of a part's rows every few seconds while the body runs, and at its end, however it ends."""
+    over = asyncio.Event()
 
     async def write() -> None:
         document = outcomes_to_json(dict(outcomes))
@@ -125,17 +129,19 @@ async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: Me
         await asyncio.to_thread(bucket.put, shard.outcomes_key, document, content_type="application/x-ndjson")
 
     async def keep_writing() -> None:
-        while True:  # also where nothing has changed: it is the sign that this worker lives
+        while not over.is_set():  # also where nothing has changed: it is the sign that this worker lives
             try:
                 await write()
             except StorageError as error:
                 get_run_logger().warning("What became of the rows could not be written down yet: %s", error)
-            await asyncio.sleep(_WRITE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _WRITE_SECONDS)
 
     writing = asyncio.create_task(keep_writing())
     try:
         yield
     finally:
-        writing.cancel()
-        with anyio.move_on_after(20, shield=True):
+        over.set()  # not cancelled: a write that is under way must not come after the last one
+        with anyio.move_on_after(25, shield=True):
+            await asyncio.wait([writing])
             await write()

@@ -38,7 +38,7 @@ async def generate_one(
     service: Service,
     *,
     label: str,
-    authorise: Callable[[], None] | None = None,
+    authorise: Callable[[], Awaitable[None]] | None = None,
     on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Run the task `generate` and return its outcome, whatever that is.
@@ -48,7 +48,7 @@ async def generate_one(
         staged: Its picture, for models that take one.
         service: The account, the store and the rules.
         label: What it is called, in the name of the task run and in the outcome.
-        authorise: Called if it is to be paid for now, before that is written down; what it raises comes out as outcome.
+        authorise: Awaited if it is to be paid for now, before that is written down; what it raises becomes the outcome.
         on_accepted: Awaited as soon as the journal has the generation: submitted now or before, or archived.
     """
     state: State[Any] = await generate(  # type: ignore[misc]  # Prefect's overloads know no `return_state` of coroutines
@@ -67,7 +67,7 @@ async def generate(
     service: Service,
     *,
     label: str,
-    authorise: Callable[[], None] | None = None,
+    authorise: Callable[[], Awaitable[None]] | None = None,
     on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
 ) -> Outcome | State[Outcome]:
     """Submit, wait, archive; an error of this generation becomes the outcome of a failed task run.
@@ -114,7 +114,7 @@ async def _submitted(
     inputs: ImageToVideo | TextToVideo,
     staged: StagedImage | None,
     variation: str,
-    authorise: Callable[[], None] | None,
+    authorise: Callable[[], Awaitable[None]] | None,
 ) -> Submission:
     """Submit, a few at a time; where the service says that it is too much, go on trying until the queue deadline."""
     until = time.monotonic() + service.deadlines.queue_timeout_seconds

@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore
-from runcomfy.batch.results import BatchFiles, spent_usd, write_results
+from runcomfy.batch.results import BatchFiles, write_results
 from runcomfy.outcomes import Outcome
 from tasks.artifacts import show
 from tasks.plan_batch import Plan
@@ -57,16 +57,16 @@ class BatchReport(BaseModel):
     persist_result=False,
 )
 async def report_batch(
-    plan: Plan, outcomes: Mapping[int, Outcome], store: MediaStore, folder: str, usd_per_video: float | None
+    plan: Plan, outcomes: Mapping[int, Outcome], cost_usd: float, store: MediaStore, folder: str
 ) -> BatchReport:
     """Write the table of results and the manifest of what to run again, and show both.
 
     Args:
         plan: What was to be done.
         outcomes: What became of each row, by line.
+        cost_usd: What all rows have cost until now.
         store: Where to write.
         folder: Below the store's prefix.
-        usd_per_video: What one is taken to cost where the service did not tell.
 
     Raises:
         StorageError: the store did not take them.
@@ -77,7 +77,7 @@ async def report_batch(
         rows=len(plan.rows),
         archived=sum(outcome.status.is_good for outcome in outcomes.values()),
         counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
-        cost_usd=round(spent_usd(plan.rows, plan.standing, outcomes, usd_per_video), 6),
+        cost_usd=round(cost_usd, 6),
         files=files,
     )
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)

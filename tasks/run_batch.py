@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prefect import runtime
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.shard import divide
 from runcomfy.batch.standing import Standing, look_up
-from runcomfy.errors import BudgetReached
+from runcomfy.errors import BudgetReached, ConfigurationError, StoreUnavailable
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from tasks.batch import Rules, money, run_here
 from tasks.plan_batch import Plan
 from tasks.progress import shown_progress
-from tasks.shards import block_reference, check_deployment, run_shards
+from tasks.shards import Spread, block_reference, check_deployment
 
 __all__ = ["batch_folder", "run_batch"]
 
@@ -35,8 +36,17 @@ async def run_batch(
     rules: Rules,
     rows_per_shard: int | None,
     shard_deployment: str,
-) -> dict[int, Outcome]:
-    """Generate what has no video yet, here or on other workers, and return the outcome of every row, by line."""
+) -> tuple[dict[int, Outcome], float]:
+    """Generate what has no video yet, here or on other workers.
+
+    Returns:
+        The outcome of every row, by line; and what all rows have cost until now, US dollars.
+
+    Raises:
+        ConfigurationError: there is a budget, and nothing that remembers what was paid for.
+    """
+    if rules.budget_usd is not None and store.journal == "none":
+        raise ConfigurationError("A budget needs a journal that outlives a process: the store's is 'none'.")
     if rows_per_shard is None:
         return await run_here(plan, credentials, store, rules)
     return await _on_workers(plan, credentials, store, rules, rows_per_shard, shard_deployment)
@@ -49,8 +59,8 @@ async def _on_workers(
     rules: Rules,
     rows_per_shard: int,
     deployment: str,
-) -> dict[int, Outcome]:
-    """Generate what has no video yet in parts, as flow runs of a deployment, and return every row's outcome, by line.
+) -> tuple[dict[int, Outcome], float]:
+    """Generate what has no video yet in parts, as flow runs of a deployment.
 
     Rows of a part whose worker died are given to another one, and so are rows for which the budget had too little
     before others turned out cheaper.
@@ -68,23 +78,36 @@ async def _on_workers(
         "on_interrupt": rules.on_interrupt,
         "on_uncertain": rules.on_uncertain,
     }
-    price = rules.usd_per_video or 0.0
-    standing, outcomes = plan.standing, dict(plan.standing.existing)
+    price, standing, outcomes = rules.usd_per_video or 0.0, plan.standing, dict(plan.standing.existing)
+    spread = Spread(deployment, parameters, store.get_store(), outcomes.update)
     async with shown_progress(
-        Tally(len(plan.rows), rules.at_once, outcomes), money(plan.rows, plan.standing, outcomes, rules)
+        Tally(len(plan.rows), rules.at_once, outcomes), lambda: money(standing.spent_usd(plan.rows, price), rules)
     ):
+        if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
+            standing = await _look_up(plan.rows, store)
         for turn in range(1, _TURNS + 1):
-            spent_usd = standing.spent_usd(plan.rows, price)
-            left_usd = None if rules.budget_usd is None else rules.budget_usd - spent_usd
+            left_usd = None if rules.budget_usd is None else rules.budget_usd - standing.spent_usd(plan.rows, price)
             left = _to_do(plan.rows, outcomes, affordable=turn == 1 or left_usd is None or left_usd >= price)
             if not left:
                 break
             parts = divide(left, rows_per_shard, standing, left_usd=left_usd, usd_per_video=rules.usd_per_video)
-            folder = f"{batch_folder()}/parts-{turn}"
-            await run_shards(parts, deployment, parameters, store.get_store(), folder, outcomes.update)
-            standing = await look_up(plan.rows, store.get_journal(), store.get_store())
+            await spread.run(parts, f"{batch_folder()}/parts-{runtime.flow_run.run_count}-{turn}")
+            standing = await _look_up(plan.rows, store)
             outcomes |= standing.existing
-    return _left_out(plan.rows, standing) | outcomes
+    return _true_ends(plan.rows, standing, outcomes), standing.spent_usd(plan.rows, price)
+
+
+async def _look_up(rows: list[PlannedRow], store: MediaStore) -> Standing:
+    """Look up what is known, for minutes if need be: rows are under way."""
+    async for attempt in AsyncRetrying(
+        stop=stop_after_delay(900),
+        wait=wait_random_exponential(multiplier=2, max=60),
+        retry=retry_if_exception_type(StoreUnavailable),
+        reraise=True,
+    ):
+        with attempt:
+            standing = await look_up(rows, store.get_journal(), store.get_store())
+    return standing
 
 
 def _to_do(rows: list[PlannedRow], outcomes: Mapping[int, Outcome], *, affordable: bool) -> list[PlannedRow]:
@@ -96,15 +119,18 @@ def _to_do(rows: list[PlannedRow], outcomes: Mapping[int, Outcome], *, affordabl
     return [row for row in rows if wanted(outcomes.get(row.line))]
 
 
-def _left_out(rows: list[PlannedRow], standing: Standing) -> dict[int, Outcome]:
-    """What is to be said of rows whose workers died again and again."""
-    return {
-        row.line: Outcome(
+def _true_ends(rows: list[PlannedRow], standing: Standing, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Add what is to be said of rows whose workers died, and correct what a part did not know of its rows."""
+    ends = {}
+    for row in rows:
+        outcome = outcomes.get(row.line) or Outcome(
             label=row.label,
-            status=OutcomeStatus.DETACHED if standing.paid_before(row) else OutcomeStatus.NOT_STARTED,
+            status=OutcomeStatus.NOT_STARTED,
             generation_key=row.generation_key,
-            error=f"The workers that had it died, {_TURNS} times. Look at their flow runs, and run it again.",
+            error="The workers that had it died. Look at their flow runs, and run it again.",
             retryable=True,
         )
-        for row in rows
-    }
+        if outcome.status is OutcomeStatus.NOT_STARTED and standing.paid_before(row):
+            outcome = outcome.model_copy(update={"status": OutcomeStatus.DETACHED})
+        ends[row.line] = outcome
+    return ends

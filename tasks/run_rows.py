@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import anyio
 from prefect import get_run_logger
 
-from runcomfy.batch.budget import Budget
+from runcomfy.batch.budget import Budget, cost_so_far
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBalance, RunComfyError
+from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBalance, RunComfyError, StorageError
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
 from tasks.generate import generate_one
 from tasks.service import Service
@@ -63,12 +64,12 @@ class _Crew:
         async with asyncio.TaskGroup() as group:
             for row in sorted(rows, key=lambda row: not self._paid_before(row)):
                 await self._places.acquire()
+                refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
                 if self._cancelled:
                     break
-                refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
                 if refusal is not None:
                     self._places.release()
-                    self._ended(row, _not_started(row, refusal))
+                    self._ended(row, self._not_started(row, refusal))
                 else:
                     group.create_task(self._generate(row))
         if self._cancelled:
@@ -77,7 +78,7 @@ class _Crew:
     async def _unaffordable(self, row: PlannedRow) -> BudgetReached | None:
         """Reserve what a row may cost, waiting for those under way where that can help; or say why it cannot be."""
         async with self._settled:
-            while True:
+            while not self._cancelled:
                 try:
                     self._budget.reserve(row.label)
                 except BudgetReached as error:
@@ -85,34 +86,54 @@ class _Crew:
                         return error
                     await self._settled.wait()
                 else:
-                    return None
+                    break
+        return None
 
     async def _generate(self, row: PlannedRow) -> None:
         try:
             outcome = await generate_one(
-                row.order,
-                row.staged,
-                self._service,
-                label=row.label,
-                authorise=lambda: self._budget.reserve(row.label),
+                row.order, row.staged, self._service, label=row.label, authorise=lambda: self._authorise(row)
             )
         except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
             self._cancelled = True
+            with anyio.CancelScope(shield=True):
+                async with self._settled:
+                    self._settled.notify_all()
             raise
         finally:
             self._places.release()
-        if outcome.error_type == BudgetReached.__name__:
+        if outcome.status is OutcomeStatus.REFUSED and self._paid_before(row):
+            outcome = outcome.model_copy(update={"status": OutcomeStatus.DETACHED})
+        elif outcome.error_type == BudgetReached.__name__:
             outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
+        cost_usd = await self._cost_so_far(row, outcome)
         async with self._settled:
-            paid = outcome.status.may_be_paid and outcome.status is not OutcomeStatus.EXISTING
-            self._budget.settle(row.label, paid=paid, cost_usd=outcome.cost_usd)
+            self._budget.settle(row.label, cost_usd, its_own_usd=outcome.cost_usd)
             self._settled.notify_all()
         if outcome.error_type in _CONCERN_ALL and not self._concerns_all:
             self._concerns_all = RunComfyError(f"Not started, since another row was refused: {outcome.error}")
             get_run_logger().error("No further row is started: %s", outcome.error)
         self._ended(row, outcome)
 
+    async def _authorise(self, row: PlannedRow) -> None:
+        """Reserve what a row may cost at the last moment, with what other runs have paid for it meanwhile.
 
-def _not_started(row: PlannedRow, why: RunComfyError) -> Outcome:
-    outcome = outcome_of(why, row.label, key=row.generation_key)
-    return outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED, "retryable": True})
+        Raises:
+            BudgetReached: it cannot be afforded.
+        """
+        found = await self._service.journal.read(row.generation_key)
+        self._budget.has_cost(row.label, cost_so_far(found.entry if found else None, self._budget.price_usd))
+        self._budget.reserve(row.label)
+
+    async def _cost_so_far(self, row: PlannedRow, outcome: Outcome) -> float:
+        """What all requests of a row have cost, by the journal; where it cannot be read, what its outcome says."""
+        try:
+            found = await self._service.journal.read(row.generation_key)
+        except StorageError:
+            return (outcome.cost_usd or self._budget.price_usd) if outcome.status.may_be_paid else 0.0
+        return cost_so_far(found.entry if found else None, self._budget.price_usd)
+
+    def _not_started(self, row: PlannedRow, why: RunComfyError) -> Outcome:
+        outcome = outcome_of(why, row.label, key=row.generation_key)
+        status = OutcomeStatus.DETACHED if self._paid_before(row) else OutcomeStatus.NOT_STARTED
+        return outcome.model_copy(update={"status": status, "retryable": True})

@@ -27,7 +27,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
         wanted: How many generations are to be under way at the same time; no more than the limit are granted.
 
     Raises:
-        ConfigurationError: the account names a limit that this Prefect server does not have.
+        ConfigurationError: the account names a limit that this Prefect server does not have, or that is 0.
     """
     name = credentials.concurrency_limit
     if not name:
@@ -41,8 +41,11 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 f"The account names the concurrency limit {name!r}, which this Prefect server does not have: create it "
                 f"(`prefect gcl create {name} --limit 20`), or leave it empty in the credentials block."
             ) from None
+    if limit < 1:
+        raise ConfigurationError(f"The concurrency limit {name!r} is 0, so nothing may run: raise it.")
     granted = min(wanted, limit)
     if granted < wanted:
         get_run_logger().info("%d at once instead of %d, as the concurrency limit %s says", granted, wanted, name)
-    async with concurrency(name, occupy=granted, strict=True):
+    # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be away for a while.
+    async with concurrency(name, occupy=granted, strict=True, raise_on_lease_renewal_failure=False):
         yield granted

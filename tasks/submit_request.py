@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -92,7 +92,7 @@ async def submit(
     *,
     image: StagedImage | None = None,
     variation: str = "",
-    authorise: Callable[[], None] | None = None,
+    authorise: Callable[[], Awaitable[None]] | None = None,
 ) -> Submission:
     """Do what the task `submit_request` does, with what is open already.
 
@@ -101,7 +101,7 @@ async def submit(
         inputs: The checked inputs.
         image: The staged picture, for models that take one.
         variation: Tells apart generations that are meant to have the same inputs.
-        authorise: Called if it is to be paid for here and now, before that is written down; what it raises comes out.
+        authorise: Awaited if it is to be paid for here and now, before that is written down; what it raises comes out.
     """
     if isinstance(inputs, ImageToVideo) != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
@@ -111,7 +111,7 @@ async def submit(
         await asyncio.to_thread(store.check)
         ready = inputs if image is None else await _signed(inputs, image, service)
         if authorise is not None:
-            authorise()
+            await authorise()
         return ready
 
     async def intact(archive: Archive) -> bool:

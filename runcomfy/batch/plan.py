@@ -108,8 +108,13 @@ async def check_pictures(
 
 
 def rows_to_json(rows: Iterable[PlannedRow]) -> bytes:
-    """Return rows as JSON Lines, for the workers that share a batch."""
-    return b"".join(row.model_dump_json().encode() + b"\n" for row in rows)
+    """Return rows as JSON Lines, for the workers that share a batch: with what they need, and no URL that is signed."""
+    return b"".join(_for_others(row).model_dump_json().encode() + b"\n" for row in rows)
+
+
+def _for_others(row: PlannedRow) -> PlannedRow:
+    order = row.order.model_copy(update={"image": row.staged.uri if row.staged else None})
+    return row.model_copy(update={"source": {}, "order": order})
 
 
 def rows_from_json(document: bytes) -> list[PlannedRow]:

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.standing import Standing
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
 
-__all__ = ["BatchFiles", "outcomes_from_json", "outcomes_to_json", "spent_usd", "write_results"]
+__all__ = ["BatchFiles", "outcomes_from_json", "outcomes_to_json", "write_results"]
 
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
 
@@ -79,27 +78,6 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
         }
         writer.writerow(shown | named)
     return text.getvalue().encode()
-
-
-def spent_usd(
-    rows: Sequence[PlannedRow], standing: Standing, outcomes: Mapping[int, Outcome], usd_per_video: float | None
-) -> float:
-    """Return what these rows have cost, before this run and in it, US dollars; what nobody told is taken at this price.
-
-    Args:
-        rows: All rows.
-        standing: What was known of them before.
-        outcomes: What became of some of them in this run, by line.
-        usd_per_video: What one is taken to cost.
-    """
-    price = usd_per_video or 0.0
-    paid_now = (
-        outcomes[row.line]
-        for row in rows
-        if row.line in outcomes and row.line not in standing.existing and not standing.paid_before(row)
-    )
-    now = sum(price if each.cost_usd is None else each.cost_usd for each in paid_now if each.status.may_be_paid)
-    return standing.spent_usd(rows, price) + now
 
 
 def outcomes_to_json(outcomes: Mapping[int, Outcome]) -> bytes:

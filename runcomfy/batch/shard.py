@@ -17,8 +17,12 @@ class Allowance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    limit_usd: float | None = Field(default=None, description="All rows together, with what was spent before.")
-    usd_per_video: float | None = Field(default=None, description="What one is taken to cost until it is known.")
+    limit_usd: float | None = Field(
+        default=None, title="Limit (USD)", description="All rows together, with what was spent before."
+    )
+    usd_per_video: float | None = Field(
+        default=None, title="USD per video", description="What one is taken to cost until it is known."
+    )
 
 
 class Shard(BaseModel):
@@ -26,7 +30,7 @@ class Shard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    number: int
+    number: int = Field(title="Number", description="Which part of the batch it is, from 1.")
     rows_key: str = Field(title="Rows", description="Key of the rows in the bucket.")
     outcomes_key: str = Field(title="Outcomes", description="Key of what became of them.")
     allowance: Allowance = Allowance()

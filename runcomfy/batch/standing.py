@@ -27,6 +27,10 @@ class Standing:
     existing: Mapping[int, Outcome]
     """The outcomes of those that are archived, by line."""
 
+    def cost_of_each(self, rows: Sequence[PlannedRow], price_usd: float) -> dict[str, float]:
+        """Return what each row has cost until now, by its label, US dollars; unknown costs at this price."""
+        return {row.label: cost_so_far(self.entries.get(row.generation_key), price_usd) for row in rows}
+
     def spent_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
         """Return what these rows have cost until now, whichever run paid, US dollars; unknown costs at this price."""
         return sum(cost_so_far(self.entries.get(row.generation_key), price_usd) for row in rows)

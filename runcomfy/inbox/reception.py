@@ -169,12 +169,16 @@ class Reception:
         known = await _in_thread(self._ledger.identities)
 
         troubles: list[Exception] = []
+        cancelled = asyncio.Event()
 
         async def nobody_to_tell() -> None: ...
 
         async def take(picture: Picture) -> None:
             try:
                 await self._take(picture, nobody_to_tell)
+            except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
+                cancelled.set()
+                raise
             except Exception as error:  # the others are worked on to their ends
                 troubles.append(error)
 
@@ -185,6 +189,8 @@ class Reception:
                     continue
                 if len(working) >= self._at_once:
                     await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+                if cancelled.is_set():
+                    break
                 if self.blocked or time.monotonic() >= until:
                     reason = self.blocked or "The time of this run was over."
                     self._note(picture, Fate.POSTPONED, reason=reason)
@@ -192,6 +198,8 @@ class Reception:
                 task = group.create_task(take(picture))
                 working.add(task)
                 task.add_done_callback(working.discard)
+        if cancelled.is_set():
+            raise asyncio.CancelledError("the flow run was cancelled")
         if troubles:
             raise troubles[0]
 

@@ -84,11 +84,15 @@ async def take(
     """
     holding: dict[str, Message] = {}
     troubles: list[Exception] = []
+    cancelled = asyncio.Event()
     started = heard = answered = monotonic()
 
     async def do(held: Held) -> None:
         try:
             await work(held)
+        except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
+            cancelled.set()
+            raise
         except Exception as error:
             troubles.append(error)
         await held.again()
@@ -97,7 +101,7 @@ async def take(
         keeper = asyncio.create_task(_keep_hidden(queue, holding))
         try:
             working: set[asyncio.Task[None]] = set()
-            while not troubles and not enough() and monotonic() < started + run_for_seconds:
+            while not (troubles or cancelled.is_set() or enough()) and monotonic() < started + run_for_seconds:
                 if len(working) >= at_once:
                     await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
                     continue
@@ -113,6 +117,8 @@ async def take(
                     await asyncio.sleep(_WAIT_SECONDS)
                     continue
                 answered = monotonic()
+                if cancelled.is_set():  # they come back by themselves
+                    break
                 for message in messages:
                     task = group.create_task(do(Held(message, queue, holding)))
                     working.add(task)
@@ -125,6 +131,8 @@ async def take(
                 await asyncio.wait(working)
         finally:
             keeper.cancel()
+    if cancelled.is_set():
+        raise asyncio.CancelledError("the flow run was cancelled")
     if troubles:
         raise troubles[0]
 

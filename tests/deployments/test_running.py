@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
@@ -165,7 +166,8 @@ async def test_a_direct_run_is_the_same(
         ) as process:
             if cancelled:
                 await until(lambda: sandbox.books().polls > 2, "the request to be followed")
-                (run,) = await client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+                named = FlowFilter(name=FlowFilterName(any_=["text-to-video"]))
+                (run,) = await client.read_flow_runs(flow_filter=named, limit=1, sort=FlowRunSort.START_TIME_DESC)
                 await client.set_flow_run_state(run.id, Cancelling())
                 await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled")
             await until(lambda: process.poll() is not None, "the script to end")

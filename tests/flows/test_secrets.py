@@ -22,11 +22,12 @@ SIGNATURES = re.compile(
 
 # Everything that speaks is turned up to DEBUG, on the console and into Prefect's own log; results are persisted.
 PROGRAM = """
-import asyncio, logging, os, sys
+import asyncio, logging, os, pathlib, sys
 logging.basicConfig(level=logging.DEBUG)
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 from blocks import MediaStore, RunComfyCredentials
+from flows.batch import batch
 from flows.fetch_request import fetch_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
@@ -58,6 +59,12 @@ async def main():
     signed = ImageSource("https://127.0.0.1:9/a.png?X-Amz-Signature=0123456789abcdef")
     await attempt(image_to_video(signed, "boat", account, store))
     await attempt(fetch_request("no-such-request", "wan-ai/wan-2-1/text-to-video", account, store))
+    file, unread = env["PICTURE"], "https://127.0.0.1:9/a.png?X-Amz-Signature=0123456789abcdef"
+    manifest = pathlib.Path(env["PREFECT_HOME"]).parent / "manifest.csv"
+    for rows in ([f"sea,{file}", f"sea [sandbox: result=failed],{file}"], [f"sea,{unread}"]):
+        manifest.write_text("\\n".join(["prompt,image", *rows]))
+        await attempt(batch(str(manifest), account, store, polling=quick))
+        manifest.unlink()
     await asyncio.sleep(3)  # Prefect sends its log and records its runs a little later
 
 asyncio.run(main())
@@ -97,7 +104,7 @@ def test_secrets_are_nowhere(sandbox: Sandbox, object_store: ObjectStore, prefix
         )
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
     for entry in client.list_objects_v2(Bucket="videos", Prefix=prefix).get("Contents", []):
-        if entry["Key"].endswith(".json"):
+        if entry["Key"].endswith((".json", ".csv")):
             body = client.get_object(Bucket="videos", Key=entry["Key"])["Body"].read()
             (tmp_path / entry["Key"].replace("/", "_")).write_bytes(body)
 

@@ -40,7 +40,7 @@ def test_without_a_limit_everything_goes() -> None:
     budget = Budget()
     for number in range(1000):
         budget.reserve(str(number))
-        budget.settle(str(number), paid=True, cost_usd=0.5)
+        budget.settle(str(number), 0.5)
 
     assert budget.spent_usd == 500
 
@@ -49,24 +49,29 @@ def test_without_a_limit_everything_goes() -> None:
     limit=st.floats(0, 50),
     price=_PRICES,
     spent=st.floats(0, 20),
-    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.booleans(), st.floats(0, 1) | st.none())),
+    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.floats(0, 1))),
 )
 def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
-    limit: float, price: float, spent: float, steps: list[tuple[bool, int, bool, float | None]]
+    limit: float, price: float, spent: float, steps: list[tuple[bool, int, float]]
 ) -> None:
-    """In any order of beginnings and endings, refusals and unknown costs."""
-    budget = Budget(limit, price, spent)
-    before = budget.committed_usd
-    for begins, number, paid, share in steps:
+    """In any order of beginnings and endings, whatever each cost; a generation may be paid for more than once."""
+    budget, each = Budget(limit, price, {"before": spent}), dict[str, float]()
+    before, under_way = budget.committed_usd, set[str]()
+    for begins, number, share in steps:
+        name = str(number)
         if begins:
             try:
-                budget.reserve(str(number))
+                budget.reserve(name)
+                under_way.add(name)
             except BudgetReached:
                 assert budget.committed_usd + price > limit
-        else:
-            budget.settle(str(number), paid=paid, cost_usd=None if share is None else share * price)
+        elif name in under_way:
+            under_way.remove(name)
+            each[name] = each.get(name, 0.0) + share * price
+            budget.settle(name, each[name], its_own_usd=share * price)
 
         assert budget.committed_usd <= max(limit, before) + 1e-6
+        assert budget.spent_usd == pytest.approx(spent + sum(each.values()))
 
 
 def test_a_dearer_one_makes_all_dearer() -> None:
@@ -74,7 +79,7 @@ def test_a_dearer_one_makes_all_dearer() -> None:
     budget = Budget(10.0, 1.0)
     budget.reserve("a")
     budget.reserve("b")
-    budget.settle("a", paid=True, cost_usd=4.0)
+    budget.settle("a", 4.0, its_own_usd=4.0)
 
     assert budget.committed_usd == 8.0
     with pytest.raises(BudgetReached, match="may cost 4"):
@@ -86,10 +91,19 @@ def test_nothing_is_counted_twice() -> None:
     budget = Budget(1.0, 0.5)
     budget.reserve("a")
     budget.reserve("a")
-    budget.settle("a", paid=True, cost_usd=None)
-    budget.settle("a", paid=True, cost_usd=None)
+    budget.settle("a", 0.5)
+    budget.settle("a", 0.5)
 
     assert budget.committed_usd == 0.5
+
+
+def test_what_others_pay_meanwhile_counts() -> None:
+    """Noted before the next is reserved."""
+    budget = Budget(1.0, 0.5)
+    budget.has_cost("a", 0.75)
+
+    with pytest.raises(BudgetReached):
+        budget.reserve("b")
 
 
 @pytest.mark.parametrize(

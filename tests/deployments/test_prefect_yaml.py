@@ -1,0 +1,153 @@
+"""What is deployed: every flow, so that whoever finds it in Prefect's UI can use it, and no secret with it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import Flow, get_client
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.events import DeploymentTriggerTypes
+from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr, TypeAdapter
+from ruamel.yaml import YAML
+
+from blocks import RunComfyCredentials
+from deployments.steps import read_environment, refer_to_blocks
+from tests.deployments.conftest import ROOT, PrefectServer
+from tests.deployments.test_running import registered
+
+TOLD: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
+DEPLOYMENTS: list[dict[str, Any]] = TOLD["deployments"]
+each = pytest.mark.parametrize("told", DEPLOYMENTS, ids=[told["name"] for told in DEPLOYMENTS])
+
+
+def flow_of(told: dict[str, Any]) -> Flow[..., Any]:
+    return load_flow_from_entrypoint(str(ROOT / told["entrypoint"]))
+
+
+def required(flow: Flow[..., Any]) -> set[str]:
+    return set(flow.parameters.required)
+
+
+def test_every_flow_is_deployed() -> None:
+    """A flow in `flows/` that no deployment runs has been forgotten."""
+    modules = [importlib.import_module(f"flows.{path.stem}") for path in Path(ROOT / "flows").glob("[!_]*.py")]
+    flows = {found.name for module in modules for found in vars(module).values() if isinstance(found, Flow)}
+
+    assert {flow_of(told).name for told in DEPLOYMENTS} == flows
+
+
+@each
+def test_a_deployment_can_be_understood_and_found(told: dict[str, Any]) -> None:
+    """It is named as its flow, begins with what it does in bold, and has the tag by which all are found."""
+    assert told["name"] == flow_of(told).name
+    assert told["description"].startswith("**")
+    assert "runcomfy" in told["tags"]
+
+
+@each
+def test_the_form_asks_for_what_only_a_person_knows(told: dict[str, Any]) -> None:
+    """The blocks are chosen already, every default belongs to a parameter, and every parameter is described."""
+    flow = flow_of(told)
+    described = {name: field.get("description") for name, field in flow.parameters.properties.items()}
+
+    assert told["parameters"].keys() <= described.keys()
+    assert described.keys() & {"credentials", "store"} <= told["parameters"].keys()
+    assert [name for name, description in described.items() if not description] == []
+
+
+@each
+def test_what_starts_by_itself_gives_every_parameter(told: dict[str, Any]) -> None:
+    """A schedule or an event fills in what the deployment leaves open; nobody is there to be asked."""
+    flow, schedules, triggers = flow_of(told), told.get("schedules", []), told.get("triggers", [])
+
+    for starting in (*schedules, *triggers):
+        given = told["parameters"].keys() | starting.get("parameters", {}).keys()
+        assert required(flow) <= given <= flow.parameters.properties.keys()
+
+
+@each
+def test_schedules_limits_and_triggers_are_prefects(told: dict[str, Any]) -> None:
+    """Prefect accepts each; a schedule has a name and a time zone, so that it is the same at the next deployment."""
+    for schedule in told.get("schedules", []):
+        when = {"timezone": schedule["timezone"]}
+        if "cron" in schedule:
+            CronSchedule(cron=schedule["cron"], **when)
+        else:
+            IntervalSchedule(interval=schedule["interval"], **when)
+        assert schedule["slug"]
+    for trigger in told.get("triggers", []):
+        assert TypeAdapter[Any](DeploymentTriggerTypes).validate_python(trigger).name.startswith("runcomfy ")
+    if "concurrency_limit" in told:
+        ConcurrencyLimitConfig.model_validate(told["concurrency_limit"])
+
+
+def test_no_block_is_copied_into_a_deployment() -> None:
+    """`prefect deploy` replaces these by the block's content, in clear text."""
+    text = json.dumps(TOLD)
+
+    assert "prefect.blocks" not in text
+    assert "block_document_id" not in text
+
+
+async def test_a_block_is_referred_to_by_its_id_once_it_exists(prefect_api: str, prefix: str) -> None:
+    """Before that by its name, which is looked up when a run starts; only the id is shown in the form."""
+    slug = f"runcomfy-credentials/{prefix}"
+    before = await refer_to_blocks(account=slug)
+
+    made = await RunComfyCredentials(api_token=SecretStr("secret-token")).save(prefix)
+
+    assert before == {"account": {"$ref": {"block_document_slug": slug}}}
+    assert await refer_to_blocks(account=slug) == {"account": {"$ref": {"block_document_id": str(made)}}}
+
+
+def test_a_schedule_is_on_where_the_environment_says_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its first variable, a schedule stays off, and nothing is filled in."""
+    monkeypatch.delenv("RUNCOMFY_INBOX", raising=False)
+    monkeypatch.delenv("RUNCOMFY_INBOX_QUEUE", raising=False)
+    names = {"source": "RUNCOMFY_INBOX", "queue_url": "RUNCOMFY_INBOX_QUEUE"}
+
+    assert read_environment(**names) == {"source": "", "queue_url": "", "given": False}
+    monkeypatch.setenv("RUNCOMFY_INBOX", "s3://images/in")
+    assert read_environment(**names) == {"source": "s3://images/in", "queue_url": "", "given": True}
+
+
+def facts(deployment: DeploymentResponse) -> dict[str, Any]:
+    """What makes a deployment, whichever way it was made."""
+    limit = deployment.global_concurrency_limit
+    return {
+        "description": (deployment.description or "").strip(),
+        "tags": deployment.tags,
+        "parameters": deployment.parameters,
+        "limit": limit.limit if limit else None,
+        "options": deployment.concurrency_options,
+        "schedules": [
+            (found.slug, found.active, found.parameters, found.schedule.model_dump(exclude={"anchor_date"}))
+            for found in deployment.schedules
+        ],
+    }
+
+
+@pytest.mark.slow
+async def test_serve_serves_what_prefect_yaml_deploys(prefect_server: PrefectServer) -> None:
+    """The same descriptions, defaults, schedules and limits, and an automation for the same events."""
+    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
+    prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    with prefect_server.running("deployments.serve"), temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
+        async with get_client() as client:
+            names = [told["name"] for told in DEPLOYMENTS]
+            served = {name: facts(await registered(client, f"{name}/served")) for name in names}
+            deployed = {name: facts(await registered(client, f"{name}/{name}")) for name in names}
+            listening = [automation.name for automation in await client.read_automations()]
+
+    assert served == deployed
+    for told in DEPLOYMENTS:
+        for trigger in told.get("triggers", []):
+            assert listening.count(trigger["name"]) == 2
