@@ -23,6 +23,7 @@ from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
     ImageToVideoSettings,
+    ModelId,
     TextToVideoSettings,
 )
 from runcomfy.wire import Answer, State, Status
@@ -173,7 +174,7 @@ def fetch(
     store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
     from flows.fetch_request import fetch_request
 
-    model_id = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO
+    model_id: ModelId = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO
     videos = asyncio.run(fetch_request(request_id, model_id, account, store))
     print_videos({"request_id": request_id}, videos, as_json=json)
 

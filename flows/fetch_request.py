@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo
+from runcomfy.models import ModelId
 from tasks import archive_outputs
 
 __all__ = ["fetch_request"]
-
-ModelId: TypeAlias = Literal["wan-ai/wan-2-1/image-to-video", "wan-ai/wan-2-1/text-to-video"]
 
 
 @flow(name="fetch-request", flow_run_name="fetch-{request_id}")

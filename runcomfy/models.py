@@ -8,7 +8,7 @@ the settings that have no default.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ __all__ = [
     "TEXT_TO_VIDEO",
     "ImageToVideo",
     "ImageToVideoSettings",
+    "ModelId",
     "ModelInputs",
     "TextToVideo",
     "TextToVideoSettings",
@@ -29,6 +30,7 @@ __all__ = [
 
 IMAGE_TO_VIDEO: Final = "wan-ai/wan-2-1/image-to-video"
 TEXT_TO_VIDEO: Final = "wan-ai/wan-2-1/text-to-video"
+ModelId: TypeAlias = Literal["wan-ai/wan-2-1/image-to-video", "wan-ai/wan-2-1/text-to-video"]
 
 
 def _integer(value: Any) -> Any:
