@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 from prefect import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.concurrency.asyncio import concurrency
 from prefect.exceptions import ParameterTypeError
+from prefect.states import Cancelling
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
@@ -301,3 +305,78 @@ async def test_deadlines_hold_for_each_row(
 
     assert late.counts == {"detached": 2} and collected.counts == {"archived": 2}
     assert sandbox.books().submissions_accepted == 2
+
+
+async def cancel(name: str) -> None:
+    """Cancel the newest run of this name, as somebody does in the UI."""
+    async with get_client() as client:
+        (run, *_) = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])),
+            sort=FlowRunSort.START_TIME_DESC,
+        )
+        await client.set_flow_run_state(run.id, Cancelling(), force=True)
+
+
+async def test_two_runs_that_waited_for_slots_share_one_budget(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The second looks again at what was paid when its turn comes, instead of spending the same money once more."""
+    async with get_client() as client:
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="batches", limit=4))
+    account = account.model_copy(update={"concurrency_limit": "batches"})
+    source = manifest(tmp_path, *scenes(10))
+    given = {"budget_usd": 1.0, "usd_per_video": 0.25, "at_once": 4}
+
+    async with concurrency("batches", occupy=4):
+        both = [asyncio.create_task(run(source, account, media_store.model_copy(), **given)) for _ in range(2)]
+        await asyncio.sleep(5)
+    reports = [await report(await each) for each in both]
+
+    assert sandbox.books().usd_charged == 1.0
+    assert sorted(found.counts.get("archived", 0) for found in reports) == [0, 4]
+
+
+async def test_a_cancelled_batch_ends_while_it_waits_for_its_budget(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The queued requests are cancelled, and nothing more is submitted."""
+    sandbox.hold()
+    source = manifest(tmp_path, *scenes(6), name="cancelled while it waits.csv")
+    task = asyncio.create_task(run(source, account, media_store, budget_usd=0.5, usd_per_video=0.25, at_once=4))
+    while sandbox.books().submissions_accepted < 2:
+        assert not task.done()
+        await asyncio.sleep(0.1)
+
+    await cancel("cancelled-while-it-waits-csv")
+    ended, _ = await asyncio.wait({task}, timeout=60)
+
+    assert ended
+    assert (sandbox.books().submissions_accepted, sandbox.books().cancelled) == (2, 2)
+
+
+async def test_what_is_paid_for_is_never_called_not_started(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """A bad token stops a batch; rows whose requests run all the same are detached, not refused or not started."""
+    sandbox.hold(queue=False, runs=True)
+    source = manifest(tmp_path, *scenes(2))
+    soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
+    await run(source, account, media_store, deadlines=soon, at_once=2)
+
+    bad = account.model_copy(update={"api_token": "no-such-token"})
+    found = await report(await run(source, bad, media_store, at_once=1))
+
+    assert set(found.counts) == {"detached"}
+
+
+async def test_what_earlier_runs_submitted_is_counted_at_its_cost(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """By the service's word, also where this run only collects."""
+    sandbox.hold(queue=False, runs=True)
+    source = manifest(tmp_path, *scenes(2))
+    soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
+    await run(source, account, media_store, deadlines=soon)
+    sandbox.release()
+
+    assert (await report(await run(source, account, media_store))).cost_usd == sandbox.books().usd_charged == 0.5

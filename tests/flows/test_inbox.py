@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -9,7 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelling
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr
@@ -332,3 +336,33 @@ async def test_secrets_stay_secret(
             where = text.find(secret)
             assert where < 0, text[max(0, where - 300) : where + 80]
         assert not re.search(rb"X-Amz-Signature=(?!\[redacted)[0-9a-f]{8}", text)
+
+
+@pytest.mark.parametrize("queued", [True, False])
+async def test_a_cancelled_inbox_takes_up_nothing_more(
+    sandbox: Sandbox,
+    cloud: Cloud,
+    archive: MediaStore,
+    queue_url: str,
+    folder: Folder,
+    account: RunComfyCredentials,
+    queued: bool,
+) -> None:
+    """What is queued at the service is cancelled; the other pictures stay where they are, and so do their messages."""
+    for number in range(6):
+        folder.put(f"{number}.png", painted(number), prompt="rain")
+    sandbox.hold()
+    url = queue_url if queued else ""
+    task = asyncio.create_task(inbox(folder.uri, account, archive, url, at_once=2, polling=QUICK, idle_seconds=30))
+    while sandbox.books().submissions_accepted < 2:
+        assert not task.done()
+        await asyncio.sleep(0.1)
+
+    async with get_client() as client:
+        named = FlowRunFilter(name=FlowRunFilterName(any_=[f"inbox-{folder.uri}"]))
+        (run,) = await client.read_flow_runs(flow_run_filter=named)
+        await client.set_flow_run_state(run.id, Cancelling(), force=True)
+    ended, _ = await asyncio.wait({task}, timeout=60)
+
+    assert ended
+    assert (sandbox.books().submissions_accepted, sandbox.books().cancelled) == (2, 2)

@@ -374,3 +374,9 @@ def test_outputs_are_found_in_every_documented_shape(output: object, urls: tuple
 
     assert answer.outputs == urls
     assert "runcomfy.net" not in repr(answer)
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1, True, "0.25", None])
+def test_what_is_no_amount_of_money_is_no_cost(cost: Any) -> None:
+    """Budgets are counted with it."""
+    assert parse_answer("r1", {"status": "succeeded", "cost": cost}).cost_usd is None

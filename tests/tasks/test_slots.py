@@ -70,3 +70,10 @@ async def test_a_limit_that_does_not_exist_is_said() -> None:
     with pytest.raises(ConfigurationError, match="prefect gcl create no-such-limit"):
         async with slots(account("no-such-limit")):
             pass
+
+
+async def test_a_limit_of_nothing_is_said() -> None:
+    """Instead of waiting for ever."""
+    with pytest.raises(ConfigurationError, match="is 0"):
+        async with slots(await limited("nothing", 0)):
+            pass
