@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +32,9 @@ from rich.table import Table
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
-from tests.deployments.conftest import ROOT, PrefectServer
+from tests.deployments.conftest import ROOT, BusyServer, PrefectServer
 
 __all__ = ["main"]
-
-
-@dataclass(frozen=True)
-class _Server(PrefectServer):
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | {
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_LOGGING_LEVEL": "WARNING",
-        }
 
 
 def main() -> None:
@@ -63,7 +50,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         running_object_store() as objects,
         Sandbox(settings) as sandbox,
-        _Server.started(Path(folder)) as server,
+        BusyServer.started(Path(folder)) as server,
     ):
         _deploy(server, sandbox, objects)
         measured = [(count, *_measure(server, sandbox, wanted, count, Path(folder))) for count in wanted.workers]
@@ -116,7 +103,7 @@ def _measure(
             running.enter_context(_worker(server, f"{workers}-{number}"))
         time.sleep(5)  # workers poll
         began = time.monotonic()
-        part = max(wanted.at_once, wanted.rows // (4 * workers))
+        part = -(-wanted.rows // workers)  # one for each: every part starts a process of its own
         subprocess.run(  # noqa: S603 - its own program
             [sys.executable, "-c", _PROGRAM, str(manifest), str(wanted.at_once), str(part)],
             cwd=ROOT, env=server.environment, check=True,

@@ -92,6 +92,20 @@ class PrefectServer:
             yield server
 
 
+class BusyServer(PrefectServer):
+    """A server that writes down many task runs at once, and workers that look for runs every second."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+        }
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     with PrefectServer.started(tmp_path_factory.mktemp("prefect")) as server:

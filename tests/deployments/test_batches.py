@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import Entry, EntryState, adopt, release
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
-from tests.deployments.conftest import ROOT, PrefectServer
+from tests.deployments.conftest import ROOT, BusyServer, PrefectServer
 
 pytestmark = pytest.mark.slow
 
@@ -39,24 +38,9 @@ AT_ONCE = 100
 PATIENCE_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class _BatchServer(PrefectServer):
-    """A server that writes down many task runs at once, and workers that look for runs every second."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | {
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_LOGGING_TO_API_ENABLED": "false",
-            "PREFECT_LOGGING_LEVEL": "WARNING",
-        }
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    with _BatchServer.started(tmp_path_factory.mktemp("prefect")) as started:
+    with BusyServer.started(tmp_path_factory.mktemp("prefect")) as started:
         yield started
 
 

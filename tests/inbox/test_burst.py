@@ -21,7 +21,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.journal import BucketPlace, EntryState, Journal, adopt, release
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.store import Store
-from tests.deployments.conftest import PrefectServer
+from tests.deployments.conftest import BusyServer, PrefectServer
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 
 pytestmark = pytest.mark.slow
@@ -30,21 +30,9 @@ ROOT = Path(__file__).parents[2]
 PICTURES = 500
 
 
-class _QuickServer(PrefectServer):
-    """A server that writes down many task runs at once."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | {
-            "PREFECT_LOGGING_TO_API_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-        }
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    with _QuickServer.started(tmp_path_factory.mktemp("prefect")) as running:
+    with BusyServer.started(tmp_path_factory.mktemp("prefect")) as running:
         yield running
 
 
