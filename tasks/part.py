@@ -31,6 +31,7 @@ HICCUPS = (PrefectHTTPStatusError, httpx.HTTPError, OSError)
 
 _LOOK_SECONDS = 5.0
 _SILENT_SECONDS = 120.0  # a part writes every 15
+_STARTING_SECONDS = 300.0  # from when a worker takes it until it is at work; a machine may have to load an image
 _MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 
 
@@ -60,7 +61,8 @@ class Part:
         self._known = known
         self._told: set[int] = set()
         self._seen: datetime | None = None
-        self._silent_looks_since: float | None = None
+        self._silent_since: float | None = None
+        self._patience_seconds: float | None = None
 
     async def run(self, deployment: str, parameters: Mapping[str, Any], lines: Sequence[int]) -> None:
         """Start its flow run and watch it; rows of a part that a person cancels are not given to another one."""
@@ -98,11 +100,13 @@ class Part:
                 flow_run = await self._client.read_flow_run(flow_run.id)
                 await self._look(flow_run)
             except (*HICCUPS, StorageError):  # the next look tells the same
-                self._silent_looks_since = None
+                self._silent_since = None
                 continue
             if self._is_silent():
                 get_run_logger().warning(
-                    "%s has given no sign of life for %.0f s: its worker is taken for dead", self._name, _SILENT_SECONDS
+                    "%s has given no sign of life for %.0f s: its worker is taken for dead",
+                    self._name,
+                    self._patience_seconds,
                 )
                 dead: State[None] = Crashed(message="Its worker gave no sign of life; the batch goes on without it.")
                 with suppress(*HICCUPS):
@@ -114,16 +118,17 @@ class Part:
         return flow_run.state
 
     async def _look(self, flow_run: FlowRun) -> None:
-        """Read what is known of the rows, if it was written anew; if a run at work writes nothing, note since when."""
+        """Read what is known of the rows, if it was written anew; if a worker has it and writes nothing, note that."""
         written = await asyncio.to_thread(self._store.head, self._shard.outcomes_key)
-        at_work = flow_run.state is not None and flow_run.state.is_running()
+        patience = _patience_seconds(flow_run.state)
         if written is not None and written.modified_at != self._seen:
-            self._seen, self._silent_looks_since = written.modified_at, None
+            self._seen, self._silent_since = written.modified_at, None
             await self._read()
-        elif not at_work:
-            self._silent_looks_since = None
-        elif self._silent_looks_since is None:
-            self._silent_looks_since = time.monotonic()
+        elif patience is None or patience != self._patience_seconds:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic()
+        self._patience_seconds = patience
 
     async def _read(self) -> None:
         if await asyncio.to_thread(self._store.head, self._shard.outcomes_key) is None:
@@ -134,10 +139,18 @@ class Part:
         self._known(outcomes)
 
     def _is_silent(self) -> bool:
-        """Whether a run that is at work has written nothing for so long that its worker must be dead.
+        """Whether a worker has had it, and nothing was written, for so long that the worker must be dead.
 
-        Prefect leaves the runs of a machine that is lost "running" for ever. Only looks that could be had count: where
-        the store is away, it is away for everybody.
+        Prefect leaves the runs of a machine that is lost "running", or "pending", for ever. Only looks that could be
+        had count: where the store is away, it is away for everybody.
         """
-        since = self._silent_looks_since
-        return since is not None and time.monotonic() >= since + _SILENT_SECONDS
+        if self._silent_since is None or self._patience_seconds is None:
+            return False
+        return time.monotonic() >= self._silent_since + self._patience_seconds
+
+
+def _patience_seconds(state: State[Any] | None) -> float | None:
+    """Return how long a part may be silent in this state; `None` while it waits for a worker."""
+    if state is None or not (state.is_running() or state.is_pending()):
+        return None
+    return _SILENT_SECONDS if state.is_running() else _STARTING_SECONDS
