@@ -76,6 +76,7 @@ __all__ = [
     "UnexpectedContent",
     "UnreadableEntry",
     "WaitError",
+    "is_retryable",
 ]
 
 
@@ -109,6 +110,11 @@ class RunComfyError(Exception):
             f"{name}={self.facts[name]}" for name in ("request_id", "http_status", "error_code") if name in self.facts
         )
         return f"{self.message} ({named})" if named else self.message
+
+
+def is_retryable(error: object) -> bool:
+    """Whether what ended so may be done again as it is, at no price and with hope."""
+    return isinstance(error, RunComfyError) and error.retryable
 
 
 def _rebuild(kind: type[RunComfyError], message: str, facts: dict[str, Any]) -> RunComfyError:

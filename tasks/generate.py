@@ -13,7 +13,7 @@ from prefect.states import Failed
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from runcomfy.archiving import ArchivedVideo
-from runcomfy.errors import RateLimited, RunComfyError
+from runcomfy.errors import RateLimited, RunComfyError, is_retryable
 from runcomfy.generation import generation_key
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.orders import Order
@@ -138,7 +138,7 @@ async def _archived(
     async for attempt in AsyncRetrying(
         stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
         wait=wait_random_exponential(multiplier=2, max=60),
-        retry=retry_if_exception(lambda error: isinstance(error, RunComfyError) and error.retryable),
+        retry=retry_if_exception(is_retryable),
         reraise=True,
     ):
         with attempt:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from runcomfy.errors import InvalidInput, RunComfyError
+from runcomfy.errors import InvalidInput, is_retryable
 from runcomfy.generation import generation_key
 from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.orders import Order
@@ -72,7 +72,7 @@ async def check_pictures(
             try:
                 async for attempt in AsyncRetrying(
                     stop=stop_after_attempt(4), wait=wait_random_exponential(1, 20), reraise=True,
-                    retry=retry_if_exception(lambda error: isinstance(error, RunComfyError) and error.retryable),
+                    retry=retry_if_exception(is_retryable),
                 ):  # fmt: skip
                     with attempt:
                         staged[picture] = await stage_image(picture, store)

@@ -33,7 +33,7 @@ class Standing:
 
     def spent_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
         """Return what these rows have cost until now, whichever run paid, US dollars; unknown costs at this price."""
-        return sum(cost_so_far(self.entries.get(row.generation_key), price_usd) for row in rows)
+        return sum(self.cost_of_each(rows, price_usd).values())
 
     def paid_before(self, row: PlannedRow) -> bool:
         """Whether a row has a request that is not at its end: to follow it costs nothing more."""
