@@ -127,8 +127,10 @@ def _matches(pattern: str, host: str) -> bool:
 def _is_public(address: str) -> bool:
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
+        if ip.sixtofour is not None:
+            return False  # relays for it are gone (RFC 7526), and Pythons differ in what they take it for
         # IPv6 forms that carry an IPv4 address lead to that one.
-        inner = ip.ipv4_mapped or ip.sixtofour
+        inner = ip.ipv4_mapped
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         ip = inner or ip

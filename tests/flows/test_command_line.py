@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,16 +51,21 @@ class CommandLine:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command and leave it running."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command and leave it running, until the body ends at the latest."""
+        with subprocess.Popen(
             [sys.executable, "-m", "flows", *arguments],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def text_to_video(self, *options: str, code: int = 0, **changed: str | None) -> subprocess.CompletedProcess[str]:
         """Make a video of rain."""
