@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def deployed(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
     """A server with the project's deployments and one process worker."""
-    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process")
+    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
     prefect_server.run("prefect", "block", "register", "-m", "blocks")
     prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
     with prefect_server.running("prefect", "worker", "start", "--pool", "test-pool", "--name", "test-worker"):
@@ -149,7 +149,8 @@ from flows.text_to_video import text_to_video
 from runcomfy.polling import Polling
 name = sys.argv[1]
 asyncio.run(text_to_video("rain on a window", RunComfyCredentials.load(f"account-{name}", _sync=True),
-    MediaStore.load(f"store-{name}", _sync=True), polling=Polling(min_interval_seconds=0.2)))
+    MediaStore.load(f"store-{name}", _sync=True),
+    polling=Polling(min_interval_seconds=0.2, default_interval_seconds=0.2)))
 """
 
 
