@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, SecretStr, field_validator
 
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.hosts import HostPolicy
+from runcomfy.pace import shared_pace
 
 __all__ = ["RunComfyCredentials"]
 
@@ -21,6 +24,8 @@ class RunComfyCredentials(CredentialsBlock):
         output_hosts: The hosts that generated files may be downloaded from. The token is never sent to them.
         concurrency_limit: The name of one of Prefect's global concurrency limits. Every flow run takes one of its slots
             for each generation that it may have under way, so that all workers together keep within it.
+        calls_per_second: How often each process may ask how its requests are, however many it waits for. RunComfy does
+            not publish its limit; where several workers run, divide what you were told by their number.
 
     Example:
         Load a stored account and use it in a flow:
@@ -54,6 +59,14 @@ class RunComfyCredentials(CredentialsBlock):
         description="Name of a global concurrency limit in Prefect that all flow runs of this account share; or empty.",
     )
 
+    calls_per_second: float = Field(
+        default=50.0,
+        gt=0,
+        le=10_000,
+        title="Calls per second",
+        description="How often each process may ask the service how its requests are; submissions do not count.",
+    )
+
     @field_validator("output_hosts")
     @classmethod
     def _check_output_hosts(cls, value: list[str]) -> list[str]:
@@ -69,7 +82,10 @@ class RunComfyCredentials(CredentialsBlock):
         Raises:
             ConfigurationError: the token or the base URL cannot be used.
         """
-        return RunComfyClient(self.api_token, base_url=self.base_url)
+        token = self.api_token.get_secret_value()
+        account = hashlib.sha256(f"{self.base_url} {token}".encode()).hexdigest()
+        pace = shared_pace(account, self.calls_per_second)
+        return RunComfyClient(self.api_token, base_url=self.base_url, pace=pace)
 
     def host_policy(self) -> HostPolicy:
         """Return which hosts generated files may be downloaded from."""

@@ -38,7 +38,12 @@ async def run(image: str, prompt: str, output: Path, scratch: Path) -> None:
         )
         store = _media_store(server)
         state = await image_to_video(
-            ImageSource(image), prompt, account, store, polling=Polling(min_interval_seconds=0.5), return_state=True
+            ImageSource(image),
+            prompt,
+            account,
+            store,
+            polling=Polling(min_interval_seconds=0.5, default_interval_seconds=0.5),
+            return_state=True,
         )
         generation: Generation = await state.aresult()
         tasks = await _recorded_tasks(state.state_details.flow_run_id)

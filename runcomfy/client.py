@@ -6,6 +6,9 @@ for the rest.
 
 from __future__ import annotations
 
+import os
+import ssl
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -13,8 +16,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import SecretStr
 
+from runcomfy._connections import Connections, one_connection
 from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
 from runcomfy.models import ModelInputs
+from runcomfy.pace import Pace
 from runcomfy.redaction import redact_loggers
 from runcomfy.refusals import json_object, read_refusal
 from runcomfy.wire import Answer, Cancellation, Status, parse_answer, parse_cancellation, parse_status
@@ -24,10 +29,18 @@ __all__ = ["DEFAULT_BASE_URL", "RunComfyClient", "is_local"]
 DEFAULT_BASE_URL = "https://model-api.runcomfy.net"
 DEFAULT_BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CALLS_AT_ONCE = 100
+_IDLE_SECONDS = 30.0
+_TRUSTED_IDLE_SECONDS = 1.0
 
 
 class RunComfyClient:
     """Speak to the service; use it as an asynchronous context manager.
+
+    Any number of calls may be made at once: some are under way, and the rest wait in line. The call that is paid for
+    has connections of its own, which are given up after a moment: a service may close an idle one at the very time when
+    it is used again, and then nobody knows what became of the call. For the same reason calls do not share a connection
+    (HTTP/2), where all of them break at once.
 
     Args:
         token: The API token; sent to `base_url` (and to `balance_url` by `balance`), and nowhere else.
@@ -35,6 +48,7 @@ class RunComfyClient:
         balance_url: Where the balance is asked for; RunComfy has it on another host than the models.
         timeout_seconds: How long one call may take to connect, and between two pieces of an answer.
         transport: An httpx transport to speak through, for tests.
+        pace: How often requests may be looked at; share one among the clients of an account.
 
     Raises:
         ConfigurationError: the token or the URL cannot be used.
@@ -48,6 +62,7 @@ class RunComfyClient:
         balance_url: str | None = None,
         timeout_seconds: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.base_url = _checked_url(base_url)
         default_balance = (
@@ -55,23 +70,33 @@ class RunComfyClient:
         )
         self.balance_url = _checked_url(balance_url or default_balance)
         self._token = SecretStr(_checked_token(token))
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self._token.get_secret_value()}", "Accept": "application/json"},
-            timeout=timeout_seconds,
-            transport=transport,
-        )
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}", "Accept": "application/json"}
+        trust = _trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+        def make(idle_seconds: float) -> httpx.AsyncClient:
+            limits = one_connection(idle_seconds)
+            return httpx.AsyncClient(
+                headers=headers, timeout=timeout_seconds, limits=limits, verify=trust, transport=transport
+            )
+
+        self.pace = pace
+        self._timeout_seconds = timeout_seconds
+        self._connections = Connections(lambda: make(_IDLE_SECONDS), _CALLS_AT_ONCE)
+        self._paid_connections = Connections(lambda: make(_TRUSTED_IDLE_SECONDS), _CALLS_AT_ONCE)
         redact_loggers()
 
     async def __aenter__(self) -> Self:
-        """Open the connection pool."""
-        await self._http.__aenter__()
+        """Return the client; connections are opened when they are needed."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection."""
-        await self._http.__aexit__(kind, error, trace)
+        try:
+            await self._paid_connections.aclose()
+        finally:
+            await self._connections.aclose()
 
     @property
     def is_local(self) -> bool:
@@ -84,7 +109,9 @@ class RunComfyClient:
         Judging the answer is the business of `runcomfy.submitting.submit`, which is what to call instead.
         """
         url = f"{self.base_url}/v1/models/{inputs.model_id}"
-        return self._without_token(await self._http.post(url, json=inputs.body()))
+        # The wait in line is bounded: an intent that was written down before it must not grow old there.
+        async with self._paid_connections.one(patience_seconds=self._timeout_seconds) as http:
+            return self._without_token(await http.post(url, json=inputs.body()))
 
     async def status(self, request_id: str) -> Status:
         """Ask where a request is.
@@ -125,13 +152,16 @@ class RunComfyClient:
         return f"{self.base_url}/v1/requests/{quote(request_id, safe='')}"
 
     async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
+        if self.pace is not None:
+            await self.pace.turn()
         return await self._call("GET", f"{self._request_url(request_id)}/{call}", params=params, request_id=request_id)
 
     async def _call(
         self, method: str, url: str, *, params: dict[str, str] | None = None, **facts: Any
     ) -> dict[str, Any]:
         try:
-            response, trouble = await self._http.request(method, url, params=params or None), ""
+            async with self._connections.one() as http:
+                response, trouble = await http.request(method, url, params=params or None), ""
         except httpx.HTTPError as error:
             response, trouble = None, type(error).__name__
         if response is None:  # raised out here, so that the request with its token does not hang on the error
@@ -157,6 +187,12 @@ class RunComfyClient:
 def is_local(url: str) -> bool:
     """Whether a service runs on this machine, as a sandbox does."""
     return urlsplit(url).hostname in _LOOPBACK
+
+
+@lru_cache(maxsize=4)
+def _trust(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
+    """Return what httpx trusts in such an environment; all clients share it, because to read it takes 30 ms."""
+    return httpx.create_ssl_context()
 
 
 def _checked_token(token: SecretStr | str) -> str:

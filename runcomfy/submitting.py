@@ -21,6 +21,7 @@ from runcomfy.errors import RateLimited, RunComfyError, SubmissionNotSent, Uncer
 from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
+from runcomfy.run_times import workload_of
 
 __all__ = ["Submission", "classify", "submit"]
 
@@ -40,6 +41,8 @@ class Submission(BaseModel):
     """When the submission was sent, UTC."""
     archive: Archive | None = None
     """Where the generation is archived, if it is done."""
+    workload: str = ""
+    """What it has in common with others that run about as long."""
 
 
 def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
@@ -119,7 +122,11 @@ async def submit(
             if not isinstance(outcome, str):
                 return outcome
             submission = Submission(
-                request_id=outcome, model_id=inputs.model_id, generation_key=generation_key, submitted_at=sent_at
+                request_id=outcome,
+                model_id=inputs.model_id,
+                generation_key=generation_key,
+                submitted_at=sent_at,
+                workload=workload_of(inputs.model_id, inputs.body()),
             )
             if record is not None:
                 await record(submission)

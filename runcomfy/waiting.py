@@ -14,9 +14,13 @@ from pydantic import BaseModel, ConfigDict
 
 from runcomfy.cancelling import seen_after_cancel
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import GenerationCancelled, QueueTimeout, RunComfyError, ServiceError
+from runcomfy.errors import GenerationCancelled, QueueTimeout, RateLimited, RunComfyError, ServiceError
 from runcomfy.outcome import succeeded
-from runcomfy.polling import Clock, Deadlines, Polling, Watch
+from runcomfy.pace import Pace
+from runcomfy.plan import Plan
+from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.run_times import RunTimes
+from runcomfy.watch import Watch
 from runcomfy.wire import Answer, State
 
 __all__ = ["Look", "Result", "follow"]
@@ -32,8 +36,10 @@ class Result(BaseModel):
     noticed_at: datetime
     """When we saw that it had succeeded, UTC."""
     queued_seconds: float | None
-    """From the submission to the first look that did not find it in the queue; `None` if the waiting began later."""
+    """From the submission to the first look that did not find it in the queue."""
     running_seconds: float | None
+    """How long it ran, as looks can tell: give or take `running_error_seconds`."""
+    running_error_seconds: float | None = None
     polls: int
     created_at: str | None = None
     finished_at: str | None = None
@@ -47,6 +53,8 @@ class Look:
     state: State
     waited_seconds: float
     queue_position: int | None = None
+    seconds_left: float | None = None
+    """The time within which it ends as likely as not, if it is running and others of its kind were seen."""
     failure: RunComfyError | None = None
     result: Result | None = None
 
@@ -59,6 +67,8 @@ async def follow(
     deadlines: Deadlines | None = None,
     polling: Polling | None = None,
     clock: Clock | None = None,
+    workload: str | None = None,
+    run_times: RunTimes | None = None,
 ) -> AsyncIterator[Look]:
     """Yield what each look at the request shows, until one carries its result.
 
@@ -69,6 +79,8 @@ async def follow(
         deadlines: When to cancel it in the queue, and when to give up on a running one.
         polling: How often to look.
         clock: Time.
+        workload: What it has in common with others that take as long: `runcomfy.run_times.workload_of`.
+        run_times: What is known of those; what is seen of this one is added.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
@@ -76,30 +88,50 @@ async def follow(
         RunTimeout, PollingFailed: it may be running and billed.
         ServiceError: the service refuses to tell: the token, or an unknown or expired request.
     """
-    clock = clock or Clock()
-    began = clock.monotonic() - (max(0.0, (clock.now() - submitted_at).total_seconds()) if submitted_at else 0.0)
-    watch = Watch(
-        request_id, deadlines or Deadlines(), polling or Polling(), clock, began, last_success=clock.monotonic()
-    )
-    while True:
-        error: ServiceError | None = None
-        try:
-            look = await _look(client, watch)
-        except GenerationCancelled:
-            if watch.cancels:  # by us: what the cancel did not say, the look does
-                raise _queue_timeout(watch) from None
-            raise
-        except ServiceError as caught:
-            watch.failed(caught)
-            error = caught
-            look = Look(watch.state, watch.elapsed(), failure=caught)
-        yield look
-        if look.result is not None:
-            return
-        if watch.queue_deadline_passed():
-            await _cancel_in_queue(client, watch)
-        watch.check_run_deadline()
-        await clock.sleep(watch.pause_seconds(error))
+    clock, polling = clock or Clock(), polling or Polling()
+    run_times, pace = run_times or RunTimes(), client.pace
+    now = clock.monotonic()
+    began = now - (max(0.0, (clock.now() - submitted_at).total_seconds()) if submitted_at else 0.0)
+    plan = Plan(polling, began, submitted_at is not None, lambda: run_times.forecast(workload))
+    watch = Watch(request_id, deadlines or Deadlines(), polling, clock, plan, last_success=now)
+    try:
+        while True:
+            error: ServiceError | None = None
+            try:
+                look = await _look(client, watch)
+            except GenerationCancelled:
+                if watch.cancels:  # by us: what the cancel did not say, the look does
+                    raise _queue_timeout(watch) from None
+                raise
+            except ServiceError as caught:
+                watch.failed(caught)
+                error = caught
+                look = Look(watch.state, watch.elapsed(), failure=caught)
+            if look.result is not None and workload:
+                seen = plan.observed(clock.monotonic())
+                if seen.tells:
+                    run_times.saw(workload, seen.seconds)
+            yield look
+            if look.result is not None:
+                return
+            if watch.queue_deadline_passed():
+                await _cancel_in_queue(client, watch)
+            watch.check_run_deadline()
+            await clock.sleep(_pause_seconds(watch, error, pace))
+    finally:
+        if pace is not None:
+            pace.wants(watch.request_id, 0.0)
+
+
+def _pause_seconds(watch: Watch, error: ServiceError | None, pace: Pace | None) -> float:
+    """Return how long to wait, and tell those who wait at the same time how often this one would look."""
+    if pace is None:
+        return watch.pause_seconds(error)
+    if error is None:
+        pace.wants(watch.request_id, 1 / watch.pause_seconds(None))
+    elif isinstance(error, RateLimited):
+        pace.hold(watch.pause_seconds(error))
+    return watch.pause_seconds(error, pace.stretch)
 
 
 async def _look(client: RunComfyClient, watch: Watch) -> Look:
@@ -107,8 +139,9 @@ async def _look(client: RunComfyClient, watch: Watch) -> Look:
     watch.polls += 1
     status = await client.status(watch.request_id)
     if not status.state.is_final:
-        watch.saw(status.state)
-        return Look(status.state, watch.elapsed(), queue_position=status.queue_position)
+        watch.saw(status.state, status.queue_position)
+        left = watch.plan.seconds_left(watch.clock.monotonic())
+        return Look(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
     answer = await client.result(watch.request_id)
     watch.saw(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
     return Look(answer.state, watch.elapsed(), result=_conclude(answer, watch))
@@ -118,13 +151,15 @@ def _conclude(answer: Answer, watch: Watch) -> Result | None:
     """Return the result of a request that succeeded, and `None` for one whose result is not there yet."""
     if not succeeded(answer):
         return None
-    started = watch.running_since
+    plan, seen = watch.plan, watch.plan.observed(watch.clock.monotonic())
+    left_queue_at = plan.left_queue_at
     return Result(
         request_id=watch.request_id,
         output_count=len(answer.outputs),
         noticed_at=watch.clock.now(),
-        queued_seconds=None if started is None else round(started - watch.started, 3),
-        running_seconds=None if started is None else round(watch.clock.monotonic() - started, 3),
+        queued_seconds=None if left_queue_at is None else round(left_queue_at - plan.began, 3),
+        running_seconds=round(seen.seconds, 3),
+        running_error_seconds=round(seen.error_seconds, 3),
         polls=watch.polls,
         created_at=answer.created_at,
         finished_at=answer.finished_at,

@@ -86,6 +86,7 @@ async def generate(
             service.client,
             submission,
             service.store,
+            service.learning,
             deadlines=service.deadlines,
             polling=service.polling,
             on_interrupt=service.on_interrupt,

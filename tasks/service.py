@@ -12,10 +12,11 @@ from runcomfy.client import RunComfyClient
 from runcomfy.journal import Journal, OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from tasks.interruption import OnInterrupt
+from tasks.learning import Learning, learning
 
 __all__ = ["Service", "open_service"]
 
-_SUBMITTING_AT_ONCE = 8
+_SUBMITTING_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Service:
     client: RunComfyClient
     credentials: RunComfyCredentials
     store: MediaStore
+    learning: Learning
     deadlines: Deadlines = Deadlines()
     polling: Polling = Polling()
     on_interrupt: OnInterrupt = "ask"
@@ -61,7 +63,14 @@ async def open_service(
     Raises:
         ConfigurationError: the token or the base URL cannot be used.
     """
-    async with credentials.get_client() as client:
+    async with credentials.get_client() as client, learning(store) as learnt:
         yield Service(
-            client, credentials, store, deadlines or Deadlines(), polling or Polling(), on_interrupt, on_uncertain
+            client,
+            credentials,
+            store,
+            learnt,
+            deadlines or Deadlines(),
+            polling or Polling(),
+            on_interrupt,
+            on_uncertain,
         )

@@ -19,6 +19,7 @@ from runcomfy.wire import State
 from tasks.artifacts import show
 from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
+from tasks.learning import Learning, learning
 from tasks.retrying import worth_retrying
 
 __all__ = ["wait", "wait_for_result"]
@@ -60,11 +61,12 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to tell.
     """
-    async with credentials.get_client() as client:
+    async with credentials.get_client() as client, learning(store) as learnt:
         return await wait(
             client,
             submission,
             store,
+            learnt,
             deadlines=deadlines,
             polling=polling,
             on_interrupt=on_interrupt,
@@ -76,6 +78,7 @@ async def wait(
     client: RunComfyClient,
     submission: Submission | str,
     store: MediaStore | None,
+    learnt: Learning,
     *,
     deadlines: Deadlines | None = None,
     polling: Polling | None = None,
@@ -86,6 +89,7 @@ async def wait(
     if isinstance(submission, Submission) and submission.archive is not None:
         return submission.archive.result
     request_id, submitted_at, key = _request(submission)
+    run_times = await learnt.run_times()
     async with (
         settled_if_interrupted(client, request_id, store, key, on_interrupt),
         end_of_request_told(store, key, request_id),
@@ -97,6 +101,8 @@ async def wait(
             deadlines=deadlines,
             polling=polling,
             clock=Clock(sleep=watchful_sleep),
+            workload=submission.workload if isinstance(submission, Submission) else None,
+            run_times=run_times,
         ):
             if show is not None:
                 await show(look)
@@ -129,13 +135,14 @@ class _Progress:
             self._logger.warning("Could not look at request %s, will look again: %s", self._request_id, look.failure)
         elif news != self._said:
             self._logger.info(
-                "Request %s is %s, %.0f s after its submission", self._request_id, news, look.waited_seconds
-            )
+                "Request %s is %s, %.0f s after its submission%s",
+                self._request_id, news, look.waited_seconds, _left(look),
+            )  # fmt: skip
         elif look.waited_seconds < self._shown_at + _UPDATE_SECONDS:
             return
         self._said, self._shown_at = news, look.waited_seconds
         percent = self._percent(look)
-        description = f"{self._request_id} is {news}, {look.waited_seconds:.0f} s after its submission"
+        description = f"{self._request_id} is {news}, {look.waited_seconds:.0f} s after its submission{_left(look)}"
         if self._artifact is None:
             self._artifact = await show(acreate_progress_artifact(percent, description=description))
         else:
@@ -151,7 +158,10 @@ class _Progress:
         )
 
     def _percent(self, look: Look) -> float:
-        """Guess how far it is: the service does not say, so this only ever approaches 90 before the end."""
+        """Guess how far it is: the service does not say, so this only ever approaches 90 before the end.
+
+        Where others of its kind have been seen, the guess is how long those took; else, that another minute is left.
+        """
         if look.result is not None:
             return 100.0
         if look.state is State.IN_QUEUE:
@@ -159,4 +169,9 @@ class _Progress:
         if self._left_queue_at is None:
             self._left_queue_at = look.waited_seconds
         running = look.waited_seconds - self._left_queue_at
-        return round(10 + 80 * running / (running + 60), 1)
+        left = max(60.0 if look.seconds_left is None else look.seconds_left, 1.0)
+        return round(10 + 80 * running / (running + left), 1)
+
+
+def _left(look: Look) -> str:
+    return "" if look.seconds_left is None else f"; others like it would take about {look.seconds_left:.0f} s more"

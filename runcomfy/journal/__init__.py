@@ -2,7 +2,7 @@
 
 `entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` and
 `submission` stand around the paid call, `telling` and `withdrawing` around the waiting, `decisions` is for people, and
-`reconciling` picks up what nobody waits for.
+`reconciling` picks up what nobody waits for. `learning` shares how long requests run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from runcomfy.journal.decisions import adopt, release
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.folder import FolderPlace
 from runcomfy.journal.journal import Journal, Versioned
+from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
 from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.spec import GenerationSpec
@@ -41,8 +42,10 @@ __all__ = [
     "check_choice",
     "look_after",
     "memory_place",
+    "note_run_times",
     "open_place",
     "outcome_told",
+    "recall_run_times",
     "release",
     "submission_of",
     "submit_once",

@@ -228,12 +228,15 @@ class Journal:
 
     async def write_note(self, name: str, body: bytes) -> None:
         """Note something beside the entries; if another does so at the same time, one of the two notes stays."""
+        await self.update_note(name, lambda _: body)
+
+    async def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> bool:
+        """Replace a note by what `change` makes of it; `False` if another worker wrote one meanwhile, which stays."""
         hidden = f".{name}.json"
         stored = await self._call(self.place.read, hidden)
         if stored is None:
-            await self._call(self.place.create, hidden, body)
-        else:
-            await self._call(self.place.replace, hidden, body, stored.tag)
+            return await self._call(self.place.create, hidden, change(None)) is not None
+        return await self._call(self.place.replace, hidden, change(stored.body), stored.tag) is not None
 
     def _parsed(self, key: str, stored: Stored) -> Versioned:
         try:

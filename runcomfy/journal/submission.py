@@ -22,6 +22,7 @@ from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.run_times import workload_of
 from runcomfy.submitting import Submission, submit
 
 __all__ = ["submit_once"]
@@ -102,6 +103,7 @@ def submission_of(entry: Entry) -> Submission:
         generation_key=entry.generation_key,
         submitted_at=entry.submitted_at or entry.updated_at,
         archive=entry.archive if entry.state is EntryState.ARCHIVED else None,
+        workload=workload_of(entry.model_id, entry.inputs),
     )
 
 

@@ -33,7 +33,7 @@ from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.polling import Polling
 
-_QUICK = Polling(min_interval_seconds=0.05)
+_QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 _OTHERWISE_IMPORTED_LATE = (
     "anyio._backends._asyncio", "boto3.s3.inject", "fastapi.applications", "prefect.task_engine",
     "prefect.utilities.visualization",

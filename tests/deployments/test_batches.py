@@ -145,7 +145,8 @@ from runcomfy.polling import Polling
 manifest, name, given = sys.argv[1:]
 try:
     asyncio.run(batch(manifest, RunComfyCredentials.load(name, _sync=True), MediaStore.load(name, _sync=True),
-                      polling=Polling(min_interval_seconds=0.5), **ast.literal_eval(given)))
+                      polling=Polling(min_interval_seconds=0.5, default_interval_seconds=0.5),
+                      **ast.literal_eval(given)))
 finally:
     status = pathlib.Path("/proc/self/status").read_text()
     pathlib.Path(os.environ["MEMORY_FILE"]).write_text(re.search(r"VmHWM:\\s+(\\d+)", status)[1])

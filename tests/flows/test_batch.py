@@ -19,6 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.concurrency.asyncio import concurrency
 from prefect.exceptions import ParameterTypeError
 from prefect.states import Cancelling
+from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
@@ -28,7 +29,7 @@ from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks.report_batch import BatchReport
 
-QUICK = Polling(min_interval_seconds=0.05)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
 def manifest(folder: Path, *rows: dict[str, Any], name: str = "scenes.csv") -> str:
@@ -234,7 +235,7 @@ async def test_what_concerns_all_stops_all(
     if fault == "no_balance":
         sandbox.inject("http_402", endpoint="submit", rate=1.0)
     else:
-        account = account.model_copy(update={"api_token": "no-such-token"})
+        account = account.model_copy(update={"api_token": SecretStr("no-such-token")})
 
     found = await report(await run(manifest(tmp_path, *scenes(30)), account, media_store, at_once=2))
 
@@ -363,7 +364,7 @@ async def test_what_is_paid_for_is_never_called_not_started(
     soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
     await run(source, account, media_store, deadlines=soon, at_once=2)
 
-    bad = account.model_copy(update={"api_token": "no-such-token"})
+    bad = account.model_copy(update={"api_token": SecretStr("no-such-token")})
     found = await report(await run(source, bad, media_store, at_once=1))
 
     assert set(found.counts) == {"detached"}

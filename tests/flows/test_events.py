@@ -21,7 +21,7 @@ from runcomfy.errors import GenerationFailed, QueueTimeout, RunTimeout, Uncertai
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 
-QUICK = Polling(min_interval_seconds=0.05)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
 async def events(api_url: str, store: MediaStore, *wanted: str) -> list[dict[str, Any]]:

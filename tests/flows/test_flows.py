@@ -53,7 +53,7 @@ from tasks import cancel_request, submit_request
 from tasks.artifacts import show
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
-QUICK = Polling(min_interval_seconds=0.05)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
 def objects(store: MediaStore) -> list[str]:

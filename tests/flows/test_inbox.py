@@ -26,7 +26,7 @@ from runcomfy.polling import Polling
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 
-QUICK = Polling(min_interval_seconds=0.05)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ __all__ = ["command_line"]
 
 pytestmark = pytest.mark.slow
 
-QUICK = Polling(min_interval_seconds=0.05, max_interval_seconds=0.2)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.2, max_interval_seconds=0.2)
 
 
 async def entry_of(store: MediaStore) -> Entry:
@@ -63,12 +63,12 @@ async def test_signals_in_a_terminal(
 ) -> None:
     """Ctrl-C cancels what is queued and detaches what runs; SIGTERM leaves both to the next run, to collect."""
     sandbox.hold(queue=not running, runs=True)
-    process = command_line.start("text-to-video", "rain", "--bucket", command_line.bucket)
-    until(lambda: sandbox.books().polls > 2)
+    with command_line.start("text-to-video", "rain", "--bucket", command_line.bucket) as process:
+        until(lambda: sandbox.books().polls > 1)
 
-    process.send_signal(sent)
+        process.send_signal(sent)
 
-    _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == code or (code is None and process.returncode != 0), said
     assert (await entry_of(media_store)).state is state
     assert sandbox.books().cancelled == (state is EntryState.CANCELLED)

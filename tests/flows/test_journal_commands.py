@@ -295,7 +295,11 @@ async def test_an_adopted_image_keeps_its_picture_and_settings(
     (request,) = sandbox.books().requests
 
     generation = await adopt_request(
-        caught.value.generation_key, request.id, account, media_store, polling=Polling(min_interval_seconds=0.05)
+        caught.value.generation_key,
+        request.id,
+        account,
+        media_store,
+        polling=Polling(min_interval_seconds=0.05, default_interval_seconds=0.05),
     )
 
     assert generation.image is not None

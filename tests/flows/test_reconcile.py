@@ -19,7 +19,7 @@ from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sweeping import sweep
 
-QUICK = Polling(min_interval_seconds=0.05)
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 SOON = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
 
 

@@ -40,7 +40,7 @@ wrong = RunComfyCredentials(api_token="wrong-" + env["TOKEN"], base_url=env["URL
 keys = AwsCredentials(aws_access_key_id=env["KEY"], aws_secret_access_key=env["SECRET"], region_name="us-east-1",
     aws_client_parameters=AwsClientParameters(endpoint_url=env["ENDPOINT"]))
 store = MediaStore(bucket="videos", prefix=env["PREFIX"], credentials=keys)
-quick = Polling(min_interval_seconds=0.05)
+quick = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 async def attempt(run):
     try:

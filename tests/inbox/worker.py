@@ -22,7 +22,7 @@ async def _work(job: dict[str, Any]) -> None:
         at_once=job["at_once"],
         idle_seconds=job["idle_seconds"],
         hidden_seconds=15,
-        polling=Polling(min_interval_seconds=0.5),
+        polling=Polling(min_interval_seconds=0.5, default_interval_seconds=0.5),
         return_state=True,
     )
     report = await state.aresult(raise_on_failure=False)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import ArchivedVideo, archive_output
+from runcomfy.archiving import ArchivedVideo, Patience, archive_output
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.hosts import HostPolicy
@@ -39,6 +39,7 @@ PRICE_USD = 0.25
 LARGE_BYTES = 9_000_000  # more than is uploaded in one piece
 START = datetime(2026, 11, 21, tzinfo=UTC)
 HASTY_SECONDS, PATIENT_SECONDS = 0.3, 60.0
+HASTY = Patience(first_pause_seconds=0.001)
 ATTEMPTS = 3
 
 _numbers = itertools.count()
@@ -132,7 +133,7 @@ class Generation:
                 client,
                 str(self.request_id),
                 deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=200),
-                polling=Polling(fraction=1.0, min_interval_seconds=5, max_interval_seconds=50, max_failures=6),
+                polling=Polling(fraction=1.0, default_interval_seconds=5, min_interval_seconds=5, max_failures=6),
                 clock=clock,
             ):
                 last = look
@@ -179,6 +180,7 @@ class Generation:
                 self.store,
                 hosts=HostPolicy(allowed=(self.sandbox.host,)),
                 template=KeyTemplate(f"{self.prefix}{{request_id}}-{{index}}.{{ext}}"),
+                patience=HASTY,
             )
             for index, url in enumerate(answer.outputs)
         ]
@@ -263,6 +265,20 @@ async def test_without_a_fault(faulty: Sandbox, archive: Store, s3: Any, signed_
     generation.check_archive(s3, await generation.run(), 1)
     books = faulty.books()
     assert (books.submissions_accepted, books.faults_struck, books.tokens_leaked) == (1, 0, 0)
+
+
+async def test_a_large_file_that_breaks_off_is_not_read_again(
+    faulty: Sandbox, archive: Store, s3: Any, signed_image_url: str
+) -> None:
+    """The rest comes over another connection, and no part of it twice."""
+    faulty.reset()
+    case = next(case for case in TABLE if case.name == "output-truncated-once-fraction=0.99-large")
+    generation = Generation(faulty, archive, signed_image_url, case)
+    generation.check_archive(s3, await generation.run(), 1)
+
+    books = faulty.books()
+    assert (books.faults_struck, books.downloads) == (1, 2)
+    assert books.bytes_served < 1.1 * LARGE_BYTES
 
 
 async def test_a_service_that_is_not_there_is_sent_nothing() -> None:

@@ -1,5 +1,6 @@
 """Following a request: every state, every deadline, every failure, on a clock that the test holds."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -99,13 +100,13 @@ async def test_a_request_is_followed_to_its_result() -> None:
 
 @pytest.mark.parametrize("seconds", [10, 60, 600, 3000])
 async def test_a_result_is_noticed_soon_in_few_calls(seconds: float) -> None:
-    """The delay is a tenth of the time or 15 s, whatever is less, and the calls grow with its logarithm before that."""
+    """Where nobody knows when it began, the delay is a twentieth of the time, and the calls grow with its logarithm."""
     world = World((0, "in_progress"), (seconds, "completed"))
 
     await world.follow()
 
-    assert world.seconds - seconds <= max(1.0, min(15.0, 0.1 * world.seconds)) + 1e-6
-    assert len(world.made("status")) <= 40 + seconds / 15
+    assert world.seconds - seconds <= max(2.0, 0.05 * world.seconds) + 1e-6
+    assert len(world.made("status")) <= 24 + 21 * math.log(max(seconds / 40, 2))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""How often one account is asked, whatever the number of requests in flight."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable
+
+from runcomfy.polling import Clock
+
+__all__ = ["Pace", "shared_pace"]
+
+_IN_USE = 0.85  # plans use so much of the rate; the rest is for results, and for looks that come at the same time
+
+
+class Pace:
+    """A rate limit for the calls of a process, and what follows from it for the plans of those who wait.
+
+    It belongs to no event loop, and its clock is an argument, unlike those of the libraries for this.
+
+    Args:
+        per_second: How many calls may be made in a second; they are spread evenly.
+        clock: Time.
+    """
+
+    def __init__(self, per_second: float, clock: Clock | None = None) -> None:
+        self._interval = 1 / per_second
+        self._clock = clock or Clock()
+        self._next = float("-inf")
+        self._wanted: dict[Hashable, float] = {}
+        self._total = 0.0
+
+    async def turn(self) -> None:
+        """Wait until the next call may be made; in the order of asking."""
+        now = self._clock.monotonic()
+        mine = max(now, self._next)
+        self._next = mine + self._interval
+        if mine > now:
+            await self._clock.sleep(mine - now)
+
+    def hold(self, seconds: float) -> None:
+        """Let no call be made for so long: the service asks for a pause."""
+        self._next = max(self._next, self._clock.monotonic() + seconds)
+
+    def wants(self, who: Hashable, per_second: float) -> None:
+        """Note how often somebody would look; 0 when he is done."""
+        self._total += per_second - self._wanted.pop(who, 0.0)
+        if per_second:
+            self._wanted[who] = per_second
+        elif not self._wanted:
+            self._total = 0.0  # what rounding left over
+
+    @property
+    def stretch(self) -> float:
+        """How many times longer everybody has to wait between looks, so that all of them keep within the rate."""
+        return max(1.0, self._total * self._interval / _IN_USE)
+
+
+@functools.lru_cache(maxsize=256)
+def shared_pace(account: str, per_second: float) -> Pace:
+    """Return the one pace that all clients of an account share in this process; `account` only names it."""
+    return Pace(per_second)

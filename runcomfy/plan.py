@@ -1,0 +1,135 @@
+"""When the next look at one request is due, from what has been seen of it and what is known of others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runcomfy.forecast import Forecast
+from runcomfy.inspection import Inspection, inspection_of
+from runcomfy.polling import Polling
+from runcomfy.wire import State
+
+__all__ = ["Observed", "Plan"]
+
+_START_KNOWN = 0.25  # of the run time
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Observed:
+    """How long a request ran, as looks can tell: `seconds`, give or take `error_seconds`."""
+
+    seconds: float
+    error_seconds: float
+    tells: bool
+    """Whether others can learn from it: it was followed while it ran, or from the queue to its end."""
+
+
+@dataclass
+class Plan:
+    """What was seen of a request, on the monotonic clock.
+
+    Args:
+        polling: How often to look.
+        began: When it was submitted; or, if nobody knows, when the waiting began.
+        submission_known: Which of the two.
+        forecast: Tells how long such requests run, as far as that is known by now.
+    """
+
+    polling: Polling
+    began: float
+    submission_known: bool
+    forecast: Callable[[], Forecast | None]
+    state: State = State.UNKNOWN
+    queued_at: float | None = None
+    """The latest look that found it in the queue."""
+    left_queue_at: float | None = None
+    """The first look that did not."""
+    running_at: float | None = None
+    """The latest look that found it running."""
+    _first_place: tuple[float, int] | None = None
+    _place: int | None = None
+
+    def saw(self, state: State, now: float, place: int | None = None) -> None:
+        """Take note of a look."""
+        self.state = state
+        if state is State.IN_QUEUE:
+            self.queued_at, self.left_queue_at, self._place = now, None, place
+            if place is not None and self._first_place is None:
+                self._first_place = (now, place)
+        elif state is State.IN_PROGRESS:
+            self.running_at = now
+        if state not in (State.IN_QUEUE, State.UNKNOWN) and self.left_queue_at is None:
+            self.left_queue_at = now
+
+    def interval_seconds(self, now: float, stretch: float = 1.0) -> float:
+        """Return the time until the next look.
+
+        Args:
+            now: The monotonic clock.
+            stretch: How many times fewer looks there may be than the best plan has, where a rate has to be kept.
+        """
+        forecast = self.forecast()
+        if self.state is State.IN_QUEUE:
+            interval = self._in_queue(forecast, now) * stretch
+        elif self.state is not State.IN_PROGRESS or (forecast is None and self.submission_known):
+            interval = self.polling.default_interval_seconds * stretch
+        elif (plan := self._inspection(forecast)) is not None:
+            age = self.age(now)
+            interval = plan.next_age(age, stretch) - age
+        else:
+            interval = max(self.polling.default_interval_seconds, self.polling.fraction * (now - self.began)) * stretch
+        longest = self.polling.max_interval_seconds * stretch
+        return max(min(interval, longest), self.polling.min_interval_seconds)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the time within which it ends as likely as not, if it is running and that is known."""
+        plan = self._inspection(self.forecast()) if self.state is State.IN_PROGRESS else None
+        return None if plan is None else plan.seconds_left(self.age(now))
+
+    def age(self, now: float) -> float:
+        """Return how long it has been running: between the last look at it in the queue and the first after that."""
+        earliest, latest = self._start(now)
+        return now - (earliest + latest) * _HALF
+
+    def observed(self, now: float) -> Observed:
+        """Return how long it ran, if this is the first look that finds it finished."""
+        earliest, latest = self._start(now)
+        shortest = 0.0 if self.running_at is None else self.running_at - latest
+        longest = now - earliest
+        seconds = (shortest + longest) * _HALF
+        start_known = latest - earliest <= _START_KNOWN * seconds
+        seen_whole = self.queued_at is not None if self.running_at is None else start_known
+        tells = self.submission_known and seen_whole
+        return Observed(seconds, (longest - shortest) * _HALF, tells)
+
+    def _start(self, now: float) -> tuple[float, float]:
+        latest = now if self.left_queue_at is None else self.left_queue_at
+        return (self.began if self.queued_at is None else self.queued_at), latest
+
+    def _inspection(self, forecast: Forecast | None) -> Inspection | None:
+        """The plan for a running request; none where nobody knows when it began to run."""
+        if forecast is None or self.left_queue_at is None or not (self.submission_known or self.queued_at is not None):
+            return None
+        earliest, latest = self._start(self.left_queue_at)
+        polling = self.polling
+        return inspection_of(
+            forecast.widened(latest - earliest),
+            polling.fraction,
+            polling.min_interval_seconds,
+            polling.max_interval_seconds,
+        )
+
+    def _in_queue(self, forecast: Forecast | None, now: float) -> float:
+        """Rarely while many are before it; but often enough to know when it began to run, and so when it may end."""
+        polling = self.polling
+        often = polling.default_interval_seconds if forecast is None else polling.fraction * forecast.median_seconds
+        return max(often, polling.fraction * (now - self.began), self._wait_in_queue(now) * _HALF)
+
+    def _wait_in_queue(self, now: float) -> float:
+        """The time that it may be in the queue still: as long as its places have taken until now, or nobody knows."""
+        if self._first_place is None or self._place is None or self._place >= self._first_place[1]:
+            return 0.0
+        since, first = self._first_place
+        return (now - since) / (first - self._place) * (self._place - 1)

@@ -1,0 +1,126 @@
+"""What is known of a request while it is followed, and what follows from it: look again, when, or give up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runcomfy.errors import PollingFailed, RunTimeout, ServiceError
+from runcomfy.plan import Plan
+from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.wire import State
+
+__all__ = ["Watch"]
+
+_CANCELS = 10
+_SHORTEST_PAUSE_SECONDS = 0.05
+_AFTER_DEADLINE_SECONDS = 15.0  # between cancels that nobody confirms
+_LONGEST_BACK_OFF_SECONDS = 30.0
+_LONGEST_RETRY_AFTER_SECONDS = 300.0
+
+
+@dataclass
+class Watch:
+    """What is known of a request while it is followed, and what follows from it: go on, pause, or give up."""
+
+    request_id: str
+    deadlines: Deadlines
+    polling: Polling
+    clock: Clock
+    plan: Plan
+    last_success: float
+    polls: int = 0
+    failures: int = 0
+    cancels: int = 0
+    cancel_refused: bool = False
+    running_since: float | None = None
+    """Since when the run deadline counts."""
+
+    @property
+    def state(self) -> State:
+        """The state that the latest look showed that worked."""
+        return self.plan.state
+
+    def elapsed(self) -> float:
+        """Return the seconds since the submission."""
+        return self.clock.monotonic() - self.plan.began
+
+    def saw(self, state: State, queue_position: int | None = None) -> None:
+        """Take note of a look that worked. A word that nobody knows does not tell whether it has left the queue."""
+        self.failures, self.last_success = 0, self.clock.monotonic()
+        self.plan.saw(state, self.last_success, queue_position)
+        if state is State.IN_QUEUE and not self.cancel_refused:
+            self.running_since = None
+        elif state not in (State.IN_QUEUE, State.UNKNOWN) and self.running_since is None:
+            self.running_since = self.clock.monotonic()
+
+    def failed(self, error: ServiceError) -> None:
+        """Bear a failed look, or give up.
+
+        Raises:
+            ServiceError: it is not of the kind that passes.
+            PollingFailed: too many, or for too long.
+        """
+        if not error.retryable:
+            raise error
+        self.failures += 1
+        failing_for = self.clock.monotonic() - self.last_success
+        if self.failures >= self.polling.max_failures or failing_for >= self.polling.failure_window_seconds:
+            raise PollingFailed(
+                f"The state of the request could not be learnt for {failing_for:.0f} s ({self.failures} calls in a row "
+                f"failed, the last with: {error.message}) It may be running and may be billed: fetch it later.",
+                request_id=self.request_id,
+                last_state=str(self.state),
+            )
+
+    def queue_deadline_passed(self) -> bool:
+        """Whether the request is due to be cancelled: never seen out of the queue, and the queue deadline is over."""
+        return self.running_since is None and self.elapsed() >= self.deadlines.queue_timeout_seconds
+
+    def check_run_deadline(self) -> None:
+        """Give up on a request that runs too long.
+
+        Raises:
+            RunTimeout: the run deadline is over.
+        """
+        if self.running_since is None:
+            return
+        running = self.clock.monotonic() - self.running_since
+        if running >= self.deadlines.run_timeout_seconds:
+            raise RunTimeout(
+                f"The request was not finished {running:.0f} s after it left the queue (last seen: {self.state}). "
+                "It may be running still, cannot be stopped, and may be billed: fetch it later.",
+                request_id=self.request_id,
+                last_state=str(self.state),
+            )
+
+    def pause_seconds(self, error: ServiceError | None, stretch: float = 1.0) -> float:
+        """How long to wait for the next look: at most to the next deadline, so that the last look comes right at it.
+
+        Args:
+            error: What was wrong with the last look.
+            stretch: How many times longer than the best plan, so that all together keep within a rate.
+        """
+        if error is None:
+            pause = self.plan.interval_seconds(self.clock.monotonic(), stretch)
+        else:
+            pause = self._back_off_seconds(error)
+        if self.running_since is None:
+            left = self.deadlines.queue_timeout_seconds - self.elapsed()
+        else:
+            left = self.deadlines.run_timeout_seconds - (self.clock.monotonic() - self.running_since)
+        return min(pause, max(left, _SHORTEST_PAUSE_SECONDS) if left > 0 else _AFTER_DEADLINE_SECONDS)
+
+    def _back_off_seconds(self, error: ServiceError) -> float:
+        doubled = self.polling.min_interval_seconds * 2.0 ** min(self.failures, 16)
+        asked = min(error.retry_after_seconds or 0.0, _LONGEST_RETRY_AFTER_SECONDS)
+        return max(min(doubled, _LONGEST_BACK_OFF_SECONDS), asked) * (1 + 0.1 * self.clock.random())
+
+    def cancel_not_confirmed(self) -> None:
+        """Count a cancel that was lost, refused or answered oddly; after the last, treat the request as running."""
+        self.cancels += 1
+        if self.cancels >= _CANCELS:
+            self.cancel_is_refused()
+
+    def cancel_is_refused(self) -> None:
+        """Treat the request as running from now on, whatever it says of the queue."""
+        self.cancel_refused, self.running_since = True, self.clock.monotonic()

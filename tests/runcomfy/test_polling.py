@@ -1,0 +1,335 @@
+"""When looks come: their number, and how long a result waits, on a clock that the test holds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import statistics
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runcomfy.client import RunComfyClient
+from runcomfy.forecast import Forecast
+from runcomfy.inspection import inspection_of
+from runcomfy.journal import Journal, memory_place, note_run_times, recall_run_times
+from runcomfy.models import TextToVideo
+from runcomfy.pace import Pace
+from runcomfy.polling import Clock, Polling
+from runcomfy.run_times import RunTimes, workload_of
+from runcomfy.waiting import Look, follow
+
+START = datetime(2026, 11, 21, tzinfo=UTC)
+VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}
+WORKLOAD = workload_of("m", {"resolution": "720p"})
+
+
+class Job:
+    """A service with one request that is queued, runs, and ends; sleeping moves its clock on."""
+
+    def __init__(self, run_seconds: float, queue_seconds: float = 0.0, places: int | None = None) -> None:
+        self.seconds = 0.0
+        self.run_seconds, self.queue_seconds, self.places = run_seconds, queue_seconds, places
+        self.looks: list[tuple[float, str]] = []
+        self.clock = Clock(
+            lambda: START + timedelta(seconds=self.seconds), lambda: self.seconds, self._sleep, lambda: 0.0
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.seconds += seconds
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        finished = self.seconds >= self.queue_seconds + self.run_seconds
+        if request.url.path.endswith("/result"):
+            return httpx.Response(200, json={"request_id": "r", "status": "succeeded", "output": VIDEO})
+        state = "completed" if finished else "in_queue" if self.seconds < self.queue_seconds else "in_progress"
+        self.looks.append((self.seconds, state))
+        answer: dict[str, Any] = {"request_id": "r", "status": state}
+        if state == "in_queue" and self.places:
+            answer["queue_position"] = math.ceil(self.places * (1 - self.seconds / self.queue_seconds))
+        return httpx.Response(200, json=answer)
+
+    async def followed(self, run_times: RunTimes, polling: Polling | None = None, *, fresh: bool = True) -> list[Look]:
+        async with RunComfyClient("token", transport=httpx.MockTransport(self._handle)) as client:
+            return [
+                look
+                async for look in follow(
+                    client, "r", submitted_at=START if fresh else None, clock=self.clock, polling=polling,
+                    workload=WORKLOAD, run_times=run_times,
+                )
+            ]  # fmt: skip
+
+    @property
+    def delay(self) -> float:
+        return self.seconds - self.queue_seconds - self.run_seconds
+
+    def times(self, state: str) -> list[float]:
+        return [at for at, seen in self.looks if seen == state]
+
+
+def knowing(seconds: Iterable[float]) -> RunTimes:
+    run_times = RunTimes()
+    for each in seconds:
+        run_times.saw(WORKLOAD, each)
+    return run_times
+
+
+def log_normal(spread: float, count: int, seed: int, mean: float = 120.0) -> list[float]:
+    chance, sigma = random.Random(seed), math.sqrt(math.log(1 + spread**2))
+    return [math.exp(chance.gauss(math.log(mean) - sigma**2 / 2, sigma)) for _ in range(count)]
+
+
+def follow_all(seen: list[float], jobs: list[float]) -> list[Job]:
+    async def run() -> list[Job]:
+        done = []
+        for seconds in jobs:
+            await (job := Job(seconds)).followed(knowing(seen))
+            done.append(job)
+        return done
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [7.3, 61.0, 600.0, 3000.0])
+async def test_what_nobody_knows_is_looked_at_at_a_fixed_interval(seconds: float) -> None:
+    """No plan without knowledge is never worse than that: a result waits for the interval at most."""
+    job = Job(seconds)
+    await job.followed(RunTimes())
+
+    assert 0 <= job.delay <= 2.0
+    assert len(job.looks) <= seconds / 2 + 2
+
+
+def test_twenty_that_were_seen_make_looks_few_and_delays_short() -> None:
+    """For times that spread by five per cent: within half as much again of the best plan, whose product is 6.0."""
+    jobs = [
+        job for seed in range(6) for job in follow_all(log_normal(0.05, 20, seed), log_normal(0.05, 25, 100 + seed))
+    ]
+    product = statistics.fmean(len(job.looks) for job in jobs) * statistics.fmean(job.delay for job in jobs)
+
+    assert product <= 1.5 * 6.0
+    late = sorted(job.delay / job.run_seconds for job in jobs)
+    assert late[int(0.99 * len(late))] <= 0.05
+
+
+def test_times_that_spread_widely_are_no_worse_than_a_fixed_interval() -> None:
+    """For times that spread by half, the product is at most a tenth above that of any fixed interval, which is 60."""
+    jobs = [job for seed in range(6) for job in follow_all(log_normal(0.5, 20, seed), log_normal(0.5, 25, 100 + seed))]
+
+    assert statistics.fmean(len(job.looks) for job in jobs) * statistics.fmean(job.delay for job in jobs) <= 66
+
+
+@given(st.lists(st.floats(0.1, 10_000), min_size=3, max_size=40), st.floats(0.01, 3500), st.floats(0, 3500))
+@settings(max_examples=150, deadline=None)
+def test_whatever_was_seen_the_worst_case_is_bounded(seen: list[float], seconds: float, queued: float) -> None:
+    """A service slower or faster than it ever was costs no more than the longest interval, and few looks more."""
+    job = Job(seconds, queued)
+    polling = Polling()
+    asyncio.run(job.followed(knowing(seen), polling))
+
+    assert job.delay <= polling.max_interval_seconds
+    assert len(job.looks) <= (seconds + queued) / polling.min_interval_seconds + 3
+    gaps = [b - a for (a, _), (b, _) in zip(job.looks, job.looks[1:], strict=False)]
+    assert all(gap >= polling.min_interval_seconds - 1e-9 for gap in gaps)
+
+
+@given(st.lists(st.floats(0.1, 10_000), min_size=1, max_size=40), st.floats(0.0, 50_000), st.floats(1, 50))
+@settings(max_examples=200, deadline=None)
+def test_a_plan_always_goes_on(seen: list[float], age: float, looks: float) -> None:
+    """At any age there is a next look, later than this one; fewer looks come later; and the time left is a number."""
+    plan = inspection_of(Forecast.of(seen), 0.05, 1.0, 300.0)
+
+    once, seldom = plan.next_age(age), plan.next_age(age, looks)
+    assert seldom >= once >= age
+    assert once > age or age == 0
+    assert math.isfinite(plan.seconds_left(age)) and plan.seconds_left(age) >= 0
+
+
+async def test_a_service_that_becomes_faster_is_learnt_from_a_few() -> None:
+    """The first is noticed late, the sixth within a twentieth of its time."""
+    run_times, late = knowing([120.0] * 20), []
+    for _ in range(6):
+        await (job := Job(30.0)).followed(run_times)
+        late.append(job.delay)
+
+    assert late[0] > late[-1]
+    assert late[-1] <= 0.1 * 30
+
+
+async def test_a_service_that_becomes_slower_is_looked_at_ever_more_rarely() -> None:
+    """Nothing waits longer because less was expected, for a quarter of the looks of the fixed interval."""
+    run_times = knowing([120.0] * 20)
+    await (job := Job(1200.0)).followed(run_times)
+
+    assert job.delay <= 0.05 * 1200
+    assert len(job.looks) <= 1200 / 2 / 4
+
+
+async def test_a_long_queue_is_looked_at_rarely_while_many_are_before_it() -> None:
+    """The place in the queue and how fast it moves say when the turn comes."""
+    with_places, without = Job(120.0, 1800.0, places=60), Job(120.0, 1800.0)
+    for job in (with_places, without):
+        await job.followed(knowing([120.0] * 20))
+
+    assert len(with_places.times("in_queue")) <= 30
+    assert with_places.delay <= 0.05 * 1920
+    assert without.delay <= 0.05 * 1920
+
+
+async def test_what_is_seen_is_learnt_and_shared_through_the_journal() -> None:
+    """Three that were followed from the start are enough; other workers read of them beside the journal's entries."""
+    journal, run_times = Journal(memory_place("learning")), RunTimes()
+    for _ in range(3):
+        await Job(120.0).followed(run_times)
+    await note_run_times(journal, run_times)
+    other = await recall_run_times(journal)
+
+    assert (forecast := other.forecast(WORKLOAD)) is not None
+    assert forecast.median_seconds == pytest.approx(120, rel=0.02)
+    assert other.forecast(workload_of("m", {"resolution": "480p"})) is None
+    assert [versioned async for versioned in journal.entries()] == []
+    await (job := Job(120.0)).followed(other)
+    assert len(job.looks) < 60
+
+
+async def test_a_request_that_is_found_running_teaches_nothing() -> None:
+    """After a crash nobody knows when it began to run."""
+    run_times = RunTimes()
+    late = Job(120.0)
+    late.seconds = 100.0
+    await late.followed(run_times)
+    await Job(120.0).followed(run_times, fresh=False)
+
+    assert not run_times.has_news
+
+
+@pytest.mark.parametrize("note", [b"", b"not JSON", b'{"run_seconds": {"a": [-1]}}', b'{"run_seconds": {"a": ["x"]}}'])
+async def test_a_note_that_cannot_be_read_says_nothing(note: bytes) -> None:
+    """It costs a few looks, and the next one who learns something writes it anew."""
+    journal = Journal(memory_place("unreadable"))
+    await journal.write_note("run-times", note)
+    run_times = await recall_run_times(journal)
+
+    assert run_times.forecast("a") is None
+    run_times.saw("a", 5.0)
+    await note_run_times(journal, run_times)
+    assert not run_times.has_news
+    assert b"5.0" in (await journal.read_note("run-times") or b"")
+
+
+def test_a_note_keeps_the_latest_of_each() -> None:
+    """It stays small for ever."""
+    run_times, note = RunTimes(), None
+    for number in range(700):
+        for _ in range(40):
+            run_times.saw(f"workload {number}", 100.0 + number)
+        note = run_times.added_to(note)
+        run_times.forget_news()
+
+    assert note is not None and len(note) < 200_000
+    assert run_times.forecast("workload 699") is not None
+    assert run_times.forecast("workload 0") is None
+
+
+def test_content_is_no_part_of_a_workload() -> None:
+    """Prompt, picture and seed do not decide how long it takes; the settings do, and the prompt stays private."""
+    one = TextToVideo(prompt="a secret plan", seed=1)
+    other = TextToVideo(prompt="another", seed=2)
+    longer = TextToVideo(prompt="another", num_frames=97)
+
+    assert workload_of(one.model_id, one.body()) == workload_of(other.model_id, other.body())
+    assert workload_of(one.model_id, one.body()) != workload_of(longer.model_id, longer.body())
+    assert "secret" not in workload_of(one.model_id, one.body())
+
+
+class Crowd:
+    """A virtual clock on which many wait at once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Event]] = []
+        self.clock = Clock(
+            lambda: START + timedelta(seconds=self.seconds), lambda: self.seconds, self._sleep, lambda: 0.5
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        self._sleepers.append((self.seconds + seconds, len(self._sleepers), woken))
+        await woken.wait()
+
+    async def run(self, work: list[asyncio.Task[Any]]) -> None:
+        while not all(task.done() for task in work):
+            for _ in range(30):  # let everybody who can go on go on
+                await asyncio.sleep(0)
+            if self._sleepers:
+                self._sleepers.sort(key=lambda sleeper: sleeper[:2])
+                self.seconds, _, woken = self._sleepers.pop(0)
+                woken.set()
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
+    """Two hundred requests of a minute, ten calls a second: no second has more, and nobody waits for long."""
+    crowd, calls = Crowd(), list[float]()
+    ends = dict(zip(map(str, range(200)), log_normal(0.05, 200, 7, mean=60.0), strict=True))
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        calls.append(crowd.seconds)
+        *_, name, call = request.url.path.split("/")
+        if call == "result":
+            return httpx.Response(200, json={"request_id": name, "status": "succeeded", "output": VIDEO})
+        state = "completed" if crowd.seconds >= ends[name] else "in_progress"
+        return httpx.Response(200, json={"request_id": name, "status": state})
+
+    run_times = knowing([60.0, 61.0, 59.0] * 7) if known else RunTimes()
+    pace = Pace(10.0, crowd.clock)
+    async with RunComfyClient("token", transport=httpx.MockTransport(handle), pace=pace) as client:
+
+        async def one(name: str) -> None:
+            async for _ in follow(
+                client, name, submitted_at=START, clock=crowd.clock, workload=WORKLOAD, run_times=run_times
+            ):
+                pass
+
+        tasks = [asyncio.create_task(one(name)) for name in ends]
+        await crowd.run(tasks)
+        await asyncio.gather(*tasks)
+
+    busiest = max(sum(at <= other < at + 1 for other in calls) for at in calls)
+    assert busiest <= 11
+    # 400 calls are the least that can tell of 200 results: 40 s of the rate
+    assert crowd.seconds <= max(ends.values()) + 60
+    assert pace.stretch == 1.0
+
+
+async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
+    """One 429 holds the calls of all that wait for the same account."""
+    crowd, calls = Crowd(), list[float]()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        calls.append(crowd.seconds)
+        if len(calls) == 1:
+            return httpx.Response(429, json={"error_message": "no"}, headers={"Retry-After": "30"})
+        if request.url.path.endswith("result"):
+            return httpx.Response(200, json={"request_id": "r", "status": "succeeded", "output": VIDEO})
+        return httpx.Response(200, json={"request_id": "r", "status": "completed"})
+
+    pace = Pace(100.0, crowd.clock)
+    async with RunComfyClient("token", transport=httpx.MockTransport(handle), pace=pace) as client:
+
+        async def one(name: str) -> None:
+            async for _ in follow(client, name, submitted_at=START, clock=crowd.clock):
+                pass
+
+        tasks = [asyncio.create_task(one(name)) for name in ("a", "b")]
+        await crowd.run(tasks)
+        await asyncio.gather(*tasks)
+
+    assert [at for at in calls if 0.1 < at < 30] == []
