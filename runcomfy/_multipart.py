@@ -6,6 +6,8 @@ in flight are failed from within, botocore repeats each with growing pauses, and
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["CreateOnly", "SupportsRead", "read_exactly", "upload_parts"]
+__all__ = ["Checksum", "CreateOnly", "SupportsRead", "checksum", "read_exactly", "upload_parts"]
 
 _PARTS_IN_FLIGHT = 4
 
@@ -27,6 +29,21 @@ class CreateOnly(TypedDict, total=False):
     """The argument of boto3's writes that lets them only create."""
 
     IfNoneMatch: str
+
+
+class Checksum(TypedDict):
+    """The argument of boto3's writes by which the store notices a body that was damaged on the way."""
+
+    ChecksumCRC32: str
+
+
+def checksum(body: bytes) -> Checksum:
+    """Return the checksum of a body, to be sent in a header.
+
+    Left to itself, botocore sends it behind the body over https, and so cuts the body into pieces of 16 KiB: that takes
+    1.3 processor seconds for each GB instead of 0.8, and several times as long. Some stores do not understand it.
+    """
+    return {"ChecksumCRC32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode("ascii")}
 
 
 class SupportsRead(Protocol):
@@ -73,13 +90,15 @@ def upload_parts(
     Raises:
         ClientError: the store refused; 412 if an object stands there.
     """
+    # AWS wants the checksums announced here, and each of them again at the completion (InvalidRequest otherwise).
     upload_id = client.create_multipart_upload(
-        Bucket=bucket, Key=key, ContentType=content_type, Metadata=dict(metadata)
+        Bucket=bucket, Key=key, ContentType=content_type, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
     )["UploadId"]
 
     def send(number: int, part: bytes) -> CompletedPartTypeDef:
-        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=part)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        crc = checksum(part)
+        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=part, **crc)
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": crc["ChecksumCRC32"]}
 
     done: list[CompletedPartTypeDef] = []
     in_flight: deque[Future[CompletedPartTypeDef]] = deque()

@@ -8,9 +8,9 @@ import threading
 from runcomfy.download import Download
 from runcomfy.errors import DownloadError
 from runcomfy.media import MediaChecker, MediaFacts
-from runcomfy.store import Store, SupportsRead
+from runcomfy.store import Store
 
-__all__ = ["CheckedSource", "Replay", "Stopped", "digest_object", "stop_if"]
+__all__ = ["CheckedSource", "Stopped", "digest_object", "stop_if"]
 
 _READ_BYTES = 1024 * 1024
 
@@ -86,33 +86,10 @@ class CheckedSource:
         stop_if(self._stopping)
         return chunk
 
-    def read_exactly(self, amount: int) -> bytes:
-        """Return `amount` bytes, fewer only if the file ended, which it was then judged for."""
-        pieces = []
-        while amount > 0 and (piece := self.read(amount)):
-            pieces.append(piece)
-            amount -= len(piece)
-        return b"".join(pieces)
-
     def drain(self) -> None:
         """Read to the end, for the digest and the judgement."""
         while self.read(_READ_BYTES):
             pass
-
-
-class Replay:
-    """A source that first gives again what was already taken from it."""
-
-    def __init__(self, head: bytes, source: SupportsRead) -> None:
-        self._head = head
-        self._source = source
-
-    def read(self, amount: int, /) -> bytes:
-        """Return at most `amount` bytes, none at the end."""
-        if not self._head:
-            return self._source.read(amount)
-        piece, self._head = self._head[:amount], self._head[amount:]
-        return piece
 
 
 def digest_object(store: Store, key: str, stopping: threading.Event) -> str:

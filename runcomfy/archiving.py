@@ -17,19 +17,28 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from runcomfy._transfer import CheckedSource, Replay, Stopped, digest_object
-from runcomfy.download import Download, open_url
+from runcomfy._transfer import CheckedSource, Stopped, digest_object
+from runcomfy.download import Download, Patience, open_url
 from runcomfy.errors import ArchiveConflict, RunComfyError, StoreUnavailable, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
-from runcomfy.media import HEAD_BYTES, MediaChecker, describe, sniff
+from runcomfy.media import MediaChecker, describe, sniff
 from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, ArchivedVideo, GenerationFacts, Provenance, archiver_name
 from runcomfy.store import ObjectFacts, Store
 
-__all__ = ["ArchivedVideo", "Expectation", "GenerationFacts", "KeyTemplate", "archive_output", "still_stands"]
+__all__ = [
+    "ArchivedVideo",
+    "Expectation",
+    "GenerationFacts",
+    "KeyTemplate",
+    "Patience",
+    "archive_output",
+    "still_stands",
+]
 
 _DEFAULT_TEMPLATE = KeyTemplate()
+_PATIENCE = Patience()
 _SNIFF_BYTES = 4096
 # Threads of their own: slow files must not hold up what else a process has to do, least of all a cancellation.
 _TRANSFERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="archive")
@@ -45,6 +54,7 @@ async def archive_output(
     hosts: HostPolicy,
     template: KeyTemplate = _DEFAULT_TEMPLATE,
     expected: Expectation | None = None,
+    patience: Patience = _PATIENCE,
 ) -> ArchivedVideo:
     """Copy one output file into the store, with its provenance, and return where it stands. May be repeated at will.
 
@@ -59,6 +69,7 @@ async def archive_output(
         hosts: Where it may come from, redirects included.
         template: The key, under the store's prefix. The extension follows the content.
         expected: What was asked for; a file that is different is kept, with warnings.
+        patience: How often a connection that breaks in the middle of the file is replaced, where the host allows it.
 
     Raises:
         DownloadError: The file could not be read to its end.
@@ -68,7 +79,7 @@ async def archive_output(
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """
-    archive = _Archive(url, index, facts, store, hosts, template, expected)
+    archive = _Archive(url, index, facts, store, hosts, template, expected, patience)
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)
@@ -110,6 +121,7 @@ class _Archive:
         hosts: HostPolicy,
         template: KeyTemplate,
         expected: Expectation | None,
+        patience: Patience,
     ) -> None:
         self._url = url
         self._index = index
@@ -118,6 +130,7 @@ class _Archive:
         self._hosts = hosts
         self._template = template
         self._expected = expected or Expectation()
+        self._patience = patience
         self._stopping = threading.Event()
         self._download: Download | None = None
         self.opened = threading.Event()
@@ -134,7 +147,7 @@ class _Archive:
         if self._stopping.is_set():
             raise Stopped
         try:
-            with open_url(self._url, self._hosts) as download:
+            with open_url(self._url, self._hosts, patience=self._patience) as download:
                 self._download = download
                 self.opened.set()
                 return self._archive(download)
@@ -160,7 +173,9 @@ class _Archive:
                 raise self._conflict(key, "its size is not the one that its provenance gives")
             return self._archived(key, provenance, already_archived=True)
         source.check(MediaChecker(kind, length_known=download.length is not None))
-        created = standing is None and self._upload(key, kind.content_type, source, download.length)
+        created = standing is None and self._store.upload_stream(
+            key, source, content_type=kind.content_type, length_bytes=download.length, looked=True
+        )
         if not created:
             source.drain()
             self._compare(key, source)
@@ -179,12 +194,6 @@ class _Archive:
             seed=self._facts.seed,
         )
         return self._store.key(name)
-
-    def _upload(self, key: str, content_type: str, source: CheckedSource, length: int | None) -> bool:
-        head = source.read_exactly(HEAD_BYTES + 1)
-        if source.media is not None:
-            return self._store.put_new(key, head, content_type=content_type)
-        return self._store.upload_stream(key, Replay(head, source), content_type=content_type, length_bytes=length)
 
     def _compare(self, key: str, source: CheckedSource) -> None:
         """Make sure that the object that stands there is the file that was read."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +34,9 @@ REFRESHED_AFTER = timedelta(days=1)
 """A staged picture that is older is written again when it is staged again: an old one is one that nobody uses."""
 
 _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
+_READ_BYTES = 1024 * 1024
+# Each holds one picture and its pixels: that many at once bound the memory, however many are asked for.
+_STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")
 _SCHEMES = ("s3", "http", "https", "file")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
 
@@ -62,6 +67,9 @@ class StagedImage(BaseModel):
 async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
     """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it stands there already.
 
+    Four are staged at once in a process, so that any number may be asked for: each is held in memory once, and beside
+    it its pixels while it is checked.
+
     Args:
         source: A path, `file://`, `https://` (`http://` only for hosts that `hosts` names exactly) or `s3://bucket/key`.
         store: Where it goes, and the credentials with which `s3://` is read.
@@ -72,7 +80,7 @@ async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _
         ImageUnavailable: Its URL could not be read this time.
         StorageError: The store could not be read or written.
     """
-    return await asyncio.to_thread(_stage, source, store, hosts)
+    return await asyncio.get_running_loop().run_in_executor(_STAGING, _stage, source, store, hosts)
 
 
 def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
@@ -114,7 +122,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
 def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
     standing = store.head(key)
     if standing is None:
-        return store.put_new(key, data, content_type=content_type)
+        return store.put_new(key, data, content_type=content_type, looked=True)
     if datetime.now(UTC) - standing.modified_at >= REFRESHED_AFTER:
         store.put(key, data, content_type=content_type)  # the same bytes
     return False
@@ -158,15 +166,17 @@ def _fetched(url: str, hosts: HostPolicy) -> bytes:
     try:
         with open_url(url, hosts) as download:
             _check_size(download.length or 0)
-            data = download.read(MAX_IMAGE_BYTES + 1)
+            buffer = io.BytesIO()  # gives out what it holds without another copy
+            while buffer.tell() <= MAX_IMAGE_BYTES and (piece := download.read(_READ_BYTES)):
+                buffer.write(piece)
     except HostNotAllowed:
         refuse_image("The image is at a host or a private address that is not read from. Give it as a file or in S3.")
     except DownloadError as error:
         if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
             raise ImageUnavailable(f"{error.message} Nothing was paid for.", **error.facts) from None
         refuse_image(f"{error.message} It is needed as an image that can be fetched without a login.")
-    _check_size(len(data))
-    return data
+    _check_size(buffer.tell())
+    return buffer.getvalue()
 
 
 def _check_size(size_bytes: int) -> None:

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._multipart import CreateOnly, SupportsRead, read_exactly, upload_parts
+from runcomfy._multipart import CreateOnly, SupportsRead, checksum, read_exactly, upload_parts
 from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 
@@ -173,20 +173,24 @@ class Store:
                     )
                 return bytes(body.read())
 
-    def put_new(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> bool:
+    def put_new(
+        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA,
+        looked: bool = False,
+    ) -> bool:  # fmt: skip
         """Create an object unless something stands at its key; return whether this call created it.
 
         A store without conditional writes is asked once, answers 501, and is written to without a condition from
-        then on: of two that race there, both may believe that they created it.
+        then on: of two that race there, both may believe that they created it. `looked` says that the caller has seen a
+        moment ago that nothing stands there, which saves a call.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            if self.head(key) is not None:
+            if not (looked and attempt == 1) and self.head(key) is not None:
                 return False
             with storage_errors("create", self.bucket, key):
                 try:
                     self._client.put_object(
                         Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                        **self._condition(),
+                        **checksum(body), **self._condition(),
                     )  # fmt: skip
                     return True
                 except ClientError as error:
@@ -217,30 +221,26 @@ class Store:
         """Write an object, over whatever stands there."""
         with storage_errors("write", self.bucket, key):
             self._client.put_object(
-                Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata)
-            )
+                Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
+                **checksum(body),
+            )  # fmt: skip
 
     def upload_stream(
-        self,
-        key: str,
-        source: SupportsRead,
-        *,
-        content_type: str,
-        metadata: Mapping[str, str] = _NO_METADATA,
-        length_bytes: int | None = None,
-    ) -> bool:
+        self, key: str, source: SupportsRead, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA,
+        length_bytes: int | None = None, looked: bool = False,
+    ) -> bool:  # fmt: skip
         """Create an object from a stream at constant memory, unless one stands there; return whether this call did.
 
         Nothing is visible before the end of the stream. If `source.read` raises, the upload is aborted and that very
-        error comes out. `length_bytes`, where known, chooses larger parts for more than 80 GB. Of two that race with
-        parts, some stores let both win (SeaweedFS 4.48 does): this is no lock.
+        error comes out. `length_bytes`, where known, chooses larger parts for more than 80 GB; `looked` is that of
+        `put_new`. Of two that race with parts, some stores let both win (SeaweedFS 4.48 does): this is no lock.
         """
-        if self.head(key) is not None:
+        if not looked and self.head(key) is not None:
             return False
         part_bytes = max(_PART_BYTES, -(-(length_bytes or 0) // _MOST_PARTS))
         first = read_exactly(source, part_bytes)
         if len(first) < part_bytes:
-            return self.put_new(key, first, content_type=content_type, metadata=metadata)
+            return self.put_new(key, first, content_type=content_type, metadata=metadata, looked=True)
         with storage_errors("create", self.bucket, key):
             try:
                 upload_parts(

@@ -1,0 +1,234 @@
+"""GETs whose every URL and every peer is checked, and whose errors keep the URL to themselves.
+
+Video bytes go through urllib3, several times cheaper per gigabyte than the client for the API.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from http.client import HTTPException
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote, urljoin
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as TransportTimeout
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import make_headers, parse_url
+
+from runcomfy.errors import DownloadError
+from runcomfy.hosts import HostPolicy
+
+__all__ = ["Answer", "Fetcher", "transported"]
+
+_SOME_PUBLIC_ADDRESS = "1.1.1.1"
+_MOST_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEPT_CONNECTIONS = 4
+_T = TypeVar("_T")
+
+
+class Answer(NamedTuple):
+    """An answer that is no redirect, its body not yet read, and the host that gave it."""
+
+    response: BaseHTTPResponse
+    host: str
+
+    def header(self, name: str) -> str:
+        """Return a header, empty where it is missing."""
+        return str(self.response.headers.get(name, "")).strip()
+
+
+class Fetcher:
+    """Sends GETs under one policy; thread-safe. Connections whose answers were read to their end serve again."""
+
+    def __init__(self, policy: HostPolicy, timeout: urllib3.Timeout, headers: Mapping[str, str]) -> None:
+        self.interrupted = threading.Event()
+        """Set once nobody wants to read any more."""
+        self._policy = policy
+        self._timeout = timeout
+        self._headers = headers
+        self._pools: dict[tuple[str, str, int | None], urllib3.HTTPConnectionPool] = {}
+        self._proxies: dict[str, urllib3.ProxyManager] = {}
+        self._interruptible: WeakSet[socket.socket | BaseHTTPResponse] = WeakSet()
+        self._lock = threading.Lock()
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send one GET, follow up to five redirects, each checked like the first URL, and return whatever is answered.
+
+        Raises:
+            HostNotAllowed: The URL, a redirect, or the address behind it is not allowed.
+            DownloadError: Nobody answered, there were too many redirects, or the reading was stopped.
+        """
+        for _ in range(_MOST_REDIRECTS + 1):
+            self._policy.check_url(url)
+            if self.interrupted.is_set():
+                raise DownloadError("The reading was stopped.")
+            response, host = self._send(url, {**self._headers, **(headers or {})})
+            location = response.headers.get("Location", "")
+            if response.status not in _REDIRECTS or not location:
+                return Answer(response, host)
+            response.close()
+            url = transported(partial(urljoin, url, location), host)
+        raise DownloadError(
+            f"More than {_MOST_REDIRECTS} redirects, the last one by {host}. Look at the URL.", host=host
+        )
+
+    def interrupt(self) -> None:
+        """End what blocks in other threads: it returns the end of the file, or raises. Connecting is not ended."""
+        with self._lock:
+            self.interrupted.set()
+            for blocking in self._interruptible:
+                _shut_down(blocking)
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.close()
+            for proxy in self._proxies.values():
+                proxy.clear()
+
+    def noted(self, blocking: socket.socket | BaseHTTPResponse) -> None:
+        """Remember what `interrupt` has to shut down."""
+        with self._lock:
+            self._interruptible.add(blocking)
+            if self.interrupted.is_set():
+                _shut_down(blocking)
+
+    def check_peer(self, host: str, address: str) -> None:
+        """Check the address that a connection leads to."""
+        self._policy.check_address(host, address)
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse, str]:
+        parts = parse_url(url)
+        host = parts.host or ""
+        proxy = transported(partial(_proxy, parts.scheme or "", host), host)
+        pool: urllib3.HTTPConnectionPool | urllib3.ProxyManager
+        if proxy is not None:
+            # what a name leads to is the proxy's to see; what can be told from its text is ours
+            self._policy.check_address(parts.netloc or host, _written_address(host))
+            with self._lock:
+                pool, target = self._proxies.setdefault(parts.scheme or "", proxy), url
+        else:
+            pool, target = self._pool(parts.scheme or "", host, parts.port), parts.request_uri
+        response = transported(
+            lambda: pool.urlopen(
+                "GET", target, headers=headers, redirect=False, retries=False, timeout=self._timeout,
+                preload_content=False, decode_content=False,
+            ),
+            host,
+        )  # fmt: skip
+        self.noted(response)
+        return response, host
+
+    def _pool(self, scheme: str, host: str, port: int | None) -> urllib3.HTTPConnectionPool:
+        with self._lock:
+            pool = self._pools.get((scheme, host, port))
+            if pool is None:
+                https = scheme == "https"
+                kind = urllib3.HTTPSConnectionPool if https else urllib3.HTTPConnectionPool
+                pool = kind(host, port, timeout=self._timeout, maxsize=_KEPT_CONNECTIONS, fetcher=self)
+                pool.ConnectionCls = _CheckedHTTPSConnection if https else _CheckedHTTPConnection
+                self._pools[scheme, host, port] = pool
+            return pool
+
+
+def transported(call: Callable[[], _T], host: str) -> _T:
+    """Make a call of urllib3's, and raise its trouble as an error without a past.
+
+    urllib3's errors hold the URL with its signature. They must not even be the context of ours, so ours is raised
+    after the handler has ended.
+    """
+    try:
+        return call()
+    except (HTTPError, HTTPException, OSError, ValueError) as error:
+        trouble = _trouble(error)
+    raise DownloadError(f"The file from {host} could not be read: {trouble}. Try again.", host=host)
+
+
+def _trouble(error: Exception) -> str:
+    if isinstance(error, NewConnectionError):
+        return "no connection"
+    if isinstance(error, TransportTimeout):
+        return "no answer in time"
+    if isinstance(error, SSLError):
+        return "its certificate or its encryption is not acceptable"
+    return f"the connection broke ({type(error).__name__})"
+
+
+def _shut_down(blocking: socket.socket | BaseHTTPResponse) -> None:
+    with suppress(OSError, RuntimeError, ValueError):  # it has been closed meanwhile
+        if isinstance(blocking, socket.socket):
+            blocking.shutdown(socket.SHUT_RD)
+        else:
+            blocking.shutdown()
+
+
+def _written_address(host: str) -> str:
+    """The address that a host is written as, in any of its spellings; names are taken for public if they have a dot."""
+    host = host.strip("[]")
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return _SOME_PUBLIC_ADDRESS if "." in host.rstrip(".") else "127.0.0.1"
+
+
+def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
+    """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 go through as well."""
+    address = getproxies().get(scheme) or getproxies().get("all")
+    if not address or proxy_bypass(host.strip("[]")):
+        return None
+    parts = parse_url(address if "://" in address else f"http://{address}")
+    login = make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else None
+    return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc}", proxy_headers=login)
+
+
+class _Checked:
+    """Check the peer's address as soon as the connection stands.
+
+    `_new_conn` comes before the TLS handshake, so that a forbidden peer sees nothing at all, but it is urllib3's own
+    affair; `connect` is public and catches what a future urllib3 would let slip.
+    """
+
+    def __init__(self, *arguments: Any, fetcher: Fetcher, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._fetcher = fetcher
+
+    def _new_conn(self) -> socket.socket:
+        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
+        try:
+            self._check(connected)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self._check(self.sock)  # type: ignore[attr-defined]
+        self._fetcher.noted(self.sock)  # type: ignore[attr-defined]
+
+    def _check(self, connected: socket.socket) -> None:
+        host, port = self.host, self.port  # type: ignore[attr-defined]
+        self._fetcher.check_peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", connected.getpeername()[0])
+
+
+class _CheckedHTTPConnection(_Checked, HTTPConnection):
+    pass
+
+
+class _CheckedHTTPSConnection(_Checked, HTTPSConnection):
+    pass
