@@ -1,6 +1,7 @@
 """The command line: real runs of the flows, and requests by their id.
 
-Prefect is imported when a flow is about to run, and not before: `--help` must not take seconds.
+What a command stands on (Prefect, boto3, httpx) is imported when it runs, and not before: `--help` is to be there at
+once.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from cyclopts import App, Parameter
 
 from flows import environment
 from flows.batch_cli import batch
+from flows.catalogue_cli import catalogue
 from flows.doctor_cli import doctor
 from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from flows.journal_cli import journal_app
 from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from flows.output import print_facts, print_generation, print_videos
-from runcomfy.cancelling import cancel as cancel_request
 from runcomfy.errors import NotFinished
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
@@ -56,6 +57,7 @@ app = App(
 )
 app.command(journal_app)
 app.command(batch, help_epilogue="")
+app.command(catalogue, help_epilogue="")
 app.command(doctor, help_epilogue="")
 
 
@@ -138,6 +140,7 @@ def status(request_id: str, /, *, json: Json = False) -> None:
 @app.command(help_epilogue="")
 def cancel(request_id: str, /, *, json: Json = False) -> None:
     """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
+    from runcomfy.cancelling import cancel as cancel_request
 
     async def ask() -> tuple[str | None, State]:
         async with environment.client() as client:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
 
 if TYPE_CHECKING:
     from blocks import MediaStore, RunComfyCredentials
+    from runcomfy.client import RunComfyClient
     from runcomfy.journal import Journal
 
 __all__ = ["client", "credentials", "journal", "media_store"]
@@ -44,6 +44,8 @@ def client() -> RunComfyClient:
     Raises:
         ConfigurationError: there is no token, or the base URL cannot be used.
     """
+    from runcomfy.client import RunComfyClient
+
     return RunComfyClient(_token(), base_url=_base_url())
 
 
@@ -110,4 +112,6 @@ def _token() -> str:
 
 
 def _base_url() -> str:
+    from runcomfy.client import DEFAULT_BASE_URL
+
     return os.environ.get("RUNCOMFY_BASE_URL") or DEFAULT_BASE_URL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,9 @@ from runcomfy.models import (
     TextToVideoSettings,
     check_inputs,
 )
-from runcomfy.staging import StagedImage
+
+if TYPE_CHECKING:  # it stands on boto3 and Pillow, and a `--help` needs the names of the options only
+    from runcomfy.staging import StagedImage
 
 __all__ = ["FIELDS", "Order", "OrderDefaults", "read_order", "unknown_field"]
 

@@ -22,7 +22,9 @@ _PICTURES = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 SIDECARS = ("json", "txt")
 """The extensions of a sidecar, the one that counts more first."""
 _DEFAULT_TEMPLATE = KeyTemplate()
-_OWN = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|inbox/(?:[0-9a-f]{{64}}\.json|messages/.*)")
+_OWN = re.compile(
+    rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|catalogue/.*|inbox/(?:[0-9a-f]{{64}}\.json|messages/.*)"
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""Keep the catalogue of everything that was made: for a schedule, and for whoever cannot wait for it."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from blocks import MediaStore
+from runcomfy.catalogue import Update
+from tasks.catalogue import report_catalogue, update_catalogue
+
+__all__ = ["catalogue"]
+
+
+@flow(name="catalogue", flow_run_name="catalogue-{store.bucket}")
+async def catalogue(store: MediaStore, prompts: bool | None = None, everything: bool = False) -> Update:
+    """Bring the table of all generations up to date: Parquet files in the bucket, one a day, for any tool to query.
+
+    Args:
+        store: The bucket with the archive and its journal; the table stands there too, in catalogue/generations/.
+        prompts: Whether prompts are written as they are, or only their SHA-256. Empty: as the last time; at first they
+            are. A change of this makes all rows anew.
+        everything: Read everything again, and not only what has changed since the last time.
+    """
+    found = await update_catalogue(store, prompts=prompts, everything=everything)
+    await report_catalogue(found, store)
+    return found

@@ -1,0 +1,82 @@
+"""The provenance files of an archive: found by listing, and read a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from runcomfy._s3 import storage_errors
+from runcomfy.listing import listed
+from runcomfy.provenance import Provenance
+from runcomfy.store import Store
+from runcomfy.versions import read_version
+
+__all__ = ["provenance_files", "read_documents"]
+
+_READING_AT_ONCE = 8
+_MAX_BYTES = 16 * 1024 * 1024
+_PROVENANCE = re.compile(r"\.(?:mp4|mov|webm|mkv|gif|jpg|png|webp|avif)\.json$")
+_OTHERS = ("batches/", "catalogue/", "images/", "inbox/", "journal/")
+"""What else this project keeps below the prefix, and what no archived file is looked for in."""
+_MOST_FOLDERS = 100
+
+
+def provenance_files(store: Store) -> dict[str, datetime]:
+    """Return the key of each provenance file below the prefix, with its time by the store's clock. Blocks.
+
+    A call for each thousand objects, the archived files included; staged pictures and the journal are left out.
+
+    Raises:
+        StorageError: the store could not be listed.
+    """
+    found: dict[str, datetime] = {}
+    folders: list[str] = []
+
+    def note(key: str, at: datetime) -> None:
+        if _PROVENANCE.search(key) and not key.removeprefix(store.prefix).startswith(_OTHERS):
+            found[key] = at
+
+    with storage_errors("list", store.bucket, store.prefix):
+        pages = store.client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=store.bucket, Prefix=store.prefix, Delimiter="/"):
+            folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
+            for each in page.get("Contents", []):
+                note(each["Key"], each["LastModified"])
+    folders = [folder for folder in folders if folder.removeprefix(store.prefix) not in _OTHERS]
+    if len(folders) > _MOST_FOLDERS:  # a folder for each request, perhaps: all at once is fewer calls
+        folders = [store.prefix]
+    for folder in folders:
+        for listing in listed(store, folder):
+            note(listing.key, listing.modified_at)
+    return found
+
+
+async def read_documents(
+    store: Store, keys: Iterable[str], *, unreadable: Callable[[str], None]
+) -> dict[str, Provenance]:
+    """Return provenance documents by their keys; one that is gone is left out.
+
+    Args:
+        store: Where they stand.
+        keys: Their full keys.
+        unreadable: Called with the key of what is no such document, which is then left out.
+
+    Raises:
+        StorageError: the store failed.
+    """
+    gate, found = asyncio.Semaphore(_READING_AT_ONCE), dict[str, Provenance]()
+
+    async def read(key: str) -> None:
+        async with gate:
+            version = await asyncio.to_thread(read_version, store, key, limit_bytes=_MAX_BYTES)
+        if version is None:
+            return
+        try:
+            found[key] = Provenance.from_json(version.body)
+        except ValueError:
+            unreadable(key)
+
+    await asyncio.gather(*map(read, keys))
+    return found

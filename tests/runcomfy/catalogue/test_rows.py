@@ -1,0 +1,168 @@
+"""What a row says of a generation in each of its states."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+import pytest
+
+from runcomfy.catalogue import COLUMNS, SCHEMA
+from runcomfy.catalogue.rows import day_of, row_of_entry, row_of_files
+from runcomfy.journal import Entry, EntryState, GenerationSpec
+from runcomfy.models import ImageToVideo
+from runcomfy.redaction import redact
+from runcomfy.staging import StagedImage
+from runcomfy.store import Store
+from tests.runcomfy.catalogue.making import DAY, entry_of, provenance_of
+
+STORE = Store("videos", "p", endpoint_url="http://127.0.0.1:9", region_name="us-east-1")
+
+
+def row(entry: Entry, *, prompts: bool = True) -> dict[str, Any]:
+    return row_of_entry(entry, prompts=prompts)
+
+
+def accepted(entry: Entry, request_id: str = "r1") -> Entry:
+    return entry.moved(EntryState.SUBMITTED, worker="host:1", request_id=request_id, submitted_at=DAY)
+
+
+def test_a_row_has_every_column_and_nothing_else() -> None:
+    """Of a generation as of a request without journal; both fit the types."""
+    rows = [row(entry_of()), row_of_files({"s3://a": provenance_of(STORE, "r1")}, prompts=True)]
+
+    for each in rows:
+        assert list(each) == SCHEMA.names
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    for column in COLUMNS:
+        assert not column.always or table[column.name].null_count == 0, column.name
+
+
+@pytest.mark.parametrize("state", [state for state in EntryState if state is not EntryState.ARCHIVED])
+def test_every_state_has_its_outcome(state: EntryState) -> None:
+    """An intent and a request that is waited for are under way; every other state is an outcome of its own."""
+    under_way = state in (EntryState.INTENT, EntryState.SUBMITTED)
+
+    assert row(accepted(entry_of()).moved(state, worker="w"))["outcome"] == ("under_way" if under_way else str(state))
+
+
+@pytest.mark.parametrize(
+    ("steps", "cost", "unknown"),
+    [
+        ((), None, 1),
+        ((EntryState.UNCERTAIN,), None, 1),
+        ((EntryState.REFUSED,), None, 0),
+        (("r1",), None, 1),
+        (("r1", EntryState.FAILED, 0.25), Decimal("0.25"), 0),
+        (("r1", EntryState.FAILED, 0.25, "again"), None, 2),
+        (("r1", EntryState.FAILED, 0.25, "again", EntryState.REFUSED), None, 1),
+        (("r1", EntryState.CANCELLED, "again", "r2", EntryState.FAILED, 0.1), Decimal("0.1"), 1),
+        ((EntryState.UNCERTAIN, "r1", EntryState.ARCHIVED, 0.3), Decimal("0.3"), 0),
+    ],
+)
+def test_no_request_is_missing_in_the_money(steps: tuple[Any, ...], cost: Decimal | None, unknown: int) -> None:
+    """What may be billed is in the cost, or is counted as one whose cost is not known; as a budget counts it."""
+    entry = entry_of()
+    for step in steps:
+        if step == "again":
+            entry = entry.begun_again(entry_of(), worker="w")
+        elif isinstance(step, EntryState):
+            entry = entry.moved(step, worker="w")
+        elif isinstance(step, float):
+            entry = entry.model_copy(update={"cost_usd": step})
+        else:
+            entry = accepted(entry, step)
+
+    found = row(entry)
+
+    assert (found["cost_usd"], found["requests_without_cost"]) == (cost, unknown)
+
+
+def test_a_row_keeps_its_day() -> None:
+    """The day of the first attempt in UTC, whatever is tried later and wherever the first worker was."""
+    east = datetime.fromisoformat("2026-11-22T01:30:00+02:00")
+    entry = entry_of(begun=east)
+
+    later = entry.moved(EntryState.REFUSED, worker="w").begun_again(entry_of(begun=DAY + timedelta(days=9)), worker="w")
+
+    assert day_of(row(entry)) == day_of(row(later)) == DAY.date()
+
+
+def test_settings_have_columns_and_all_are_kept() -> None:
+    """A seed of more than 64 bits has no column that could hold it, and breaks nothing."""
+    found = row(entry_of(seed=2**70, resolution="480p"))
+
+    assert found["resolution"] == "480p" and found["seed"] is None
+    assert json.loads(found["settings_json"])["seed"] == 2**70
+    assert "prompt" not in json.loads(found["settings_json"])
+
+
+def test_a_picture_is_named_by_where_it_stands() -> None:
+    """Never by a URL with a signature."""
+    image = StagedImage(
+        bucket="b", key="images/x.png", sha256="cd" * 32, size_bytes=1, content_type="image/png", width=1, height=1,
+        source="x.png", uploaded=True,
+    )  # fmt: skip
+    signed = "https://host/x.png?X-Amz-Signature=0123456789abcdef"
+    spec = GenerationSpec(ImageToVideo(prompt="p", image_url=signed), "https://service.example", image)
+
+    staged, unstaged = row(spec.intent("w")), row(replace(spec, image=None).intent("w"))
+
+    assert (staged["image_uri"], staged["image_sha256"]) == ("s3://b/images/x.png", "cd" * 32)
+    assert (unstaged["image_uri"], unstaged["image_sha256"]) == ("https://host/x.png", None)
+    assert "Signature" not in f"{staged}{unstaged}"
+
+
+def test_a_catalogue_without_prompts_has_none() -> None:
+    """Only the hash, and not even where the service quotes the prompt in its reason."""
+    entry = accepted(entry_of('a "secret"\nplace')).moved(
+        EntryState.FAILED, worker="w", reason='refused: {"prompt": "a \\"secret\\"\\nplace"}'
+    )
+
+    told, hidden = row(entry), row(entry, prompts=False)
+
+    assert told["prompt"] == 'a "secret"\nplace' and hidden["prompt"] is None
+    assert told["prompt_sha256"] == hidden["prompt_sha256"]
+    assert "secret" not in str(hidden)
+
+
+def test_a_file_without_journal_is_a_row_of_its_request() -> None:
+    """With all its files, in their order, and its cost once."""
+    documents = {f"s3://{index}": provenance_of(STORE, "r1", index) for index in (2, 0, 1)}
+
+    found = row_of_files(documents, prompts=True)
+
+    assert (found["id"], found["outcome"], found["generation_key"]) == ("request:r1", "archived", None)
+    assert [output["index"] for output in found["outputs"]] == [0, 1, 2]
+    assert (found["output_bytes"], found["cost_usd"]) == (3003, Decimal("0.25"))
+    assert found["created_at"] == DAY
+
+
+@pytest.mark.parametrize(
+    ("known", "day"),
+    [
+        ({"submitted_at": DAY - timedelta(days=2), "service_created_at": "2026-11-20T00:00:00Z"}, "2026-11-19"),
+        ({"service_created_at": "2026-11-20T23:59:00+00:00"}, "2026-11-20"),
+        ({"service_created_at": "2026-11-20T23:59:00"}, "2026-11-20"),
+        ({"service_created_at": "yesterday"}, "2026-11-21"),
+    ],
+)
+def test_the_day_of_a_file_without_journal_is_told_by_the_best_witness(known: dict[str, Any], day: str) -> None:
+    """The submission, else what the service says if it can be understood, else the archiving of the first file."""
+    found = row_of_files({"s3://a": provenance_of(STORE, "r1", **known)}, prompts=True)
+
+    assert str(day_of(found)) == day
+    assert day_of(found) == found["created_at"].astimezone(UTC).date()
+
+
+def test_nothing_secret_is_in_a_row() -> None:
+    """A reason comes redacted out of the journal; redacting the whole row again changes nothing."""
+    entry = accepted(entry_of()).moved(
+        EntryState.FAILED, worker="w", reason="could not read https://h/x.png?X-Amz-Signature=0123456789abcdef"
+    )
+
+    assert redact(str(row(entry))) == str(row(entry))
