@@ -38,9 +38,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.polling
 	$(BIN)/python -m benchmarks.transfer
+	$(BIN)/python -m benchmarks.connections
+	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.journal
+	$(BIN)/python -m benchmarks.in_flight
 	$(BIN)/python -m benchmarks.batch
+	$(BIN)/python -m benchmarks.catalogue --generations 2000
 
 # After a change of the ranges in pyproject.toml; needs uv.
 lock:

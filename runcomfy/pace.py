@@ -25,7 +25,7 @@ class Pace:
     def __init__(self, per_second: float, clock: Clock | None = None) -> None:
         self._interval = 1 / per_second
         self._clock = clock or Clock()
-        self._next = float("-inf")
+        self._next = self._last = float("-inf")
         self._wanted: dict[Hashable, float] = {}
         self._total = 0.0
 
@@ -34,8 +34,10 @@ class Pace:
         now = self._clock.monotonic()
         mine = max(now, self._next)
         self._next = mine + self._interval
-        if mine > now:
-            await self._clock.sleep(mine - now)
+        # Where the process stood still for a while, many turns come at once; they are made one by one all the same.
+        while (wait := max(mine, self._last + self._interval) - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
+        self._last = self._clock.monotonic()
 
     def hold(self, seconds: float) -> None:
         """Let no call be made for so long: the service asks for a pause."""

@@ -116,13 +116,14 @@ class _Crew:
         self._ended(row, outcome)
 
     async def _authorise(self, row: PlannedRow) -> None:
-        """Reserve what a row may cost at the last moment, with what other runs have paid for it meanwhile.
+        """Reserve what a row may cost at the last moment, with what other runs have paid for it if there is a limit.
 
         Raises:
             BudgetReached: it cannot be afforded.
         """
-        found = await self._service.journal.read(row.generation_key)
-        self._budget.has_cost(row.label, cost_so_far(found.entry if found else None, self._budget.price_usd))
+        if self._budget.limit_usd is not None:
+            found = await self._service.journal.read(row.generation_key)
+            self._budget.has_cost(row.label, cost_so_far(found.entry if found else None, self._budget.price_usd))
         self._budget.reserve(row.label)
 
     async def _cost_so_far(self, row: PlannedRow, outcome: Outcome) -> float:

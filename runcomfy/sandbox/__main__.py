@@ -44,6 +44,7 @@ def serve(
     slots: int = 2,
     queue_seconds: float = 0.0,
     run_seconds: float = 3.0,
+    run_spread: float = 0.0,
     price_usd: float = 0.25,
     opening_balance_usd: float = 1000.0,
     request_expiry_seconds: float | None = None,
@@ -62,12 +63,13 @@ def serve(
         slots: How many requests run at once.
         queue_seconds: How long a request stays in the queue at the least.
         run_seconds: How long a request runs at the least.
+        run_spread: How much that differs between requests; 0.05 is about 5 percent.
         price_usd: What each accepted submission is charged (a made-up price).
         opening_balance_usd: What the account holds at the start.
         request_expiry_seconds: How long after its end a request is still known; for ever if left out.
         tiny_videos: Render thumbnails in place of full sizes.
         output_bytes: Pad each video up to this size.
-        seed: What random faults are drawn from.
+        seed: What random faults and durations are drawn from.
         fault: NAME[:ENDPOINT][=RATE], once for each fault; without a rate it strikes always.
         directory: Where rendered files go; a temporary folder if left out.
         quiet: Do not log a line for each call.
@@ -76,7 +78,7 @@ def serve(
     try:
         settings = SandboxSettings(
             port=port, token=token, slots=slots, queue_seconds=queue_seconds, run_seconds=run_seconds,
-            price_usd=price_usd, opening_balance_usd=opening_balance_usd,
+            run_spread=run_spread, price_usd=price_usd, opening_balance_usd=opening_balance_usd,
             request_expiry_seconds=request_expiry_seconds, tiny_videos=tiny_videos, output_bytes=output_bytes,
             seed=seed, faults=tuple(fault or ()), directory=directory,
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,6 +52,16 @@ class Api:
         self.studio = Studio(self.directory, self.settings.tiny_videos, self._image_fetched)
         self.queue = JobQueue(self.settings, self._produce, self._ended)
         self.balance_usd = self.settings.opening_balance_usd
+        self._last_second: deque[float] = deque()
+
+    def count_poll(self) -> None:
+        """Count a read of status or result."""
+        last, now = self._last_second, time.monotonic()
+        last.append(now)
+        while last[0] <= now - 1:
+            last.popleft()
+        self.counters.polls += 1
+        self.counters.busiest_second = max(self.counters.busiest_second, len(last))
 
     def submit(self, model_id: str, inputs: Any, own: Sequence[DueFault]) -> tuple[Json, Job]:
         """Check, charge and queue; `own` are the faults that the prompt asks for.
@@ -190,6 +202,7 @@ class Api:
     def reset(self) -> None:
         """Empty everything but the faults of the settings; what was rendered is kept, as it is the same again."""
         self.counters = Counters()
+        self._last_second.clear()
         self.balance_usd = self.settings.opening_balance_usd
         self.queue.reset()
         self.board.due = []

@@ -13,7 +13,9 @@ __all__ = ["Books", "Counters", "RequestEntry"]
 class Counters(BaseModel):
     """What is counted while the sandbox runs.
 
-    `polls` are reads of status and result; `tokens_leaked` are downloads that carried an Authorization header.
+    `polls` are reads of status and result, and `busiest_second` is how many of them came within any one second;
+    `connections` are those that were opened to the sandbox, for whatever; `tokens_leaked` are downloads that carried an
+    Authorization header.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -25,6 +27,8 @@ class Counters(BaseModel):
     succeeded: int = 0
     failed: int = 0
     polls: int = 0
+    busiest_second: int = 0
+    connections: int = 0
     image_fetches: int = 0
     downloads: int = 0
     bytes_served: int = 0

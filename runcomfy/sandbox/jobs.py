@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Job:
     faults: list[DueFault]
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "queued"
+    run_seconds: float = 0.0
     error: Any = None
     recipe: Recipe | None = None
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -67,12 +69,17 @@ class JobQueue:
         self._waiting: list[Job] = []
         self._running: set[asyncio.Task[None]] = set()
         self._queue_held = False
+        self._spreads = self._draws()
         self._runs_go_on = asyncio.Event()
         self._runs_go_on.set()
 
     def accept(self, job: Job) -> None:
         """Queue a job, and start it if a slot is free."""
         self.jobs[job.request_id] = job
+        # drawn in the order of acceptance, whoever runs first, so that it can be repeated
+        job.run_seconds = self._settings.run_seconds * self._spreads.lognormvariate(0, self._settings.run_spread)
+        if job.wishes.run_seconds is not None:
+            job.run_seconds = job.wishes.run_seconds
         self._waiting.append(job)
         if (delay_seconds := self._least_queue_seconds(job)) > 0:
             asyncio.get_running_loop().call_later(delay_seconds + 0.001, self._fill_slots)
@@ -105,6 +112,7 @@ class JobQueue:
         self.jobs.clear()
         self._waiting.clear()
         self._running.clear()
+        self._spreads = self._draws()
         self.hold(queue=False, runs=False)
 
     def _fill_slots(self) -> None:
@@ -123,6 +131,9 @@ class JobQueue:
                 self._running.add(task)
                 task.add_done_callback(self._slot_is_free)
 
+    def _draws(self) -> random.Random:
+        return random.Random(f"{self._settings.seed}:run_seconds")  # noqa: S311 - repeatable on purpose
+
     def _least_queue_seconds(self, job: Job) -> float:
         wish = job.wishes.queue_seconds
         return self._settings.queue_seconds if wish is None else wish
@@ -133,11 +144,8 @@ class JobQueue:
             self._fill_slots()
 
     async def _run(self, job: Job) -> None:
-        wish = job.wishes.run_seconds
         try:
-            _, job.recipe = await asyncio.gather(
-                asyncio.sleep(self._settings.run_seconds if wish is None else wish), self._produce(job)
-            )
+            _, job.recipe = await asyncio.gather(asyncio.sleep(job.run_seconds), self._produce(job))
             job.error = job.fate("error")
         except PictureRefused as refusal:
             job.error = job.fate("error") or {"type": "image_refused", "message": str(refusal)}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +45,7 @@ class _Hold(BaseModel):
 class _Server:
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._connections: WeakSet[asyncio.Transport] = WeakSet()
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._log_call], client_max_size=1 << 22)
@@ -86,11 +88,11 @@ class _Server:
         return await self._call(request, "submit", own, work)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        self._api.counters.polls += 1
+        self._api.count_poll()
         return await self._about_request(request, "status", 200, self._api.status)
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
-        self._api.counters.polls += 1
+        self._api.count_poll()
         include_cost = request.query.get("include_cost", "").lower() in ("true", "1")
         return await self._about_request(
             request, "result", 200, lambda job: self._api.result(job, include_cost=include_cost)
@@ -216,6 +218,9 @@ class _Server:
     @web.middleware
     async def _log_call(self, request: web.Request, handler: Any) -> web.StreamResponse:
         began = time.perf_counter()
+        if request.transport is not None and request.transport not in self._connections:
+            self._connections.add(request.transport)
+            self._api.counters.connections += 1
         http_status = 500
         try:
             answer: web.StreamResponse = await handler(request)

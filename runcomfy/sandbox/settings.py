@@ -18,12 +18,14 @@ class SandboxSettings(BaseModel):
         slots: How many requests run at once.
         queue_seconds: How long a request stays in the queue at the least.
         run_seconds: How long a request runs at the least; rendering happens meanwhile.
+        run_spread: How much that differs between requests: the standard deviation of its logarithm, so that 0.05 is
+            about 5 percent. Half of them run for less than `run_seconds`. 0 is all alike.
         price_usd: What each accepted submission is charged. It is not given back on failure or cancellation.
         opening_balance_usd: What the account holds at the start, and again after a reset.
         request_expiry_seconds: How long after its end a request is still known; `None` is for ever.
         tiny_videos: Render at a shorter side of 36 pixels, for tests with very many requests.
         output_bytes: Pad each video up to this size; it stays a valid MP4. 0 leaves it as it is.
-        seed: What random faults are drawn from; the same seed draws the same again.
+        seed: What random faults and durations are drawn from; the same seed draws the same again.
         faults: Faults that strike from the start, each written `NAME[:ENDPOINT][=RATE]`.
         directory: Where rendered files go; `None` is a temporary folder that is removed at the end.
     """
@@ -35,6 +37,7 @@ class SandboxSettings(BaseModel):
     slots: int = Field(default=2, ge=1)
     queue_seconds: float = Field(default=0.0, ge=0)
     run_seconds: float = Field(default=3.0, ge=0)
+    run_spread: float = Field(default=0.0, ge=0, le=3)
     price_usd: float = Field(default=0.25, ge=0)
     opening_balance_usd: float = Field(default=1000.0, ge=0)
     request_expiry_seconds: float | None = Field(default=None, ge=0)

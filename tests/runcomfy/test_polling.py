@@ -6,8 +6,10 @@ import asyncio
 import math
 import random
 import statistics
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -333,3 +335,20 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
         await asyncio.gather(*tasks)
 
     assert [at for at in calls if 0.1 < at < 30] == []
+
+
+async def test_a_process_that_stood_still_does_not_make_up_for_it_at_once() -> None:
+    """Turns that became due meanwhile are made one by one, at the rate."""
+    pace, made = Pace(100.0), list[float]()
+
+    async def one() -> None:
+        await pace.turn()
+        made.append(time.monotonic())
+
+    tasks = [asyncio.create_task(one()) for _ in range(30)]
+    await asyncio.sleep(0)
+    time.sleep(0.4)  # noqa: ASYNC251 - stands still
+    await asyncio.gather(*tasks)
+
+    gaps = [b - a for a, b in pairwise(made)]
+    assert min(gaps) >= 0.009

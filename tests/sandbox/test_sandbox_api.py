@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import statistics
 import subprocess
 import threading
 from collections.abc import Callable
@@ -13,7 +15,10 @@ import pytest
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import Sandbox, SandboxSettings
+from runcomfy.sandbox.board import RequestWishes
+from runcomfy.sandbox.jobs import Job, JobQueue
 from runcomfy.sandbox.models import MODELS, violations
+from runcomfy.sandbox.render import Recipe
 
 TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
@@ -319,3 +324,39 @@ def test_a_stopped_sandbox_listens_no_longer(calling: Callable[[Sandbox], Any]) 
 
     with pytest.raises(httpx.ConnectError):
         httpx.get(sandbox.url, trust_env=False)
+
+
+def test_the_books_tell_how_many_polls_came_within_a_second(sandbox: Sandbox, caller: Any) -> None:
+    """A rate limit can be checked; and connections are counted, however many calls each carried."""
+    request_id = caller.submitted()
+    before = sandbox.books()
+    with httpx.Client(headers={"Authorization": f"Bearer {sandbox.token}"}) as client:
+        for _ in range(20):
+            client.get(f"{sandbox.url}/v1/requests/{request_id}/status").raise_for_status()
+
+    books = sandbox.books()
+    assert books.busiest_second == books.polls == 20
+    assert books.connections - before.connections == 1
+
+
+async def test_running_times_differ_as_the_spread_says_and_can_be_repeated() -> None:
+    """Half of them are shorter than `run_seconds`; the same seed draws the same; a prompt's own wish is kept."""
+
+    async def never(job: Job) -> Recipe:
+        raise AssertionError("nothing runs here")
+
+    async def drawn(seed: int) -> list[float]:
+        settings = SandboxSettings(run_seconds=100, run_spread=0.05, slots=1, seed=seed)
+        queue = JobQueue(settings, never, lambda job: None)
+        queue.hold(queue=True)
+        jobs = [Job(TEXT_TO_VIDEO, {}, RequestWishes(run_seconds=7 if not n else None), []) for n in range(401)]
+        for job in jobs:
+            queue.accept(job)
+        return [job.run_seconds for job in jobs]
+
+    wished, *seconds = await drawn(1)
+
+    assert wished == 7
+    assert 95 < statistics.median(seconds) < 105
+    assert 0.04 < statistics.pstdev(math.log(value) for value in seconds) < 0.06
+    assert await drawn(1) == [7, *seconds] != await drawn(2)

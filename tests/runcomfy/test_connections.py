@@ -1,0 +1,144 @@
+"""How the client keeps its connections, against the sandbox over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import httpx
+import pytest
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import ServiceUnavailable, SubmissionNotSent
+from runcomfy.models import TextToVideo
+from runcomfy.sandbox import Sandbox
+from runcomfy.submitting import submit
+
+RAIN = TextToVideo(prompt="rain")
+
+
+@pytest.fixture
+def client(sandbox: Sandbox) -> RunComfyClient:
+    return RunComfyClient(sandbox.token, base_url=sandbox.url)
+
+
+async def submitted(client: RunComfyClient) -> str:
+    return (await submit(client, RAIN, generation_key="0" * 64)).request_id
+
+
+async def test_a_thousand_looks_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """All are answered, none fails while it waits in line, and the service is not stormed."""
+    async with client:
+        request_id = await submitted(client)
+        before = sandbox.books().connections
+        looks = await asyncio.gather(*(client.status(request_id) for _ in range(1000)))
+
+    assert {look.request_id for look in looks} == {request_id}
+    assert sandbox.books().connections - before <= 100
+
+
+async def test_looks_one_after_the_other_use_one_connection(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """Also after a pause that is longer than what httpx keeps for the paid call."""
+    async with client:
+        request_id = await submitted(client)
+        before = sandbox.books().connections
+        for pause in (0.0, 0.0, 1.2):
+            await asyncio.sleep(pause)
+            await client.status(request_id)
+
+    assert sandbox.books().connections - before == 1
+
+
+async def test_an_idle_connection_is_not_trusted_with_the_paid_call(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """The service may close it at the very time of the call, and nobody would know what became of that."""
+    async with client:
+        await submitted(client)
+        at_first = sandbox.books().connections
+        await submitted(client)
+        at_once = sandbox.books().connections
+        await asyncio.sleep(1.2)
+        await submitted(client)
+
+    assert (at_first, at_once, sandbox.books().connections) == (at_first, at_first, at_first + 1)
+
+
+async def test_looks_do_not_share_a_connection_with_the_paid_call(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """What breaks a look does not break a submission."""
+    async with client:
+        request_id = await submitted(client)
+        before = sandbox.books().connections
+        await client.status(request_id)
+
+    assert sandbox.books().connections == before + 1
+
+
+class Halting:
+    """A service that keeps every caller waiting until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.go = asyncio.Event()
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.calls += 1
+        await self.go.wait()
+        return httpx.Response(200, json={"request_id": f"r-{self.calls}", "status": "in_progress"})
+
+
+async def settled(awaitables: list[Awaitable[object]]) -> list[object]:
+    return list(await asyncio.gather(*awaitables, return_exceptions=True))
+
+
+async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent() -> None:
+    """It is no uncertain submission, and the service has never seen it."""
+    service = Halting()
+    async with RunComfyClient("token", transport=httpx.MockTransport(service.handle), timeout_seconds=0.2) as client:
+        first = [asyncio.create_task(submitted(client)) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(SubmissionNotSent, match="PoolTimeout"):
+            await submit(client, RAIN, generation_key="0" * 64, attempts=1)
+        seen = service.calls
+        service.go.set()
+        ids = await asyncio.gather(*first)
+
+    assert (seen, len(ids)) == (100, 100)
+
+
+async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:
+    """To wait for our own connections says nothing about the service: it is no failed look."""
+    service = Halting()
+    async with RunComfyClient("token", transport=httpx.MockTransport(service.handle), timeout_seconds=0.1) as client:
+        looks = [asyncio.create_task(client.status("r")) for _ in range(150)]
+        await asyncio.sleep(0.4)
+        seen = service.calls
+        service.go.set()
+        states = await settled([*looks])
+
+    assert seen == 100
+    assert not [state for state in states if isinstance(state, BaseException)]
+
+
+async def test_a_call_that_is_given_up_leaves_its_place(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """However many are cancelled, the next ones are answered."""
+    async with client:
+        request_id = await submitted(client)
+        sandbox.inject("slow", endpoint="status", rate=1.0, seconds=5.0)
+        given_up = [asyncio.create_task(client.status(request_id)) for _ in range(200)]
+        await asyncio.sleep(0.3)
+        for look in given_up:
+            look.cancel()
+        await settled([*given_up])
+        sandbox.clear_faults()
+
+        assert (await client.status(request_id)).request_id == request_id
+
+
+async def test_a_connection_that_broke_is_replaced(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """One failed look, and the next one works."""
+    async with client:
+        request_id = await submitted(client)
+        sandbox.inject("reset", endpoint="status", times=1)
+        with pytest.raises(ServiceUnavailable):
+            await client.status(request_id)
+
+        assert (await client.status(request_id)).request_id == request_id
