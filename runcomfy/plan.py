@@ -48,6 +48,8 @@ class Plan:
     """The first look that did not."""
     running_at: float | None = None
     """The latest look that found it running."""
+    finished_at: float | None = None
+    """The first look of those that found it finished, though its result was not there yet."""
     _first_place: tuple[float, int] | None = None
     _place: int | None = None
 
@@ -60,6 +62,10 @@ class Plan:
                 self._first_place = (now, place)
         elif state is State.IN_PROGRESS:
             self.running_at = now
+        if not state.is_final:
+            self.finished_at = None
+        elif self.finished_at is None:
+            self.finished_at = now
         if state not in (State.IN_QUEUE, State.UNKNOWN) and self.left_queue_at is None:
             self.left_queue_at = now
 
@@ -73,11 +79,13 @@ class Plan:
         forecast = self.forecast()
         if self.state is State.IN_QUEUE:
             interval = self._in_queue(forecast, now) * stretch
-        elif self.state is not State.IN_PROGRESS or (forecast is None and self.submission_known):
+        elif self.state is State.IN_PROGRESS and forecast is None and self.submission_known:
             interval = self.polling.default_interval_seconds * stretch
-        elif (plan := self._inspection(forecast)) is not None:
+        elif self.state is State.IN_PROGRESS and (plan := self._inspection(forecast)) is not None:
             age = self.age(now)
             interval = plan.next_age(age, stretch) - age
+        elif self.finished_at is not None:
+            interval = (now - self.finished_at) * _HALF * stretch
         else:
             interval = max(self.polling.default_interval_seconds, self.polling.fraction * (now - self.began)) * stretch
         longest = self.polling.max_interval_seconds * stretch

@@ -74,7 +74,7 @@ class SparseFile(io.RawIOBase):
         for offset, piece in self._pieces:
             start = self._position - offset
             if 0 <= start < len(piece):
-                return bytes(piece[start : start + wanted])
+                return bytes(piece[start : start + gap])  # up to an earlier one
             if start < 0:
                 gap = min(gap, -start)
         return bytes(gap)

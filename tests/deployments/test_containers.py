@@ -51,14 +51,14 @@ def arguments_of(word: str) -> list[str]:
 
 
 def pins(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Return a lock's packages: version and marker, and hashes."""
+    """Return a lock's packages: version and hashes. (Other packages may want one elsewhere too: markers differ.)"""
     found: dict[str, tuple[str, frozenset[str]]] = {}
     for block in re.split(r"\n(?=\S)", file.read_text(encoding="utf-8")):
         if "==" in block:
             what, *hashes = re.split(r"\s*\\?\n?\s*--hash=", block.strip())
             name, _, version = what.partition("==")
             found[canonicalize_name(name.strip())] = (
-                version.strip(),
+                version.partition(";")[0].strip(),
                 frozenset(text.strip(" \\\n") for text in hashes),
             )
     return found
@@ -103,7 +103,11 @@ def test_the_image_has_all_that_the_project_needs_and_no_tools() -> None:
     tools = [Requirement(text).name for extra in ("dev", "sandbox") for text in told["optional-dependencies"][extra]]
 
     assert set(needed(wanted, set())) - pins(REQUIREMENTS).keys() == set()
-    assert {canonicalize_name(name) for name in tools} & pins(REQUIREMENTS).keys() <= {"aiohttp", "jsonschema"}
+    assert {canonicalize_name(name) for name in tools} & pins(REQUIREMENTS).keys() <= {
+        "aiohttp",
+        "cryptography",
+        "jsonschema",
+    }  # Prefect needs them
 
 
 def test_everything_that_is_copied_is_there() -> None:

@@ -294,6 +294,13 @@ def test_a_sparse_file_reads_as_the_file_with_zeros(
     assert got == bytes(whole[at:size])
 
 
+def test_of_pieces_that_overlap_the_earlier_one_wins() -> None:
+    """Also where the later one begins before it."""
+    file = SparseFile([(3, b"B"), (2, b"aaa")], 6)
+
+    assert [file.read(2) for _ in range(6)] == [b"\0\0", b"a", b"B", b"a", b"\0", b""]
+
+
 @pytest.mark.parametrize(
     ("expectation", "count"),
     [
