@@ -7,12 +7,14 @@ in flight are failed from within, botocore repeats each with growing pauses, and
 from __future__ import annotations
 
 import base64
+import functools
+import io
 import zlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import IO, TYPE_CHECKING, Protocol, TypedDict, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["Checksum", "CreateOnly", "SupportsRead", "checksum", "read_exactly", "upload_parts"]
+__all__ = ["Checksum", "CreateOnly", "Part", "SupportsRead", "checksum", "upload_parts"]
 
 _PARTS_IN_FLIGHT = 4
 
@@ -37,13 +39,13 @@ class Checksum(TypedDict):
     ChecksumCRC32: str
 
 
-def checksum(body: bytes) -> Checksum:
-    """Return the checksum of a body, to be sent in a header.
+def checksum(crc32: int) -> Checksum:
+    """Return the CRC-32 of a body as it is sent in a header.
 
     Left to itself, botocore sends it behind the body over https, and so cuts the body into pieces of 16 KiB: that takes
     1.3 processor seconds for each GB instead of 0.8, and several times as long. Some stores do not understand it.
     """
-    return {"ChecksumCRC32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode("ascii")}
+    return {"ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode("ascii")}
 
 
 class SupportsRead(Protocol):
@@ -53,20 +55,47 @@ class SupportsRead(Protocol):
         """Return up to `amount` bytes."""
 
 
-def read_exactly(source: SupportsRead, amount: int) -> bytes:
-    """Return `amount` bytes, fewer only at the source's end; S3 refuses a part that is too small."""
-    pieces: list[bytes] = []
-    while amount > 0 and (piece := source.read(amount)):
-        pieces.append(piece)
-        amount -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+class Part:
+    """A part as it was read, piece by piece, which boto3 reads as a file.
+
+    A read returns a whole piece, however little is asked for: so no byte is copied before it is sent. Joined, each part
+    would be 8 MiB of fresh memory, which the kernel has to clear page by page.
+    """
+
+    def __init__(self, source: SupportsRead, size: int) -> None:
+        """Read `size` bytes, fewer only at the source's end; S3 refuses a part that is too small."""
+        self.pieces: list[bytes] = []
+        self._size = self._next = 0
+        while self._size < size and (piece := source.read(size - self._size)):
+            self.pieces.append(piece)
+            self._size += len(piece)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def crc32(self) -> int:
+        """The CRC-32 of all of it."""
+        return functools.reduce(lambda crc, piece: zlib.crc32(piece, crc), self.pieces, 0)
+
+    def read(self, amount: int = -1, /) -> bytes:
+        """Return the next piece; empty at the end."""
+        self._next += 1
+        return self.pieces[self._next - 1] if self._next <= len(self.pieces) else b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go back to the start, for another attempt."""
+        if (offset, whence) != (0, io.SEEK_SET):
+            raise io.UnsupportedOperation("a part is read from its start")
+        self._next = 0
+        return 0
 
 
 def upload_parts(
     client: S3Client,
     bucket: str,
     key: str,
-    first: bytes,
+    first: Part,
     source: SupportsRead,
     *,
     part_bytes: int,
@@ -95,9 +124,10 @@ def upload_parts(
         Bucket=bucket, Key=key, ContentType=content_type, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
     )["UploadId"]
 
-    def send(number: int, part: bytes) -> CompletedPartTypeDef:
-        crc = checksum(part)
-        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=part, **crc)
+    def send(number: int, part: Part) -> CompletedPartTypeDef:
+        crc = checksum(part.crc32)
+        body = cast(IO[bytes], part)
+        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=body, **crc)
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": crc["ChecksumCRC32"]}
 
     done: list[CompletedPartTypeDef] = []
@@ -109,7 +139,7 @@ def upload_parts(
                 in_flight.append(pool.submit(send, number, part))
                 if len(in_flight) == _PARTS_IN_FLIGHT:
                     done.append(in_flight.popleft().result())
-                part, number = read_exactly(source, part_bytes), number + 1
+                part, number = Part(source, part_bytes), number + 1
             done += [sent.result() for sent in in_flight]
         client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition

@@ -6,6 +6,7 @@ it on multipart completion only; so each creation looks first and puts the condi
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._multipart import CreateOnly, SupportsRead, checksum, read_exactly, upload_parts
+from runcomfy._multipart import CreateOnly, Part, SupportsRead, checksum, upload_parts
 from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 
@@ -190,7 +191,7 @@ class Store:
                 try:
                     self._client.put_object(
                         Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                        **checksum(body), **self._condition(),
+                        **checksum(zlib.crc32(body)), **self._condition(),
                     )  # fmt: skip
                     return True
                 except ClientError as error:
@@ -222,7 +223,7 @@ class Store:
         with storage_errors("write", self.bucket, key):
             self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                **checksum(body),
+                **checksum(zlib.crc32(body)),
             )  # fmt: skip
 
     def upload_stream(
@@ -238,9 +239,9 @@ class Store:
         if not looked and self.head(key) is not None:
             return False
         part_bytes = max(_PART_BYTES, -(-(length_bytes or 0) // _MOST_PARTS))
-        first = read_exactly(source, part_bytes)
+        first = Part(source, part_bytes)
         if len(first) < part_bytes:
-            return self.put_new(key, first, content_type=content_type, metadata=metadata, looked=True)
+            return self.put_new(key, b"".join(first.pieces), content_type=content_type, metadata=metadata, looked=True)
         with storage_errors("create", self.bucket, key):
             try:
                 upload_parts(
