@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -35,13 +36,13 @@ class _Note(BaseModel):
 class RunTimes:
     """The running times of the latest requests of each workload, in seconds; the oldest are forgotten.
 
-    Everything that a process makes shares one, so that the first that end tell the others. `to_note` and `from_note`
+    Everything that a process makes shares one, so that the first that end tell the others. `added_to` and `read_note`
     share it among processes. What is lost of it costs a few calls.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, list[float]] = {}
-        self._new: dict[str, list[float]] = {}
+        self._new: dict[str, deque[float]] = {}
 
     @property
     def has_news(self) -> bool:
@@ -51,7 +52,7 @@ class RunTimes:
     def saw(self, workload: str, seconds: float) -> None:
         """Take note of how long a request ran."""
         if seconds > 0:
-            self._new.setdefault(workload, []).append(seconds)
+            self._new.setdefault(workload, deque(maxlen=_KEPT)).append(seconds)
 
     def forecast(self, workload: str | None) -> Forecast | None:
         """Foretell how long a request of this workload runs; `None` until three have been seen.

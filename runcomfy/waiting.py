@@ -125,13 +125,16 @@ async def follow(
 
 def _pause_seconds(watch: Watch, error: ServiceError | None, pace: Pace | None) -> float:
     """Return how long to wait, and tell those who wait at the same time how often this one would look."""
+    pause = watch.pause_seconds(error)
     if pace is None:
-        return watch.pause_seconds(error)
-    if error is None:
-        pace.wants(watch.request_id, 1 / watch.pause_seconds(None))
-    elif isinstance(error, RateLimited):
-        pace.hold(watch.pause_seconds(error))
-    return watch.pause_seconds(error, pace.stretch)
+        return pause
+    if isinstance(error, RateLimited):
+        pace.hold(pause)
+    elif error is None:
+        pace.wants(watch.request_id, 1 / pause)
+        if pace.stretch > 1:
+            return watch.pause_seconds(None, pace.stretch)
+    return pause
 
 
 async def _look(client: RunComfyClient, watch: Watch) -> Look:
