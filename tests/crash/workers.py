@@ -19,7 +19,8 @@ from typing import Any, Protocol
 __all__ = ["Outcome", "Process", "Starter", "Worker", "Workers", "running_workers"]
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
+"""Prefect's server on SQLite may wait a minute for a lock and say 503, and its clients pause before they ask again."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,21 @@ class Worker:
             self.kill()
 
     def wait(self) -> Outcome:
-        """Wait for its end."""
-        self._ended.result(_PATIENCE_SECONDS)
+        """Wait for its end. One that hangs is killed, and the error shows where it stood (the zygote sees to that)."""
+        if not wait([self._ended], _PATIENCE_SECONDS).done:
+            self.kill()
+            raise RuntimeError(f"A process did not end: {self._log()}")
         if not self.file.exists():
             if self._ended.result() != -signal.SIGKILL:
-                raise RuntimeError(f"A process ended without an outcome: {Path(f'{self.file}.log').read_text()}")
+                raise RuntimeError(f"A process ended without an outcome: {self._log()}")
             return Outcome(killed=True)
         said = json.loads(self.file.read_text(encoding="utf-8"))
         if "error" in said:
             return Outcome(error=said["error"], message=said["message"], facts=said["facts"])
         return Outcome(videos=tuple(said["value"]))
+
+    def _log(self) -> str:
+        return Path(f"{self.file}.log").read_text(encoding="utf-8", errors="replace")
 
 
 class Process(Protocol):

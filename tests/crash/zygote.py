@@ -8,8 +8,10 @@ child is a process like any other: it runs one flow, writes how that ended into 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -34,6 +36,7 @@ from runcomfy.errors import RunComfyError
 from runcomfy.polling import Polling
 
 _QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
+_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 290  # a little before those who wait for it lose patience
 _OTHERWISE_IMPORTED_LATE = (
     "anyio._backends._asyncio", "boto3.s3.inject", "fastapi.applications", "prefect.task_engine",
     "prefect.utilities.visualization",
@@ -88,6 +91,7 @@ def _work(job: dict[str, Any]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
+    faulthandler.dump_traceback_later(_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS)
     outcome: dict[str, Any]
     try:
         outcome = {"value": asyncio.run(_flow(job))}
@@ -103,8 +107,23 @@ def _work(job: dict[str, Any]) -> None:
     os._exit(0)
 
 
+def _show_tasks() -> None:
+    """Print where every task of the loop stands, down to what it awaits."""
+    for task in asyncio.all_tasks():
+        print(task.get_name())
+        awaited: Any = task.get_coro()
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" if frame else repr(awaited)
+            print(f"  {where}")
+            inner = next(filter(inspect.isasyncgen, gc.get_referents(awaited)), None)  # of its `asend`
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None) or inner
+    sys.stdout.flush()
+
+
 async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the flow, and return what is known of its videos."""
+    asyncio.get_running_loop().call_later(_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS, _show_tasks)
     account, store = account_of(job["account"]), store_of(job["store"])
     match job["flow"]:
         case "image-to-video":
