@@ -40,6 +40,9 @@ class MediaStore(Block):
             and for most other servers (path).
         archive_key: How archived files are named below the prefix. Fields: `{model}`, `{request_id}`, `{index}`,
             `{ext}`, `{generation}`, `{prompt}`, `{seed}`.
+        mark_ai_generated: Add a box to each archived MP4, about 500 bytes at its end, which says that a trained model
+            made it (IPTC's digital source type, in XMP). Without it, files are stored as they came; their
+            provenance says so in any case. A file that is signed (C2PA) is never changed.
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
         journal: Where it is written down what was paid for, so that it is paid for once. `bucket` is the folder
@@ -83,6 +86,11 @@ class MediaStore(Block):
         default="auto", title="Addressing style", description="The bucket in the host name (virtual) or in the path."
     )
     archive_key: str = Field(default=DEFAULT_TEMPLATE, title="Archive key", description="How archived files are named.")
+    mark_ai_generated: bool = Field(
+        default=True,
+        title="Mark as AI-generated",
+        description="Say so in each MP4 itself (IPTC digital source type, as XMP). The provenance says it in any case.",
+    )
     conditional_writes: bool = Field(
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
     )

@@ -6,8 +6,10 @@ with all three. What counts is the bytes.
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput, UnexpectedContent
@@ -35,7 +37,7 @@ class MediaKind(NamedTuple):
 class MediaFacts(BaseModel):
     """What is in a video or image file, as read from the file itself; `null` is what the file does not tell."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
 
     container: str = Field(description="Container format: mp4, mov, webm, matroska, png, jpeg, webp or gif.")
     codec: str | None = Field(default=None, description="FFmpeg's name of the video codec, such as h264.")
@@ -101,6 +103,13 @@ class MediaChecker:
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self.size_bytes = 0
+        self.picture: Image.Image | None = None
+        """The first picture, once the file was judged and if it could be decoded."""
+
+    @property
+    def takes_another_box(self) -> bool:
+        """Whether this whole file is an MP4 to which a box can be added."""
+        return self._boxes is not None and self._kind is _MP4 and self._boxes.takes_another
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the file."""
@@ -125,13 +134,14 @@ class MediaChecker:
             image = inspect_image(head)
         except InvalidInput as trouble:
             raise UnexpectedContent(f"The picture is damaged: {trouble.message}") from None
+        self.picture = Image.open(io.BytesIO(head))
         return MediaFacts(container=self._kind.container, width=image.width, height=image.height)
 
     def _finish_mp4(self, boxes: BoxWalker, head: bytes) -> MediaFacts:
         boxes.finish()
         indexed = not boxes.fragmented
         pieces = [(0, head), (boxes.moov_offset, boxes.moov), *boxes.headers]
-        video = probe_video(
+        video, self.picture = probe_video(
             SparseFile(pieces, self.size_bytes if indexed else len(head)),
             file_format="mp4",
             size_bytes=self.size_bytes,
@@ -150,7 +160,7 @@ class MediaChecker:
             raise UnexpectedContent(
                 f"The WebM file should have {expected} bytes and has {self.size_bytes}. Archive it again."
             )
-        video = probe_video(
+        video, self.picture = probe_video(
             SparseFile([(0, head)], len(head)),
             file_format="matroska",
             size_bytes=self.size_bytes,

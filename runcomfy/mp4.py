@@ -58,6 +58,15 @@ class BoxWalker:
         """The `moov` box as it was read, header included."""
         return bytes(self._moov)
 
+    @property
+    def takes_another(self) -> bool:
+        """Whether a box can be put behind the last one of this whole file, and nothing in it becomes untrue.
+
+        Not so where the last box goes on to the file's end, where an index of fragments is found from there, or where
+        there are `uuid` boxes: one may hold a signature of all the others (C2PA), or the same facts already (XMP).
+        """
+        return self._left == 0 and not self.fragmented and b"uuid" not in self._seen
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the file."""
         view = memoryview(chunk)

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import av
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
 
 from runcomfy.errors import UnexpectedContent
 
@@ -80,8 +82,10 @@ class SparseFile(io.RawIOBase):
         return bytes(gap)
 
 
-def probe_video(file: SparseFile, *, file_format: str, size_bytes: int, kept_bytes: int, indexed: bool) -> VideoFacts:
-    """Read a video's facts, and decode its first picture if that lies in what was kept.
+def probe_video(
+    file: SparseFile, *, file_format: str, size_bytes: int, kept_bytes: int, indexed: bool
+) -> tuple[VideoFacts, Image.Image | None]:
+    """Return a video's facts, and its first picture if that lies in what was kept.
 
     Args:
         file: What was kept of the video.
@@ -127,25 +131,36 @@ def probe_video(file: SparseFile, *, file_format: str, size_bytes: int, kept_byt
             )
             if not (facts.width and facts.height):
                 raise UnexpectedContent("The video does not tell the size of its pictures: it is damaged.")
-            counted = _decode_first_picture(stream, container.demux(stream), kept_bytes)
+            counted, picture = _decode_first_picture(stream, container.demux(stream), kept_bytes)
             if whole and facts.frames is None:
                 facts = facts._replace(frames=counted + sum(bool(packet.size) for packet in container.demux(stream)))
-            return facts
+            return facts, _image(picture) if picture else None
     except (av.FFmpegError, ArithmeticError, LookupError, ValueError) as trouble:
         raise UnexpectedContent(f"FFmpeg cannot read the video: {type(trouble).__name__}. It is damaged.") from None
 
 
-def _decode_first_picture(stream: VideoStream, packets: Iterator[Packet[VideoStream]], kept_bytes: int) -> int:
-    """Return how many packets of pictures were taken; a decoder may want several before it gives the first picture."""
+def _image(picture: VideoFrame) -> Image.Image | None:
+    """Return a picture in RGB, `None` where FFmpeg cannot convert its colours: that makes no video a bad one."""
+    try:
+        image: Image.Image = picture.to_image()  # type: ignore[no-untyped-call]
+    except Exception:
+        return None
+    return image
+
+
+def _decode_first_picture(
+    stream: VideoStream, packets: Iterator[Packet[VideoStream]], kept_bytes: int
+) -> tuple[int, VideoFrame | None]:
+    """Return how many packets were taken (a decoder may want several before it gives a picture), and the picture."""
     context = stream.codec_context
     context.thread_count = 1
     if context.width * context.height > _MAX_DECODED_PIXELS:
-        return 0
+        return 0, None
     taken = 0
     for packet in packets:
         if packet.size and (packet.pos is None or packet.pos + packet.size > kept_bytes):
             if not taken:
-                return 0
+                return 0, None
             break
         taken += 1 if packet.size else 0
         pictures = context.decode(packet if packet.size else None)
@@ -159,5 +174,5 @@ def _decode_first_picture(stream: VideoStream, packets: Iterator[Packet[VideoStr
     if not taken:
         raise UnexpectedContent("The video has no pictures in it.")
     if pictures and not pictures[0].is_corrupt:
-        return taken
+        return taken, pictures[0]
     raise UnexpectedContent("The first picture of the video does not decode: it is damaged. Archive it again.")

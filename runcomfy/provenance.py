@@ -77,6 +77,20 @@ class Provenance(GenerationFacts):
     content_type: str = Field(description="Media type of the file, told by its content.")
     media: MediaFacts = Field(description="What is in the file.")
     warnings: tuple[str, ...] = Field(default=(), description="What is other than was asked for, one sentence each.")
+    poster_uri: str | None = Field(
+        default=None, description="Its first picture as a small JPEG: `s3://bucket/key.jpg`; `null` if it has none."
+    )
+    digital_source_type: str | None = Field(
+        default=None, description="IPTC's term for how it came about: made by a trained algorithm."
+    )
+    marked: bool = Field(
+        default=False,
+        description="Whether the file says that itself: XMP was added at its end (`source_sha256` is without).",
+    )
+    source_sha256: str | None = Field(
+        default=None,
+        description="SHA-256 of the bytes as the service sent them; the file's own where nothing was added.",
+    )
     archived_at: datetime = Field(description="When the file was archived, by our clock.")
     archiver: str = Field(description="Name and version of the program that archived it.")
 
@@ -104,7 +118,8 @@ class Provenance(GenerationFacts):
 class ArchivedVideo(BaseModel):
     """An output file that stands in the bucket, whole, with its provenance beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # It is kept in the journal, which workers of several versions read.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str
     key: str
@@ -116,6 +131,10 @@ class ArchivedVideo(BaseModel):
     request_id: str
     media: MediaFacts
     warnings: tuple[str, ...] = ()
+    poster_key: str | None = None
+    """Where the poster stands: its first picture as a small JPEG; `None` if it has none."""
+    digital_source_type: str | None = None
+    """IPTC's term for how it came about; `None` where the provenance does not say."""
     already_archived: bool
     """Whether the object stood there already, so that this call put no bytes into the bucket."""
 
@@ -128,6 +147,11 @@ class ArchivedVideo(BaseModel):
     def provenance_uri(self) -> str:
         """Where its provenance stands: `s3://bucket/key.json`."""
         return f"s3://{self.bucket}/{self.provenance_key}"
+
+    @property
+    def poster_uri(self) -> str | None:
+        """Where its poster stands: `s3://bucket/key.jpg`; a JPEG of 640 pixels at the longer side at most."""
+        return f"s3://{self.bucket}/{self.poster_key}" if self.poster_key else None
 
 
 class Archive(BaseModel):

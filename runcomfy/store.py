@@ -6,7 +6,6 @@ it on multipart completion only; so each creation looks first and puts the condi
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -29,6 +28,8 @@ __all__ = ["ObjectFacts", "Store", "SupportsRead"]
 
 _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 10_000
+_MOST_ADDED_BYTES = 64 * 1024
+"""By how much a stream may be longer than was said: an archived file may have a box more than its source."""
 _ATTEMPTS = 5
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
@@ -191,7 +192,7 @@ class Store:
                 try:
                     self._client.put_object(
                         Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                        **checksum(zlib.crc32(body)), **self._condition(),
+                        **checksum(body), **self._condition(),
                     )  # fmt: skip
                     return True
                 except ClientError as error:
@@ -223,7 +224,7 @@ class Store:
         with storage_errors("write", self.bucket, key):
             self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                **checksum(zlib.crc32(body)),
+                **checksum(body),
             )  # fmt: skip
 
     def upload_stream(
@@ -238,15 +239,15 @@ class Store:
         """
         if not looked and self.head(key) is not None:
             return False
-        part_bytes = max(_PART_BYTES, -(-(length_bytes or 0) // _MOST_PARTS))
-        first = Part(source, part_bytes)
+        part_bytes = max(_PART_BYTES, -(-((length_bytes or 0) + _MOST_ADDED_BYTES) // _MOST_PARTS))
+        first = Part(source, bytearray(part_bytes))
         if len(first) < part_bytes:
-            return self.put_new(key, b"".join(first.pieces), content_type=content_type, metadata=metadata, looked=True)
+            return self.put_new(key, bytes(first.body), content_type=content_type, metadata=metadata, looked=True)
         with storage_errors("create", self.bucket, key):
             try:
                 upload_parts(
                     self._client, self.bucket, key, first, source,
-                    part_bytes=part_bytes, content_type=content_type, metadata=metadata, condition=self._condition(),
+                    content_type=content_type, metadata=metadata, condition=self._condition(),
                 )  # fmt: skip
             except ClientError as error:
                 code, status = refusal(error)

@@ -20,6 +20,7 @@ from runcomfy.pace import Pace
 from runcomfy.plan import Plan
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.run_times import RunTimes
+from runcomfy.telemetry.metrics import looking
 from runcomfy.watch import Watch
 from runcomfy.wire import Answer, State
 
@@ -29,7 +30,7 @@ __all__ = ["Look", "Result", "follow"]
 class Result(BaseModel):
     """A request that succeeded. It names no output URL: those may be signed, and are asked for when they are needed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
 
     request_id: str
     output_count: int
@@ -98,7 +99,8 @@ async def follow(
         while True:
             error: ServiceError | None = None
             try:
-                look = await _look(client, watch)
+                with looking():
+                    look = await _look(client, watch)
             except GenerationCancelled:
                 if watch.cancels:  # by us: what the cancel did not say, the look does
                     raise _queue_timeout(watch) from None

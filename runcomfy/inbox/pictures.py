@@ -23,8 +23,11 @@ SIDECARS = ("json", "txt")
 """The extensions of a sidecar, the one that counts more first."""
 _DEFAULT_TEMPLATE = KeyTemplate()
 _OWN = re.compile(
-    rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|catalogue/.*|inbox/(?:[0-9a-f]{{64}}\.json|messages/.*)"
+    rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|catalogue/.*|reports/.*|"
+    r"inbox/(?:[0-9a-f]{64}\.json|messages/.*)"
 )
+_BESIDE = re.compile(r"\.(json|jpg)\Z")
+"""What ends the keys of a video's provenance and poster, which follows its own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Source:
         if bucket != self._store.bucket or not key.startswith(self._store.prefix):
             return True
         name = key.removeprefix(self._store.prefix)
-        return not (_OWN.fullmatch(name) or self._template.matches(name.removesuffix(".json")))
+        return not (_OWN.fullmatch(name) or self._template.matches(_BESIDE.sub("", name)))
 
     def pictures(self) -> list[Picture]:
         """Return every picture, the oldest first; a call for each thousand objects.

@@ -30,6 +30,7 @@ from runcomfy.errors import (
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
+from runcomfy.marking import ai_box
 from runcomfy.provenance import GenerationFacts, Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
@@ -151,7 +152,7 @@ async def archive(source: Source, store: Store, **changes: Any) -> ArchivedVideo
 async def test_a_whole_file_is_archived_with_its_provenance(
     source: Source, store: Store, object_store: ObjectStore, size: int, with_length: bool, faststart: bool
 ) -> None:
-    """A whole file of any size stands in the bucket byte for byte, with its provenance beside it and nothing else."""
+    """A whole file of any size stands in the bucket byte for byte, marked, with its poster and provenance beside it."""
     data = video(size, faststart=faststart)
     source.answer = Answer(data, with_length=with_length)
 
@@ -159,13 +160,17 @@ async def test_a_whole_file_is_archived_with_its_provenance(
 
     stored = client(object_store).get_object(Bucket=store.bucket, Key=video_.key)
     provenance = Provenance.from_json(store.read(video_.provenance_key, limit_bytes=10_000))
-    assert stored["Body"].read() == data
+    marked = data + ai_box(FACTS.model_id)
+    assert stored["Body"].read() == marked
     assert stored["ContentType"] == "video/mp4"
-    assert video_.sha256 == provenance.sha256 == hashlib.sha256(data).hexdigest()
-    assert (provenance.uri, provenance.size_bytes, provenance.media.frames) == (video_.uri, len(data), 8)
+    assert video_.sha256 == provenance.sha256 == hashlib.sha256(marked).hexdigest()
+    assert (provenance.marked, provenance.source_sha256) == (True, hashlib.sha256(data).hexdigest())
+    assert (provenance.uri, provenance.size_bytes, provenance.media.frames) == (video_.uri, len(marked), 8)
+    assert provenance.poster_uri == video_.poster_uri == f"{video_.uri}.jpg"
     assert (provenance.source_host, provenance.request_id, provenance.seed) == ("127.0.0.1", "r-1", 7)
     assert keys(object_store, store) == [
         "wan-ai/wan-2-1/text-to-video/r-1-0.mp4",
+        "wan-ai/wan-2-1/text-to-video/r-1-0.mp4.jpg",
         "wan-ai/wan-2-1/text-to-video/r-1-0.mp4.json",
     ]
     assert (video_.already_archived, video_.warnings) == (False, ())
@@ -232,7 +237,7 @@ async def test_a_fault_is_mended_by_repeating(
 
     video_ = await archive(source, store)
 
-    assert (video_.already_archived, len(keys(object_store, store))) == (False, 2)
+    assert (video_.already_archived, len(keys(object_store, store))) == (False, 3)
 
 
 async def test_content_decides_not_the_header(source: Source, store: Store) -> None:
@@ -313,7 +318,7 @@ async def test_a_lost_object_is_brought_back(
 
     again = await archive(source, store)
 
-    assert again.sha256 == hashlib.sha256(video(size, shade=5)).hexdigest()
+    assert again.sha256 == hashlib.sha256(video(size, shade=5) + ai_box(FACTS.model_id)).hexdigest()
     assert Provenance.from_json(store.read(first.provenance_key, limit_bytes=10_000)).sha256 == again.sha256
 
 
@@ -323,7 +328,7 @@ async def test_another_object_is_never_overwritten(
     source: Source, store: Store, object_store: ObjectStore, size: int, same_size: bool
 ) -> None:
     """A different object at the key is a conflict for a person to look at, and stays as it is."""
-    other = bytes(len(video(size))) if same_size else b"something else"
+    other = bytes(len(video(size) + ai_box(FACTS.model_id))) if same_size else b"something else"
     key = store.key("wan-ai/wan-2-1/text-to-video/r-1-0.mp4")
     store.put(key, other, content_type="video/mp4")
     source.answer = Answer(video(size))
@@ -331,7 +336,7 @@ async def test_another_object_is_never_overwritten(
     with pytest.raises(ArchiveConflict):
         await archive(source, store)
 
-    assert store.read(key, limit_bytes=LARGE) == other
+    assert store.read(key, limit_bytes=2 * LARGE) == other
     assert keys(object_store, store) == ["wan-ai/wan-2-1/text-to-video/r-1-0.mp4"]
 
 
@@ -377,7 +382,7 @@ async def test_racing_archives_agree(source: Source, store: Store, object_store:
 
     assert len({(answer.key, answer.sha256) for answer in answers}) == 1
     assert not all(answer.already_archived for answer in answers)
-    assert len(keys(object_store, store)) == 2
+    assert len(keys(object_store, store)) == 3
     assert unfinished_uploads(object_store, store) == []
 
 
@@ -431,7 +436,7 @@ async def test_several_outputs_stand_side_by_side(source: Source, store: Store, 
     await archive(source, store, index=0)
     await archive(source, store, index=1)
 
-    assert len(keys(object_store, store)) == 4
+    assert len(keys(object_store, store)) == 6
 
 
 async def test_a_template_that_lacks_a_fact_costs_nothing(

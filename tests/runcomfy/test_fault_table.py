@@ -192,9 +192,9 @@ class Generation:
         return [item["Key"] for item in s3.list_objects_v2(**where).get("Contents", [])]
 
     def check_archive(self, s3: Any, videos: list[ArchivedVideo], files: int) -> None:
-        """Nothing but these files and their provenance, whole."""
+        """Nothing but these files, their posters and their provenance, whole."""
         assert len(videos) == files
-        expected = [key for video in videos for key in (video.key, video.provenance_key)]
+        expected = [key for video in videos for key in (video.key, str(video.poster_key), video.provenance_key)]
         assert sorted(expected) == sorted(self.objects(s3))
         for video in videos:
             body = s3.get_object(Bucket=video.bucket, Key=video.key)["Body"].read()

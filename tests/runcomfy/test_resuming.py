@@ -324,7 +324,7 @@ async def test_what_was_mended_is_archived_like_any_other(server: RangedServer, 
 
     provenance = await archived(server, store)
 
-    assert provenance.sha256 == hashlib.sha256(server.body).hexdigest()
+    assert provenance.source_sha256 == hashlib.sha256(server.body).hexdigest()
     with store.open(store.key("wan-ai/wan-2-1/text-to-video/r-1-0.mp4")) as body:
         assert hashlib.sha256(body.read(1 << 30)).hexdigest() == provenance.sha256
     assert provenance.media.frames == 8

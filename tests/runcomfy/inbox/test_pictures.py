@@ -81,7 +81,7 @@ def test_what_we_keep_ourselves_is_no_arrival(archive: Store) -> None:
     ours = [
         f"images/{digest}.png", f"journal/{digest}.json", f"inbox/{digest}.json", "inbox/messages/7.json",
         "batches/b/p.png", "wan-ai/wan-2-1/image-to-video/r-0.mp4", "wan-ai/wan-2-1/image-to-video/r-0.mp4.json",
-        "wan-ai/wan-2-1/image-to-video/r-0.png",
+        "wan-ai/wan-2-1/image-to-video/r-0.png", "wan-ai/wan-2-1/image-to-video/r-0.mp4.jpg", "reports/latest.html",
     ]  # fmt: skip
     theirs = ["images/holiday.png", "inbox/cat.png", "inbox/cat.json", "wan-ai/cat.png"]
     source = Source(f"s3://{archive.bucket}", archive)
