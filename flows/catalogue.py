@@ -6,13 +6,20 @@ from prefect import flow
 
 from blocks import MediaStore
 from runcomfy.catalogue import Update
+from runcomfy.report.options import ReportSettings
 from tasks.catalogue import report_catalogue, update_catalogue
+from tasks.report import report_days
 
 __all__ = ["catalogue"]
 
 
 @flow(name="catalogue", flow_run_name="catalogue-{store.bucket}")
-async def catalogue(store: MediaStore, prompts: bool | None = None, everything: bool = False) -> Update:
+async def catalogue(
+    store: MediaStore,
+    prompts: bool | None = None,
+    everything: bool = False,
+    report: ReportSettings | None = None,
+) -> Update:
     """Bring the table of all generations up to date: Parquet files in the bucket, one a day, for any tool to query.
 
     Args:
@@ -20,7 +27,11 @@ async def catalogue(store: MediaStore, prompts: bool | None = None, everything: 
         prompts: Whether prompts are written as they are, or only their SHA-256. Empty: as the last time; at first they
             are. A change of this makes all rows anew.
         everything: Read everything again, and not only what has changed since the last time.
+        report: How the page of each day is made that something is new in (the last two of them), below reports/ in the
+            bucket. Empty: none is made.
     """
     found = await update_catalogue(store, prompts=prompts, everything=everything)
     await report_catalogue(found, store)
+    if report is not None and found.days:
+        await report_days(store, found.days, report)
     return found

@@ -19,6 +19,7 @@ from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from flows.journal_cli import journal_app
 from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from flows.output import print_facts, print_generation, print_videos
+from flows.report_cli import report
 from runcomfy.errors import NotFinished
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
@@ -59,6 +60,7 @@ app.command(journal_app)
 app.command(batch, help_epilogue="")
 app.command(catalogue, help_epilogue="")
 app.command(doctor, help_epilogue="")
+app.command(report, help_epilogue="")
 
 
 @app.command(help_epilogue="")

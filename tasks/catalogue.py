@@ -59,7 +59,7 @@ async def report_catalogue(found: Update, store: MediaStore) -> None:
         lines.append(f"\nThe last {_MOST_DAYS} of {len(found.days):,} days are shown.")
     if found.unreadable:
         lines.append(f"\n**{len(found.unreadable):,}** documents cannot be read by this version; the log names them.")
-    await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-catalogue", description="Catalogue"))
+    await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-catalogue", description=f"{found.sentence}."))
 
 
 def _line(day: Day) -> str:

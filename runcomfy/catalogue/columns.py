@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
 __all__ = ["COLUMNS", "SCHEMA", "SCHEMA_VERSION", "VERSION_FIELD", "Column"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by each new column. Readers need not look at it; a writer does not touch files of a later one."""
 VERSION_FIELD = b"runcomfy.catalogue.schema_version"
 """Where a file's metadata has the version."""
@@ -103,6 +103,18 @@ COLUMNS = (
     Column("outputs", pa.list_(_FILE), "All its files, the first one included, as a list of records in their order.",
            always=True),
     Column("archiver", _TEXT, "Name and version of the program that archived it; known for requests without journal."),
+    # version 2
+    Column("error_type", _TEXT, "The class of the error that led to the outcome, as in `docs/errors.md`; null where "
+           "there was none, or where an earlier version of this program noted it."),
+    Column("error_code", _TEXT, "The service's or the store's own code of that error; the HTTP status where it gave "
+           "none."),
+    Column("earlier_cost_usd", _USD, "What the service said that requests before the latest one cost, together. Not in "
+           "`cost_usd`; null where it has said of none.", "US dollars"),
+    Column("earlier_requests_with_cost", _SMALL, "How many of `requests_without_cost` are in `earlier_cost_usd`.",
+           "requests"),
+    Column("flow_run_url", _TEXT, "The page of the flow run, where the run knew it."),
+    Column("video_poster_uri", _TEXT, "The first file's first picture, a small JPEG."),
+    Column("digital_source_type", _TEXT, "IPTC's term for how the first file came about, as its provenance says it."),
 )  # fmt: skip
 """Every column, in the order of the files. Hive-style readers add `day`, the partition, from the path."""
 

@@ -18,7 +18,7 @@ __all__ = ["provenance_files", "read_documents"]
 _READING_AT_ONCE = 8
 _MAX_BYTES = 16 * 1024 * 1024
 _PROVENANCE = re.compile(r"\.(?:mp4|mov|webm|mkv|gif|jpg|png|webp|avif)\.json$")
-_OTHERS = ("batches/", "catalogue/", "images/", "inbox/", "journal/")
+_OTHERS = ("batches/", "catalogue/", "images/", "inbox/", "journal/", "reports/")
 """What else this project keeps below the prefix, and what no archived file is looked for in."""
 _MOST_FOLDERS = 100
 

@@ -49,6 +49,7 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
     result = archive.result if archive else None
     noticed_at = result.noticed_at if result else None
     seconds = (archived_at - noticed_at).total_seconds() if archived_at and noticed_at else None
+    cause, earlier = entry.cause, entry.earlier_costs_usd
     return {
         "id": entry.generation_key,
         "outcome": "under_way" if entry.state in _UNDER_WAY else str(entry.state),
@@ -77,6 +78,13 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
         **_flow_run(entry.flow_run),
         **_outputs([_of_video(video) for video in archive.videos] if archive else []),
         "archiver": None,
+        "error_type": cause.error_type if cause else None,
+        "error_code": cause.error_code if cause else None,
+        "earlier_cost_usd": _usd(sum(earlier.values())) if earlier else None,
+        "earlier_requests_with_cost": len(earlier),
+        "flow_run_url": entry.flow_run.get("url"),
+        "video_poster_uri": archive.videos[0].poster_uri if archive and archive.videos else None,
+        "digital_source_type": archive.videos[0].digital_source_type if archive and archive.videos else None,
     }
 
 
@@ -129,6 +137,13 @@ def row_of_files(documents: Mapping[str, Provenance], *, prompts: bool) -> Row:
         **_flow_run(first.flow_run or {}),
         **_outputs([_of_document(uri, document) for uri, document in ordered]),
         "archiver": first.archiver,
+        "error_type": None,
+        "error_code": None,
+        "earlier_cost_usd": None,
+        "earlier_requests_with_cost": 0,
+        "flow_run_url": (first.flow_run or {}).get("url"),
+        "video_poster_uri": first.poster_uri,
+        "digital_source_type": first.digital_source_type,
     }
 
 

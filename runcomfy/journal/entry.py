@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runcomfy.errors import RunComfyError
 from runcomfy.provenance import Archive
 from runcomfy.redaction import redact
 from runcomfy.staging import StagedImage
@@ -72,6 +73,7 @@ _FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
 
 
 _LONGEST_HISTORY, _RECENT = 200, 100
+_LONGEST_CODE = 100
 _WITHOUT_REQUEST = (_S.INTENT, _S.REFUSED)
 
 
@@ -87,6 +89,19 @@ class Event(BaseModel):
     """The run whose attempt it belongs to."""
     request_id: str | None = None
     reason: str | None = None
+    error_type: str | None = None
+    """The class of the error that led to it, where it was one."""
+    error_code: str | None = None
+    """The service's or the store's own code of that error; the HTTP status where it gave none."""
+    cost_usd: float | None = None
+    """What its request cost in US dollars, where the service said so at this step."""
+
+
+def _code_of(error: BaseException | None) -> str | None:
+    if not isinstance(error, RunComfyError):
+        return None
+    code = error.error_code or error.http_status
+    return str(code)[:_LONGEST_CODE] if code else None
 
 
 def _shortened(history: tuple[Event, ...]) -> tuple[Event, ...]:
@@ -130,8 +145,24 @@ class Entry(BaseModel):
     history: tuple[Event, ...] = ()
     nonce: str = Field(default_factory=_fresh, description="Makes each version's bytes different from all others.")
 
-    def moved(self, state: EntryState, *, worker: str, reason: str | None = None, **changes: Any) -> Self:
-        """Return the next version of this entry, with the step in its history."""
+    def moved(
+        self,
+        state: EntryState,
+        *,
+        worker: str,
+        reason: str | None = None,
+        error: BaseException | None = None,
+        **changes: Any,
+    ) -> Self:
+        """Return the next version of this entry, with the step in its history.
+
+        Args:
+            state: The state that it comes into.
+            worker: Who says so.
+            reason: Why, for a person.
+            error: What led to it, if an error did; its class and its code are noted.
+            **changes: Other fields of the entry that are known now.
+        """
         now, reason = datetime.now(UTC), redact(reason)
         event = Event(
             at=now,
@@ -140,6 +171,9 @@ class Entry(BaseModel):
             run=changes.get("run", self.run),
             request_id=changes.get("request_id", self.request_id),
             reason=reason,
+            error_type=type(error).__name__ if error else None,
+            error_code=_code_of(error),
+            cost_usd=changes.get("cost_usd"),
         )
         return self.model_copy(
             update=changes
@@ -200,6 +234,22 @@ class Entry(BaseModel):
     def began_at(self) -> datetime:
         """When the present attempt was about to be sent, by the clock of the worker that sent it."""
         return next((event.at for event in reversed(self.history) if event.state is EntryState.INTENT), self.created_at)
+
+    @property
+    def cause(self) -> Event | None:
+        """The step with the error that led to the present state; `None` where none did, or nobody noted it."""
+        for event in reversed(self.history):
+            if event.state is self.state and event.error_type:
+                return event
+            if event.state is EntryState.INTENT:
+                break
+        return None
+
+    @property
+    def earlier_costs_usd(self) -> dict[str, float]:
+        """What requests before the present one cost in US dollars, by their ids, as far as the service said."""
+        said = {event.request_id: event.cost_usd for event in self.history if event.cost_usd is not None}
+        return {name: cost for name, cost in said.items() if name and name != self.request_id and cost is not None}
 
     @property
     def request_ids(self) -> list[str]:

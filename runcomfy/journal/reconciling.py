@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, ServiceError
+from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, RunComfyError, ServiceError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import same_service
@@ -70,14 +70,14 @@ async def look_after(
         answer = await client.result(request_id)
         ready = succeeded(answer)
     except NoOutput as error:
-        await _tell(journal, entry, _S.DETACHED, error.message, cost_usd=error.cost_usd)
+        await _tell(journal, entry, _S.DETACHED, error.message, error=error)
         return Finding(entry, error.message, stuck=True)
     except GenerationError as error:
-        return await _tell(journal, entry, state_after(error) or entry.state, error.message, cost_usd=error.cost_usd)
+        return await _tell(journal, entry, state_after(error) or entry.state, error.message, error=error)
     except RequestNotFound as error:
         if error.error_code == ANOTHER_ACCOUNT or entry.state is _S.UNCERTAIN:
             return Finding(entry, error.message, stuck=True)
-        return await _tell(journal, entry, _S.EXPIRED, error.message)
+        return await _tell(journal, entry, _S.EXPIRED, error.message, error=error)
     except ServiceError as error:
         if isinstance(error, AuthenticationError) and error.http_status != 403:
             raise  # the token, so it is the same for all; a 403 may be about this one
@@ -129,10 +129,11 @@ async def _goes_on(journal: Journal, entry: Entry, answer: Answer) -> Finding:
 
 
 async def _tell(
-    journal: Journal, entry: Entry, state: EntryState, reason: str, *, cost_usd: float | None = None
+    journal: Journal, entry: Entry, state: EntryState, reason: str, *, error: RunComfyError | None = None
 ) -> Finding:
     if state is entry.state:
         return Finding(entry)
-    cost = {"cost_usd": cost_usd} if cost_usd is not None else {}
-    now = await journal.advance(entry.generation_key, entry.request_id or "", state, reason=reason, **cost)
+    cost = {"cost_usd": error.cost_usd} if error is not None and error.cost_usd is not None else {}
+    key, request_id = entry.generation_key, entry.request_id or ""
+    now = await journal.advance(key, request_id, state, reason=reason, error=error, **cost)
     return Finding(now or entry, reason if now is not None and now.state is state else "")

@@ -219,7 +219,7 @@ class _Attempt:
             reason = error.cause or error.message
             named = {"request_id": error.request_id} if error.request_id else {}
         try:
-            await self._move(state, reason, **named)
+            await self._move(state, reason, error=error, **named)
         except StorageError as trouble:
             key = self._intent.entry.generation_key[:12]
             logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)

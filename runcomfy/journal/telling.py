@@ -62,7 +62,7 @@ async def outcome_told(journal: Journal | None, key: str | None, request_id: str
     except RunComfyError as error:
         state = state_after(error)
         if journal is not None and key is not None and state is not None:
-            await tell(journal, key, request_id, state, reason=error.message, cost_usd=error.cost_usd)
+            await tell(journal, key, request_id, state, reason=error.message, error=error, cost_usd=error.cost_usd)
         raise
 
 

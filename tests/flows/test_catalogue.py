@@ -50,6 +50,17 @@ ENDINGS = {
 STUCK = {"[sandbox: status=stuck_in_queue]": "cancelled", "[sandbox: status=stuck_running]": "detached"}
 """How a generation ends whose prompt has this; the last two need deadlines that others would not keep."""
 
+ERRORS = {
+    ("failed", "GenerationFailed", None),
+    ("refused", "RequestRejected", "422000"),
+    ("uncertain", "UncertainSubmission", None),
+    ("expired", "RequestNotFound", "404001"),
+    ("detached", "NoOutput", None),
+    ("detached", "RunTimeout", None),
+    ("cancelled", "QueueTimeout", None),
+}
+"""What led to the outcomes that are no success."""
+
 
 def rows_of(store: MediaStore) -> list[dict[str, Any]]:
     """Return every row of every file of the table."""
@@ -136,6 +147,9 @@ async def test_it_agrees_with_the_services_own_books(
     cost = sum((row["cost_usd"] or Decimal(0) for row in rows), Decimal(0))
     unknown = sum(row["requests_without_cost"] for row in rows)
     assert cost + unknown * PRICE == Decimal(str(books.usd_charged))
+    earlier = [(row["earlier_cost_usd"], row["earlier_requests_with_cost"]) for row in rows if row["earlier_cost_usd"]]
+    assert earlier and all(cost == known * PRICE for cost, known in earlier)
+    assert {(row["outcome"], row["error_type"], row["error_code"]) for row in rows if row["error_type"]} == ERRORS
     assert all(row["cost_usd"] == PRICE for row in rows if row["outcome"] == "archived")
     files = sum(row["output_bytes"] for row in rows)
     store = media_store.get_store()

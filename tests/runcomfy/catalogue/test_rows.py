@@ -13,6 +13,7 @@ import pytest
 
 from runcomfy.catalogue import COLUMNS, SCHEMA
 from runcomfy.catalogue.rows import day_of, row_of_entry, row_of_files
+from runcomfy.errors import GenerationFailed, RequestRejected, StorageError
 from runcomfy.journal import Entry, EntryState, GenerationSpec
 from runcomfy.models import ImageToVideo
 from runcomfy.redaction import redact
@@ -82,6 +83,53 @@ def test_no_request_is_missing_in_the_money(steps: tuple[Any, ...], cost: Decima
     assert (found["cost_usd"], found["requests_without_cost"]) == (cost, unknown)
 
 
+def test_what_earlier_requests_cost_is_kept_where_the_service_said_it() -> None:
+    """Beside `cost_usd`, which is that of the latest; what is left of `requests_without_cost` is not known."""
+    failed = accepted(entry_of()).moved(EntryState.FAILED, worker="w", cost_usd=0.25)
+    again = accepted(failed.begun_again(entry_of(), worker="w"), "r2").moved(EntryState.CANCELLED, worker="w")
+    last = accepted(again.begun_again(entry_of(), worker="w"), "r3").moved(EntryState.FAILED, worker="w", cost_usd=0.3)
+
+    first, found = row(failed), row(last)
+
+    assert (first["earlier_cost_usd"], first["earlier_requests_with_cost"]) == (None, 0)
+    assert (found["cost_usd"], found["earlier_cost_usd"]) == (Decimal("0.3"), Decimal("0.25"))
+    assert (found["requests_without_cost"], found["earlier_requests_with_cost"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GenerationFailed("it failed"), None),
+        (RequestRejected("no", error_code=400001, http_status=400), "400001"),
+        (RequestRejected("no", http_status=422), "422"),
+        (StorageError("no", error_code="AccessDenied", http_status=403), "AccessDenied"),
+        (ValueError("from elsewhere"), None),
+    ],
+)
+def test_a_row_names_the_error_that_led_to_its_outcome(error: Exception, code: str | None) -> None:
+    """Its class, and the code of whoever refused; an outcome that it did not lead to has none."""
+    failed = accepted(entry_of()).moved(EntryState.FAILED, worker="w", error=error)
+
+    again = accepted(failed.begun_again(entry_of(), worker="w"), "r2")
+
+    assert (row(failed)["error_type"], row(failed)["error_code"]) == (type(error).__name__, code)
+    for later in (again, again.moved(EntryState.FAILED, worker="w"), failed.moved(EntryState.SUBMITTED, worker="w")):
+        assert (row(later)["error_type"], row(later)["error_code"]) == (None, None)
+
+
+def test_an_entry_of_an_earlier_version_has_its_row() -> None:
+    """Its steps name no error and no cost."""
+    entry = accepted(entry_of()).moved(EntryState.FAILED, worker="w", cost_usd=0.25, error=GenerationFailed("no"))
+    document = json.loads(entry.to_json())
+    for event in document["history"]:
+        for name in ("error_type", "error_code", "cost_usd"):
+            del event[name]
+
+    found = row(Entry.model_validate(document))
+
+    assert (found["outcome"], found["cost_usd"], found["error_type"]) == ("failed", Decimal("0.25"), None)
+
+
 def test_a_row_keeps_its_day() -> None:
     """The day of the first attempt in UTC, whatever is tried later and wherever the first worker was."""
     east = datetime.fromisoformat("2026-11-22T01:30:00+02:00")
@@ -140,6 +188,21 @@ def test_a_file_without_journal_is_a_row_of_its_request() -> None:
     assert [output["index"] for output in found["outputs"]] == [0, 1, 2]
     assert (found["output_bytes"], found["cost_usd"]) == (3003, Decimal("0.25"))
     assert found["created_at"] == DAY
+
+
+def test_poster_source_type_and_flow_run_are_named_as_they_were_noted() -> None:
+    """By the file's provenance, or by the journal; a file that was archived before there were any has none."""
+    known: dict[str, Any] = {"poster_uri": "s3://b/x.mp4.jpg", "digital_source_type": "http://cv.iptc.org/x",
+             "flow_run": {"id": "f1", "url": "https://prefect.example/f1"}}  # fmt: skip
+    names = ("video_poster_uri", "digital_source_type", "flow_run_url")
+    journalled = entry_of().model_copy(update={"flow_run": known["flow_run"]})
+
+    found = row_of_files({"s3://a": provenance_of(STORE, "r1", **known)}, prompts=True)
+    before = row_of_files({"s3://a": provenance_of(STORE, "r1")}, prompts=True)
+
+    assert [found[name] for name in names] == ["s3://b/x.mp4.jpg", "http://cv.iptc.org/x", "https://prefect.example/f1"]
+    assert [before[name] for name in names] == [None, None, None]
+    assert row(journalled)["flow_run_url"] == "https://prefect.example/f1"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from runcomfy.catalogue import SCHEMA, SCHEMA_VERSION, update
 from runcomfy.catalogue.columns import VERSION_FIELD
 from runcomfy.catalogue.files import provenance_files
-from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.errors import ConfigurationError, GenerationFailed, StorageError
 from runcomfy.journal import BucketPlace, EntryState, Journal
 from runcomfy.journal.places import Stored
 from runcomfy.listing import listed
@@ -341,17 +341,39 @@ def rewritten(archiving: Archiving, change: Any) -> None:
     archiving.store.put(key, sink.getvalue(), content_type="application/octet-stream")
 
 
+OF_VERSION_1 = SCHEMA.names[: SCHEMA.names.index("archiver") + 1]
+
+
 async def test_files_of_an_earlier_version_are_brought_up_to_date(archiving: Archiving) -> None:
     """A column that they have not is null in their old rows; readers of old files see what they saw."""
     await archiving.begin("old")
     await archiving.update()
-    rewritten(archiving, lambda table: table.drop_columns(["archiver", "outputs"]))
+    rewritten(archiving, lambda table: table.select(OF_VERSION_1).replace_schema_metadata({VERSION_FIELD: b"1"}))
 
     await archiving.begin("new")
     await archiving.update()
 
     assert archiving.table().schema.names[:-1] == SCHEMA.names
     assert len(archiving.rows()) == 2
+
+
+async def test_an_update_of_the_program_makes_every_row_anew(archiving: Archiving) -> None:
+    """What version 1 has left, table and state, is read; its rows have the new columns afterwards."""
+    entry = await archiving.begin("old")
+    await archiving.move(entry, EntryState.FAILED, error=GenerationFailed("it was told to"))
+    await archiving.update()
+    rewritten(archiving, lambda table: table.select(OF_VERSION_1).replace_schema_metadata({VERSION_FIELD: b"1"}))
+    state = archiving.store.key("catalogue/state.json")
+    noted = archiving.store.read(state, limit_bytes=10**6).replace(
+        f'"schema_version":{SCHEMA_VERSION}'.encode(), b'"schema_version":1'
+    )
+    archiving.store.put(state, noted, content_type="application/json")
+
+    found = await archiving.update()
+
+    assert found.entries_read == 1 and [day.written for day in found.days] == [True]
+    (row,) = archiving.rows()
+    assert (row["outcome"], row["error_type"]) == ("failed", "GenerationFailed")
 
 
 async def test_files_of_a_later_version_are_left_alone(archiving: Archiving) -> None:

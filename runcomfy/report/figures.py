@@ -1,0 +1,154 @@
+"""The numbers of a report: how many, how often well, for how much, in what time, and why not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from runcomfy.catalogue.rows import Row
+
+__all__ = ["OUTCOMES", "Cause", "Figures", "Span", "Spread", "causes", "cost_of", "figures", "over_time", "spread"]
+
+OUTCOMES = (
+    "archived", "under_way", "detached", "uncertain", "expired", "cancelled", "failed", "refused", "released",
+)  # fmt: skip
+"""Every outcome, the good one first, in the order in which they are shown."""
+
+_NOT_AT_AN_END = ("under_way", "detached")
+_MOST_SPANS = 36
+_STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 7 * 1440, 28 * 1440))
+_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How long something took: every value in order, half of them and nearly all. Seconds."""
+
+    values: tuple[float, ...]
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The numbers of a selection."""
+
+    generations: int
+    outcomes: dict[str, int]
+    """How many came to each outcome, in the order of `OUTCOMES`."""
+    success: float | None
+    """Which part of those that are at an end is archived; `None` where none is at an end."""
+    files: int
+    size_bytes: int
+    video_seconds: float
+    cost_usd: Decimal
+    """What the service said, earlier attempts included."""
+    unpriced: int
+    """Requests that may be billed, and whose cost the service has not said."""
+    total: Spread | None
+    """From the submission to the archive."""
+    queued: Spread | None
+    running: Spread | None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why generations have no video: those that came to the same outcome with the same error."""
+
+    outcome: str
+    error_type: str | None
+    error_code: str | None
+    rows: tuple[Row, ...]
+    """Those generations, the newest first."""
+
+    @property
+    def name(self) -> str:
+        """What it is called: the error, where one was noted, and else the outcome."""
+        return " ".join(filter(None, (self.error_type or self.outcome, self.error_code)))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of time: what was begun in it, and what that cost in US dollars."""
+
+    start: datetime
+    end: datetime
+    outcomes: dict[str, int]
+    cost_usd: Decimal
+
+
+def figures(rows: Sequence[Row]) -> Figures:
+    """Return the numbers of these rows."""
+    counted = Counter(row["outcome"] for row in rows)
+    ended = sum(count for outcome, count in counted.items() if outcome not in _NOT_AT_AN_END)
+    return Figures(
+        generations=len(rows),
+        outcomes={outcome: counted[outcome] for outcome in OUTCOMES if counted[outcome]},
+        success=counted["archived"] / ended if ended else None,
+        files=sum(row["output_count"] for row in rows),
+        size_bytes=sum(row["output_bytes"] for row in rows),
+        video_seconds=sum(file["duration_seconds"] or 0.0 for row in rows for file in row["outputs"]),
+        cost_usd=sum(map(cost_of, rows), Decimal(0)),
+        unpriced=sum(row["requests_without_cost"] - (row["earlier_requests_with_cost"] or 0) for row in rows),
+        total=spread(
+            (row["archived_at"] - row["submitted_at"]).total_seconds()
+            for row in rows
+            if row["archived_at"] and row["submitted_at"]
+        ),
+        queued=spread(row["queued_seconds"] for row in rows),
+        running=spread(row["running_seconds"] for row in rows),
+    )
+
+
+def cost_of(row: Row) -> Decimal:
+    """Return what the service said that a generation cost, in US dollars, its earlier attempts included."""
+    return Decimal(row["cost_usd"] or 0) + Decimal(row["earlier_cost_usd"] or 0)
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return how values are spread; `None` where there are none."""
+    known = sorted(value for value in values if value is not None and value >= 0)
+    return Spread(tuple(known), _quantile(known, 0.5), _quantile(known, 0.95)) if known else None
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    """Interpolate between neighbours, as `quantile_cont` of SQL does."""
+    place = (len(ordered) - 1) * part
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def causes(rows: Iterable[Row]) -> list[Cause]:
+    """Return why generations have no video, the most frequent cause first; what is under way has none."""
+    found: dict[tuple[str, str | None, str | None], list[Row]] = {}
+    for row in rows:
+        if row["outcome"] not in ("archived", "under_way"):
+            found.setdefault((row["outcome"], row["error_type"], row["error_code"]), []).append(row)
+    grouped = [Cause(*key, tuple(own)) for key, own in found.items()]
+    return sorted(grouped, key=lambda cause: (-len(cause.rows), cause.name, cause.outcome))
+
+
+def over_time(rows: Sequence[Row]) -> list[Span]:
+    """Return the time from the first to the last row in equal pieces, the empty ones too; a few dozen at most."""
+    if not rows:
+        return []
+    times = [row["created_at"] for row in rows]
+    first, last = min(times), max(times)
+    step = next((step for step in _STEPS if (last - first) / step <= _MOST_SPANS - 1), _STEPS[-1])
+    start = _MONDAY + (first - _MONDAY) // step * step
+    spans: list[list[Row]] = [[] for _ in range((last - start) // step + 1)]
+    for row, at in zip(rows, times, strict=True):
+        spans[(at - start) // step].append(row)
+    return [
+        Span(
+            start=start + number * step,
+            end=start + (number + 1) * step,
+            outcomes=dict(Counter(row["outcome"] for row in own)),
+            cost_usd=sum(map(cost_of, own), Decimal(0)),
+        )
+        for number, own in enumerate(spans)
+    ]

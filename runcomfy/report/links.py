@@ -1,0 +1,91 @@
+"""Where the page's media is: beside the page, below an address that the user gives, or behind a server on this machine.
+
+No link is signed: a signature that is written into a page is a secret that many people get, and it ends.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from runcomfy.errors import ConfigurationError
+from runcomfy.store import Store
+
+__all__ = ["MediaLinks", "below", "beside_the_page", "key_in"]
+
+
+@dataclass(frozen=True)
+class MediaLinks:
+    """How the page links to objects of the bucket."""
+
+    to: Callable[[str], str | None]
+    """Return the link to an `s3://` URI; `None` where there is none."""
+    source: str
+    """Where the page may load media from, as a Content-Security-Policy says it."""
+    about: str
+    """A sentence that says where the media comes from."""
+    otherwise: str
+    """A sentence that says what to do if it does not play."""
+
+
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")  # it goes into the policy as it is
+_OPEN = "run `python -m flows report --open`, which signs each link when it is clicked"
+
+
+def beside_the_page(store: Store, page_key: str) -> MediaLinks:
+    """Return links that are relative to the page, which stands in the bucket with the files.
+
+    Args:
+        store: The bucket.
+        page_key: Where the page stands, or would stand.
+    """
+
+    def to(uri: str) -> str | None:
+        key = key_in(store, uri)
+        return quote(posixpath.relpath(key, posixpath.dirname(page_key))) if key else None
+
+    return MediaLinks(
+        to,
+        source="'self'",
+        about=f"The videos are files in the bucket {store.bucket}, as this page is: the links lead from its place "
+        "there to theirs.",
+        otherwise="They play where the bucket is published as a whole (a website, a CDN, a gateway). If you opened a "
+        f"copy of this page, or a link that was signed for it alone, {_OPEN}.",
+    )
+
+
+def below(base_url: str, store: Store) -> MediaLinks:
+    """Return links below an address at which the store's folder is published.
+
+    Raises:
+        ConfigurationError: it is no http:// or https:// address, or it has a query, which may hold a secret.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc) or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "The media's base URL is an http:// or https:// address without user, query or fragment."
+        )
+    base = base_url.rstrip("/")
+
+    def to(uri: str) -> str | None:
+        key = key_in(store, uri)
+        if key is None or not key.startswith(store.prefix):
+            return None
+        return f"{base}/{quote(key.removeprefix(store.prefix))}"
+
+    return MediaLinks(
+        to,
+        source=f"{parts.scheme}://{parts.netloc}",
+        about=f"The videos come from {base}/.",
+        otherwise=f"If they do not play, look whether that address is reachable, or {_OPEN}.",
+    )
+
+
+def key_in(store: Store, uri: str) -> str | None:
+    """Return the key of an object of this bucket, if a link can lead to it."""
+    key = uri.removeprefix(f"s3://{store.bucket}/")
+    usable = key != uri and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
+    return key if usable else None

@@ -1,0 +1,49 @@
+"""The posters of the gallery: read from the bucket, made smaller, and written into the page as `data:` URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from runcomfy.errors import StorageError
+from runcomfy.store import Store
+
+__all__ = ["small_posters"]
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+_MAX_BYTES = 2 * 1024 * 1024  # posters are some ten thousand bytes
+_LONGER_SIDE, _QUALITY = 320, 72
+
+
+def small_posters(store: Store, uris: Sequence[str]) -> dict[str, str]:
+    """Return small pictures as `data:` URIs, by where the posters stand. Blocks: one call for each.
+
+    What is not there, is not of this bucket, or is no picture, is left out: a page without one picture is a page.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        pictures = threads.map(lambda uri: _small(store, uri), uris)
+        return {uri: picture for uri, picture in zip(uris, pictures, strict=True) if picture}
+
+
+def _small(store: Store, uri: str) -> str | None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if bucket != store.bucket:
+        return None
+    try:
+        body = store.read(key, limit_bytes=_MAX_BYTES)
+        with Image.open(io.BytesIO(body), formats=["JPEG"]) as picture:
+            picture.draft("RGB", (_LONGER_SIDE, _LONGER_SIDE))
+            picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
+            sink = io.BytesIO()
+            picture.convert("RGB").save(sink, "JPEG", quality=_QUALITY, optimize=True)
+    except (StorageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        logger.warning("The poster %s is left out of the report (%s)", uri, type(error).__name__)
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"

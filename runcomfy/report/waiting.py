@@ -1,0 +1,63 @@
+"""What waits for a person: which generations go no further by themselves, and the command that decides each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runcomfy.catalogue.rows import Row
+
+__all__ = ["Waiting", "waiting"]
+
+_SHORT_KEY = 12
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A generation, what has to be found out, and the commands to choose from, each with what it is for."""
+
+    row: Row
+    question: str
+    commands: tuple[tuple[str, str], ...]
+
+
+def waiting(rows: Iterable[Row], bucket_uri: str, journal: str) -> list[Waiting]:
+    """Return what waits for a person: the most urgent first, which is what nobody collects by itself.
+
+    Args:
+        rows: Generations of the catalogue.
+        bucket_uri: The store, `s3://bucket/prefix`, as commands name it.
+        journal: Where the journal is kept, as commands name it.
+    """
+    where = f"--bucket {shlex.quote(bucket_uri)}" + (
+        f" --journal {shlex.quote(journal)}" if journal != "bucket" else ""
+    )
+    found = [each for row in rows if row["generation_key"] and (each := _of(row, where))]
+    return sorted(found, key=lambda each: ("uncertain", "expired", "detached").index(each.row["outcome"]))
+
+
+def _of(row: Row, where: str) -> Waiting | None:
+    key, request_id = str(row["generation_key"])[:_SHORT_KEY], shlex.quote(row["request_id"] or "REQUEST_ID")
+    adopt = ("It became a request: it is collected", f"python -m flows journal adopt {key} {request_id} {where}")
+    release = (
+        "It became nothing: a later run may submit, and pay",
+        f"python -m flows journal release {key} {where}",
+    )
+    match row["outcome"]:
+        case "uncertain":
+            sent = f"{row['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
+            return Waiting(
+                row, f"Is there a {row['model_id']} request of about {sent} in RunComfy's dashboard?", (adopt, release)
+            )
+        case "expired":
+            question = "The service does not know its request any more. Is its video in RunComfy's dashboard?"
+            return Waiting(row, question, (release,))
+        case "detached":
+            model = shlex.quote(str(row["model_id"]).rpartition("/")[2])
+            look = ("Where it is", f"python -m flows status {request_id}")
+            fetch = ("It is done: archive it", f"python -m flows fetch {request_id} --model {model} {where}")
+            question = "It may be running, and be billed. The flow reconcile collects it; if it does not, ask."
+            return Waiting(row, question, (look, fetch))
+        case _:
+            return None
