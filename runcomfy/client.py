@@ -22,6 +22,7 @@ from runcomfy.models import ModelInputs
 from runcomfy.pace import Pace
 from runcomfy.redaction import redact_loggers
 from runcomfy.refusals import json_object, read_refusal
+from runcomfy.telemetry.metrics import called
 from runcomfy.wire import Answer, Cancellation, Status, parse_answer, parse_cancellation, parse_status
 
 __all__ = ["DEFAULT_BASE_URL", "RunComfyClient", "is_local"]
@@ -110,8 +111,11 @@ class RunComfyClient:
         """
         url = f"{self.base_url}/v1/models/{inputs.model_id}"
         # The wait in line is bounded: an intent that was written down before it must not grow old there.
-        async with self._paid_connections.one(patience_seconds=self._timeout_seconds) as http:
-            return self._without_token(await http.post(url, json=inputs.body()))
+        with called("submit") as status:
+            async with self._paid_connections.one(patience_seconds=self._timeout_seconds) as http:
+                response = await http.post(url, json=inputs.body())
+            status.append(response.status_code)
+        return self._without_token(response)
 
     async def status(self, request_id: str) -> Status:
         """Ask where a request is.
@@ -160,8 +164,10 @@ class RunComfyClient:
         self, method: str, url: str, *, params: dict[str, str] | None = None, **facts: Any
     ) -> dict[str, Any]:
         try:
-            async with self._connections.one() as http:
-                response, trouble = await http.request(method, url, params=params or None), ""
+            with called(urlsplit(url).path.rpartition("/")[2]) as status:
+                async with self._connections.one() as http:
+                    response, trouble = await http.request(method, url, params=params or None), ""
+                status.append(response.status_code)
         except httpx.HTTPError as error:
             response, trouble = None, type(error).__name__
         if response is None:  # raised out here, so that the request with its token does not hang on the error

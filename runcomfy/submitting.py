@@ -22,6 +22,7 @@ from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
 from runcomfy.run_times import workload_of
+from runcomfy.telemetry.metrics import retried, submission_answered
 
 __all__ = ["Submission", "classify", "submit"]
 
@@ -130,6 +131,7 @@ async def submit(
             )
             if record is not None:
                 await record(submission)
+            submission_answered("accepted", inputs.model_id)
             return submission
 
         sent, interrupted = await to_its_end(send())
@@ -145,11 +147,14 @@ async def submit(
             raise interrupted
         outcome.facts |= {"model_id": inputs.model_id, "generation_key": generation_key, "sent_at": sent_at.isoformat()}
         if isinstance(outcome, UncertainSubmission):
+            submission_answered("uncertain", inputs.model_id)
             raise _with_advice(outcome)
         if interrupted is not None:
             raise interrupted
         if not isinstance(outcome, SubmissionNotSent | RateLimited) or attempt == attempts:
+            submission_answered("not_sent" if isinstance(outcome, SubmissionNotSent) else "refused", inputs.model_id)
             raise outcome
+        retried("submit")
         await sleep(min(outcome.retry_after_seconds or 2.0**attempt, _LONGEST_WAIT_SECONDS))
     raise ValueError("attempts must be at least 1")
 

@@ -25,6 +25,7 @@ from runcomfy.waiting import Result
 from tasks.archive_outputs import archive
 from tasks.service import Service
 from tasks.submit_request import submit
+from tasks.telemetry import tried
 from tasks.wait_for_result import wait
 
 __all__ = ["generate", "generate_one"]
@@ -142,7 +143,7 @@ async def _archived(
         retry=retry_if_exception(is_retryable),
         reraise=True,
     ):
-        with attempt:
+        with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
             archived = await archive(
                 service, result, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
             )

@@ -28,6 +28,7 @@ from blocks import MediaStore
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, withdraw
+from runcomfy.telemetry.request import MeasuredRequest
 from tasks.events import tell_event
 from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
 
@@ -134,6 +135,7 @@ async def settle(
         if store is not None:
             tell_event(state, store, key=key, request_id=request_id, reason=wish)
         if state is EntryState.CANCELLED:
+            MeasuredRequest(request_id, key=key).end(state)
             logger.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
         else:
             logger.warning(

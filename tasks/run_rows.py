@@ -14,6 +14,7 @@ from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBala
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
 from tasks.generate import generate_one
 from tasks.service import Service
+from tasks.telemetry import working_on
 
 __all__ = ["run_rows"]
 
@@ -39,7 +40,8 @@ async def run_rows(
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
         ended: Called with each row and its outcome.
     """
-    await _Crew(service, budget, at_once, paid_before, ended).run(rows)
+    with working_on(len(rows)):
+        await _Crew(service, budget, at_once, paid_before, ended).run(rows)
 
 
 class _Crew:
@@ -72,6 +74,7 @@ class _Crew:
                     self._ended(row, self._not_started(row, refusal))
                 else:
                     group.create_task(self._generate(row))
+                    await asyncio.sleep(0)  # Prefect's start of a task run takes milliseconds: not thousands in one go
         if self._cancelled:
             raise asyncio.CancelledError("the flow run was cancelled")
 

@@ -10,6 +10,7 @@ from blocks import MediaStore
 from runcomfy.staging import StagedImage
 from runcomfy.staging import stage_image as stage
 from tasks.retrying import worth_retrying
+from tasks.telemetry import staging
 
 __all__ = ["stage_image"]
 
@@ -32,7 +33,9 @@ async def stage_image(image: str, store: MediaStore) -> StagedImage:
         InvalidInput: it is not a picture that the service would take, or cannot be read; nothing was paid for.
         StorageError: the store did not take it, or did not give it.
     """
-    staged = await stage(image, store.get_store())
+    with staging() as measured:
+        staged = await stage(image, store.get_store())
+        measured(staged)
     get_run_logger().info(
         "%s %s (%s, %d x %d, %d bytes)",
         "Uploaded" if staged.uploaded else "Already staged:",

@@ -25,6 +25,7 @@ from tasks.events import end_told, tell_event
 from tasks.interruption import OnInterrupt, settle
 from tasks.keyboard import noticing_ctrl_c
 from tasks.service import Service, open_service
+from tasks.telemetry import submitting
 
 __all__ = ["submit", "submit_request"]
 
@@ -126,12 +127,19 @@ async def submit(
         flow_run=flow_run_facts(), store=store.uri(store.prefix),
     )  # fmt: skip
     began = datetime.now(UTC)
-    with noticing_ctrl_c(), end_told(service.store, spec.key, None):
+    with (
+        noticing_ctrl_c(),
+        end_told(service.store, spec.key, None),
+        submitting(spec.key, inputs.model_id, image) as made,
+    ):
         submission = await submit_once(
             client, service.journal, spec,
             prepare=prepare, intact=intact, on_uncertain=service.on_uncertain, on_interrupt=interrupted,
         )  # fmt: skip
-    if submission.archive is None and submission.submitted_at >= began:
+        is_ours = submission.archive is None and submission.submitted_at >= began
+        if is_ours:
+            made(submission)
+    if is_ours:
         tell_event(
             EntryState.SUBMITTED,
             service.store,

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from uuid import UUID
 
-from prefect import get_run_logger, runtime, task
-from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
+from runcomfy.forecast import Forecast
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Look, Result, follow
-from runcomfy.wire import State
-from tasks.artifacts import show
 from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
 from tasks.learning import Learning, learning
 from tasks.retrying import worth_retrying
+from tasks.telemetry import waiting
+from tasks.wait_progress import WaitProgress
 
 __all__ = ["wait", "wait_for_result"]
-
-_UPDATE_SECONDS = 5.0
 
 
 def _name() -> str:
@@ -61,17 +58,24 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to tell.
     """
+    request_id, _, _ = _request(submission)
     async with credentials.get_client() as client, learning(store) as learnt:
-        return await wait(
-            client,
-            submission,
-            store,
-            learnt,
-            deadlines=deadlines,
-            polling=polling,
-            on_interrupt=on_interrupt,
-            show=_Progress(_request(submission)[0]).show,
-        )
+
+        async def foretold() -> Forecast | None:
+            return (await learnt.run_times()).forecast(_workload(submission))
+
+        progress = WaitProgress(request_id, foretold)
+        async with progress.shown():
+            return await wait(
+                client,
+                submission,
+                store,
+                learnt,
+                deadlines=deadlines,
+                polling=polling,
+                on_interrupt=on_interrupt,
+                show=progress.show,
+            )
 
 
 async def wait(
@@ -93,6 +97,7 @@ async def wait(
     async with (
         settled_if_interrupted(client, request_id, store, key, on_interrupt),
         end_of_request_told(store, key, request_id),
+        waiting(submission) as looked,
     ):
         async for look in follow(
             client,
@@ -101,9 +106,10 @@ async def wait(
             deadlines=deadlines,
             polling=polling,
             clock=Clock(sleep=watchful_sleep),
-            workload=submission.workload if isinstance(submission, Submission) else None,
+            workload=_workload(submission),
             run_times=run_times,
         ):
+            looked(look)
             if show is not None:
                 await show(look)
             if look.result is not None:
@@ -117,61 +123,5 @@ def _request(submission: Submission | str) -> tuple[str, datetime | None, str | 
     return submission, None, None
 
 
-class _Progress:
-    """Shows looks: a log line where something changed, and a progress artifact on the run's page."""
-
-    def __init__(self, request_id: str) -> None:
-        self._request_id = request_id
-        self._logger = get_run_logger()
-        self._artifact: UUID | None = None
-        self._said = ""
-        self._shown_at = -_UPDATE_SECONDS
-        self._left_queue_at: float | None = None
-
-    async def show(self, look: Look) -> None:
-        """Show a look, at most every few seconds if nothing but the time has changed."""
-        news = self._sentence(look)
-        if look.failure is not None:
-            self._logger.warning("Could not look at request %s, will look again: %s", self._request_id, look.failure)
-        elif news != self._said:
-            self._logger.info(
-                "Request %s is %s, %.0f s after its submission%s",
-                self._request_id, news, look.waited_seconds, _left(look),
-            )  # fmt: skip
-        elif look.waited_seconds < self._shown_at + _UPDATE_SECONDS:
-            return
-        self._said, self._shown_at = news, look.waited_seconds
-        percent = self._percent(look)
-        description = f"{self._request_id} is {news}, {look.waited_seconds:.0f} s after its submission{_left(look)}"
-        if self._artifact is None:
-            self._artifact = await show(acreate_progress_artifact(percent, description=description))
-        else:
-            await show(aupdate_progress_artifact(self._artifact, percent, description=description))
-
-    def _sentence(self, look: Look) -> str:
-        if look.result is not None:
-            return "finished"
-        if look.queue_position is not None:
-            return f"in the queue at position {look.queue_position}"
-        return {State.IN_QUEUE: "in the queue", State.IN_PROGRESS: "running", State.COMPLETED: "finishing"}.get(
-            look.state, f"in state '{look.state}'"
-        )
-
-    def _percent(self, look: Look) -> float:
-        """Guess how far it is: the service does not say, so this only ever approaches 90 before the end.
-
-        Where others of its kind have been seen, the guess is how long those took; else, that another minute is left.
-        """
-        if look.result is not None:
-            return 100.0
-        if look.state is State.IN_QUEUE:
-            return 5.0
-        if self._left_queue_at is None:
-            self._left_queue_at = look.waited_seconds
-        running = look.waited_seconds - self._left_queue_at
-        left = max(60.0 if look.seconds_left is None else look.seconds_left, 1.0)
-        return round(10 + 80 * running / (running + left), 1)
-
-
-def _left(look: Look) -> str:
-    return "" if look.seconds_left is None else f"; others like it would take about {look.seconds_left:.0f} s more"
+def _workload(submission: Submission | str) -> str | None:
+    return submission.workload if isinstance(submission, Submission) else None

@@ -1,0 +1,228 @@
+"""What the phases of a generation are measured by: a context manager around each, for metrics and traces.
+
+Nothing here raises, or changes what a phase does; and nothing is kept, unless somebody has asked for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from opentelemetry.trace import Span
+from prefect.context import FlowRunContext, TaskRunContext
+
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
+from runcomfy.journal import EntryState, Finding
+from runcomfy.journal.telling import state_after
+from runcomfy.provenance import GenerationFacts
+from runcomfy.staging import StagedImage
+from runcomfy.submitting import Submission
+from runcomfy.telemetry import activation, metrics, tracing
+from runcomfy.telemetry.request import MeasuredRequest, remember_staging
+from runcomfy.waiting import Look, Result
+from runcomfy.wire import State
+
+__all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
+
+_KNOWN_WITHIN = 0.5  # of the run time; what is known less well is no measurement
+_FOUND = (EntryState.FAILED, EntryState.CANCELLED, EntryState.EXPIRED)
+
+_last: ContextVar[bool | None] = ContextVar("last_attempt", default=None)
+
+
+@contextmanager
+def staging() -> Iterator[Callable[[StagedImage], None]]:
+    """Measure the staging of a picture; the body tells what was staged."""
+    activation.turn_on()
+    _count_retry("stage")
+    began_ns = time.time_ns()
+
+    def done(image: StagedImage) -> None:
+        ended_ns = time.time_ns()
+        metrics.took("stage", (ended_ns - began_ns) / 1e9)
+        remember_staging(image, began_ns, ended_ns)
+
+    try:
+        yield done
+    except RunComfyError as error:
+        metrics.failed_with("stage", error)
+        raise
+
+
+@contextmanager
+def submitting(key: str, model_id: str, image: StagedImage | None) -> Iterator[Callable[[Submission], None]]:
+    """Measure a submission; the body tells of the one that it made, and nothing of one that the journal knew."""
+    activation.turn_on()
+    if metrics.begin_at_zero(model_id):
+        activation.send_soon()
+    began_ns, made = time.time_ns(), list[Submission]()
+    with metrics.in_flight("submit", model_id):
+        try:
+            yield made.append
+        except RunComfyError as error:
+            if _was_sent_since(error, began_ns):
+                metrics.failed_with("submit", error)
+                nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **_run())
+                nameless.about["runcomfy.request.id"] = error.request_id
+                nameless.sent(image, began_ns, error)
+                nameless.show("uncertain" if isinstance(error, UncertainSubmission) else "refused", error=error)
+            raise
+    for submission in made:
+        metrics.took("submit", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
+        MeasuredRequest(submission, **_run()).sent(image, began_ns)
+
+
+@asynccontextmanager
+async def waiting(submission: Submission | str) -> AsyncIterator[Callable[[Look], None]]:
+    """Measure the waiting for a request; the body tells of each look."""
+    activation.turn_on()
+    _count_retry("run")
+    request = MeasuredRequest(submission, **_run())
+    model_id, states = request.model_id, list[State]()
+    with _phase("run", "wait", request) as span, metrics.in_flight("queue", model_id) as place:
+
+        def looked(look: Look) -> None:
+            if look.failure is None and look.state not in states[-1:]:
+                states.append(look.state)
+                span.add_event(str(look.state), {"runcomfy.waited_seconds": look.waited_seconds})
+            if look.state is State.IN_PROGRESS:
+                place.move("run")
+            if look.result is not None:
+                span.set_attribute("runcomfy.polls", look.result.polls)
+                _record(look.result, model_id)
+
+        yield looked
+
+
+@asynccontextmanager
+async def archiving(
+    request_id: str, model_id: str, submission: Submission | None
+) -> AsyncIterator[Callable[[GenerationFacts, Sequence[ArchivedVideo]], None]]:
+    """Measure the archiving of a request's files; the body tells of them when all of them stand."""
+    activation.turn_on()
+    _count_retry("archive")
+    request, began_ns = MeasuredRequest(submission or request_id, model_id, **_run()), time.time_ns()
+    archived: list[GenerationFacts] = []
+    with _phase("archive", "archive", request) as span, metrics.in_flight("archive", model_id):
+
+        def done(facts: GenerationFacts, videos: Sequence[ArchivedVideo]) -> None:
+            span.set_attribute("runcomfy.video.bytes", sum(video.size_bytes for video in videos))
+            new = [video for video in videos if not video.already_archived]
+            if not new:  # by somebody else, who counts it
+                return
+            metrics.transferred("video", sum(video.size_bytes for video in new))
+            metrics.took("archive", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
+            if facts.submitted_at is not None:
+                metrics.took_altogether((datetime.now(UTC) - facts.submitted_at).total_seconds(), model_id=model_id)
+            archived.append(facts)
+
+        yield done
+    for facts in archived:
+        request.end(EntryState.ARCHIVED, facts.cost_usd)
+
+
+@contextmanager
+def tried(phase: metrics.Phase, attempt: int, *, of: int) -> Iterator[None]:
+    """Tell which attempt at a phase the body is, where it is not Prefect that tries again.
+
+    Args:
+        phase: The phase.
+        attempt: From 1.
+        of: How many there may be.
+    """
+    if attempt > 1:
+        metrics.retried(phase)
+    token = _last.set(attempt >= of)
+    try:
+        yield
+    finally:
+        _last.reset(token)
+
+
+@contextmanager
+def working_on(rows: int) -> Iterator[None]:
+    """Have a span of a batch, which the spans of its generations link to."""
+    activation.turn_on()
+    with tracing.batch_span({"runcomfy.batch.rows": rows, **_run()}):
+        yield
+
+
+def found_late(before: EntryState, finding: Finding) -> None:
+    """Count what `reconcile` found of a generation that nobody waited for; it counts what it archives as all others.
+
+    Args:
+        before: The state that it was in.
+        finding: What was found.
+    """
+    activation.turn_on()
+    entry = finding.entry
+    if entry.state is not before and entry.request_id and entry.state in _FOUND:
+        request = MeasuredRequest(entry.request_id, entry.model_id, entry.generation_key, entry.submitted_at, **_run())
+        request.end(entry.state, entry.cost_usd)
+
+
+@contextmanager
+def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest) -> Iterator[Span]:
+    """Have a span of a phase; the error that it ends with is the end of the request, unless it is tried again."""
+    try:
+        with tracing.phase_span(name, request.ids, request.about) as span:
+            yield span
+    except asyncio.CancelledError:
+        activation.send_soon()
+        raise
+    except RunComfyError as error:
+        metrics.failed_with(phase, error)
+        state = state_after(error)
+        if state is not None and not _is_tried_again(error):
+            request.end(state, error.cost_usd, error)
+        raise
+
+
+def _record(result: Result, model_id: str | None) -> None:
+    """Record queue and run, where looks were close enough to tell them apart: not where a run came back after hours."""
+    ran, error = result.running_seconds, result.running_error_seconds
+    if ran is not None and error is not None and error <= _KNOWN_WITHIN * ran:
+        metrics.took("run", ran, model_id=model_id)
+        if result.queued_seconds is not None:
+            metrics.took("queue", result.queued_seconds, model_id=model_id)
+    try:
+        finished = datetime.fromisoformat(result.finished_at or "")
+        metrics.took("notice", (result.noticed_at - finished).total_seconds(), model_id=model_id)
+    except (TypeError, ValueError):  # the service said nothing, or in a form that is not documented
+        return
+
+
+def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
+    """Whether this very submission was tried, and not one of before, which the journal tells of."""
+    try:
+        return datetime.fromisoformat(error.sent_at).timestamp() * 1e9 >= began_ns
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_tried_again(error: RunComfyError) -> bool:
+    """Whether Prefect, or a batch for itself, does the same again."""
+    if not is_retryable(error):
+        return False
+    last, task_run = _last.get(), TaskRunContext.get()
+    if last is None:
+        last = task_run is None or task_run.task_run.run_count > task_run.task.retries
+    return not last
+
+
+def _count_retry(phase: metrics.Phase) -> None:
+    task_run = TaskRunContext.get()
+    if task_run is not None and task_run.task_run.run_count > 1:
+        metrics.retried(phase)
+
+
+def _run() -> dict[str, Any]:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return {} if run is None else {"prefect.flow_run.id": str(run.id)}

@@ -1,0 +1,140 @@
+"""Telemetry is off unless the standard variables ask for it, is nobody's but the user's, and never breaks anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runcomfy.telemetry.metrics import METRICS
+from runcomfy.telemetry.tracing import request_ids, trace_id_of
+from tests.collector import Collector, running_collector
+
+ROOT = Path(__file__).parents[2]
+KEY = "0123456789abcdef" * 4
+USE = f"""
+from runcomfy.telemetry import activation, metrics, tracing
+def use(key="{KEY}", request="r"):
+    ids = tracing.request_ids(key, request)
+    with tracing.phase_span("wait", ids, {{"a": 1, "b": None}}):
+        metrics.took("run", 60, model_id="m")
+    tracing.generation_span(ids, {{}}, began_ns=10**18, ended_ns=10**18 + 5)
+    metrics.ended(request, "archived", model_id="m", cost_usd=0.25)
+"""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with running_collector() as running:
+        yield running
+
+
+def run(program: str, **told: str) -> tuple[str, str]:
+    """Run a program in a process of its own, since a process has one provider; return what it said."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | told
+    command = [sys.executable, "-c", f"import sys, threading\n{USE}\n{program}"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+LOADED = "activation.turn_on(); use(); print('opentelemetry.sdk' in sys.modules, threading.active_count())"
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"OTEL_SERVICE_NAME": "x"}, {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "console"}]
+)
+def test_nothing_is_loaded_unless_it_is_asked_for(told: dict[str, str]) -> None:
+    """No SDK, no thread; and `OTEL_SDK_DISABLED` wins over everything."""
+    assert run(LOADED, **told)[0] == "False 1"
+
+
+def test_an_endpoint_is_all_that_it_takes(collector: Collector) -> None:
+    """Metrics and traces are sent there, over HTTP, at the end of the process at the latest, and named as ours."""
+    run("activation.turn_on(); use()", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+
+    assert sorted(span.name for span in collector.named()) == ["generation", "wait"]
+    assert collector.total("runcomfy.generations", outcome="archived", model="m") == 1
+    assert any(b"service.name" in body and b"runcomfy" in body for body in collector.bodies)
+
+
+def test_what_a_user_says_stands(collector: Collector) -> None:
+    """The name of the service, and that only traces are wanted."""
+    run(
+        "activation.turn_on(); use()", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_METRICS_EXPORTER="none",
+        OTEL_RESOURCE_ATTRIBUTES="service.name=films",
+    )  # fmt: skip
+
+    assert collector.named() and not collector.points
+    assert b"films" in collector.bodies[0]
+
+
+def test_a_provider_that_is_configured_is_kept(collector: Collector) -> None:
+    """A platform that has set one up gets our spans, in traces with our ids, whatever the variables say."""
+    said, _ = run(
+        "from opentelemetry import trace\nfrom opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import SimpleSpanProcessor\n"
+        "from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter\n"
+        "kept = InMemorySpanExporter(); mine = TracerProvider(); trace.set_tracer_provider(mine)\n"
+        "mine.add_span_processor(SimpleSpanProcessor(kept)); activation.turn_on(); use()\n"
+        "root = [span for span in kept.get_finished_spans() if span.name == 'generation'][0]\n"
+        "print(trace.get_tracer_provider() is mine, format(root.context.trace_id, '032x'))",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+    )
+
+    assert said == f"True {KEY[:32]}"
+    assert collector.bodies == []
+
+
+def test_a_trace_is_sampled_as_a_whole(collector: Collector) -> None:
+    """Whoever adds to it decides the same, since the sampler looks at the trace id."""
+    run(
+        "import hashlib\nactivation.turn_on()\n"
+        "for number in range(60): use(hashlib.sha256(str(number).encode()).hexdigest(), f'r{number}')",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_METRICS_EXPORTER="none",
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG="0.5",
+    )  # fmt: skip
+    roots = {span.trace_id for span in collector.named("generation")}
+
+    assert 15 <= len(roots) <= 45
+    assert {span.trace_id for span in collector.named("wait")} == roots
+
+
+def test_a_missing_package_is_a_warning() -> None:
+    """It says which extra is missing; the run goes on."""
+    _, said = run(
+        "sys.modules['opentelemetry.distro'] = None; activation.turn_on(); use()", OTEL_TRACES_EXPORTER="otlp"
+    )
+
+    assert "install the extra `telemetry`" in said
+
+
+def test_a_provider_that_breaks_breaks_nothing() -> None:
+    """What is paid for goes on, with a warning."""
+    _, said = run(
+        "from opentelemetry import trace\nfrom opentelemetry.sdk.trace import SpanProcessor, TracerProvider\n"
+        "class Broken(SpanProcessor):\n"
+        "    def on_start(self, span, parent_context=None): raise RuntimeError('no')\n"
+        "    def on_end(self, span): raise RuntimeError('no')\n"
+        "mine = TracerProvider(); mine.add_span_processor(Broken()); trace.set_tracer_provider(mine); use()"
+    )
+
+    assert "could not be started (RuntimeError)" in said
+
+
+def test_ids_are_made_of_what_everybody_knows() -> None:
+    """The trace id is the first half of the generation's key; a request that no journal knows has its own."""
+    assert format(trace_id_of(KEY, None), "032x") == KEY[:32]
+    assert request_ids(KEY, "r") == request_ids(KEY, "r") != request_ids(KEY, "s")
+    assert request_ids(None, "r")[0] != request_ids(None, "s")[0]
+
+
+def test_the_attributes_are_few() -> None:
+    """No metric is told apart by a request, a generation, a prompt or a flow run."""
+    known = {"outcome", "model", "phase", "call", "status", "content", "error.type"}
+
+    assert {attribute for metric in METRICS for attribute in metric.attributes} <= known
