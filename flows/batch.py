@@ -70,7 +70,7 @@ async def batch(
     rules = Rules(at_once, budget_usd, usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
     plan = await plan_batch(manifest, store, defaults.given())
     outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
-    return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder()))
+    return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))
 
 
 def ended(report: BatchReport) -> State[BatchReport]:

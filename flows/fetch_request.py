@@ -8,6 +8,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.models import ModelId
 from tasks import archive_outputs
+from tasks.failure import failure_shown
 
 __all__ = ["fetch_request"]
 
@@ -24,4 +25,5 @@ async def fetch_request(
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video.
     """
-    return await archive_outputs(request_id, credentials, store, model_id=model_id)
+    async with failure_shown(store, model_id):
+        return await archive_outputs(request_id, credentials, store, model_id=model_id)

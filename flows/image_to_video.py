@@ -7,9 +7,10 @@ from prefect import flow
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, ImageSource, run_name
 from runcomfy.journal import OnUncertain
-from runcomfy.models import ImageToVideo, ImageToVideoSettings, check_inputs
+from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
+from tasks.failure import failure_shown
 from tasks.interruption import OnInterrupt
 from tasks.slots import slots
 
@@ -44,23 +45,24 @@ async def image_to_video(
         on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.
     """
-    staged = await stage_image(image.root, store)
-    inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})
-    async with slots(credentials):
-        submission = await submit_request(
-            inputs,
-            credentials,
-            store,
-            image=staged,
-            deadlines=deadlines,
-            variation=variation,
-            on_interrupt=on_interrupt,
-            on_uncertain=on_uncertain,
-        )
-        result = await wait_for_result(
-            submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
-        )
-        videos = await archive_outputs(
-            result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
-        )
-    return Generation(image=staged, submission=submission, result=result, videos=videos)
+    async with failure_shown(store, IMAGE_TO_VIDEO):
+        staged = await stage_image(image.root, store)
+        inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})
+        async with slots(credentials):
+            submission = await submit_request(
+                inputs,
+                credentials,
+                store,
+                image=staged,
+                deadlines=deadlines,
+                variation=variation,
+                on_interrupt=on_interrupt,
+                on_uncertain=on_uncertain,
+            )
+            result = await wait_for_result(
+                submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+            )
+            videos = await archive_outputs(
+                result, credentials, store, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
+            )
+        return Generation(image=staged, submission=submission, result=result, videos=videos)

@@ -7,9 +7,10 @@ from prefect import flow
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, run_name
 from runcomfy.journal import OnUncertain
-from runcomfy.models import TextToVideo, TextToVideoSettings, check_inputs
+from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, TextToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, submit_request, wait_for_result
+from tasks.failure import failure_shown
 from tasks.interruption import OnInterrupt
 from tasks.slots import slots
 
@@ -42,21 +43,22 @@ async def text_to_video(
         on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.
     """
-    inputs = check_inputs(TextToVideo, {"prompt": prompt, **settings.model_dump()})
-    async with slots(credentials):
-        submission = await submit_request(
-            inputs,
-            credentials,
-            store,
-            deadlines=deadlines,
-            variation=variation,
-            on_interrupt=on_interrupt,
-            on_uncertain=on_uncertain,
-        )
-        result = await wait_for_result(
-            submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
-        )
-        videos = await archive_outputs(
-            result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission
-        )
-    return Generation(submission=submission, result=result, videos=videos)
+    async with failure_shown(store, TEXT_TO_VIDEO):
+        inputs = check_inputs(TextToVideo, {"prompt": prompt, **settings.model_dump()})
+        async with slots(credentials):
+            submission = await submit_request(
+                inputs,
+                credentials,
+                store,
+                deadlines=deadlines,
+                variation=variation,
+                on_interrupt=on_interrupt,
+                on_uncertain=on_uncertain,
+            )
+            result = await wait_for_result(
+                submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
+            )
+            videos = await archive_outputs(
+                result, credentials, store, model_id=inputs.model_id, inputs=inputs, submission=submission
+            )
+        return Generation(submission=submission, result=result, videos=videos)

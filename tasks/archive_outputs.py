@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime, task
@@ -24,6 +25,7 @@ from tasks.context import flow_run_facts
 from tasks.events import end_of_request_told, tell_archived_event
 from tasks.retrying import worth_retrying
 from tasks.service import Service, open_service
+from tasks.telemetry import archiving
 
 __all__ = ["archive", "archive_outputs"]
 
@@ -71,12 +73,16 @@ async def archive_outputs(
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
     """
+    began = time.monotonic()
     async with open_service(credentials, store) as service:
         facts, videos = await archive(
             service, result, model_id=model_id, inputs=inputs, image=image, submission=submission
         )
+    took = time.monotonic() - began if facts is not None else None
+    if facts is None and submission is not None and submission.archive is not None:
+        facts = _facts(submission.archive.result, model_id, submission.archive.result, inputs, image, submission)
     if facts is not None:
-        await publish(facts, videos, store)
+        await publish(facts, videos, store, archiving_seconds=took)
     return videos
 
 
@@ -101,7 +107,10 @@ async def archive(
             _log(video)
         return None, done
     key = submission.generation_key if submission else None
-    async with end_of_request_told(service.store, key, request_id):
+    async with (
+        end_of_request_told(service.store, key, request_id),
+        archiving(request_id, model_id, submission) as archived,
+    ):
         answer = await collect(service.client, request_id)
         facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
         videos = [
@@ -113,11 +122,13 @@ async def archive(
                 hosts=service.credentials.host_policy(),
                 template=service.store.key_template(),
                 expected=_expectation(inputs),
+                mark=service.store.mark_ai_generated,
             )
             for index, url in enumerate(answer.outputs)
         ]
+        archived(facts, videos)
     for video in videos:
-        tell_archived_event(facts, video, image)
+        tell_archived_event(facts, video, image, service.store)
     if key is not None:
         ended = result if isinstance(result, Result) else _late(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
@@ -137,7 +148,7 @@ def _late(answer: Answer) -> Result:
 
 
 def _facts(
-    answer: Answer,
+    answer: Answer | Result,
     model_id: str,
     result: Result | None,
     inputs: ImageToVideo | TextToVideo | None,

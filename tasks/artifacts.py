@@ -1,4 +1,4 @@
-"""What the flow run's page shows of a generation: a table of facts, and a link to each file."""
+"""What the flow run's page shows of a generation: its picture, how it went, what it cost, and where its files are."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Any
 from urllib.parse import quote
 
 from prefect import get_run_logger
-from prefect.artifacts import acreate_link_artifact, acreate_table_artifact
+from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import MediaStore
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.provenance import GenerationFacts
+from runcomfy.redaction import strip_query
+from tasks.markdown import code, facts_table, text
+from tasks.posters import poster_image
 
-__all__ = ["publish", "show"]
+__all__ = ["address", "publish", "show"]
+
+_MOST_POSTERS = 4
 
 
 async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
@@ -25,33 +30,125 @@ async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
         return None
 
 
-async def publish(facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore) -> None:
-    """Create the artifacts of a generation; they hold no signed URL, so a private bucket asks for a login."""
-    rows = [
-        {
-            "video": video.uri,
-            "codec": video.media.codec,
-            "size": f"{video.media.width} x {video.media.height}",
-            "frames": video.media.frames,
-            "seconds": video.media.duration_seconds,
-            "bytes": video.size_bytes,
-            "sha256": video.sha256[:12],
-            "warnings": " ".join(video.warnings),
-        }
-        for video in videos
+async def publish(
+    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore, *, archiving_seconds: float | None
+) -> None:
+    """Create the artifact of a generation; it holds no signed URL, so the links of a private bucket ask for a login.
+
+    The picture stands in the description, because the card on the flow run's page shows that.
+
+    Args:
+        facts: What is known of it.
+        videos: Its files.
+        store: Where they stand.
+        archiving_seconds: How long it took to archive them; `None` if that was done before.
+    """
+    await show(_page(facts, videos, store, archiving_seconds))
+
+
+async def _page(
+    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore, archiving_seconds: float | None
+) -> None:
+    shown = [
+        (video, await poster_image(store, video.poster_key, text(_name(video))) if number < _MOST_POSTERS else "")
+        for number, video in enumerate(videos)
     ]
-    cost = "" if facts.cost_usd is None else f", {facts.cost_usd:.4f} USD"
-    title = f"Request `{facts.request_id}` of `{facts.model_id}`{cost}"
-    await show(acreate_table_artifact(rows, key="runcomfy-generation", description=title))
-    for video in videos:
-        name, provenance = video.key.rpartition("/")[2], video.provenance_key.rpartition("/")[2]
-        beside = f"`{video.uri}`, provenance beside it in `{provenance}`"
-        await show(acreate_link_artifact(_link(video, store), link_text=name, key="runcomfy-video", description=beside))
+    picture = shown[0][1] if shown else ""
+    lines = [_prompt(facts)]
+    if len(shown) == 1:
+        lines += [_links(videos[0], store), _warnings(videos[0])]
+        lines.append(facts_table([*_facts(facts, archiving_seconds, store), *_video(videos[0])]))
+    else:
+        lines.append(facts_table(_facts(facts, archiving_seconds, store)))
+        for video, poster in shown:
+            lines += [f"### Output {video.index}", poster, _links(video, store), _warnings(video)]
+            lines.append(facts_table(_video(video)))
+    before = "archived before this run" if archiving_seconds is None else ""
+    said = ", ".join(filter(None, (text(facts.model_id), _cost(facts), _took(facts), before)))
+    await acreate_markdown_artifact(
+        "\n\n".join(filter(None, lines)),
+        key="runcomfy-generation",
+        description="\n\n".join(filter(None, (picture, said))),
+    )
 
 
-def _link(video: ArchivedVideo, store: MediaStore) -> str:
-    """A page where somebody who may see the file sees it: the AWS console, or the object at its own server."""
+def address(bucket: str, key: str, store: MediaStore) -> str:
+    """Return where somebody who may see an object sees it: the AWS console, or the object at its server; not signed.
+
+    Args:
+        bucket: The object's bucket.
+        key: Its full key.
+        store: Whose server it is.
+    """
     endpoint = store.public_endpoint_url or store.get_store().endpoint_url
     if endpoint is None:
-        return f"https://console.aws.amazon.com/s3/object/{video.bucket}?prefix={quote(video.key, safe='')}"
-    return f"{endpoint.rstrip('/')}/{video.bucket}/{quote(video.key)}"
+        return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
+    return f"{strip_query(endpoint).rstrip('/')}/{bucket}/{quote(key)}"
+
+
+def _name(video: ArchivedVideo) -> str:
+    return video.key.rpartition("/")[2]
+
+
+def _prompt(facts: GenerationFacts) -> str:
+    prompt = (facts.inputs or {}).get("prompt")
+    return f"**Prompt:** {text(prompt)}" if prompt else ""
+
+
+def _cost(facts: GenerationFacts) -> str:
+    return "" if facts.cost_usd is None else f"{facts.cost_usd:.4f}".rstrip("0").ljust(4, "0") + " USD"
+
+
+def _took(facts: GenerationFacts) -> str:
+    known = [seconds for seconds in (facts.queued_seconds, facts.running_seconds) if seconds is not None]
+    return f"{sum(known):.0f} s" if known else ""
+
+
+def _facts(facts: GenerationFacts, archiving_seconds: float | None, store: MediaStore) -> list[tuple[str, str]]:
+    image = facts.image
+    return [
+        ("Model", code(facts.model_id)),
+        ("Seed", "" if facts.seed is None else str(facts.seed)),
+        ("Cost", _cost(facts)),
+        ("In the queue", _seconds(facts.queued_seconds)),
+        ("Running", _seconds(facts.running_seconds)),
+        ("Archiving", _seconds(archiving_seconds)),
+        ("Submitted", "" if facts.submitted_at is None else f"{facts.submitted_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Picture", "" if image is None else f"[as staged]({address(image.bucket, image.key, store)})"),
+        ("Request", code(facts.request_id)),
+        ("Generation", code(facts.generation_key) if facts.generation_key else ""),
+    ]
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f} s"
+
+
+def _links(video: ArchivedVideo, store: MediaStore) -> str:
+    watch = address(video.bucket, video.key, store)
+    provenance = address(video.bucket, video.provenance_key, store)
+    return f"**Watch:** [{text(_name(video))}]({watch}) · [provenance]({provenance})"
+
+
+def _video(video: ArchivedVideo) -> list[tuple[str, str]]:
+    media = video.media
+    return [
+        ("Codec", " in ".join(text(part) for part in (media.codec, media.container) if part)),
+        ("Size", f"{media.width} x {media.height}" if media.width and media.height else ""),
+        ("Frames", _frames(video)),
+        ("Length", _seconds(media.duration_seconds)),
+        ("Bytes", f"{video.size_bytes:,}"),
+        ("SHA-256", code(video.sha256)),
+        ("URI", code(video.uri)),
+    ]
+
+
+def _frames(video: ArchivedVideo) -> str:
+    media = video.media
+    if media.frames is None:
+        return ""
+    return f"{media.frames}" + (f" at {media.frames_per_second:g} a second" if media.frames_per_second else "")
+
+
+def _warnings(video: ArchivedVideo) -> str:
+    return "\n".join(f"- **Not as asked for:** {text(warning)}" for warning in video.warnings)

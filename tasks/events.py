@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.assets import Asset
+from prefect.assets import Asset, AssetProperties
+from prefect.context import AssetContext
 from prefect.events import emit_event
 from pydantic import ValidationError
 
@@ -22,8 +23,9 @@ from runcomfy.journal import EntryState, outcome_told
 from runcomfy.journal.telling import state_after
 from runcomfy.provenance import GenerationFacts
 from runcomfy.staging import StagedImage
+from tasks.artifacts import address
 
-__all__ = ["EVENTS", "end_of_request_told", "end_told", "tell_archived_event", "tell_event"]
+__all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "end_of_request_told", "end_told", "tell_archived_event", "tell_event"]
 
 EVENTS = {
     EntryState.SUBMITTED: "runcomfy.generation.submitted",
@@ -36,6 +38,9 @@ EVENTS = {
 }
 """What is told of a generation, by the state that it is in now."""
 
+ASSET_MADE, ASSET_READ = "prefect.asset.materialization.succeeded", "prefect.asset.referenced"
+"""What Prefect itself tells of an asset; its Cloud makes the pages of assets of them."""
+
 _NAMESPACE = uuid.UUID("5f0b1bd4-52a4-4a3c-9a53-6c4f2d3b7f11")
 
 
@@ -47,6 +52,7 @@ def tell_event(
     request_id: str | None,
     model_id: str | None = None,
     reason: str | None = None,
+    error_type: str | None = None,
 ) -> None:
     """Tell that a generation is in another state; its resource is the archive, `s3://bucket/prefix`.
 
@@ -57,12 +63,14 @@ def tell_event(
         request_id: Its request, if it has one.
         model_id: The model.
         reason: Why, where that needs a reason.
+        error_type: The class of the error that it ended with, where there was one.
     """
     if state not in EVENTS:
         return
     archive = store.get_store().uri(store.get_store().prefix).rstrip("/")
     resource = {"prefect.resource.id": archive, **_labels(key, request_id, model_id)}
-    _send(EVENTS[state], resource, _generation(key), {"reason": reason} if reason else {}, once=None)
+    payload = {name: value for name, value in (("reason", reason), ("error_type", error_type)) if value}
+    _send(EVENTS[state], resource, _generation(key), payload, once=None)
 
 
 @contextmanager
@@ -73,30 +81,54 @@ def end_told(store: MediaStore | None, key: str | None, request_id: str | None) 
     except RunComfyError as error:
         state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else state_after(error)
         if store is not None and state is not None:
-            request_id = request_id or error.request_id
-            tell_event(state, store, key=key or error.generation_key, request_id=request_id, reason=error.message)
+            tell_event(
+                state,
+                store,
+                key=key or error.generation_key,
+                request_id=request_id or error.request_id,
+                model_id=error.model_id,
+                reason=error.message,
+                error_type=type(error).__name__,
+            )
         raise
 
 
 @asynccontextmanager
 async def end_of_request_told(store: MediaStore | None, key: str | None, request_id: str) -> AsyncIterator[None]:
-    """Tell the journal, and whoever listens, of the error with which the body ends, if it says something of it."""
+    """Tell the journal, and whoever listens, of the error with which the body ends, if it says something of it.
+
+    Every error comes out with the request's id, and so with the news that something was paid for.
+    """
     journal = store.get_journal() if store is not None and key is not None else None
     with end_told(store, key, request_id):
-        async with outcome_told(journal, key, request_id):
-            yield
+        try:
+            async with outcome_told(journal, key, request_id):
+                yield
+        except RunComfyError as error:
+            error.facts.setdefault("request_id", request_id)
+            raise
 
 
-def tell_archived_event(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None) -> None:
+def tell_archived_event(
+    facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: MediaStore
+) -> None:
     """Tell that a video is archived, and that the asset of its URI is materialised, with the picture as upstream.
 
     Told twice of the same file, Prefect keeps one: the id of the event is made of what it says.
     """
+    try:
+        _tell_archived(facts, video, image, store)
+    except Exception as error:  # what Prefect's assets are made of may change with its version
+        get_run_logger().warning("It could not be told that %s is there (%s)", video.uri, type(error).__name__)
+
+
+def _tell_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: MediaStore) -> None:
     labels = _labels(facts.generation_key, facts.request_id, facts.model_id)
-    name = {"prefect.resource.name": video.key.rpartition("/")[2]}
+    name = video.key.rpartition("/")[2]
     payload = {
         "uri": video.uri,
         "provenance_uri": video.provenance_uri,
+        "poster_uri": video.poster_uri,
         "sha256": video.sha256,
         "size_bytes": video.size_bytes,
         "content_type": video.content_type,
@@ -108,15 +140,18 @@ def tell_archived_event(facts: GenerationFacts, video: ArchivedVideo, image: Sta
     if image is not None:
         related.append({"prefect.resource.id": image.uri, "prefect.resource.role": "image"})
     once = f"{video.uri} {video.sha256}"
-    _send(
-        EVENTS[EntryState.ARCHIVED], {"prefect.resource.id": video.uri, **name, **labels}, related, payload, once=once
+    resource = {"prefect.resource.id": video.uri, "prefect.resource.name": name, **labels}
+    _send(EVENTS[EntryState.ARCHIVED], resource, related, payload, once=once)
+    picture = _asset(image.uri) if image is not None else None
+    if picture is not None:
+        _send(ASSET_READ, AssetContext.asset_as_resource(picture), [], {}, once=f"{once} {picture.key}")
+    asset = _asset(
+        video.uri, name=name, description=_described(facts, video), url=address(video.bucket, video.key, store)
     )
-    if image is not None and _is_asset(image.uri):
-        _send("prefect.asset.referenced", {"prefect.resource.id": image.uri}, [], {}, once=f"{once} {image.uri}")
-    if _is_asset(video.uri):
-        upstream = [{"prefect.resource.id": image.uri, "prefect.resource.role": "asset"}] if image else []
-        resource = {"prefect.resource.id": video.uri, **name}
-        _send("prefect.asset.materialization.succeeded", resource, upstream, payload | labels, once=once)
+    if asset is not None:
+        upstream = [AssetContext.asset_as_related(picture)] if picture else []
+        made_by = AssetContext.related_materialized_by("runcomfy")
+        _send(ASSET_MADE, AssetContext.asset_as_resource(asset), [*upstream, made_by], payload | labels, once=once)
 
 
 def _labels(key: str | None, request_id: str | None, model_id: str | None) -> dict[str, str]:
@@ -130,13 +165,20 @@ def _generation(key: str | None) -> list[dict[str, str]]:
     return [{"prefect.resource.id": f"runcomfy.generation.{key}", "prefect.resource.role": "generation"}]
 
 
-def _is_asset(uri: str) -> bool:
-    """Prefect takes no spaces and few other characters in the key of an asset."""
+def _asset(key: str, **properties: str) -> Asset | None:
+    """Return an asset, with what its page shows; Prefect takes no spaces and few other characters in the key of one."""
     try:
-        Asset(key=uri)
+        return Asset(key=key, properties=AssetProperties(**properties) if properties else None)
     except ValidationError:
-        return False
-    return True
+        return None
+
+
+def _described(facts: GenerationFacts, video: ArchivedVideo) -> str:
+    """Return a line on what it is; the prompt is in its provenance."""
+    media = video.media
+    size = f"{media.width} x {media.height}" if media.width and media.height else ""
+    length = f"{media.duration_seconds:.1f} s" if media.duration_seconds is not None else ""
+    return ", ".join(filter(None, (f"Made by {facts.model_id}, request {facts.request_id}", media.codec, size, length)))
 
 
 def _send(

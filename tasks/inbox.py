@@ -14,6 +14,7 @@ from blocks import MediaStore
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.reception import Fate, Received
 from tasks.artifacts import show
+from tasks.markdown import code, text
 
 __all__ = ["log_received", "open_queue", "report_received", "summed_up"]
 
@@ -51,29 +52,35 @@ async def report_received(received: Sequence[Received], source: str) -> None:
     ordered = sorted(received, key=lambda one: (not one.fate.is_trouble, one.source))
     rows = [
         {
-            "arrived": one.source,
+            "arrived": text(one.source),
             "what became of it": str(one.fate),
             "video": " ".join(one.uris),
             "generation": (one.generation_key or "")[:12],
             "USD": "" if one.cost_usd is None else one.cost_usd,
-            "why": one.reason or "",
+            "why": text(one.reason or ""),
         }
         for one in ordered[:_MOST_ROWS]
     ]
     cut = f"; the first {_MOST_ROWS:,} are shown" if len(received) > _MOST_ROWS else ""
-    title = f"`{source}`: {summed_up(received)}{cut}"
+    title = f"{code(source)}: {summed_up(received)}{cut}"
     await show(acreate_table_artifact(rows, key="runcomfy-inbox", description=title))
     aside = [one for one in ordered if one.fate is Fate.SET_ASIDE][:_MOST_ROWS]
     if aside:
         lines = [
-            f"**{len(aside)}** of `{source}` were set aside. Each is taken up again when the picture or a sidecar of "
-            "it changes: mend it, and upload it again.\n",
+            f"**{len(aside)}** of {code(source)} were set aside. Each is taken up again when the picture or a sidecar "
+            "of it changes: mend it, and upload it again.\n",
             "| arrived | why |",
             "|---|---|",
-            *(f"| `{one.source}` | {_cell(one.reason or '')} |" for one in aside),
+            *(f"| {_cell(code(one.source))} | {_cell(text(one.reason or ''))} |" for one in aside),
         ]
-        await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-inbox-set-aside", description="Set aside"))
+        await show(
+            acreate_markdown_artifact(
+                "\n".join(lines),
+                key="runcomfy-inbox-set-aside",
+                description=f"{len(aside)} were set aside; each has to be mended first.",
+            )
+        )
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _cell(markdown: str) -> str:
+    return markdown.replace("|", "\\|")

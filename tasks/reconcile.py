@@ -11,10 +11,13 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.journal import OPEN, Finding, look_after, watched_entries
+from runcomfy.journal import OPEN, EntryState, Finding, look_after, watched_entries
 from runcomfy.sweeping import Swept, sweep
 from tasks.artifacts import show
+from tasks.events import tell_event
+from tasks.journal_page import journal_page, summed_up
 from tasks.retrying import worth_retrying
+from tasks.telemetry import found_late
 
 __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 
@@ -52,11 +55,29 @@ async def look_over_journal(
                 )
 
         findings = await asyncio.gather(*map(look, range(len(found))))
-    for finding in findings:
+    for before, finding in zip(found, findings, strict=True):
+        found_late(before.entry.state, finding)
+        _tell_of_end(before.entry.state, finding, store)
         if finding.news:
             level = logger.warning if finding.needs_person else logger.info
             level("Generation %s is %s: %s", finding.entry.generation_key[:12], finding.entry.state, finding.news)
     return [finding for finding in findings if finding.news or finding.entry.state in OPEN]
+
+
+def _tell_of_end(before: EntryState, finding: Finding, store: MediaStore) -> None:
+    """Tell whoever listens of an end that no run was there to see; what can be archived is told when it is."""
+    entry = finding.entry
+    if entry.state is before or entry.state in (EntryState.SUBMITTED, EntryState.ARCHIVED):
+        return
+    tell_event(
+        entry.state,
+        store,
+        key=entry.generation_key,
+        request_id=entry.request_id,
+        model_id=entry.model_id,
+        reason=entry.reason,
+        error_type=entry.history[-1].error_type if entry.history else None,
+    )
 
 
 @task(task_run_name="sweep the bucket", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
@@ -91,21 +112,9 @@ async def sweep_store(
 @task(task_run_name="report", cache_policy=NO_CACHE)
 async def report_findings(findings: Sequence[Finding], failures: dict[str, str], store: MediaStore) -> None:
     """Show on the run's page what was found, and what a person has to do."""
-    waiting = [finding for finding in findings if finding.needs_person]
-    lines = [
-        f"**{len(findings)}** open generations looked at in `{store.get_journal().place.where}`, "
-        f"**{sum(finding.ready for finding in findings)}** finished, **{len(waiting)}** wait for a person.\n",
-        "| generation | state | request | what is new |",
-        "|---|---|---|---|",
-    ]
-    for finding in sorted(findings, key=lambda finding: not finding.needs_person):
-        entry = finding.entry
-        news = failures.get(entry.generation_key) or finding.news
-        short = entry.generation_key[:12]
-        lines.append(f"| `{short}` | {entry.state} | {entry.request_id or ''} | {news.replace('|', ' ')} |")
-    if waiting:
-        lines.append(
-            "\nLook for each in RunComfy's dashboard. If it is there: `python -m flows journal adopt KEY REQUEST_ID`. "
-            "If not, or if it is given up: `python -m flows journal release KEY`, and the next run submits it again."
-        )
-    await show(acreate_markdown_artifact("\n".join(lines), key="runcomfy-journal", description="Open generations"))
+    await show(_page(findings, failures, store))
+
+
+async def _page(findings: Sequence[Finding], failures: dict[str, str], store: MediaStore) -> None:
+    page, said = journal_page(findings, failures, store), summed_up(findings)
+    await acreate_markdown_artifact(page, key="runcomfy-journal", description=f"{said}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -17,6 +17,8 @@ from blocks import MediaStore
 from runcomfy.batch.results import BatchFiles, write_results
 from runcomfy.outcomes import Outcome
 from tasks.artifacts import show
+from tasks.batch_page import causes, gallery, linked, next_steps, spent
+from tasks.markdown import facts_table, text
 from tasks.plan_batch import Plan
 from tasks.retrying import worth_retrying
 
@@ -57,7 +59,12 @@ class BatchReport(BaseModel):
     persist_result=False,
 )
 async def report_batch(
-    plan: Plan, outcomes: Mapping[int, Outcome], cost_usd: float, store: MediaStore, folder: str
+    plan: Plan,
+    outcomes: Mapping[int, Outcome],
+    cost_usd: float,
+    store: MediaStore,
+    folder: str,
+    budget_usd: float | None = None,
 ) -> BatchReport:
     """Write the table of results and the manifest of what to run again, and show both.
 
@@ -67,6 +74,7 @@ async def report_batch(
         cost_usd: What all rows have cost until now.
         store: Where to write.
         folder: Below the store's prefix.
+        budget_usd: What they may cost, if there is a limit.
 
     Raises:
         StorageError: the store did not take them.
@@ -83,27 +91,28 @@ async def report_batch(
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)
     if files.to_run_again:
         get_run_logger().warning("What has no video yet, to run again: %s", files.to_run_again)
-    await show(acreate_markdown_artifact(_summary(report), key="runcomfy-batch", description=report.sentence))
+    ended = [outcomes[row.line] for row in plan.rows]
+    await show(_page(report, ended, store, budget_usd))
     await show(acreate_table_artifact(_table(plan, outcomes), key="runcomfy-batch-rows", description=_shown(plan)))
     return report
 
 
-def _summary(report: BatchReport) -> str:
+async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore, budget_usd: float | None) -> None:
+    counts = [(text(status.replace("_", " ")), f"{count:,}") for status, count in sorted(report.counts.items())]
+    money, missing = spent(report.cost_usd, budget_usd), causes(ended)
+    files = {"Results": report.files.results, "To run again": report.files.to_run_again, "Manifest": report.manifest}
     lines = [
-        f"## {report.sentence}",
-        "",
-        "| outcome | rows |",
-        "|---|---:|",
-        *(f"| {status.replace('_', ' ')} | {count:,} |" for status, count in sorted(report.counts.items())),
-        "",
-        f"Cost of all rows until now: **{report.cost_usd:,.2f} USD**",
-        "",
-        f"- Manifest: `{report.manifest}`",
-        f"- Results: `{report.files.results}`",
+        f"**{report.sentence}.**",
+        await gallery((outcome for outcome in ended if outcome.status.is_good), store),
+        facts_table(counts),
+        money,
+        f"### Without a video\n\n{missing}" if missing else "",
+        next_steps(ended, store),
+        "### Files",
+        linked(files, store),
     ]
-    if report.files.to_run_again:
-        lines.append(f"- To run again: `{report.files.to_run_again}`")
-    return "\n".join(lines)
+    description = f"{report.archived:,} of {report.rows:,} videos, {report.cost_usd:,.2f} USD"
+    await acreate_markdown_artifact("\n\n".join(filter(None, lines)), key="runcomfy-batch", description=description)
 
 
 def _table(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
@@ -113,11 +122,11 @@ def _table(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
         {
             "line": row.line,
             "outcome": outcomes[row.line].status.replace("_", " "),
-            "prompt": row.order.prompt[:80],
-            "video": " ".join(outcomes[row.line].uris),
+            "prompt": text(row.order.prompt, longest=80),
             "USD": outcomes[row.line].cost_usd,
             "seconds": round(outcomes[row.line].seconds, 1),
-            "error": (outcomes[row.line].error or "")[:300],
+            "error": text(outcomes[row.line].error or "", longest=300),
+            "video": " ".join(outcomes[row.line].uris),
         }
         for row in ordered[:_SHOWN_ROWS]
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,11 +17,14 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
 from flows.generation import Generation, ImageSource
 from flows.image_to_video import image_to_video
+from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, QueueTimeout, RunTimeout, UncertainSubmission
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
+from tasks.events import ASSET_MADE, ASSET_READ, EVENTS
 
+PAGE = (Path(__file__).parents[2] / "docs" / "prefect.md").read_text(encoding="utf-8")
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
@@ -78,6 +82,11 @@ async def test_an_archived_video_is_an_event_and_an_asset(
     assert asset["resource"]["prefect.resource.id"] == video.uri
     upstream = [one["prefect.resource.id"] for one in asset["related"] if one["prefect.resource.role"] == "asset"]
     assert upstream == [image.uri]
+    assert {"prefect.resource.id": "runcomfy", "prefect.resource.role": "asset-materialized-by"} in asset["related"]
+    endpoint = media_store.get_store().endpoint_url
+    assert asset["resource"]["prefect.asset.url"] == f"{endpoint}/videos/{video.key}"
+    assert made.submission.request_id in asset["resource"]["prefect.asset.description"]
+    assert archived["payload"]["poster_uri"] == video.poster_uri == f"{video.uri}.jpg"
     assert (
         by_name["runcomfy.generation.submitted"]["resource"]["prefect.resource.id"]
         == f"s3://videos/{media_store.prefix}"
@@ -138,8 +147,33 @@ async def test_every_other_end_is_an_event(
 
     found = await events(prefect_api, media_store, told)
     (event,) = [event for event in found if event["event"] == told]
-    assert event["payload"]["reason"]
+    assert event["payload"]["reason"] and event["payload"]["error_type"] == raised.__name__
     assert len(event["resource"]["runcomfy.generation-key"]) == 64
+
+
+async def test_an_end_that_no_run_saw_is_told_by_reconcile(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
+) -> None:
+    """Once: the next reconcile has nothing new to tell."""
+    sandbox.inject("failed")
+    sandbox.hold(queue=False, runs=True)
+    late = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
+    with pytest.raises(RunTimeout):
+        await text_to_video("rain", account, media_store, deadlines=late, polling=QUICK)
+    sandbox.release()
+    sandbox.wait_for_end(sandbox.books().requests[0].id)
+
+    for _ in range(2):
+        await reconcile(account, media_store, abandoned_after_seconds=0)
+
+    expected = [f"runcomfy.generation.{state}" for state in ("detached", "failed", "submitted")]
+    await events(prefect_api, media_store, *expected)
+    await asyncio.sleep(1)  # time for one too many
+    found = await events(prefect_api, media_store)
+    assert names(found) == expected
+    (event,) = [event for event in found if event["event"] == "runcomfy.generation.failed"]
+    assert event["payload"]["error_type"] == "GenerationFailed" and event["payload"]["reason"]
+    assert event["resource"]["runcomfy.model"] == "wan-ai/wan-2-1/text-to-video"
 
 
 async def test_a_batch_tells_of_each_row(
@@ -156,3 +190,26 @@ async def test_a_batch_tells_of_each_row(
         *["runcomfy.generation.submitted"] * 3,
     ]
     assert names(await events(prefect_api, media_store, *expected)) == expected
+
+
+def test_every_event_stands_on_the_page_and_no_other() -> None:
+    """What others' automations may rely on is the table of `docs/prefect.md`."""
+    told = {*EVENTS.values(), ASSET_MADE, ASSET_READ}
+    said = re.findall(r"^\| `((?:runcomfy|prefect)\.[a-z.]+)` ", PAGE, re.MULTILINE)
+
+    assert sorted(said) == sorted(told)
+
+
+async def test_what_is_told_of_a_video_stands_on_the_page(
+    account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
+) -> None:
+    """Each name of the payload and each label."""
+    await text_to_video("rain", account, media_store, polling=QUICK)
+
+    (event,) = [
+        event
+        for event in await events(prefect_api, media_store, "runcomfy.generation.archived")
+        if event["event"] == "runcomfy.generation.archived"
+    ]
+    for name in (*event["payload"], *(label for label in event["resource"] if label.startswith("runcomfy."))):
+        assert f"`{name}`" in PAGE, name

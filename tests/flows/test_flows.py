@@ -39,6 +39,7 @@ from runcomfy.errors import (
     StorageError,
     UncertainSubmission,
 )
+from runcomfy.journal import note_run_times
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
@@ -48,6 +49,7 @@ from runcomfy.models import (
     TextToVideoSettings,
 )
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.sandbox import Sandbox
 from tasks import cancel_request, submit_request
 from tasks.artifacts import show
@@ -63,7 +65,8 @@ def objects(store: MediaStore) -> list[str]:
     return sorted(name for name in names if not name.startswith("journal/"))
 
 
-async def artifacts(flow_run_id: UUID) -> list[Artifact]:
+async def artifacts(flow_run_id: UUID | None) -> list[Artifact]:
+    assert flow_run_id is not None
     async with get_client() as client:
         return await client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
@@ -120,47 +123,97 @@ async def test_a_prompt_becomes_one_archived_video(
 
     (video,) = generation.videos
     assert video.media.frames == 97
-    assert [key.rpartition(".")[2] for key in objects(media_store)] == ["mp4", "json"]
+    assert [key.rpartition(".")[2] for key in objects(media_store)] == ["mp4", "jpg", "json"]
     assert sandbox.books().requests[0].model == TEXT_TO_VIDEO
 
 
 async def test_several_outputs_are_all_archived(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """One request can make several files; each gets its index, and its provenance."""
+    """One request can make several files; each gets its index, its poster, and its provenance."""
     sandbox.inject("several_files")
 
     generation = await text_to_video("rain", account, media_store, polling=QUICK)
 
     assert [video.key.rpartition("-")[2] for video in generation.videos] == ["0.mp4", "1.mp4", "2.mp4"]
-    assert len(objects(media_store)) == 6
+    assert len(objects(media_store)) == 9
 
 
 async def test_what_prefect_shows_of_a_run(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Names that read well; a progress, a table and a link on the run's page; a typed result."""
-    state = await text_to_video("Rain on a window", account, media_store, polling=QUICK, return_state=True)
+    """Names that read well; a progress that ended, the video's picture with all that is known of it; a typed result."""
+    prompt = "Rain on a window | <img src=x onerror=alert(1)>\n# loud"
+    settings = TextToVideoSettings(seed=7)
+
+    state = await text_to_video(prompt, account, media_store, settings, polling=QUICK, return_state=True)
 
     generation = await state.aresult()
     flow_run_id = state.state_details.flow_run_id
     assert flow_run_id is not None
-    request_id = generation.submission.request_id
-    shown = {artifact.type: artifact for artifact in await artifacts(flow_run_id)}
-    assert set(shown) == {"progress", "table", "markdown"}
-    assert shown["progress"].data == 100.0
-    assert request_id in str(shown["progress"].description)
-    (row,) = json.loads(str(shown["table"].data))
-    assert row["video"] == generation.videos[0].uri
-    assert generation.videos[0].key.rpartition("/")[2] in str(shown["markdown"].data)
+    request_id, (video,) = generation.submission.request_id, generation.videos
+    shown = {artifact.key: artifact for artifact in await artifacts(flow_run_id) if artifact.key}
+    assert set(shown) == {"runcomfy-progress", "runcomfy-generation"}
+    assert shown["runcomfy-progress"].data == 100.0
+    assert request_id in str(shown["runcomfy-progress"].description)
+    page, picture = str(shown["runcomfy-generation"].data), str(shown["runcomfy-generation"].description)
+    assert picture.startswith(f"![{video.key.rpartition('/')[2]}](data:image/jpeg;base64,")
+    assert "**Prompt:** Rain on a window | \\<img src=x onerror=alert(1)\\> # loud" in page
+    for fact in (request_id, generation.submission.generation_key, TEXT_TO_VIDEO, "| Seed | 7 |", "0.25 USD", "h264"):
+        assert fact in page
+    endpoint = media_store.get_store().endpoint_url
+    assert f"]({endpoint}/videos/{video.key})" in page and f"]({endpoint}/videos/{video.provenance_key})" in page
     async with get_client() as client:
-        assert (await client.read_flow_run(flow_run_id)).name == "rain-on-a-window"
+        assert (await client.read_flow_run(flow_run_id)).name == "rain-on-a-window-img-src-x-onerror-alert-1-loud"
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         for _ in range(100):
             names = {task.name for task in await client.read_task_runs(flow_run_filter=chosen)}
             if len(names) == 3:
                 break
     assert names == {f"submit to {TEXT_TO_VIDEO}", f"wait for {request_id}", f"archive {request_id}"}
+
+
+async def test_a_run_of_an_archived_generation_shows_it_too(
+    account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Whoever runs it again sees the video, and that it was there before."""
+    await text_to_video("rain", account, media_store, polling=QUICK)
+
+    state = await text_to_video("rain", account, media_store, polling=QUICK, return_state=True)
+
+    (shown,) = [one for one in await artifacts(state.state_details.flow_run_id) if one.key]
+    assert shown.key == "runcomfy-generation" and "archived before this run" in str(shown.description)
+    assert "data:image/jpeg" in str(shown.description) and "0.25 USD" in str(shown.data)
+
+
+async def test_a_progress_that_failed_says_so_and_stays_where_it_was(
+    account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A bar at its end would be taken for a video."""
+    prompt = "rain [sandbox: result=failed]"
+
+    state = await text_to_video(prompt, account, media_store, polling=QUICK, return_state=True)
+
+    (shown,) = [one for one in await artifacts(state.state_details.flow_run_id) if one.key == "runcomfy-progress"]
+    assert isinstance(shown.data, int | float) and shown.data < 100
+    assert "Ended without a result: GenerationFailed" in str(shown.description)
+
+
+async def test_a_progress_says_what_is_to_be_expected(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From how long others of its kind ran, whichever run saw them."""
+    seen = RunTimes()
+    for seconds in (61.0, 62.0, 63.0):
+        seen.saw(workload_of(TEXT_TO_VIDEO, TextToVideo(prompt="rain").body()), seconds)
+    await note_run_times(media_store.get_journal(), seen)
+    sandbox.hold(queue=False, runs=True)
+    soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.5)
+
+    state = await text_to_video("rain", account, media_store, deadlines=soon, polling=QUICK, return_state=True)
+
+    assert isinstance(await state.aresult(raise_on_failure=False), RunTimeout)
+    assert "others like it ran for 62 s" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -311,12 +364,12 @@ async def test_a_wrong_token_is_said_to_be_one(
 async def test_archiving_is_tried_again_with_a_fresh_url(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A download that breaks is repeated by Prefect's retries, and ends as one object."""
+    """A download that breaks is repeated by Prefect's retries, and ends as one video with its poster and provenance."""
     sandbox.inject("truncated", times=1)
 
     generation = await text_to_video("rain", account, media_store, polling=QUICK)
 
-    assert len(objects(media_store)) == 2
+    assert len(objects(media_store)) == 3
     assert generation.videos[0].already_archived is False
     assert sandbox.books().submissions_accepted == 1
 

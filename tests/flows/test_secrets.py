@@ -31,8 +31,12 @@ from flows.batch import batch
 from flows.fetch_request import fetch_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
+from prefect import flow
+from runcomfy.models import IMAGE_TO_VIDEO
 from runcomfy.polling import Polling
+from tasks.failure import failure_shown
 
 env = os.environ
 account = RunComfyCredentials(api_token=env["TOKEN"], base_url=env["URL"], output_hosts=[env["HOST"]])
@@ -48,8 +52,16 @@ async def attempt(run):
     except Exception as error:
         print(type(error).__name__, error)
 
+@flow
+async def told(picture, prompt):
+    async with failure_shown(store, IMAGE_TO_VIDEO):
+        await image_to_video(picture, prompt, account, store, polling=quick)
+
 async def main():
     picture = ImageSource(env["PICTURE"])
+    await attempt(told(picture, "told [sandbox: result=error_echoes_url]"))
+    await attempt(told(picture, "told [sandbox: submit=lost_answer]"))
+    await attempt(reconcile(account, store, abandoned_after_seconds=0))
     for number, fault in enumerate(["", "result=error_echoes_url", "output=truncated", "output=http_403",
             "output=redirect", "result=echoes_inputs", "status=http_503:times=2", "submit=lost_answer"]):
         mark = f"{number} [sandbox: {fault}]" if fault else ""
@@ -109,7 +121,8 @@ def test_secrets_are_nowhere(sandbox: Sandbox, object_store: ObjectStore, prefix
             (tmp_path / entry["Key"].replace("/", "_")).write_bytes(body)
 
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert (home / "prefect.db") in written
+    pages = written[home / "prefect.db"]
+    assert pages.count(b"](data:image/jpeg;base64,") >= 4 and b"### UncertainSubmission" in pages
     assert any(b"botocore" in content for content in written.values()), "the loggers were not turned up"
     assert sum(path.name.endswith(".json") for path in written) >= 4
     assert sandbox.books().submissions_accepted >= 14

@@ -1,0 +1,84 @@
+"""What the page of a batch says: how many videos, what they cost, what is missing and why, and what to do now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from blocks import MediaStore
+from runcomfy.outcomes import Outcome, OutcomeStatus
+from tasks.artifacts import address
+from tasks.command_line import journal_options, typed
+from tasks.markdown import code, console, facts_table, text
+from tasks.posters import poster_image
+
+__all__ = ["causes", "gallery", "linked", "next_steps", "spent"]
+
+_MOST_POSTERS, _POSTERS_ABREAST = 6, 3
+_POSTER_PIXELS = 160
+_MOST_LABELS = 12
+
+
+def spent(cost_usd: float, budget_usd: float | None) -> str:
+    """Return what all rows have cost, against the budget if there is one."""
+    of = "" if budget_usd is None else f" of {budget_usd:,.2f}"
+    return f"**Spent:** {cost_usd:,.2f}{of} USD, by this run and all before it."
+
+
+def causes(outcomes: Iterable[Outcome]) -> str:
+    """Return what kept rows from their videos: each cause once, with the rows it struck and the words of the first."""
+    struck = defaultdict[tuple[str, str], list[Outcome]](list)
+    for outcome in outcomes:
+        if not outcome.status.is_good:
+            struck[outcome.status, outcome.error_type or ""].append(outcome)
+    lines = []
+    for (status, kind), those in sorted(struck.items(), key=lambda item: -len(item[1])):
+        labels = ", ".join(text(outcome.label) for outcome in those[:_MOST_LABELS])
+        more = f" and {len(those) - _MOST_LABELS:,} more" if len(those) > _MOST_LABELS else ""
+        named = f" ({code(kind)})" if kind else ""
+        said = f" The first: {text(those[0].error, longest=300)}" if those[0].error else ""
+        lines.append(f"- **{len(those):,} {status.replace('_', ' ')}**{named}: {labels}{more}.{said}")
+    return "\n".join(lines)
+
+
+def next_steps(outcomes: Iterable[Outcome], store: MediaStore) -> str:
+    """Return what to do about rows without a video."""
+    missing = [outcome for outcome in outcomes if not outcome.status.is_good]
+    if not missing:
+        return ""
+    lines = [
+        "**What now?** Mend what is named above, and run the same manifest again, with the same settings and budget: "
+        "it does only what is missing.",
+    ]
+    if any(outcome.status is OutcomeStatus.UNCERTAIN for outcome in missing):
+        lines += [
+            "Those that are uncertain wait for a person:",
+            console(typed("journal", "list", *journal_options(store))),
+        ]
+    return "\n\n".join(lines)
+
+
+def linked(files: Mapping[str, str | None], store: MediaStore) -> str:
+    """Return a table of links to files, by what they are called."""
+    rows = []
+    for name, uri in files.items():
+        if uri is not None:
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+            shown = text(key.rpartition("/")[2])
+            rows.append((name, f"[{shown}]({address(bucket, key, store)})" if uri.startswith("s3://") else code(uri)))
+    return facts_table(rows)
+
+
+async def gallery(outcomes: Iterable[Outcome], store: MediaStore) -> str:
+    """Return the first pictures of a few videos, with a link to each; nothing where there are none."""
+    cells = []
+    for outcome in [outcome for outcome in outcomes if outcome.uris][:_MOST_POSTERS]:
+        bucket, _, key = outcome.uris[0].removeprefix("s3://").partition("/")
+        picture = await poster_image(store, f"{key}.jpg", text(outcome.label), pixels=_POSTER_PIXELS)
+        if picture:
+            cells.append((picture, f"[{text(outcome.label)}]({address(bucket, key, store)})"))
+    lines = []
+    for start in range(0, len(cells), _POSTERS_ABREAST):
+        # the older UI shows no picture that is a link, so the link stands below it
+        lines += [f"| {' | '.join(cell)} |" for cell in zip(*cells[start : start + _POSTERS_ABREAST], strict=True)]
+    return "\n".join((lines[0], "|---" * min(len(cells), _POSTERS_ABREAST) + "|", *lines[1:])) if lines else ""
