@@ -107,6 +107,7 @@ def test_the_image_has_all_that_the_project_needs_and_no_tools() -> None:
         "aiohttp",
         "cryptography",
         "jsonschema",
+        "markdown-it-py",
     }  # Prefect needs them
 
 
