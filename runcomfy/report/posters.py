@@ -43,7 +43,7 @@ def _small(store: Store, uri: str) -> str | None:
             picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
             sink = io.BytesIO()
             picture.convert("RGB").save(sink, "JPEG", quality=_QUALITY, optimize=True)
-    except (StorageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except (StorageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         logger.warning("The poster %s is left out of the report (%s)", uri, type(error).__name__)
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"

@@ -55,7 +55,9 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
             generation.run_killed(at(point))
             return finish(f"a worker's run, killed {point}", generation, runs=1)
 
-    row = tally.row("a worker's run: every write", deployed_stage.side_by_side(crash, points, at_once=_LANES))
+    verdicts = deployed_stage.side_by_side(crash, points, at_once=_LANES)
 
+    row = tally.row("a worker's run: every write", verdicts)
     assert not row.broken
-    assert row.kills >= 0.9 * row.points
+    missed = [verdict.label for verdict in verdicts if not verdict.kills]
+    assert len(missed) <= 2, missed  # what a run learnt is written only where it saw the request run

@@ -118,7 +118,7 @@ async def test_a_worker_runs_both_deployments(
             finished = await ended(client, run.id)
 
             assert finished.state is not None and finished.state.type is StateType.COMPLETED, finished.state
-            assert archived(object_store, f"{prefix}-{name}") == ["json", "mp4"]
+            assert archived(object_store, f"{prefix}-{name}") == ["jpg", "json", "mp4"]
     assert sandbox.books().submissions_accepted == 2
 
 
@@ -172,7 +172,7 @@ async def test_a_direct_run_is_the_same(
                 await client.set_flow_run_state(run.id, Cancelling())
                 await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled")
             await until(lambda: process.poll() is not None, "the script to end")
-    assert archived(object_store, prefix) == ([] if cancelled else ["json", "mp4"])
+    assert archived(object_store, prefix) == ([] if cancelled else ["jpg", "json", "mp4"])
     assert sandbox.books().submissions_accepted == 1
 
 
@@ -214,7 +214,7 @@ async def test_serve_runs_the_same(
             )
             finished = await ended(client, run.id)
             assert finished.state is not None and finished.state.type is StateType.COMPLETED, finished.state
-            assert archived(object_store, prefix) == ["json", "mp4"]
+            assert archived(object_store, prefix) == ["jpg", "json", "mp4"]
 
             sandbox.hold()
             run = await client.create_flow_run_from_deployment(

@@ -92,7 +92,7 @@ async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
                 run = await ended(client, run_id, 180)
                 assert run.state is not None and run.state.type is StateType.COMPLETED, run.state
     assert narrow.books().submissions_accepted == len(prompts)
-    assert Counter(archived(object_store, prefix)) == {"mp4": len(prompts), "json": len(prompts)}
+    assert Counter(archived(object_store, prefix)) == dict.fromkeys(("mp4", "jpg", "json"), len(prompts))
 
 
 @pytest.mark.parametrize("narrow", [5], indirect=True)
@@ -125,5 +125,5 @@ async def test_ten_runs_are_cancelled_while_five_are_queued(
             finished = await ended(client, run.id)
             assert finished.state is not None and finished.state.type is StateType.COMPLETED, finished.state
     assert await states(object_store, prefix) == {EntryState.CANCELLED: 5, EntryState.ARCHIVED: 5}
-    assert Counter(archived(object_store, prefix)) == {"mp4": 5, "json": 5}
+    assert Counter(archived(object_store, prefix)) == {"mp4": 5, "jpg": 5, "json": 5}
     assert narrow.books().submissions_accepted == 10
