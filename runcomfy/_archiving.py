@@ -14,7 +14,7 @@ from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.marking import DIGITAL_SOURCE_TYPE, ai_box
 from runcomfy.media import MediaChecker, describe, sniff
-from runcomfy.poster import POSTER_CONTENT_TYPE, poster
+from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
 from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, ArchivedVideo, GenerationFacts, Provenance, archiver_name
 from runcomfy.store import ObjectFacts, Store
 
@@ -97,8 +97,8 @@ class Archiving:
         if not created:
             source.drain()
         stands = source.file if created else self._compare(key, source)
-        poster_key = self._put_poster(key, checker, looked=created)
-        provenance = self._commit(key, kind.content_type, source, stands, poster_key)
+        poster_uri = self._put_poster(key, checker, looked=created)
+        provenance = self._commit(key, kind.content_type, source, stands, poster_uri)
         return self._archived(key, provenance, already_archived=not created)
 
     def _key(self, extension: str) -> str:
@@ -130,22 +130,21 @@ class Archiving:
         raise self._conflict(key, "it is another file than this output")
 
     def _put_poster(self, key: str, checker: MediaChecker, *, looked: bool) -> str | None:
-        """Put a small picture beside the file, and return its key. A video without one is still good.
+        """Put a small picture beside the file, and return its URI. A video without one is still good.
 
         Beside a file that was created this moment (`looked`) there is none yet.
         """
         picture = poster(checker.picture) if checker.picture else None
         if picture is None:
             return None
-        poster_key = f"{key}.jpg"
         try:
-            self._store.put_new(poster_key, picture, content_type=POSTER_CONTENT_TYPE, looked=looked)
+            self._store.put_new(poster_key(key), picture, content_type=POSTER_CONTENT_TYPE, looked=looked)
         except StorageError:
             return None
-        return poster_key
+        return self._store.uri(poster_key(key))
 
     def _commit(
-        self, key: str, content_type: str, source: CheckedSource, stands: File, poster_key: str | None
+        self, key: str, content_type: str, source: CheckedSource, stands: File, poster_uri: str | None
     ) -> Provenance:
         """Write the provenance, or return the one that another worker wrote for the same bytes meanwhile."""
         if source.media is None:
@@ -161,7 +160,7 @@ class Archiving:
             content_type=content_type,
             media=source.media,
             warnings=warnings,
-            poster_uri=self._store.uri(poster_key) if poster_key else None,
+            poster_uri=poster_uri,
             digital_source_type=DIGITAL_SOURCE_TYPE,
             marked=stands != source.came,
             source_sha256=source.came.sha256,
@@ -206,7 +205,7 @@ class Archiving:
             request_id=self._facts.request_id,
             media=provenance.media,
             warnings=provenance.warnings,
-            poster_key=f"{key}.jpg" if provenance.poster_uri else None,
+            poster_key=poster_key(key) if provenance.poster_uri else None,
             digital_source_type=provenance.digital_source_type,
             already_archived=already_archived,
         )

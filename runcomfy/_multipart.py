@@ -64,16 +64,21 @@ class Part:
     no more than the connection takes within its time-out, which counts anew for each.
     """
 
-    def __init__(self, source: SupportsRead, buffer: bytearray) -> None:
-        """Fill the buffer; there is less only at the source's end, since S3 refuses a part that is too small."""
+    def __init__(self, source: SupportsRead, most: int, buffer: bytearray) -> None:
+        """Read `most` bytes, fewer only at the source's end, since S3 refuses a part that is too small.
+
+        Args:
+            source: What is read.
+            most: The length of the part.
+            buffer: Where it is kept; an empty one grows to what came, so that a small file takes little.
+        """
         self.buffer = buffer
         """May be filled with another part once this one is sent."""
         self._at = size = 0
-        whole = memoryview(buffer)
-        while size < len(buffer) and (piece := source.read(len(buffer) - size)):
-            whole[size : size + len(piece)] = piece
+        while size < most and (piece := source.read(most - size)):
+            buffer[size : size + len(piece)] = piece
             size += len(piece)
-        self.body = whole[:size]
+        self.body = memoryview(buffer)[:size]
 
     def __len__(self) -> int:
         return len(self.body)
@@ -109,7 +114,7 @@ def upload_parts(
         client: Speaks to the store.
         bucket: The object's bucket.
         key: The object's key.
-        first: The first part, already read. All but the last are as long as its buffer, and four are held in memory.
+        first: The first part, already read. All but the last are as long as it is, and four are held in memory.
         source: What comes after it. An error of its `read` comes out unchanged, after the upload was aborted.
         content_type: The object's content type.
         metadata: The object's own metadata.
@@ -137,12 +142,12 @@ def upload_parts(
             while part:
                 in_flight.append((part, pool.submit(send, number, part)))
                 if len(in_flight) < _PARTS_IN_FLIGHT:
-                    buffer = bytearray(len(first.buffer))
+                    buffer = bytearray()
                 else:
                     oldest, sent = in_flight.popleft()
                     done.append(sent.result())
                     buffer = oldest.buffer
-                part, number = Part(source, buffer), number + 1
+                part, number = Part(source, len(first), buffer), number + 1
             done += [sent.result() for _, sent in in_flight]
         client.complete_multipart_upload(
             Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition

@@ -240,7 +240,7 @@ class Store:
         if not looked and self.head(key) is not None:
             return False
         part_bytes = max(_PART_BYTES, -(-((length_bytes or 0) + _MOST_ADDED_BYTES) // _MOST_PARTS))
-        first = Part(source, bytearray(part_bytes))
+        first = Part(source, part_bytes, bytearray())
         if len(first) < part_bytes:
             return self.put_new(key, bytes(first.body), content_type=content_type, metadata=metadata, looked=True)
         with storage_errors("create", self.bucket, key):

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
+from runcomfy.commands import typed
 from runcomfy.outcomes import Outcome, OutcomeStatus
+from runcomfy.poster import poster_key
 from tasks.artifacts import address
-from tasks.command_line import journal_options, typed
+from tasks.command_line import journal_options
 from tasks.markdown import code, console, facts_table, text
 from tasks.posters import poster_image
 
@@ -74,7 +76,7 @@ async def gallery(outcomes: Iterable[Outcome], store: MediaStore) -> str:
     cells = []
     for outcome in [outcome for outcome in outcomes if outcome.uris][:_MOST_POSTERS]:
         bucket, _, key = outcome.uris[0].removeprefix("s3://").partition("/")
-        picture = await poster_image(store, f"{key}.jpg", text(outcome.label), pixels=_POSTER_PIXELS)
+        picture = await poster_image(store, poster_key(key), text(outcome.label), pixels=_POSTER_PIXELS)
         if picture:
             cells.append((picture, f"[{text(outcome.label)}]({address(bucket, key, store)})"))
     lines = []

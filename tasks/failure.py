@@ -11,9 +11,10 @@ from prefect.context import FlowRunContext
 
 from blocks import MediaStore
 from runcomfy import errors
+from runcomfy.commands import typed
 from runcomfy.errors import RunComfyError
 from tasks.artifacts import show
-from tasks.command_line import archive_options, journal_options, typed
+from tasks.command_line import archive_options, journal_options
 from tasks.markdown import code, console, text
 
 __all__ = ["failure_shown"]

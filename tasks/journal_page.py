@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from blocks import MediaStore
+from runcomfy.commands import typed
 from runcomfy.journal import EntryState, Finding
-from tasks.command_line import archive_options, journal_options, typed
+from tasks.command_line import archive_options, journal_options
 from tasks.markdown import code, console, text
 
 __all__ = ["journal_page", "summed_up"]

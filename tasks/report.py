@@ -14,12 +14,14 @@ from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
 from runcomfy.catalogue import Day
+from runcomfy.commands import typed
 from runcomfy.errors import RunComfyError
 from runcomfy.report.making import make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.reading import last_day
 from runcomfy.store import Store
 from tasks.artifacts import address, show
+from tasks.markdown import code
 from tasks.retrying import worth_retrying
 
 __all__ = ["report_days", "report_selection"]
@@ -82,8 +84,9 @@ async def _written(store: MediaStore, selections: Sequence[Selection], settings:
         uri, sentence = await asyncio.to_thread(_write, place, selection, settings, newest, store.journal)
         get_run_logger().info("%s: %s", uri, sentence)
         page = address(place.bucket, uri.removeprefix(f"s3://{place.bucket}/"), store)
-        text = f"{sentence}.\n\nThe page: [`{uri}`]({page})\n\nOn your own machine, with videos that play: "
-        text += f"`python -m flows report --bucket {place.uri(place.prefix).rstrip('/')} --open`"
+        again = typed("report", "--bucket", place.uri(place.prefix).rstrip("/"), "--open")
+        text = f"{sentence}.\n\nThe page: [{code(uri)}]({page})\n\n"
+        text += f"On your own machine, with videos that play: {code(again)}"
         await show(acreate_markdown_artifact(text, key="runcomfy-report", description=f"{sentence}."))
         uris.append(uri)
     return uris

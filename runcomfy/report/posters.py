@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from runcomfy.errors import StorageError
+from runcomfy.poster import embedded_poster
 from runcomfy.store import Store
 
 __all__ = ["small_posters"]
@@ -38,12 +37,7 @@ def _small(store: Store, uri: str) -> str | None:
         return None
     try:
         body = store.read(key, limit_bytes=_MAX_BYTES)
-        with Image.open(io.BytesIO(body), formats=["JPEG"]) as picture:
-            picture.draft("RGB", (_LONGER_SIDE, _LONGER_SIDE))
-            picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE))
-            sink = io.BytesIO()
-            picture.convert("RGB").save(sink, "JPEG", quality=_QUALITY, optimize=True)
+        return embedded_poster(body, pixels=_LONGER_SIDE, qualities=(_QUALITY,))
     except (StorageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         logger.warning("The poster %s is left out of the report (%s)", uri, type(error).__name__)
         return None
-    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"

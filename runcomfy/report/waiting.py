@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runcomfy.catalogue.rows import Row
+from runcomfy.commands import store_options, typed
 
 __all__ = ["Waiting", "waiting"]
 
@@ -30,20 +30,15 @@ def waiting(rows: Iterable[Row], bucket_uri: str, journal: str) -> list[Waiting]
         bucket_uri: The store, `s3://bucket/prefix`, as commands name it.
         journal: Where the journal is kept, as commands name it.
     """
-    where = f"--bucket {shlex.quote(bucket_uri)}" + (
-        f" --journal {shlex.quote(journal)}" if journal != "bucket" else ""
-    )
+    where = store_options(bucket_uri, journal)
     found = [each for row in rows if row["generation_key"] and (each := _of(row, where))]
     return sorted(found, key=lambda each: ("uncertain", "expired", "detached").index(each.row["outcome"]))
 
 
-def _of(row: Row, where: str) -> Waiting | None:
-    key, request_id = str(row["generation_key"])[:_SHORT_KEY], shlex.quote(row["request_id"] or "REQUEST_ID")
-    adopt = ("It became a request: it is collected", f"python -m flows journal adopt {key} {request_id} {where}")
-    release = (
-        "It became nothing: a later run may submit, and pay",
-        f"python -m flows journal release {key} {where}",
-    )
+def _of(row: Row, where: Sequence[str]) -> Waiting | None:
+    key, request_id = str(row["generation_key"])[:_SHORT_KEY], row["request_id"] or "REQUEST_ID"
+    adopt = ("It became a request: it is collected", typed("journal", "adopt", key, request_id, *where))
+    release = ("It became nothing: a later run may submit, and pay", typed("journal", "release", key, *where))
     match row["outcome"]:
         case "uncertain":
             sent = f"{row['updated_at']:%Y-%m-%d %H:%M:%S} UTC"
@@ -54,9 +49,9 @@ def _of(row: Row, where: str) -> Waiting | None:
             question = "The service does not know its request any more. Is its video in RunComfy's dashboard?"
             return Waiting(row, question, (release,))
         case "detached":
-            model = shlex.quote(str(row["model_id"]).rpartition("/")[2])
-            look = ("Where it is", f"python -m flows status {request_id}")
-            fetch = ("It is done: archive it", f"python -m flows fetch {request_id} --model {model} {where}")
+            model = str(row["model_id"]).rpartition("/")[2]
+            look = ("Where it is", typed("status", request_id))
+            fetch = ("It is done: archive it", typed("fetch", request_id, "--model", model, *where))
             question = "It may be running, and be billed. The flow reconcile collects it; if it does not, ask."
             return Waiting(row, question, (look, fetch))
         case _:
