@@ -98,7 +98,8 @@ class Archiving:
             source.drain()
         stands = source.file if created else self._compare(key, source)
         poster_uri = self._put_poster(key, checker, looked=created)
-        provenance = self._commit(key, kind.content_type, source, stands, poster_uri)
+        alone = created and provenance is None  # nobody else has been at work on it
+        provenance = self._commit(key, kind.content_type, source, stands, poster_uri, looked=alone)
         return self._archived(key, provenance, already_archived=not created)
 
     def _key(self, extension: str) -> str:
@@ -144,7 +145,7 @@ class Archiving:
         return self._store.uri(poster_key(key))
 
     def _commit(
-        self, key: str, content_type: str, source: CheckedSource, stands: File, poster_uri: str | None
+        self, key: str, content_type: str, source: CheckedSource, stands: File, poster_uri: str | None, *, looked: bool
     ) -> Provenance:
         """Write the provenance, or return the one that another worker wrote for the same bytes meanwhile."""
         if source.media is None:
@@ -167,7 +168,8 @@ class Archiving:
             archived_at=datetime.now(UTC),
             archiver=archiver_name(),
         )
-        if not self._store.put_new(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE):
+        document = provenance.to_json()
+        if not self._store.put_new(f"{key}.json", document, content_type=PROVENANCE_CONTENT_TYPE, looked=looked):
             other = self._read_provenance(key)
             if other is not None and other.sha256 == provenance.sha256:
                 return other

@@ -6,6 +6,7 @@ catalogues read nothing else.
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -163,6 +164,7 @@ class Archive(BaseModel):
     videos: tuple[ArchivedVideo, ...]
 
 
+@functools.cache
 def archiver_name() -> str:
     """Return `runcomfy-prefect/<version>`."""
     try:

@@ -6,6 +6,8 @@ it on multipart completion only; so each creation looks first and puts the condi
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -31,6 +33,7 @@ _MOST_PARTS = 10_000
 _MOST_ADDED_BYTES = 64 * 1024
 """By how much a stream may be longer than was said: an archived file may have a box more than its source."""
 _ATTEMPTS = 5
+_CHECKED_SECONDS = 60.0
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
@@ -103,6 +106,7 @@ class Store:
         differs = public_endpoint_url is not None and public_endpoint_url != endpoint_url
         self._public_client = client_at(public_endpoint_url) if differs else self._client
         self._life = CredentialLife(session.get_credentials())
+        self._checked_until = -math.inf
 
     @classmethod
     def from_uri(cls, uri: str, **options: Any) -> Self:
@@ -135,11 +139,16 @@ class Store:
     def check(self) -> None:
         """Make sure that the bucket is there and may be used, before anything is paid for.
 
+        What was found to be so a minute ago is not asked again: a thousand submissions ask once.
+
         Raises:
             StorageError: it is not there, not ours, elsewhere, or cannot be reached.
         """
+        if time.monotonic() < self._checked_until:
+            return
         with storage_errors("look at", self.bucket, self.prefix):
             self._client.head_bucket(Bucket=self.bucket)
+        self._checked_until = time.monotonic() + _CHECKED_SECONDS
 
     def head(self, key: str, bucket: str | None = None) -> ObjectFacts | None:
         """Look at an object; None where it is not there. A missing bucket looks the same to S3."""

@@ -58,6 +58,8 @@ class Look:
     """The time within which it ends as likely as not, if it is running and others of its kind were seen."""
     failure: RunComfyError | None = None
     result: Result | None = None
+    answer: Answer | None = None
+    """What the service answered at the end, with URLs that may be signed: to be used at once, and never kept."""
 
 
 async def follow(
@@ -149,7 +151,7 @@ async def _look(client: RunComfyClient, watch: Watch) -> Look:
         return Look(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
     answer = await client.result(watch.request_id)
     watch.saw(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
-    return Look(answer.state, watch.elapsed(), result=_conclude(answer, watch))
+    return Look(answer.state, watch.elapsed(), result=_conclude(answer, watch), answer=answer)
 
 
 def _conclude(answer: Answer, watch: Watch) -> Result | None:

@@ -94,8 +94,18 @@ async def archive(
     inputs: ImageToVideo | TextToVideo | None = None,
     image: StagedImage | None = None,
     submission: Submission | None = None,
+    answer: Answer | None = None,
 ) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
     """Do what the task `archive_outputs` does, with what is open already, and without artifacts.
+
+    Args:
+        service: The account and the store.
+        result: As there, as are those that follow.
+        model_id: The model.
+        inputs: What was asked for.
+        image: The staged picture.
+        submission: The submission.
+        answer: What the service said a moment ago, which saves a call; it is asked all the same if it named no cost.
 
     Returns:
         What is known of the generation, `None` where it was archived before; and its files.
@@ -111,7 +121,8 @@ async def archive(
         end_of_request_told(service.store, key, request_id),
         archiving(request_id, model_id, submission) as archived,
     ):
-        answer = await collect(service.client, request_id)
+        if answer is None or answer.cost_usd is None:
+            answer = await collect(service.client, request_id)
         facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
         videos = [
             await archive_output(

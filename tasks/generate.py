@@ -22,6 +22,7 @@ from runcomfy.provenance import GenerationFacts
 from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
+from runcomfy.wire import Answer
 from tasks.archive_outputs import archive
 from tasks.service import Service
 from tasks.submit_request import submit
@@ -83,7 +84,7 @@ async def generate(
         accepted = submission.request_id
         if on_accepted is not None:
             await on_accepted(submission)
-        result = await wait(
+        result, answer = await wait(
             service.client,
             submission,
             service.store,
@@ -92,7 +93,7 @@ async def generate(
             polling=service.polling,
             on_interrupt=service.on_interrupt,
         )
-        facts, videos = await _archived(service, inputs, staged, submission, result)
+        facts, videos = await _archived(service, inputs, staged, submission, result, answer)
     except RunComfyError as error:
         return _failed(outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began))
     except Exception as error:
@@ -136,6 +137,7 @@ async def _archived(
     staged: StagedImage | None,
     submission: Submission,
     result: Result,
+    answer: Answer | None,
 ) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
     async for attempt in AsyncRetrying(
         stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
@@ -143,9 +145,16 @@ async def _archived(
         retry=retry_if_exception(is_retryable),
         reraise=True,
     ):
+        known, answer = answer, None  # its URLs may have ended by the next attempt
         with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
             archived = await archive(
-                service, result, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission
+                service,
+                result,
+                model_id=inputs.model_id,
+                inputs=inputs,
+                image=staged,
+                submission=submission,
+                answer=known,
             )
     return archived
 

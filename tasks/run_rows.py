@@ -11,6 +11,7 @@ from prefect import get_run_logger
 from runcomfy.batch.budget import Budget, cost_so_far
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBalance, RunComfyError, StorageError
+from runcomfy.journal import EntryState
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
 from tasks.generate import generate_one
 from tasks.service import Service
@@ -131,8 +132,10 @@ class _Crew:
 
     async def _cost_so_far(self, row: PlannedRow, outcome: Outcome) -> float:
         """What all requests of a row have cost, by the journal; where it cannot be read, what its outcome says."""
+        found = self._service.journal.written(row.generation_key)
         try:
-            found = await self._service.journal.read(row.generation_key)
+            if found is None or found.entry.state is not EntryState.ARCHIVED:  # what was archived just now is final
+                found = await self._service.journal.read(row.generation_key)
         except StorageError:
             return (outcome.cost_usd or self._budget.price_usd) if outcome.status.may_be_paid else 0.0
         return cost_so_far(found.entry if found else None, self._budget.price_usd)

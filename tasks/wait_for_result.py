@@ -14,6 +14,7 @@ from runcomfy.forecast import Forecast
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Look, Result, follow
+from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
 from tasks.learning import Learning, learning
@@ -66,7 +67,7 @@ async def wait_for_result(
 
         progress = WaitProgress(request_id, foretold)
         async with progress.shown():
-            return await wait(
+            result, _ = await wait(
                 client,
                 submission,
                 store,
@@ -76,6 +77,7 @@ async def wait_for_result(
                 on_interrupt=on_interrupt,
                 show=progress.show,
             )
+    return result
 
 
 async def wait(
@@ -88,10 +90,14 @@ async def wait(
     polling: Polling | None = None,
     on_interrupt: OnInterrupt = "ask",
     show: Callable[[Look], Awaitable[None]] | None = None,
-) -> Result:
-    """Do what the task `wait_for_result` does, with what is open already; `show` is awaited with each look."""
+) -> tuple[Result, Answer | None]:
+    """Do what the task `wait_for_result` does, with what is open already; `show` is awaited with each look.
+
+    Returns:
+        The result, and the answer that it was told by, with its URLs: to be used at once, and never kept.
+    """
     if isinstance(submission, Submission) and submission.archive is not None:
-        return submission.archive.result
+        return submission.archive.result, None
     request_id, submitted_at, key = _request(submission)
     run_times = await learnt.run_times()
     async with (
@@ -113,7 +119,7 @@ async def wait(
             if show is not None:
                 await show(look)
             if look.result is not None:
-                return look.result
+                return look.result, look.answer
     raise AssertionError("a request that is followed ends with a result or an error")
 
 

@@ -11,12 +11,14 @@ import functools
 import os
 import random
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
+from cachetools import LRUCache
 from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
@@ -31,6 +33,7 @@ _READERS = 8  # more threads only stall the event loop
 _THREADS = ThreadPoolExecutor(_READERS, thread_name_prefix="journal")
 """Its own: in asyncio's, a request id would queue behind the transfers of videos."""
 _MOST_CONFLICTS = 40
+_MOST_REMEMBERED = 4096
 
 
 def worker_name() -> str:
@@ -80,6 +83,8 @@ class Journal:
         self.record_seconds = record_seconds
         self.sleep = sleep
         self._retry_seconds = retry_seconds
+        self._written: LRUCache[str, Versioned] = LRUCache(_MOST_REMEMBERED)
+        self._guard = threading.Lock()
 
     async def check(self) -> None:
         """Make sure that the place keeps what it promises, before anything is paid for.
@@ -110,7 +115,7 @@ class Journal:
     async def create(self, entry: Entry) -> Versioned | None:
         """Write the first version of an entry; `None` if another worker did."""
         tag = await self._call(self.place.create, f"{entry.generation_key}.json", entry.to_json())
-        return Versioned(entry, tag, 0.0) if tag is not None else None
+        return self._remembered(entry, tag)
 
     async def replace(self, standing: Versioned, entry: Entry, *, seconds: float | None = None) -> Versioned | None:
         """Write the version after `standing`; `None` if another worker wrote one meanwhile.
@@ -122,7 +127,21 @@ class Journal:
         """
         name, body = f"{entry.generation_key}.json", entry.to_json()
         tag = await self._call(self.place.replace, name, body, standing.tag, seconds=seconds)
-        return Versioned(entry, tag, 0.0) if tag is not None else None
+        return self._remembered(entry, tag)
+
+    def written(self, key: str) -> Versioned | None:
+        """Return the version of an entry that this process wrote last; others may have written later ones."""
+        with self._guard:
+            return self._written.get(key)
+
+    def _remembered(self, entry: Entry, tag: str | None) -> Versioned | None:
+        written = Versioned(entry, tag, 0.0) if tag is not None else None
+        with self._guard:
+            if written is not None:
+                self._written[entry.generation_key] = written
+            else:
+                self._written.pop(entry.generation_key, None)
+        return written
 
     async def advance(
         self, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
@@ -139,14 +158,22 @@ class Journal:
             reason: Why, for a person.
             **changes: Other fields of the entry that are known now.
         """
+
+        def follows(entry: Entry) -> bool:
+            return entry.request_id == request_id and entry.may_become(state)
+
+        def moved(entry: Entry) -> Entry:
+            return entry.moved(state, worker=worker_name(), reason=reason, **changes)
+
+        # Nobody else may have written since: the condition of the write tells, and a read is saved.
+        if (own := self.written(key)) and follows(own.entry) and (done := await self.replace(own, moved(own.entry))):
+            return done.entry
         conflicts = 0
         while (found := await self.read(key)) is not None:
-            entry = found.entry
-            if entry.request_id != request_id or not entry.may_become(state):
-                return entry
-            moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
-            if await self.replace(found, moved) is not None:
-                return moved
+            if not follows(found.entry):
+                return found.entry
+            if done := await self.replace(found, moved(found.entry)):
+                return done.entry
             conflicts = await self.pause_after_conflict(conflicts)
         return None
 

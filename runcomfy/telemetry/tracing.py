@@ -29,7 +29,7 @@ from runcomfy.errors import (
     UncertainSubmission,
 )
 
-__all__ = ["batch_span", "failed", "generation_span", "phase_span", "request_ids", "span_of_phase", "trace_id_of"]
+__all__ = ["batch_span", "generation_span", "phase_span", "request_ids", "span_of_phase", "trace_id_of"]
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -107,19 +107,20 @@ def phase_span(name: str, ids: tuple[int, int], attributes: Mapping[str, Any]) -
         with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
             yield span
     except BaseException as error:
-        failed(span, error)
+        _end(span, error=error)
         raise
-    finally:
-        _end(span)
+    _end(span)
 
 
 @contextmanager
 def batch_span(attributes: Mapping[str, Any]) -> Iterator[None]:
     """Have a span of a batch, in the trace that we are in if there is one; generations begun in the body link to it."""
-    with trace.get_tracer("runcomfy").start_as_current_span(
-        "batch", attributes=attributes, record_exception=False, set_status_on_exception=False
-    ):
-        yield
+    span = _started("batch", None, attributes, here=True)
+    try:
+        with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+            yield
+    finally:
+        _end(span)
 
 
 def span_of_phase(
@@ -153,7 +154,7 @@ def generation_span(
     _end(span, ended_ns, error)
 
 
-def failed(span: Span, error: BaseException) -> None:
+def _note_failure(span: Span, error: BaseException) -> None:
     """Note on a span with what it ended.
 
     The words are those of the error where they are our own. What the service says may quote the prompt, and a key may
@@ -169,12 +170,22 @@ def failed(span: Span, error: BaseException) -> None:
 
 
 def _started(
-    name: str, below: tuple[int, int] | None, attributes: Mapping[str, Any], *, began_ns: int | None = None
+    name: str,
+    below: tuple[int, int] | None,
+    attributes: Mapping[str, Any],
+    *,
+    began_ns: int | None = None,
+    here: bool = False,
 ) -> Span:
-    """Start a span, below that of a request or as one; a provider that fails must not break what is paid for."""
+    """Start a span, below that of a request, as one, or where we are `here`.
+
+    A provider that fails must not break what is paid for.
+    """
     known = {name: value for name, value in attributes.items() if value is not None}
     try:
         tracer = _tracer()
+        if here:
+            return tracer.start_span(name, attributes=known)
         context = Context() if below is None else _below(below, tracer)
         return tracer.start_span(name, context, SpanKind.INTERNAL, known, _links(), began_ns)
     except Exception as error:
@@ -183,9 +194,9 @@ def _started(
 
 
 def _end(span: Span, ended_ns: int | None = None, error: BaseException | None = None) -> None:
-    if error is not None:
-        failed(span, error)
     try:
+        if error is not None:
+            _note_failure(span, error)
         span.end(ended_ns)
     except Exception as trouble:
         logger.warning("A span could not be ended (%s)", type(trouble).__name__)

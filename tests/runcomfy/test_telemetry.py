@@ -115,15 +115,37 @@ def test_a_missing_package_is_a_warning() -> None:
 
 def test_a_provider_that_breaks_breaks_nothing() -> None:
     """What is paid for goes on, with a warning."""
-    _, said = run(
+    went_on, said = run(
         "from opentelemetry import trace\nfrom opentelemetry.sdk.trace import SpanProcessor, TracerProvider\n"
         "class Broken(SpanProcessor):\n"
         "    def on_start(self, span, parent_context=None): raise RuntimeError('no')\n"
         "    def on_end(self, span): raise RuntimeError('no')\n"
-        "mine = TracerProvider(); mine.add_span_processor(Broken()); trace.set_tracer_provider(mine); use()"
+        "mine = TracerProvider(); mine.add_span_processor(Broken()); trace.set_tracer_provider(mine); use()\n"
+        "with tracing.batch_span({'rows': 2}): print('went on')"
     )
 
-    assert "could not be started (RuntimeError)" in said
+    assert said.count("could not be started (RuntimeError)") == 3
+    assert went_on == "went on"
+
+
+def test_a_span_that_breaks_hides_no_error() -> None:
+    """What a phase ended with comes out, whatever the span made of it."""
+    came, said = run(
+        "from opentelemetry import trace\n"
+        "class Broken(trace.NonRecordingSpan):\n"
+        "    def set_attribute(self, *_): raise RuntimeError('no')\n"
+        "class Tracer(trace.NoOpTracer):\n"
+        "    def start_span(self, *_, **__): return Broken(trace.INVALID_SPAN_CONTEXT)\n"
+        "class Provider(trace.NoOpTracerProvider):\n"
+        "    def get_tracer(self, *_, **__): return Tracer()\n"
+        "trace.set_tracer_provider(Provider())\n"
+        "try:\n"
+        "    with tracing.phase_span('wait', (1, 2), {}): raise ValueError('paid for')\n"
+        "except ValueError as error: print(error)"
+    )
+
+    assert came == "paid for"
+    assert "could not be ended (RuntimeError)" in said
 
 
 def test_ids_are_made_of_what_everybody_knows() -> None:

@@ -244,6 +244,33 @@ async def test_news_that_cannot_follow_is_ignored_and_other_news_is_noted(journa
             assert after == entry
 
 
+async def test_what_was_written_here_is_followed_without_a_read() -> None:
+    """The process that wrote last knows what stands; another one has to look, once."""
+    place = FailingPlace()
+    entry = await put(Journal(place), _S.SUBMITTED, request_id="r1")
+    other = Journal(place)
+    place.calls.clear()
+
+    assert other.written(entry.generation_key) is None
+    for state in (_S.DETACHED, _S.FAILED):
+        moved = await other.advance(entry.generation_key, "r1", state)
+        assert moved is not None and moved.state is state
+        assert (known := other.written(entry.generation_key)) is not None and known.entry == moved
+
+    assert place.calls == ["read", "replace", "replace"]
+
+
+async def test_what_another_wrote_since_counts(journal: Journal) -> None:
+    """A version that is remembered here and is not the present one is not written over, nor believed."""
+    entry = await put(journal, _S.SUBMITTED, request_id="r1")
+    await Journal(journal.place).advance(entry.generation_key, "r1", _S.FAILED, reason="the other saw it")
+
+    after = await journal.advance(entry.generation_key, "r1", _S.DETACHED, reason="late")
+
+    assert (after.state, after.reason) == (_S.FAILED, "the other saw it")
+    assert after == await present(journal, entry)
+
+
 async def test_many_that_say_the_same_say_it_once(journal: Journal) -> None:
     """Twenty who saw the same leave one step in the history."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
