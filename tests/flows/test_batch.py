@@ -6,10 +6,12 @@ import asyncio
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.model import OperationModel
 from PIL import Image
 from prefect import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -82,6 +84,29 @@ async def test_each_row_becomes_a_video_and_again_nothing_is_paid_for(
 
     assert again.counts == {"existing": 6, "archived": 1}
     assert sandbox.books().submissions_accepted == 7
+
+
+async def test_a_row_takes_few_calls(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Ten of the store and one for the result, each row; whether the bucket is there is asked once for all of them."""
+    calls: Counter[str] = Counter()
+
+    def count(model: OperationModel, **_: Any) -> None:
+        calls[model.name] += 1
+
+    media_store.get_store().client.meta.events.register("before-call.s3", count)
+    sandbox.inject("slow", endpoint="result", rate=1.0, seconds=0.0)  # counts them
+    counted = []
+    for rows in (1, 12, 24):  # the first finds out whether the store can hold a journal; each has its own report
+        calls.clear()
+        await run(manifest(tmp_path, *scenes(rows, variation=str(rows))), account, media_store)
+        counted.append(calls.copy())
+
+    assert all(each.pop("HeadBucket", 0) <= 1 for each in counted)
+    added = counted[2] - counted[1]
+    assert added == {"GetObject": 24, "HeadObject": 24, "PutObject": 72}
+    assert sandbox.books().faults_struck == 1 + 12 + 24
 
 
 async def test_a_rows_failure_is_its_own(
