@@ -162,19 +162,18 @@ class Journal:
         def follows(entry: Entry) -> bool:
             return entry.request_id == request_id and entry.may_become(state)
 
-        def moved(entry: Entry) -> Entry:
-            return entry.moved(state, worker=worker_name(), reason=reason, **changes)
-
-        # Nobody else may have written since: the condition of the write tells, and a read is saved.
-        if (own := self.written(key)) and follows(own.entry) and (done := await self.replace(own, moved(own.entry))):
-            return done.entry
         conflicts = 0
-        while (found := await self.read(key)) is not None:
+        found = self.written(key)  # if somebody wrote since, the condition of the write tells, and it is read
+        if found is None or not follows(found.entry):
+            found = await self.read(key)
+        while found is not None:
             if not follows(found.entry):
                 return found.entry
-            if done := await self.replace(found, moved(found.entry)):
-                return done.entry
+            moved = found.entry.moved(state, worker=worker_name(), reason=reason, **changes)
+            if await self.replace(found, moved) is not None:
+                return moved
             conflicts = await self.pause_after_conflict(conflicts)
+            found = await self.read(key)
         return None
 
     async def pause_after_conflict(self, conflicts: int) -> int:
