@@ -41,8 +41,7 @@ def prefix() -> str:
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[str]:
     """Prefect's own test server, once a session: the URL of its API."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
+    from tests.prefect_server import patient_prefect_server  # imported late: most tests need no Prefect
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+    with patient_prefect_server() as url:
+        yield url

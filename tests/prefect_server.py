@@ -1,0 +1,79 @@
+"""Prefect's test server, made to get over what its SQLite cannot do at once.
+
+Where several flow runs begin together, two things happen (seen with Prefect 3.8 in its own log of transactions):
+
+- A transaction that has read cannot write any more once another has written: "database is locked", at once. The server
+  says 503 without `Retry-After`, and Prefect's client asks again after 2, 4, 8, 16 and 32 seconds.
+- One that waits for the lock keeps the server's event loop waiting too, now and then, and with it the one that has the
+  lock: all stand still until the wait is over, after a minute.
+
+So a lock is waited for two seconds at the most, and a 503 says to come again soon. Servers on PostgreSQL need neither.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["create_app", "patient_prefect_server"]
+
+ROOT = Path(__file__).parents[1]
+Message = MutableMapping[str, Any]
+
+
+@contextmanager
+def patient_prefect_server() -> Iterator[str]:
+    """Run Prefect's test harness with the application below, and give the URL of its API."""
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:{create_app.__name__}",
+            "--host", "127.0.0.1", "--port", str(server.port), "--log-level", "error", "--lifespan", "on",
+        ]  # fmt: skip
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        return subprocess.Popen(command, env=os.environ | settings | {"PREFECT_UI_ENABLED": "0"})
+
+    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 20}):
+        patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
+        patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "20")  # for the processes that tests start
+        with prefect_test_harness(server_startup_timeout=120):
+            yield str(PREFECT_API_URL.value())
+
+
+def create_app() -> Any:
+    """Make the application that uvicorn serves."""
+    from prefect.server.api.server import create_app as create_prefect_app
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    set_up = AioSqliteConfiguration.setup_sqlite
+
+    def set_up_with_less_patience(self: AioSqliteConfiguration, connection: Any, record: Any) -> None:
+        set_up(self, connection, record)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 2000")
+        cursor.close()
+
+    AioSqliteConfiguration.setup_sqlite = set_up_with_less_patience  # type: ignore[method-assign]
+    prefect_app = create_prefect_app()
+
+    async def app(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        async def say_when(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 503:
+                message["headers"] = [*message["headers"], (b"retry-after", b"0.5")]
+            await send(message)
+
+        await prefect_app(scope, receive, say_when)
+
+    return app
