@@ -96,7 +96,7 @@ async def test_a_time_out_follows_the_rules_of_the_deadlines(
             await waiting(account, media_store)
     else:
         with pytest.raises(FlowRunTimeoutError):
-            await text_to_video.with_options(timeout_seconds=4)("rain", account, media_store, polling=QUICK)
+            await text_to_video.with_options(timeout_seconds=6)("rain", account, media_store, polling=QUICK)
 
     state = EntryState.DETACHED if running else EntryState.CANCELLED
     assert (await entry_of(media_store)).state is state
@@ -111,7 +111,7 @@ async def test_a_setting_turns_either_way_round(
     sandbox.hold()
 
     with pytest.raises(FlowRunTimeoutError):
-        await text_to_video.with_options(timeout_seconds=4)(
+        await text_to_video.with_options(timeout_seconds=6)(
             "rain", account, media_store, polling=QUICK, on_interrupt=how
         )
 
