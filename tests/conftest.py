@@ -12,7 +12,7 @@ import pytest
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 
-# A session reads the descriptions of all services anew, a tenth of a second each time: thousands of sessions share them.
+# A session reads the descriptions of all services anew, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
