@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 
@@ -48,14 +48,25 @@ class Connections:
             client = self._idle.pop() if self._idle else self._another()
             try:
                 yield client
-            finally:
-                self._idle.append(client)
+            except BaseException:
+                await self._give_up(client)
+                raise
+            self._idle.append(client)
         finally:
             self._places.release()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in self._all:
+        for client in list(self._all):
+            await client.aclose()
+
+    async def _give_up(self, client: httpx.AsyncClient) -> None:
+        """Replace a client whose call did not end: httpcore (1.0) may hold its one connection for that call for ever.
+
+        That is so where the call is cancelled between the end of its connecting and the beginning of its sending.
+        """
+        self._all.remove(client)
+        with suppress(Exception):  # what was wrong with the connection is told by the call
             await client.aclose()
 
     def _another(self) -> httpx.AsyncClient:

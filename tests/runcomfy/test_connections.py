@@ -118,6 +118,19 @@ async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:
     assert not [state for state in states if isinstance(state, BaseException)]
 
 
+@pytest.mark.parametrize("turns", range(80))
+async def test_a_call_may_be_given_up_at_any_moment(sandbox: Sandbox, turns: int) -> None:
+    """While it connects, sends or waits: the next call is answered, on a connection that is in order."""
+    async with RunComfyClient(sandbox.token, base_url=sandbox.url, timeout_seconds=5) as client:
+        look = asyncio.create_task(client.balance_usd())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        look.cancel()
+        await settled([look])
+
+        assert await client.balance_usd()
+
+
 async def test_a_call_that_is_given_up_leaves_its_place(sandbox: Sandbox, client: RunComfyClient) -> None:
     """However many are cancelled, the next ones are answered."""
     async with client:
