@@ -223,7 +223,7 @@ def test_a_stop_ends_the_mending_at_once(server: RangedServer, where: str) -> No
         reader.join(10)
 
     assert failed
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 2
     assert len(server.asked) == (2 if where == "answer" else 1)
 
 
@@ -277,7 +277,7 @@ def test_a_stop_ends_several_connections_at_once(server: RangedServer) -> None:
             pass
 
     timer.join()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 3
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_a_stop_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
         began = time.monotonic()
         assert NOISE.startswith(download.read(2_000_000))
     stop.join()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 3
 
 
 async def archived(server: RangedServer, store: Store, patience: Patience = HASTY) -> Provenance:
@@ -363,7 +363,7 @@ async def test_cancelling_in_a_pause_leaves_nothing(
     with pytest.raises(asyncio.CancelledError):
         await work
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 3
     assert (keys(object_store, store), unfinished_uploads(object_store, store)) == ([], [])
 
 
