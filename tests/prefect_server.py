@@ -41,7 +41,8 @@ def patient_prefect_server() -> Iterator[str]:
             "--host", "127.0.0.1", "--port", str(server.port), "--log-level", "error", "--lifespan", "on",
         ]  # fmt: skip
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        return subprocess.Popen(command, env=os.environ | settings | {"PREFECT_UI_ENABLED": "0"})
+        as_the_harness = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        return subprocess.Popen(command, env=os.environ | as_the_harness | settings)
 
     with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 20}):
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
