@@ -87,6 +87,7 @@ async def submit(
     *,
     generation_key: str,
     attempts: int = 5,
+    authorise: Callable[[], Awaitable[None]] | None = None,
     record: Callable[[Submission], Awaitable[None]] | None = None,
     announce: Callable[[], Awaitable[None]] | None = None,
     on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
@@ -100,6 +101,9 @@ async def submit(
         inputs: The checked inputs of one model, with a URL that the service can fetch where it takes an image.
         generation_key: What these inputs are known by; it goes into the submission and into every error.
         attempts: How often to try while the submission is surely not accepted.
+        authorise: Awaited right before every attempt, and before `announce`: each may cost money, for an attempt that was
+            answered with 429 may have been accepted all the same. If it raises, nothing more is sent, and its error
+            comes out unchanged.
         record: Awaited with the accepted request, to its end even if this coroutine is cancelled; an error of it comes
             out unchanged.
         announce: Awaited before every attempt; if it raises, nothing more is sent.
@@ -114,6 +118,8 @@ async def submit(
         UncertainSubmission: it may be accepted, running and billed; at once, and never tried again here.
     """
     for attempt in range(1, attempts + 1):
+        if authorise is not None:
+            await authorise()
         if announce is not None:
             await announce()
         sent_at = now()

@@ -42,6 +42,7 @@ async def submit_once(
     intact: Callable[[Archive], Awaitable[bool]],
     on_uncertain: OnUncertain = "stop",
     on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
+    authorise: Callable[[], Awaitable[None]] | None = None,
     attempts: int = 5,
 ) -> Submission:
     """Return the generation's submission: the one that there is, or one that is made here and now.
@@ -55,6 +56,9 @@ async def submit_once(
         intact: Whether an archive still stands where the journal says.
         on_uncertain: What to do about an earlier submission that nobody knows the answer of.
         on_interrupt: Awaited with the accepted request if this is cancelled meanwhile.
+        authorise: Awaited right before each paid call, the first one and every one that is sent after it: what is
+            reserved for a call that was answered with 429 may be owed. If it raises, nothing more is sent, the entry
+            says that it was refused, and the error comes out unchanged.
         attempts: How often to try while the submission is surely not accepted.
 
     Returns:
@@ -87,7 +91,9 @@ async def submit_once(
         claimed = await claim(journal, spec, prepare=prepare_all, known=known, on_uncertain=on_uncertain)
         entry = claimed.entry
         if entry.state is EntryState.INTENT:
-            return await _Attempt(client, journal, claimed, attempts).submit(prepared[-1], on_interrupt)
+            return await _Attempt(client, journal, claimed, attempts).submit(
+                prepared[-1], on_interrupt=on_interrupt, authorise=authorise
+            )
         if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
             return submission_of(entry)
         await journal.advance(entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE)
@@ -119,7 +125,11 @@ class _Attempt:
         self._accepted: Submission | None = None
 
     async def submit(
-        self, inputs: ModelInputs, on_interrupt: Callable[[Submission], Awaitable[None]] | None
+        self,
+        inputs: ModelInputs,
+        *,
+        on_interrupt: Callable[[Submission], Awaitable[None]] | None,
+        authorise: Callable[[], Awaitable[None]] | None,
     ) -> Submission:
         """Make the paid call, and write down its outcome."""
         try:
@@ -128,6 +138,7 @@ class _Attempt:
                 inputs,
                 generation_key=self._intent.entry.generation_key,
                 attempts=self._attempts,
+                authorise=authorise,
                 record=self._record,
                 announce=self._announce,
                 on_interrupt=on_interrupt,

@@ -11,6 +11,7 @@ import pytest
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import (
     AuthenticationError,
+    BudgetReached,
     ConfigurationError,
     InsufficientBalance,
     RateLimited,
@@ -170,6 +171,26 @@ async def test_a_rate_limit_that_stays_is_an_error() -> None:
 
     with pytest.raises(RateLimited):
         await service.submit(attempts=2)
+
+
+async def test_each_send_is_authorised_before_it_is_announced() -> None:
+    """A 429 may lie, so the money for its answer is no longer free when the next one is sent."""
+    order: list[str] = []
+
+    async def authorise() -> None:
+        order.append("authorise")
+        if order.count("authorise") == 3:
+            raise BudgetReached("no more")
+
+    async def announce() -> None:
+        order.append("announce")
+
+    service = Service(*[httpx.Response(429, json=NO)] * 5)
+    with pytest.raises(BudgetReached):
+        await service.submit(authorise=authorise, announce=announce)
+
+    assert order == ["authorise", "announce", "authorise", "announce", "authorise"]
+    assert len(service.requests) == 2
 
 
 async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> None:
