@@ -101,7 +101,7 @@ async def submit(
         inputs: The checked inputs of one model, with a URL that the service can fetch where it takes an image.
         generation_key: What these inputs are known by; it goes into the submission and into every error.
         attempts: How often to try while the submission is surely not accepted.
-        authorise: Awaited right before every attempt, and before `announce`: each may cost money, for an attempt that was
+        authorise: Awaited right before every attempt, and before `announce`: each may cost money, for one that was
             answered with 429 may have been accepted all the same. If it raises, nothing more is sent, and its error
             comes out unchanged.
         record: Awaited with the accepted request, to its end even if this coroutine is cancelled; an error of it comes
