@@ -10,11 +10,14 @@ from runcomfy.journal import submission_of
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, mark_adopted, wait_for_result
 from tasks.interruption import OnInterrupt
+from tasks.naming import fact, flow_name
 
 __all__ = ["adopt_request"]
 
 
-@flow(name="adopt-request", flow_run_name="adopt-{request_id}")
+@flow(
+    name="adopt-request", flow_run_name=flow_name(lambda given: f"adopt-{fact(given['request_id'])}", otherwise="adopt")
+)
 async def adopt_request(
     key: str,
     request_id: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow, runtime
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
@@ -16,6 +16,7 @@ from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
 from tasks.batch import Rules
 from tasks.interruption import OnInterrupt
+from tasks.naming import fact, flow_name
 from tasks.plan_batch import plan_batch
 from tasks.report_batch import BatchReport, report_batch
 from tasks.run_batch import batch_folder, run_batch
@@ -23,9 +24,9 @@ from tasks.run_batch import batch_folder, run_batch
 __all__ = ["batch"]
 
 
-def _name() -> str:
-    manifest = str(runtime.flow_run.parameters.get("manifest", ""))
-    return slugify(manifest.rstrip("/").rpartition("/")[2], max_length=48) or "batch"
+_name = flow_name(
+    lambda given: slugify(fact(given["manifest"]).rstrip("/").rpartition("/")[2], max_length=48), otherwise="batch"
+)
 
 
 @flow(name="batch", flow_run_name=_name)

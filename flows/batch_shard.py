@@ -13,11 +13,12 @@ from runcomfy.journal import OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from tasks.batch import Rules, run_part
 from tasks.interruption import OnInterrupt
+from tasks.naming import flow_name
 
 __all__ = ["batch_shard"]
 
 
-@flow(name="batch-shard", flow_run_name="part {shard.number}")
+@flow(name="batch-shard", flow_run_name=flow_name(lambda given: f"part {int(given['shard'].number)}", otherwise="part"))
 async def batch_shard(
     shard: Shard,
     credentials: RunComfyCredentials,

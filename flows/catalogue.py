@@ -8,12 +8,16 @@ from blocks import MediaStore
 from runcomfy.catalogue import Update
 from runcomfy.report.options import ReportSettings
 from tasks.catalogue import report_catalogue, update_catalogue
+from tasks.naming import fact, flow_name
 from tasks.report import report_days
 
 __all__ = ["catalogue"]
 
 
-@flow(name="catalogue", flow_run_name="catalogue-{store.bucket}")
+@flow(
+    name="catalogue",
+    flow_run_name=flow_name(lambda given: f"catalogue-{fact(given['store'], 'bucket')}", otherwise="catalogue"),
+)
 async def catalogue(
     store: MediaStore,
     prompts: bool | None = None,

@@ -9,11 +9,14 @@ from runcomfy.archiving import ArchivedVideo
 from runcomfy.models import ModelId
 from tasks import archive_outputs
 from tasks.failure import failure_shown
+from tasks.naming import fact, flow_name
 
 __all__ = ["fetch_request"]
 
 
-@flow(name="fetch-request", flow_run_name="fetch-{request_id}")
+@flow(
+    name="fetch-request", flow_run_name=flow_name(lambda given: f"fetch-{fact(given['request_id'])}", otherwise="fetch")
+)
 async def fetch_request(
     request_id: str, model_id: ModelId, credentials: RunComfyCredentials, store: MediaStore
 ) -> list[ArchivedVideo]:

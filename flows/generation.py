@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import runtime
 from pydantic import BaseModel, ConfigDict, RootModel, model_serializer
 from slugify import slugify
 
@@ -14,6 +13,7 @@ from runcomfy.redaction import redact
 from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
+from tasks.naming import fact, flow_name
 
 __all__ = ["Generation", "ImageSource", "inputs_of", "run_name"]
 
@@ -56,7 +56,7 @@ def inputs_of(entry: Entry) -> ImageToVideo | TextToVideo | None:
         return None
 
 
-def run_name() -> str:
-    """Name a flow run after its prompt."""
-    prompt = str(runtime.flow_run.parameters.get("prompt", ""))
-    return slugify(prompt, max_length=48, word_boundary=True) or "generation"
+run_name = flow_name(
+    lambda given: slugify(fact(given["prompt"]), max_length=48, word_boundary=True), otherwise="generation"
+)
+"""Names a flow run after its prompt."""

@@ -26,6 +26,7 @@ from runcomfy.submitting import Submission
 from tasks.generate import generate_one
 from tasks.inbox import log_received, open_queue, report_received, summed_up
 from tasks.interruption import OnInterrupt
+from tasks.naming import fact, flow_name
 from tasks.service import Service, open_service
 from tasks.slots import slots
 
@@ -59,7 +60,7 @@ class InboxReport(BaseModel):
         return summed_up(self.received) + others + first
 
 
-@flow(name="inbox", flow_run_name="inbox-{source}")
+@flow(name="inbox", flow_run_name=flow_name(lambda given: f"inbox-{fact(given['source'])}", otherwise="inbox"))
 async def inbox(
     source: str,
     credentials: RunComfyCredentials,

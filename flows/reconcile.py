@@ -16,6 +16,7 @@ from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, submission_of
 from tasks import archive_outputs
+from tasks.naming import fact, flow_name
 from tasks.reconcile import look_over_journal, report_findings, sweep_store
 
 __all__ = ["Reconciliation", "reconcile"]
@@ -39,7 +40,10 @@ class Reconciliation(BaseModel):
     removed_images: list[str]
 
 
-@flow(name="reconcile", flow_run_name="reconcile-{store.bucket}")
+@flow(
+    name="reconcile",
+    flow_run_name=flow_name(lambda given: f"reconcile-{fact(given['store'], 'bucket')}", otherwise="reconcile"),
+)
 async def reconcile(
     credentials: RunComfyCredentials,
     store: MediaStore,

@@ -7,11 +7,15 @@ from prefect import flow
 from blocks import MediaStore
 from runcomfy.journal import Entry
 from tasks import mark_released
+from tasks.naming import fact, flow_name
 
 __all__ = ["release_generation"]
 
 
-@flow(name="release-generation", flow_run_name="release-{key}")
+@flow(
+    name="release-generation",
+    flow_run_name=flow_name(lambda given: f"release-{fact(given['key'])}", otherwise="release"),
+)
 async def release_generation(key: str, store: MediaStore) -> Entry:
     """Let the next run of the same inputs submit it again. What was paid for it, and runs still, is then nobody's.
 

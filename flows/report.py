@@ -6,12 +6,15 @@ from prefect import flow
 
 from blocks import MediaStore
 from runcomfy.report.options import ReportSettings, Selection
+from tasks.naming import fact, flow_name
 from tasks.report import report_selection
 
 __all__ = ["report"]
 
 
-@flow(name="report", flow_run_name="report-{store.bucket}")
+@flow(
+    name="report", flow_run_name=flow_name(lambda given: f"report-{fact(given['store'], 'bucket')}", otherwise="report")
+)
 async def report(
     store: MediaStore, selection: Selection = Selection(), settings: ReportSettings = ReportSettings()
 ) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from prefect import get_run_logger, runtime, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
@@ -23,6 +23,7 @@ from runcomfy.wire import Answer
 from tasks.artifacts import publish
 from tasks.context import flow_run_facts
 from tasks.events import end_of_request_told, tell_archived_event
+from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 from tasks.service import Service, open_service
 from tasks.telemetry import archiving
@@ -30,9 +31,7 @@ from tasks.telemetry import archiving
 __all__ = ["archive", "archive_outputs"]
 
 
-def _name() -> str:
-    result = runtime.task_run.parameters["result"]
-    return f"archive {result if isinstance(result, str) else result.request_id}"
+_name = task_name(lambda given: f"archive {fact(given['result'], 'request_id')}", otherwise="archive a request")
 
 
 @task(
@@ -110,6 +109,8 @@ async def archive(
     Returns:
         What is known of the generation, `None` where it was archived before; and its files.
     """
+    if not isinstance(result, Result | str):  # such as what `allow_failure` hands on of a task that failed
+        raise TypeError(f"there is no result or request id to archive, but a {type(result).__name__}")
     request_id = result if isinstance(result, str) else result.request_id
     if submission is not None and submission.archive is not None:
         done = [video.model_copy(update={"already_archived": True}) for video in submission.archive.videos]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, runtime, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import RunComfyCredentials
 from runcomfy.cancelling import cancel
+from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 
 __all__ = ["cancel_request"]
 
 
-def _name() -> str:
-    return f"cancel {runtime.task_run.parameters['request_id']}"
+_name = task_name(lambda given: f"cancel {fact(given['request_id'])}", otherwise="cancel a request")
 
 
 @task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, runtime, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import Entry, adopt, release
+from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 
 __all__ = ["mark_adopted", "mark_released"]
 
 
-def _adopting() -> str:
-    return f"adopt {runtime.task_run.parameters['request_id']}"
-
-
-def _releasing() -> str:
-    return f"release {runtime.task_run.parameters['key'][:12]}"
+_adopting = task_name(lambda given: f"adopt {fact(given['request_id'])}", otherwise="adopt a request")
+_releasing = task_name(lambda given: f"release {fact(given['key'])[:12]}", otherwise="release a generation")
 
 
 @task(task_run_name=_adopting, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)

@@ -24,6 +24,7 @@ from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
 from runcomfy.wire import Answer
 from tasks.archive_outputs import archive
+from tasks.naming import fact, task_name
 from tasks.service import Service
 from tasks.submit_request import submit
 from tasks.telemetry import tried
@@ -62,7 +63,12 @@ async def generate_one(
     raise outcome
 
 
-@task(task_run_name="{label}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    task_run_name=task_name(lambda given: fact(given["label"]), otherwise="generate"),
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 async def generate(
     order: Order,
     staged: StagedImage | None,

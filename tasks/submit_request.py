@@ -24,14 +24,14 @@ from tasks.context import flow_run_facts
 from tasks.events import end_told, tell_event
 from tasks.interruption import OnInterrupt, settle
 from tasks.keyboard import noticing_ctrl_c
+from tasks.naming import fact, task_name
 from tasks.service import Service, open_service
 from tasks.telemetry import submitting
 
 __all__ = ["submit", "submit_request"]
 
 
-def _name() -> str:
-    return f"submit to {runtime.task_run.parameters['inputs'].model_id}"
+_name = task_name(lambda given: f"submit to {fact(given['inputs'], 'model_id')}", otherwise="submit")
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from prefect import runtime, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
@@ -18,6 +18,7 @@ from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
 from tasks.learning import Learning, learning
+from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 from tasks.telemetry import waiting
 from tasks.wait_progress import WaitProgress
@@ -25,8 +26,7 @@ from tasks.wait_progress import WaitProgress
 __all__ = ["wait", "wait_for_result"]
 
 
-def _name() -> str:
-    return f"wait for {_request(runtime.task_run.parameters['submission'])[0]}"
+_name = task_name(lambda given: f"wait for {fact(given['submission'], 'request_id')}", otherwise="wait for a request")
 
 
 @task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
@@ -126,7 +126,10 @@ async def wait(
 def _request(submission: Submission | str) -> tuple[str, datetime | None, str | None]:
     if isinstance(submission, Submission):
         return submission.request_id, submission.submitted_at, submission.generation_key
-    return submission, None, None
+    if isinstance(submission, str):
+        return submission, None, None
+    # such as what `allow_failure` hands on of a task that failed
+    raise TypeError(f"there is no submission or request id to wait for, but a {type(submission).__name__}")
 
 
 def _workload(submission: Submission | str) -> str | None:

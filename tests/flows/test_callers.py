@@ -1,0 +1,204 @@
+"""The tasks as Prefect's users call them: futures, `.map`, `.submit`, wrappers, sync callers: what is paid arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import allow_failure, flow, task, unmapped
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.archiving import ArchivedVideo
+from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
+from runcomfy.polling import Polling
+from runcomfy.sandbox import Sandbox
+from runcomfy.submitting import Submission
+from tasks import archive_outputs, submit_request, wait_for_result
+
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.1, max_interval_seconds=0.2)
+PROMPTS = ["rain", "snow"]
+
+Videos = list[ArchivedVideo]
+Caller = Callable[[RunComfyCredentials, MediaStore], list[Videos]]
+
+
+def inputs() -> list[TextToVideo]:
+    return [TextToVideo(prompt=prompt) for prompt in PROMPTS]
+
+
+@flow
+def chains_of_futures(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """Each stage is given the future of the one before."""
+    futures = []
+    for each in inputs():
+        submission = submit_request.submit(each, account, store)
+        result = wait_for_result.submit(submission, account, store, polling=QUICK)
+        futures.append(
+            archive_outputs.submit(result, account, store, model_id=TEXT_TO_VIDEO, inputs=each, submission=submission)
+        )
+    return [future.result() for future in futures]
+
+
+@flow
+def maps(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """Each stage is mapped over the futures of the one before."""
+    account_, store_ = unmapped(account), unmapped(store)
+    submissions = submit_request.map(inputs(), account_, store_)
+    results = wait_for_result.map(submissions, account_, store_, polling=unmapped(QUICK))
+    videos = archive_outputs.map(results, account_, store_, model_id=unmapped(TEXT_TO_VIDEO), submission=submissions)
+    return videos.result()
+
+
+@flow
+def maps_over_results(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """Each stage is mapped over a plain list of what the one before returned."""
+    submissions = submit_request.map(inputs(), unmapped(account), unmapped(store)).result()
+    results = wait_for_result.map(submissions, unmapped(account), unmapped(store)).result()
+    return archive_outputs.map(
+        results, unmapped(account), unmapped(store), model_id=TEXT_TO_VIDEO, submission=submissions
+    ).result()
+
+
+@flow
+def wrappers(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """`allow_failure` around what is handed on, `wait_for` beside it, and names and retries of their own."""
+    archiving = archive_outputs.with_options(name="keep", retries=1)
+    futures = []
+    for each in inputs():
+        submission = submit_request.with_options(task_run_name="pay").submit(each, account, store)
+        result = wait_for_result.submit(allow_failure(submission), account, store)
+        futures.append(
+            archiving.submit(
+                allow_failure(result), account, store, model_id=TEXT_TO_VIDEO,
+                submission=allow_failure(submission), wait_for=[allow_failure(result), submission],
+            )
+        )  # fmt: skip
+    wait(futures)
+    return [future.result() for future in futures]
+
+
+@flow
+def states(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """Each stage is given the final state of the one before."""
+    found = []
+    for each in inputs():
+        submission = submit_request.submit(each, account, store, return_state=True)
+        result = wait_for_result.submit(submission, account, store, return_state=True)
+        found.append(
+            archive_outputs.submit(result, account, store, model_id=TEXT_TO_VIDEO, submission=submission).result()
+        )
+    return found
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+def few_threads(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """Fewer threads than chains."""
+    return chains(account, store)
+
+
+def chains(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    return chains_of_futures.fn(account, store)
+
+
+@task
+def one(each: TextToVideo, account: RunComfyCredentials, store: MediaStore) -> Videos:
+    """A sync task of the user's own, around ours."""
+    submission = submit_request.submit(each, account, store).result()
+    result = wait_for_result.submit(submission, account, store).result()
+    return archive_outputs.submit(
+        result.request_id, account, store, model_id=TEXT_TO_VIDEO, submission=submission
+    ).result()
+
+
+@flow
+def tasks_in_tasks(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """A sync task of the user's own submits ours."""
+    return one.map(inputs(), unmapped(account), unmapped(store)).result()
+
+
+@flow
+def own_loop(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """A sync flow runs an event loop of its own for our tasks."""
+
+    async def generate(each: TextToVideo) -> Videos:
+        submission = await submit_request(each, account, store)
+        result = await wait_for_result(submission, account, store)
+        return await archive_outputs(result, account, store, model_id=TEXT_TO_VIDEO, submission=submission)
+
+    async def generate_all() -> list[Videos]:
+        return list(await asyncio.gather(*map(generate, inputs())))
+
+    return asyncio.run(generate_all())
+
+
+def no_flow(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
+    """No flow at all."""
+    return own_loop.fn(account, store)
+
+
+CALLERS: list[Any] = [
+    chains_of_futures,
+    maps,
+    *(
+        pytest.param(caller, marks=pytest.mark.slow)
+        for caller in (maps_over_results, wrappers, states, few_threads, tasks_in_tasks, own_loop, no_flow)
+    ),
+]
+
+
+@pytest.mark.parametrize("caller", CALLERS, ids=lambda caller: getattr(caller, "__name__", str(caller)))
+def test_as_many_archives_as_payments(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, caller: Caller
+) -> None:
+    """Two are asked for in every way: two payments, two archives."""
+    made = caller(account, media_store)
+
+    assert len({videos[0].uri for videos in made}) == len(PROMPTS)
+    assert sandbox.books().submissions_accepted == len(PROMPTS)
+    for video in (video for videos in made for video in videos):
+        assert media_store.get_store().head(video.key) is not None
+
+
+@flow
+def one_fails(account: RunComfyCredentials, store: MediaStore) -> list[Any]:
+    """Of three chains, the middle one fails at the service."""
+    futures = []
+    for prompt in ("rain", "snow [sandbox: result=failed]", "hail"):
+        submission = submit_request.submit(TextToVideo(prompt=prompt), account, store)
+        result = wait_for_result.submit(submission, account, store)
+        futures.append(archive_outputs.submit(result, account, store, model_id=TEXT_TO_VIDEO, submission=submission))
+    wait(futures)
+    return [future.result() if future.state.is_completed() else future.state for future in futures]
+
+
+@pytest.mark.slow
+def test_a_chain_that_fails_leaves_the_others_alone(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Three payments, two archives, and the third stage of the failed chain is never begun."""
+    first, second, third = one_fails(account, media_store)
+
+    assert first[0].uri != third[0].uri
+    assert second.name == "NotReady"
+    assert sandbox.books().submissions_accepted == 3
+
+
+@flow
+def of_something_else(account: RunComfyCredentials, store: MediaStore) -> None:
+    wait_for_result.submit(allow_failure(nothing.submit()), account, store).result()
+
+
+@task
+def nothing() -> Submission:
+    raise ValueError("no submission")
+
+
+@pytest.mark.slow
+def test_what_is_no_submission_is_said_to_be_none(account: RunComfyCredentials, media_store: MediaStore) -> None:
+    """The error of an upstream task, allowed, is refused for what it is, and not for its name."""
+    with pytest.raises(TypeError, match="a ValueError"):
+        of_something_else(account, media_store)
