@@ -1,8 +1,8 @@
 """Measure an update of the catalogue: calls to the store, seconds and memory, with many generations there already.
 
-Run `python -m benchmarks.catalogue [--generations 100000] [--new 100] [--folder]` by hand. The store is a real one on
-this machine, with an entry, a file and its provenance for each generation, spread over a year; with `--folder` the
-journal is in a folder instead of the bucket. Each update runs in a process of its own, so that its memory is its own.
+Run `python -m benchmarks.catalogue [--generations 100000] [--new 100]` by hand. The store is a real one on
+this machine, with an entry, a file and its provenance for each generation, spread over a year. Each update runs in a
+process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
 from rich.console import Console
 from rich.table import Table
 
-from runcomfy.journal import BucketPlace, EntryState, FolderPlace, GenerationSpec, Journal, Place
+from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, Place
 from runcomfy.media import MediaFacts
 from runcomfy.models import TextToVideo
 from runcomfy.provenance import Archive, ArchivedVideo, Provenance
@@ -73,19 +71,19 @@ def _write(store: Store, place: Place, number: int, begun: datetime) -> None:
     place.create(f"{entry.generation_key}.json", entry.to_json())
 
 
-def _write_all(endpoint_url: str, folder: str, numbers: range, days: int) -> None:
+def _write_all(endpoint_url: str, numbers: range, days: int) -> None:
     store = _store(endpoint_url)
-    place, began = _place(store, folder), datetime.now(UTC) - timedelta(days=1)
+    place, began = BucketPlace(store), datetime.now(UTC) - timedelta(days=1)
     with ThreadPoolExecutor(_THREADS) as threads:
         for _ in threads.map(lambda n: _write(store, place, n, began - timedelta(days=n % days)), numbers):
             pass
 
 
-def _fill(endpoint_url: str, folder: str, numbers: range, days: int) -> None:
+def _fill(endpoint_url: str, numbers: range, days: int) -> None:
     """Write generations in several processes, since one of them is kept busy by boto3."""
     shares = [numbers[start::_PROCESSES] for start in range(_PROCESSES)]
     with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as processes:
-        for done in [processes.submit(_write_all, endpoint_url, folder, share, days) for share in shares]:
+        for done in [processes.submit(_write_all, endpoint_url, share, days) for share in shares]:
             done.result()
 
 
@@ -93,11 +91,7 @@ def _store(endpoint_url: str) -> Store:
     return Store("videos", "bench", session=boto3.Session(region_name="us-east-1"), endpoint_url=endpoint_url)
 
 
-def _place(store: Store, folder: str) -> Place:
-    return FolderPlace(Path(folder)) if folder else BucketPlace(store)
-
-
-async def _update(endpoint_url: str, folder: str) -> dict[str, Any]:
+async def _update(endpoint_url: str) -> dict[str, Any]:
     """Update once, in this process."""
     from runcomfy.catalogue import update
 
@@ -109,7 +103,7 @@ async def _update(endpoint_url: str, folder: str) -> dict[str, Any]:
     )
     at_rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    found = await update(store, Journal(_place(store, folder)))
+    found = await update(store, Journal(BucketPlace(store)))
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -118,9 +112,9 @@ async def _update(endpoint_url: str, folder: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _measured(endpoint_url: str, folder: str) -> dict[str, Any]:
+def _measured(endpoint_url: str) -> dict[str, Any]:
     done = subprocess.run(  # noqa: S603 - this very program
-        [sys.executable, "-m", "benchmarks.catalogue", "--update", endpoint_url, folder],
+        [sys.executable, "-m", "benchmarks.catalogue", "--update", endpoint_url],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     measured: dict[str, Any] = json.loads(done.stdout)
@@ -133,28 +127,27 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=100_000)
     parser.add_argument("--new", type=int, default=100)
     parser.add_argument("--days", type=int, default=365)
-    parser.add_argument("--folder", action="store_true")
-    parser.add_argument("--update", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--update", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.update:
-        print(json.dumps(asyncio.run(_update(*asked.update))))
+        print(json.dumps(asyncio.run(_update(asked.update))))
         return
     table = Table("update", "entries read", "days written", "calls", "seconds", "peak MB", "extra MB")
 
     def measure(name: str) -> None:
-        found = _measured(url, folder)
+        found = _measured(url)
         made = ", ".join(f"{number:,} {method}" for method, number in sorted(found["calls"].items()))
         table.add_row(name, f"{found['read']:,}", f"{found['days']:,}", made, f"{found['seconds']:.1f}",
                       f"{found['peak_mb']:.0f}", f"{found['extra_mb']:.0f}")  # fmt: skip
 
-    with running_object_store() as running, tempfile.TemporaryDirectory() as temporary:
-        folder, url = temporary if asked.folder else "", running.endpoint_url
+    with running_object_store() as running:
+        url = running.endpoint_url
         os.environ |= {"AWS_ACCESS_KEY_ID": running.access_key, "AWS_SECRET_ACCESS_KEY": running.secret_key}
-        _fill(url, folder, range(asked.generations), asked.days)
+        _fill(url, range(asked.generations), asked.days)
         time.sleep(3)  # what was written within two seconds is read once more
         measure(f"first, of {asked.generations:,}")
         measure("nothing new")
-        _fill(url, folder, range(asked.generations, asked.generations + asked.new), 1)
+        _fill(url, range(asked.generations, asked.generations + asked.new), 1)
         time.sleep(3)
         measure(f"{asked.new:,} new, of one day")
         measure("nothing new")

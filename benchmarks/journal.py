@@ -1,7 +1,7 @@
 """Measure what the journal costs: calls to the store and time, for each generation, against doing without it.
 
 Run `python -m benchmarks.journal [--generations 50]` by hand. The service is the sandbox and the store a real one, both
-on this machine; the same generations run with the journal in the bucket, in a folder, and in memory (without it).
+on this machine; the same generations run with the journal in the bucket, and in memory (without it).
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from runcomfy.client import RunComfyClient
-from runcomfy.journal import BucketPlace, FolderPlace, GenerationSpec, Journal, Place, memory_place, submit_once
+from runcomfy.journal import BucketPlace, GenerationSpec, Journal, Place, memory_place, submit_once
 from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TextToVideo
 from runcomfy.provenance import Archive
@@ -82,7 +80,7 @@ def main() -> None:
     count = parser.parse_args().generations
     table = Table("journal", "calls to the store", "submit ms", "archive ms", "run again ms", "x without")
     settings = SandboxSettings(run_seconds=0.0, tiny_videos=True)
-    with running_object_store() as running, Sandbox(settings) as sandbox, tempfile.TemporaryDirectory() as folder:
+    with running_object_store() as running, Sandbox(settings) as sandbox:
         store = Store("videos", "bench", session=running.session(), endpoint_url=running.endpoint_url)
         calls: Counter[str] = Counter()
 
@@ -92,7 +90,6 @@ def main() -> None:
         store.client.meta.events.register("before-send.s3", count_call)
         places: dict[str, Callable[[], Place]] = {
             "none (memory)": lambda: memory_place("bench"),
-            "folder": lambda: FolderPlace(Path(folder)),
             "bucket": lambda: BucketPlace(store),
         }
         floor = 0.0

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.journal import Journal, Place, check_choice, open_place
+from runcomfy.journal import Journal, Place, check_choice, names_folder, open_place
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.store import Store
 
@@ -46,9 +46,8 @@ class MediaStore(Block):
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
         journal: Where it is written down what was paid for, so that it is paid for once. `bucket` is the folder
-            `journal/` below the prefix; `s3://bucket/prefix` is another bucket of the same server; a path with a slash
-            is a folder, which all workers have to share; `none` keeps it in the memory of each process: then another
-            process pays again, and so does a run after a crash.
+            `journal/` below the prefix; `s3://bucket/prefix` is another bucket of the same server; `none` keeps it in
+            the memory of each process: then another process pays again, and so does a run after a crash.
         journal_patience_seconds: A submission that no worker has finished for this long is taken for lost. It is longer
             than a submission takes, the patience with slow networks included.
 
@@ -98,8 +97,7 @@ class MediaStore(Block):
     journal: str = Field(
         default="bucket",
         title="Journal",
-        description="Where it is kept what was paid for: 'bucket' (below the prefix), s3://bucket/prefix, a folder "
-        "that all workers share, or 'none'.",
+        description="Where it is kept what was paid for: 'bucket' (below the prefix), s3://bucket/prefix, or 'none'.",
     )
     journal_patience_seconds: float = Field(
         default=180,
@@ -137,6 +135,8 @@ class MediaStore(Block):
     @field_validator("journal")
     @classmethod
     def _check_journal(cls, value: str) -> str:
+        if names_folder(value):
+            return value  # saved by an older version: it loads, and its journal says what to do instead of opening
         try:
             return check_choice(value)
         except ConfigurationError as error:

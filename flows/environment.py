@@ -62,6 +62,9 @@ def media_store(bucket: str, archive_key: str | None = None, journal: str = "buc
     """
     name, prefix = _bucket(bucket)
     from blocks import MediaStore
+    from runcomfy.journal import check_choice
+
+    check_choice(journal)
 
     named = {"archive_key": archive_key} if archive_key else {}
     try:

@@ -52,7 +52,7 @@ class Bucket:
         Parameter(
             env_var="RUNCOMFY_JOURNAL",
             help="Where it is written down what was paid for: bucket (in the bucket, below journal/), "
-            "s3://bucket/prefix, a folder that all workers share, or none.",
+            "s3://bucket/prefix, or none.",
         ),
     ] = "bucket"
 

@@ -24,7 +24,7 @@ def journal_serves(store: Store, name: str, choice: str, conditional_writes: boo
     if choice == "none":
         return warning(
             "none: what was paid for is known to one process only, and a crash pays again.",
-            "Keep it in the bucket, or in a folder that all workers share.",
+            "Keep it in the bucket.",
         )
 
     def probe_at(bucket: str, prefix: str) -> Store:
@@ -42,6 +42,4 @@ def journal_serves(store: Store, name: str, choice: str, conditional_writes: boo
         place.check()
     except ConfigurationError as error:
         return refused(ConfigurationError(error.message.replace(place.where, shown)))
-    if not place.where.startswith("s3://"):
-        return ok(f"{shown}; every worker has to share this folder")
     return ok(f"{shown}; conditional writes hold")

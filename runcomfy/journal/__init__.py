@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 from runcomfy.journal.bucket import BucketPlace
-from runcomfy.journal.choice import check_choice, open_place
+from runcomfy.journal.choice import check_choice, names_folder, open_place
 from runcomfy.journal.claiming import OnUncertain
 from runcomfy.journal.decisions import adopt, release
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
-from runcomfy.journal.folder import FolderPlace
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
@@ -31,7 +30,6 @@ __all__ = [
     "EntryState",
     "Event",
     "Finding",
-    "FolderPlace",
     "GenerationSpec",
     "Journal",
     "MemoryPlace",
@@ -42,6 +40,7 @@ __all__ = [
     "check_choice",
     "look_after",
     "memory_place",
+    "names_folder",
     "note_run_times",
     "open_place",
     "outcome_told",

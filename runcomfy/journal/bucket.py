@@ -28,8 +28,8 @@ _TYPE = "application/json"
 _MAX_BYTES = 16 * 1024 * 1024
 _MARKER = ".conditional-writes.json"
 _ADVICE = (
-    "Keep the journal elsewhere (journal: a folder that all workers share, or s3:// with a bucket of another server), "
-    "or set journal to 'none' and go on without the promise that a generation is paid for once."
+    "Use a server that has them (AWS S3, Cloudflare R2, MinIO, SeaweedFS, Ceph …), or set journal to 'none' and go on "
+    "without the promise that a generation is paid for once."
 )
 
 

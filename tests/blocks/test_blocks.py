@@ -15,7 +15,7 @@ from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.errors import StorageError
+from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.sandbox.objectstore import ObjectStore
 
 TOKEN = "token-81c2f7d0"
@@ -200,6 +200,19 @@ def test_a_wrong_archive_key_is_refused_at_once(key: str) -> None:
     (problem,) = caught.value.errors()
     assert problem["loc"] == ("archive_key",)
     assert "The key template" in problem["msg"]
+
+
+async def test_a_block_that_was_saved_with_a_journal_in_a_folder_loads_and_says_what_to_do(
+    prefect_api: str, object_store: ObjectStore, prefix: str
+) -> None:
+    """By an older version: its form can be opened, and nothing can be paid for with it."""
+    await MediaStore(bucket="videos", credentials=aws(object_store), journal="/srv/journal").save(prefix)
+
+    loaded = await MediaStore.load(prefix)
+
+    assert loaded.journal == "/srv/journal"
+    with pytest.raises(ConfigurationError, match="aws s3 cp /srv/journal s3://"):
+        loaded.get_journal()
 
 
 # In the UI

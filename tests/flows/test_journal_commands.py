@@ -9,7 +9,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,17 +23,18 @@ from flows.adopt_request import adopt_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.journal_cli import StateName
-from flows.journal_view import what_now
+from flows.journal_view import view, what_now
 from flows.release_generation import release_generation
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import UncertainSubmission
-from runcomfy.journal import OPEN, BucketPlace, Entry, EntryState, FolderPlace, GenerationSpec, Journal, Place
+from runcomfy.journal import OPEN, BucketPlace, Entry, EntryState, GenerationSpec, Journal, MemoryPlace, Place
 from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideo
 from runcomfy.polling import Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
 from runcomfy.submitting import submit
+from tests.runcomfy.journal.making import Later
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "deployments" / "demo.jpg"
@@ -385,24 +385,18 @@ def test_the_money_at_stake(command: Command, place: Place) -> None:
     assert totals["listed"] == {"generations": 14, "usd_known": 5.9, "usd_estimated": 1.5, "unknown": 3}
 
 
-def test_a_submission_whose_worker_died_is_shown_as_such(command: Command, tmp_path: Path) -> None:
+async def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
     """An intent that nobody finishes needs a person like an uncertain one, also before a run has called it so."""
-    place = FolderPlace(tmp_path / "journal")
-    fresh = written(place, "fresh")
-    stale = written(place, "stale", minutes_ago=60)
-    hour_ago = time.time() - 3600
-    os.utime(tmp_path / "journal" / f"{stale.generation_key}.json", (hour_ago, hour_ago))
+    fresh, stale = MemoryPlace(), MemoryPlace()
+    written(fresh, "fresh")
+    written(stale, "stale", minutes_ago=60)
+    found = [each async for place in (fresh, Later(stale, 3600)) for each in Journal(place).read_all()]
 
-    listed = command("journal", "list", "--journal", str(tmp_path / "journal"), "--json").json["generations"]
+    listed = [item.described() for item in view(found)]
 
-    assert [(each["generation_key"], each["needs_person"]) for each in listed] == [
-        (stale.generation_key, True),
-        (fresh.generation_key, False),
-    ]
+    assert [(each["prompt"], each["needs_person"]) for each in listed] == [("stale", True), ("fresh", False)]
     assert "worker-7:4711" in listed[0]["reason"]
     assert "journal adopt" in listed[0]["what_now"]
-    command("journal", "release", stale.generation_key, "--yes", "--journal", str(tmp_path / "journal"))
-    command("journal", "release", fresh.generation_key, "--yes", "--journal", str(tmp_path / "journal"), code=3)
 
 
 def test_a_pipe_gets_a_whole_line_for_each_generation(command: Command, place: Place) -> None:
@@ -512,7 +506,8 @@ def test_every_state_can_be_named() -> None:
         (["release", "0123456789ab", "--yes"], 3, "0123456789ab"),
         (["list", "--state", "lost"], 2, "lost"),
         (["list", "--journal", "none"], 3, "none"),
-        (["list", "--journal", "nonsense"], 3, "nonsense|/srv/journal"),
+        (["list", "--journal", "nonsense"], 3, "nonsense|s3://bucket/prefix"),
+        (["list", "--journal", "/srv/journal"], 3, "aws s3 cp /srv/journal"),
         (["list", "--journal", "gs://bucket/journal"], 3, "s3://"),
         (["list", "--bucket", "https://example.com/x"], 3, "--bucket"),
         (["list", "--bucket", "s3://no-such-bucket/x"], 12, "no-such-bucket"),
@@ -607,11 +602,10 @@ def test_a_person_confirms_a_release(
 
 
 def test_the_journal_is_where_the_environment_says(
-    command: Command, sandbox: Sandbox, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    prefix: str,
-) -> None:  # fmt: skip
+    command: Command, sandbox: Sandbox, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
     """`RUNCOMFY_JOURNAL` stands for `--journal`, for the runs as for the list; another bucket prefix does as well."""
-    monkeypatch.setenv("RUNCOMFY_JOURNAL", str(tmp_path))
+    monkeypatch.setenv("RUNCOMFY_JOURNAL", f"s3://images/{prefix}-first")
     key = command("text-to-video", "rain", "--json").json["generation"]
     elsewhere = f"s3://images/{prefix}-journal"
     other = command("text-to-video", "snow", "--journal", elsewhere, "--json").json["generation"]

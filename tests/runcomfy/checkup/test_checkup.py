@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -325,13 +324,12 @@ def test_a_journal_that_is_nowhere_is_a_warning(healthy: SetUp) -> None:
     assert (report.broken, report.warnings) == (set(), {"journal"})
 
 
-def test_a_journal_folder_that_cannot_be_made_is_broken(healthy: SetUp, tmp_path: Path) -> None:
-    """A file stands where the folder should."""
-    (tmp_path / "file").write_text("")
-
-    report = healthy.but(journal=str(tmp_path / "file" / "journal")).check()
+def test_a_journal_in_a_folder_is_broken(healthy: SetUp) -> None:
+    """As it stands in blocks that older versions saved."""
+    report = healthy.but(journal="/srv/journal").check()
 
     assert (report.broken, report.unchecked) == ({"journal"}, set())
+    assert "folder" in report.found("journal")
 
 
 def test_a_journal_in_another_bucket_is_tried_out_there_and_nothing_stays(healthy: SetUp) -> None:

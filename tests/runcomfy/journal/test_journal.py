@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +27,6 @@ from runcomfy.journal import (
     RESTARTABLE,
     Entry,
     EntryState,
-    FolderPlace,
     Journal,
     MemoryPlace,
     adopt,
@@ -200,12 +197,22 @@ async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(journal: Jo
     assert len(await watched_entries(journal)) == 1
 
 
-async def test_a_clock_that_was_ahead_does_not_hide_what_is_written_later(tmp_path: Path) -> None:
-    """A machine's clock was a day ahead when it wrote, and was set right: what is open is found all the same."""
-    journal = journal_at(FolderPlace(tmp_path))
+class Ahead(MemoryPlace):
+    """A place whose clock was a day ahead when it wrote what is named."""
+
+    names_ahead: tuple[str, ...] = ()
+
+    def modified(self) -> Iterator[tuple[str, datetime]]:
+        for name, at in super().modified():
+            yield name, at + timedelta(days=name in self.names_ahead)
+
+
+async def test_a_clock_that_was_ahead_does_not_hide_what_is_written_later() -> None:
+    """A store's clock was a day ahead when it wrote, and was set right: what is open is found all the same."""
+    place = Ahead()
+    journal = journal_at(place)
     done = await put(journal, _S.ARCHIVED, prompt="done", request_id="r1")
-    tomorrow = time.time() + 86_400
-    os.utime(tmp_path / f"{done.generation_key}.json", (tomorrow, tomorrow))
+    place.names_ahead = (f"{done.generation_key}.json",)
     assert await watched_entries(journal) == []
 
     await put(journal, _S.DETACHED, prompt="open", request_id="r2")

@@ -1,17 +1,15 @@
-"""Where a journal is kept: the same promises from a bucket, a folder and this process's memory."""
+"""Where a journal is kept: the same promises from a bucket and from this process's memory."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +17,15 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
-from filelock import FileLock
 
+from runcomfy.client import RunComfyClient
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
-from runcomfy.journal import BucketPlace, FolderPlace, MemoryPlace, Place
+from runcomfy.journal import BucketPlace, MemoryPlace, Place, check_choice, names_folder
+from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
 from runcomfy.versions import put_if
-from tests.runcomfy.journal.making import body
+from tests.runcomfy.journal.making import body, journal_at, spec_for, submit_for
 
 NAME = "a" * 64 + ".json"
 THREADS = 16
@@ -42,11 +41,10 @@ def own_store(object_store: ObjectStore, prefix: str) -> Store:
     return journal_store(object_store, prefix)
 
 
-@pytest.fixture(params=["bucket", "folder", "memory"])
-def place(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Place:
+@pytest.fixture(params=["bucket", "memory"])
+def place(request: pytest.FixtureRequest, store: Store) -> Place:
     places: dict[str, Callable[[], Place]] = {
         "bucket": lambda: BucketPlace(store),
-        "folder": lambda: FolderPlace(tmp_path / "journal"),
         "memory": MemoryPlace,
     }
     return places[request.param]()
@@ -217,18 +215,14 @@ def test_readers_never_see_half_a_document(place: Place) -> None:
 
 _RACER = """
 import json, sys
-from pathlib import Path
 import boto3
-from runcomfy.journal import BucketPlace, FolderPlace
+from runcomfy.journal import BucketPlace
 from runcomfy.store import Store
 from tests.runcomfy.journal.making import body
 
-kind, where, rounds = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-if kind == "folder":
-    place = FolderPlace(Path(where["folder"]))
-else:
-    session = boto3.Session(where["access"], where["secret"], region_name="us-east-1")
-    place = BucketPlace(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
+where, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
+session = boto3.Session(where["access"], where["secret"], region_name="us-east-1")
+place = BucketPlace(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
 print("ready", flush=True)
 for number in range(rounds):
     sys.stdin.readline()
@@ -244,19 +238,16 @@ for number in range(rounds):
 """
 
 
-@pytest.mark.parametrize("kind", ["folder", "bucket"])
-def test_of_many_processes_one_creates_and_one_replaces(
-    kind: str, object_store: ObjectStore, prefix: str, tmp_path: Path
-) -> None:
+def test_of_many_processes_one_creates_and_one_replaces(object_store: ObjectStore, prefix: str) -> None:
     """Four processes are let go at once, again and again: one winner each time, and all see the same version."""
     where = {
-        "folder": str(tmp_path), "access": object_store.access_key, "secret": object_store.secret_key,
+        "access": object_store.access_key, "secret": object_store.secret_key,
         "prefix": prefix, "endpoint": object_store.endpoint_url,
     }  # fmt: skip
     rounds = 4
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", _RACER, kind, json.dumps(where), str(rounds)],
+            [sys.executable, "-c", _RACER, json.dumps(where), str(rounds)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for _ in range(4)
@@ -288,80 +279,40 @@ def test_of_many_processes_one_creates_and_one_replaces(
             racer.communicate()
 
 
-# ---- the folder
-
-_HOLDER = """
-import sys
-from pathlib import Path
-from filelock import FileLock
-with FileLock(Path(sys.argv[1]) / ".lock", thread_local=False):
-    (Path(sys.argv[1]) / ".a.json.new").write_bytes(b"half")
-    print("holding", flush=True)
-    sys.stdin.read()
-"""
+# ---- a folder, where it was kept once
 
 
-def test_a_writer_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
-    """The kernel frees it; what the writer had begun is invisible, and is written over."""
-    place = FolderPlace(tmp_path)
-    place.check()
-    holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout and holder.stdout.readline() == "holding\n"
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(place.create, "a.json", b"whole")
-        assert not waiting.done()
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate()
-
-        assert waiting.result(20)
-    assert list(place.names()) == ["a.json"]
-    stands = place.read("a.json")
-    assert stands is not None and stands.body == b"whole"
+@pytest.mark.parametrize(
+    "choice", ["/srv/journal", " ./journal ", "~/journal", "a/b", "file:///srv/journal", "FILE:///x", "C:/journal"]
+)
+def test_a_folder_is_refused_and_says_how_to_move(choice: str) -> None:
+    """With the command that copies it, before anything is paid for."""
+    assert names_folder(choice)
+    with pytest.raises(ConfigurationError, match=r"Nothing was submitted.*aws s3 cp .* --recursive --exclude '\.\*'"):
+        check_choice(choice)
 
 
-def test_a_writer_that_raises_leaves_no_lock(tmp_path: Path) -> None:
-    """A document that cannot be written is an error, and the next one can."""
-    place = FolderPlace(tmp_path)
-    place.check()
-    (tmp_path / ".a.json.new").mkdir()
-
-    with pytest.raises(StorageError, match="cannot be written") as caught:
-        place.create("a.json", b"x")
-    assert type(caught.value) is StorageError
-    assert place.create("b.json", b"x")
-    with FileLock(tmp_path / ".lock", timeout=0):
-        pass
+@pytest.mark.parametrize("choice", ["bucket", "none", "s3://bucket", "s3://bucket/some/prefix", " bucket "])
+def test_what_is_no_folder_is_not_called_one(choice: str) -> None:
+    """Blanks around it do not matter."""
+    assert not names_folder(choice)
+    assert check_choice(choice) == choice.strip()
 
 
-def test_a_folder_that_cannot_be_made_or_read_is_an_error_of_ours(tmp_path: Path) -> None:
-    """With its path, and before anything is paid for."""
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="file/journal"):
-        FolderPlace(tmp_path / "file" / "journal").check()
+async def test_documents_of_a_folder_serve_in_the_bucket(sandbox: Sandbox, own_store: Store) -> None:
+    """The files that a folder held are copied as the advice says, and the generation is not paid for again."""
+    spec = spec_for(sandbox.url)
+    kept = MemoryPlace()
+    async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
+        first = await submit_for(client, journal_at(kept), spec)
+        for name in kept.names():
+            document = kept.read(name)
+            assert document is not None
+            own_store.client.put_object(Bucket="videos", Key=own_store.key(f"journal/{name}"), Body=document.body)
+        again = await submit_for(client, journal_at(BucketPlace(own_store)), spec)
 
-    place = FolderPlace(tmp_path)
-    (tmp_path / "a.json").mkdir()
-    with pytest.raises(StorageError, match="cannot be read"):
-        place.read("a.json")
-
-
-def test_hidden_files_in_a_folder_are_no_documents(tmp_path: Path) -> None:
-    """What a file system or a copied bucket puts there begins with a dot, and is passed over."""
-    place = FolderPlace(tmp_path)
-    place.create(NAME, body())
-    (tmp_path / f"._{NAME}").write_bytes(b"\0\5\26\7")
-    (tmp_path / ".conditional-writes.json").write_bytes(b"{}")
-
-    assert list(place.names()) == [NAME]
-
-
-def test_two_folders_by_different_names_are_one(tmp_path: Path) -> None:
-    """Symbolic links and `..` are resolved, so that all writers meet at one lock."""
-    (tmp_path / "link").symlink_to(tmp_path / "journal")
-    (tmp_path / "journal").mkdir()
-    assert FolderPlace(tmp_path / "link").where == FolderPlace(tmp_path / "x" / ".." / "journal").where
+    assert again.request_id == first.request_id
+    assert sandbox.books().submissions_accepted == 1
 
 
 # ---- the bucket

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from runcomfy.journal import BucketPlace, EntryState, FolderPlace, GenerationSpec, Journal, MemoryPlace, watched_entries
+from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, MemoryPlace, watched_entries
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.store import Store
@@ -40,9 +39,9 @@ class Counting:
         assert await self.journal.replace(found, found.entry.moved(state, worker="a test", request_id="r"))
 
 
-@pytest.fixture(params=["bucket", "folder", "memory"])
-def counting(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Counting:
-    places = {"bucket": lambda: BucketPlace(store), "folder": lambda: FolderPlace(tmp_path), "memory": MemoryPlace}
+@pytest.fixture(params=["bucket", "memory"])
+def counting(request: pytest.FixtureRequest, store: Store) -> Counting:
+    places = {"bucket": lambda: BucketPlace(store), "memory": MemoryPlace}
     return Counting(Journal(places[request.param]()))
 
 
