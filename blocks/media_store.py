@@ -173,6 +173,31 @@ class MediaStore(Block):
             self._journal = Journal(self._place(), patience_seconds=self.journal_patience_seconds)
         return self._journal
 
+    def check_settings(self) -> None:
+        """Make sure that nothing is paid for with settings that older versions let pass, or that contradict each other.
+
+        Raises:
+            ConfigurationError: the journal is in a folder, or archived files would be in a folder of another purpose.
+        """
+        check_choice(self.journal)
+        self.check_place()
+
+    def check_place(self, **facts: Any) -> None:
+        """Make sure that a generation's files do not land in a folder of another purpose.
+
+        Args:
+            **facts: What is known of the generation: `model`, `generation`, `prompt`, `seed`.
+
+        Raises:
+            ConfigurationError: the archive key, the prefix or the journal points there whatever is generated.
+            InvalidInput: this generation would land there.
+        """
+        bucket, _, folder = self.journal.removeprefix("s3://").partition("/")
+        elsewhere = self.journal.startswith("s3://") and bucket == self.bucket
+        journal = f"{folder.strip('/')}/journal/".lstrip("/") if elsewhere else ""
+        prefix = f"{self.prefix.strip('/')}/".lstrip("/")
+        self.key_template().check_place(prefix=prefix, journal=journal, **facts)
+
     def key_template(self) -> KeyTemplate:
         """Return how archived files are named."""
         return KeyTemplate(self.archive_key)

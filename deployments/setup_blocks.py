@@ -60,6 +60,8 @@ class BlockPlan:
             wanted = self.kind(**self._present() | dict(given))
             if isinstance(wanted, RunComfyCredentials):
                 wanted.get_client()
+            else:
+                wanted.check_settings()
         except ValidationError as error:  # without the values: there are secrets among them
             said = "; ".join(f"{field}: {text.removeprefix('Value error, ')}" for field, text in violations(error))
             raise ConfigurationError(f"The block {self.title} cannot be made of this. {said}") from None

@@ -62,19 +62,18 @@ def media_store(bucket: str, archive_key: str | None = None, journal: str = "buc
     """
     name, prefix = _bucket(bucket)
     from blocks import MediaStore
-    from runcomfy.journal import check_choice
-
-    check_choice(journal)
 
     named = {"archive_key": archive_key} if archive_key else {}
     try:
-        return MediaStore(bucket=name, prefix=prefix, journal=journal, **named)
+        store = MediaStore(bucket=name, prefix=prefix, journal=journal, **named)
     except ValidationError as error:
         said = "; ".join(
             f"--{field.replace('_', '-')}: {message.removeprefix('Value error, ')}"
             for field, message in violations(error)
         )
         raise ConfigurationError(f"The bucket cannot be used as given: {said}") from None
+    store.check_settings()
+    return store
 
 
 def journal(bucket: str, choice: str = "bucket") -> Journal:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from slugify import slugify
 
-from runcomfy.errors import ConfigurationError
+from runcomfy.errors import ConfigurationError, InvalidInput
 
-__all__ = ["DEFAULT_TEMPLATE", "KeyTemplate"]
+__all__ = ["DEFAULT_TEMPLATE", "RESERVED", "KeyTemplate"]
 
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
+
+RESERVED = frozenset({"batches", "catalogue", "images", "inbox", "journal", "media", "models", "quarantine", "reports"})
+"""The folders right below a store's prefix that this project keeps for itself; no archived file may be in them."""
 
 MAX_PROMPT_CHARACTERS = 40
 _MAX_KEY_BYTES = 900  # S3 allows 1024; the store's prefix and the provenance's ".json" need some
@@ -26,6 +31,12 @@ _SHAPES = {
 }  # fmt: skip
 _FIELDS = frozenset(_SHAPES)
 _LITERAL = re.compile(r"[A-Za-z0-9/!\-_.*'()=@+,]*")
+_BESIDE_CHARACTERS = 9
+_NEUTRAL: dict[str, Any] = {
+    "model": "m", "request_id": "r", "index": 0, "ext": "mp4",
+    "generation": "0" * 64, "prompt": "p" * MAX_PROMPT_CHARACTERS, "seed": 0,
+}  # fmt: skip
+"""Facts of a generation that say nothing."""
 _NUMBER_FORMAT = re.compile(r"0?[0-9]?d?")
 
 
@@ -38,7 +49,8 @@ class KeyTemplate:
     `{index}` and `{request_id}` are needed: without them two files would share a key.
 
     Raises:
-        ConfigurationError: The pattern has an unknown field, lacks a needed one, or cannot give a safe key.
+        ConfigurationError: The pattern has an unknown field, lacks a needed one, cannot give a safe key, or points into
+            a folder that is `RESERVED`.
     """
 
     pattern: str = DEFAULT_TEMPLATE
@@ -63,15 +75,8 @@ class KeyTemplate:
             self._refuse("needs {ext} and {index}")
         if "request_id" not in used:
             self._refuse("needs {request_id}")
-        self.render(
-            model="m",
-            request_id="r",
-            index=0,
-            ext="mp4",
-            generation="0" * 64,
-            prompt="p" * MAX_PROMPT_CHARACTERS,
-            seed=0,
-        )
+        self.render(**_NEUTRAL)
+        self.check_place()
 
     def render(
         self,
@@ -87,12 +92,73 @@ class KeyTemplate:
         """Return the key for one output file; the same facts give the same key.
 
         What is not known reads `untitled` (prompt), `noseed` or `nogeneration`. An identifier that had to be changed
-        to be safe gets a piece of its hash, so that two identifiers never become one.
+        to be safe gets a piece of its hash, so that two identifiers never become one. So does a first folder that is
+        `RESERVED`: what is paid for is archived, beside that folder.
 
         Raises:
             ConfigurationError: The key is not usable.
         """
-        key = self.pattern.format(
+        key = self._rendered(
+            model=model, request_id=request_id, index=index, ext=ext, generation=generation, prompt=prompt, seed=seed
+        )
+        if ".." in key or any(part in ("", ".") for part in key.split("/")):
+            self._refuse(f"gives the key {key!r}: no '..', no '.' or empty folder, no slash at its start or end")
+        if reserved := _reserved_folder(key):
+            key = f"{_beside(reserved)}{key.removeprefix(reserved)}"
+        if len(key) > _MAX_KEY_BYTES:
+            self._refuse(f"gives a key of {len(key)} bytes; {_MAX_KEY_BYTES} are allowed")
+        return key
+
+    def check_place(
+        self,
+        *,
+        prefix: str = "",
+        journal: str = "",
+        model: str = "m",
+        generation: str | None = None,
+        prompt: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Make sure, before anything is paid for, that a file does not land in a folder that has another purpose.
+
+        Args:
+            prefix: The store's prefix.
+            journal: The folder of the journal, where that is in the same bucket and not below the prefix.
+            model: What is known of the generation, as are those that follow.
+            generation: Its key.
+            prompt: Its prompt.
+            seed: Its seed.
+
+        Raises:
+            ConfigurationError: The pattern points there whatever is generated.
+            InvalidInput: This generation would land there, because of its prompt or another of its facts.
+        """
+        facts = {"model": model, "generation": generation, "prompt": prompt, "seed": seed}
+        for known, refuse in (({}, self._refuse), (facts, _refuse_facts)):
+            key = self._rendered(**_NEUTRAL | known)
+            if reserved := _reserved_folder(key):
+                refuse(
+                    f"points into the folder {reserved}/, which is kept for other things, as are {_listed(RESERVED)}. "
+                    "Nothing was paid for. Choose another, such as videos/{model}/{request_id}-{index}.{ext}"
+                )
+            if journal and f"{prefix}{key}".casefold().startswith(journal.casefold()):
+                refuse(
+                    f"points into the folder of the journal, {journal}. Nothing was paid for. Choose another archive "
+                    "key or prefix, or keep the journal elsewhere"
+                )
+
+    def _rendered(
+        self,
+        *,
+        model: str,
+        request_id: str,
+        index: int,
+        ext: str,
+        generation: str | None,
+        prompt: str | None,
+        seed: int | None,
+    ) -> str:
+        return self.pattern.format(
             model="/".join(_safe(part) for part in model.split("/") if part) or "model",
             request_id=_safe(request_id),
             index=index,
@@ -101,11 +167,6 @@ class KeyTemplate:
             prompt=slugify(prompt or "", max_length=MAX_PROMPT_CHARACTERS, word_boundary=True) or "untitled",
             seed="noseed" if seed is None else seed,
         )
-        if ".." in key or any(part in ("", ".") for part in key.split("/")):
-            self._refuse(f"gives the key {key!r}: no '..', no '.' or empty folder, no slash at its start or end")
-        if len(key) > _MAX_KEY_BYTES:
-            self._refuse(f"gives a key of {len(key)} bytes; {_MAX_KEY_BYTES} are allowed")
-        return key
 
     def matches(self, key: str) -> bool:
         """Whether a key, relative to the store's prefix, may have been made by this pattern for a video or picture."""
@@ -113,10 +174,33 @@ class KeyTemplate:
             re.escape(literal) + (_SHAPES[name] if name else "")
             for literal, name, *_ in string.Formatter().parse(self.pattern)
         ]
+        first, slash, rest = key.partition("/")
+        meant = first[:-_BESIDE_CHARACTERS]
+        if _reserved_folder(f"{meant}/") and _beside(meant) == first:  # as `render` changes it
+            key = f"{meant}{slash}{rest}"
         return re.fullmatch("".join(parts), key) is not None
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str) -> NoReturn:
         raise ConfigurationError(f"The key template {self.pattern!r} {reason}.")
+
+
+def _reserved_folder(key: str) -> str:
+    """Return the first folder of a key if it is one that is reserved, or like one to some store; empty otherwise."""
+    first, slash, _ = key.lstrip("/").partition("/")
+    return first if slash and first.strip(".").casefold() in RESERVED else ""
+
+
+def _beside(folder: str) -> str:
+    """Return the name of a folder that is not reserved, for what would be in one that is."""
+    return f"{folder}-{hashlib.sha256(folder.encode()).hexdigest()[: _BESIDE_CHARACTERS - 1]}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{name}/" for name in sorted(names))
+
+
+def _refuse_facts(reason: str) -> NoReturn:
+    raise InvalidInput(f"With the prompt, model and seed of this generation, the archive key {reason}.")
 
 
 def _safe(text: str) -> str:

@@ -109,6 +109,7 @@ async def submit(
     client, store = service.client, service.store.get_store()
 
     async def prepare() -> ImageToVideo | TextToVideo:
+        service.store.check_place(model=inputs.model_id, generation=spec.key, prompt=inputs.prompt, seed=inputs.seed)
         await asyncio.to_thread(store.check)
         ready = inputs if image is None else await _signed(inputs, image, service)
         if authorise is not None:

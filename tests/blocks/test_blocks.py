@@ -191,7 +191,13 @@ def test_without_any_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPat
         store.get_store().check()
 
 
-@pytest.mark.parametrize("key", ["video.mp4", "{request_id}.{ext}", "{nonsense}-{index}.{ext}", "{index}{ext}", "{"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "video.mp4", "{request_id}.{ext}", "{nonsense}-{index}.{ext}", "{index}{ext}", "{",
+        "journal/{request_id}-{index}.{ext}", "Images/{request_id}-{index}.{ext}",
+    ],
+)  # fmt: skip
 def test_a_wrong_archive_key_is_refused_at_once(key: str) -> None:
     """When the block is made, with a sentence that says what is wrong, and not when a video has been paid for."""
     with pytest.raises(ValidationError) as caught:
@@ -213,6 +219,28 @@ async def test_a_block_that_was_saved_with_a_journal_in_a_folder_loads_and_says_
     assert loaded.journal == "/srv/journal"
     with pytest.raises(ConfigurationError, match="aws s3 cp /srv/journal s3://"):
         loaded.get_journal()
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"prefix": "team/journal/x", "journal": "s3://videos/team"}, True),
+        ({"prefix": "/team/", "journal": "s3://videos/team", "archive_key": "a/{request_id}-{index}.{ext}"}, False),
+        ({"prefix": "journal/x", "journal": "s3://videos"}, True),
+        ({"prefix": "team/journal/x", "journal": "s3://images/team"}, False),
+        ({"prefix": "team/journal/x", "journal": "bucket"}, False),
+        ({"prefix": "x", "journal": "s3://videos/x", "archive_key": "{model}/{request_id}-{index}.{ext}"}, False),
+    ],
+)
+def test_an_archive_inside_the_folder_of_the_journal_is_refused(settings: dict[str, str], refused: bool) -> None:
+    """Which is a bucket's own folder `journal/`, or that of another prefix."""
+    store = MediaStore(bucket="videos", **settings)
+
+    if refused:
+        with pytest.raises(ConfigurationError, match="folder of the journal"):
+            store.check_settings()
+    else:
+        store.check_settings()
 
 
 # In the UI

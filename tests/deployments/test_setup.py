@@ -173,7 +173,10 @@ async def test_keys_are_stored_only_where_they_are_meant_for_the_workers(
         ({"RUNCOMFY_API_TOKEN": TOKEN}, "RUNCOMFY_BUCKET"),
         ({"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://videos", "RUNCOMFY_BASE_URL": "http://x.com"}, "https"),
         ({"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://v", "RUNCOMFY_JOURNAL": "nowhere"}, "journal"),
-        ({"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://v", "RUNCOMFY_JOURNAL": "/srv/j"}, "aws s3 cp /srv/j"),
+        (
+            {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "s3://videos", "RUNCOMFY_JOURNAL": "/srv/j"},
+            "aws s3 cp /srv/j",
+        ),
         (
             {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "videos", "RUNCOMFY_STORE_ACCESS_KEY_ID": "k"},
             "RUNCOMFY_STORE_SECRET_ACCESS_KEY",

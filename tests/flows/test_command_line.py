@@ -355,6 +355,7 @@ def test_2_for_a_command_that_cannot_be_understood(command_line: CommandLine, ar
         (["--bucket", "https://example.com/videos"], {}, "--bucket"),
         (["--bucket", "s3://"], {}, "--bucket"),
         (["--archive-key", "{nonsense}"], {}, "--archive-key: The key template"),
+        (["--archive-key", "journal/{request_id}-{index}.{ext}"], {}, "kept for other things"),
     ],
 )
 def test_3_for_a_setting_that_is_missing_or_wrong(

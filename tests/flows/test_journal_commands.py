@@ -27,7 +27,17 @@ from flows.journal_view import view, what_now
 from flows.release_generation import release_generation
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import UncertainSubmission
-from runcomfy.journal import OPEN, BucketPlace, Entry, EntryState, GenerationSpec, Journal, MemoryPlace, Place
+from runcomfy.journal import (
+    OPEN,
+    BucketPlace,
+    Entry,
+    EntryState,
+    GenerationSpec,
+    Journal,
+    MemoryPlace,
+    Place,
+    Versioned,
+)
 from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideo
 from runcomfy.polling import Polling
 from runcomfy.sandbox import Sandbox
@@ -385,14 +395,17 @@ def test_the_money_at_stake(command: Command, place: Place) -> None:
     assert totals["listed"] == {"generations": 14, "usd_known": 5.9, "usd_estimated": 1.5, "unknown": 3}
 
 
-async def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
+def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
     """An intent that nobody finishes needs a person like an uncertain one, also before a run has called it so."""
     fresh, stale = MemoryPlace(), MemoryPlace()
     written(fresh, "fresh")
     written(stale, "stale", minutes_ago=60)
-    found = [each async for place in (fresh, Later(stale, 3600)) for each in Journal(place).read_all()]
 
-    listed = [item.described() for item in view(found)]
+    async def everything() -> list[Versioned]:
+        journals = [Journal(place) for place in (fresh, Later(stale, 3600))]
+        return [each for journal in journals for key in await journal.modified() if (each := await journal.read(key))]
+
+    listed = [item.described() for item in view(asyncio.run(everything()))]
 
     assert [(each["prompt"], each["needs_person"]) for each in listed] == [("stale", True), ("fresh", False)]
     assert "worker-7:4711" in listed[0]["reason"]

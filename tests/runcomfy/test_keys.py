@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runcomfy.errors import ConfigurationError
-from runcomfy.keys import KeyTemplate
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.keys import RESERVED, KeyTemplate
 
 
 def render(pattern: str | None = None, **changes: object) -> str:
@@ -72,6 +74,64 @@ def test_a_template_that_cannot_work_is_refused_at_once(pattern: str) -> None:
     """A wrong template is a setting to fix before anything is paid for."""
     with pytest.raises(ConfigurationError):
         KeyTemplate(pattern)
+
+
+@pytest.mark.parametrize("folder", sorted(RESERVED))
+@pytest.mark.parametrize("written", ["{}", "{}/below", "{}.", ".{}"])
+@pytest.mark.parametrize("cased", [str, str.upper, str.title])
+def test_a_template_never_points_into_a_folder_of_another_purpose(
+    folder: str, written: str, cased: Callable[[str], str]
+) -> None:
+    """However it is written: some stores take case for nothing, or a dot at the end of a name."""
+    with pytest.raises(ConfigurationError, match="Nothing was paid for"):
+        KeyTemplate(f"{written.format(cased(folder))}/{{request_id}}-{{index}}.{{ext}}")
+
+
+@pytest.mark.parametrize("pattern", ["journals/", "my/journal/", "journal-", "videos/images/", "image/"])
+def test_a_template_may_be_named_like_such_a_folder(pattern: str) -> None:
+    """Only the first folder below the prefix counts, as a whole."""
+    KeyTemplate(f"{pattern}{{request_id}}-{{index}}.{{ext}}").check_place(prefix="a/")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "facts"),
+    [
+        ("{prompt}/{request_id}-{index}.{ext}", {"prompt": "Journal!"}),
+        ("{prompt}/{seed}/{request_id}-{index}.{ext}", {"prompt": "  images  "}),
+        ("jour{prompt}/{request_id}-{index}.{ext}", {"prompt": "nal"}),
+        ("{model}/{request_id}-{index}.{ext}", {"model": "media/wan-2-1"}),
+        ("{model}/{request_id}-{index}.{ext}", {"model": "Models/x"}),
+    ],
+)
+def test_a_generation_whose_facts_lead_there_is_refused_before_it_is_paid_for(pattern: str, facts: Any) -> None:
+    """It is this generation's fault and not that of the setting: others go on."""
+    template = KeyTemplate(pattern)
+    template.check_place(**{"prompt": "rain", "model": "wan-ai/x"})
+
+    with pytest.raises(InvalidInput, match="Nothing was paid for"):
+        template.check_place(**facts)
+
+
+@pytest.mark.parametrize(("prefix", "pattern"), [("team/journal/", "v/"), ("team/", "videos/"), ("", "team/Videos/")])
+def test_a_journal_elsewhere_in_the_bucket_does_not_cover_the_archive(prefix: str, pattern: str) -> None:
+    """Whatever the archive's prefix is."""
+    template = KeyTemplate(f"{pattern}{{request_id}}-{{index}}.{{ext}}")
+    template.check_place(prefix=prefix, journal="team/else/")
+
+    with pytest.raises(ConfigurationError, match="folder of the journal"):
+        template.check_place(prefix=prefix, journal="team/journal/" if "journal" in prefix else "team/videos/")
+
+
+@given(request_id=st.sampled_from([*RESERVED, *(name.upper() for name in RESERVED)]), index=st.integers(0, 99))
+def test_what_is_paid_for_is_archived_beside_a_folder_of_another_purpose(request_id: str, index: int) -> None:
+    """What nobody could know before, such as the request's id, still leads nowhere; the inbox knows it for ours."""
+    pattern = "{request_id}/{index}.{ext}"
+
+    key = render(pattern, request_id=request_id, index=index)
+
+    assert key.partition("/")[0].casefold() not in RESERVED
+    assert KeyTemplate(pattern).matches(key)
+    assert not KeyTemplate(pattern).matches(f"a/{key}")
 
 
 @given(model=st.text(max_size=50), request_id=st.text(max_size=300), prompt=st.text(max_size=100))
