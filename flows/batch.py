@@ -40,6 +40,7 @@ async def batch(
     rows_per_shard: Annotated[int, Field(ge=1)] | None = None,
     shard_deployment: str = "batch-shard/batch-shard",
     defaults: OrderDefaults = OrderDefaults(),
+    allow_placeholder_prompts: bool = False,
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
@@ -62,6 +63,8 @@ async def batch(
         rows_per_shard: Spread the batch over workers, in parts of so many rows. Empty: everything in this flow run.
         shard_deployment: The deployment that runs a part.
         defaults: What counts for rows that do not say it themselves.
+        allow_placeholder_prompts: Take a prompt for one that looks like an empty or broken cell: nan, None, #REF!, a
+            formula, a number. Otherwise such rows are refused.
         deadlines: How long each may wait in the queue, and run.
         polling: How often to look at each; for experts, leave it as it is.
         on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
@@ -69,7 +72,7 @@ async def batch(
             decide, or "pay_again", which may pay for both.
     """
     rules = Rules(at_once, budget_usd, usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
-    plan = await plan_batch(manifest, store, defaults.given())
+    plan = await plan_batch(manifest, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts)
     outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
     return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))
 

@@ -30,6 +30,9 @@ def batch(
         float | None, Parameter(help="What one is taken to cost until RunComfy says; rather too high than too low.")
     ] = None,
     defaults: Annotated[OrderDefaults, Parameter(name="*")] = OrderDefaults(),
+    allow_placeholder_prompts: Annotated[
+        bool, Parameter(help="Take nan, None, #REF!, formulas and numbers for prompts; they are refused otherwise.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a video for each row of a manifest; what is archived already is left alone.
@@ -47,6 +50,7 @@ def batch(
             account,
             store,
             defaults=_with_variation(defaults, run.variation),
+            allow_placeholder_prompts=allow_placeholder_prompts,
             at_once=at_once,
             budget_usd=budget_usd,
             usd_per_video=usd_per_video,

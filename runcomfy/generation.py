@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from runcomfy.models import ModelInputs
+from runcomfy.texts import as_given, normal_text
 
-__all__ = ["generation_key"]
+__all__ = ["earlier_key", "generation_key"]
 
 
 def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str:
@@ -16,11 +18,30 @@ def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, vari
     Args:
         inputs: The checked inputs of one model. An image's URL does not count: it is signed afresh each time.
         image_sha256: What counts in its place, the SHA-256 of the image's bytes.
-        variation: Any text that tells apart two generations that are meant to have the same inputs.
+        variation: Any text that tells apart two generations that are meant to have the same inputs; its form does not
+            count, as that of the prompt does not (`runcomfy.texts`).
     """
+    return _key(inputs, image_sha256, normal_text(variation), _body(inputs))
+
+
+def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str | None:
+    """Return the key by which earlier versions knew this generation; `None` where it is the same.
+
+    Until texts were brought into one form, their keys were made of them as they were given.
+    """
+    given = {name: as_given(value) if isinstance(value, str) else value for name, value in _body(inputs).items()}
+    key = _key(inputs, image_sha256, as_given(variation), given)
+    return key if key != generation_key(inputs, image_sha256=image_sha256, variation=variation) else None
+
+
+def _body(inputs: ModelInputs) -> dict[str, Any]:
+    return {name: value for name, value in inputs.body().items() if name != "image_url"}
+
+
+def _key(inputs: ModelInputs, image_sha256: str | None, variation: str, body: dict[str, Any]) -> str:
     identity = {
         "model": inputs.model_id,
-        "inputs": {name: value for name, value in inputs.body().items() if name != "image_url"},
+        "inputs": body,
         "image_sha256": image_sha256,
         "variation": variation or None,
     }

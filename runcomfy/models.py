@@ -1,18 +1,30 @@
 """The inputs of the two models, checked before anything is paid for.
 
 Fields, bounds, enumerations and defaults are those of the schemas on RunComfy's model pages; `tests/contract/` holds
-copies, and a test holds every property against them. Two choices go beyond the schemas. A name that a schema does not
-list is refused, because a misspelt setting would be paid for and ignored. And `None` stands for "leave it out", for
-the settings that have no default.
+copies, and a test holds every property against them. Four choices go beyond the schemas. A name that a schema does not
+list is refused, because a misspelt setting would be paid for and ignored. `None` stands for "leave it out", for
+the settings that have no default. A prompt is brought into one form (`runcomfy.texts`), and refused where it says
+nothing. And a number that may have been rounded on its way is refused.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
 
 from runcomfy.errors import InvalidInput
+from runcomfy.texts import normal_text, unusable
+from runcomfy.whole_numbers import exact_below
 
 __all__ = [
     "IMAGE_TO_VIDEO",
@@ -34,23 +46,33 @@ ModelId: TypeAlias = Literal["wan-ai/wan-2-1/image-to-video", "wan-ai/wan-2-1/te
 
 
 def _integer(value: Any) -> Any:
-    """Read `81.0` as 81, as JSON Schema does; leave everything else to the strict check."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Read `81.0` as 81, as JSON Schema does, if that is sure; leave everything else to the strict check."""
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    if abs(value) >= exact_below():
+        raise PydanticCustomError(
+            "rounded", "it may have been rounded on its way: a float is exact below 2^53 only. Give it as an integer"
+        )
+    return int(value)
 
 
 Integer = Annotated[int, BeforeValidator(_integer)]
 
 
-def _sendable(value: str) -> str:
-    """Refuse half a character, which a shell makes of text in another encoding and JSON cannot carry."""
+def _prompt(value: Any, check: ValidatorFunctionWrapHandler) -> str:
+    """Bring a prompt into its one form, and refuse it where nothing sensible can come of it."""
+    text = check(value)
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the text is not valid Unicode") from None
-    return value
+        text.encode()
+    except UnicodeEncodeError:  # half a character, of a shell with another encoding; JSON cannot carry it
+        raise PydanticCustomError("half_character", "the text is not valid Unicode") from None
+    text = normal_text(value if isinstance(value, str) else text)
+    if reason := unusable(text):
+        raise PydanticCustomError("unusable_text", "{reason}", {"reason": reason})
+    return text
 
 
-Prompt = Annotated[str, AfterValidator(_sendable), Field(title="Prompt")]
+Prompt = Annotated[str, WrapValidator(_prompt), Field(title="Prompt")]
 FramesPerSecond = Annotated[Integer, Field(ge=5, le=24, title="Frame rate", description="Frames per second, 5 to 24.")]
 PromptExpansion = Annotated[
     bool, Field(title="Magic prompt", description="Let the service enrich the prompt before it generates.")

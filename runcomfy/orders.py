@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from runcomfy.models import (
     TextToVideoSettings,
     check_inputs,
 )
+from runcomfy.whole_numbers import whole_number, why_not_whole
 
 if TYPE_CHECKING:  # it stands on boto3 and Pillow, and a `--help` needs the names of the options only
     from runcomfy.staging import StagedImage
@@ -35,6 +35,7 @@ FIELDS = (*_OWN, *sorted(_SETTINGS[IMAGE_TO_VIDEO] | _SETTINGS[TEXT_TO_VIDEO]))
 """Every name that an order may give."""
 
 _SHORT = {model_id.rpartition("/")[2]: model_id for model_id in MODELS}
+_CHOICES = ("resolution", "aspect_ratio")
 _UNSTAGED = "s3://not-staged-yet/image"
 
 
@@ -118,6 +119,11 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
         found.append(("prompt", "it is missing"))
     settings = {name: _value(name, value) for name, value in merged.items() if name in _SETTINGS[model_id]}
     found += [
+        (name, sentence)
+        for name, value in settings.items()
+        if isinstance(value, str) and name not in _CHOICES and (sentence := why_not_whole(value))
+    ]
+    found += [
         (name, f"{model_id.rpartition('/')[2]} has no such setting")
         for name in given
         if name in FIELDS and name not in _OWN and name not in settings
@@ -132,7 +138,8 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
     try:
         order.inputs(None)
     except InvalidInput as error:
-        found += error.violations
+        said = {name for name, _ in found}
+        found += [(name, sentence) for name, sentence in error.violations if name not in said]
     if found:
         raise _refusal(found)
     return order
@@ -144,15 +151,12 @@ def _empty(value: Any) -> bool:
 
 def _value(name: str, value: Any) -> Any:
     """Return a setting as the model wants it: a spreadsheet says TRUE, 81 and 81.0."""
-    if not isinstance(value, str) or name in ("resolution", "aspect_ratio"):
-        return value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
     text = value.strip()
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+    if name in _CHOICES:
         return text
+    return text.lower() == "true" if text.lower() in ("true", "false") else whole_number(text)
 
 
 def unknown_field(name: str) -> str:

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RateLimited, RunComfyError, is_retryable
-from runcomfy.generation import generation_key
+from runcomfy.journal import known_key
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.orders import Order
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
@@ -85,7 +85,8 @@ async def generate(
     began, key, accepted = time.monotonic(), None, None
     try:
         inputs = order.inputs(staged)
-        key = generation_key(inputs, image_sha256=staged.sha256 if staged else None, variation=order.variation)
+        sha256 = staged.sha256 if staged else None
+        key = await known_key(service.journal, inputs, image_sha256=sha256, variation=order.variation)
         submission = await _submitted(service, inputs, staged, order.variation, authorise)
         accepted = submission.request_id
         if on_accepted is not None:

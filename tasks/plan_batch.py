@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
 from runcomfy.batch.plan import PlannedRow, check_pictures
-from runcomfy.batch.standing import Standing, look_up
+from runcomfy.batch.standing import Standing, known_rows, look_up
 from runcomfy.manifest import Manifest, read_manifest
 from tasks.retrying import worth_retrying
 
@@ -35,27 +35,37 @@ class Plan:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-async def plan_batch(manifest: str, store: MediaStore, defaults: dict[str, Any]) -> Plan:
+async def plan_batch(
+    manifest: str, store: MediaStore, defaults: dict[str, Any], *, allow_placeholder_prompts: bool = False
+) -> Plan:
     """Read and check a manifest as a whole, stage its pictures, and look up what is archived already.
 
     Args:
         manifest: A path or `s3://bucket/key`: .csv, .jsonl, .ndjson or .parquet.
         store: Where pictures are staged, and where the journal is.
         defaults: What counts where a row gives nothing.
+        allow_placeholder_prompts: Whether a prompt may be what programs write where there is none, such as `nan`.
 
     Raises:
         InvalidInput: it cannot be read, or some rows cannot be used, each of which is named; nothing was paid for.
         StorageError: the store could not be read or written.
     """
     logger = get_run_logger()
-    read = await asyncio.to_thread(read_manifest, manifest, store.get_store(), defaults=defaults)
+    read = await asyncio.to_thread(
+        read_manifest,
+        manifest,
+        store.get_store(),
+        defaults=defaults,
+        allow_placeholder_prompts=allow_placeholder_prompts,
+    )
     logger.info("%s: %d rows, %d of them cannot be used", read.uri, read.row_count, len(read.bad))
 
     async def said(done: int, total: int) -> None:
         if done == total or done % 100 == 0:
             logger.info("%d of %d pictures checked and staged", done, total)
 
-    rows = await check_pictures(read, store.get_store(), said=said)
-    standing = await look_up(rows, store.get_journal(), store.get_store())
+    journal = store.get_journal()
+    rows = await known_rows(await check_pictures(read, store.get_store(), said=said), journal)
+    standing = await look_up(rows, journal, store.get_store())
     logger.info("%d of %d rows are archived already", len(standing.existing), len(rows))
     return Plan(read, rows, standing)

@@ -14,7 +14,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import still_stands
 from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
-from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, submit_once
+from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, known_spec, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
 from runcomfy.provenance import Archive
@@ -127,6 +127,7 @@ async def submit(
         inputs, client.base_url, image, variation, run=await asyncio.to_thread(_outermost, str(run_id)),
         flow_run=flow_run_facts(), store=store.uri(store.prefix),
     )  # fmt: skip
+    spec = await known_spec(service.journal, spec)  # so that what is said of it names the right one
     began = datetime.now(UTC)
     with (
         noticing_ctrl_c(),

@@ -11,10 +11,11 @@ from runcomfy.batch.budget import cost_so_far
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.journal.entry import OPEN, Entry, EntryState
 from runcomfy.journal.journal import Journal
+from runcomfy.journal.spec import known_key
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.store import Store
 
-__all__ = ["Standing", "look_up"]
+__all__ = ["Standing", "known_rows", "look_up"]
 
 _READING_AT_ONCE = 32
 
@@ -43,6 +44,25 @@ class Standing:
     def to_do(self, rows: list[PlannedRow]) -> list[PlannedRow]:
         """Return the rows that have no video yet."""
         return [row for row in rows if row.line not in self.existing]
+
+
+async def known_rows(rows: Sequence[PlannedRow], journal: Journal) -> list[PlannedRow]:
+    """Return the rows with the keys that the journal has them under: for some texts an earlier version's.
+
+    Raises:
+        StorageError: the journal could not be read.
+    """
+    gate = asyncio.Semaphore(_READING_AT_ONCE)
+
+    async def known(row: PlannedRow) -> PlannedRow:
+        sha256 = row.staged.sha256 if row.staged else None
+        async with gate:
+            key = await known_key(
+                journal, row.order.inputs(row.staged), image_sha256=sha256, variation=row.order.variation
+            )
+        return row if key == row.generation_key else row.model_copy(update={"generation_key": key})
+
+    return list(await asyncio.gather(*map(known, rows)))
 
 
 async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) -> Standing:

@@ -13,6 +13,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Found, Picture
 from runcomfy.orders import FIELDS, Order, read_order
 from runcomfy.store import Store
+from runcomfy.whole_numbers import json_number
 
 __all__ = ["read_wish"]
 
@@ -87,7 +88,7 @@ def _text(sidecar: Found, bucket: str, store: Store) -> str:
 
 def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=json_number)
     except (ValueError, RecursionError) as trouble:
         _refuse(sidecar, f"it is no JSON ({trouble})")
     if not isinstance(found, dict):

@@ -16,7 +16,7 @@ from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
 from runcomfy.journal.reconciling import Finding, look_after
-from runcomfy.journal.spec import GenerationSpec
+from runcomfy.journal.spec import GenerationSpec, known_key, known_spec
 from runcomfy.journal.submission import submission_of, submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
 from runcomfy.journal.watched import watched_entries
@@ -38,6 +38,8 @@ __all__ = [
     "Versioned",
     "adopt",
     "check_choice",
+    "known_key",
+    "known_spec",
     "look_after",
     "memory_place",
     "names_folder",

@@ -17,7 +17,7 @@ from runcomfy.errors import (
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
-from runcomfy.journal.spec import GenerationSpec
+from runcomfy.journal.spec import GenerationSpec, known_spec
 
 __all__ = ["OnUncertain", "claim", "uncertain"]
 
@@ -58,6 +58,7 @@ async def claim(
         ConfigurationError: the journal cannot be kept there, or the entry is about another service.
         StorageError: the journal could not be read or written; nothing was submitted.
     """
+    spec = await known_spec(journal, spec)
     worker = worker_name()
     first = witnessed = conflicts = 0  # attempts: the one that was found, and the last that was waited for
     prepared_at: float | None = None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from runcomfy.client import is_local
-from runcomfy.generation import generation_key
+from runcomfy.generation import earlier_key, generation_key
 from runcomfy.journal.entry import Entry, EntryState, Event
+from runcomfy.journal.journal import Journal
 from runcomfy.models import ModelInputs
 from runcomfy.redaction import strip_query
 from runcomfy.staging import StagedImage
+from runcomfy.texts import normal_text
 
-__all__ = ["GenerationSpec", "same_service"]
+__all__ = ["GenerationSpec", "known_key", "known_spec", "same_service"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class GenerationSpec:
         run: Names the outermost run. One run pays once: what it submitted and what failed, it does not submit again.
         flow_run: What else is known of the run, for a person.
         store: Where it is to be archived, as `s3://bucket/prefix/`.
+        known_as: The key that the journal has it under, where that is an earlier version's (see `known_spec`).
     """
 
     inputs: ModelInputs
@@ -36,10 +39,13 @@ class GenerationSpec:
     run: str = ""
     flow_run: dict[str, str] = field(default_factory=dict)
     store: str = ""
+    known_as: str | None = None
 
     @property
     def key(self) -> str:
         """The generation's key: 64 hexadecimal digits."""
+        if self.known_as is not None:
+            return self.known_as
         sha256 = self.image.sha256 if self.image else None
         return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
 
@@ -56,7 +62,7 @@ class GenerationSpec:
             service=self.service,
             inputs=inputs,
             image=self.image,
-            variation=self.variation,
+            variation=normal_text(self.variation),
             run=self.run,
             flow_run=self.flow_run,
             store=self.store,
@@ -69,6 +75,36 @@ class GenerationSpec:
     def is_for(self, service: str) -> bool:
         """Whether an entry of that service is about this one."""
         return same_service(service, self.service)
+
+
+async def known_spec(journal: Journal, spec: GenerationSpec) -> GenerationSpec:
+    """Return the spec with the key under which the journal has its generation, or is to have it.
+
+    Raises:
+        StorageError: the journal could not be read.
+    """
+    if spec.known_as is not None:
+        return spec
+    sha256 = spec.image.sha256 if spec.image else None
+    return replace(spec, known_as=await known_key(journal, spec.inputs, image_sha256=sha256, variation=spec.variation))
+
+
+async def known_key(
+    journal: Journal, inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = ""
+) -> str:
+    """Return the key under which the journal has a generation, or is to have it.
+
+    A text that is not in its one form (`runcomfy.texts`) had another key in earlier versions. What stands under that
+    one, in any state, may be paid for, and is continued there; nothing new is begun there, so this never changes. For
+    all other texts, nothing is read.
+
+    Raises:
+        StorageError: the journal could not be read.
+    """
+    earlier = earlier_key(inputs, image_sha256=image_sha256, variation=variation)
+    if earlier is not None and await journal.read(earlier) is not None:
+        return earlier
+    return generation_key(inputs, image_sha256=image_sha256, variation=variation)
 
 
 def same_service(one: str, other: str) -> bool:

@@ -12,6 +12,7 @@ from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
 from runcomfy.manifest.table import IGNORED, Table, shown
 from runcomfy.orders import FIELDS, Order, read_order, unknown_field
+from runcomfy.texts import is_placeholder, normal_text
 
 __all__ = ["check_table", "is_empty", "unknown_name"]
 
@@ -23,13 +24,25 @@ _IN_OTHER_WORDS = {
     "Input should be a valid integer": "Input should be a whole number",
 }
 
+_PLACEHOLDER = (
+    "it is no prompt, but what programs write for an empty or broken cell (nan, None, #REF!, a formula, a number); "
+    "write one, or allow such prompts with allow_placeholder_prompts"
+)
+
 Violation = tuple[str, str]
 
 
 def check_table(
-    table: Table, location: Location, defaults: Mapping[str, Any]
+    table: Table, location: Location, defaults: Mapping[str, Any], *, allow_placeholders: bool = False
 ) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
-    """Return the rows that can be generated, and what is wrong with the others and with the names of the columns."""
+    """Return the rows that can be generated, and what is wrong with the others and with the names of the columns.
+
+    Args:
+        table: What was read.
+        location: Where it lies.
+        defaults: What counts where a row gives nothing.
+        allow_placeholders: Whether a prompt may be what programs write where there is none (`nan`, `#REF!`).
+    """
     unknown = {name for name in table.columns if name not in _KNOWN and name not in IGNORED}
     problems = _unknown_columns(table, unknown, uses_counted=location.format == "jsonl")
     # A cell that was left empty by mistake must not turn a picture into a video of its prompt alone.
@@ -44,6 +57,8 @@ def check_table(
             continue
         source = {name: value for name, value in record.values.items() if name in _KNOWN}
         order, found = _order(source, location, defaults, image_or_model=image_or_model)
+        if order and not allow_placeholders and is_placeholder(normal_text(order.prompt)):
+            found.append(("prompt", _PLACEHOLDER))
         if order and (line := first.setdefault(_identity(order), record.line)) != record.line:
             found.append(("variation", _repeated(place_of(location.format, line))))
         if found:

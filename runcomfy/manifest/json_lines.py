@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from runcomfy.manifest.table import Record, Table, check_length, decode, shown
+from runcomfy.whole_numbers import json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 
@@ -66,4 +67,6 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer, parse_float=json_number
+)

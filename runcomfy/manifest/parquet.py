@@ -13,6 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from runcomfy.manifest.table import IGNORED, Record, Table, UnreadableTable, check_columns, check_length, shown
 from runcomfy.orders import FIELDS
+from runcomfy.whole_numbers import exact_below
 
 __all__ = ["read_parquet", "write_parquet"]
 
@@ -42,8 +43,9 @@ def read_parquet(data: bytes) -> Table:
         records: list[Record] = []
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(used.values())):
             cells = [[_plain(value) for value in batch.column(given).to_pylist()] for given in used.values()]
+            exact = {name: _exact_below(schema.field(given).type) for name, given in used.items()}
             records += (
-                Record(line, unread | dict(zip(used, row, strict=True)))
+                _record(line, unread | dict(zip(used, row, strict=True)), exact)
                 for line, row in enumerate(zip(*cells, strict=True), len(records) + 1)
             )
     except UnreadableTable:
@@ -76,6 +78,24 @@ def _plain(value: Any) -> Any:
             return None
         return int(value) if math.isfinite(value) and value == int(value) else float(value)
     return value
+
+
+def _exact_below(kind: Any) -> int | None:
+    """Return up to where the floats of a column are exact; `None` where they are none."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return exact_below(kind.bit_width) if pa.types.is_floating(kind) else None
+
+
+def _record(line: int, values: dict[str, Any], exact: Mapping[str, int | None]) -> Record:
+    for name, limit in exact.items():
+        value = values[name]
+        if limit is not None and isinstance(value, int) and abs(value) >= limit:
+            sentence = (
+                f"{name}: {value} may have been rounded: such a column of decimal numbers is exact below {limit} only. "
+                'Write it as a column of integers (in pandas, of the type "Int64")'
+            )
+            return Record(line, {}, sentence)
+    return Record(line, values)
 
 
 def _array(values: list[Any]) -> Any:

@@ -18,7 +18,13 @@ from runcomfy.store import Store
 __all__ = ["read_manifest"]
 
 
-def read_manifest(source: str, store: Store, *, defaults: Mapping[str, Any] | None = None) -> Manifest:
+def read_manifest(
+    source: str,
+    store: Store,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    allow_placeholder_prompts: bool = False,
+) -> Manifest:
     """Read and check a manifest. It blocks: call it in a thread.
 
     Pictures are not looked at. A relative one stands beside the manifest; one of the defaults is taken as it is.
@@ -27,6 +33,8 @@ def read_manifest(source: str, store: Store, *, defaults: Mapping[str, Any] | No
         source: A path or `s3://bucket/key`; its extension says what it is: .csv, .jsonl, .ndjson or .parquet.
         store: The credentials with which `s3://` is read.
         defaults: What counts where a row gives nothing, named as in `runcomfy.orders.FIELDS`.
+        allow_placeholder_prompts: Whether a prompt may be what programs write where there is none: `nan`, `None`,
+            `#REF!`, a formula, a number, a dash (`runcomfy.texts.is_placeholder`).
 
     Raises:
         InvalidInput: It cannot be read as a manifest at all. What is wrong with single rows is in `Manifest.bad`, and
@@ -52,7 +60,7 @@ def read_manifest(source: str, store: Store, *, defaults: Mapping[str, Any] | No
             f" It has {', '.join(others)}, not known here; there are {', '.join(FIELDS)}." if others else " Add one."
         )
         refuse_manifest(location.uri, f"has no column prompt.{known}")
-    rows, bad = check_table(table, location, common)
+    rows, bad = check_table(table, location, common, allow_placeholders=allow_placeholder_prompts)
     return Manifest(
         uri=location.uri,
         format=location.format,

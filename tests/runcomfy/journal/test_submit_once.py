@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from runcomfy.errors import (
     StoreUnavailable,
     UncertainSubmission,
 )
+from runcomfy.generation import earlier_key
 from runcomfy.journal import (
     RESTARTABLE,
     BucketPlace,
@@ -32,6 +34,7 @@ from runcomfy.journal import (
     Journal,
     MemoryPlace,
     adopt,
+    known_spec,
     release,
     tell_archived,
 )
@@ -819,3 +822,97 @@ def test_threads_with_clients_of_their_own_submit_once(
 
     (paid,) = sandbox.books().requests
     assert set(found) == {paid.id}
+
+
+# ---- texts that earlier versions knew by another key
+
+
+def given_otherwise(spec: GenerationSpec) -> tuple[GenerationSpec, GenerationSpec]:
+    """The same text with a blank at its end, as it is given now, and as an earlier version wrote it down."""
+    now = replace(spec, inputs=TextToVideo(prompt="rain "))
+    earlier = earlier_key(now.inputs)
+    assert earlier is not None and now.key == spec.key
+    return now, replace(now, known_as=earlier, run="earlier")
+
+
+@pytest.mark.parametrize("state", list(_S))
+async def test_what_stands_under_an_earlier_key_is_continued_there(
+    state: _S, client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
+) -> None:
+    """In any state: what may be paid for is followed or left to a person, what may be tried again is tried there."""
+    now, earlier = given_otherwise(spec)
+    running = await submit_for(client, journal_at(MemoryPlace()), spec_for(sandbox.url, "another"))
+    known = {} if state in (_S.REFUSED, _S.UNCERTAIN, _S.INTENT) else {"request_id": running.request_id}
+    archive = {"archive": archive_of(running.request_id)} if state is _S.ARCHIVED else {}
+    lost = {"request_id": "gone"} if state is _S.EXPIRED else {}
+    await put(journal, earlier, state, **{**known, **archive, **lost})
+
+    try:
+        found: Any = await submit_for(client, old(journal), now)
+    except (UncertainSubmission, RequestNotFound) as error:
+        found = error
+
+    entry = await entry_of(journal, earlier)
+    assert found.generation_key == entry.generation_key == earlier.key
+    assert await journal.read(spec.key) is None
+    paid = sandbox.books().submissions_received - 1
+    if state in RESTARTABLE:
+        assert (paid, entry.attempt, entry.state) == (1, 2, _S.SUBMITTED)
+        assert entry.inputs["prompt"] == "rain"
+    elif state in (_S.UNCERTAIN, _S.INTENT, _S.EXPIRED):
+        assert isinstance(found, RunComfyError) and (paid, entry.attempt) == (0, 1)
+    else:
+        assert found.request_id == running.request_id and (paid, entry.attempt) == (0, 1)
+
+
+async def test_a_text_in_any_form_is_paid_for_once(
+    client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
+) -> None:
+    """Where nothing stands under an earlier key, all forms share one entry, whoever comes first."""
+    forms = ["rain ", "rain", "\ufeffrain\r\n", "rain\u00a0"]
+
+    made = [
+        await submit_for(client, journal, replace(spec, inputs=TextToVideo(prompt=form), variation=form))
+        for form in forms
+    ]
+
+    assert len({submission.request_id for submission in made}) == sandbox.books().submissions_received == 1
+    entries = [found.entry async for found in journal.entries()]
+    assert [(entry.inputs["prompt"], entry.variation) for entry in entries] == [("rain", "rain")]
+
+
+async def test_many_workers_with_forms_of_one_text_pay_once(
+    client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
+) -> None:
+    """At the same time."""
+    forms = ["rain", "rain ", " rain", "rain\n", "\u200brain", "rain\r\n"] * 3
+
+    made = await asyncio.gather(
+        *(submit_for(client, journal, replace(spec, inputs=TextToVideo(prompt=form))) for form in forms)
+    )
+
+    assert len({submission.request_id for submission in made}) == sandbox.books().submissions_received == 1
+
+
+async def test_a_normal_text_costs_no_further_read(spec: GenerationSpec) -> None:
+    """Only other texts are looked for twice."""
+    place = FailingPlace()
+
+    normal = await known_spec(journal_at(place), spec)
+    assert (normal.key, place.calls) == (spec.key, [])
+
+    other = await known_spec(journal_at(place), given_otherwise(spec)[0])
+    assert (other.key, place.calls) == (spec.key, ["read"])
+
+
+async def test_a_journal_that_cannot_be_read_is_no_reason_to_pay_again(
+    client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
+) -> None:
+    """Whether something stands under the earlier key has to be known first."""
+    place = FailingPlace()
+    place.failures["read"] = 1
+
+    with pytest.raises(StoreUnavailable):
+        await submit_for(client, journal_at(place), given_otherwise(spec)[0])
+
+    assert sandbox.books().submissions_received == 0

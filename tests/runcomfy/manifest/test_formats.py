@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest import Manifest, ManifestFormat, write_manifest
 from runcomfy.manifest.table import MAX_ROWS
+from runcomfy.texts import is_placeholder, normal_text, unusable
 from tests.runcomfy.manifest.making import csv_text, jsonl_text, problems, read_text
 
 FORMATS = get_args(ManifestFormat)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-PROMPTS = TEXTS.filter(lambda text: bool(text.strip()))
+PROMPTS = TEXTS.filter(lambda text: not unusable(normal_text(text)) and not is_placeholder(normal_text(text)))
 ROWS = st.lists(
     st.fixed_dictionaries(
         {"prompt": PROMPTS, "variation": PROMPTS},

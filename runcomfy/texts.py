@@ -1,0 +1,97 @@
+"""Texts as people and programs give them: brought into one form, and refused where they say nothing.
+
+Spreadsheets, editors and other systems keep one text in several forms (line ends, composed or decomposed letters,
+blanks at the ends). One form is what is sent and what a generation is known by, so that the same text is paid for
+once. The form in which a text was given is remembered, because earlier versions knew generations by that.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+__all__ = ["Text", "as_given", "is_placeholder", "normal_text", "unusable"]
+
+# Unicode's newline guidelines (section 5.8), but for its own separators of lines and paragraphs, which stay.
+_LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x85]")
+_ENDS: Final = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u2060\ufeff"
+_CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+# Drawn as nothing, or as the sign of a lost character, though their categories are those of letters and symbols.
+_NOTHING: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd")
+_RESERVED: Final = ((0x2065, 0x2065), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
+"""Code points without a character that Unicode sets apart for more of those that are not drawn."""
+
+_WRAPPED: Final = " \"'`()[]{}<>"
+_WRITTEN_FOR_NOTHING: Final = (
+    "nan", "-nan", "+nan", "nat", "none", "null", "nil", "undefined", "na", "n/a", "n.a.", "n/v", "n/d", "n/a n/a",
+    "inf", "-inf", "+inf", "infinity", "-infinity", "true", "false", "blank", "empty", "missing", "tbd", "tba", "todo",
+    "fixme", "xxx", "\\n", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#na", "#nv", "#n/a", "#n/d", "#n/v", "#n/a n/a",
+    "not available", "object object",
+)  # fmt: skip
+# `#REF!`, `#BEZUG!`, `#NOMBRE?`, `#DIV/0!`, and what LibreOffice shows.
+_SPREADSHEET_ERROR: Final = re.compile(r"#[^\s#]+[!?]|#getting_data|err:\d+", re.IGNORECASE)
+_FORMULA: Final = re.compile(r"=\s*[^\s=].*|[+@-]\s*[a-z][a-z0-9.]*\(.*\)", re.IGNORECASE | re.DOTALL)
+
+
+class Text(str):
+    """A text in its one form that was given in another."""
+
+    raw: str
+    """As it was given."""
+
+
+def normal_text(text: str) -> str:
+    r"""Return a text in its one form: NFC, lines ended by `\n`, no blanks at its ends.
+
+    The result is a `Text`, with the given form as `raw`, where that is another one; otherwise the text itself.
+    """
+    normal = unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text)).strip(_ENDS)
+    raw = as_given(text)
+    if normal == raw:
+        return raw
+    known = Text(normal)
+    known.raw = raw
+    return known
+
+
+def as_given(text: str) -> str:
+    """Return the form in which a text was given."""
+    return text.raw if isinstance(text, Text) else text
+
+
+def unusable(text: str) -> str:
+    """Say why a text cannot be a prompt, whatever the model; an empty text if it can.
+
+    Args:
+        text: In its one form, without half characters.
+    """
+    if all(map(_is_blank, text)):
+        return "it says nothing: it is empty, or of blanks, control and other invisible characters only"
+    if found := _CONTROL.search(text):
+        name = "the NUL character" if found[0] == "\0" else f"the control character U+{ord(found[0]):04X}"
+        return f"it holds {name}, which no text has on purpose; take it out, or write the text again"
+    return ""
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a whole text is what a program, or a person in haste, writes where there is none.
+
+    That is `nan`, `None`, `null`, `TRUE`, `TODO` and their like, a spreadsheet's error or formula, and what has
+    neither a letter nor a symbol such as an emoji: numbers, dates, dashes.
+    """
+    bare = text.strip(_WRAPPED).casefold()
+    if bare in _WRITTEN_FOR_NOTHING or text.casefold() in _WRITTEN_FOR_NOTHING:
+        return True
+    if _SPREADSHEET_ERROR.fullmatch(bare) or _FORMULA.fullmatch(text):
+        return True
+    return not any(unicodedata.category(c)[0] == "L" or unicodedata.category(c) in ("So", "Cn") for c in text)
+
+
+def _is_blank(character: str) -> bool:
+    category = unicodedata.category(character)
+    if category == "Cn":  # a character of a later Unicode than this Python's, or none
+        code = ord(character)
+        return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF or any(a <= code <= b for a, b in _RESERVED)
+    # Separators; controls, formats, private ones; marks, which need a letter to stand on.
+    return category[0] in "ZCM" or character in _NOTHING
