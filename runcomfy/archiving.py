@@ -1,8 +1,8 @@
 """Bring an output file into the bucket: exactly one whole, checked object with its provenance, whatever breaks.
 
-The bytes stream from the output host into the store at constant memory. They are judged on the way, and the verdict
-comes at the end of the stream but before the object becomes visible, so a bad file leaves nothing. The provenance is
-written last and marks the object as done; a run that crashed in between is completed by repeating it.
+The bytes go from the output host into a temporary file without a name, are judged there as a whole, and become visible
+by one conditional PUT: a broken transfer leaves nothing, not even where the process is killed. The provenance comes
+last and marks the object as done; a run that crashed in between is completed by repeating it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ async def archive_output(
 
     Raises:
         DownloadError: The file could not be read to its end.
-        UnexpectedContent: It is not a whole video or picture.
+        UnexpectedContent: It is no media at all, or lacks something and nobody said how long it is.
+        TemporaryFileError: This machine has no room for it, or no folder for temporary files.
         HostNotAllowed: It is elsewhere than `hosts` allows.
-        ArchiveConflict: Another object stands at its key; it was not touched.
+        ArchiveConflict: Another object, or another generation's, stands at its key; it was not touched.
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """

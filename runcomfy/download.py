@@ -6,14 +6,13 @@ the same, by a strong ETag, the rest is fetched over a new connection first. Wha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
 import urllib3
 
 from runcomfy._fetching import Answer, Fetcher
-from runcomfy._ranges import CHUNK_BYTES, Lanes, Patience, RemoteFile, Span, refused
+from runcomfy._resuming import Patience, RemoteFile, Span, refused
 from runcomfy.errors import DownloadError
 from runcomfy.hosts import HostPolicy
 from runcomfy.redaction import redact_loggers
@@ -23,18 +22,11 @@ __all__ = ["Download", "Patience", "open_url"]
 _NOT_FOR_CALLERS = frozenset(
     {"accept-encoding", "authorization", "cookie", "if-range", "proxy-authorization", "range"}
 )  # fmt: skip
-_JUDGED_BYTES = 8 * 1024 * 1024
-"""How much of a file has to come before it is said how fast one connection is."""
-_WORTH_SPLITTING_BYTES = 32 * 1024 * 1024
-_FAST_BYTES_PER_SECOND = 30e6
 _PATIENCE = Patience()
 
 
 class Download:
-    """An open answer with status 200: what it says of itself, and its body.
-
-    A large file that comes slowly over one connection is read over four: long ways give each connection its share.
-    """
+    """An open answer with status 200: what it says of itself, and its body."""
 
     def __init__(self, answer: Answer, url: str, fetcher: Fetcher, patience: Patience) -> None:
         self.host = answer.host
@@ -42,15 +34,11 @@ class Download:
         length = answer.header("Content-Length")
         chunked = "chunked" in answer.header("Transfer-Encoding").lower()
         self.length: int | None = int(length) if length.isascii() and length.isdigit() and not chunked else None
+        self.encoding = answer.header("Content-Encoding").lower()
         etag = answer.header("ETag")
         strong = len(etag) > 1 and etag[0] == etag[-1] == '"'
-        self._file = RemoteFile(url, fetcher, etag if strong else "", self.length, patience)
-        self._splits = self._file.has_parts and answer.header("Accept-Ranges").lower() == "bytes"
+        self._file = RemoteFile(url, fetcher, etag if strong else "", self.length, patience, self.encoding)
         self._first = Span(self._file, 0, self.length, answer)
-        self._lanes: Lanes | None = None
-        self._received = 0
-        self._judged_bytes = 0
-        self._judged_seconds = 0.0
 
     def read(self, amount: int, /) -> bytes:
         """Return exactly `amount` bytes, fewer only at the end of the body.
@@ -60,7 +48,7 @@ class Download:
         """
         pieces: list[bytes] = []
         missing = amount
-        while missing > 0 and (piece := self._next(missing)):
+        while missing > 0 and (piece := self._first.read(missing)):
             pieces.append(piece)
             missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -72,31 +60,8 @@ class Download:
     def close(self) -> None:
         """Close the connections."""
         self._first.close()
-        if self._lanes is not None:
-            self._lanes.close()
         self._file.fetcher.interrupt()
         self._file.fetcher.close()
-
-    def _next(self, most: int) -> bytes:
-        began = time.monotonic()
-        piece = self._first.read(most)
-        if not piece and self._lanes is not None:
-            return self._lanes.read(most)
-        self._received += len(piece)
-        self._judged_bytes += len(piece)
-        self._judged_seconds += time.monotonic() - began
-        if self._splits and self._judged_bytes >= _JUDGED_BYTES:
-            self._judge()
-        return piece
-
-    def _judge(self) -> None:
-        """Give all but the next chunk of a slow file's rest to several connections."""
-        left = (self.length or 0) - self._received
-        slow = self._judged_bytes < _FAST_BYTES_PER_SECOND * self._judged_seconds
-        if slow and left >= _WORTH_SPLITTING_BYTES and self._lanes is None:
-            self._first.end = self._received + CHUNK_BYTES
-            self._lanes = Lanes(self._file, self._first.end)
-        self._judged_bytes, self._judged_seconds = 0, 0.0
 
 
 @contextmanager
@@ -108,6 +73,7 @@ def open_url(
     read_timeout_seconds: float = 60.0,
     headers: Mapping[str, str] | None = None,
     patience: Patience = _PATIENCE,
+    packed: bool = False,
 ) -> Iterator[Download]:
     """Open a URL and close its connections at the end; blocks, so call it in a thread.
 
@@ -121,6 +87,7 @@ def open_url(
         read_timeout_seconds: How long nothing may come.
         headers: What else is sent; no login, no range.
         patience: How often a broken connection is replaced.
+        packed: Whether to take a body in an encoding that nobody asked for; it is given as it comes.
 
     Raises:
         HostNotAllowed: The URL, a redirect, or the address behind it is not allowed.
@@ -136,7 +103,7 @@ def open_url(
         with closing(Download(answer, url, fetcher, patience)) as download:
             if answer.response.status != 200:
                 raise refused(answer)
-            if answer.header("Content-Encoding").lower() not in ("", "identity"):
+            if not packed and download.encoding not in ("", "identity"):
                 raise DownloadError(
                     f"{answer.host} sent the file in an encoding that nobody asked for. Try again.", host=answer.host
                 )

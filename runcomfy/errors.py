@@ -30,6 +30,7 @@
     └── ArchiveError            the file that was made did not reach the bucket
         ├── DownloadError           broken, truncated or refused on the way: again
         ├── UnexpectedContent       not the kind of file that was asked for: again, then look
+        ├── TemporaryFileError      no room, or no folder, for the file on this machine: make room, again
         ├── HostNotAllowed          a host that is not on the allow-list: look, then allow it
         └── ArchiveConflict         another object stands at that key: look
 
@@ -72,6 +73,7 @@ __all__ = [
     "StorageError",
     "StoreUnavailable",
     "SubmissionNotSent",
+    "TemporaryFileError",
     "UncertainSubmission",
     "UnexpectedContent",
     "UnreadableEntry",
@@ -256,6 +258,15 @@ class DownloadError(ArchiveError):
 
 class UnexpectedContent(ArchiveError):
     """What the URL answered is not a whole video or image. Nothing of it is visible in the bucket."""
+
+    retryable = True
+
+
+class TemporaryFileError(ArchiveError):
+    """This machine's disk has no room for the file, or its folder for temporary files cannot be used.
+
+    Facts: `folder`, and `needed_bytes` where known.
+    """
 
     retryable = True
 

@@ -21,6 +21,8 @@ class Expectation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    video: bool = False
+    """Whether a video was asked for."""
     frames: int | None = None
     frames_per_second: int | None = None
     resolution: str | None = None
@@ -28,21 +30,29 @@ class Expectation(BaseModel):
     aspect_ratio: str | None = None
     """Such as `16:9`: width to height."""
 
-    def warnings(self, media: MediaFacts) -> tuple[str, ...]:
+    def warnings(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
         """Return one sentence for each thing that is other than asked; what the file does not tell is passed over."""
-        found = []
+        found: list[str] = []
+        if not content_type.startswith("video/") or (media.codec is not None and media.width is None):
+            if not self.video:
+                return ()
+            what = "sound" if media.codec else f"a file of the type {content_type}"
+            return (f"A video was asked for; this is {what}.",)
         if self.frames is not None and media.frames is not None and media.frames != self.frames:
             found.append(f"The video has {media.frames} frames; {self.frames} were asked for.")
         rate = media.frames_per_second
         if self.frames_per_second is not None and rate is not None and abs(rate - self.frames_per_second) > 0.01:
             found.append(f"The video has {rate:g} frames per second; {self.frames_per_second} were asked for.")
         if media.width and media.height:
-            size = f"The picture is {media.width}x{media.height} pixels"
+            width, height = media.width, media.height
+            if (media.rotation_degrees or 0) % 180 == 90:
+                width, height = height, width
+            size = f"The picture is {width}x{height} pixels"
             shorter = re.fullmatch(r"(\d+)p", self.resolution or "")
-            if shorter and not _close(min(media.width, media.height), int(shorter[1])):
+            if shorter and not _close(min(width, height), int(shorter[1])):
                 found.append(f"{size}; {self.resolution}, the shorter side, was asked for.")
             ratio = re.fullmatch(r"(\d+):([1-9]\d*)", self.aspect_ratio or "")
-            if ratio and not _close(media.width / media.height, int(ratio[1]) / int(ratio[2])):
+            if ratio and not _close(width / height, int(ratio[1]) / int(ratio[2])):
                 found.append(f"{size}; the aspect ratio {self.aspect_ratio} was asked for.")
         return tuple(found)
 

@@ -26,7 +26,7 @@ _MAX_PART_CHARACTERS = 200
 
 _SHAPES = {
     "model": r"[A-Za-z0-9_./-]+", "request_id": r"[A-Za-z0-9_.-]+", "index": r"\d+",
-    "ext": "(?:mp4|mov|webm|mkv|gif|jpg|png|webp|avif)", "generation": "(?:[0-9a-f]{64}|nogeneration)",
+    "ext": "[a-z0-9]{1,12}", "generation": "(?:[0-9a-f]{64}|nogeneration)",
     "prompt": "[a-z0-9-]+", "seed": r"(?:-?\d+|noseed)",
 }  # fmt: skip
 _FIELDS = frozenset(_SHAPES)

@@ -1,173 +1,197 @@
-"""Tell by content what a file is, and whether it is whole, while it streams by at constant memory.
+"""Tell from a whole file on disk what is in it, and what is wrong or odd about it.
 
-A server's word on what it sends (the status 200, `Content-Type`, the name in the URL) is not asked: error pages come
-with all three. What counts is the bytes.
+Nothing here says no. A paid file is kept whatever it looks like; what counts against it is said in a sentence each, and
+`missing` tells apart what speaks for a transfer that was cut.
 """
 
 from __future__ import annotations
 
-import io
-from typing import NamedTuple
+import re
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from runcomfy.errors import InvalidInput, UnexpectedContent
-from runcomfy.images import inspect_image
-from runcomfy.mp4 import BoxWalker
-from runcomfy.probing import SparseFile, probe_video
+from runcomfy.kinds import MediaKind
+from runcomfy.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
+from runcomfy.probing import Probed, probe
 
-__all__ = ["HEAD_BYTES", "MAX_PICTURE_BYTES", "MediaChecker", "MediaFacts", "MediaKind", "describe", "sniff"]
+__all__ = ["Judged", "MediaFacts", "judge"]
 
-HEAD_BYTES = 8 * 1024 * 1024
-"""How much of a file's start is kept: all of a usual result, and the first pictures of any."""
+_MAX_PIXELS = 80_000_000
+_MAX_IMAGE_BYTES = 200_000_000
+"""Decoders of WebP and AVIF hold the whole file in memory."""
+_MAX_SAMPLES = 5_000_000
+"""FFmpeg makes an entry of some 32 bytes for each sample that an index promises, whether it is there or not."""
+_TAIL_BYTES = 64 * 1024
 
-MAX_PICTURE_BYTES = 50_000_000
-"""A still picture is decoded whole, so it is held in memory, so it has a limit."""
-
-
-class MediaKind(NamedTuple):
-    """A container: our name for it, the file extension without a dot, and the media type to store it under."""
-
-    container: str
-    extension: str
-    content_type: str
+_FFMPEG = {
+    "mp4": "mp4", "mov": "mp4", "m4a": "mp4", "heic": "mp4", "webm": "matroska", "matroska": "matroska", "avi": "avi",
+    "mpegts": "mpegts", "ogg": "ogg", "mp3": "mp3", "wav": "wav", "flac": "flac", "aac": "aac", "aiff": "aiff",
+    "flv": "flv", "asf": "asf", "mpeg": "mpeg", "mpegvideo": "mpegvideo", "amr": "amr", "caf": "caf",
+}  # fmt: skip
+_PILLOW = {name: [name.upper()] for name in ("png", "webp", "gif", "bmp", "tiff", "avif")} | {"jpeg": ["JPEG"]}
+_QUARTERS = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
+"""EXIF's orientations, as degrees clockwise; mirrored ones as if they were not."""
 
 
 class MediaFacts(BaseModel):
-    """What is in a video or image file, as read from the file itself; `null` is what the file does not tell."""
+    """What is in a video, image or sound file, as read from the file itself; `null` is what the file does not tell."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
 
-    container: str = Field(description="Container format: mp4, mov, webm, matroska, png, jpeg, webp or gif.")
-    codec: str | None = Field(default=None, description="FFmpeg's name of the video codec, such as h264.")
-    width: int | None = Field(default=None, description="Width of the picture in pixels.")
-    height: int | None = Field(default=None, description="Height of the picture in pixels.")
+    container: str = Field(
+        description="Container format, such as mp4, mov, webm, matroska, avi, mpegts, png, jpeg, webp, gif, mp3; "
+        "`unknown` where the bytes say nothing."
+    )
+    codec: str | None = Field(
+        default=None, description="FFmpeg's name of the video codec, such as h264, or of the sound's without a video."
+    )
+    width: int | None = Field(default=None, description="Width of the picture in pixels, as stored: before a rotation.")
+    height: int | None = Field(default=None, description="Height of the picture in pixels, as stored.")
     frames: int | None = Field(default=None, description="Number of frames.")
     frames_per_second: float | None = Field(default=None, description="Average frame rate in frames per second.")
     duration_seconds: float | None = Field(default=None, description="Duration in seconds.")
+    rotation_degrees: int | None = Field(
+        default=None, description="How far players turn the picture clockwise, in degrees: 0, 90, 180 or 270."
+    )
 
 
-_MP4 = MediaKind("mp4", "mp4", "video/mp4")
-_MOV = MediaKind("mov", "mov", "video/quicktime")
-_WEBM = MediaKind("webm", "webm", "video/webm")
-_MATROSKA = MediaKind("matroska", "mkv", "video/x-matroska")
-_PNG = MediaKind("png", "png", "image/png")
-_JPEG = MediaKind("jpeg", "jpg", "image/jpeg")
-_WEBP = MediaKind("webp", "webp", "image/webp")
-_GIF = MediaKind("gif", "gif", "image/gif")
+class Judged(NamedTuple):
+    """What is in a file, and what speaks against it; sentences for a person."""
+
+    facts: MediaFacts
+    image: Image.Image | None = None
+    """The first picture, where it could be decoded; a lazy one, read from the file when it is used."""
+    missing: str | None = None
+    """Why it seems to be cut off, by its own account."""
+    damage: str | None = None
+    """What in it does not decode, though nothing seems to be missing."""
+    warnings: tuple[str, ...] = ()
+    """What is odd, and does no harm."""
+    takes_another_box: bool = False
+    """Whether it is an MP4 to which a box can be added."""
+    length_told: bool = True
+    """Whether the file itself says where it ends, so that a cut would have been noticed."""
 
 
-def sniff(head: bytes) -> MediaKind | None:
-    """Tell the container from the first bytes of a file (64 are enough), or return `None`."""
-    if head[4:8] == b"ftyp":
-        return _MOV if head[8:12] == b"qt  " else _MP4
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return _MOV
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return _WEBM if b"webm" in head[:64] else _MATROSKA
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _PNG
-    if head.startswith(b"\xff\xd8\xff"):
-        return _JPEG
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _WEBP
-    return _GIF if head[:6] in (b"GIF87a", b"GIF89a") else None
+def judge(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+    """Look at a whole file; decodes its first picture, and reads as little of the rest as it can.
 
-
-def describe(head: bytes) -> str:
-    """Say for a person what these bytes, which are no picture and no video, seem to be."""
-    start = head[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        return "nothing at all"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if start.startswith((b"{", b"[")):
-        return "a JSON document"
-    return "an XML document" if start.startswith(b"<") else "bytes of an unknown kind"
-
-
-class MediaChecker:
-    """Follows one file through `feed`, in chunks of any size, and tells in `finish` what is in it.
-
-    Raises:
-        UnexpectedContent: From either, as soon as the bytes cannot be a whole file of this kind.
+    Args:
+        file: The file.
+        size_bytes: Its size.
+        kind: What its first bytes say that it is.
     """
+    if kind.container in ("mp4", "mov", "m4a"):
+        return _judge_mp4(file, size_bytes, kind)
+    if kind.container in _PILLOW:
+        return _judge_image(file, size_bytes, kind)
+    if kind.container == "svg":
+        return _judge_svg(file, size_bytes, kind)
+    if kind.container not in _FFMPEG:
+        facts = MediaFacts(container=kind.container)
+        odd = f"It is a {kind.container} file" if kind.container != "unknown" else "Its bytes are of an unknown kind"
+        return Judged(facts, warnings=(f"{odd}: nothing of it was looked at.",), length_told=False)
+    probed = probe(file, _FFMPEG[kind.container])
+    missing, extra, length_told = _by_its_own_size(file, size_bytes, kind)
+    judged = _with(Judged(_facts(kind, probed), missing=missing, length_told=length_told), probed)
+    return judged._replace(warnings=judged.warnings + extra)
 
-    def __init__(self, kind: MediaKind, *, length_known: bool) -> None:
-        """Start at the file's first byte. `length_known` says that somebody else makes sure that no byte is missing."""
-        self._kind = kind
-        self._length_known = length_known
-        self._boxes = BoxWalker() if kind in (_MP4, _MOV) else None
-        self._keep = MAX_PICTURE_BYTES if kind.content_type.startswith("image/") else HEAD_BYTES
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self.size_bytes = 0
-        self.picture: Image.Image | None = None
-        """The first picture, once the file was judged and if it could be decoded."""
 
-    @property
-    def takes_another_box(self) -> bool:
-        """Whether this whole file is an MP4 to which a box can be added."""
-        return self._boxes is not None and self._kind is _MP4 and self._boxes.takes_another
+def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+    boxes = walk(file, size_bytes)
+    warnings: tuple[str, ...] = ()
+    if boxes.extra_bytes:
+        warnings += (f"{boxes.extra_bytes:,} bytes follow the end of the video.",)
+    if boxes.foreign:
+        warnings += (f"It has boxes that are not of its format: {', '.join(boxes.foreign[:5])}.",)
+    judged = Judged(MediaFacts(container=kind.container), None, boxes.cut, None, warnings)
+    if max((size for _, size in boxes.indexes), default=0) > MAX_INDEX_BYTES:
+        return judged._replace(warnings=(*warnings, "Its index is too large to be read: nothing is known of it."))
+    if indexed_samples(file, boxes) > _MAX_SAMPLES:
+        return judged._replace(warnings=(*warnings, "Its index promises more than can be: nothing is known of it."))
+    probed = probe(file, "mp4")
+    if b"moof" not in boxes.kinds and probed.indexed_bytes > size_bytes and boxes.cut is None:
+        judged = judged._replace(missing="its index points behind its end")
+    judged = _with(judged._replace(facts=_facts(kind, probed)), probed)
+    whole = judged.missing is None and judged.damage is None
+    return judged._replace(takes_another_box=kind.extension == "mp4" and whole and boxes.takes_another)
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the file."""
-        self.size_bytes += len(chunk)
-        if self._kept_bytes < self._keep:
-            piece = chunk[: self._keep - self._kept_bytes]
-            self._kept.append(piece)
-            self._kept_bytes += len(piece)
-        if self._boxes is not None:
-            self._boxes.feed(chunk)
-        elif self._kind.content_type.startswith("image/") and self.size_bytes > self._keep:
-            raise UnexpectedContent(f"The picture has more than {self._keep} bytes, which is more than can be checked.")
 
-    def finish(self) -> MediaFacts:
-        """Judge the whole file, now that it has ended, and return what is in it."""
-        head = b"".join(self._kept)
-        if self._boxes is not None:
-            return self._finish_mp4(self._boxes, head)
-        if self._kind in (_WEBM, _MATROSKA):
-            return self._finish_matroska(head)
+def _with(judged: Judged, probed: Probed) -> Judged:
+    odd = judged.warnings
+    if probed.oddity:
+        odd += (probed.oddity,)
+    return judged._replace(image=probed.image, damage=probed.damage, warnings=odd)
+
+
+def _facts(kind: MediaKind, probed: Probed) -> MediaFacts:
+    known = {name: value for name, value in probed._asdict().items() if name in MediaFacts.model_fields}
+    return MediaFacts(container=kind.container, **known)
+
+
+def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+    facts = MediaFacts(container=kind.container)
+    if size_bytes > _MAX_IMAGE_BYTES:
+        return Judged(facts, warnings=(f"The image has {size_bytes:,} bytes: it was not decoded.",))
+    try:
+        file.seek(0)
+        image = Image.open(file, formats=_PILLOW[kind.container])
+        facts = facts.model_copy(update={"width": image.width, "height": image.height})
+        if image.width * image.height > _MAX_PIXELS:
+            return Judged(facts, warnings=(f"The image has {image.width}x{image.height} pixels: it was not decoded.",))
+        image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Judged(facts, warnings=("The image has more pixels than are decoded here.",))
+    except Exception as trouble:  # the decoders of a damaged file raise what they like
+        return Judged(facts, missing=f"it cannot be decoded to its end ({type(trouble).__name__})")
+    return Judged(facts.model_copy(update={"rotation_degrees": _turned(image)}), image)
+
+
+def _judge_svg(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+    file.seek(max(0, size_bytes - _TAIL_BYTES))
+    ended = re.search(rb"</[\w-]*:?svg\s*>|/>\s*$", file.read()) is not None
+    return Judged(MediaFacts(container=kind.container), missing=None if ended else "its last tag is missing")
+
+
+def _turned(image: Image.Image) -> int | None:
+    try:
+        return _QUARTERS.get(image.getexif().get(0x0112, 1), 0)
+    except Exception:  # broken EXIF is no reason to think less of an image
+        return None
+
+
+def _by_its_own_size(file: BinaryIO, size_bytes: int, kind: MediaKind) -> tuple[str | None, tuple[str, ...], bool]:
+    """Return why a file seems to be cut off, what is odd about its end, and whether it says at all where that is."""
+    file.seek(0)
+    head = file.read(4096)
+    expected: int | None = None
+    if kind.container in ("webm", "matroska"):
         try:
-            image = inspect_image(head)
-        except InvalidInput as trouble:
-            raise UnexpectedContent(f"The picture is damaged: {trouble.message}") from None
-        self.picture = Image.open(io.BytesIO(head))
-        return MediaFacts(container=self._kind.container, width=image.width, height=image.height)
-
-    def _finish_mp4(self, boxes: BoxWalker, head: bytes) -> MediaFacts:
-        boxes.finish()
-        indexed = not boxes.fragmented
-        pieces = [(0, head), (boxes.moov_offset, boxes.moov), *boxes.headers]
-        video, self.picture = probe_video(
-            SparseFile(pieces, self.size_bytes if indexed else len(head)),
-            file_format="mp4",
-            size_bytes=self.size_bytes,
-            kept_bytes=len(head),
-            indexed=indexed,
-        )
-        return MediaFacts(container=self._kind.container, **video._asdict())
-
-    def _finish_matroska(self, head: bytes) -> MediaFacts:
-        expected = _matroska_size(head)
-        if expected is None and not self._length_known:
-            raise UnexpectedContent(
-                "Neither the WebM file nor the server says how long it is: a cut could not be noticed."
-            )
-        if expected is not None and expected != self.size_bytes:
-            raise UnexpectedContent(
-                f"The WebM file should have {expected} bytes and has {self.size_bytes}. Archive it again."
-            )
-        video, self.picture = probe_video(
-            SparseFile([(0, head)], len(head)),
-            file_format="matroska",
-            size_bytes=self.size_bytes,
-            kept_bytes=len(head),
-            indexed=False,
-        )
-        return MediaFacts(container=self._kind.container, **video._asdict())
+            expected = _matroska_size(head)
+        except ValueError:
+            return "it has no segment", (), False
+    elif head[:4] == b"RIFF":
+        expected = 8 + int.from_bytes(head[4:8], "little")
+        expected = None if expected in (8, 0xFFFFFFFF + 8) else expected
+    elif kind.extension == "ts" and size_bytes % 188:
+        return "its last packet is not whole", (), False
+    elif kind.container == "ogg":
+        file.seek(max(0, size_bytes - _TAIL_BYTES))
+        tail = file.read()
+        last = tail.rfind(b"OggS")
+        ended = last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & 4)
+        return (None if ended else "its last page does not say that it is the last"), (), True
+    if expected is None:
+        return None, (), False
+    if expected > size_bytes + (expected & 1 and head[:4] == b"RIFF"):
+        return f"it should have {expected:,} bytes and has {size_bytes:,}", (), True
+    extra = size_bytes - expected
+    file.seek(expected)
+    if kind.container == "avi" and file.read(4) == b"RIFF":  # a large AVI is a row of them
+        return None, (), False
+    return None, (f"{extra:,} bytes follow its end.",) if extra > 1 or (extra and head[:4] != b"RIFF") else (), True
 
 
 def _matroska_size(head: bytes) -> int | None:
@@ -176,7 +200,7 @@ def _matroska_size(head: bytes) -> int | None:
     for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
         first = head[at + 4] if len(head) > at + 4 else 0
         if head[at : at + 4] != identifier or not first:
-            raise UnexpectedContent("The WebM file is damaged: it has no segment.")
+            raise ValueError("no segment")
         length = 9 - first.bit_length()
         value = int.from_bytes(head[at + 4 : at + 4 + length], "big") & ((1 << 7 * length) - 1)
         if value == (1 << 7 * length) - 1:

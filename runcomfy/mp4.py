@@ -1,147 +1,132 @@
-"""Walk the top-level boxes of an MP4 or MOV while it streams by, at constant memory.
+"""Walk the top-level boxes of an MP4 or MOV: is one cut off, does something follow the last, may one be added.
 
 An ISO base media file (ISO/IEC 14496-12) is a row of boxes, each with its own size, and the last one ends where the
-file ends. So a file that was cut off, or that has something glued to it, is told from a whole one without knowing its
-length, which is what an HTTP body without `Content-Length` needs. The index, `moov`, is kept; the pictures are not.
-
-One cut cannot be seen this way: a *fragmented* file whose stream ends exactly between two of its fragments is a whole,
-shorter file by its own account.
+file ends. So a file that was cut off is told from a whole one without knowing its length. One cut cannot be seen this
+way: a *fragmented* file that ends exactly between two of its fragments is a whole, shorter file by its own account.
 """
 
 from __future__ import annotations
 
-from runcomfy.errors import UnexpectedContent
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
 
-__all__ = ["MAX_MOOV_BYTES", "BoxWalker"]
+__all__ = ["MAX_INDEX_BYTES", "Boxes", "indexed_samples", "walk"]
 
-MAX_MOOV_BYTES = 64 * 1024 * 1024
-"""A larger index is refused: it would describe days of video, and it has to be held in memory."""
+MAX_INDEX_BYTES = 64 * 1024 * 1024
+"""A larger index is not read: it would describe days of video, and it has to be held in memory."""
 
-_MAX_HEADERS = 1024
-
+_MAX_BOXES = 100_000
 _KNOWN = frozenset(
     b"ftyp styp moov moof mfra mdat free skip wide udta uuid meta sidx ssix prft pdin emsg pnot junk PICT".split()
 )
-"""What may stand at the top. Others are refused: of bytes glued to a file's end, an 8-byte header is easily right by
-chance or on purpose, and no writer of videos puts anything else there."""
-
+"""What the format has at the top."""
 _ONCE = frozenset((b"ftyp", b"moov"))
+_FOLDERS = frozenset(b"moov trak mdia minf stbl moof traf".split())
+_TABLES = {b"stsz": (16, 0), b"stz2": (16, 0), b"stts": (12, 8), b"ctts": (12, 8), b"trun": (12, 0)}
+"""Where a table's count of samples stands, header included; where it has runs of them, how long an entry is."""
 
 
-class BoxWalker:
-    """Follows one file through `feed` (any split into chunks gives the same verdict) and judges it in `finish`.
+@dataclass
+class Boxes:
+    """What stands at the top of a file."""
 
-    Raises:
-        UnexpectedContent: From `feed` as soon as the bytes cannot be a whole file any more, from `finish` if they end
-            too early. The instance is of no use after that.
-    """
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
-        """How many bytes went by."""
-        self.moov_offset = 0
-        """Where the `moov` box starts, header included."""
-        self.headers: list[tuple[int, bytes]] = []
-        """Where the boxes start, and their headers, as far as anybody wants to step through them."""
-        self.fragmented = False
-        """Whether there are movie fragments; the index then describes only a part of the file, or nothing."""
-        self._moov = bytearray()
-        self._header = bytearray()
-        self._box_start = 0
-        self._kind = b""
-        self._left: int | None = 0
-        self._seen: set[bytes] = set()
-        self._awaits_data = False
+    kinds: set[bytes] = field(default_factory=set)
+    indexes: list[tuple[int, int]] = field(default_factory=list)
+    """Where `moov` and `moof` boxes stand, and how long they are."""
+    cut: str | None = None
+    """A sentence, if the file lacks something by its own account."""
+    extra_bytes: int = 0
+    """How much stands behind the last box that is one."""
+    open_ended: bool = False
+    """Whether the last box goes on to the file's end, however far that is."""
+    all_seen: bool = True
 
     @property
-    def moov(self) -> bytes:
-        """The `moov` box as it was read, header included."""
-        return bytes(self._moov)
+    def foreign(self) -> list[str]:
+        """The names of boxes that the format does not have at the top."""
+        return sorted(kind.decode("latin-1") for kind in self.kinds - _KNOWN)
 
     @property
     def takes_another(self) -> bool:
-        """Whether a box can be put behind the last one of this whole file, and nothing in it becomes untrue.
+        """Whether a box can be put behind the last one, and nothing in the file becomes untrue.
 
-        Not so where the last box goes on to the file's end, where an index of fragments is found from there, or where
-        there are `uuid` boxes: one may hold a signature of all the others (C2PA), or the same facts already (XMP).
+        Not so where an index of fragments is found from the end, or where there are `uuid` boxes: one may hold a
+        signature of all the others (C2PA), or the same facts already (XMP).
         """
-        return self._left == 0 and not self.fragmented and b"uuid" not in self._seen
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the file."""
-        view = memoryview(chunk)
-        while view:
-            taken = self._skip_body(view) if self._left != 0 else self._read_header(view)
-            self.size_bytes += taken
-            view = view[taken:]
-
-    def finish(self) -> None:
-        """Judge the file as a whole, now that it has ended."""
-        if self._header:
-            raise UnexpectedContent(
-                f"The MP4 ends after {self.size_bytes} bytes, in the middle of a box header: it was cut off, "
-                "or something was added to it. Archive it again."
-            )
-        if self._left:
-            raise UnexpectedContent(
-                f"The MP4 was cut off: its {_show(self._kind)} box lacks {self._left} bytes. Archive it again."
-            )
-        missing = [_show(kind) for kind in (b"moov", b"mdat") if kind not in self._seen]
-        if missing or self._awaits_data:
-            raise UnexpectedContent(
-                f"The MP4 has no {' and no '.join(missing) or 'data for its last fragment'}: it is not a whole video. "
-                "Archive it again."
-            )
-
-    def _skip_body(self, view: memoryview) -> int:
-        taken = len(view) if self._left is None else min(self._left, len(view))
-        if self._kind == b"moov":
-            self._moov += view[:taken]
-        if self._left is not None:
-            self._left -= taken
-        return taken
-
-    def _read_header(self, view: memoryview) -> int:
-        if not self._header:
-            self._box_start = self.size_bytes
-        wanted = 16 if self._header[:4] == b"\0\0\0\1" else 8
-        taken = min(wanted - len(self._header), len(view))
-        self._header += view[:taken]
-        if len(self._header) == wanted and (wanted == 16 or self._header[:4] != b"\0\0\0\1"):
-            self._open_box(bytes(self._header))
-            self._header.clear()
-        return taken
-
-    def _open_box(self, header: bytes) -> None:
-        kind = header[4:8]
-        size = int.from_bytes(header[8:] or header[:4], "big")
-        open_ended = size == 0 and len(header) == 8
-        at = self._box_start
-        if kind not in _KNOWN or (kind in _ONCE and kind in self._seen):
-            raise UnexpectedContent(
-                f"The MP4 has an unexpected {_show(kind)} box at byte {at}: it is damaged, or something follows it."
-            )
-        if not open_ended and size < len(header):
-            raise UnexpectedContent(f"The MP4 is damaged: its {_show(kind)} box at byte {at} says it has {size} bytes.")
-        if open_ended and kind != b"mdat":
-            raise UnexpectedContent(f"The MP4 is damaged: its {_show(kind)} box at byte {at} has no size.")
-        if kind == b"moov":
-            if size > MAX_MOOV_BYTES:
-                raise UnexpectedContent(
-                    f"The MP4 has an index of {size} bytes; no more than {MAX_MOOV_BYTES} are read."
-                )
-            self._moov += header
-            self.moov_offset = at
-        if len(self.headers) < _MAX_HEADERS:
-            self.headers.append((at, header))
-        self._seen.add(kind)
-        self._kind = kind
-        self._left = None if open_ended else size - len(header)
-        if kind == b"moof":
-            self.fragmented = self._awaits_data = True
-        elif kind == b"mdat":
-            self._awaits_data = False
+        whole = self.cut is None and self.all_seen and not self.open_ended and not self.extra_bytes
+        return whole and self.kinds.isdisjoint((b"moof", b"uuid"))
 
 
-def _show(kind: bytes) -> str:
-    return "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind)
+def walk(file: BinaryIO, size_bytes: int) -> Boxes:
+    """Step through the boxes at the top; reads a few bytes of each."""
+    boxes, at, awaits_data, seen = Boxes(), 0, False, 0
+    while at < size_bytes:
+        seen += 1
+        if seen > _MAX_BOXES:
+            boxes.all_seen = False
+            break
+        kind, size, header = _header(file, at)
+        left = size_bytes - at
+        if not _is_name(kind) or (kind in _ONCE and kind in boxes.kinds) or 0 < size < header:
+            boxes.extra_bytes = left
+            break
+        if size == 0 and kind == b"mdat":
+            boxes.open_ended, size = True, left
+        if size > left or size == 0:
+            if kind in _KNOWN and size:
+                boxes.cut = f"its {kind.decode()} box lacks {size - left:,} bytes"
+            boxes.extra_bytes = 0 if boxes.cut else left
+            break
+        boxes.kinds.add(kind)
+        if kind in (b"moov", b"moof"):
+            boxes.indexes.append((at, size))
+        awaits_data = kind == b"moof" or (awaits_data and kind != b"mdat")
+        at += size
+    missing = [kind.decode() for kind in (b"moov", b"mdat") if kind not in boxes.kinds]
+    if boxes.cut is None and boxes.all_seen and (missing or awaits_data):
+        boxes.cut = f"it has no {' and no '.join(missing) or 'data for its last fragment'}"
+    return boxes
+
+
+def indexed_samples(file: BinaryIO, boxes: Boxes) -> int:
+    """Return how many samples the largest table of the indexes says that there are; a stranger may say anything."""
+    most = 0
+    for at, size in boxes.indexes:
+        file.seek(at)
+        most = max([most, *_counts(file.read(min(size, MAX_INDEX_BYTES)))])
+    return most
+
+
+def _counts(data: bytes) -> Iterator[int]:
+    at = 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        box = data[at : at + size] if size >= 8 else b""
+        if not box:
+            return
+        if kind in _FOLDERS:
+            yield from _counts(box[8:])
+        elif kind in _TABLES and len(box) >= sum(_TABLES[kind][:1]) + 4:
+            where, entry = _TABLES[kind]
+            (count,) = struct.unpack_from(">I", box, where)
+            runs = box[where + 4 : where + 4 + count * entry]
+            yield sum(run for run, _ in struct.iter_unpack(">II", runs[: len(runs) & ~7])) if entry else count
+        at += size
+
+
+def _header(file: BinaryIO, at: int) -> tuple[bytes, int, int]:
+    """Return a box's name, its size, and that of its header; no name where there is no header."""
+    file.seek(at)
+    header = file.read(16)
+    if len(header) < 8:
+        return b"", 0, 8
+    size, kind = struct.unpack_from(">I4s", header)
+    if size != 1:
+        return kind, size, 8
+    return (kind, int.from_bytes(header[8:], "big"), 16) if len(header) == 16 else (b"", 0, 16)
+
+
+def _is_name(kind: bytes) -> bool:
+    return len(kind) == 4 and all(32 <= byte < 127 or byte == 0xA9 for byte in kind)

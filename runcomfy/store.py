@@ -1,4 +1,4 @@
-"""A bucket and a prefix: read, create without overwriting, stream in, sign.
+"""A bucket and a prefix: read, create without overwriting, sign.
 
 Every write that may race is conditional. Stores say no to a conditional write in three ways: 501, ignoring it, ignoring
 it on multipart completion only; so each creation looks first and puts the condition second.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._multipart import CreateOnly, Part, SupportsRead, checksum, upload_parts
 from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
+from runcomfy._upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectFacts", "Store", "SupportsRead"]
 
-_PART_BYTES = 8 * 1024 * 1024
-_MOST_PARTS = 10_000
-_MOST_ADDED_BYTES = 64 * 1024
-"""By how much a stream may be longer than was said: an archived file may have a box more than its source."""
 _ATTEMPTS = 5
 _CHECKED_SECONDS = 60.0
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -194,20 +190,56 @@ class Store:
         then on: of two that race there, both may believe that they created it. `looked` says that the caller has seen a
         moment ago that nothing stands there, which saves a call.
         """
+
+        def send() -> None:
+            self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
+                **checksum(body), **self._condition(),
+            )  # fmt: skip
+
+        def is_ours(standing: ObjectFacts) -> bool:
+            return standing.size_bytes == len(body) and self.read(standing.key, limit_bytes=len(body)) == body
+
+        return self._create(key, send, is_ours, looked=looked)
+
+    def put_file(
+        self, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str], looked: bool = False,
+        largest_put_bytes: int = LARGEST_PUT_BYTES,
+    ) -> bool:  # fmt: skip
+        """Create an object from a file unless one stands there; return whether this call did.
+
+        One conditional PUT, so that the object is visible whole or not at all; in parts where that is too much for S3
+        (5 GiB) or for this store (it says 413), and then nothing stays behind whatever breaks. Of two that race with
+        parts, some stores let both win (SeaweedFS 4.48 does): this is no lock. `looked` is that of `put_new`.
+        """
+
+        def send() -> None:
+            upload(
+                self._client, self.bucket, key, body, content_type=content_type, metadata=metadata,
+                condition=self._condition(), largest_put_bytes=largest_put_bytes,
+            )  # fmt: skip
+
+        def is_ours(standing: ObjectFacts) -> bool:
+            return standing.size_bytes == len(body) and bool(metadata) and dict(standing.metadata) == dict(metadata)
+
+        return self._create(key, send, is_ours, looked=looked)
+
+    def _create(
+        self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *, looked: bool
+    ) -> bool:
         for attempt in range(1, _ATTEMPTS + 1):
             if not (looked and attempt == 1) and self.head(key) is not None:
                 return False
             with storage_errors("create", self.bucket, key):
                 try:
-                    self._client.put_object(
-                        Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
-                        **checksum(body), **self._condition(),
-                    )  # fmt: skip
+                    send()
                     return True
                 except ClientError as error:
-                    _, status = refusal(error)
-                    if status == 412 and (standing := self.head(key)) is not None:
-                        return self._was_ours(standing, body, error)
+                    code, status = refusal(error)
+                    if (status == 412 or code == "NoSuchUpload") and (standing := self.head(key)) is not None:
+                        # an earlier attempt, whose answer was lost, may have created what now refuses the repetition
+                        repeated = error.response["ResponseMetadata"].get("RetryAttempts")
+                        return bool(repeated) and is_ours(standing)
                     if status == 412 and attempt == _ATTEMPTS:
                         raise StoreUnavailable(
                             f"The store refuses to create {self.uri(key)} because it is there, and it is not.", key=key
@@ -222,12 +254,6 @@ class Store:
         """What makes a write fail if something stands at its key, for as long as the store understands it."""
         return {"IfNoneMatch": "*"} if self._conditional else {}
 
-    def _was_ours(self, standing: ObjectFacts, body: bytes, refused: ClientError) -> bool:
-        """Tell whether an earlier attempt, whose answer was lost, created what now refuses the repetition."""
-        if not refused.response["ResponseMetadata"].get("RetryAttempts"):
-            return False
-        return standing.size_bytes == len(body) and self.read(standing.key, limit_bytes=len(body)) == body
-
     def put(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> None:
         """Write an object, over whatever stands there."""
         with storage_errors("write", self.bucket, key):
@@ -235,38 +261,6 @@ class Store:
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
                 **checksum(body),
             )  # fmt: skip
-
-    def upload_stream(
-        self, key: str, source: SupportsRead, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA,
-        length_bytes: int | None = None, looked: bool = False,
-    ) -> bool:  # fmt: skip
-        """Create an object from a stream at constant memory, unless one stands there; return whether this call did.
-
-        Nothing is visible before the end of the stream. If `source.read` raises, the upload is aborted and that very
-        error comes out. `length_bytes`, where known, chooses larger parts for more than 80 GB; `looked` is that of
-        `put_new`. Of two that race with parts, some stores let both win (SeaweedFS 4.48 does): this is no lock.
-        """
-        if not looked and self.head(key) is not None:
-            return False
-        part_bytes = max(_PART_BYTES, -(-((length_bytes or 0) + _MOST_ADDED_BYTES) // _MOST_PARTS))
-        first = Part(source, part_bytes, bytearray())
-        if len(first) < part_bytes:
-            return self.put_new(key, bytes(first.body), content_type=content_type, metadata=metadata, looked=True)
-        with storage_errors("create", self.bucket, key):
-            try:
-                upload_parts(
-                    self._client, self.bucket, key, first, source,
-                    content_type=content_type, metadata=metadata, condition=self._condition(),
-                )  # fmt: skip
-            except ClientError as error:
-                code, status = refusal(error)
-                if status == 501:
-                    self._conditional = False  # the stream is consumed, but the next one will pass
-                # A completion whose answer was lost is refused when it is repeated: what stands there may be ours.
-                if status == 412 or ((status == 409 or code == "NoSuchUpload") and self.head(key) is not None):
-                    return False
-                raise
-        return True
 
     @contextmanager
     def open(self, key: str) -> Iterator[SupportsRead]:

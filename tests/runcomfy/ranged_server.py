@@ -9,7 +9,6 @@ import socketserver
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,15 +49,12 @@ class RangedServer:
     """Status lines of the next answers to ranges; they have no body, unless they begin with 2."""
     silent_parts: bool = False
     """Whether a range is never answered."""
-    bytes_per_second: float | None = None
-    """What one connection is given."""
     asked: list[Asked] = field(default_factory=list)
-    at_once: int = 0
-    """How many connections there were at most."""
+    broken: int = 0
+    """How many connections broke."""
     asked_for_part: threading.Event = field(default_factory=threading.Event)
     scheme: str = "http"
     port: int = 0
-    _open: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,15 +65,8 @@ class RangedServer:
 
     def serve(self, connection: socket.socket) -> None:
         """Answer requests until one of them breaks, or nobody asks."""
-        with self._lock:
-            self._open += 1
-            self.at_once = max(self.at_once, self._open)
-        try:
-            while self._answer(connection):
-                pass
-        finally:
-            with self._lock:
-                self._open -= 1
+        while self._answer(connection):
+            pass
 
     def _answer(self, connection: socket.socket) -> bool:
         request = b""
@@ -108,18 +97,12 @@ class RangedServer:
             headers, end = {"Content-Length": "0", "Location": self.parts.get("Location", "")}, start
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items() if value)]
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        self._send(connection, start, end if ends is None else min(end, start + ends.after))
+        end = end if ends is None else min(end, start + ends.after)
+        connection.sendall(memoryview(self.body)[start:end])
+        self.broken += ends is not None
         if ends is not None and ends.reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return ends is None and "Content-Length" in headers
-
-    def _send(self, connection: socket.socket, start: int, end: int) -> None:
-        began, at = time.monotonic(), start
-        while at < end:
-            connection.sendall(memoryview(self.body)[at : min(at + 65536, end)])
-            at = min(at + 65536, end)
-            if self.bytes_per_second is not None:
-                time.sleep(max(0.0, began + (at - start) / self.bytes_per_second - time.monotonic()))
 
 
 @contextmanager

@@ -5,10 +5,12 @@ import io
 import re
 import threading
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import boto3
@@ -17,6 +19,7 @@ import pytest
 import urllib3
 from botocore.credentials import RefreshableCredentials
 
+from runcomfy._upload import Body
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
@@ -25,18 +28,15 @@ from tests.runcomfy.certificate import server_context, write_certificate
 MIB = 1024 * 1024
 
 
-class Stream:
-    """Bytes that come in small pieces, and then an end or an error."""
+def body(size: int, check: Callable[[], None] = lambda: None) -> Body:
+    """A file of so many bytes, with more before and behind it that is not its own."""
+    file = TemporaryFile()  # noqa: SIM115 - the body needs it, and nobody else
+    file.write(b"no" + b"v" * size + b"no")
+    return Body(file, 2, 2 + size, zlib.crc32(b"v" * size), check)
 
-    def __init__(self, size: int, *, error: BaseException | None = None, piece: int = 10**9) -> None:
-        self.left, self.error, self.piece = size, error, piece
 
-    def read(self, amount: int, /) -> bytes:
-        amount = min(amount, self.left, self.piece)
-        self.left -= amount
-        if not amount and self.error is not None:
-            raise self.error
-        return b"v" * amount
+def zeros(size: int) -> Body:
+    return Body(io.BytesIO(bytes(size)), 0, size, zlib.crc32(bytes(size)), lambda: None)
 
 
 def client_of(object_store: ObjectStore) -> Any:
@@ -125,97 +125,69 @@ def test_one_of_many_creates(store: Store) -> None:
     assert store.read(key, limit_bytes=10) == b"%d" % created.index(True)
 
 
-@pytest.mark.parametrize("size", [0, 1, 8 * MIB - 1, 8 * MIB, 20 * MIB + 1])
-def test_a_stream_is_stored_whole(store: Store, size: int) -> None:
-    """Empty, small and many-part streams arrive whole, however small the pieces they come in."""
+PARTS = {"largest_put_bytes": 5 * MIB}
+WHOLE = {"content_type": "video/mp4", "metadata": {"a": "b"}}
+
+
+@pytest.mark.parametrize("limit", [{}, PARTS], ids=["one PUT", "parts"])
+@pytest.mark.parametrize("size", [0, 1, 20 * MIB + 1])
+def test_a_file_is_stored_whole(store: Store, object_store: ObjectStore, size: int, limit: dict[str, int]) -> None:
+    """A file of any size arrives byte for byte, whether one PUT takes it or not."""
     key = store.key("a")
 
-    assert store.upload_stream(key, Stream(size, piece=700_000), content_type="video/mp4", metadata={"a": "b"})
+    assert store.put_file(key, body(size), **WHOLE, **limit)
 
     facts = store.head(key)
     assert facts is not None
     assert (facts.size_bytes, facts.content_type, dict(facts.metadata)) == (size, "video/mp4", {"a": "b"})
     assert store.read(key, limit_bytes=size) == b"v" * size
+    assert unfinished_uploads(object_store, store) == []
 
 
-def test_a_seekable_file_is_stored_whole(store: Store) -> None:
-    """A file is a stream like any other."""
-    assert store.upload_stream(store.key("a"), io.BytesIO(b"x" * 9 * MIB), content_type="video/mp4")
-    assert store.read(store.key("a"), limit_bytes=9 * MIB) == b"x" * 9 * MIB
+class Gone(BaseException):
+    pass
 
 
-@pytest.mark.parametrize("size", [0, 1000, 8 * MIB, 20 * MIB])
-@pytest.mark.parametrize("error", [ValueError("cut"), OSError("broke"), StorageError("source"), KeyboardInterrupt()])
-def test_a_stream_that_breaks_leaves_nothing(
-    store: Store, object_store: ObjectStore, size: int, error: BaseException
+@pytest.mark.parametrize("limit", [{}, PARTS], ids=["one PUT", "parts"])
+def test_an_upload_that_is_stopped_leaves_nothing(
+    store: Store, object_store: ObjectStore, limit: dict[str, int]
 ) -> None:
-    """The very error of the source comes out; no object and no unfinished upload remain."""
-    with pytest.raises(type(error)) as raised:
-        store.upload_stream(store.key("a"), Stream(size, error=error), content_type="video/mp4")
+    """What the check raises comes out at once, without another attempt; no object and no unfinished upload remain."""
+    reads = []
 
-    assert raised.value is error
+    def check() -> None:
+        reads.append(1)
+        if len(reads) > 18:
+            raise Gone
+
+    with pytest.raises(Gone):
+        store.put_file(store.key("a"), body(40 * MIB, check), **WHOLE, **limit)
+
+    assert len(reads) == 19
     assert store.head(store.key("a")) is None
     assert unfinished_uploads(object_store, store) == []
 
 
-def test_a_stream_is_not_read_where_an_object_stands(store: Store) -> None:
-    """What is there is seen before the first byte is read."""
-    store.put(store.key("a"), b"there", content_type="text/plain")
-    stream = Stream(1000)
-
-    assert not store.upload_stream(store.key("a"), stream, content_type="video/mp4")
-    assert stream.left == 1000
-
-
-@pytest.mark.parametrize("size", [1000, 12 * MIB])
-def test_what_appears_during_a_stream_is_not_overwritten(store: Store, object_store: ObjectStore, size: int) -> None:
-    """An object that another one creates while the stream is read stays, and nothing of the stream remains."""
+@pytest.mark.parametrize("limit", [{}, PARTS], ids=["one PUT", "parts"])
+@pytest.mark.parametrize("looked", [True, False])
+def test_what_exists_is_not_overwritten_by_a_file(
+    store: Store, object_store: ObjectStore, limit: dict[str, int], looked: bool
+) -> None:
+    """Neither what was there before, nor what came since the caller looked."""
     key = store.key("a")
+    store.put(key, b"other", content_type="text/plain")
 
-    class Overtaken(Stream):
-        def read(self, amount: int, /) -> bytes:
-            if not self.left:
-                store.put(key, b"other", content_type="text/plain")
-            return super().read(amount)
-
-    assert not store.upload_stream(key, Overtaken(size), content_type="video/mp4")
+    assert not store.put_file(key, body(6 * MIB), **WHOLE, looked=looked, **limit)
     assert store.read(key, limit_bytes=5) == b"other"
     assert unfinished_uploads(object_store, store) == []
 
 
-def race(store: Store, size: int) -> list[bool]:
-    """Let three streams begin together and end together."""
-    together = threading.Barrier(3)
-
-    class Racer(Stream):
-        def read(self, amount: int, /) -> bytes:
-            if not self.left:
-                together.wait(30)
-            return super().read(amount)
-
+def test_one_of_racing_files_wins(store: Store) -> None:
+    """Exactly one is told that it created the object."""
     with ThreadPoolExecutor(3) as pool:
-        return list(
-            pool.map(
-                lambda _: store.upload_stream(store.key("a"), Racer(size), content_type="video/mp4"),
-                range(3),
-            )
-        )
+        won = list(pool.map(lambda _: store.put_file(store.key("a"), body(MIB), **WHOLE, looked=True), range(3)))
 
-
-def test_one_of_racing_small_streams_wins(store: Store) -> None:
-    """Of small streams that end together, exactly one is told that it created the object."""
-    assert sorted(race(store, 1000)) == [False, False, True]
-
-
-def test_racing_large_streams_leave_one_whole_object(store: Store, object_store: ObjectStore) -> None:
-    """Of large streams that end together one wins at least, and the object is whole.
-
-    Exactly one is what AWS promises. This server checks the condition and completes in two steps, so that several
-    completions of the same instant can win: no test against it can ask for more.
-    """
-    assert any(race(store, 12 * MIB))
-    assert store.read(store.key("a"), limit_bytes=12 * MIB) == b"v" * 12 * MIB
-    assert unfinished_uploads(object_store, store) == []
+    assert sorted(won) == [False, False, True]
 
 
 WHEN = "Last-Modified: Sat, 21 Nov 2026 07:00:00 GMT\r\n"
@@ -245,6 +217,42 @@ def test_a_store_without_conditions_is_written_to_without(scripted_store: Store,
 
     puts = [head for head in raw_server.received if head.startswith(b"PUT")]
     assert [b"if-none-match: *" in put.lower() for put in puts] == [True, False, False]
+
+
+@pytest.mark.parametrize("code", ["EntityTooLarge", ""])
+def test_what_is_too_large_for_one_put_goes_in_parts(
+    scripted_store: Store, raw_server: Any, answer: Any, code: str
+) -> None:
+    """A store, or a proxy before it, that takes no body of this size (413) is given it in parts."""
+    made = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+    raw_server.script["/videos/a"] = [
+        ("HEAD", answer(b"", "404 Not Found")),
+        ("PUT", answer(f"<Error><Code>{code}</Code></Error>".encode() if code else b"<html>", "413 Too Large")),
+        ("POST", answer(made)),
+        ("PUT", answer(b"", headers='ETag: "e"\r\n')),
+        ("POST", answer(b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")),
+    ]
+
+    assert scripted_store.put_file("a", body(1000), **WHOLE)
+
+    assert raw_server.script["/videos/a"] == []
+    assert b"if-none-match: *" in raw_server.received[-1].lower()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_lost_answer_of_a_file_is_known_by_its_metadata(
+    scripted_store: Store, raw_server: Any, answer: Any, ours: bool
+) -> None:
+    """The write that is refused because an earlier attempt of it arrived is a success, and of another one is not."""
+    headers = f'Last-Modified: Sat, 21 Nov 2026 07:00:00 GMT\r\nETag: "e"\r\nx-amz-meta-a: {"b" if ours else "c"}\r\n'
+    raw_server.script["/videos/a"] = [
+        ("HEAD", answer(b"", "404 Not Found")),
+        ("PUT", answer(b"", "500 Oops")),
+        ("PUT", answer(b"<Error><Code>PreconditionFailed</Code></Error>", "412 No")),
+        ("HEAD", answer(b"", length=1000, headers=headers)),
+    ]
+
+    assert scripted_store.put_file("a", body(1000), **WHOLE) == ours
 
 
 @pytest.mark.parametrize("size", [1_000, 20_000_000])
@@ -284,7 +292,7 @@ def test_over_https_a_body_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
             "videos", session=boto3.Session("AKID", "s3cr3t", region_name="us-east-1"), verify=str(certificate),
             endpoint_url=f"https://127.0.0.1:{server.server_address[1]}",
         )  # fmt: skip
-        assert store.upload_stream("a", io.BytesIO(bytes(size)), content_type="video/mp4")
+        assert store.put_file("a", zeros(size), **WHOLE, largest_put_bytes=10 * MIB)
         server.shutdown()
         server.server_close()
 
@@ -353,14 +361,14 @@ def test_without_conditions_only_the_look_protects(object_store: ObjectStore, st
 
     assert plain.put_new(plain.key("a"), b"x", content_type="text/plain")
     assert not plain.put_new(plain.key("a"), b"y", content_type="text/plain")
-    assert plain.upload_stream(plain.key("b"), Stream(10), content_type="video/mp4")
+    assert plain.put_file(plain.key("b"), body(10), **WHOLE)
 
 
 def test_a_missing_bucket_is_named(object_store: ObjectStore) -> None:
     """The error names the bucket and says what to do."""
     lost = Store("no-such-bucket", session=object_store.session(), endpoint_url=object_store.endpoint_url)
 
-    for create in (lost.put_new, lambda *a, **k: lost.upload_stream("a", Stream(9 * MIB), **k)):
+    for create in (lost.put_new, lambda *a, **k: lost.put_file("a", body(9 * MIB), **WHOLE)):
         with pytest.raises(StorageError, match="s3://no-such-bucket/a: NoSuchBucket") as missing:
             create("a", b"x", content_type="text/plain")
         assert (missing.value.bucket, missing.value.key) == ("no-such-bucket", "a")

@@ -1,32 +1,26 @@
-"""Read parts of a remote file as if nothing broke: over a new connection where one did, over several where it pays.
+"""Read a remote file as if nothing broke: over a new connection where one did.
 
-A part is asked for with `Range` and `If-Range`, so that all of them are of one and the same file. What does not say so,
+The rest is asked for with `Range` and `If-Range`, so that it is of one and the same file. What does not say so,
 by its status, its ETag and the place that it starts at, is another file, and an error.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
 from runcomfy._fetching import Answer, Fetcher, transported
 from runcomfy.errors import DownloadError
 
-__all__ = ["CHUNK_BYTES", "READ_BYTES", "Lanes", "Patience", "RemoteFile", "Span", "refused"]
+__all__ = ["Patience", "RemoteFile", "Span", "refused"]
 
-READ_BYTES = 1024 * 1024
+_READ_BYTES = 1024 * 1024
 """What is read at once. What a read had got when the connection broke is lost, and read again."""
-CHUNK_BYTES = 4 * 1024 * 1024
-"""What one of several connections fetches at a time; five of these are held in memory at most."""
 
 _CAREFUL_BYTES = 64 * 1024
 """What is read at once for a while after a connection broke; if as much came, breaking again is a new break."""
-_LANES = 4
-_LOOK_SECONDS = 0.05
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
 
@@ -53,6 +47,7 @@ class RemoteFile:
     """Its strong ETag; empty where it has none, and then no part of it can be asked for."""
     length: int | None
     patience: Patience
+    encoding: str = ""
 
     @property
     def has_parts(self) -> bool:
@@ -76,7 +71,7 @@ class RemoteFile:
             or not int(said[1]) == start <= int(said[2]) < end
             or said[3] not in ("*", str(self.length))
             or answer.header("ETag") != self.etag
-            or answer.header("Content-Encoding").lower() not in ("", "identity")
+            or answer.header("Content-Encoding").lower() not in ("", "identity", self.encoding)
         ):
             raise DownloadError(
                 f"The file from {answer.host} changed while it was read, or its server lost the place. Try again.",
@@ -95,7 +90,7 @@ class Span:
         self._at = start
         self._answer = answer
         self._failed = 0
-        self._since_break = READ_BYTES
+        self._since_break = _READ_BYTES
 
     def read(self, most: int) -> bytes:
         """Return the next bytes, a MiB at most; empty at the end.
@@ -106,7 +101,7 @@ class Span:
         while self.end is None or self._at < self.end:
             if self._answer is None:
                 self._answer = self._asked()
-            most = min(most, READ_BYTES if self._since_break >= READ_BYTES else _CAREFUL_BYTES)
+            most = min(most, _READ_BYTES if self._since_break >= _READ_BYTES else _CAREFUL_BYTES)
             if self.end is not None:
                 most = min(most, self.end - self._at)
             response, host = self._answer
@@ -168,57 +163,6 @@ class Span:
             raise trouble
         self._failed += 1
         self._since_break = 0
-
-
-class Lanes:
-    """Reads a file from `start` to its end over several connections, ahead of the reader, and in order."""
-
-    def __init__(self, file: RemoteFile, start: int) -> None:
-        self._file = file
-        self._next = start
-        self._chunks: deque[Future[deque[bytes]]] = deque()
-        self._pieces: deque[bytes] = deque()
-        self._pool = ThreadPoolExecutor(_LANES, thread_name_prefix="range")
-        for _ in range(_LANES):
-            self._fetch_another()
-
-    def read(self, most: int) -> bytes:
-        """Return the next bytes, a MiB at most; empty at the end. Raises what `Span.read` raises."""
-        if not self._pieces and self._chunks:
-            self._pieces = self._taken(self._chunks.popleft())
-            self._fetch_another()
-        if not self._pieces:
-            return b""
-        piece = self._pieces.popleft()
-        if len(piece) > most:
-            self._pieces.appendleft(piece[most:])
-        return piece[:most]
-
-    def close(self) -> None:
-        """Let go of what is still being fetched; a thread that is connecting ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fetch_another(self) -> None:
-        start = self._next
-        self._next = min(start + CHUNK_BYTES, self._file.length or 0)
-        if start < self._next:
-            self._chunks.append(self._pool.submit(self._fetched, start, self._next))
-
-    def _fetched(self, start: int, end: int) -> deque[bytes]:
-        span = Span(self._file, start, end)
-        pieces: deque[bytes] = deque()
-        try:
-            while piece := span.read(READ_BYTES):
-                pieces.append(piece)
-        finally:
-            span.close()
-        return pieces
-
-    def _taken(self, chunk: Future[deque[bytes]]) -> deque[bytes]:
-        while not wait([chunk], _LOOK_SECONDS).done:
-            if self._file.fetcher.interrupted.is_set():
-                raise DownloadError("The reading was stopped.")
-        return chunk.result()
 
 
 def refused(answer: Answer) -> DownloadError:

@@ -1,0 +1,269 @@
+"""One output's place in the bucket: its key, whose the object is that exists there, and its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import quote
+
+from PIL import Image
+
+from runcomfy._scratch import Digest
+from runcomfy._transfer import Stop, digest_object
+from runcomfy.commands import typed
+from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
+from runcomfy.expectation import Expectation
+from runcomfy.keys import KeyTemplate
+from runcomfy.kinds import MediaKind
+from runcomfy.listing import listed
+from runcomfy.marking import DIGITAL_SOURCE_TYPE
+from runcomfy.media import MediaFacts
+from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
+from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, ArchivedVideo, GenerationFacts, Provenance, archiver_name
+from runcomfy.store import ObjectFacts, Store
+
+__all__ = ["Kept", "Place"]
+
+_MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
+_REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
+_SHA256, _SOURCE_SHA256 = "runcomfy-sha256", "runcomfy-source-sha256"
+_LONGEST_NAME = 256
+_ANY = "anyextension"
+
+
+class Kept(NamedTuple):
+    """A file that is in the bucket, and what its provenance will say of it."""
+
+    kind: MediaKind
+    media: MediaFacts
+    warnings: tuple[str, ...]
+    stored: Digest
+    source_sha256: str
+
+
+class Place:
+    """Where one output of a request is kept."""
+
+    def __init__(
+        self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate, expected: Expectation | None,
+        source_host: str,
+    ) -> None:  # fmt: skip
+        self._index, self._facts, self._store, self._template = index, facts, store, template
+        self._expected, self._host = expected or Expectation(), source_host
+
+    def key(self, extension: str) -> str:
+        """Return where the output is kept, if it is a file of this kind."""
+        inputs = self._facts.inputs or {}
+        name = self._template.render(
+            model=self._facts.model_id,
+            request_id=self._facts.request_id,
+            index=self._index,
+            ext=extension,
+            generation=self._facts.generation_key,
+            prompt=str(inputs.get("prompt") or ""),
+            seed=self._facts.seed,
+        )
+        return self._store.key(name)
+
+    def any_key(self) -> str | None:
+        """Return where a file of ours is kept under some extension, complete or not; a call for a list."""
+        start, _, end = self.key(_ANY).partition(_ANY)
+        if not start.removeprefix(self._store.prefix).strip("/"):
+            return None  # the extension comes first in the template: that would list everything
+        for found in listed(self._store, start):
+            extension = found.key.removeprefix(start).removesuffix(end)
+            if not extension.isalnum() or self.key(extension) != found.key:
+                continue
+            standing = self._store.head(found.key)
+            if self.provenance(found.key) is not None or (standing is not None and self.is_ours(standing)):
+                return found.key
+        return None
+
+    def metadata(self, stored: Digest, source: Digest) -> Mapping[str, str]:
+        """Return what an object says of itself, so that it is known without its provenance."""
+        said = {
+            _REQUEST: _named(self._facts.request_id), _INDEX: str(self._index),
+            _SHA256: stored.sha256, _SOURCE_SHA256: source.sha256,
+        }  # fmt: skip
+        return said | ({_GENERATION: self._facts.generation_key} if self._facts.generation_key else {})
+
+    def is_ours(self, standing: ObjectFacts) -> bool:
+        """Whether an object says that it is this output; those of older versions, and of some stores, say nothing.
+
+        Raises:
+            ArchiveConflict: It is this request's, and was made for another generation.
+        """
+        said = {name.lower(): value for name, value in standing.metadata.items()}
+        if (said.get(_REQUEST), said.get(_INDEX)) != (_named(self._facts.request_id), str(self._index)):
+            return False
+        self._check_generation(standing.key, said.get(_GENERATION))
+        return _SHA256 in said and _SOURCE_SHA256 in said
+
+    def source_sha256(self, standing: ObjectFacts, stored: Digest) -> str:
+        """Return the digest of the source of an object of ours, whose bytes were read.
+
+        Raises:
+            ArchiveConflict: They are not what was put there.
+        """
+        said = {name.lower(): value for name, value in standing.metadata.items()}
+        if said[_SHA256] != stored.sha256:
+            raise self.conflict(standing.key, "its bytes are not those that were put there")
+        return said[_SOURCE_SHA256]
+
+    def provenance(self, key: str) -> Provenance | None:
+        """Return the provenance of a key, if there is one.
+
+        Raises:
+            ArchiveConflict: It cannot be read, or is another request's, output's or generation's.
+        """
+        if self._store.head(f"{key}.json") is None:
+            return None
+        document = self._store.read(f"{key}.json", limit_bytes=_MAX_PROVENANCE_BYTES)
+        try:
+            provenance = Provenance.from_json(document)
+        except ValueError:
+            raise self.conflict(f"{key}.json", "it is not a provenance that this version can read") from None
+        if (provenance.request_id, provenance.output_index) != (self._facts.request_id, self._index):
+            raise self.conflict(f"{key}.json", "it belongs to another request or output")
+        self._check_generation(key, provenance.generation_key)
+        return provenance
+
+    def compare(self, key: str, candidates: Iterable[Digest], stop: Stop) -> Digest:
+        """Make sure, by its bytes, that an object is one of these files, and return which."""
+        standing = self._store.head(key)
+        if standing is None:
+            raise StoreUnavailable(
+                f"The store said that {self._store.uri(key)} is there, and then that it is not. Archive it again.",
+                key=key,
+            )
+        same_size = [file for file in candidates if file.size_bytes == standing.size_bytes]
+        digest = digest_object(self._store, key, stop) if same_size else None
+        for file in same_size:
+            if file == digest:
+                return file
+        raise self.conflict(key, "it is another file than this output")
+
+    def _put_poster(self, key: str, image: Image.Image | None, *, looked: bool) -> str | None:
+        """Put a small image beside the file, and return its URI. A video without one is still good.
+
+        Beside a file that was created this moment (`looked`) there is none yet.
+        """
+        made = poster(image) if image else None
+        if made is None:
+            return None
+        try:
+            self._store.put_new(poster_key(key), made, content_type=POSTER_CONTENT_TYPE, looked=looked)
+        except StorageError:
+            return None
+        return self._store.uri(poster_key(key))
+
+    def commit(
+        self,
+        key: str,
+        kept: Kept,
+        image: Image.Image | None,
+        *,
+        candidates: Iterable[Digest],
+        stop: Stop,
+        created: bool,
+    ) -> ArchivedVideo:
+        """Complete a file that is in the bucket: poster first, provenance last.
+
+        Args:
+            key: Where the file is.
+            kept: What is known of it.
+            image: Its first picture.
+            candidates: What else the file may be, where another worker was faster.
+            stop: Whether to end.
+            created: Whether this call put it there, so that there is nothing beside it yet.
+        """
+        poster_uri = self._put_poster(key, image, looked=created)
+        provenance = self._write(key, self._described(key, kept, poster_uri), candidates, stop, created)
+        return self.archived(key, provenance, already_archived=not created)
+
+    def _described(self, key: str, kept: Kept, poster_uri: str | None) -> Provenance:
+        return Provenance(
+            **{name: getattr(self._facts, name) for name in GenerationFacts.model_fields},
+            uri=self._store.uri(key),
+            output_index=self._index,
+            source_host=self._host,
+            sha256=kept.stored.sha256,
+            size_bytes=kept.stored.size_bytes,
+            content_type=kept.kind.content_type,
+            media=kept.media,
+            warnings=(*kept.warnings, *self._expected.warnings(kept.media, kept.kind.content_type)),
+            poster_uri=poster_uri,
+            digital_source_type=DIGITAL_SOURCE_TYPE,
+            marked=kept.stored.sha256 != kept.source_sha256,
+            source_sha256=kept.source_sha256,
+            archived_at=datetime.now(UTC),
+            archiver=archiver_name(),
+        )
+
+    def _write(
+        self, key: str, provenance: Provenance, candidates: Iterable[Digest], stop: Stop, looked: bool
+    ) -> Provenance:
+        """Write the provenance, or return the one that another worker wrote for the same bytes meanwhile."""
+        document = provenance.to_json()
+        if not self._store.put_new(f"{key}.json", document, content_type=PROVENANCE_CONTENT_TYPE, looked=looked):
+            other = self.provenance(key)
+            if other is not None and other.sha256 == provenance.sha256:
+                return other
+            # It describes an object that somebody removed since, or that lost: stores that do not quite keep the
+            # condition let the last of several racing uploads win, and that may be marked otherwise.
+            stands = self.compare(key, candidates, stop)
+            if other is not None and other.sha256 == stands.sha256:
+                return other
+            marked = stands.sha256 != provenance.source_sha256
+            provenance = provenance.model_copy(update={**stands._asdict(), "marked": marked})
+            self._store.put(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE)
+        return provenance
+
+    def archived(self, key: str, provenance: Provenance, *, already_archived: bool) -> ArchivedVideo:
+        """Return the archived file as its provenance describes it."""
+        return ArchivedVideo(
+            bucket=self._store.bucket,
+            key=key,
+            provenance_key=f"{key}.json",
+            sha256=provenance.sha256,
+            size_bytes=provenance.size_bytes,
+            content_type=provenance.content_type,
+            index=self._index,
+            request_id=self._facts.request_id,
+            media=provenance.media,
+            warnings=provenance.warnings,
+            poster_key=poster_key(key) if provenance.poster_uri else None,
+            digital_source_type=provenance.digital_source_type,
+            already_archived=already_archived,
+        )
+
+    def conflict(self, key: str, reason: str) -> ArchiveConflict:
+        """Return the error for an object that is not what should be there."""
+        return ArchiveConflict(
+            f"Something stands at {self._store.uri(key)} already, and {reason}. It was left as it is: look at it, then "
+            "move it away or archive under another key template.",
+            key=key,
+        )
+
+    def _check_generation(self, key: str, other: str | None) -> None:
+        """Whoever fetches by request id alone knows no generation, and neither do some older provenances."""
+        ours = self._facts.generation_key
+        if ours is None or other is None or ours == other:
+            return
+        where = ["--bucket", self._store.uri(self._store.prefix)]
+        raise ArchiveConflict(
+            f"RunComfy answered the submissions of two generations with one request id. Its video at "
+            f"{self._store.uri(key)} was archived for generation {other}, and is not taken for this one, {ours}. Both "
+            "submissions were accepted, so both may be billed, and no video of this one is known. Look at the two with "
+            f"`{typed('journal', 'show', ours, *where)}` and ask RunComfy about the request; "
+            f"`{typed('journal', 'release', ours, *where)}` lets this one be paid for again.",
+            key=key, generation_key=ours, other_generation_key=other,
+        )  # fmt: skip
+
+
+def _named(text: str) -> str:
+    """A name as a header can hold it."""
+    quoted = quote(text, safe="")
+    return quoted if len(quoted) <= _LONGEST_NAME else hashlib.sha256(text.encode()).hexdigest()
