@@ -1,7 +1,7 @@
 """Tell a real, whole image from a file that is only named like one.
 
 A generation is paid for before the service has looked at its image, so everything that can be known is known here:
-the whole picture is decoded once.
+the whole picture is decoded once. What surely cannot become a video is refused; what may go wrong is a warning.
 """
 
 from __future__ import annotations
@@ -24,11 +24,35 @@ from pydantic import BaseModel, ConfigDict
 
 from runcomfy.errors import InvalidInput
 
-__all__ = ["MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "ImageFacts", "inspect_image", "refuse_image"]
+__all__ = [
+    "MAX_ASPECT_RATIO",
+    "MAX_IMAGE_BYTES",
+    "MAX_IMAGE_PIXELS",
+    "MIN_IMAGE_SIDE",
+    "ImageFacts",
+    "image_warnings",
+    "inspect_image",
+    "refuse_image",
+]
 
 MAX_IMAGE_BYTES = 50_000_000
 MAX_IMAGE_PIXELS = 80_000_000
 """Some ten times a 4K picture, and as many times four bytes of memory while it is decoded."""
+
+MIN_IMAGE_SIDE = 16
+"""Pixels. Video models of this kind see a picture in blocks of 16 by 16: the variational autoencoder of Wan 2.1 divides
+each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_stride` and `patch_size`)."""
+MAX_ASPECT_RATIO = 20
+"""Longer to shorter side: a strip that is 480 pixels high would be 10,000 wide."""
+
+_SMALL_SIDE = 240
+_WIDE_RATIO = 3
+_ORIENTATION_TAG = 0x0112
+_TURNED = {
+    2: "mirrored", 3: "upside down", 4: "upside down and mirrored", 5: "turned by 90 degrees and mirrored",
+    6: "turned by 90 degrees clockwise", 7: "turned by 90 degrees and mirrored",
+    8: "turned by 90 degrees counter-clockwise",
+}  # fmt: skip
 
 # By the plugin's class, so that each is imported: Pillow does not know a format by name before that.
 _FORMATS = {
@@ -53,6 +77,8 @@ class ImageFacts(BaseModel):
     extension: str
     width: int
     height: int
+    orientation: int = 1
+    """How it is to be turned before it is shown, by its EXIF data: 1 to 8, and 1 is as it is."""
 
 
 def inspect_image(data: bytes) -> ImageFacts:
@@ -73,6 +99,7 @@ def inspect_image(data: bytes) -> ImageFacts:
         # `verify` leaves an image unusable, and does not look at the pixels of every format.
         if width * height <= MAX_IMAGE_PIXELS:
             with Image.open(io.BytesIO(data), formats=_OPENED) as pixels:
+                orientation = _orientation(pixels)
                 pixels.load()
     except UnidentifiedImageError:
         refuse_image(f"The file is not an image that is understood here. {_KINDS}")
@@ -82,8 +109,49 @@ def inspect_image(data: bytes) -> ImageFacts:
         refuse_image("The image is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
     if width * height > MAX_IMAGE_PIXELS:
         refuse_image(f"The image has more than {MAX_IMAGE_PIXELS:,} pixels. Scale it down; 4K is what is of use.")
+    if min(width, height) < MIN_IMAGE_SIDE:
+        refuse_image(
+            f"The image has {width} x {height} pixels; no video can be made of less than {MIN_IMAGE_SIDE} on a side. "
+            "Use a larger one."
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        refuse_image(
+            f"The image has {width} x {height} pixels; one side may be {MAX_ASPECT_RATIO} times as long as the other "
+            "at most. Crop it."
+        )
     content_type, extension = _FORMATS[kind]
-    return ImageFacts(content_type=content_type, extension=extension, width=width, height=height)
+    return ImageFacts(
+        content_type=content_type, extension=extension, width=width, height=height, orientation=orientation
+    )
+
+
+def image_warnings(width: int, height: int, orientation: int = 1) -> tuple[str, ...]:
+    """Return one sentence for each thing about a picture that may spoil the video, though it can be made.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        orientation: By its EXIF data.
+    """
+    found = []
+    if orientation in _TURNED:
+        found.append(
+            f"The picture asks to be shown {_TURNED[orientation]} (EXIF orientation {orientation}), and the service "
+            "may ignore that. Save it with its pixels turned to be sure."
+        )
+    if min(width, height) < _SMALL_SIDE:
+        found.append(f"The picture is small, {width} x {height} pixels; the video will be blurred.")
+    if max(width, height) > _WIDE_RATIO * min(width, height):
+        found.append(f"The picture is a strip, {width} x {height} pixels; it may be cropped or squeezed.")
+    return tuple(found)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        found = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # its EXIF data is damaged, which no decoder of pixels minds; see above for what is raised
+        return 1
+    return found if found in _TURNED else 1
 
 
 def refuse_image(sentence: str) -> NoReturn:

@@ -14,15 +14,16 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from runcomfy.download import open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
 from runcomfy.hosts import HostPolicy
-from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
+from runcomfy.images import MAX_IMAGE_BYTES, image_warnings, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
 from runcomfy.store import Store
 
@@ -44,7 +45,8 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at l
 class StagedImage(BaseModel):
     """An image that stands in a bucket, checked; holds no signed URL."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # It is kept in the journal, which workers of several versions read.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str
     key: str
@@ -57,6 +59,20 @@ class StagedImage(BaseModel):
     """Where it came from, without query."""
     uploaded: bool
     """False where it stood there already."""
+    orientation: int = 1
+    """How it is to be turned before it is shown, by its EXIF data: 1 to 8, and 1 is as it is."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may spoil the video, one sentence each; it is written down with the picture."""
+        return image_warnings(self.width, self.height, self.orientation)
+
+    @model_serializer(mode="wrap")
+    def _with_warnings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.orientation == 1:  # as it was written before this was known
+            data.pop("orientation", None)
+        return data | {"warnings": list(self.warnings)} if self.warnings else data
 
     @property
     def uri(self) -> str:
@@ -114,6 +130,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
         content_type=facts.content_type,
         width=facts.width,
         height=facts.height,
+        orientation=facts.orientation,
         source=shown,
         uploaded=_upload(key, data, facts.content_type, store),
     )

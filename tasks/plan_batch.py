@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from runcomfy.manifest import Manifest, read_manifest
 from tasks.retrying import worth_retrying
 
 __all__ = ["Plan", "plan_batch"]
+
+_SHOWN_WARNINGS = 50
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,21 @@ async def plan_batch(
 
     journal = store.get_journal()
     rows = await known_rows(await check_pictures(read, store.get_store(), said=said), journal)
+    _warn(rows)
     standing = await look_up(rows, journal, store.get_store())
     logger.info("%d of %d rows are archived already", len(standing.existing), len(rows))
     return Plan(read, rows, standing)
+
+
+def _warn(rows: Sequence[PlannedRow]) -> None:
+    """Say of each picture what may spoil its video, while nothing is paid for yet."""
+    odd: dict[str, list[PlannedRow]] = {}
+    for row in rows:
+        if row.staged is not None and row.staged.warnings:
+            odd.setdefault(row.staged.sha256, []).append(row)
+    for same in list(odd.values())[:_SHOWN_WARNINGS]:
+        more = f" (and {len(same) - 1:,} more rows)" if len(same) > 1 else ""
+        image = same[0].staged
+        get_run_logger().warning("%s%s: %s", same[0].label, more, " ".join(image.warnings if image else ()))
+    if len(odd) > _SHOWN_WARNINGS:
+        get_run_logger().warning("%d more pictures may spoil their videos", len(odd) - _SHOWN_WARNINGS)

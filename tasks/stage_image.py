@@ -45,4 +45,6 @@ async def stage_image(image: str, store: MediaStore) -> StagedImage:
         staged.height,
         staged.size_bytes,
     )
+    for warning in staged.warnings:
+        get_run_logger().warning("%s: %s", staged.source, warning)
     return staged

@@ -230,6 +230,8 @@ class Reception:
                 if order is None:
                     return self._note(picture, Fate.WAITING, reason="There is no prompt for it yet.")
                 image = await stage_image(picture.uri, self._store)
+                for warning in image.warnings:
+                    logger.warning("%s: %s", picture.uri, warning)
             except RunComfyError as error:
                 if isinstance(error, InvalidInput) and not error.retryable:
                     return await self._set_aside(picture, "rejected", error.message)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runcomfy.errors import InvalidInput
-from runcomfy.images import MAX_IMAGE_BYTES, inspect_image
+from runcomfy.images import MAX_IMAGE_BYTES, image_warnings, inspect_image
 
 
 def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
@@ -123,3 +123,48 @@ def test_any_bytes_are_an_image_or_refused(head: bytes, rest: bytes) -> None:
         inspect_image(head + rest)
     except InvalidInput as refused:
         assert refused.violations
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (15, 15), (16, 15), (1, 500), (500, 1), (2, 2), (321, 16), (16, 321), (2001, 100)]
+)
+def test_a_size_of_which_no_video_can_be_made_is_refused(size: tuple[int, int]) -> None:
+    """Less than a block of pixels, and strips."""
+    with pytest.raises(InvalidInput, match=f"{size[0]} x {size[1]} pixels"):
+        inspect_image(picture("PNG", size=size))
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((640, 360), []), ((720, 240), []), ((240, 720), []), ((4000, 2250), []), ((640, 239), ["small"]),
+        ((16, 16), ["small"]), ((1000, 300), ["strip"]), ((320, 16), ["small", "strip"]), ((16, 320), ["small",
+        "strip"]),
+    ],
+)  # fmt: skip
+def test_a_size_that_may_spoil_the_video_is_a_warning(size: tuple[int, int], said: list[str]) -> None:
+    """It can be made, and whoever pays is told."""
+    facts = inspect_image(picture("PNG", size=size))
+
+    warnings = image_warnings(facts.width, facts.height, facts.orientation)
+    assert len(warnings) == len(said)
+    assert all(word in warning for word, warning in zip(said, warnings, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 0, 9])
+def test_a_picture_that_is_to_be_turned_is_a_warning(kind: str, orientation: int) -> None:
+    """Cameras store pixels as the sensor has them, and note how to turn them; not every program does."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    facts = inspect_image(picture(kind, size=(640, 360), exif=exif))
+
+    assert {facts.width, facts.height} == {640, 360}
+    assert facts.orientation == (orientation if 1 < orientation < 9 else 1)
+    warnings = image_warnings(facts.width, facts.height, facts.orientation)
+    assert [f"EXIF orientation {orientation}" in warning for warning in warnings] == [True] * (1 < orientation < 9)
+
+
+def test_damaged_exif_data_is_nobodys_trouble() -> None:
+    """The pixels are whole."""
+    assert inspect_image(picture("PNG", size=(640, 360), exif=b"Exif\0\0no TIFF at all")).orientation == 1

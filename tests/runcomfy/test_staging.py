@@ -232,3 +232,18 @@ async def test_an_object_without_the_right_to_read_it_is_a_storage_error(object_
         await stage_image("s3://images/a.png", blind)
 
     assert refused.value.http_status == 403
+
+
+async def test_what_may_spoil_the_video_is_known_of_the_staged_picture(store: Store, tmp_path: Path) -> None:
+    """In what is written down of it too; a picture without is written down as it always was."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (640, 360)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (640, 360)).save(tmp_path / "plain.jpg")
+
+    turned, plain = [await stage_image(tmp_path / name, store) for name in ("turned.jpg", "plain.jpg")]
+
+    (warning,) = turned.warnings
+    assert "EXIF orientation 6" in warning and turned.model_dump()["warnings"] == [warning]
+    assert StagedImage.model_validate_json(turned.model_dump_json()) == turned
+    assert plain.warnings == () and not {"warnings", "orientation"} & plain.model_dump().keys()
