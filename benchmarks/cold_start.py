@@ -48,7 +48,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.store import Store
 def took(make):
     began = time.perf_counter(); make(); return 1000 * (time.perf_counter() - began)
-service = [took(lambda: RunComfyClient("token")) for _ in range(2)]
+service = [took(lambda: RunComfyClient("token-of-tests")) for _ in range(2)]
 store = [took(lambda: Store("videos", region_name="us-east-1")) for _ in range(2)]
 print(*service, *store)
 """

@@ -134,7 +134,7 @@ def _service(answer_seconds: float) -> Iterator[tuple[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def _ours(url: str) -> AsyncIterator[Look]:
-    async with RunComfyClient("token", base_url=url) as client:
+    async with RunComfyClient("token-of-tests", base_url=url) as client:
         yield lambda number: client.status(f"request-{number}")
 
 

@@ -110,7 +110,7 @@ class _Service:
 async def _ours(before: int, law: _Times, jobs: int) -> _Outcome:
     """Follow jobs one after the other: in groups that each begin with nothing known and learn from so many."""
     service, looks, delays, shares = _Service(), list[int](), list[float](), list[float]()
-    async with RunComfyClient("none", transport=httpx.MockTransport(service.answer)) as client:
+    async with RunComfyClient("no-token", transport=httpx.MockTransport(service.answer)) as client:
         for group in range(max(1, jobs // 40)):
             run_times = RunTimes()
             for number, seconds in enumerate(law.drawn(before + (40 if before else 1), 1000 * before + group)):

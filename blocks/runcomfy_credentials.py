@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
-from runcomfy.hosts import HostPolicy
+from runcomfy.hosts import DEFAULT_HOSTS, HostPolicy
 from runcomfy.pace import shared_pace
 
 __all__ = ["RunComfyCredentials"]
@@ -47,7 +47,7 @@ class RunComfyCredentials(CredentialsBlock):
         default=DEFAULT_BASE_URL, title="Base URL", description="Change it only to test against the sandbox."
     )
     output_hosts: list[str] = Field(
-        default=["*.runcomfy.net"],
+        default=list(DEFAULT_HOSTS),
         min_length=1,
         title="Output hosts",
         description="Hosts that generated files may be downloaded from, such as *.runcomfy.net.",

@@ -10,7 +10,10 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import ServiceError
 from runcomfy.wire import Cancellation, State
 
-__all__ = ["cancel", "seen_after_cancel"]
+__all__ = ["GOES_ON", "cancel", "seen_after_cancel"]
+
+GOES_ON = (State.IN_PROGRESS, State.SUCCEEDED, State.FAILED)
+"""Where a request is that was not cancelled, whatever was said: it runs, or it has come to its end."""
 
 
 async def cancel(
@@ -45,6 +48,7 @@ async def seen_after_cancel(client: RunComfyClient, request_id: str) -> State:
     A cancel that is believed without a look may be paid for twice: by the request that went on, and by the next run.
     """
     try:
-        return (await client.result(request_id)).state
+        answer = await client.result(request_id)
     except ServiceError:
         return State.UNKNOWN
+    return State.SUCCEEDED if answer.state is State.COMPLETED and answer.outputs else answer.state

@@ -6,31 +6,52 @@ for the rest.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
+from cachetools import LRUCache
 from pydantic import SecretStr
 
 from runcomfy._connections import Connections, one_connection
 from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
 from runcomfy.models import ModelInputs
+from runcomfy.outputs import given_urls
 from runcomfy.pace import Pace
 from runcomfy.redaction import redact_loggers
 from runcomfy.refusals import json_object, read_refusal
 from runcomfy.telemetry.metrics import called
-from runcomfy.wire import Answer, Cancellation, Status, parse_answer, parse_cancellation, parse_status
+from runcomfy.wire import (
+    Answer,
+    Cancellation,
+    State,
+    Status,
+    parse_answer,
+    parse_cancellation,
+    parse_state,
+    parse_status,
+)
 
-__all__ = ["DEFAULT_BASE_URL", "RunComfyClient", "is_local"]
+__all__ = ["DEFAULT_BASE_URL", "LINE_SECONDS", "PAID_CALL_SECONDS", "RunComfyClient", "is_local"]
 
 DEFAULT_BASE_URL = "https://model-api.runcomfy.net"
 DEFAULT_BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CALLS_AT_ONCE = 100
+PAID_CALL_SECONDS = 120.0
+"""How long the paid call may take: an answer that comes late is better than one that nobody knows. The lease of the
+journal outlives it: `runcomfy.journal.submission`."""
+LINE_SECONDS = 30.0
+"""How long the paid call may wait in line before that."""
+_CONNECT_SECONDS = 10.0
+_SHORTEST_TOKEN = 8  # a token is cut out of every answer, so a short one would take words of the answer with it
+_MOST_SENT = 10_000
 _IDLE_SECONDS = 30.0
 _TRUSTED_IDLE_SECONDS = 1.0
 
@@ -48,6 +69,7 @@ class RunComfyClient:
         base_url: The service, or a sandbox. https, unless it is on this machine.
         balance_url: Where the balance is asked for; RunComfy has it on another host than the models.
         timeout_seconds: How long one call may take to connect, and between two pieces of an answer.
+        paid_call_seconds: How long the paid call may take in all, from the moment that it has a connection to use.
         transport: An httpx transport to speak through, for tests.
         pace: How often requests may be looked at; share one among the clients of an account.
 
@@ -62,6 +84,7 @@ class RunComfyClient:
         base_url: str = DEFAULT_BASE_URL,
         balance_url: str | None = None,
         timeout_seconds: float = 30.0,
+        paid_call_seconds: float = PAID_CALL_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -81,7 +104,9 @@ class RunComfyClient:
             )
 
         self.pace = pace
-        self._timeout_seconds = timeout_seconds
+        self.paid_call_seconds = paid_call_seconds
+        self._connect_seconds = min(timeout_seconds, _CONNECT_SECONDS)
+        self._sent: LRUCache[str, None] = LRUCache(_MOST_SENT)
         self._connections = Connections(lambda: make(_IDLE_SECONDS), _CALLS_AT_ONCE)
         self._paid_connections = Connections(lambda: make(_TRUSTED_IDLE_SECONDS), _CALLS_AT_ONCE)
         redact_loggers()
@@ -104,16 +129,28 @@ class RunComfyClient:
         """Whether the service runs on this machine, as a sandbox does."""
         return is_local(self.base_url)
 
-    async def post_submission(self, inputs: ModelInputs) -> httpx.Response:
+    async def post_submission(self, inputs: ModelInputs, *, within_seconds: float | None = None) -> httpx.Response:
         """Send the one call that is paid for, once, and return whatever is answered.
 
         Judging the answer is the business of `runcomfy.submitting.submit`, which is what to call instead.
+
+        Args:
+            inputs: What is asked for.
+            within_seconds: How long it may take, if that is less than `paid_call_seconds`. The wait in line before it
+                is bounded as well: an intent that was written down must not grow old there.
+
+        Raises:
+            httpx.HTTPError: it was not answered; `PoolTimeout`: it was not even sent.
+            TimeoutError: the answer was not whole in time.
         """
-        url = f"{self.base_url}/v1/models/{inputs.model_id}"
-        # The wait in line is bounded: an intent that was written down before it must not grow old there.
+        url, body = f"{self.base_url}/v1/models/{inputs.model_id}", inputs.body()
+        seconds = min(self.paid_call_seconds, within_seconds or self.paid_call_seconds)
+        timeout = httpx.Timeout(seconds, connect=min(self._connect_seconds, seconds / 4))
+        self._sent.update(dict.fromkeys(given_urls(body)))
         with called("submit") as status:
-            async with self._paid_connections.one(patience_seconds=self._timeout_seconds) as http:
-                response = await http.post(url, json=inputs.body())
+            async with self._paid_connections.one(patience_seconds=min(LINE_SECONDS, seconds)) as http:
+                async with asyncio.timeout(seconds):
+                    response = await http.post(url, json=body, timeout=timeout)
             status.append(response.status_code)
         return self._without_token(response)
 
@@ -131,7 +168,8 @@ class RunComfyClient:
         Raises:
             ServiceError: the call failed; if it is `retryable`, that says nothing about the request.
         """
-        return parse_answer(request_id, await self._get_request(request_id, "result", include_cost="true"))
+        body = await self._get_request(request_id, "result", include_cost="true")
+        return parse_answer(request_id, body, sent=self._sent)
 
     async def cancel(self, request_id: str) -> Cancellation:
         """Ask for a request to be cancelled; only one in the queue can be. Asking twice does no harm.
@@ -140,7 +178,8 @@ class RunComfyClient:
             ServiceError: the call failed; the request may or may not be cancelled.
         """
         url = f"{self._request_url(request_id)}/cancel"
-        return parse_cancellation(request_id, await self._call("POST", url, request_id=request_id))
+        body = await self._call("POST", url, tells=lambda body: "outcome" in body, request_id=request_id)
+        return parse_cancellation(request_id, body)
 
     async def balance_usd(self) -> float:
         """Return the account's balance in USD."""
@@ -158,11 +197,19 @@ class RunComfyClient:
     async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
         if self.pace is not None:
             await self.pace.turn()
-        return await self._call("GET", f"{self._request_url(request_id)}/{call}", params=params, request_id=request_id)
+        url = f"{self._request_url(request_id)}/{call}"
+        return await self._call("GET", url, params=params, tells=_tells_a_state, request_id=request_id)
 
     async def _call(
-        self, method: str, url: str, *, params: dict[str, str] | None = None, **facts: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        params: dict[str, str] | None = None,
+        tells: Callable[[dict[str, Any]], bool] | None = None,
+        **facts: Any,
     ) -> dict[str, Any]:
+        """Make a call; where it is about a request, `tells` says whether a 2xx answers it, whatever stands beside."""
         try:
             with called(urlsplit(url).path.rpartition("/")[2]) as status:
                 async with self._connections.one() as http:
@@ -175,10 +222,13 @@ class RunComfyClient:
                 f"The service at {urlsplit(url).hostname} could not be reached ({trouble}).", **facts
             )
         response = self._without_token(response)
-        refusal = read_refusal(response, **facts)
+        body = json_object(response) or {}
+        if response.is_success and tells is not None and tells(body):
+            return body
+        refusal = read_refusal(response, about_a_request=tells is not None, **facts)
         if refusal is not None:
             raise refusal
-        return json_object(response) or {}
+        return body
 
     def _without_token(self, response: httpx.Response) -> httpx.Response:
         """Cut our own token out of an answer that quotes it, before it can get into an error."""
@@ -188,6 +238,11 @@ class RunComfyClient:
         kept = {name: value for name, value in response.headers.items() if name in ("content-type", "retry-after")}
         content = response.content.replace(token, b"[redacted]")
         return httpx.Response(response.status_code, headers=kept, content=content)
+
+
+def _tells_a_state(body: dict[str, Any]) -> bool:
+    """Whether a body says where a request is; an error beside that is part of the answer, and not a refusal."""
+    return parse_state(body.get("status")) is not State.UNKNOWN
 
 
 def is_local(url: str) -> bool:
@@ -206,6 +261,10 @@ def _checked_token(token: SecretStr | str) -> str:
     if not value:
         raise ConfigurationError(
             "No RunComfy token: set RUNCOMFY_API_TOKEN, or fill in the RunComfy credentials block."
+        )
+    if len(value) < _SHORTEST_TOKEN:
+        raise ConfigurationError(
+            "The RunComfy token is too short to be one: copy the whole of it. Nothing was sent or paid for."
         )
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigurationError("The RunComfy token holds a character that no token has: copy it again.")

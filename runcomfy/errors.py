@@ -9,6 +9,7 @@
     │   ├── AuthenticationError     fix the token or the account
     │   ├── InsufficientBalance     top up
     │   ├── RateLimited             later
+    │   │   └── StillRateLimited        sent as often as is safe: tomorrow, or look whether it was accepted
     │   ├── RequestNotFound         unknown, deleted or expired, or another user's: look
     │   ├── RequestRejected         any other refusal: fix the request
     │   └── ServiceUnavailable      cannot be reached or answers nonsense: later
@@ -70,6 +71,7 @@ __all__ = [
     "RunTimeout",
     "ServiceError",
     "ServiceUnavailable",
+    "StillRateLimited",
     "StorageError",
     "StoreUnavailable",
     "SubmissionNotSent",
@@ -160,6 +162,12 @@ class RateLimited(ServiceError):
     """Too many calls; `retry_after_seconds` is what the service asked for, where it did."""
 
     retryable = True
+
+
+class StillRateLimited(RateLimited):
+    """The submission was answered with 429 as often as it is sent in a day: such an answer may hide an acceptance."""
+
+    retryable = False
 
 
 class RequestNotFound(ServiceError):

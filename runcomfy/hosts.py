@@ -14,8 +14,10 @@ from urllib3.util import Url, parse_url
 
 from runcomfy.errors import ConfigurationError, HostNotAllowed
 
-__all__ = ["HostPolicy", "check_reachable"]
+__all__ = ["DEFAULT_HOSTS", "HostPolicy", "check_reachable"]
 
+DEFAULT_HOSTS = ("*.runcomfy.net", "*.runcomfy.com")
+"""Where RunComfy's files were seen, and what its own command line trusts."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _ADVICE = "If you trust it, add it to the allow-list (RUNCOMFY_OUTPUT_HOSTS, or the block's output hosts)."
@@ -31,7 +33,7 @@ class HostPolicy:
             http, and may lie in a private network.
     """
 
-    allowed: tuple[str, ...] = ("*.runcomfy.net",)
+    allowed: tuple[str, ...] = DEFAULT_HOSTS
 
     def __post_init__(self) -> None:
         for pattern in self.allowed:

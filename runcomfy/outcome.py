@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runcomfy.client import RunComfyClient
@@ -10,9 +12,13 @@ from runcomfy.wire import Answer, State
 
 __all__ = ["collect", "succeeded"]
 
+_LONGEST_SHOWN = 1000
+
 
 def succeeded(answer: Answer) -> bool:
     """Whether the request has succeeded and names its files; `False` means not yet.
+
+    `completed` with a file is a success, for RunComfy's own clients take it as one; without one it is not yet.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it has ended, and there is no video.
@@ -24,24 +30,62 @@ def succeeded(answer: Answer) -> bool:
     }
     if answer.state is State.FAILED:
         reason = str(answer.error or "it gave no reason")[:500]
-        raise GenerationFailed(f"The generation failed at the service: {reason}", details=answer.error, **facts)
+        raise GenerationFailed(
+            f"The generation failed at the service: {reason}",
+            details=answer.error,
+            error_code=answer.error_code,
+            **facts,
+        )
     if answer.state is State.CANCELLED:
         raise GenerationCancelled("The request was cancelled while it was in the queue.", **facts)
     if answer.state is State.SUCCEEDED and not answer.outputs:
-        raise NoOutput("The service says that the generation succeeded, but its result names no file.", **facts)
-    return answer.state is State.SUCCEEDED
+        raise _no_output(answer, facts)
+    return answer.state in (State.SUCCEEDED, State.COMPLETED) and bool(answer.outputs)
 
 
-async def collect(client: RunComfyClient, request_id: str) -> Answer:
+def _no_output(answer: Answer, facts: dict[str, Any]) -> NoOutput:
+    shown = "nothing" if answer.output is None else str(answer.output)[:_LONGEST_SHOWN]
+    beside = f" Beside it stands the error {str(answer.error)[:300]}." if answer.error else ""
+    return NoOutput(
+        "The service says that the generation succeeded, but its result names no file. It was probably paid for. "
+        f"Under 'output' stands {shown}.{beside} Look at the request in RunComfy's dashboard; "
+        f"if its file appears later, `fetch {answer.request_id}` collects it.",
+        details=answer.output,
+        error_code=answer.error_code,
+        **facts,
+    )
+
+
+async def collect(
+    client: RunComfyClient,
+    request_id: str,
+    *,
+    looks: int = 4,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+) -> Answer:
     """Return the answer of a request that has succeeded, with fresh URLs of its files.
+
+    Args:
+        client: The service.
+        request_id: The request.
+        looks: How often to look for the file of a request that has succeeded and names none: that may lag behind.
+        sleep: Waits between those looks, in seconds: 1, 2, 4 …
 
     Raises:
         NotFinished: it has not ended yet, as far as the service says.
         GenerationFailed, GenerationCancelled, NoOutput: it has ended, and there is no video.
         ServiceError: the service could not be asked, or refuses to tell.
     """
-    answer = await client.result(request_id)
-    if not succeeded(answer):
+    for look in range(1, looks + 1):
+        answer = await client.result(request_id)
+        try:
+            ready = succeeded(answer)
+            break
+        except NoOutput:
+            if look == looks:
+                raise
+        await sleep(2.0 ** (look - 1))
+    if not ready:
         raise NotFinished(
             f"The request is not finished (the service says '{answer.word}'): fetch it later.", request_id=request_id
         )

@@ -15,6 +15,7 @@ __all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query"]
 
 CUT = "[redacted]"
 _LONGEST_TEXT = 16_384
+_DEEPEST = 100
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
@@ -43,8 +44,14 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _LEAKY_LOGGERS = ("boto3", "botocore", "httpcore", "httpx", "s3transfer", "urllib3")
 
 
-def redact(value: Any) -> Any:
-    """Return `value` with every secret cut out of its texts, and very long texts shortened; the rest stays as it is."""
+def redact(value: Any, *, depth: int = 0) -> Any:
+    """Return `value` with every secret cut out of its texts; the rest stays as it is.
+
+    Very long texts are shortened, and what is nested more than a hundred times is left out, `depth` being how deep it
+    is already.
+    """
+    if depth > _DEEPEST:
+        return CUT
     if isinstance(value, str):
         if len(value) > _LONGEST_TEXT:  # a stranger's text must not keep the patterns busy
             value = f"{value[:_LONGEST_TEXT]}… [{len(value) - _LONGEST_TEXT} more characters]"
@@ -52,9 +59,9 @@ def redact(value: Any) -> Any:
             value = pattern.sub(replacement, value)
         return value
     if isinstance(value, dict):
-        return {redact(name): redact(item) for name, item in value.items()}
+        return {redact(name): redact(item, depth=depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(redact(item) for item in value)
+        return type(value)(redact(item, depth=depth + 1) for item in value)
     return value
 
 

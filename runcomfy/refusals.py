@@ -52,20 +52,21 @@ _BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
     408: (ServiceUnavailable, "The service gave up waiting for the call"),
     429: (RateLimited, "The service asks for fewer calls"),
 }
-_SIGNS_OF_AN_ERROR = ("error_code", "error_message", "error", "detail", "message")
+_OWN_WORDS = ("error_code", "error_message")
+_SIGNS_OF_AN_ERROR = (*_OWN_WORDS, "error", "detail")  # a lone `message` is how gateways speak
 
 
 def json_object(response: httpx.Response) -> dict[str, Any] | None:
     """Return the body as a JSON object, or `None` where it is something else."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
 
 def says_no(body: dict[str, Any] | None) -> bool:
-    """Whether a body is an error body: the service itself speaks, not a proxy before it."""
+    """Whether a body is an error body: the service itself refused the submission, not a proxy before it."""
     return body is not None and any(body.get(name) for name in _SIGNS_OF_AN_ERROR)
 
 
@@ -91,11 +92,17 @@ def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
 
 
-def read_refusal(response: httpx.Response, **facts: Any) -> ServiceError | None:
+def read_refusal(response: httpx.Response, *, about_a_request: bool = False, **facts: Any) -> ServiceError | None:
     """Return the error that an answer stands for, or `None` where it is a success.
 
     An answer of 2xx that carries an `error_code` or `error_message` is a refusal; a body that is not a JSON object is
     `ServiceUnavailable`, whatever its HTTP status below 400.
+
+    Args:
+        response: The answer.
+        about_a_request: Whether a request was asked about. Then a 4xx without the service's own error body is
+            `ServiceUnavailable` (429: `RateLimited`): something on the way spoke, and it knows nothing of the request.
+        **facts: Go into the error.
     """
     body = json_object(response)
     code = error_code(body)
@@ -103,7 +110,13 @@ def read_refusal(response: httpx.Response, **facts: Any) -> ServiceError | None:
     if response.is_success and body is not None and code is None and not body.get("error_message"):
         return None
     kind, sentence = _classify(status, code, has_body=body is not None)
-    said = next((body[name] for name in _SIGNS_OF_AN_ERROR[1:] if body.get(name)), None) if body else None
+    own = any((body or {}).get(name) for name in _OWN_WORDS)
+    if about_a_request and not own and 400 <= status < 500 and kind is not RateLimited:
+        kind, sentence = (
+            ServiceUnavailable,
+            f"HTTP {status} without RunComfy's error body: something on the way said it",
+        )
+    said = next((body[name] for name in (*_SIGNS_OF_AN_ERROR[1:], "message") if body.get(name)), None) if body else None
     message = f"{sentence}. It said: {str(said)[:300]}" if said else f"{sentence}."
     return kind(
         message,

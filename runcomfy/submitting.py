@@ -28,6 +28,8 @@ __all__ = ["Submission", "classify", "submit"]
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _LONGEST_WAIT_SECONDS = 120.0
+_NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
+"""By HTTP itself (RFC 9110, 6585) a request that is answered so was not acted on, whoever says it and in what words."""
 
 
 class Submission(BaseModel):
@@ -49,8 +51,10 @@ class Submission(BaseModel):
 def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
     """Return the request id of an accepted submission, or the error that its answer stands for.
 
-    An answer of 2xx without a request id that carries one of the documented refusal codes is a refusal: the service
-    itself said no, and which HTTP status goes with its codes is not documented.
+    Refused for sure is what HTTP itself says was not acted on (`_NOT_PROCESSED`), whatever the body; any other 4xx but
+    408, which is a time-out, if the service's own error body says so; and a 2xx with one of the documented refusal
+    codes, since which HTTP status goes with those is not documented. An answer that names a request is none of these.
+    Everything else is uncertain, redirects too: who answers with 303 has done the work.
     """
     if isinstance(response, _NEVER_SENT):
         return SubmissionNotSent(
@@ -67,7 +71,8 @@ def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
     refusal = read_refusal(response)
     if response.is_success and refusal is None and known:
         return known
-    refused_by_status = 400 <= response.status_code < 500 and says_no(body)
+    status = response.status_code
+    refused_by_status = status in _NOT_PROCESSED or (400 <= status < 500 and status != 408 and says_no(body))
     refused_by_code = response.is_success and error_code(body) in DOCUMENTED_REFUSALS
     if refusal is not None and not known and (refused_by_status or refused_by_code):
         return refusal
@@ -90,6 +95,8 @@ async def submit(
     authorise: Callable[[], Awaitable[None]] | None = None,
     record: Callable[[Submission], Awaitable[None]] | None = None,
     announce: Callable[[], Awaitable[None]] | None = None,
+    limited: Callable[[RateLimited], Awaitable[None]] | None = None,
+    within_seconds: float | None = None,
     on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -107,6 +114,8 @@ async def submit(
         record: Awaited with the accepted request, to its end even if this coroutine is cancelled; an error of it comes
             out unchanged.
         announce: Awaited before every attempt; if it raises, nothing more is sent.
+        limited: Awaited with each answer of 429 after which it would be sent again, before the pause.
+        within_seconds: How long each call may take, if that is less than the client's `paid_call_seconds`.
         on_interrupt: Awaited with the accepted request if this coroutine was cancelled while the answer was on its way,
             so that a request that is paid for is never forgotten; the cancellation goes on after it.
         sleep: Waits between attempts, in seconds.
@@ -125,7 +134,7 @@ async def submit(
         sent_at = now()
 
         async def send(sent_at: datetime = sent_at) -> Submission | RunComfyError:
-            outcome = await _send(client, inputs)
+            outcome = await _send(client, inputs, within_seconds)
             if not isinstance(outcome, str):
                 return outcome
             submission = Submission(
@@ -161,13 +170,17 @@ async def submit(
             submission_answered("not_sent" if isinstance(outcome, SubmissionNotSent) else "refused", inputs.model_id)
             raise outcome
         retried("submit")
-        await sleep(min(outcome.retry_after_seconds or 2.0**attempt, _LONGEST_WAIT_SECONDS))
+        if limited is not None and isinstance(outcome, RateLimited):
+            await limited(outcome)
+        # few and far between: each answer of 429 may hide an acceptance
+        growth = 4.0 if isinstance(outcome, RateLimited) else 2.0
+        await sleep(min(outcome.retry_after_seconds or growth**attempt, _LONGEST_WAIT_SECONDS))
     raise ValueError("attempts must be at least 1")
 
 
-async def _send(client: RunComfyClient, inputs: ModelInputs) -> str | RunComfyError:
+async def _send(client: RunComfyClient, inputs: ModelInputs, within_seconds: float | None) -> str | RunComfyError:
     try:
-        return classify(await client.post_submission(inputs))
+        return classify(await client.post_submission(inputs, within_seconds=within_seconds))
     except httpx.HTTPError as error:
         return classify(error)
     except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too

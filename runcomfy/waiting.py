@@ -12,9 +12,17 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.cancelling import seen_after_cancel
+from runcomfy.cancelling import GOES_ON, seen_after_cancel
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import GenerationCancelled, QueueTimeout, RateLimited, RunComfyError, ServiceError
+from runcomfy.errors import (
+    GenerationCancelled,
+    NoOutput,
+    QueueTimeout,
+    RateLimited,
+    RequestNotFound,
+    RunComfyError,
+    ServiceError,
+)
 from runcomfy.outcome import succeeded
 from runcomfy.pace import Pace
 from runcomfy.plan import Plan
@@ -25,6 +33,8 @@ from runcomfy.watch import Watch
 from runcomfy.wire import Answer, State
 
 __all__ = ["Look", "Result", "follow"]
+
+_CLOCKS_DIFFER_SECONDS = 60.0  # a little in the future is a submission of just now
 
 
 class Result(BaseModel):
@@ -45,6 +55,8 @@ class Result(BaseModel):
     created_at: str | None = None
     finished_at: str | None = None
     cost_usd: float | None = None
+    warnings: tuple[str, ...] = ()
+    """What is odd about the service's answer."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,9 @@ async def follow(
     Args:
         client: The service.
         request_id: The request; nothing else is needed, so a request can be followed again after a crash.
-        submitted_at: When it was submitted, UTC; the queue deadline counts from then, or else from now.
+        submitted_at: When it was submitted, UTC; the queue deadline counts from then, or else from now. The clock of
+            the machine that submitted may be wrong by hours: a time that lies in the future, or so long ago that the
+            deadline would be over at once, is not believed, and the deadline counts from now.
         deadlines: When to cancel it in the queue, and when to give up on a running one.
         polling: How often to look.
         clock: Time.
@@ -93,10 +107,10 @@ async def follow(
     """
     clock, polling = clock or Clock(), polling or Polling()
     run_times, pace = run_times or RunTimes(), client.pace
-    now = clock.monotonic()
-    began = now - (max(0.0, (clock.now() - submitted_at).total_seconds()) if submitted_at else 0.0)
-    plan = Plan(polling, began, submitted_at is not None, lambda: run_times.forecast(workload))
-    watch = Watch(request_id, deadlines or Deadlines(), polling, clock, plan, last_success=now)
+    deadlines, now = deadlines or Deadlines(), clock.monotonic()
+    ago = _ago_seconds(submitted_at, clock, deadlines)
+    plan = Plan(polling, now - (ago or 0.0), ago is not None, lambda: run_times.forecast(workload))
+    watch = Watch(request_id, deadlines, polling, clock, plan, last_success=now)
     try:
         while True:
             error: ServiceError | None = None
@@ -127,6 +141,16 @@ async def follow(
             pace.wants(watch.request_id, 0.0)
 
 
+def _ago_seconds(submitted_at: datetime | None, clock: Clock, deadlines: Deadlines) -> float | None:
+    """Return how long ago a request was submitted, if that can be believed."""
+    if submitted_at is None:
+        return None
+    ago = (clock.now() - submitted_at).total_seconds()
+    if not -_CLOCKS_DIFFER_SECONDS <= ago < deadlines.queue_timeout_seconds:
+        return None
+    return max(0.0, ago)
+
+
 def _pause_seconds(watch: Watch, error: ServiceError | None, pace: Pace | None) -> float:
     """Return how long to wait, and tell those who wait at the same time how often this one would look."""
     pause = watch.pause_seconds(error)
@@ -145,13 +169,34 @@ async def _look(client: RunComfyClient, watch: Watch) -> Look:
     """Look once, and collect the result if the request is finished."""
     watch.polls += 1
     status = await client.status(watch.request_id)
-    if not status.state.is_final:
+    if status.state.is_final:
+        answer: Answer | None = await client.result(watch.request_id)
+    else:
+        answer = await _told_all_the_same(client, watch) if status.state is State.UNKNOWN else None
+    if answer is None or (answer.state is State.UNKNOWN and not status.state.is_final):
         watch.saw(status.state, status.queue_position)
         left = watch.plan.seconds_left(watch.clock.monotonic())
         return Look(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
-    answer = await client.result(watch.request_id)
     watch.saw(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
-    return Look(answer.state, watch.elapsed(), result=_conclude(answer, watch), answer=answer)
+    try:
+        result = _conclude(answer, watch)
+    except NoOutput as error:
+        watch.named_no_output(error)
+        return Look(State.COMPLETED, watch.elapsed())
+    return Look(answer.state, watch.elapsed(), result=result, answer=answer)
+
+
+async def _told_all_the_same(client: RunComfyClient, watch: Watch) -> Answer | None:
+    """Ask for the result of a request whose status is a word that nobody knows: it may hide the end.
+
+    Where the result is not told, the status was, so the look has not failed; unless the request is not known any more.
+    """
+    try:
+        return await client.result(watch.request_id)
+    except RequestNotFound:
+        raise
+    except ServiceError:
+        return None
 
 
 def _conclude(answer: Answer, watch: Watch) -> Result | None:
@@ -171,6 +216,7 @@ def _conclude(answer: Answer, watch: Watch) -> Result | None:
         created_at=answer.created_at,
         finished_at=answer.finished_at,
         cost_usd=answer.cost_usd,
+        warnings=answer.warnings,
     )
 
 
@@ -183,7 +229,7 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
     seen = await seen_after_cancel(client, watch.request_id) if outcome == "cancelled" else None
     if seen is State.CANCELLED:
         raise _queue_timeout(watch)
-    if outcome == "not_cancellable" or seen in (State.IN_PROGRESS, State.SUCCEEDED):
+    if outcome == "not_cancellable" or seen in GOES_ON:
         watch.cancel_is_refused()
     else:
         watch.cancel_not_confirmed()

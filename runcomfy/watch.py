@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runcomfy.errors import PollingFailed, RunTimeout, ServiceError
+from runcomfy.errors import NoOutput, PollingFailed, RequestNotFound, RunTimeout, ServiceError
 from runcomfy.plan import Plan
 from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.wire import State
 
-__all__ = ["Watch"]
+__all__ = ["REPLICAS_LAG_SECONDS", "Watch"]
+
+REPLICAS_LAG_SECONDS = 60.0
+"""So soon after a submission a service that does not know the request may be a replica that has not heard of it yet."""
 
 _CANCELS = 10
 _SHORTEST_PAUSE_SECONDS = 0.05
 _AFTER_DEADLINE_SECONDS = 15.0  # between cancels that nobody confirms
 _LONGEST_BACK_OFF_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
+_LOOKS_FOR_OUTPUT = 5  # with pauses of 1, 2, 4 and 8 times the shortest interval between them
 
 
 @dataclass
@@ -34,6 +39,9 @@ class Watch:
     cancel_refused: bool = False
     running_since: float | None = None
     """Since when the run deadline counts."""
+    no_output: NoOutput | None = None
+    """Why the latest result is taken for one that lags behind: it says that it succeeded, and names no file."""
+    looks_for_output: int = 0
 
     @property
     def state(self) -> State:
@@ -60,7 +68,7 @@ class Watch:
             ServiceError: it is not of the kind that passes.
             PollingFailed: too many, or for too long.
         """
-        if not error.retryable:
+        if not error.retryable and not self._may_lag(error):
             raise error
         self.failures += 1
         failing_for = self.clock.monotonic() - self.last_success
@@ -72,6 +80,21 @@ class Watch:
                 last_state=str(self.state),
             )
 
+    def _may_lag(self, error: ServiceError) -> bool:
+        """Whether it may be a replica that has not heard of our own submission yet."""
+        unknown = isinstance(error, RequestNotFound) and error.error_code != ANOTHER_ACCOUNT
+        return unknown and self.plan.submission_known and self.elapsed() < REPLICAS_LAG_SECONDS
+
+    def named_no_output(self, error: NoOutput) -> None:
+        """Bear a result without its file, which may lag behind.
+
+        Raises:
+            NoOutput: it has been so a few times.
+        """
+        self.no_output, self.looks_for_output = error, self.looks_for_output + 1
+        if self.looks_for_output >= _LOOKS_FOR_OUTPUT:
+            raise error
+
     def queue_deadline_passed(self) -> bool:
         """Whether the request is due to be cancelled: never seen out of the queue, and the queue deadline is over."""
         return self.running_since is None and self.elapsed() >= self.deadlines.queue_timeout_seconds
@@ -81,11 +104,14 @@ class Watch:
 
         Raises:
             RunTimeout: the run deadline is over.
+            NoOutput: it is over, and the request has succeeded without a file.
         """
         if self.running_since is None:
             return
         running = self.clock.monotonic() - self.running_since
         if running >= self.deadlines.run_timeout_seconds:
+            if self.no_output is not None:
+                raise self.no_output
             raise RunTimeout(
                 f"The request was not finished {running:.0f} s after it left the queue (last seen: {self.state}). "
                 "It may be running still, cannot be stopped, and may be billed: fetch it later.",
@@ -100,7 +126,9 @@ class Watch:
             error: What was wrong with the last look.
             stretch: How many times longer than the best plan, so that all together keep within a rate.
         """
-        if error is None:
+        if error is None and self.no_output is not None:
+            pause = self.polling.min_interval_seconds * 2.0 ** (self.looks_for_output - 1)
+        elif error is None:
             pause = self.plan.interval_seconds(self.clock.monotonic(), stretch)
         else:
             pause = self._back_off_seconds(error)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from runcomfy.outputs import Outputs, find_outputs, given_urls
 from runcomfy.redaction import redact
+from runcomfy.refusals import error_code
 
 __all__ = [
     "Answer",
@@ -42,7 +45,15 @@ class State(enum.StrEnum):
         return self in (State.COMPLETED, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
-_SPELLINGS = {"canceled": State.CANCELLED, "pending": State.IN_QUEUE, "processing": State.IN_PROGRESS}
+_SPELLINGS = {state.value.replace("_", ""): state for state in State} | {
+    "canceled": State.CANCELLED,
+    "pending": State.IN_QUEUE,
+    "waiting": State.IN_QUEUE,
+    "starting": State.IN_PROGRESS,
+    "processing": State.IN_PROGRESS,
+}
+_ERROR_FIELDS = ("error", "error_code", "error_message")
+_MORE_ERROR_FIELDS = (*_ERROR_FIELDS, "detail", "message")
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,10 @@ class Status:
 class Answer:
     """The answer of the result call.
 
-    `outputs` are the URLs of the generated files, in the order video, videos, image, images. They may be signed: they
-    are kept out of the representation, and must not be stored. `error` is the service's own account of a failure, of
-    unknown shape, with secrets cut out. Times are the service's texts, whose format nobody has documented.
+    `outputs` are the URLs of the generated files, in the order video, videos, image, images, audio, audios. They may be
+    signed: they are kept out of the representation, and must not be stored. `error` is the service's own account of
+    what went wrong, of unknown shape, with secrets cut out; a success may have one too. `warnings` says what is odd
+    about a success, for whoever gets its files. Times are the service's texts, whose format nobody has documented.
     """
 
     request_id: str
@@ -72,6 +84,10 @@ class Answer:
     finished_at: str | None = None
     cost_usd: float | None = None
     error: Any = None
+    error_code: int | str | None = None
+    output: Any = field(default=None, repr=False)
+    """What stands under `output`, with secrets cut out: to be shown where no file is found in it."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +103,7 @@ def parse_state(word: object) -> State:
     """Normalise a state's spelling; a word that is not known is `UNKNOWN`."""
     if not isinstance(word, str):
         return State.UNKNOWN
-    spelling = word.strip().lower().replace("-", "_").replace(" ", "_")
-    if spelling in _SPELLINGS:
-        return _SPELLINGS[spelling]
-    return State(spelling) if spelling in State._value2member_map_ else State.UNKNOWN
+    return _SPELLINGS.get("".join(letter for letter in word.lower() if letter.isalnum()), State.UNKNOWN)
 
 
 def parse_status(request_id: str, body: dict[str, Any]) -> Status:
@@ -105,19 +118,44 @@ def parse_status(request_id: str, body: dict[str, Any]) -> Status:
     )
 
 
-def parse_answer(request_id: str, body: dict[str, Any]) -> Answer:
-    """Read the body of a result call."""
-    word = body.get("status")
+def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str] = ()) -> Answer:
+    """Read the body of a result call.
+
+    Args:
+        request_id: The request.
+        body: What was answered.
+        sent: URLs that were submitted, without their queries: where `output` repeats one, it is not a file.
+    """
+    word, state = body.get("status"), parse_state(body.get("status"))
+    repeated = given_urls({name: body.get(name) for name in ("input", "inputs")})
+    outputs = find_outputs(body.get("output"), sent=sent, repeated=repeated)
+    error = _error(body, _MORE_ERROR_FIELDS if state is State.FAILED else _ERROR_FIELDS)
     return Answer(
         request_id=request_id,
-        state=parse_state(word),
+        state=state,
         word=_shown(word),
-        outputs=_urls(body.get("output")),
+        outputs=outputs.urls,
         created_at=_text(body.get("created_at")),
         finished_at=_text(body.get("finished_at")),
         cost_usd=_cost(body.get("cost")),
-        error=redact(body.get("error")),
+        error=error,
+        error_code=error_code(body),
+        output=None if outputs.urls else redact(body.get("output")),
+        warnings=tuple(_warnings(outputs, error)) if outputs.urls else (),
     )
+
+
+def _error(body: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """Return what an answer says of an error: the one field that says it, or all of them by their names."""
+    said = {name: redact(body[name]) for name in names if body.get(name)}
+    return said.get("error") if said.keys() <= {"error"} else said
+
+
+def _warnings(outputs: Outputs, error: Any) -> Iterator[str]:
+    if outputs.guessed:
+        yield "the result names its file in a way that is not documented: it was taken from a URL in the output"
+    if error is not None:
+        yield f"the service says that it succeeded, and an error beside it: {str(error)[:300]}"
 
 
 def _cost(value: Any) -> float | None:
@@ -135,17 +173,6 @@ def parse_cancellation(request_id: str, body: dict[str, Any]) -> Cancellation:
         outcome=outcome.get(str(body.get("outcome")).strip().lower()),
         state=parse_state(body.get("status")),
     )
-
-
-def _urls(output: object) -> tuple[str, ...]:
-    """Find the URLs in `output`: an object with the four known names, a list, or a bare URL; each URL once."""
-    if isinstance(output, dict):
-        found = [url for name in ("video", "videos", "image", "images") for url in _urls(output.get(name))]
-    elif isinstance(output, list):
-        found = [url for item in output for url in _urls(item)]
-    else:
-        found = [output] if isinstance(output, str) and output.startswith(("https://", "http://")) else []
-    return tuple(dict.fromkeys(found))
 
 
 def _shown(word: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,6 +34,7 @@ from tasks.wait_for_result import wait
 __all__ = ["generate", "generate_one"]
 
 _ARCHIVING_ATTEMPTS = 6
+_LIMITED_SECONDS = 600.0
 
 
 async def generate_one(
@@ -132,10 +134,12 @@ async def _submitted(
         try:
             async with service.submitting:
                 return await submit(service, inputs, image=staged, variation=variation, authorise=authorise)
-        except RateLimited:
-            if time.monotonic() >= until:
+        except RateLimited as error:
+            if time.monotonic() >= until or not error.retryable:
                 raise
+            pause_seconds = min(error.retry_after_seconds or _LIMITED_SECONDS, _LIMITED_SECONDS)
             get_run_logger().info("The service takes no more at the moment; this one is tried again")
+        await asyncio.sleep(pause_seconds)
 
 
 async def _archived(

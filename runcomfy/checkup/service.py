@@ -88,9 +88,7 @@ class _Service:
             self._clock.note(parts.netloc, answer.headers.get("Date"))
             try:
                 await client.status(request_id)
-            except RequestNotFound as error:
-                if error.error_code is None:  # so does any web server
-                    return _not_runcomfy(parts.netloc, answer.status_code)
+            except RequestNotFound:
                 self._token = ok("accepted")
             except AuthenticationError as error:
                 self._token = refused(error, _TOKEN_ADVICE)
@@ -99,7 +97,10 @@ class _Service:
             except RateLimited:
                 self._token = warning("The service asks for fewer calls.", "Try again in a minute.")
             except ServiceError as error:
-                if answer.is_success or answer.is_redirect:
+                if error.http_status in (401, 403):  # without RunComfy's code: it, or something on the way to it
+                    self._token = refused(error, _TOKEN_ADVICE)
+                    return ok(f"{client.base_url} answers")
+                if answer.is_success or answer.is_redirect or error.http_status == 404:  # so does any web server
                     return _not_runcomfy(parts.netloc, answer.status_code)
                 return refused(error, "Try again later; if it stays, look at RunComfy's status page.")
             else:

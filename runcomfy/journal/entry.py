@@ -230,6 +230,10 @@ class Entry(BaseModel):
         began = [event for event in self.history if event.run == run and event.state is EntryState.UNCERTAIN]
         return len(began) if run else 0
 
+    def errors_since(self, moment: datetime, error_type: str) -> int:
+        """Return how many steps since then were led to by an error of this class."""
+        return sum(event.error_type == error_type and event.at >= moment for event in self.history)
+
     @property
     def began_at(self) -> datetime:
         """When the present attempt was about to be sent, by the clock of the worker that sent it."""

@@ -26,7 +26,11 @@ from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable, 
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.places import Place, Stored
 
-__all__ = ["Journal", "Versioned", "worker_name"]
+__all__ = ["LEASE_SECONDS", "Journal", "Versioned", "worker_name"]
+
+LEASE_SECONDS = 180.0
+"""How long an intent that does not move is taken for that of a worker who is submitting. It outlives the paid call:
+`runcomfy.journal.submission`."""
 
 _T = TypeVar("_T")
 _READERS = 8  # more threads only stall the event loop
@@ -73,7 +77,7 @@ class Journal:
         self,
         place: Place,
         *,
-        patience_seconds: float = 180.0,
+        patience_seconds: float = LEASE_SECONDS,
         retry_seconds: float = 30.0,
         record_seconds: float = 300.0,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,

@@ -8,16 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 
-from runcomfy.client import RunComfyClient
-from runcomfy.errors import RequestNotFound, RunComfyError, StorageError, SubmissionNotSent, UncertainSubmission
+from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.errors import (
+    RateLimited,
+    RequestNotFound,
+    RunComfyError,
+    StillRateLimited,
+    StorageError,
+    SubmissionNotSent,
+    UncertainSubmission,
+)
 from runcomfy.journal.claiming import OnUncertain, claim
 from runcomfy.journal.entry import Entry, EntryState
-from runcomfy.journal.journal import Journal, Versioned, worker_name
+from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
@@ -30,6 +38,12 @@ __all__ = ["submit_once"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 20.0
+_FRESH_SECONDS = 15.0  # an intent that is older is renewed before it is sent
+_SHORTEST_CALL_SECONDS = 5.0
+_MOST_LIMITED = 6
+_LIMITED_WITHIN = timedelta(days=1)
+if _FRESH_SECONDS + LINE_SECONDS + PAID_CALL_SECONDS >= LEASE_SECONDS:  # or a living worker passes for a dead one
+    raise AssertionError("the journal's lease must outlive the paid call")
 _GONE = "its archived file is not in the bucket any more"
 
 
@@ -141,6 +155,8 @@ class _Attempt:
                 authorise=authorise,
                 record=self._record,
                 announce=self._announce,
+                limited=self._limited,
+                within_seconds=max(self._journal.patience_seconds * 2 / 3, _SHORTEST_CALL_SECONDS),
                 on_interrupt=on_interrupt,
                 sleep=self._journal.sleep,
             )
@@ -153,10 +169,11 @@ class _Attempt:
             raise
 
     async def _announce(self) -> None:
-        """Before each paid call: make sure that the intent is fresh, and still ours."""
+        """Before each paid call: make sure that the intent is fresh, and still ours, and was not sent too often."""
         self._tries += 1
+        self._check_limit()
         age = (datetime.now(UTC) - self._intent.entry.updated_at).total_seconds()
-        if self._tries == 1 and age < self._journal.patience_seconds / 4:
+        if self._tries == 1 and age < min(_FRESH_SECONDS, self._journal.patience_seconds / 12):
             return
         renewed = await self._move(EntryState.INTENT)
         if renewed is None:
@@ -164,6 +181,27 @@ class _Attempt:
                 "This submission was taken for abandoned while it was tried, and somebody released it. It is not sent.",
             )
         self._intent = renewed
+
+    def _check_limit(self) -> None:
+        """Refuse to send again what was answered with 429 too often: each of those may have been accepted and billed.
+
+        Raises:
+            StillRateLimited: by this run and all before it, within a day.
+        """
+        since = datetime.now(UTC) - _LIMITED_WITHIN
+        if self._intent.entry.errors_since(since, RateLimited.__name__) >= _MOST_LIMITED:
+            raise StillRateLimited(
+                f"The submission was answered with 429 {_MOST_LIMITED} times within a day, and is not sent again "
+                "before that is over: the service says that it accepted none of them, and if that is not true, each "
+                f"was paid for. Look for {self._intent.entry.model_id} requests in RunComfy's dashboard, and ask "
+                "RunComfy for its limits; then run fewer at once.",
+                generation_key=self._intent.entry.generation_key,
+            )
+
+    async def _limited(self, error: RateLimited) -> None:
+        """Write down that it was sent and answered with 429: that is counted, over all runs."""
+        renewed = await self._move(EntryState.INTENT, error.message, error=error)
+        self._intent = renewed or self._intent
 
     async def _move(self, state: EntryState, reason: str | None = None, **changes: Any) -> Versioned | None:
         """Write the next state of this attempt, even if it was called uncertain meanwhile; `None` if it is over."""

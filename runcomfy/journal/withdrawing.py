@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runcomfy.cancelling import cancel, seen_after_cancel
+from runcomfy.cancelling import GOES_ON, cancel, seen_after_cancel
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RequestNotFound, ServiceError
 from runcomfy.journal.entry import EntryState
@@ -54,7 +54,7 @@ async def _cancelled(client: RunComfyClient, request_id: str) -> tuple[EntryStat
         seen = await seen_after_cancel(client, request_id)
         if seen is State.CANCELLED:
             return EntryState.CANCELLED, "cancelled in the queue"
-        if seen in (State.IN_PROGRESS, State.SUCCEEDED):
+        if seen in GOES_ON:
             return EntryState.DETACHED, "the service said that it was cancelled, but it goes on"
         await asyncio.sleep(0.5 * 2**attempt)
     return EntryState.DETACHED, "the service said that it was cancelled, but does not show it as cancelled yet"

@@ -11,6 +11,7 @@ from runcomfy.sandbox.board import DueFault
 
 __all__ = ["error_answer", "fault_answer"]
 
+_TEXTS = {"text": '{"request_id": "cut o', "object": "{}", "message": '{"Message": "Forbidden"}'}
 _HTML = "<!doctype html><title>Sandbox</title><h1>This page is not what you asked for.</h1>"
 
 
@@ -36,5 +37,5 @@ def fault_answer(due: DueFault, url: str, path: str) -> web.Response:
         return error_answer(http_status, code, f"The sandbox was told to: {due.fault.about}.", headers)
     if facts["body"] == "html":
         return web.Response(status=http_status, text=_HTML, content_type="text/html", headers=headers)
-    text = '{"request_id": "cut o' if facts["body"] == "text" else ""
+    text = _TEXTS.get(facts["body"], "")
     return web.Response(status=http_status, text=text, content_type="application/json", headers=headers)

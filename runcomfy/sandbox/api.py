@@ -238,11 +238,13 @@ class Api:
             return [self._filled(fact, job) for fact in value]
         if not isinstance(value, str) or "$" not in value:
             return value
-        outputs = f"{self.url}/outputs/{job.request_id}"
-        if value in ("$1", "$2", "$3"):
-            return f"{outputs}/video-{value[1:]}.mp4"
-        if value == "$image":
-            return f"{outputs}/image-1.png"
         if value == "$inputs":
             return job.inputs
-        return value.replace("$image_url", job.inputs.get("image_url", "(no image)"))
+        outputs = f"{self.url}/outputs/{job.request_id}"
+        scheme, _, rest = f"{outputs}/video-1.mp4".partition(":")
+        urls = {f"${number}": f"{outputs}/video-{number}.mp4" for number in (1, 2, 3)}
+        urls |= {"$CAPITALS": f"{scheme.upper()}:{rest}"}
+        urls |= {"$image_url": job.inputs.get("image_url", "(no image)"), "$image": f"{outputs}/image-1.png"}
+        for name, url in urls.items():
+            value = value.replace(name, url)
+        return value

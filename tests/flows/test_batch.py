@@ -273,7 +273,7 @@ async def test_a_service_that_takes_no_more_at_the_moment_is_waited_for(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
     """Refusals for the rate of calls are no failures of rows."""
-    sandbox.inject("http_429", endpoint="submit", times=22, retry_after=1)
+    sandbox.inject("http_429", endpoint="submit", times=10, retry_after=1)
 
     found = await report(await run(manifest(tmp_path, *scenes(4)), account, media_store))
 

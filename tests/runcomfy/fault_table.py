@@ -94,16 +94,19 @@ _BROKEN = "http_408 http_500 http_502 http_503 http_504"
 _CUT_OFF = "reset closed lost_answer"
 _PASSING = f"{_BROKEN} http_429 {_NOT_JSON} {_CUT_OFF}"
 _REJECTED = "http_400 http_409 http_422 error_400001"
-_UNKNOWN = "http_404 error_403001 error_404001"
+_LAGS = "http_404 error_404001"
+_UNKNOWN = f"error_403001 {_LAGS}"
 _TOKEN = "http_401 http_403 error_400004"
 _MONEY = "http_402 error_400002 error_in_200"
 _REFUSED = f"{_REJECTED} {_UNKNOWN} {_TOKEN} {_MONEY}"
 
 
-def _refusals(endpoint: str, **facts: Any) -> tuple[Line, ...]:
+def _refusals(endpoint: str, *, lags: bool = False, **facts: Any) -> tuple[Line, ...]:
+    """Say what comes of refusals; `lags` where one that does not know the request may be a replica that lags."""
     return (
         Line(endpoint, _REJECTED, RequestRejected, RequestRejected, **facts),
-        Line(endpoint, _UNKNOWN, RequestNotFound, RequestNotFound, **facts),
+        Line(endpoint, _LAGS, ARCHIVED if lags else RequestNotFound, RequestNotFound, **facts),
+        Line(endpoint, "error_403001", RequestNotFound, RequestNotFound, **facts),
         Line(endpoint, _TOKEN, AuthenticationError, AuthenticationError, **facts),
         Line(endpoint, _MONEY, InsufficientBalance, InsufficientBalance, **facts),
     )
@@ -111,9 +114,37 @@ def _refusals(endpoint: str, **facts: Any) -> tuple[Line, ...]:
 
 _UNCERTAIN = f"http_500 http_502 http_503 http_504 {_NOT_JSON} {_CUT_OFF}"
 
+
+def _proxy(
+    endpoint: str, statuses: tuple[int, ...], once: Outcome, always: Outcome | None, **facts: Any
+) -> Iterator[Line]:
+    """Something on the way says no, in its own words."""
+    first = {"http_status": statuses[0], "body": "message"}
+    parameters = facts.pop("parameters", {})
+    yield Line(endpoint, "proxy", None, always, parameters=parameters | first, **facts)
+    for number, status in enumerate(statuses):
+        body = ("html", "object", "message", "none")[number % 4]
+        yield Line(endpoint, "proxy", once, parameters=parameters | {"http_status": status, "body": body}, **facts)
+
+
 _SUBMIT = (
+    *_proxy("submit", (403, 401), AuthenticationError, AuthenticationError, accepted=0, parameters=BEFORE),
+    *_proxy("submit", (402,), InsufficientBalance, None, accepted=0, parameters=BEFORE),
+    *_proxy("submit", (404,), RequestNotFound, None, accepted=0, parameters=BEFORE),
+    *_proxy("submit", (405, 411, 413, 414, 415, 421, 431), RequestRejected, None, accepted=0, parameters=BEFORE),
+    *_proxy("submit", (429,), ARCHIVED, None, sent=2, parameters=BEFORE),
+    *_proxy(
+        "submit",
+        (400, 408, 409, 410, 422, 451),
+        UncertainSubmission,
+        UncertainSubmission,
+        accepted=0,
+        parameters=BEFORE,
+    ),
+    *_proxy("submit", (403,), AuthenticationError, AuthenticationError, parameters=AFTER),
+    *_proxy("submit", (408,), UncertainSubmission, UncertainSubmission, parameters=AFTER),
     *_refusals("submit", accepted=0, parameters=BEFORE),
-    Line("submit", "http_408", ServiceUnavailable, ServiceUnavailable, accepted=0, parameters=BEFORE),
+    Line("submit", "http_408", UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE),
     Line("submit", "http_429", once=ARCHIVED, sent=2, parameters=BEFORE),
     Line("submit", "http_429", always=RateLimited, accepted=0, sent=3, parameters=BEFORE),
     Line("submit", _UNCERTAIN, UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE),
@@ -124,11 +155,14 @@ _SUBMIT = (
     Line("submit", "no_request_id", UncertainSubmission, UncertainSubmission),
     # A service that accepts and says that it refuses breaks its word, and nobody can tell. It is paid once even so.
     *_refusals("submit", parameters=AFTER),
-    Line("submit", "http_408", ServiceUnavailable, ServiceUnavailable, parameters=AFTER),
+    Line("submit", "http_408", UncertainSubmission, UncertainSubmission, parameters=AFTER),
 )
 
 _STATUS = (
-    *_refusals("status"),
+    *_refusals("status", lags=True),
+    *_proxy("status", (403, 401, 404, 400, 410), ARCHIVED, PollingFailed),
+    Line("status", "waiting starting blanks unknown_end", ARCHIVED),
+    Line("status", "waiting blanks", QueueTimeout, scenario="held"),
     Line("status", _PASSING, ARCHIVED, PollingFailed),
     Line("status", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
     Line("status", "expired", RequestNotFound),
@@ -139,7 +173,19 @@ _STATUS = (
 )
 
 _RESULT = (
-    *_refusals("result"),
+    *_refusals("result", lags=True),
+    *_proxy("result", (404, 403, 401, 400, 410), ARCHIVED, PollingFailed),
+    *_proxy("result", (404, 403), ARCHIVED, ServiceUnavailable, scenario="collect"),
+    Line("result", "waiting starting blanks", ARCHIVED),
+    Line("result", "completed_result succeeded_with_error", ARCHIVED),
+    Line("result", "failed_with_code", GenerationFailed),
+    Line("result", "completed_early", ARCHIVED, RunTimeout),
+    Line("result", "completed_early", NotFinished, NotFinished, scenario="collect"),
+    Line("result", "output_late", ARCHIVED, NoOutput),
+    Line("result", "output_late", ARCHIVED, NoOutput, scenario="collect"),
+    Line("result", "audio audios url path nested object_list unknown_names in_a_text json_text odd_url", ARCHIVED),
+    Line("result", "echo_in_output echo_under_odd_name", ARCHIVED),
+    Line("result", "only_an_echo no_url_in_output", NoOutput),
     Line("result", _PASSING, ARCHIVED, PollingFailed),
     Line("result", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
     Line("result", "expired", RequestNotFound),
@@ -159,6 +205,8 @@ _RESULT = (
 )
 
 _CANCEL = (
+    *_proxy("cancel", (404, 403), QueueTimeout, RunTimeout, scenario="held"),
+    Line("cancel", "waiting starting blanks", QueueTimeout, scenario="held"),
     # A cancel that was lost or refused is asked for again; the looks tell what became of it.
     Line("cancel", f"{_REFUSED} {_PASSING}", once=QueueTimeout, scenario="held"),
     Line("cancel", f"{_REFUSED} {_BROKEN} http_429 html redirect reset closed", always=RunTimeout, scenario="held"),
@@ -188,6 +236,7 @@ _OUTPUT = (
 )
 
 _BALANCE = (
+    *_proxy("balance", (403, 401), AuthenticationError, AuthenticationError, accepted=0, sent=0),
     *_refusals("balance", accepted=0, sent=0),
     Line("balance", "http_429", RateLimited, RateLimited, accepted=0, sent=0),
     Line("balance", f"{_BROKEN} {_NOT_JSON} {_CUT_OFF}", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0),
@@ -197,8 +246,8 @@ _BALANCE = (
 EXCLUDED: Mapping[str, str] = {
     "catalogue": "We never call it.",
     "submit http_429 after": (
-        "A service that accepts, charges, and asks for another try is beyond what any client can notice: that a rate "
-        "refuses for sure is the one assumption on which submitting stands."
+        "A service that accepts, charges, and asks for another try is beyond what any client can notice. How often it "
+        "can be paid for is bounded, over all runs: test_submit_once.py."
     ),
 }
 """What is not in the table: an endpoint, or `endpoint fault after`; and why."""

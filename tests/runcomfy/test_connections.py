@@ -92,7 +92,9 @@ async def settled(awaitables: list[Awaitable[object]]) -> list[object]:
 async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent() -> None:
     """It is no uncertain submission, and the service has never seen it."""
     service = Halting()
-    async with RunComfyClient("token", transport=httpx.MockTransport(service.handle), timeout_seconds=0.2) as client:
+    async with RunComfyClient(
+        "token-of-tests", transport=httpx.MockTransport(service.handle), timeout_seconds=0.2
+    ) as client:
         first = [asyncio.create_task(submitted(client)) for _ in range(100)]
         await asyncio.sleep(0.05)
         with pytest.raises(SubmissionNotSent, match="PoolTimeout"):
@@ -107,7 +109,9 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
 async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:
     """To wait for our own connections says nothing about the service: it is no failed look."""
     service = Halting()
-    async with RunComfyClient("token", transport=httpx.MockTransport(service.handle), timeout_seconds=0.1) as client:
+    async with RunComfyClient(
+        "token-of-tests", transport=httpx.MockTransport(service.handle), timeout_seconds=0.1
+    ) as client:
         looks = [asyncio.create_task(client.status("r")) for _ in range(150)]
         await asyncio.sleep(0.4)
         seen = service.calls

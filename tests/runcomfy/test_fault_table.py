@@ -101,7 +101,13 @@ class Generation:
         )
         seconds = HASTY_SECONDS if hopeless else PATIENT_SECONDS
         transport = httpx.AsyncHTTPTransport(verify=False)  # there is no TLS here, and loading it takes its time
-        return RunComfyClient(TOKEN, base_url=self.sandbox.url, timeout_seconds=seconds, transport=transport)
+        return RunComfyClient(
+            TOKEN,
+            base_url=self.sandbox.url,
+            timeout_seconds=seconds,
+            paid_call_seconds=seconds,
+            transport=transport,
+        )
 
     def strike(self) -> None:
         if (case := self.case) is not None:
@@ -132,6 +138,7 @@ class Generation:
             async for look in follow(
                 client,
                 str(self.request_id),
+                submitted_at=START,
                 deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=200),
                 polling=Polling(fraction=1.0, default_interval_seconds=5, min_interval_seconds=5, max_failures=6),
                 clock=clock,
@@ -168,7 +175,7 @@ class Generation:
 
     async def archive_once(self) -> list[ArchivedVideo]:
         async with self.client() as client:
-            answer = await collect(client, str(self.request_id))
+            answer = await collect(client, str(self.request_id), sleep=lambda _: asyncio.sleep(0))
         facts = GenerationFacts(
             model_id=self.inputs.model_id, request_id=answer.request_id, inputs={"prompt": self.inputs.prompt}
         )

@@ -57,6 +57,16 @@ def test_other_hosts_are_refused(allowed: tuple[str, ...], url: str) -> None:
         HostPolicy(allowed).check_url(url)
 
 
+@pytest.mark.parametrize("host", ["cdn.runcomfy.net", "files.runcomfy.com", "A.B.RUNCOMFY.COM"])
+def test_the_hosts_of_the_service_are_trusted_by_default(host: str) -> None:
+    """Those that its files were seen on, and those that its own command line trusts; not the bare names, nor http."""
+    HostPolicy().check_url(f"https://{host}/video.mp4")
+
+    for url in (f"http://{host}/video.mp4", "https://runcomfy.com/video.mp4", f"https://{host}.example.com/video.mp4"):
+        with pytest.raises(HostNotAllowed):
+            HostPolicy().check_url(url)
+
+
 def test_a_refusal_names_the_host_and_not_the_signature() -> None:
     """The refusal says which host to add and where, and keeps the query to itself."""
     with pytest.raises(HostNotAllowed) as refused:

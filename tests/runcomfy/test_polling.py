@@ -59,7 +59,7 @@ class Job:
         return httpx.Response(200, json=answer)
 
     async def followed(self, run_times: RunTimes, polling: Polling | None = None, *, fresh: bool = True) -> list[Look]:
-        async with RunComfyClient("token", transport=httpx.MockTransport(self._handle)) as client:
+        async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self._handle)) as client:
             return [
                 look
                 async for look in follow(
@@ -292,7 +292,7 @@ async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
 
     run_times = knowing([60.0, 61.0, 59.0] * 7) if known else RunTimes()
     pace = Pace(10.0, crowd.clock)
-    async with RunComfyClient("token", transport=httpx.MockTransport(handle), pace=pace) as client:
+    async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle), pace=pace) as client:
 
         async def one(name: str) -> None:
             async for _ in follow(
@@ -324,7 +324,7 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
         return httpx.Response(200, json={"request_id": "r", "status": "completed"})
 
     pace = Pace(100.0, crowd.clock)
-    async with RunComfyClient("token", transport=httpx.MockTransport(handle), pace=pace) as client:
+    async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle), pace=pace) as client:
 
         async def one(name: str) -> None:
             async for _ in follow(client, name, submitted_at=START, clock=crowd.clock):

@@ -49,7 +49,7 @@ class Service:
         self.slept.append(seconds)
 
     async def submit(self, **options: Any) -> Submission:
-        async with RunComfyClient("token", transport=httpx.MockTransport(self.handle)) as client:
+        async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle)) as client:
             return await submit(
                 client, TextToVideo(prompt="rain"), generation_key="k" * 64, sleep=self.sleep, **options
             )
@@ -65,7 +65,7 @@ async def test_an_accepted_submission_is_returned() -> None:
     assert datetime.now(UTC) - submission.submitted_at < timedelta(minutes=1)
     (request,) = service.requests
     assert request.url == "https://model-api.runcomfy.net/v1/models/wan-ai/wan-2-1/text-to-video"
-    assert request.headers["Authorization"] == "Bearer token"
+    assert request.headers["Authorization"] == "Bearer token-of-tests"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,33 @@ async def test_a_refusal_is_what_the_service_called_it_and_is_not_repeated(
     assert len(service.requests) == 1
 
 
+_BODIES = ({"text": "<html>"}, {"json": {}}, {"json": {"Message": "Forbidden"}}, {"json": ["no"]}, {"content": b""})
+
+
+@pytest.mark.parametrize("body", _BODIES, ids=str)
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, AuthenticationError),
+        (402, InsufficientBalance),
+        (403, AuthenticationError),
+        (404, RequestNotFound),
+        *((status, RequestRejected) for status in (405, 411, 413, 414, 415, 421, 431)),
+    ],
+)
+async def test_what_http_says_was_not_acted_on_is_a_refusal_whatever_the_body(
+    status: int, error: type[RunComfyError], body: dict[str, Any]
+) -> None:
+    """A proxy that says no has sent nothing on; nobody has to look in a dashboard for that."""
+    service = Service(httpx.Response(status, **body))
+
+    with pytest.raises(error) as caught:
+        await service.submit()
+
+    assert type(caught.value) is error
+    assert len(service.requests) == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -109,9 +136,22 @@ async def test_a_refusal_is_what_the_service_called_it_and_is_not_repeated(
         httpx.Response(503, json={"error_code": 400002}),
         httpx.Response(504),
         httpx.Response(400, text="<html>a proxy's page</html>"),
+        httpx.Response(400, json={"Message": "Bad Request"}),
+        httpx.Response(400, json={"message": "Bad Request"}),
+        httpx.Response(400, json={}),
         httpx.Response(408),
-        httpx.Response(429),
+        httpx.Response(408, json=NO),
+        httpx.Response(408, json={"error_code": 400002, "error_message": "no balance"}),
+        httpx.Response(409),
+        httpx.Response(422, text="<html>"),
+        httpx.Response(425),
+        httpx.Response(451, text="<html>"),
+        httpx.Response(499),
+        httpx.Response(301, headers={"Location": "https://elsewhere.example.com"}),
         httpx.Response(302, headers={"Location": "https://elsewhere.example.com"}),
+        httpx.Response(303, headers={"Location": "https://elsewhere.example.com"}),
+        httpx.Response(307, headers={"Location": "https://model-api.runcomfy.net/v2/elsewhere"}),
+        httpx.Response(308, headers={"Location": "https://model-api.runcomfy.net/v2/elsewhere"}),
         httpx.Response(200, text="<html>"),
         httpx.Response(200, json=[]),
         httpx.Response(200, json={}),
@@ -131,14 +171,24 @@ async def test_whatever_is_not_surely_refused_is_uncertain_and_never_repeated(an
     assert caught.value.sent_at in str(caught.value)
 
 
-async def test_an_error_that_names_a_request_keeps_its_id() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, json=ACCEPTED | {"error_code": 500001}),
+        httpx.Response(403, json=ACCEPTED),
+        httpx.Response(404, json=NO | {"request_id": "r1"}),
+        httpx.Response(429, json=NO | {"request_id": "r1"}),
+    ],
+)
+async def test_an_error_that_names_a_request_keeps_its_id(answer: httpx.Response) -> None:
     """An answer that carries both an error and a request id is uncertain, and the id is not lost."""
-    service = Service(httpx.Response(200, json=ACCEPTED | {"error_code": 500001}))
+    service = Service(answer)
 
     with pytest.raises(UncertainSubmission, match="names request r1") as caught:
         await service.submit()
 
     assert caught.value.request_id == "r1"
+    assert len(service.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -156,13 +206,14 @@ async def test_what_never_left_this_machine_is_sent_again(trouble: Exception) ->
     assert len(service.requests) == 5
 
 
-async def test_a_rate_limit_is_waited_out() -> None:
-    """A 429 with an error body is surely refused: `Retry-After` is followed, and the submission made again."""
-    limited = httpx.Response(429, json=NO, headers={"Retry-After": "7"})
-    service = Service(limited, httpx.Response(429, json=NO), httpx.Response(200, json=ACCEPTED))
+@pytest.mark.parametrize("body", [{"json": NO}, {"text": "<html>slow down</html>"}, {}])
+async def test_a_rate_limit_is_waited_out(body: dict[str, Any]) -> None:
+    """A 429 is a refusal whoever says it: `Retry-After` is followed, and the submission made again, ever later."""
+    limited = httpx.Response(429, headers={"Retry-After": "7"}, **body)
+    service = Service(limited, httpx.Response(429, **body), httpx.Response(200, json=ACCEPTED))
 
     assert (await service.submit()).request_id == "r1"
-    assert service.slept == [7.0, 4.0]
+    assert service.slept == [7.0, 16.0]
 
 
 async def test_a_rate_limit_that_stays_is_an_error() -> None:
@@ -282,9 +333,9 @@ async def test_a_token_that_the_service_quotes_does_not_get_into_the_error() -> 
             assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("token", ["", "  ", "a b", "a\nb", "tök"])
+@pytest.mark.parametrize("token", ["", "  ", "7", "7c9e1f0", "a token with blanks", "two\nlines-of-it", "tökentöken"])
 def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: str) -> None:
-    """A header must hold it; the error does not repeat it."""
+    """A header must hold it, and it must not be a word of the answers that it is cut out of; it is not repeated."""
     with pytest.raises(ConfigurationError) as caught:
         RunComfyClient(token)
 
@@ -298,8 +349,8 @@ def test_a_token_that_cannot_be_sent_is_refused_without_showing_it(token: str) -
 def test_the_token_is_not_sent_in_clear(url: str) -> None:
     """The base URL is https, or on this machine."""
     with pytest.raises(ConfigurationError):
-        RunComfyClient("token", base_url=url)
-    assert RunComfyClient("token", base_url="http://127.0.0.1:1").base_url
+        RunComfyClient("token-of-tests", base_url=url)
+    assert RunComfyClient("token-of-tests", base_url="http://127.0.0.1:1").base_url
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -234,7 +235,88 @@ def words(name: str, read: Callable[[Any, str], tuple[str, str]]) -> Callable[[A
     return check
 
 
+def beside(name: str, expected: dict[str, Any]) -> Callable[[Any], None]:
+    """Check the fields of a result under a fault, `None` for one that is not there."""
+
+    def check(caller: Any) -> None:
+        _, result = caller.finished(f"x [sandbox: result={name}]")
+        assert expected == {
+            field: result.get(field) and (result[field] if field != "output" else "there") for field in expected
+        }
+
+    return check
+
+
+def late(name: str, status: str) -> Callable[[Any], None]:
+    """Check a result whose output is missing for two reads."""
+
+    def check(caller: Any) -> None:
+        request_id, first = caller.finished(f"x [sandbox: result={name}:times=2]")
+        said = [first, caller.result(request_id).json(), caller.result(request_id).json()]
+        assert [(answer["status"], "output" in answer) for answer in said] == [
+            (status, False), (status, False), ("succeeded", True),
+        ]  # fmt: skip
+
+    return check
+
+
+def echo(name: str, urls: Callable[[Any], list[str]]) -> Callable[[Any], None]:
+    """Check an output that repeats the image that was submitted."""
+
+    def check(caller: Any) -> None:
+        image = caller.finished("picture [sandbox: result=images]")[1]["output"]["images"][0]
+        found = caller.finished(f"x [sandbox: result={name}]", IMAGE_TO_VIDEO, image_url=image)[1]["output"]
+        first, *files = urls(found)
+        assert first == image
+        assert all(caller.plain.get(url).headers["Content-Type"] == "video/mp4" for url in files)
+
+    return check
+
+
+def unknown_end(caller: Any) -> None:
+    request_id, result = caller.finished("x [sandbox: status=unknown_end]")
+    assert (caller.status(request_id).json()["status"], result["status"]) == ("wrapped_up", "succeeded")
+
+
+def blanks(caller: Any) -> None:
+    request_id, result = caller.finished("x [sandbox: fault=blanks]")
+    assert (caller.status(request_id).json()["status"], result["status"]) == (" Completed ", " Succeeded")
+
+
+def no_url_in_output(caller: Any) -> None:
+    assert output(caller, "no_url_in_output") == {"video": 7, "state": "lost"}
+
+
+def odd_url(caller: Any) -> None:
+    url = output(caller, "odd_url")["video"]
+    assert url.startswith(" HTTP:") and url.endswith("\n")
+    assert caller.plain.get(url.strip()).status_code == 200
+
+
 CHECKS: dict[str, Callable[[Any], None]] = {
+    "audio": shape("audio", lambda found: [found["audio"]], 1),
+    "audios": shape("audios", lambda found: found["audios"], 1),
+    "blanks": blanks,
+    "completed_early": late("completed_early", "completed"),
+    "completed_result": beside("completed_result", {"status": "completed", "output": "there"}),
+    "echo_in_output": echo("echo_in_output", lambda found: [found["image"], found["video"]]),
+    "echo_under_odd_name": echo("echo_under_odd_name", lambda found: [found["start"], found["clip"]]),
+    "failed_with_code": beside("failed_with_code", {"status": "failed", "error_code": 400002, "output": None}),
+    "in_a_text": shape("in_a_text", lambda found: [found.removeprefix("Your video is at ").removesuffix(".")], 1),
+    "json_text": shape("json_text", lambda found: [json.loads(found)["video"]], 1),
+    "nested": shape("nested", lambda found: [found["video"]["url"]], 1),
+    "no_url_in_output": no_url_in_output,
+    "object_list": shape("object_list", lambda found: [video["url"] for video in found["videos"]], 1),
+    "odd_url": odd_url,
+    "only_an_echo": echo("only_an_echo", lambda found: [found["image"]]),
+    "output_late": late("output_late", "succeeded"),
+    "path": shape("path", lambda found: [found["path"]], 1),
+    "starting": words("starting", running_word),
+    "succeeded_with_error": beside("succeeded_with_error", {"error_code": 500123, "output": "there"}),
+    "unknown_end": unknown_end,
+    "unknown_names": shape("unknown_names", lambda found: [found["assets"][0]["href"]], 1),
+    "url": shape("url", lambda found: [found["url"]], 1),
+    "waiting": words("waiting", queued_word),
     "bare_url": shape("bare_url", lambda found: [found], 1),
     "cancel_lies": cancel_answer("cancel_lies", outcome="not_cancellable"),
     "cancel_says_completed": cancel_answer("cancel_says_completed", status="completed", outcome="cancelled"),

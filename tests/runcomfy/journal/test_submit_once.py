@@ -600,7 +600,7 @@ class SlowService:
         return self.outcome()
 
     def client(self) -> RunComfyClient:
-        return RunComfyClient("token", transport=httpx.MockTransport(self.handle))
+        return RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle))
 
 
 async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_written_down() -> None:

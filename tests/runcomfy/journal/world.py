@@ -92,7 +92,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.place = WitnessedPlace(self)
-        self.client = RunComfyClient("token", transport=httpx.MockTransport(self._handle))
+        self.client = RunComfyClient("token-of-tests", transport=httpx.MockTransport(self._handle))
         self._ids = itertools.count(1)
 
     def spec(self, generation: str, run: str = "") -> GenerationSpec:
