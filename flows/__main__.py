@@ -10,7 +10,7 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from flows.cli import app
-from flows.exit_codes import INTERRUPTED, UNEXPECTED, exit_code
+from flows.exit_codes import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
 from flows.output import print_error
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
@@ -31,11 +31,23 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        if _is_stop(error):
+            print("Stopped. What was submitted goes on: the next run of the same inputs collects it.", file=sys.stderr)
+            return STOPPED
         print(redact(traceback.format_exc()), file=sys.stderr)
         print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
         return UNEXPECTED
     return 0
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Whether it is what Prefect raises at a SIGTERM, wherever the event loop was; importing it would cost seconds."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_stop, error.exceptions))
+    return type(error).__name__ == "TerminationSignal"
 
 
 def _usage_error(error: CycloptsError) -> InvalidInput:

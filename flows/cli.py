@@ -15,7 +15,7 @@ from flows import environment
 from flows.batch_cli import batch
 from flows.catalogue_cli import catalogue
 from flows.doctor_cli import doctor
-from flows.exit_codes import EXIT_CODES, INTERRUPTED, UNEXPECTED
+from flows.exit_codes import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED
 from flows.journal_cli import journal_app
 from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from flows.output import print_facts, print_generation, print_videos
@@ -32,9 +32,12 @@ from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
 
-_MEANINGS = {0: "done", UNEXPECTED: "something unexpected", INTERRUPTED: "interrupted"} | {
-    code: meaning for _, code, meaning in reversed(EXIT_CODES)
-}
+_MEANINGS = {
+    0: "done",
+    UNEXPECTED: "something unexpected",
+    INTERRUPTED: "interrupted",
+    STOPPED: "stopped by SIGTERM",
+} | {code: meaning for _, code, meaning in reversed(EXIT_CODES)}
 _HELP = """Make videos with RunComfy, and archive them in your bucket.
 
 Environment:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from runcomfy import errors
 
-__all__ = ["EXIT_CODES", "INTERRUPTED", "UNEXPECTED", "exit_code"]
+__all__ = ["EXIT_CODES", "INTERRUPTED", "STOPPED", "UNEXPECTED", "exit_code"]
 
 UNEXPECTED = 1
 INTERRUPTED = 130
+STOPPED = 143
 
 # The first class that an error belongs to decides, so a narrower one stands before its parent.
 EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (

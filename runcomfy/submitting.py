@@ -22,6 +22,7 @@ from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
 from runcomfy.run_times import workload_of
+from runcomfy.shutdown import Hold, Unanswered, shutdown
 from runcomfy.telemetry.metrics import retried, submission_answered
 
 __all__ = ["Submission", "classify", "submit"]
@@ -98,6 +99,7 @@ async def submit(
     limited: Callable[[RateLimited], Awaitable[None]] | None = None,
     within_seconds: float | None = None,
     on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
+    hold: Hold | None = None,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Submission:
@@ -118,6 +120,7 @@ async def submit(
         within_seconds: How long each call may take, if that is less than the client's `paid_call_seconds`.
         on_interrupt: Awaited with the accepted request if this coroutine was cancelled while the answer was on its way,
             so that a request that is paid for is never forgotten; the cancellation goes on after it.
+        hold: What holds a SIGTERM back meanwhile, begun by the caller; it is asked before every attempt.
         sleep: Waits between attempts, in seconds.
         now: The clock, UTC.
 
@@ -126,15 +129,18 @@ async def submit(
         ServiceError: the service refused it for sure, after the last attempt where it is a matter of rate.
         UncertainSubmission: it may be accepted, running and billed; at once, and never tried again here.
     """
+    hold = hold or shutdown.hold()
     for attempt in range(1, attempts + 1):
+        hold.check()
         if authorise is not None:
             await authorise()
         if announce is not None:
             await announce()
+        hold.check()
         sent_at = now()
 
         async def send(sent_at: datetime = sent_at) -> Submission | RunComfyError:
-            outcome = await _send(client, inputs, within_seconds)
+            outcome = await _send(client, inputs, hold, within_seconds)
             if not isinstance(outcome, str):
                 return outcome
             submission = Submission(
@@ -174,13 +180,17 @@ async def submit(
             await limited(outcome)
         # few and far between: each answer of 429 may hide an acceptance
         growth = 4.0 if isinstance(outcome, RateLimited) else 2.0
-        await sleep(min(outcome.retry_after_seconds or growth**attempt, _LONGEST_WAIT_SECONDS))
+        await hold.pause(sleep(min(outcome.retry_after_seconds or growth**attempt, _LONGEST_WAIT_SECONDS)))
     raise ValueError("attempts must be at least 1")
 
 
-async def _send(client: RunComfyClient, inputs: ModelInputs, within_seconds: float | None) -> str | RunComfyError:
+async def _send(
+    client: RunComfyClient, inputs: ModelInputs, hold: Hold, within_seconds: float | None
+) -> str | RunComfyError:
     try:
-        return classify(await client.post_submission(inputs, within_seconds=within_seconds))
+        return classify(await hold.answer(client.post_submission(inputs, within_seconds=within_seconds)))
+    except Unanswered:
+        return UncertainSubmission("This process was told to stop, and the submission was not answered in time.")
     except httpx.HTTPError as error:
         return classify(error)
     except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too

@@ -4,6 +4,7 @@ from tasks.archive_outputs import archive_outputs
 from tasks.cancel_request import cancel_request
 from tasks.decide import mark_adopted, mark_released
 from tasks.stage_image import stage_image
+from tasks.stopping import hold_back_sigterm
 from tasks.submit_request import submit_request
 from tasks.wait_for_result import wait_for_result
 
@@ -16,3 +17,5 @@ __all__ = [
     "submit_request",
     "wait_for_result",
 ]
+
+hold_back_sigterm()

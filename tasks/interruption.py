@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from blocks import MediaStore
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, withdraw
+from runcomfy.shutdown import shutdown
 from runcomfy.telemetry.request import MeasuredRequest
 from tasks.events import tell_event
 from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
@@ -40,6 +42,7 @@ OnInterrupt = Literal["ask", "cancel", "leave"]
 _PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0
 _WATCH_DEPLOYED_SECONDS = 15.0
+_STOP_SECONDS = 1.0
 _TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
@@ -85,17 +88,21 @@ async def watchful_sleep(seconds: float) -> None:
     A run that a script started has to look for itself. One that was started by a worker or by `serve` is interrupted
     by them, within seconds; but they hear of the wish by one message that nobody repeats (Prefect 3.8:
     `FlowRunCancellingObserver`), so it looks too, less often. All waits of one flow run share one look.
+
+    A SIGTERM is raised in the main thread only; a wait in another one, which the main thread waits for, ends by itself.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    if run is None:
-        await asyncio.sleep(seconds)
-        return
-    every = _WATCH_SECONDS if run.deployment_id is None else _WATCH_DEPLOYED_SECONDS
-    watch, until = _watch(run.id), time.monotonic() + seconds
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    every = math.inf
+    if run is not None:
+        every = _WATCH_SECONDS if run.deployment_id is None else _WATCH_DEPLOYED_SECONDS
+    step, until = every if in_main_thread else min(every, _STOP_SECONDS), time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, every))
-        if await watch.asked(time.monotonic() - every):
+        await asyncio.sleep(min(left, step))
+        if not in_main_thread and shutdown.requested:
+            raise asyncio.CancelledError("this process is being stopped")
+        if run is not None and await _watch(run.id).asked(time.monotonic() - every):
             raise asyncio.CancelledError("the flow run was cancelled")
 
 

@@ -18,6 +18,7 @@ from runcomfy.errors import (
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec, known_spec
+from runcomfy.shutdown import Hold
 
 __all__ = ["OnUncertain", "claim", "uncertain"]
 
@@ -38,6 +39,7 @@ async def claim(
     prepare: Callable[[], Awaitable[None]],
     known: Callable[[str], Awaitable[bool]],
     on_uncertain: OnUncertain = "stop",
+    hold: Hold,
 ) -> Versioned:
     """Return the entry of the generation: an intent that is ours to submit, or one whose request is to be followed.
 
@@ -47,6 +49,7 @@ async def claim(
         prepare: Awaited once, before the first intent is written: whatever may fail is to fail there.
         known: Whether the service knows a request; asked where the journal has lost track of one.
         on_uncertain: What to do about a submission that nobody knows the answer of.
+        hold: Begun before an intent is written; the caller ends it when the outcome of that is recorded.
 
     Returns:
         An entry that is an intent of this very call, or is submitted, detached or archived.
@@ -80,12 +83,14 @@ async def claim(
             await prepare()
             prepared_at = time.monotonic()
         intent = spec.intent(worker, journal.patience_seconds)
+        hold.begin()
         if found and entry:
             writing = journal.replace(found, entry.begun_again(intent, worker=worker))
         else:
             writing = journal.create(intent)
         if claimed := await _taken_back_if_cancelled(journal, writing):
             return claimed
+        hold.end()
         conflicts = await journal.pause_after_conflict(conflicts)
 
 

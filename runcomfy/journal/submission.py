@@ -31,6 +31,7 @@ from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.run_times import workload_of
+from runcomfy.shutdown import Hold, shutdown
 from runcomfy.submitting import Submission, submit
 
 __all__ = ["submit_once"]
@@ -101,16 +102,17 @@ async def submit_once(
             return False
         return True
 
-    while True:
-        claimed = await claim(journal, spec, prepare=prepare_all, known=known, on_uncertain=on_uncertain)
-        entry = claimed.entry
-        if entry.state is EntryState.INTENT:
-            return await _Attempt(client, journal, claimed, attempts).submit(
-                prepared[-1], on_interrupt=on_interrupt, authorise=authorise
-            )
-        if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
-            return submission_of(entry)
-        await journal.advance(entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE)
+    async with shutdown.hold() as hold:
+        while True:
+            claimed = await claim(journal, spec, prepare=prepare_all, known=known, on_uncertain=on_uncertain, hold=hold)
+            entry = claimed.entry
+            if entry.state is EntryState.INTENT:
+                return await _Attempt(client, journal, claimed, attempts, hold).submit(
+                    prepared[-1], on_interrupt=on_interrupt, authorise=authorise
+                )
+            if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
+                return submission_of(entry)
+            await journal.advance(entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE)
 
 
 def submission_of(entry: Entry) -> Submission:
@@ -130,11 +132,12 @@ def submission_of(entry: Entry) -> Submission:
 class _Attempt:
     """One intent of ours, and what becomes of it."""
 
-    def __init__(self, client: RunComfyClient, journal: Journal, intent: Versioned, attempts: int) -> None:
+    def __init__(self, client: RunComfyClient, journal: Journal, intent: Versioned, attempts: int, hold: Hold) -> None:
         self._client = client
         self._journal = journal
         self._intent = intent
         self._attempts = attempts
+        self._hold = hold
         self._tries = 0
         self._accepted: Submission | None = None
 
@@ -158,6 +161,7 @@ class _Attempt:
                 limited=self._limited,
                 within_seconds=max(self._journal.patience_seconds * 2 / 3, _SHORTEST_CALL_SECONDS),
                 on_interrupt=on_interrupt,
+                hold=self._hold,
                 sleep=self._journal.sleep,
             )
         except BaseException as error:

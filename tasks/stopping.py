@@ -1,0 +1,25 @@
+"""Prefect's own handler of SIGTERM raises into whatever runs in the main thread: it waits for what is being paid for.
+
+Prefect looks its handler up in its module when a flow begins, installs it for as long as the flow runs, and recognises
+it there (`capture_sigterm` and `is_prefect_sigterm_handler_installed` in `prefect/utilities/engine/__init__.py`,
+Prefect 3.8 and 3.9; there is no public hook). So the name there is given a handler that does the same a little later.
+Where a version of Prefect has no such name, `runcomfy.shutdown` stands in front of the handler by itself, as long as
+the main thread submits.
+"""
+
+from __future__ import annotations
+
+from prefect.utilities import engine
+
+from runcomfy.shutdown import shutdown
+
+__all__ = ["hold_back_sigterm"]
+
+_HANDLER = "_prefect_sigterm_handler"
+
+
+def hold_back_sigterm() -> None:
+    """Hold SIGTERM back while submissions are being answered, in every flow that begins from now on."""
+    handler = getattr(engine, _HANDLER, None)
+    if callable(handler):
+        setattr(engine, _HANDLER, shutdown.in_front_of(handler))

@@ -1,0 +1,209 @@
+"""SIGTERM while submissions are being answered: it waits for the answers, and nobody has to look what was paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runcomfy.journal import BucketPlace, EntryState, Journal
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.store import Store
+
+ROOT = Path(__file__).parents[2]
+MANY = 40
+
+# Submissions with the engine alone, in the loop of the main thread; then, so to speak, the waiting for their results.
+PROGRAM = """
+import asyncio, os, signal, sys
+import boto3
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import RunComfyError
+from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
+from runcomfy.models import TextToVideo
+from runcomfy.store import Store
+
+env = os.environ
+store = Store("videos", env["PREFIX"], session=boto3.Session(), endpoint_url=env["ENDPOINT"])
+journal = Journal(BucketPlace(store))
+
+async def one(client, number):
+    inputs = TextToVideo(prompt=f"{env['PROMPT']} {number}")
+    async def prepare():
+        await asyncio.sleep(number // 3 * float(env["PREPARE_SECONDS"]))
+        return inputs
+    async def intact(archive):
+        return True
+    spec = GenerationSpec(inputs, client.base_url, None, "", run="run", flow_run={}, store="s3://videos")
+    try:
+        await submit_once(client, journal, spec, prepare=prepare, intact=intact)
+    except RunComfyError as error:
+        print(type(error).__name__, flush=True)
+
+async def main():
+    if env.get("OWN_HANDLER"):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    async with RunComfyClient(env["TOKEN"], base_url=env["URL"]) as client:
+        print("begun", flush=True)
+        await asyncio.gather(*(one(client, number) for number in range(int(env["MANY"]))))
+        print("done", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+class World:
+    """A sandbox, a journal, and processes that submit to the one and write to the other."""
+
+    def __init__(self, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> None:
+        self.sandbox = sandbox
+        store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+        self.journal = Journal(BucketPlace(store))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNCOMFY_", "AWS_"))}
+        self.environment = kept | {
+            "TOKEN": sandbox.token,
+            "URL": sandbox.url,
+            "PREFIX": prefix,
+            "ENDPOINT": object_store.endpoint_url,
+            "AWS_ACCESS_KEY_ID": object_store.access_key,
+            "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PREPARE_SECONDS": "0",
+        }
+
+    @contextmanager
+    def process(self, prompt: str, many: int = MANY, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env=self.environment | {"PROMPT": prompt, "MANY": str(many)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def accepted(self) -> int:
+        return self.sandbox.books().submissions_accepted
+
+    async def states(self) -> Counter[EntryState]:
+        return Counter([found.entry.state async for found in self.journal.entries()])
+
+
+@pytest.fixture
+def world(sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> World:
+    return World(sandbox, object_store, prefix)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+async def test_answers_that_come_in_time_are_recorded(world: World, times: int) -> None:
+    """The process ends as SIGTERM ends a process, when the last of them is; a second signal does not hurry it."""
+    with world.process("rain [sandbox: submit=slow:seconds=2]") as process:
+        until(lambda: world.accepted() == MANY)
+        for _ in range(times):
+            process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.1)
+        _, log = process.communicate(timeout=60)
+
+    assert process.returncode == -signal.SIGTERM and "Traceback" not in log, log
+    assert await world.states() == {EntryState.SUBMITTED: MANY}
+    assert world.accepted() == MANY
+
+
+async def test_answers_that_do_not_come_in_time_are_recorded_as_uncertain(world: World) -> None:
+    """The grace ends it; each is in the journal with the time that it was sent, and nobody pays a second time."""
+    prompt = "rain [sandbox: submit=slow:seconds=60]"
+    with world.process(prompt, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="2") as process:
+        until(lambda: world.accepted() == MANY)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM and "Traceback" not in log, log
+    entries = [found.entry async for found in world.journal.entries()]
+    assert {entry.state for entry in entries} == {EntryState.UNCERTAIN} and len(entries) == MANY
+    assert all("told to stop" in (entry.reason or "") and entry.began_at for entry in entries)
+
+    with world.process(prompt) as process:
+        said = [process.stdout.readline() for _ in range(MANY + 2)] if process.stdout else []
+    assert Counter(said) == {"begun\n": 1, "UncertainSubmission\n": MANY, "done\n": 1}
+    assert world.accepted() == MANY
+
+
+async def test_nothing_is_sent_after_it(world: World) -> None:
+    """Those that are not begun yet do not begin, and take nobody with them that is answered a little later."""
+    with world.process("rain [sandbox: submit=slow:seconds=2]", many=9, PREPARE_SECONDS="0.5") as process:
+        until(lambda: world.accepted() == 3)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+
+    assert process.returncode == -signal.SIGTERM and "Traceback" not in log, log
+    assert await world.states() == {EntryState.SUBMITTED: 3}
+    assert world.accepted() == 3
+
+
+@pytest.mark.slow
+async def test_nothing_holds_it_back_before_the_first(world: World) -> None:
+    """Before anything is sent, it ends the process at once; nothing is in the journal."""
+    with world.process("rain", many=4, PREPARE_SECONDS="60") as process:
+        until(lambda: world.accepted() == 3)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+
+    assert await world.states() == {EntryState.SUBMITTED: 3}
+
+
+@pytest.mark.slow
+async def test_a_pause_between_two_attempts_ends_at_once(world: World) -> None:
+    """The service refuses because of its rate: the next attempt is not waited for, and the refusal is recorded."""
+    with world.process("rain [sandbox: submit=http_429:retry_after=30]", many=2) as process:
+        until(lambda: world.sandbox.books().submissions_received >= 2)
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert time.monotonic() - began < 25
+    assert await world.states() == {EntryState.REFUSED: 2}
+
+
+@pytest.mark.slow
+async def test_a_handler_of_ones_own_comes_afterwards(world: World) -> None:
+    """What the process did at a SIGTERM before, it does when everything is recorded."""
+    with world.process("rain [sandbox: submit=slow:seconds=1]", many=3, OWN_HANDLER="1") as process:
+        until(lambda: world.accepted() == 3)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 7
+    assert await world.states() == {EntryState.SUBMITTED: 3}
+
+
+@pytest.mark.slow
+async def test_a_grace_that_is_no_number_is_refused_before_anything_is_paid_for(world: World) -> None:
+    """A typo in the variable must not be found out when the process is being stopped."""
+    with world.process("rain", many=1, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="25s") as process:
+        assert process.stdout
+        said = [process.stdout.readline() for _ in range(3)]
+
+    assert said == ["begun\n", "ConfigurationError\n", "done\n"]
+    assert world.accepted() == 0
