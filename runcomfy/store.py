@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict
 
+from runcomfy._clients import Clients
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._s3 import is_aws, make_client, refusal, storage_errors
+from runcomfy._s3 import refusal, storage_errors
 from runcomfy._upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 
@@ -54,10 +55,10 @@ class Store:
     Args:
         bucket: The bucket that is written to.
         prefix: Put before every name; normalised to no leading and one trailing slash.
-        session: Credentials and region; boto3's own search by default. Not used after construction.
+        session: Credentials and region; boto3's own search by default.
         endpoint_url: The store's address, where it is not AWS.
         public_endpoint_url: The address under which the world reaches the same store; only signing uses it.
-        region_name: Where the bucket lies; the session's region by default.
+        region_name: Where the bucket is; the session's region by default. What the bucket says of itself counts more.
         addressing_style: `auto` is virtual-hosted on AWS and path style at a custom endpoint.
         verify: False, or a file of certificates, for stores with certificates of their own.
         conditional_writes: False for a store that cannot do them; then only the look before each creation protects.
@@ -83,24 +84,15 @@ class Store:
         session = session or boto3.Session()
         region = region_name or session.region_name
         self._conditional = conditional_writes
-        style: Literal["virtual", "path"] = "path" if endpoint_url else "virtual"
-        if addressing_style != "auto":
-            style = addressing_style
-
-        def client_at(url: str | None) -> S3Client:
-            return make_client(session, url, region or ("us-east-1" if url else None), style, verify)
-
-        self._client = client_at(endpoint_url)
-        if endpoint_url is None and not is_aws(self._client):
-            # boto3 found another endpoint in the environment or in a profile (AWS_ENDPOINT_URL_S3).
-            endpoint_url = self._client.meta.endpoint_url
-            style = "path" if addressing_style == "auto" else addressing_style
-            self._client = client_at(endpoint_url)
-        self.endpoint_url = endpoint_url
+        self._clients = Clients(session, endpoint_url, region, addressing_style, verify)
+        self.endpoint_url = self._clients.endpoint_url
         """The store's address, where it is not AWS."""
-        self._region_known = bool(region or endpoint_url)
-        differs = public_endpoint_url is not None and public_endpoint_url != endpoint_url
-        self._public_client = client_at(public_endpoint_url) if differs else self._client
+        self.public_endpoint_url = public_endpoint_url or self.endpoint_url
+        """The address that URLs are signed for, where it is not AWS."""
+        self.region_name = region
+        """Where the settings say that the bucket is; the bucket itself knows better."""
+        self.verify = verify
+        """Whose certificates are believed, as boto3 takes it."""
         self._life = CredentialLife(session.get_credentials())
         self._checked_until = -math.inf
 
@@ -116,7 +108,7 @@ class Store:
     @property
     def client(self) -> S3Client:
         """The boto3 client of the bucket, for the calls that this class has no method for; thread-safe."""
-        return self._client
+        return self._clients.own
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # nothing in it changes, and its clients cannot be copied
@@ -143,15 +135,30 @@ class Store:
         if time.monotonic() < self._checked_until:
             return
         with storage_errors("look at", self.bucket, self.prefix):
-            self._client.head_bucket(Bucket=self.bucket)
+            self._clients.look_at(self.bucket, is_own=True)
         self._checked_until = time.monotonic() + _CHECKED_SECONDS
+
+    def region_of(self, bucket: str | None = None) -> str | None:
+        """Return the region that URLs are signed for: the one that the bucket named, or that of the settings."""
+        return self._clients.region_of(bucket or self.bucket)
+
+    def sign_for(self, region: str, bucket: str | None = None) -> None:
+        """Sign for this region from now on."""
+        self._clients.remember(bucket or self.bucket, region)
+
+    def find_region(self, bucket: str | None = None) -> None:
+        """Ask a bucket which region it is in, unless that is known; where it does not tell, the settings count."""
+        bucket = bucket or self.bucket
+        if not self._clients.is_known(bucket):
+            with suppress(BotoCoreError, ClientError):
+                self._clients.look_at(bucket, is_own=bucket == self.bucket)
 
     def head(self, key: str, bucket: str | None = None) -> ObjectFacts | None:
         """Look at an object; None where it is not there. A missing bucket looks the same to S3."""
         bucket = bucket or self.bucket
         with storage_errors("look at", bucket, key):
             try:
-                answer = self._client.head_object(Bucket=bucket, Key=key)
+                answer = self.client.head_object(Bucket=bucket, Key=key)
             except ClientError as error:
                 if refusal(error)[1] == 404:
                     return None
@@ -169,7 +176,7 @@ class Store:
         """Read a whole object that is not larger than the limit; `StorageError` where it is or is not there."""
         bucket = bucket or self.bucket
         with storage_errors("read", bucket, key):
-            answer = self._client.get_object(Bucket=bucket, Key=key)
+            answer = self.client.get_object(Bucket=bucket, Key=key)
             with answer["Body"] as body:
                 if answer["ContentLength"] > limit_bytes:
                     raise StorageError(
@@ -192,7 +199,7 @@ class Store:
         """
 
         def send() -> None:
-            self._client.put_object(
+            self.client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
                 **checksum(body), **self._condition(),
             )  # fmt: skip
@@ -215,7 +222,7 @@ class Store:
 
         def send() -> None:
             upload(
-                self._client, self.bucket, key, body, content_type=content_type, metadata=metadata,
+                self.client, self.bucket, key, body, content_type=content_type, metadata=metadata,
                 condition=self._condition(), largest_put_bytes=largest_put_bytes,
             )  # fmt: skip
 
@@ -257,7 +264,7 @@ class Store:
     def put(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> None:
         """Write an object, over whatever stands there."""
         with storage_errors("write", self.bucket, key):
-            self._client.put_object(
+            self.client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
                 **checksum(body),
             )  # fmt: skip
@@ -267,12 +274,21 @@ class Store:
         """Open an object for reading it piece by piece; reading it may raise what boto3 raises."""
         with (
             storage_errors("read", self.bucket, key),
-            self._client.get_object(Bucket=self.bucket, Key=key)["Body"] as body,
+            self.client.get_object(Bucket=self.bucket, Key=key)["Body"] as body,
         ):
             yield body
 
-    def sign(self, key: str, lifetime: timedelta, bucket: str | None = None) -> str:
+    def sign(
+        self, key: str, lifetime: timedelta, bucket: str | None = None, *, region: str | None = None, own: bool = False
+    ) -> str:
         """Return a URL with which anybody may read the object for this long; it is a secret.
+
+        Args:
+            key: The object.
+            lifetime: A second to seven days.
+            bucket: Its bucket, if it is another.
+            region: What to sign for, if not the region that the bucket has named, or else that of the settings.
+            own: For our own address, and not for the one that the world sees.
 
         Raises:
             ConfigurationError: The lifetime is longer than S3 or the credentials allow, or AWS's region is not known.
@@ -280,13 +296,14 @@ class Store:
         """
         if not timedelta(seconds=1) <= lifetime <= LONGEST_SIGNATURE:
             raise ConfigurationError(f"A signed URL can live for a second to seven days, not {lifetime}.")
-        if not self._region_known:
-            raise ConfigurationError("A URL that is signed for the wrong region is refused. Name the bucket's region.")
         bucket = bucket or self.bucket
+        region, endpoint_url = region or self.region_of(bucket), self.endpoint_url if own else self.public_endpoint_url
+        if not (region or endpoint_url):
+            raise ConfigurationError("A URL that is signed for the wrong region is refused. Name the bucket's region.")
         seconds = int(lifetime.total_seconds())
         with storage_errors("sign", bucket, key):
             self._life.outlast(seconds)
-            url: str = self._public_client.generate_presigned_url(
+            url: str = self._clients.at(endpoint_url, region).generate_presigned_url(
                 "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
             )
         return url

@@ -18,6 +18,7 @@ from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, known_spec
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
 from runcomfy.provenance import Archive
+from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import StagedImage, sign_image
 from runcomfy.submitting import Submission
 from tasks.context import flow_run_facts
@@ -76,8 +77,9 @@ async def submit_request(
         GenerationFailed, GenerationCancelled: this very run has had its attempt.
         RequestNotFound: it was accepted earlier, and the service does not know it any more.
         InvalidInput: a picture is missing, or is given to a model that takes none; nothing was sent.
-        ConfigurationError: the picture's URL cannot be signed for long enough, or not be fetched, or the journal cannot
-            be kept where it is to be; nothing was sent.
+        ConfigurationError: the picture's URL cannot be signed for long enough, or is refused when it is tried out, or
+            the journal cannot be kept where it is to be, or the archive key names a folder of another purpose; nothing
+            was sent.
         StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
             written down; without one, nothing was sent.
     """
@@ -157,7 +159,14 @@ async def submit(
 async def _signed(
     inputs: ImageToVideo | TextToVideo, image: StagedImage, service: Service
 ) -> ImageToVideo | TextToVideo:
-    url = await asyncio.to_thread(sign_image, image, service.store.get_store(), service.deadlines.signed_for)
+    store, lifetime = service.store.get_store(), service.deadlines.signed_for
+    await asyncio.to_thread(store.find_region, image.bucket)
     if not service.client.is_local:
-        check_reachable(url)
+        check_reachable(await asyncio.to_thread(sign_image, image, store, lifetime))
+    warning = await asyncio.to_thread(
+        check_signed_url, store, image.key, bucket=image.bucket, size_bytes=image.size_bytes, lifetime=lifetime
+    )
+    if warning:
+        get_run_logger().warning(warning)
+    url = await asyncio.to_thread(sign_image, image, store, lifetime)
     return inputs.model_copy(update={"image_url": url})

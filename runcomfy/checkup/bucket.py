@@ -99,20 +99,28 @@ class _Looks:
         return self._store.key(f"{self._name}/try")
 
     async def store(self) -> Verdict:
-        """Find the settings, make a client of them, and note from now on what it writes."""
+        """Find the settings, and make a client of them."""
         self._found = await self._find()
         self._store = store = await in_thread(self._found.open_store)
-
-        def note(params: dict[str, Any], **_: Any) -> None:
-            self._written.add((params["Bucket"], params["Key"]))
-
-        store.client.meta.events.register("provide-client-params.s3.PutObject", note)
         where = f" at {store.endpoint_url}" if store.endpoint_url else ""
         return ok(f"{store.uri(store.prefix)}{where}, from {self._found.source}")
 
     async def bucket(self) -> Verdict:
         """Ask for a listing: unlike a HEAD, its refusal says which of bucket, key or secret is wrong."""
-        return await in_thread(self._ask_for_a_listing)
+        verdict = await in_thread(self._ask_for_a_listing)
+        if verdict.mark is Mark.BROKEN:
+            return verdict
+        store = self._store
+        await in_thread(store.find_region)  # its client may be another one after this
+
+        def note(params: dict[str, Any], **_: Any) -> None:
+            self._written.add((params["Bucket"], params["Key"]))
+
+        store.client.meta.events.register("provide-client-params.s3.PutObject", note)
+        region, said = store.region_of(), store.region_name
+        if said is None or region == said:
+            return verdict
+        return ok(f"{verdict.found}, in {region}, which counts more than the setting {said}")
 
     async def listing(self) -> Verdict:
         """Say how the listing was answered."""
@@ -159,7 +167,7 @@ class _Looks:
 
     async def signed_url(self) -> Verdict:
         """Fetch the object by a signed URL, as RunComfy fetches a picture."""
-        return await signed_url_serves(self._store, self._key)
+        return await signed_url_serves(self._store, self._key, len(_CONTENT))
 
     async def signed_for(self) -> Verdict:
         """Compare the credentials' life with that of a signed URL."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-import httpx
 from humanize import precisedelta
 
 from runcomfy.checkup.connecting import no_connection
-from runcomfy.checkup.findings import Mark, Verdict, broken, not_checked, ok, refused, warning
+from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, refused, warning
 from runcomfy.checkup.running import in_thread
 from runcomfy.errors import ConfigurationError, HostNotAllowed, StorageError
 from runcomfy.hosts import HostPolicy, check_reachable
+from runcomfy.signed_urls import read_signed
 from runcomfy.store import Store
 
 __all__ = ["reachable_from_outside", "signed_for", "signed_url_serves"]
@@ -24,32 +23,30 @@ _UNSIGNED = not_checked("because nothing can be signed")
 _PUBLIC = HostPolicy(allowed=("*",))
 
 
-async def signed_url_serves(store: Store, key: str) -> Verdict:
+async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Verdict:
     """Fetch one byte of an object by a URL that is signed for the public endpoint, and for our own if it is another."""
     try:
-        public = await in_thread(lambda: store.sign(key, _BRIEFLY))
+        host, own_host = await in_thread(
+            lambda: [urlsplit(store.sign(key, _BRIEFLY, own=own)).netloc for own in (False, True)]
+        )
     except ConfigurationError:
         return _UNSIGNED
-    own = await in_thread(
-        lambda: store.client.generate_presigned_url(
-            "get_object", Params={"Bucket": store.bucket, "Key": key}, ExpiresIn=int(_BRIEFLY.total_seconds())
-        )
+
+    async def trouble(*, own: bool) -> Verdict | None:
+        found = await in_thread(lambda: read_signed(store, key, size_bytes=size_bytes, lifetime=_BRIEFLY, own=own))
+        return no_connection(found.error, found.host) if found is not None else None
+
+    if own_host != host and (broken_here := await trouble(own=True)):
+        return broken_here
+    unreachable = await trouble(own=False)
+    if unreachable is None:
+        return ok(f"fetched from {host}")
+    if own_host == host:
+        return unreachable
+    return warning(
+        f"{unreachable.found} {own_host} serves, but the public address cannot be tried from this machine.",
+        "Make sure that it serves from outside.",
     )
-    host, own_host = urlsplit(public).netloc, urlsplit(own).netloc
-    if own_host != host:
-        verdict = await _fetch(own)
-        if verdict.mark is not Mark.OK:
-            return verdict
-    try:
-        return await _fetch(public)
-    except httpx.HTTPError as error:
-        trouble = no_connection(error, host)
-        if own_host == host:
-            return trouble
-        return warning(
-            f"{trouble.found} {own_host} serves, but the public address cannot be tried from this machine.",
-            "Make sure that it serves from outside.",
-        )
 
 
 def signed_for(store: Store, lifetime: timedelta) -> Verdict:
@@ -108,16 +105,3 @@ def reachable_from_outside(store: Store) -> Verdict:
                 "Make sure that the internet's DNS knows another one: RunComfy fetches pictures from outside.",
             )
     return ok(host)
-
-
-async def _fetch(url: str) -> Verdict:
-    async with httpx.AsyncClient(timeout=15) as client:
-        answer = await client.get(url, headers={"Range": "bytes=0-0"})
-    host = urlsplit(url).netloc
-    if answer.status_code == 206 or (answer.status_code == 200 and answer.content):
-        return ok(f"fetched from {host}")
-    code = re.search(r"<Code>(\w+)</Code>", answer.text)
-    return broken(
-        f"{host} answers {answer.status_code} {code[1] if code else ''} to a signed URL.".replace("  ", " "),
-        "Check the public endpoint URL, the region, and proxies that change the Host header.",
-    )

@@ -115,8 +115,8 @@ async def test_the_bucket_is_stored_and_loaded(
     assert type(loaded.credentials) is type(keys)
     assert (loaded.bucket, loaded.prefix, loaded.archive_key) == ("videos", "a/b", "{request_id}-{index}.{ext}")
     engine = loaded.get_store()
-    assert (engine.endpoint_url, engine._client.meta.region_name) == ("https://s3.example.com", "eu-north-1")
-    assert engine._client._request_signer._credentials.secret_key == SECRET
+    assert (engine.endpoint_url, engine.client.meta.region_name) == ("https://s3.example.com", "eu-north-1")
+    assert engine.client._request_signer._credentials.secret_key == SECRET
     assert SECRET not in await stored(store, prefix)
     assert SECRET not in repr(loaded) + str(loaded) + loaded.model_dump_json() + repr(engine)
 
@@ -130,7 +130,7 @@ def test_either_kind_of_credentials_reaches_the_store(object_store: ObjectStore,
     store = MediaStore(bucket="videos", prefix=prefix, credentials=keys(object_store))
 
     assert put_and_read(store) == b"here"
-    assert store.get_store()._client.meta.region_name == "us-east-1"
+    assert store.get_store().client.meta.region_name == "us-east-1"
     assert store.get_store() is store.get_store()
 
 
@@ -146,7 +146,7 @@ def test_its_own_endpoint_and_region_win(object_store: ObjectStore, prefix: str)
     )
 
     assert put_and_read(store) == b"here"
-    assert store.get_store()._client.meta.region_name == "eu-west-3"
+    assert store.get_store().client.meta.region_name == "eu-west-3"
 
 
 def test_the_public_endpoint_is_the_one_that_is_signed_for(object_store: ObjectStore, prefix: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import pickle
 import threading
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,23 @@ from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.sandbox import Sandbox
 from tasks import cancel_request, submit_request
 from tasks.artifacts import show
+from tests.runcomfy.test_signed_urls import Answer, Imitation, error, serving
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
 
 def objects(store: MediaStore) -> list[str]:
-    client = store.get_store()._client
+    client = store.get_store().client
     found = client.list_objects_v2(Bucket="videos", Prefix=store.get_store().prefix).get("Contents", [])
     names = (str(entry["Key"]).removeprefix(store.get_store().prefix) for entry in found)
     return sorted(name for name in names if not name.startswith("journal/"))
+
+
+async def names(store: MediaStore) -> AsyncIterator[str]:
+    """The generations that the journal knows."""
+    for key in await store.get_journal().modified():
+        yield key
 
 
 async def artifacts(flow_run_id: UUID | None) -> list[Artifact]:
@@ -528,6 +536,21 @@ async def test_a_picture_that_the_service_cannot_reach_is_not_submitted(media_st
 
     with pytest.raises(ConfigurationError, match="public endpoint URL"):
         await image_to_video(ImageSource(str(PICTURE)), "a boat", live, store)
+
+
+async def test_an_image_whose_signed_url_is_refused_is_not_submitted(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A policy denies reading by it; nothing is paid for, written down as begun, or shown of the URL."""
+    with serving(Imitation(instead=Answer(403, error("AccessDenied")))) as public:
+        store = media_store.model_copy(update={"public_endpoint_url": public.url})
+
+        with pytest.raises(ConfigurationError, match="a policy of the bucket"):
+            await image_to_video(ImageSource(str(PICTURE)), "a boat", account, store)
+
+    assert len(public.gets) == 1
+    assert sandbox.books().submissions_received == 0
+    assert [name async for name in names(store)] == []
 
 
 async def test_a_model_that_takes_a_picture_is_not_submitted_without_one(
