@@ -14,6 +14,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import OnUncertain
 from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules
 from tasks.interruption import OnInterrupt
 from tasks.naming import fact, flow_name
@@ -37,6 +38,8 @@ async def batch(
     budget_usd: Annotated[float, Field(gt=0)] | None = None,
     usd_per_video: Annotated[float, Field(gt=0)] | None = None,
     at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
+    first_at_once: Annotated[int, Field(ge=1, le=10_000)] = FIRST_AT_ONCE,
+    stop_after_alike: Annotated[int, Field(ge=1)] = STOP_AFTER_ALIKE,
     rows_per_shard: Annotated[int, Field(ge=1)] | None = None,
     shard_deployment: str = "batch-shard/batch-shard",
     defaults: OrderDefaults = OrderDefaults(),
@@ -60,6 +63,9 @@ async def batch(
             submitted beyond it. Needs usd_per_video.
         usd_per_video: What one video is taken to cost until RunComfy says; rather too high than too low.
         at_once: How many generations are under way at the same time, in each flow run.
+        first_at_once: How many are paid for until one is archived. If they fail alike, nothing more is submitted. One
+            that was archived by the same model in the same store within a day counts.
+        stop_after_alike: Nothing more is submitted after so many in a row have failed alike, later.
         rows_per_shard: Spread the batch over workers, in parts of so many rows. Empty: everything in this flow run.
         shard_deployment: The deployment that runs a part.
         defaults: What counts for rows that do not say it themselves.
@@ -71,7 +77,10 @@ async def batch(
         on_uncertain: What to do about earlier submissions that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.
     """
-    rules = Rules(at_once, budget_usd, usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
+    rules = Rules(
+        at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
+        deadlines, polling, on_interrupt, on_uncertain,
+    )  # fmt: skip
     plan = await plan_batch(manifest, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts)
     outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
     return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows import environment
 from flows.options import Json, Run
 from flows.output import print_facts
-from runcomfy.errors import BatchIncomplete
+from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.orders import OrderDefaults
 
 __all__ = ["batch"]
@@ -22,6 +22,10 @@ def batch(
     *,
     run: Run,
     at_once: Annotated[int, Parameter(help="How many generations are under way at the same time.")] = 50,
+    first_at_once: Annotated[
+        int, Parameter(help="How many are paid for until one is archived; if they fail alike, it stops.")
+    ] = 5,
+    stop_after_alike: Annotated[int, Parameter(help="After so many in a row that fail alike, it stops.")] = 20,
     budget_usd: Annotated[
         float | None,
         Parameter(help="What all videos of this manifest may cost together, whichever run pays; with --usd-per-video."),
@@ -52,6 +56,8 @@ def batch(
             defaults=_with_variation(defaults, run.variation),
             allow_placeholder_prompts=allow_placeholder_prompts,
             at_once=at_once,
+            first_at_once=first_at_once,
+            stop_after_alike=stop_after_alike,
             budget_usd=budget_usd,
             usd_per_video=usd_per_video,
             deadlines=run.deadlines,
@@ -72,12 +78,18 @@ def batch(
         "cost_usd": report.cost_usd,
         "results": report.files.results,
         "to_run_again": report.files.to_run_again,
+        "stopped_by": report.stopped_by,
+        "error_code": report.error_code,
     }
-    if json and report.archived < report.rows:
-        raise BatchIncomplete(report.sentence, **facts)
-    print_facts("Batch", facts, as_json=json)
-    if report.archived < report.rows:
-        raise BatchIncomplete(f"{report.sentence}. Run the same manifest again for the rest.")
+    if report.archived == report.rows:
+        print_facts("Batch", facts, as_json=json)
+        return
+    kind = BudgetReached if report.stopped_by == BudgetReached.__name__ else BatchIncomplete
+    advice = "" if report.stopped_by else ". Run the same manifest again for the rest."
+    if json:
+        raise kind(f"{report.sentence}{advice}", **facts)
+    print_facts("Batch", facts, as_json=False)
+    raise kind(f"{report.sentence}{advice}")
 
 
 def _with_variation(defaults: OrderDefaults, variation: str) -> OrderDefaults:

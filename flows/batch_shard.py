@@ -11,6 +11,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.shard import Shard
 from runcomfy.journal import OnUncertain
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules, run_part
 from tasks.interruption import OnInterrupt
 from tasks.naming import flow_name
@@ -24,6 +25,8 @@ async def batch_shard(
     credentials: RunComfyCredentials,
     store: MediaStore,
     at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
+    first_at_once: Annotated[int, Field(ge=1, le=10_000)] = FIRST_AT_ONCE,
+    stop_after_alike: Annotated[int, Field(ge=1)] = STOP_AFTER_ALIKE,
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
@@ -32,10 +35,12 @@ async def batch_shard(
     """Generate the rows of one part of a batch. The flow `batch` starts this; you need not.
 
     Args:
-        shard: Where its rows are in the bucket, where to write what becomes of them, and what they may cost.
+        shard: Where its rows are in the bucket, where to write what becomes of them, and what the manifest may cost.
         credentials: The RunComfy account that pays.
         store: The bucket.
         at_once: How many generations are under way at the same time.
+        first_at_once: How many are paid for until one is archived.
+        stop_after_alike: Nothing more is submitted after so many in a row of this part have failed alike.
         deadlines: How long each may wait in the queue, and run.
         polling: How often to look at each.
         on_interrupt: What an interruption does to the requests.
@@ -45,5 +50,8 @@ async def batch_shard(
         How many rows ended in which way.
     """
     allowed = shard.allowance
-    rules = Rules(at_once, allowed.limit_usd, allowed.usd_per_video, deadlines, polling, on_interrupt, on_uncertain)
+    rules = Rules(
+        at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,
+        deadlines, polling, on_interrupt, on_uncertain,
+    )  # fmt: skip
     return await run_part(shard, credentials, store, rules)

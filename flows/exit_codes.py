@@ -24,6 +24,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
     (errors.SubmissionNotSent, 11, "the service refused, or could not be reached"),
     (errors.ServiceError, 11, "the service refused, or could not be reached"),
     (errors.StorageError, 12, "the bucket refused or could not be reached"),
+    (errors.CommonCause, 14, "some rows of a batch have no video"),
     (errors.BatchIncomplete, 14, "some rows of a batch have no video"),
     (errors.ArchiveError, 13, "made, but not archived: `fetch` it again"),
 )

@@ -24,6 +24,7 @@
     │   ├── RunTimeout              was not finished at its deadline, nothing can stop it
     │   ├── PollingFailed           its state could not be learnt
     │   └── NotFinished             was asked for its files too early
+    ├── CommonCause             others failed alike before it, so it was not started: remove that cause
     ├── BatchIncomplete         some rows of a batch have no video: look at its results, run it again
     ├── StorageError            the bucket, or the credentials for it: mend them
     │   ├── StoreUnavailable        the store cannot be reached, or is busy: again
@@ -51,6 +52,7 @@ __all__ = [
     "AuthenticationError",
     "BatchIncomplete",
     "BudgetReached",
+    "CommonCause",
     "ConfigurationError",
     "DownloadError",
     "GenerationCancelled",
@@ -234,6 +236,13 @@ class PollingFailed(WaitError):
 
 class NotFinished(WaitError):
     """The files of the request were asked for, and it is still queued or running."""
+
+
+class CommonCause(RunComfyError):
+    """Others that were paid for failed alike, so nothing more was sent.
+
+    Facts: `cause_type`, the class of their error, and `error_code` where they had one.
+    """
 
 
 class BatchIncomplete(RunComfyError):

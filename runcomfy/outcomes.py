@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import RunComfyError, StorageError, UncertainSubmission
-from runcomfy.journal.entry import EntryState
+from runcomfy.journal.entry import EntryState, code_of
 from runcomfy.journal.telling import state_after
 
 __all__ = ["Outcome", "OutcomeStatus", "outcome_of"]
@@ -64,6 +64,7 @@ class Outcome(BaseModel):
     seconds: float = Field(default=0.0, description="From its start in this run to its end.")
     error: str | None = None
     error_type: str | None = None
+    error_code: str | None = Field(default=None, description="The service's or the store's; else the HTTP status.")
     retryable: bool = Field(default=False, description="Whether another run may have more luck, with nothing changed.")
 
 
@@ -98,5 +99,6 @@ def outcome_of(
         seconds=round(seconds, 3),
         error=str(error),
         error_type=type(error).__name__,
+        error_code=code_of(error),
         retryable=error.retryable or status is OutcomeStatus.DETACHED,
     )

@@ -171,7 +171,7 @@ async def submit(
             submission_answered("uncertain", inputs.model_id)
             raise _with_advice(outcome)
         if interrupted is not None:
-            raise interrupted
+            raise interrupted from outcome
         if not isinstance(outcome, SubmissionNotSent | RateLimited) or attempt == attempts:
             submission_answered("not_sent" if isinstance(outcome, SubmissionNotSent) else "refused", inputs.model_id)
             raise outcome

@@ -12,7 +12,7 @@ from prefect.tasks import exponential_backoff
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo, archive_output
 from runcomfy.expectation import Expectation
-from runcomfy.journal import tell_archived
+from runcomfy.journal import note_archived, tell_archived
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.provenance import Archive, GenerationFacts
@@ -144,7 +144,9 @@ async def archive(
     if key is not None:
         ended = result if isinstance(result, Result) else _late(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
-        await tell_archived(service.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        entry = await tell_archived(service.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        if entry is not None:
+            await note_archived(service.journal, entry)
     for video in videos:
         _log(video)
     return facts, videos

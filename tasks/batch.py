@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,18 +15,20 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow, rows_from_json
+from runcomfy.batch.purse import Purse, purse_name
 from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.shard import Shard
-from runcomfy.batch.standing import Standing, look_up
+from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import StorageError
-from runcomfy.journal import OnUncertain
+from runcomfy.journal import Entry, Journal, OnUncertain, archived_lately
 from runcomfy.outcomes import Outcome
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
 from tasks.interruption import OnInterrupt
 from tasks.plan_batch import Plan
 from tasks.progress import shown_progress
 from tasks.run_rows import run_rows
-from tasks.service import open_service
+from tasks.service import Service, open_service
 from tasks.slots import slots
 
 __all__ = ["Rules", "money", "run_here", "run_part"]
@@ -42,6 +44,8 @@ class Rules:
     at_once: int
     budget_usd: float | None = None
     usd_per_video: float | None = None
+    first_at_once: int = FIRST_AT_ONCE
+    stop_after_alike: int = STOP_AFTER_ALIKE
     deadlines: Deadlines = Deadlines()
     polling: Polling = Polling()
     on_interrupt: OnInterrupt = "ask"
@@ -52,15 +56,25 @@ class Rules:
 
 
 async def run_here(
-    plan: Plan, credentials: RunComfyCredentials, store: MediaStore, rules: Rules
+    plan: Plan, credentials: RunComfyCredentials, store: MediaStore, rules: Rules, *, until_proven: bool = False
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet, in this process.
+
+    Args:
+        plan: What is to be done.
+        credentials: Who pays.
+        store: The bucket.
+        rules: What holds for all rows.
+        until_proven: Begin no more once all models are proven; rows that were not begun have no outcome then.
 
     Returns:
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
     """
-    outcomes = dict(plan.standing.existing)
-    return outcomes, await _run(plan.rows, plan.standing, credentials, store, rules, outcomes)
+    outcomes, purse = dict(plan.standing.existing), purse_name(row.generation_key for row in plan.rows)
+    cost_usd = await _run(
+        plan.rows, plan.standing, credentials, store, rules, outcomes, purse, until_proven=until_proven
+    )
+    return outcomes, cost_usd
 
 
 async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaStore, rules: Rules) -> dict[str, int]:
@@ -70,7 +84,7 @@ async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaS
     async with _written_down(outcomes, shard, store):
         standing = await look_up(rows, store.get_journal(), bucket)
         outcomes |= standing.existing
-        await _run(rows, standing, credentials, store, rules, outcomes)
+        await _run(rows, standing, credentials, store, rules, outcomes, shard.allowance.purse)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 
@@ -81,13 +95,20 @@ async def _run(
     store: MediaStore,
     rules: Rules,
     outcomes: dict[int, Outcome],
+    purse_name: str,
+    *,
+    until_proven: bool = False,
 ) -> float:
+    """Generate rows, note what becomes of each, and return what all of them have cost until now, US dollars."""
     price = rules.usd_per_video or 0.0
     if not standing.to_do(rows):
-        return standing.spent_usd(rows, price)
+        return standing.cost_usd(rows, price)
+    entries: dict[str, Entry] = {}
 
-    def ended(row: PlannedRow, outcome: Outcome) -> None:
+    def ended(row: PlannedRow, outcome: Outcome, entry: Entry | None) -> None:
         outcomes[row.line] = outcome
+        if entry is not None:
+            entries[row.generation_key] = entry
 
     async with (
         slots(credentials, min(rules.at_once, len(standing.to_do(rows)))) as at_once,
@@ -103,12 +124,42 @@ async def _run(
         if credentials.concurrency_limit:  # it may have waited for long, and others have paid meanwhile
             standing = await look_up(rows, service.journal, store.get_store())
             outcomes |= standing.existing
-        budget = Budget(rules.budget_usd, rules.usd_per_video, standing.cost_of_each(rows, price))
-        async with shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(budget.spent_usd, rules)):
+        entries |= standing.entries
+        purse = Purse(Budget(rules.budget_usd, rules.usd_per_video), service.journal, purse_name)
+        await purse.open([row.generation_key for row in rows], entries)
+        proving = await _proving(rows, service, entries, rules)
+        async with shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)):
             await run_rows(
-                standing.to_do(rows), service, budget, at_once=at_once, paid_before=standing.paid_before, ended=ended
-            )
-    return budget.spent_usd
+                standing.to_do(rows), service, purse, proving,
+                at_once=at_once, paid_before=standing.paid_before, ended=ended, until_proven=until_proven,
+            )  # fmt: skip
+        await _look_again(rows, service.journal, entries, outcomes)
+    return Standing(entries, {}).cost_usd(rows, price)
+
+
+async def _proving(rows: Sequence[PlannedRow], service: Service, entries: Mapping[str, Entry], rules: Rules) -> Proving:
+    """Return what lets rows begin; a model of which one was archived lately needs no proof."""
+    store, models = service.store.get_store(), {row.order.model_id for row in rows}
+    proven = await archived_lately(
+        service.journal, service.client.base_url, store.uri(store.prefix), models, entries.values()
+    )
+    return Proving(rules.first_at_once, rules.stop_after_alike, proven)
+
+
+async def _look_again(
+    rows: Sequence[PlannedRow], journal: Journal, entries: dict[str, Entry], outcomes: dict[int, Outcome]
+) -> None:
+    """Ask the journal what became of rows without a video: another run may have paid for them, now or before."""
+    open_rows = {
+        row.generation_key: row for row in rows if row.line in outcomes and not outcomes[row.line].status.is_good
+    }
+    try:
+        async for found in journal.read_all(list(open_rows)):
+            entries[found.entry.generation_key] = found.entry
+    except StorageError as error:
+        get_run_logger().warning("What was paid for is told as it was known before: %s", error)
+    for key, row in open_rows.items():
+        outcomes[row.line] = true_outcome(outcomes[row.line], entries.get(key))
 
 
 def money(spent_usd: float, rules: Rules) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
 from runcomfy.commands import typed
+from runcomfy.errors import BudgetReached
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.poster import poster_key
 from tasks.artifacts import address
@@ -43,15 +44,23 @@ def causes(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def next_steps(outcomes: Iterable[Outcome], store: MediaStore) -> str:
-    """Return what to do about rows without a video."""
+def next_steps(
+    outcomes: Iterable[Outcome], store: MediaStore, *, stopped_by: str | None = None, because: str | None = None
+) -> str:
+    """Return what to do about rows without a video, and first of all about what stopped the batch."""
     missing = [outcome for outcome in outcomes if not outcome.status.is_good]
     if not missing:
         return ""
-    lines = [
-        "**What now?** Mend what is named above, and run the same manifest again, with the same settings and budget: "
-        "it does only what is missing.",
-    ]
+    again = "run the same manifest again, with the same settings and budget: it does only what is missing."
+    if stopped_by == BudgetReached.__name__:
+        lines = [
+            f"**Its budget stopped it.** {text(because)}",
+            "**What now?** Leave it at that, or give a larger budget: with the same one, nothing more is paid for.",
+        ]
+    elif stopped_by:
+        lines = [f"**It was stopped.** {text(because)}", f"**What now?** When that is mended, {again}"]
+    else:
+        lines = [f"**What now?** Mend what is named above, and {again}"]
     if any(outcome.status is OutcomeStatus.UNCERTAIN for outcome in missing):
         lines += [
             "Those that are uncertain wait for a person:",

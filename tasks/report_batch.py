@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore
-from runcomfy.batch.results import BatchFiles, write_results
+from runcomfy.batch.results import BatchFiles, stop_of, write_results
 from runcomfy.outcomes import Outcome
 from tasks.artifacts import show
 from tasks.batch_page import causes, gallery, linked, next_steps, spent
@@ -38,6 +38,9 @@ class BatchReport(BaseModel):
     counts: dict[str, int] = Field(description="How many rows ended in which way.")
     cost_usd: float = Field(description="What all rows have cost until now, by the service's word where it gave it.")
     files: BatchFiles
+    stopped_by: str | None = Field(default=None, description="The class of the error that kept rows from being begun.")
+    stopped_because: str | None = Field(default=None, description="What it says.")
+    error_code: str | None = Field(default=None, description="Its code, where there is one.")
 
     @property
     def sentence(self) -> str:
@@ -47,7 +50,8 @@ class BatchReport(BaseModel):
             for status, count in sorted(self.counts.items())
             if status not in ("archived", "existing")
         )
-        return f"{self.archived:,} of {self.rows:,} rows have their video" + (f"; {others}" if others else "")
+        because = f". {self.stopped_because}" if self.stopped_because else ""
+        return f"{self.archived:,} of {self.rows:,} rows have their video" + (f"; {others}" if others else "") + because
 
 
 @task(
@@ -79,6 +83,8 @@ async def report_batch(
     Raises:
         StorageError: the store did not take them.
     """
+    ended = [outcomes[row.line] for row in plan.rows]
+    stop = stop_of(ended)
     files = await asyncio.to_thread(write_results, plan.manifest, plan.rows, outcomes, store.get_store(), folder)
     report = BatchReport(
         manifest=plan.manifest.uri,
@@ -87,11 +93,13 @@ async def report_batch(
         counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
         cost_usd=round(cost_usd, 6),
         files=files,
+        stopped_by=stop.error_type if stop else None,
+        stopped_because=stop.reason if stop else None,
+        error_code=stop.error_code if stop else None,
     )
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)
     if files.to_run_again:
-        get_run_logger().warning("What has no video yet, to run again: %s", files.to_run_again)
-    ended = [outcomes[row.line] for row in plan.rows]
+        get_run_logger().warning("The rows without a video: %s", files.to_run_again)
     await show(_page(report, ended, store, budget_usd))
     await show(acreate_table_artifact(_table(plan, outcomes), key="runcomfy-batch-rows", description=_shown(plan)))
     return report
@@ -107,7 +115,7 @@ async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore
         facts_table(counts),
         money,
         f"### Without a video\n\n{missing}" if missing else "",
-        next_steps(ended, store),
+        next_steps(ended, store, stopped_by=report.stopped_by, because=report.stopped_because),
         "### Files",
         linked(files, store),
     ]

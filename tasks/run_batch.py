@@ -10,8 +10,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.shard import divide
-from runcomfy.batch.standing import Standing, look_up
+from runcomfy.batch.purse import purse_name
+from runcomfy.batch.shard import Allowance, divide
+from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import BudgetReached, ConfigurationError, StoreUnavailable
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from tasks.batch import Rules, money, run_here
@@ -62,6 +63,7 @@ async def _on_workers(
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet in parts, as flow runs of a deployment.
 
+    Until one is archived, rows are generated here, a few at a time: parts would each begin with a few of their own.
     Rows of a part whose worker died are given to another one, and so are rows for which the budget had too little
     before others turned out cheaper.
 
@@ -73,28 +75,39 @@ async def _on_workers(
         "credentials": block_reference(credentials),
         "store": block_reference(store),
         "at_once": rules.at_once,
+        "first_at_once": rules.first_at_once,
+        "stop_after_alike": rules.stop_after_alike,
         "deadlines": rules.deadlines.model_dump(),
         "polling": rules.polling.model_dump(),
         "on_interrupt": rules.on_interrupt,
         "on_uncertain": rules.on_uncertain,
     }
     price, standing, outcomes = rules.usd_per_video or 0.0, plan.standing, dict(plan.standing.existing)
+    allowance = Allowance(
+        limit_usd=rules.budget_usd,
+        usd_per_video=rules.usd_per_video,
+        purse=purse_name(row.generation_key for row in plan.rows),
+    )
     spread = Spread(deployment, parameters, store.get_store(), outcomes.update)
+    if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
+        standing = await _look_up(plan.rows, store)
+    else:
+        proved, _ = await run_here(plan, credentials, store, rules, until_proven=True)
+        outcomes |= proved
+        standing = await _look_up(plan.rows, store)
     async with shown_progress(
-        Tally(len(plan.rows), rules.at_once, outcomes), lambda: money(standing.spent_usd(plan.rows, price), rules)
+        Tally(len(plan.rows), rules.at_once, outcomes), lambda: money(standing.cost_usd(plan.rows, price), rules)
     ):
-        if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
-            standing = await _look_up(plan.rows, store)
         for turn in range(1, _TURNS + 1):
-            left_usd = None if rules.budget_usd is None else rules.budget_usd - standing.spent_usd(plan.rows, price)
-            left = _to_do(plan.rows, outcomes, affordable=turn == 1 or left_usd is None or left_usd >= price)
+            left_usd = None if rules.budget_usd is None else rules.budget_usd - standing.cost_usd(plan.rows, price)
+            left = _to_do(plan.rows, outcomes, affordable=left_usd is None or left_usd >= price)
             if not left:
                 break
-            parts = divide(left, rows_per_shard, standing, left_usd=left_usd, usd_per_video=rules.usd_per_video)
-            await spread.run(parts, f"{batch_folder()}/parts-{runtime.flow_run.run_count}-{turn}")
+            folder = f"{batch_folder()}/parts-{runtime.flow_run.run_count}-{turn}"
+            await spread.run(divide(left, rows_per_shard), allowance, folder)
             standing = await _look_up(plan.rows, store)
             outcomes |= standing.existing
-    return _true_ends(plan.rows, standing, outcomes), standing.spent_usd(plan.rows, price)
+    return _true_ends(plan.rows, standing, outcomes), standing.cost_usd(plan.rows, price)
 
 
 async def _look_up(rows: list[PlannedRow], store: MediaStore) -> Standing:
@@ -130,7 +143,5 @@ def _true_ends(rows: list[PlannedRow], standing: Standing, outcomes: Mapping[int
             error="The workers that had it died. Look at their flow runs, and run it again.",
             retryable=True,
         )
-        if outcome.status is OutcomeStatus.NOT_STARTED and standing.paid_before(row):
-            outcome = outcome.model_copy(update={"status": OutcomeStatus.DETACHED})
-        ends[row.line] = outcome
+        ends[row.line] = true_outcome(outcome, standing.entries.get(row.generation_key))
     return ends

@@ -1,4 +1,4 @@
-"""Generate the rows of a plan, a bounded number at once, within a budget."""
+"""Generate the rows of a plan, a bounded number at once, within a budget, and no more once they fail alike."""
 
 from __future__ import annotations
 
@@ -8,96 +8,144 @@ from collections.abc import Callable, Sequence
 import anyio
 from prefect import get_run_logger
 
-from runcomfy.batch.budget import Budget, cost_so_far
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.errors import AuthenticationError, BudgetReached, InsufficientBalance, RunComfyError, StorageError
-from runcomfy.journal import EntryState
+from runcomfy.batch.purse import Purse
+from runcomfy.errors import (
+    AuthenticationError,
+    BudgetReached,
+    CommonCause,
+    InsufficientBalance,
+    RunComfyError,
+    StorageError,
+)
+from runcomfy.journal import Entry, EntryState
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
+from runcomfy.proving import Proving
 from tasks.generate import generate_one
 from tasks.service import Service
 from tasks.telemetry import working_on
 
 __all__ = ["run_rows"]
 
-_CONCERN_ALL = {AuthenticationError.__name__, InsufficientBalance.__name__}
+_CONCERN_ALL = {kind.__name__: kind for kind in (AuthenticationError, InsufficientBalance)}
 
 
 async def run_rows(
     rows: Sequence[PlannedRow],
     service: Service,
-    budget: Budget,
+    purse: Purse,
+    proving: Proving,
     *,
     at_once: int,
     paid_before: Callable[[PlannedRow], bool],
-    ended: Callable[[PlannedRow, Outcome], None],
+    ended: Callable[[PlannedRow, Outcome, Entry | None], None],
+    until_proven: bool = False,
 ) -> None:
     """Generate every row; the failure of one is its own, and what concerns all stops what has not begun.
 
     Args:
         rows: In the order in which they are begun; those that are paid for already first.
         service: The account, the store and the rules.
-        budget: What they may cost. A row is begun only if it can be afforded at the price of one.
+        purse: What they may cost. A row is begun only if it can be afforded at the price of one, and each send is
+            reserved before it is made.
+        proving: How many may be begun until one is archived, and when failures stop the rest.
         at_once: How many are under way at the same time.
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
-        ended: Called with each row and its outcome.
+        ended: Called with each row, its outcome, and what the journal says of it then, if that is known.
+        until_proven: Begin no more, and tell of no more, once all models are proven: others do the rest.
     """
     with working_on(len(rows)):
-        await _Crew(service, budget, at_once, paid_before, ended).run(rows)
+        crew = _Crew(service, purse, proving, at_once, paid_before, ended)
+        await crew.run(rows, until_proven=until_proven)
 
 
 class _Crew:
     def __init__(
         self,
         service: Service,
-        budget: Budget,
+        purse: Purse,
+        proving: Proving,
         at_once: int,
         paid_before: Callable[[PlannedRow], bool],
-        ended: Callable[[PlannedRow, Outcome], None],
+        ended: Callable[[PlannedRow, Outcome, Entry | None], None],
     ) -> None:
         self._service = service
-        self._budget = budget
+        self._purse = purse
+        self._proving = proving
         self._places = asyncio.Semaphore(at_once)
         self._settled = asyncio.Condition()
         self._paid_before = paid_before
         self._ended = ended
         self._concerns_all: RunComfyError | None = None
         self._cancelled = False
+        self._again: list[PlannedRow] | None = []
 
-    async def run(self, rows: Sequence[PlannedRow]) -> None:
+    async def run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
+        await self._run(sorted(rows, key=lambda row: not self._paid_before(row)), until_proven=until_proven)
+        again, self._again = self._again or [], None
+        await self._run(again, until_proven=until_proven)
+
+    async def _run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
+        models = {row.order.model_id for row in rows}
         async with asyncio.TaskGroup() as group:
-            for row in sorted(rows, key=lambda row: not self._paid_before(row)):
+            for row in rows:
                 await self._places.acquire()
-                refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
+                begun = await self._begun(row)
                 if self._cancelled:
                     break
-                if refusal is not None:
-                    self._places.release()
-                    self._ended(row, self._not_started(row, refusal))
-                else:
-                    group.create_task(self._generate(row))
+                if isinstance(begun, int) and until_proven and all(map(self._proving.is_proven, models)):
+                    self._not_begun(row, begun)
+                    break
+                if isinstance(begun, int):
+                    group.create_task(self._generate(row, begun))
                     await asyncio.sleep(0)  # Prefect's start of a task run takes milliseconds: not thousands in one go
+                else:
+                    self._places.release()
+                    self._ended(row, self._not_started(row, begun), None)
         if self._cancelled:
             raise asyncio.CancelledError("the flow run was cancelled")
 
-    async def _unaffordable(self, row: PlannedRow) -> BudgetReached | None:
-        """Reserve what a row may cost, waiting for those under way where that can help; or say why it cannot be."""
+    async def _begun(self, row: PlannedRow) -> int | RunComfyError:
+        """Return the number by which a row's end is told to `proving`, or why it cannot be begun."""
+        try:
+            number = await self._proving.begin(row.order.model_id, is_paid=self._paid_before(row))
+        except CommonCause as error:
+            return error
+        refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
+        if refusal is None:
+            return number
+        self._not_begun(row, number)
+        return refusal
+
+    def _not_begun(self, row: PlannedRow, number: int) -> None:
+        self._proving.end(number, None, was_sent=False)
+        self._purse.end(row.generation_key)
+
+    async def _unaffordable(self, row: PlannedRow) -> RunComfyError | None:
+        """Leave what a row may cost, waiting for those under way where that can help; or say why it cannot be."""
         async with self._settled:
             while not self._cancelled:
                 try:
-                    self._budget.reserve(row.label)
+                    self._purse.begin(row.generation_key)
                 except BudgetReached as error:
-                    if self._budget.is_idle:
+                    if self._purse.budget.is_idle:
                         return error
                     await self._settled.wait()
                 else:
                     break
-        return None
+        return self._concerns_all
 
-    async def _generate(self, row: PlannedRow) -> None:
+    async def _generate(self, row: PlannedRow, number: int) -> None:
+        was_sent = False
+
+        async def authorise() -> None:
+            nonlocal was_sent
+            await self._purse.authorise(row.generation_key)
+            was_sent = True
+
+        outcome = None
         try:
-            outcome = await generate_one(
-                row.order, row.staged, self._service, label=row.label, authorise=lambda: self._authorise(row)
-            )
+            outcome = await generate_one(row.order, row.staged, self._service, label=row.label, authorise=authorise)
         except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
             self._cancelled = True
             with anyio.CancelScope(shield=True):
@@ -106,41 +154,41 @@ class _Crew:
             raise
         finally:
             self._places.release()
-        if outcome.status is OutcomeStatus.REFUSED and self._paid_before(row):
-            outcome = outcome.model_copy(update={"status": OutcomeStatus.DETACHED})
-        elif outcome.error_type == BudgetReached.__name__:
-            outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
-        cost_usd = await self._cost_so_far(row, outcome)
+            self._proving.end(number, outcome, was_sent=was_sent)
+        if kind := _CONCERN_ALL.get(outcome.error_type or ""):
+            self._stop(kind(f"Not started, since another row was refused: {outcome.error}"))
+        elif self._proving.stopped is not None:
+            self._stop(self._proving.stopped)
+        entry = await self._entry(row, outcome)
+        try:
+            await self._purse.settle(row.generation_key, entry)
+        except StorageError as error:  # what was reserved stays reserved; the next run puts it right
+            get_run_logger().warning("The budget's note could not be written: %s", error)
         async with self._settled:
-            self._budget.settle(row.label, cost_usd, its_own_usd=outcome.cost_usd)
             self._settled.notify_all()
-        if outcome.error_type in _CONCERN_ALL and not self._concerns_all:
-            self._concerns_all = RunComfyError(f"Not started, since another row was refused: {outcome.error}")
-            get_run_logger().error("No further row is started: %s", outcome.error)
-        self._ended(row, outcome)
+        if outcome.error_type == BudgetReached.__name__:
+            outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
+            if self._again is not None:  # another run took the last of it, for now: what is under way may leave some
+                self._again.append(row)
+                return
+        self._ended(row, outcome, entry)
 
-    async def _authorise(self, row: PlannedRow) -> None:
-        """Reserve what a row may cost at the last moment, with what other runs have paid for it if there is a limit.
+    def _stop(self, error: RunComfyError) -> None:
+        if self._concerns_all is None:
+            self._concerns_all = error
+            get_run_logger().error("No further row is started. %s", error)
 
-        Raises:
-            BudgetReached: it cannot be afforded.
-        """
-        if self._budget.limit_usd is not None:
-            found = await self._service.journal.read(row.generation_key)
-            self._budget.has_cost(row.label, cost_so_far(found.entry if found else None, self._budget.price_usd))
-        self._budget.reserve(row.label)
-
-    async def _cost_so_far(self, row: PlannedRow, outcome: Outcome) -> float:
-        """What all requests of a row have cost, by the journal; where it cannot be read, what its outcome says."""
+    async def _entry(self, row: PlannedRow, outcome: Outcome) -> Entry | None:
+        """What the journal says of a row that has ended; `None` where it cannot be read."""
         found = self._service.journal.written(row.generation_key)
         try:
             if found is None or found.entry.state is not EntryState.ARCHIVED:  # what was archived just now is final
                 found = await self._service.journal.read(row.generation_key)
-        except StorageError:
-            return (outcome.cost_usd or self._budget.price_usd) if outcome.status.may_be_paid else 0.0
-        return cost_so_far(found.entry if found else None, self._budget.price_usd)
+        except StorageError as error:
+            get_run_logger().warning("The journal's entry of %s could not be read: %s", outcome.label, error)
+            return None
+        return found.entry if found else None
 
     def _not_started(self, row: PlannedRow, why: RunComfyError) -> Outcome:
         outcome = outcome_of(why, row.label, key=row.generation_key)
-        status = OutcomeStatus.DETACHED if self._paid_before(row) else OutcomeStatus.NOT_STARTED
-        return outcome.model_copy(update={"status": status, "retryable": True})
+        return outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED, "retryable": True})

@@ -102,18 +102,19 @@ class Spread:
             )
         return bool(runs)
 
-    async def run(self, parts: Sequence[tuple[list[PlannedRow], Allowance]], folder: str) -> None:
+    async def run(self, parts: Sequence[list[PlannedRow]], allowance: Allowance, folder: str) -> None:
         """Run every part.
 
         Args:
-            parts: The rows of each, and what they may cost.
+            parts: The rows of each.
+            allowance: What all rows of the manifest may cost.
             folder: Where rows and outcomes are written, below the store's prefix; another one for each attempt.
 
         Raises:
             StorageError: the rows could not be written; nothing was started.
         """
         shards = []
-        for number, (rows, allowance) in enumerate(parts, start=1):
+        for number, rows in enumerate(parts, start=1):
             start = self._store.key(f"{folder}/{number:04d}")
             shard = Shard(
                 number=number,
@@ -130,7 +131,7 @@ class Spread:
                     self._part(shard, f"part {shard.number} of {len(shards)}", client).run(
                         self._deployment, self._parameters, [row.line for row in rows]
                     )
-                    for shard, (rows, _) in zip(shards, parts, strict=True)
+                    for shard, rows in zip(shards, parts, strict=True)
                 )
             )
 

@@ -104,7 +104,7 @@ async def submit(
         inputs: The checked inputs.
         image: The staged picture, for models that take one.
         variation: Tells apart generations that are meant to have the same inputs.
-        authorise: Awaited if it is to be paid for here and now, before that is written down; what it raises comes out.
+        authorise: Awaited right before each call that may be paid for; what it raises comes out, and nothing is sent.
     """
     if isinstance(inputs, ImageToVideo) != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
@@ -113,10 +113,7 @@ async def submit(
     async def prepare() -> ImageToVideo | TextToVideo:
         service.store.check_place(model=inputs.model_id, generation=spec.key, prompt=inputs.prompt, seed=inputs.seed)
         await asyncio.to_thread(store.check)
-        ready = inputs if image is None else await _signed(inputs, image, service)
-        if authorise is not None:
-            await authorise()
-        return ready
+        return inputs if image is None else await _signed(inputs, image, service)
 
     async def intact(archive: Archive) -> bool:
         return await asyncio.to_thread(still_stands, archive.videos, store)
@@ -139,6 +136,7 @@ async def submit(
         submission = await submit_once(
             client, service.journal, spec,
             prepare=prepare, intact=intact, on_uncertain=service.on_uncertain, on_interrupt=interrupted,
+            authorise=authorise,
         )  # fmt: skip
         is_ours = submission.archive is None and submission.submitted_at >= began
         if is_ours:

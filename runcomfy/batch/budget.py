@@ -1,111 +1,117 @@
-"""What a batch may cost, counted before each paid call.
+"""What a batch may cost: what its generations have cost, what is under way, and whether one more can be afforded.
 
-What a generation costs is known when it is done, if at all, so each is counted at the price that was named for one,
-or at the highest that was seen, until its own is known.
+What a generation costs is known when it is done, if at all, so each send is counted at the price that was named for
+one, or at the highest cost that was seen, until its own is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
+from runcomfy.batch.account import Account
 from runcomfy.errors import BudgetReached, ConfigurationError
-from runcomfy.journal.entry import Entry, EntryState
 
-__all__ = ["Budget", "cost_so_far"]
+__all__ = ["Budget"]
 
 _TOLERANCE_USD = 1e-9
 
 
 class Budget:
-    """Counts what each generation has cost, and those that are under way at the price of one.
+    """Counts what each generation of a manifest has cost or may have cost. It knows of one process; see `Purse`.
 
     Args:
         limit_usd: What all may cost together; `None` for no limit.
         usd_per_video: What one is taken to cost until the service says.
-        spent_usd: What each has cost before, by its name.
 
     Raises:
         ConfigurationError: there is a limit and no price.
     """
 
-    def __init__(
-        self,
-        limit_usd: float | None = None,
-        usd_per_video: float | None = None,
-        spent_usd: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, limit_usd: float | None = None, usd_per_video: float | None = None) -> None:
         if limit_usd is not None and not usd_per_video:
             raise ConfigurationError(
                 "A budget needs to know what one video costs, since RunComfy says so only afterwards: give "
                 "usd_per_video, rather too high than too low."
             )
         self.limit_usd = limit_usd
-        self.price_usd = usd_per_video or 0.0
-        self._each = dict(spent_usd)
-        self._spent_usd = sum(self._each.values())
-        self._under_way: set[str] = set()
+        self.accounts: dict[str, Account] = {}
+        """By generation key."""
+        self.dearest_usd = 0.0
+        """The most that one request has cost."""
+        self._named_usd = usd_per_video or 0.0
+        self._begun: set[str] = set()
+        self._unreserved: set[str] = set()
+
+    @property
+    def price_usd(self) -> float:
+        """What one is taken to cost until its own cost is known: as was named, or as the dearest that was seen."""
+        return max(self._named_usd, self.dearest_usd)
 
     @property
     def spent_usd(self) -> float:
-        """What all have cost, as far as is known."""
-        return self._spent_usd
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way whose end could leave more than there is now."""
-        return not self._under_way
+        """What all have cost, as far as is known; each of unknown cost at the price of one."""
+        price = self.price_usd
+        return sum(account.cost_usd(price) for account in self.accounts.values())
 
     @property
     def committed_usd(self) -> float:
-        """What is spent, and what is under way at its price."""
-        return self._spent_usd + len(self._under_way) * self.price_usd
+        """What all may have cost at most, if none costs more than the price of one."""
+        price = self.price_usd
+        return sum(account.committed_usd(price) for account in self.accounts.values())
 
-    def reserve(self, name: str) -> None:
-        """Count a generation that is about to be paid for; a second time changes nothing.
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process has nothing under way whose end could leave more than there is now."""
+        return not self._begun
+
+    def begin(self, key: str) -> None:
+        """Count a generation that this process is about to begin, and that may then be paid for.
 
         Raises:
             BudgetReached: it would cost more than is left; it was not counted.
         """
-        if name in self._under_way:
-            return
-        if self.limit_usd is not None and self.committed_usd + self.price_usd > self.limit_usd + _TOLERANCE_USD:
-            raise BudgetReached(
-                f"The budget of {self.limit_usd:.2f} USD is reached: {self.committed_usd:.2f} USD are spent or under "
-                f"way, and one more may cost {self.price_usd:.2f} USD. Nothing was sent; raise budget_usd and run it "
-                "again for the rest."
-            )
-        self._under_way.add(name)
+        self._check(self.committed_usd + len(self._unreserved) * self.price_usd)
+        self._begun.add(key)
+        self._unreserved.add(key)
 
-    def has_cost(self, name: str, usd: float) -> None:
-        """Take note of what all requests of a generation have cost until now, whoever made them."""
-        self._spent_usd += usd - self._each.get(name, 0.0)
-        self._each[name] = usd
+    def end(self, key: str) -> None:
+        """Take note that a generation which was begun has ended, well or not."""
+        self._begun.discard(key)
+        self._unreserved.discard(key)
 
-    def settle(self, name: str, usd: float, *, its_own_usd: float | None = None) -> None:
-        """End what was reserved for a generation, with what all of its requests have cost until now.
+    def reserve(self, key: str, account: Account) -> None:
+        """Count a send that is about to be made.
 
         Args:
-            name: The generation.
-            usd: All of its requests.
-            its_own_usd: What the last one cost, where the service told: if that is more than was thought, so will the
-                others be.
+            key: The generation.
+            account: What it may cost with that send.
+
+        Raises:
+            BudgetReached: it would cost more than is left; it was not counted.
         """
-        self._under_way.discard(name)
-        self.has_cost(name, usd)
-        self.price_usd = max(self.price_usd, its_own_usd or 0.0)
+        others = self.committed_usd - self.accounts.get(key, Account()).committed_usd(self.price_usd)
+        self._check(others + account.committed_usd(self.price_usd) - self.price_usd)
+        self._unreserved.discard(key)
+        self.note(key, account)
 
+    def note(self, key: str, account: Account) -> None:
+        """Take note of what a generation has cost or may have cost, unless more is known already."""
+        self.dearest_usd = max(self.dearest_usd, account.dearest_usd)
+        if account.attempt >= self.accounts.get(key, Account()).attempt:
+            self.accounts[key] = account
 
-def cost_so_far(entry: Entry | None, price_usd: float) -> float:
-    """Return what a generation has cost until now, US dollars: each request at its cost, or at this price.
+    def replace(self, accounts: Mapping[str, Account], dearest_usd: float) -> None:
+        """Take over what all processes together have counted."""
+        self.accounts = dict(accounts)
+        self.dearest_usd = max(self.dearest_usd, dearest_usd)
 
-    A submission that nobody knows the answer of counts too, and so does one that is being made.
-    """
-    if entry is None:
-        return 0.0
-    requests = len(entry.request_ids)
-    if entry.state in (EntryState.INTENT, EntryState.UNCERTAIN) and entry.request_id is None:
-        requests += 1
-    if entry.cost_usd is not None and requests:
-        return entry.cost_usd + (requests - 1) * price_usd
-    return requests * price_usd
+    def _check(self, committed_usd: float) -> None:
+        if self.limit_usd is None or committed_usd + self.price_usd <= self.limit_usd + _TOLERANCE_USD:
+            return
+        doubtful = sum(account.rate_limited for account in self.accounts.values()) * self.price_usd
+        among = f", {doubtful:.2f} of them for sends answered with 429, which may lie" if doubtful else ""
+        raise BudgetReached(
+            f"The budget of {self.limit_usd:.2f} USD is reached: {committed_usd:.2f} USD are spent or under way"
+            f"{among}, and one more may cost {self.price_usd:.2f} USD. Nothing was sent. The rest needs a larger "
+            "budget_usd."
+        )

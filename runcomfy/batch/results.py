@@ -5,17 +5,37 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.batch.plan import PlannedRow
+from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
 
-__all__ = ["BatchFiles", "outcomes_from_json", "outcomes_to_json", "write_results"]
+__all__ = ["BatchFiles", "Stop", "outcomes_from_json", "outcomes_to_json", "stop_of", "write_results"]
 
+_STOPS = tuple(kind.__name__ for kind in (CommonCause, AuthenticationError, InsufficientBalance, BudgetReached))
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
+
+
+class Stop(NamedTuple):
+    """Why rows of a batch were not begun."""
+
+    error_type: str
+    error_code: str | None
+    reason: str
+
+
+def stop_of(outcomes: Iterable[Outcome]) -> Stop | None:
+    """Return what kept rows from being begun, the gravest first; `None` if nothing did that concerns all."""
+    told = [outcome for outcome in outcomes if outcome.error_type in _STOPS and not outcome.status.is_good]
+    if not told:
+        return None
+    first = min(told, key=lambda outcome: _STOPS.index(outcome.error_type or ""))
+    return Stop(first.error_type or "", first.error_code, (first.error or "").rstrip("."))
 
 
 class BatchFiles(BaseModel):

@@ -1,4 +1,4 @@
-"""What the journal and the archive know of the rows of a batch before they are run."""
+"""What the journal and the archive know of the rows of a batch: before they are run, and at their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runcomfy.archiving import still_stands
-from runcomfy.batch.budget import cost_so_far
+from runcomfy.batch.account import account_of
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.journal.entry import OPEN, Entry, EntryState
 from runcomfy.journal.journal import Journal
@@ -15,31 +15,43 @@ from runcomfy.journal.spec import known_key
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.store import Store
 
-__all__ = ["Standing", "known_rows", "look_up"]
+__all__ = ["Standing", "known_rows", "look_up", "true_outcome"]
 
 _READING_AT_ONCE = 32
+_S, _O = EntryState, OutcomeStatus
+_NOT_SENT = (_O.REFUSED, _O.NOT_STARTED)
+_BY_STATE = {
+    _S.INTENT: _O.DETACHED,
+    _S.SUBMITTED: _O.DETACHED,
+    _S.DETACHED: _O.DETACHED,
+    _S.ARCHIVED: _O.DETACHED,  # its file is gone: it is fetched again, at no price
+    _S.UNCERTAIN: _O.UNCERTAIN,
+    _S.EXPIRED: _O.UNCERTAIN,
+    _S.CANCELLED: _O.CANCELLED,
+}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the journal knows of rows before a run."""
+    """What the journal knows of rows."""
 
     entries: Mapping[str, Entry]
     existing: Mapping[int, Outcome]
     """The outcomes of those that are archived, by line."""
 
-    def cost_of_each(self, rows: Sequence[PlannedRow], price_usd: float) -> dict[str, float]:
-        """Return what each row has cost until now, by its label, US dollars; unknown costs at this price."""
-        return {row.label: cost_so_far(self.entries.get(row.generation_key), price_usd) for row in rows}
+    def cost_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
+        """Return what these rows have cost until now, whichever run paid, US dollars.
 
-    def spent_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
-        """Return what these rows have cost until now, whichever run paid, US dollars; unknown costs at this price."""
-        return sum(self.cost_of_each(rows, price_usd).values())
+        A request of unknown cost counts as the dearest that is known, or at this price if that is more.
+        """
+        accounts = [account_of(self.entries.get(row.generation_key)) for row in rows]
+        price = max(price_usd, *(account.dearest_usd for account in accounts), 0.0)
+        return sum(account.cost_usd(price) for account in accounts)
 
     def paid_before(self, row: PlannedRow) -> bool:
-        """Whether a row has a request that is not at its end: to follow it costs nothing more."""
+        """Whether a row has a request that can be followed, or waits for a person: that costs nothing more."""
         entry = self.entries.get(row.generation_key)
-        return entry is not None and entry.state in OPEN
+        return entry is not None and (entry.state in OPEN or entry.state is EntryState.ARCHIVED)
 
     def to_do(self, rows: list[PlannedRow]) -> list[PlannedRow]:
         """Return the rows that have no video yet."""
@@ -73,6 +85,28 @@ async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) ->
     """
     entries = await _read_entries(rows, journal)
     return Standing(entries, await _existing(rows, entries, store))
+
+
+def true_outcome(outcome: Outcome, entry: Entry | None) -> Outcome:
+    """Return what is to be said of a row that this run has sent nothing for: what was paid for before is not forgotten.
+
+    Args:
+        outcome: What this run knows.
+        entry: What the journal says now; another run may have paid meanwhile.
+    """
+    account = account_of(entry)
+    if entry is None or outcome.status not in _NOT_SENT or not (account.known_usd or account.unpriced):
+        return outcome
+    before = f"An earlier request of it is {entry.state}" + (f": {entry.reason}" if entry.reason else ".")
+    return outcome.model_copy(
+        update={
+            "status": _BY_STATE.get(entry.state, OutcomeStatus.FAILED),
+            "request_id": entry.request_id or next(reversed(entry.request_ids), None),
+            "cost_usd": account.known_usd or None,
+            "error": f"{outcome.error or ''} {before}".strip(),
+            "retryable": True,
+        }
+    )
 
 
 async def _read_entries(rows: Sequence[PlannedRow], journal: Journal) -> dict[str, Entry]:

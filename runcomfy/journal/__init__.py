@@ -2,7 +2,7 @@
 
 `entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` and
 `submission` stand around the paid call, `telling` and `withdrawing` around the waiting, `decisions` is for people, and
-`reconciling` picks up what nobody waits for. `learning` shares how long requests run.
+`reconciling` picks up what nobody waits for. `learning` shares how long requests run, `proof` what worked lately.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
+from runcomfy.journal.proof import archived_lately, note_archived
 from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.spec import GenerationSpec, known_key, known_spec
 from runcomfy.journal.submission import submission_of, submit_once
@@ -37,12 +38,14 @@ __all__ = [
     "Place",
     "Versioned",
     "adopt",
+    "archived_lately",
     "check_choice",
     "known_key",
     "known_spec",
     "look_after",
     "memory_place",
     "names_folder",
+    "note_archived",
     "note_run_times",
     "open_place",
     "outcome_told",

@@ -24,7 +24,7 @@ from runcomfy.provenance import Archive
 from runcomfy.redaction import redact
 from runcomfy.staging import StagedImage
 
-__all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event"]
+__all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event", "code_of"]
 
 
 class EntryState(StrEnum):
@@ -85,6 +85,8 @@ class Event(BaseModel):
     at: datetime
     state: EntryState
     worker: str
+    attempt: int = 0
+    """The attempt that it belongs to, from 1; 0 where an older version wrote it."""
     run: str = ""
     """The run whose attempt it belongs to."""
     request_id: str | None = None
@@ -97,7 +99,8 @@ class Event(BaseModel):
     """What its request cost in US dollars, where the service said so at this step."""
 
 
-def _code_of(error: BaseException | None) -> str | None:
+def code_of(error: BaseException | None) -> str | None:
+    """Return the service's or the store's own code of an error; the HTTP status where it gave none."""
     if not isinstance(error, RunComfyError):
         return None
     code = error.error_code or error.http_status
@@ -168,11 +171,12 @@ class Entry(BaseModel):
             at=now,
             state=state,
             worker=worker,
+            attempt=changes.get("attempt", self.attempt),
             run=changes.get("run", self.run),
             request_id=changes.get("request_id", self.request_id),
             reason=reason,
             error_type=type(error).__name__ if error else None,
-            error_code=_code_of(error),
+            error_code=code_of(error),
             cost_usd=changes.get("cost_usd"),
         )
         return self.model_copy(

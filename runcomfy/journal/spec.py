@@ -69,7 +69,7 @@ class GenerationSpec:
             patience_seconds=patience_seconds,
             created_at=now,
             updated_at=now,
-            history=(Event(at=now, state=EntryState.INTENT, worker=worker, run=self.run),),
+            history=(Event(at=now, state=EntryState.INTENT, worker=worker, attempt=1, run=self.run),),
         )
 
     def is_for(self, service: str) -> bool:

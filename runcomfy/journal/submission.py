@@ -271,8 +271,9 @@ class _Attempt:
         if isinstance(error, UncertainSubmission):
             reason = error.cause or error.message
             named = {"request_id": error.request_id} if error.request_id else {}
+        limited = error.__cause__ if isinstance(error.__cause__, RateLimited) else None  # interrupted at that answer
         try:
-            await self._move(state, reason, error=error, **named)
+            await self._move(state, reason, error=limited or error, **named)
         except StorageError as trouble:
             key = self._intent.entry.generation_key[:12]
             logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)

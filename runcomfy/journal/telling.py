@@ -79,10 +79,12 @@ async def tell(
     return None
 
 
-async def tell_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> None:
-    """Note that a generation is archived.
+async def tell_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
+    """Note that a generation is archived, and return its entry.
 
     Raises:
         StorageError: the journal could not be written; archiving again does no harm, and tells it then.
     """
-    await journal.advance(key, request_id, EntryState.ARCHIVED, archive=archive, cost_usd=archive.result.cost_usd)
+    return await journal.advance(
+        key, request_id, EntryState.ARCHIVED, archive=archive, cost_usd=archive.result.cost_usd
+    )

@@ -194,7 +194,7 @@ async def test_a_budget_is_never_exceeded(
     assert sandbox.books().usd_charged == 1.0
     results = list(csv.DictReader(io.StringIO(read(media_store, found.files.results))))
     assert [row["status"] for row in results] == ["archived"] * 4 + ["not_started"] * 4
-    assert "raise budget_usd" in results[-1]["error"]
+    assert "needs a larger budget_usd" in results[-1]["error"]
 
     same = await report(await run(source, account, media_store, budget_usd=1.1, usd_per_video=0.25))
     more = await report(await run(source, account, media_store, budget_usd=1.5, usd_per_video=0.25))

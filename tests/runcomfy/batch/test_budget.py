@@ -1,4 +1,4 @@
-"""A budget holds whatever is under way, whatever things cost, and however many workers divide it."""
+"""A budget holds whatever is under way, whatever things cost, and whoever else spends it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runcomfy.batch.budget import Budget, cost_so_far
-from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.shard import divide
-from runcomfy.batch.standing import Standing
-from runcomfy.errors import BudgetReached, ConfigurationError
-from runcomfy.generation import generation_key
+from runcomfy.batch.account import Account, account_of, cost_so_far
+from runcomfy.batch.budget import Budget
+from runcomfy.errors import BudgetReached, ConfigurationError, RateLimited
 from runcomfy.journal import Entry, EntryState, GenerationSpec
 from runcomfy.models import TextToVideo
-from runcomfy.orders import read_order
 
 _PRICES = st.floats(0.01, 5)
+_S = EntryState
 
 
 def entry_after(*steps: tuple[EntryState, dict[str, Any]]) -> Entry:
@@ -39,71 +36,87 @@ def test_without_a_limit_everything_goes() -> None:
     """Spending is counted all the same."""
     budget = Budget()
     for number in range(1000):
-        budget.reserve(str(number))
-        budget.settle(str(number), 0.5)
+        budget.begin(str(number))
+        budget.reserve(str(number), Account(attempt=1, unpriced=1))
+        budget.note(str(number), Account(attempt=1, known_usd=0.5, dearest_usd=0.5))
+        budget.end(str(number))
 
     assert budget.spent_usd == 500
+    assert budget.is_idle
 
 
 @given(
     limit=st.floats(0, 50),
     price=_PRICES,
     spent=st.floats(0, 20),
-    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.floats(0, 1))),
+    steps=st.lists(st.tuples(st.sampled_from(["send", "cost", "refused", "429"]), st.integers(0, 9), st.floats(0, 1))),
 )
 def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
-    limit: float, price: float, spent: float, steps: list[tuple[bool, int, float]]
+    limit: float, price: float, spent: float, steps: list[tuple[str, int, float]]
 ) -> None:
-    """In any order of beginnings and endings, whatever each cost; a generation may be paid for more than once."""
-    budget, each = Budget(limit, price, {"before": spent}), dict[str, float]()
-    before, under_way = budget.committed_usd, set[str]()
-    for begins, number, share in steps:
+    """In any order of sends and their ends, whatever each cost; a generation may be paid for more than once."""
+    budget = Budget(limit, price)
+    budget.note("before", Account(1, known_usd=spent))
+    paid, sends, before = spent, dict[str, Account](), budget.committed_usd
+    for step, number, share in steps:
         name = str(number)
-        if begins:
+        known = sends.get(name, Account())
+        if step == "send" and not known.unpriced:
+            account = known._replace(attempt=known.attempt + 1, unpriced=1)
             try:
-                budget.reserve(name)
-                under_way.add(name)
+                budget.reserve(name, account)
             except BudgetReached:
                 assert budget.committed_usd + price > limit
-        elif name in under_way:
-            under_way.remove(name)
-            each[name] = each.get(name, 0.0) + share * price
-            budget.settle(name, each[name], its_own_usd=share * price)
+                continue
+            sends[name] = account
+        elif step != "send" and known.unpriced:
+            cost = share * price if step != "refused" else 0.0  # an answer of 429 may lie
+            paid += cost
+            told = cost if step == "cost" else 0.0
+            account = known._replace(
+                unpriced=0, known_usd=known.known_usd + told, rate_limited=known.rate_limited + (step == "429")
+            )
+            sends[name] = account
+            budget.note(name, account)
 
+        assert paid <= budget.committed_usd + 1e-6
         assert budget.committed_usd <= max(limit, before) + 1e-6
-        assert budget.spent_usd == pytest.approx(spent + sum(each.values()))
 
 
 def test_a_dearer_one_makes_all_dearer() -> None:
     """After one that cost more than was named, the rest is counted at that."""
     budget = Budget(10.0, 1.0)
-    budget.reserve("a")
-    budget.reserve("b")
-    budget.settle("a", 4.0, its_own_usd=4.0)
+    for name in "ab":
+        budget.reserve(name, Account(1, unpriced=1))
+    budget.note("a", Account(1, known_usd=4.0, dearest_usd=4.0))
 
     assert budget.committed_usd == 8.0
     with pytest.raises(BudgetReached, match="may cost 4"):
-        budget.reserve("c")
+        budget.reserve("c", Account(1, unpriced=1))
 
 
 def test_nothing_is_counted_twice() -> None:
-    """Reserving what is reserved, or settling what is settled, changes nothing."""
+    """What was begun and is reserved counts once, and so does what is reserved again."""
     budget = Budget(1.0, 0.5)
-    budget.reserve("a")
-    budget.reserve("a")
-    budget.settle("a", 0.5)
-    budget.settle("a", 0.5)
+    budget.begin("a")
+    budget.reserve("a", Account(1, unpriced=1))
+    budget.reserve("a", Account(1, unpriced=1))
 
     assert budget.committed_usd == 0.5
-
-
-def test_what_others_pay_meanwhile_counts() -> None:
-    """Noted before the next is reserved."""
-    budget = Budget(1.0, 0.5)
-    budget.has_cost("a", 0.75)
-
+    budget.begin("b")
     with pytest.raises(BudgetReached):
-        budget.reserve("b")
+        budget.begin("c")
+    budget.end("b")
+    budget.begin("c")
+
+
+def test_an_older_word_does_not_undo_a_later_one() -> None:
+    """A run that notes its failed attempt late does not free what another run has reserved for the next one."""
+    budget = Budget(1.0, 0.5)
+    budget.reserve("a", Account(2, known_usd=0.5, unpriced=1))
+    budget.note("a", Account(1, known_usd=0.5))
+
+    assert budget.committed_usd == 1.0
 
 
 @pytest.mark.parametrize(
@@ -115,6 +128,9 @@ def test_what_others_pay_meanwhile_counts() -> None:
         (entry_after((EntryState.UNCERTAIN, {})), 2.0),
         (entry_after((EntryState.SUBMITTED, {"request_id": "r"})), 2.0),
         (entry_after((EntryState.SUBMITTED, {"request_id": "r"}), (EntryState.FAILED, {"cost_usd": 0.5})), 0.5),
+        (entry_after((_S.UNCERTAIN, {}), (_S.RELEASED, {})), 0.0),
+        (entry_after((_S.UNCERTAIN, {"request_id": "r"}), (_S.SUBMITTED, {"request_id": "r"})), 2.0),
+        (entry_after((_S.UNCERTAIN, {}), (_S.INTENT, {"attempt": 2}), (_S.ARCHIVED, {"request_id": "r"})), 4.0),
         (
             entry_after(
                 (EntryState.SUBMITTED, {"request_id": "r"}),
@@ -126,39 +142,28 @@ def test_what_others_pay_meanwhile_counts() -> None:
             2.5,
         ),
     ],
-    ids=["unknown", "intent", "refused", "uncertain", "submitted", "failed", "archived at the second attempt"],
+    ids=[
+        "unknown",
+        "intent",
+        "refused",
+        "uncertain",
+        "submitted",
+        "failed",
+        "released",
+        "adopted",
+        "paid again while uncertain",
+        "archived at the second attempt",
+    ],
 )
 def test_the_journal_knows_what_was_spent(entry: Entry | None, expected: float) -> None:
     """Every request counts, at its cost or at the price; and so does a submission that may have been one."""
     assert cost_so_far(entry, 2.0) == expected
 
 
-@given(count=st.integers(0, 40), size=st.integers(1, 12), cents=st.integers(0, 1500), paid=st.sets(st.integers(0, 39)))
-def test_the_shares_of_all_parts_add_up_to_no_more_than_is_left(
-    count: int, size: int, cents: int, paid: set[int]
-) -> None:
-    """Every row is in one part, in order; the first parts get what they need first."""
-    rows = [_row(number) for number in range(count)]
-    entries = {
-        rows[number].generation_key: entry_after((EntryState.SUBMITTED, {"request_id": "r"}))
-        for number in paid
-        if number < count
-    }
-    standing, left, price = Standing(entries, {}), cents / 100, 0.25
+def test_each_answer_of_429_stays_reserved() -> None:
+    """It is a refusal, and costs nothing by its word; but it may lie, so the money for it is not free."""
+    limited = RateLimited("Too many.")
+    entry = entry_after((_S.INTENT, {"error": limited}), (_S.REFUSED, {"error": limited}))
 
-    parts = divide(rows, size, standing, left_usd=left, usd_per_video=price)
-
-    assert [row for part, _ in parts for row in part] == rows
-    assert all(0 < len(part) <= size for part, _ in parts)
-    shares = [(allowance.limit_usd or 0.0) - standing.spent_usd(part, price) for part, allowance in parts]
-    wanted = [sum(not standing.paid_before(row) for row in part) * price for part, _ in parts]
-    assert sum(shares) <= left + 1e-9
-    assert all(share <= want + 1e-9 for share, want in zip(shares, wanted, strict=True))
-    assert sum(shares) == pytest.approx(min(left, sum(wanted)))
-
-
-def _row(number: int) -> PlannedRow:
-    order = read_order({"prompt": f"scene {number}"})
-    return PlannedRow(
-        line=number + 2, order=order, staged=None, generation_key=generation_key(order.inputs(None)), source={}
-    )
+    assert account_of(entry).cost_usd(2.0) == 0.0
+    assert account_of(entry).committed_usd(2.0) == 4.0

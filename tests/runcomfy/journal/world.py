@@ -396,9 +396,10 @@ class WitnessedPlace:
         written = self.inner.create(name, body) if tag is None else self.inner.replace(name, body, tag)
         if written is not None:
             self._written[written] = self._world.now
-            self._world.wrote(
-                Entry.model_validate_json(before.body) if before else None, Entry.model_validate_json(body)
-            )
+            if not name.startswith("."):
+                self._world.wrote(
+                    Entry.model_validate_json(before.body) if before else None, Entry.model_validate_json(body)
+                )
             return written
         return before.tag if before is not None and before.body == body else None  # done before, and the answer lost
 

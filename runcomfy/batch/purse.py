@@ -1,0 +1,183 @@
+"""One budget that any number of runs of a manifest share: a note beside the journal, changed by conditional writes.
+
+What was paid is the journal's to say. The note holds what the journal says of each generation, at the moment before
+each send: a send is made only after a version of the note has counted it. So a note that is lost, or that a killed run
+left behind, is put right from the journal by the next run, and no run spends what another has reserved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.batch.account import Account, account_of
+from runcomfy.batch.budget import Budget
+from runcomfy.errors import BudgetReached
+from runcomfy.journal.entry import Entry
+from runcomfy.journal.journal import Journal
+
+__all__ = ["Purse", "purse_name"]
+
+_DIGITS = 24  # of a generation's key: enough to tell those of a manifest apart, and a third of the bytes
+
+
+def purse_name(generation_keys: Iterable[str]) -> str:
+    """Return what the budget of these generations is called: the same rows share it, whatever their file is called."""
+    return hashlib.sha256("\n".join(sorted(generation_keys)).encode()).hexdigest()[:_DIGITS]
+
+
+class _Note(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: int = 1
+    nonce: str = ""
+    dearest_usd: float = 0.0
+    accounts: dict[str, Account] = {}
+
+    @classmethod
+    def read(cls, body: bytes | None) -> Self:
+        return cls() if body is None else cls.model_validate_json(body)
+
+    @classmethod
+    def written(cls, budget: Budget) -> bytes:
+        note = cls(nonce=uuid.uuid4().hex, dearest_usd=budget.dearest_usd, accounts=budget.accounts)
+        return note.model_dump_json(exclude_defaults=True).encode()
+
+
+@dataclass(eq=False)
+class _Change:
+    """Something to be written into the note, together with whatever else waits for that."""
+
+    apply: Callable[[Budget], None]
+    refusal: BudgetReached | None = None
+    is_written: bool = False
+
+
+class Purse:
+    """A budget, and what other runs take from it. Without a limit there is nothing to share, and nothing is written.
+
+    Args:
+        budget: The limit, and what is counted.
+        journal: Where the note is kept, and what it is about.
+        name: What the budget is called; see `purse_name`.
+    """
+
+    def __init__(self, budget: Budget, journal: Journal, name: str) -> None:
+        self.budget = budget
+        self._journal = journal
+        self._note = f"budget-{name}"
+        self._waiting: list[_Change] = []
+        self._turn = asyncio.Lock()
+
+    async def open(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
+        """Count what was paid before, and put right what killed runs, and persons, have left otherwise.
+
+        Args:
+            keys: The generations.
+            entries: What the journal said of them a moment ago, by key.
+
+        Raises:
+            StorageError: the journal failed.
+        """
+        before = _Note.read(await self._journal.read_note(self._note) if self._is_shared else None)
+        found = {key: account_of(entries.get(key)) for key in keys}
+        other = [key for key, account in found.items() if before.accounts.get(_short(key), Account()) != account]
+        if before.accounts:  # The note has to be read before the entry, or what another run reserves between is lost.
+            async for version in self._journal.read_all(other):
+                found[version.entry.generation_key] = account_of(version.entry)
+
+        def correct(budget: Budget) -> None:
+            for key in other:
+                if budget.accounts.get(_short(key)) == before.accounts.get(_short(key)):
+                    budget.note(_short(key), found[key])
+
+        if other:
+            await self._write(correct)
+        else:
+            self.budget.replace(before.accounts, before.dearest_usd)
+
+    def begin(self, key: str) -> None:
+        """Count a generation that is about to be begun here; the send itself is authorised later.
+
+        Raises:
+            BudgetReached: there is too little left.
+        """
+        self.budget.begin(_short(key))
+
+    def end(self, key: str) -> None:
+        """Take note that a generation which was begun here is not under way any more."""
+        self.budget.end(_short(key))
+
+    async def authorise(self, key: str) -> None:
+        """Reserve what the send of a generation may cost; its intent has to stand in the journal.
+
+        Raises:
+            BudgetReached: there is too little left; nothing may be sent.
+            StorageError: the journal failed; nothing may be sent.
+        """
+        found = self._journal.written(key) or await self._journal.read(key)
+        account = account_of(found.entry if found else None)
+        await self._write(lambda budget: budget.reserve(_short(key), account))
+
+    async def settle(self, key: str, entry: Entry | None) -> None:
+        """Take note of what became of a generation; without its entry, what was reserved for it stays reserved.
+
+        Raises:
+            StorageError: the journal failed; the next run puts it right.
+        """
+        self.end(key)
+        if entry is not None:
+            account = account_of(entry)
+            await self._write(lambda budget: budget.note(_short(key), account))
+
+    @property
+    def _is_shared(self) -> bool:
+        return self.budget.limit_usd is not None
+
+    async def _write(self, apply: Callable[[Budget], None]) -> None:
+        """Apply a change to the note: one write for all changes that wait while the write before is under way."""
+        if not self._is_shared:
+            apply(self.budget)
+            return
+        change = _Change(apply)
+        self._waiting.append(change)
+        try:
+            async with self._turn:
+                if not change.is_written:
+                    await self._write_all()
+        finally:
+            if change in self._waiting:
+                self._waiting.remove(change)
+        if change.refusal is not None:
+            raise change.refusal
+
+    async def _write_all(self) -> None:
+        changes = list(self._waiting)
+
+        def changed(body: bytes | None) -> bytes:
+            note = _Note.read(body)
+            self.budget.replace(note.accounts, note.dearest_usd)
+            for change in changes:
+                change.refusal = None
+                try:
+                    change.apply(self.budget)
+                except BudgetReached as refusal:
+                    change.refusal = refusal
+            return _Note.written(self.budget)
+
+        conflicts = 0
+        while not await self._journal.update_note(self._note, changed):
+            conflicts = await self._journal.pause_after_conflict(conflicts)
+        for change in changes:
+            change.is_written = True
+            self._waiting.remove(change)
+
+
+def _short(key: str) -> str:
+    return key[:_DIGITS]

@@ -1,0 +1,247 @@
+"""Any number of runs share a budget, killed ones too: by the service's books, never more is paid than it allows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from runcomfy.batch.account import account_of
+from runcomfy.batch.budget import Budget
+from runcomfy.batch.purse import Purse, purse_name
+from runcomfy.errors import BudgetReached, RunComfyError, StorageError
+from runcomfy.journal import Entry, EntryState, GenerationSpec, Journal, MemoryPlace, outcome_told, release, submit_once
+from runcomfy.journal.places import Stored
+from runcomfy.models import TextToVideo
+from runcomfy.outcome import collect
+from tests.runcomfy.journal.stepping import How
+from tests.runcomfy.journal.world import World
+
+ROWS = tuple(f"scene {number}" for number in range(6))
+COST = 0.25
+_TROUBLE = ("none",) * 6 + ("not sent", "refused", "rate", "rate but accepted", "lost", "broken", "accepted and broken")
+_ENDS = ("kill before", "kill after", "interrupt before", "interrupt after")
+
+
+class Shop(World):
+    """A service that bills whatever it accepts, and runs of one manifest that share a budget there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reached: Counter[str] = Counter()
+
+    @property
+    def billed_usd(self) -> float:
+        return len(self.requests) * COST
+
+    def _submit(self, prompt: str) -> httpx.Response | Exception:
+        if self.post_faults and self.post_faults[0] == "rate but accepted":
+            self.post_faults.popleft()
+            self._accept(prompt)
+            return httpx.Response(429, json={"error_code": 499999, "error_message": "no"})
+        return super()._submit(prompt)
+
+    async def batch(self, run: str, rows: tuple[str, ...], limit_usd: float, price_usd: float) -> float:
+        """Generate rows one after the other, as a batch does, and return what it says that all have cost."""
+        journal = self.journal(patience=20.0)
+        keys = {row: self.spec(row).key for row in rows}
+        purse = Purse(Budget(limit_usd, price_usd), journal, purse_name(keys.values()))
+        await purse.open(keys.values(), await self.read(journal, *keys.values()))
+        for row, key in keys.items():
+            try:
+                purse.begin(key)
+                await self.generate(journal, purse, row, run)
+            except BudgetReached:
+                self.reached[run] += 1
+            except RunComfyError:
+                pass
+            with suppress(StorageError):
+                await purse.settle(key, (await self.read(journal, key)).get(key))
+        price = purse.budget.price_usd
+        return sum(account_of(entry).cost_usd(price) for entry in (await self.read(journal, *keys.values())).values())
+
+    async def generate(self, journal: Journal, purse: Purse, row: str, run: str) -> None:
+        spec = self.spec(row, run)
+
+        async def prepare() -> TextToVideo:
+            return TextToVideo(prompt=row)
+
+        async def intact(_: Any) -> bool:
+            return True
+
+        submission = await submit_once(
+            self.client, journal, spec,
+            prepare=prepare, intact=intact, authorise=lambda: purse.authorise(spec.key), on_uncertain="pay_again",
+        )  # fmt: skip
+        if submission.archive is None:
+            async with outcome_told(journal, spec.key, submission.request_id):
+                result = await self._waited(submission)
+                answer = await collect(self.client, submission.request_id)
+            await self.archive(journal, spec.key, result.model_copy(update={"cost_usd": answer.cost_usd}))
+
+    async def read(self, journal: Journal, *keys: str) -> dict[str, Entry]:
+        return {found.entry.generation_key: found.entry async for found in journal.read_all(keys)}
+
+
+@contextmanager
+def shop() -> Iterator[Shop]:
+    made = Shop()
+    try:
+        yield made
+    finally:
+        made.steps.close()
+
+
+def live_through(world: Shop, draw: random.Random, limit_usd: float, price_usd: float) -> list[Any]:
+    """Three runs at once, in any order of steps, of which some are killed and begun again; return those that ended."""
+    started = 0
+
+    def start() -> Any:
+        nonlocal started
+        started += 1
+        rows = tuple(draw.sample(ROWS, len(ROWS)))
+        run = f"run {started}"
+        return world.steps.start(run, lambda: world.batch(run, rows, limit_usd, price_usd), run=run)
+
+    runs = [start() for _ in range(3)]
+    for _ in range(6000):
+        alive = [worker for worker in runs if worker.alive]
+        if not alive:
+            break
+        worker, end = draw.choice(alive), "done"
+        if draw.random() < 0.003 and started < 9:
+            end = draw.choice(_ENDS)
+        if not world.post_faults:
+            world.post_faults.append(draw.choice(_TROUBLE))
+        if not world.plans:
+            world.plans.append(draw.choice(("succeeded", "succeeded", "failed")))
+        world.steps.step(worker, cast(How, end))
+        if end != "done":
+            runs.append(start())
+    assert not any(worker.alive for worker in runs)
+    return runs
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_never_more_is_paid_than_the_budget_allows(seed: int) -> None:
+    """Whatever is killed, lost, refused, answered with a 429 that lies, or paid again while it is uncertain."""
+    draw = random.Random(seed)
+    limit = draw.choice((0.5, 1.0, 1.3, 2.0))
+    with shop() as world:
+        runs = live_through(world, draw, limit, price_usd=COST)
+        last = world.steps.start("last", lambda: world.batch("last", ROWS, limit, COST), run="last")
+        world.post_faults.clear()
+        world.plans.clear()
+        world.steps.finish(last, most=3000)
+
+        assert world.billed_usd <= limit + 1e-9
+        assert not last.alive
+    assert all(not worker.alive for worker in runs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_dearer_price_exceeds_it_by_what_was_under_way_when_it_was_learned(seed: int) -> None:
+    """Three runs have one under way each, so three at most."""
+    draw, limit, price = random.Random(seed), 1.0, 0.1
+    with shop() as world:
+        live_through(world, draw, limit, price)
+
+        assert world.billed_usd <= limit + 3 * (COST - price) + 1e-9 + COST
+
+
+def test_without_trouble_all_of_it_is_spent_and_each_run_tells_the_same() -> None:
+    """Three runs at once, and the sum that is told is what the service has billed."""
+    with shop() as world:
+        runs = [
+            world.steps.start(name, lambda name=name: world.batch(name, ROWS, 1.0, COST), run=name)  # type: ignore[misc]
+            for name in "abc"
+        ]
+        while any(worker.alive for worker in runs):
+            for worker in runs:
+                world.steps.step(worker)
+
+        assert world.billed_usd == 1.0
+        assert not world.violations
+        assert [worker.task.result() for worker in runs] == [1.0] * 3
+
+
+def test_what_a_person_releases_is_free_again_and_what_is_adopted_is_not() -> None:
+    """A submission that nobody knows the answer of stays reserved until somebody does."""
+    with shop() as world:
+        world.post_faults.append("broken")
+
+        def run(name: str, rows: tuple[str, ...]) -> float:
+            worker = world.steps.start(name, lambda: world.batch(name, rows, COST, COST), run=name)
+            world.steps.finish(worker)
+            return float(worker.task.result())
+
+        rows = ("scene 0", "scene 1")
+        assert run("a", rows) == COST
+        assert world.billed_usd == 0 and world.reached["a"] == 1
+        key = world.spec("scene 0").key[:12]
+        world.steps.finish(world.steps.start("person", lambda: release(world.journal(), key), role="person"))
+        assert run("b", rows) == COST
+        assert world.billed_usd == COST
+
+
+class Counting(MemoryPlace):
+    """A place that counts what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def create(self, name: str, body: bytes) -> str | None:
+        self.writes += name.startswith(".budget")
+        return super().create(name, body)
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        self.writes += name.startswith(".budget")
+        return super().replace(name, body, tag)
+
+    def read(self, name: str) -> Stored | None:
+        return super().read(name)
+
+
+async def test_what_waits_is_written_together() -> None:
+    """Sixty-four at once take a few writes, and those that cannot be afforded are refused among them."""
+    place = Counting()
+    journal = Journal(place)
+    specs = [GenerationSpec(TextToVideo(prompt=row), "https://model-api.runcomfy.net") for row in map(str, range(64))]
+    purse = Purse(Budget(10.0, 0.25), journal, "x")
+    for spec in specs:
+        await journal.create(spec.intent("w"))
+
+    ends = await asyncio.gather(*(purse.authorise(spec.key) for spec in specs), return_exceptions=True)
+
+    assert Counter(map(type, ends)) == {type(None): 40, BudgetReached: 24}
+    assert purse.budget.committed_usd == 10.0
+    assert place.writes <= 4
+
+
+async def test_the_note_is_put_right_from_the_journal() -> None:
+    """What a killed run left reserved is free as soon as the journal says that it was refused."""
+    journal = Journal(MemoryPlace())
+    spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
+    intent = await journal.create(spec.intent("w"))
+    assert intent is not None
+    await Purse(Budget(0.25, 0.25), journal, "x").authorise(spec.key)
+
+    later = Purse(Budget(0.25, 0.25), journal, "x")
+    await later.open([spec.key], {})
+    with pytest.raises(BudgetReached):
+        later.begin("another")
+    await journal.replace(intent, intent.entry.moved(EntryState.REFUSED, worker="w"))
+    await later.open([spec.key], {})
+    later.begin("another")
+
+
+def test_the_same_rows_share_a_budget_whatever_their_order() -> None:
+    """It is theirs, not that of a file's name."""
+    assert purse_name(["a", "b"]) == purse_name(["b", "a"]) != purse_name(["a"])
