@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
@@ -46,6 +47,7 @@ def serve(
     run_seconds: float = 3.0,
     run_spread: float = 0.0,
     price_usd: float = 0.25,
+    price_unit: Literal["output", "second"] = "output",
     opening_balance_usd: float = 1000.0,
     request_expiry_seconds: float | None = None,
     tiny_videos: bool = False,
@@ -65,6 +67,7 @@ def serve(
         run_seconds: How long a request runs at the least.
         run_spread: How much that differs between requests; 0.05 is about 5 percent.
         price_usd: What each accepted submission is charged (a made-up price).
+        price_unit: What the price is for: an output, or a second of video.
         opening_balance_usd: What the account holds at the start.
         request_expiry_seconds: How long after its end a request is still known; for ever if left out.
         tiny_videos: Render thumbnails in place of full sizes.
@@ -78,7 +81,7 @@ def serve(
     try:
         settings = SandboxSettings(
             port=port, token=token, slots=slots, queue_seconds=queue_seconds, run_seconds=run_seconds,
-            run_spread=run_spread, price_usd=price_usd, opening_balance_usd=opening_balance_usd,
+            run_spread=run_spread, price_usd=price_usd, price_unit=price_unit, opening_balance_usd=opening_balance_usd,
             request_expiry_seconds=request_expiry_seconds, tiny_videos=tiny_videos, output_bytes=output_bytes,
             seed=seed, faults=tuple(fault or ()), directory=directory,
         )  # fmt: skip

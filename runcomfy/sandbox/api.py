@@ -15,7 +15,7 @@ from runcomfy.redaction import strip_query
 from runcomfy.sandbox.board import DueFault, FaultBoard, FaultOrder, order_from_text, wishes_of
 from runcomfy.sandbox.books import Books, Counters, RequestEntry
 from runcomfy.sandbox.jobs import Job, JobQueue
-from runcomfy.sandbox.models import MODELS, violations, with_defaults
+from runcomfy.sandbox.models import CATEGORIES, MODELS, violations, with_defaults
 from runcomfy.sandbox.render import Recipe
 from runcomfy.sandbox.settings import SandboxSettings
 from runcomfy.sandbox.studio import Studio
@@ -24,6 +24,8 @@ __all__ = ["Api", "Refusal"]
 
 _INVALID = 422000  # made up: no code is documented for inputs that break the schema
 _STATUS_WORDS = {"queued": "in_queue", "running": "in_progress", "cancelled": "cancelled"}
+
+_MOST_LISTED = 500
 
 Json = dict[str, Any]
 
@@ -79,12 +81,14 @@ class Api:
             wishes, _ = wishes_of(inputs["prompt"])
         except ConfigurationError as error:
             raise Refusal(422, _INVALID, str(error)) from None
-        if self.balance_usd < self.settings.price_usd:
+        inputs = with_defaults(model_id, inputs)
+        price_usd = self._price_usd(inputs)
+        if self.balance_usd < price_usd:
             raise Refusal(400, 400002, "The account has no balance.")
-        self.balance_usd -= self.settings.price_usd
-        self.counters.usd_charged += self.settings.price_usd
+        self.balance_usd -= price_usd
+        self.counters.usd_charged += price_usd
         self.counters.submissions_accepted += 1
-        job = Job(model_id, with_defaults(model_id, inputs), wishes, [*own, *self.board.assign()])
+        job = Job(model_id, inputs, wishes, [*own, *self.board.assign()])
         self.queue.accept(job)
         return self._links(job, "status", "result", "cancel"), job
 
@@ -119,7 +123,7 @@ class Api:
         if job.state == "failed":
             answer["error"] = job.error
         if include_cost and job.finished:
-            answer["cost"] = self.settings.price_usd
+            answer["cost"] = self._price_usd(job.inputs)
         return answer
 
     def cancel(self, job: Job) -> Json:
@@ -129,25 +133,45 @@ class Api:
         return {"request_id": job.request_id, "status": status, "outcome": outcome}
 
     def models(self, query: Mapping[str, str]) -> Json:
-        """List the catalogue, filtered by `search`, `category`, `limit` and `offset`."""
+        """List the catalogue, filtered by `search`, `category` and `kind`, from `offset` on, `limit` at most.
+
+        Raises:
+            Refusal: `limit` is not from 1 to 500, or `offset` is below 0.
+        """
+        limit, offset = _whole_number(query, "limit", 100, 1, _MOST_LISTED), _whole_number(query, "offset", 0, 0, None)
         found = [
             self.model(model_id, include_schema=query.get("include_schema", "").lower() in ("true", "1"))
             for model_id, entry in MODELS.items()
-            if query.get("search", "").lower() in f"{model_id} {entry['display_name']}".lower()
-            and query.get("category", entry["categories"][0]) in entry["categories"]
+            if query.get("search", "").strip().lower() in f"{model_id} {entry['display_name']}".lower()
+            and query.get("category", "").strip() in ("", *entry["categories"])
+            and query.get("kind", "").strip() in ("", entry["kind"])
         ]
-        try:
-            limit, offset = max(0, int(query.get("limit", "100"))), max(0, int(query.get("offset", "0")))
-        except ValueError:
-            raise Refusal(422, _INVALID, "limit and offset must be whole numbers.") from None
-        return {"models": found[offset : offset + limit], "total": len(found), "limit": limit, "offset": offset}
+        return {"models": found[offset : offset + limit], "total": len(found)}
+
+    def categories(self) -> Json:
+        """List the categories of the catalogue."""
+        return {"categories": CATEGORIES}
 
     def model(self, model_id: str, *, include_schema: bool = True) -> Json:
         """Describe one model of the catalogue."""
         if model_id not in MODELS:
             raise Refusal(400, 400001, f"There is no model {model_id!r}.")
-        entry = MODELS[model_id] | {"base_price_usd": self.settings.price_usd}
+        unit = self.settings.price_unit
+        entry = MODELS[model_id] | {
+            "base_price_usd": self.settings.price_usd,
+            "price_unit": unit,
+            "pricing_note": f"Made up by the sandbox: {self.settings.price_usd:g} USD for each {unit} of video."
+            if unit == "second"
+            else f"Made up by the sandbox: {self.settings.price_usd:g} USD for each request.",
+        }
         return entry if include_schema else {name: fact for name, fact in entry.items() if name != "input_schema"}
+
+    def _price_usd(self, inputs: Json) -> float:
+        """Return what a request is charged."""
+        if self.settings.price_unit == "output":
+            return self.settings.price_usd
+        seconds: float = inputs["num_frames"] / inputs["frames_per_second"]
+        return round(self.settings.price_usd * seconds, 6)
 
     def balance(self) -> Json:
         """Tell what the account holds."""
@@ -248,3 +272,14 @@ class Api:
         for name, url in urls.items():
             value = value.replace(name, url)
         return value
+
+
+def _whole_number(query: Mapping[str, str], name: str, usual: int, least: int, most: int | None) -> int:
+    try:
+        number = int(query.get(name, usual))
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        bounds = f"from {least} to {most}" if most is not None else f"{least} or more"
+        raise Refusal(422, _INVALID, f"{name} must be a whole number, {bounds}.")
+    return number

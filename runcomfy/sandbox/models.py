@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-__all__ = ["IMAGE_TO_VIDEO", "MODELS", "TEXT_TO_VIDEO", "violations", "with_defaults"]
+__all__ = ["CATEGORIES", "IMAGE_TO_VIDEO", "MODELS", "TEXT_TO_VIDEO", "violations", "with_defaults"]
 
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
 TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
 
-
-def _field(kind: str, title: str, **rules: Any) -> dict[str, Any]:
-    return {"title": title, "type": kind, **rules}
-
-
-_PROMPT = _field("string", "Prompt")
-_FRAME_RATE = _field("integer", "Frame Rate", minimum=5, maximum=24, default=16)
-_EXPANSION = _field("boolean", "Magic Prompt", default=True)
-
-_IMAGE_TO_VIDEO_INPUTS = {
-    "prompt": _PROMPT,
-    "image_url": _field("string", "Image"),
-    "resolution": _field("string", "Resolution", enum=["480p", "720p"], default="720p"),
-    "num_frames": _field("integer", "Number of Frames", minimum=81, maximum=100, default=81),
-    "frames_per_second": _FRAME_RATE,
-    "enable_prompt_expansion": _EXPANSION,
-    "seed": _field("integer", "Seed", default=40426604),
-    "num_inference_steps": _field("integer", "num_inference_steps"),
-    "enable_safety_checker": _field("boolean", "enable_safety_checker"),
-}
-_TEXT_TO_VIDEO_INPUTS = {
-    "prompt": _PROMPT,
-    "seed": _field("integer", "Seed"),
-    "num_frames": _field("integer", "Number of Frames", enum=[81, 85, 89, 93, 97], default=81),
-    "frames_per_second": _FRAME_RATE,
-    "resolution": _field("string", "Resolution", enum=["480p", "580p", "720p"], default="720p"),
-    "aspect_ratio": _field("string", "Aspect Ratio (W:H)", enum=["16:9", "9:16"], default="16:9"),
-    "enable_prompt_expansion": _EXPANSION,
-}
+_SCHEMAS = Path(__file__).parent / "schemas"
+"""Word for word from the pages of the models, with the sample prompt and image that they give as defaults."""
 
 
-def _model(model_id: str, name: str, required: list[str], fields: dict[str, Any]) -> dict[str, Any]:
+def _model(model_id: str, name: str) -> dict[str, Any]:
     category = model_id.rpartition("/")[2]
     return {
         "model_id": model_id,
+        "kind": "model",
         "display_name": name,
         "description": f"{name}, as a local sandbox imitates it.",
-        "categories": [category, "video"],
-        "input_schema": {"type": "object", "title": "Input", "required": required, "properties": fields},
-        "price_unit": "request",
-        "pricing_note": "Made up by the sandbox.",
+        "categories": [category],
+        "model_url": f"https://www.runcomfy.com/models/{model_id}",
+        "input_schema": json.loads((_SCHEMAS / f"{category}.json").read_text(encoding="utf-8")),
     }
 
 
 MODELS: dict[str, dict[str, Any]] = {
-    IMAGE_TO_VIDEO: _model(IMAGE_TO_VIDEO, "Wan 2.1 image to video", ["prompt", "image_url"], _IMAGE_TO_VIDEO_INPUTS),
-    TEXT_TO_VIDEO: _model(TEXT_TO_VIDEO, "Wan 2.1 text to video", ["prompt"], _TEXT_TO_VIDEO_INPUTS),
+    IMAGE_TO_VIDEO: _model(IMAGE_TO_VIDEO, "Wan 2.1 image to video"),
+    TEXT_TO_VIDEO: _model(TEXT_TO_VIDEO, "Wan 2.1 text to video"),
 }
 """Each model's catalogue entry but for its price, by model id."""
+
+CATEGORIES = sorted({category for entry in MODELS.values() for category in entry["categories"]})
 
 _TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool}
 
@@ -70,6 +47,7 @@ def violations(model_id: str, inputs: dict[str, Any]) -> list[str]:
         rules = schema["properties"].get(name)
         if rules is None:
             continue
+        value = _whole(value)
         is_right_type = isinstance(value, _TYPES[rules["type"]]) and (
             rules["type"] == "boolean" or not isinstance(value, bool)
         )
@@ -83,6 +61,17 @@ def violations(model_id: str, inputs: dict[str, Any]) -> list[str]:
 
 
 def with_defaults(model_id: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return `inputs` with the schema's defaults for what was left out."""
-    fields = MODELS[model_id]["input_schema"]["properties"]
-    return {name: rules["default"] for name, rules in fields.items() if "default" in rules} | inputs
+    """Return `inputs` with the schema's defaults for what was left out, and 81.0 as 81.
+
+    The defaults of required fields are samples, of a prompt or an image, and stand for nothing.
+    """
+    schema = MODELS[model_id]["input_schema"]
+    fields = schema["properties"]
+    given = {name: _whole(value) if name in fields else value for name, value in inputs.items()}
+    left_out = {name: rules for name, rules in fields.items() if name not in schema["required"]}
+    return {name: rules["default"] for name, rules in left_out.items() if "default" in rules} | given
+
+
+def _whole(value: Any) -> Any:
+    """Return 81 for 81.0: for JSON Schema, both are integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

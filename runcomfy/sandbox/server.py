@@ -53,6 +53,7 @@ class _Server:
             [
                 web.get("/prod/v2/balance", self._balance),
                 web.get("/v1/models", self._models),
+                web.get("/v1/models/categories", self._categories),
                 web.get("/v1/models/{model_id:.+}", self._model),
                 web.post("/v1/models/{model_id:.+}", self._submit),
                 web.get("/v1/requests/{request_id}/status", self._status),
@@ -103,6 +104,9 @@ class _Server:
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return await self._call(request, "catalogue", (), lambda: (200, self._api.models(request.query)))
+
+    async def _categories(self, request: web.Request) -> web.StreamResponse:
+        return await self._call(request, "catalogue", (), lambda: (200, self._api.categories()))
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
         model_id = request.match_info["model_id"]

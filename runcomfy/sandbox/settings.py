@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +22,7 @@ class SandboxSettings(BaseModel):
         run_spread: How much that differs between requests: the standard deviation of its logarithm, so that 0.05 is
             about 5 percent. Half of them run for less than `run_seconds`. 0 is all alike.
         price_usd: What each accepted submission is charged. It is not given back on failure or cancellation.
+        price_unit: What the price is for: an `output`, or a `second` of video, as the catalogue says it.
         opening_balance_usd: What the account holds at the start, and again after a reset.
         request_expiry_seconds: How long after its end a request is still known; `None` is for ever.
         tiny_videos: Render at a shorter side of 36 pixels, for tests with very many requests.
@@ -39,6 +41,7 @@ class SandboxSettings(BaseModel):
     run_seconds: float = Field(default=3.0, ge=0)
     run_spread: float = Field(default=0.0, ge=0, le=3)
     price_usd: float = Field(default=0.25, ge=0)
+    price_unit: Literal["output", "second"] = "output"
     opening_balance_usd: float = Field(default=1000.0, ge=0)
     request_expiry_seconds: float | None = Field(default=None, ge=0)
     tiny_videos: bool = False

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from runcomfy.sandbox.render import Recipe
 
 TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
+CONTRACT = Path(__file__).parents[1] / "contract"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
@@ -58,6 +60,7 @@ def test_plain_curl_gets_a_video_out_of_it(sandbox: Sandbox, caller: Any) -> Non
         ("POST", f"/v1/models/{TEXT_TO_VIDEO}"),
         ("GET", f"/v1/models/{TEXT_TO_VIDEO}"),
         ("GET", "/v1/models"),
+        ("GET", "/v1/models/categories"),
         ("GET", "/v1/requests/x/status"),
         ("GET", "/v1/requests/x/result"),
         ("POST", "/v1/requests/x/cancel"),
@@ -158,7 +161,7 @@ def test_inputs_that_break_the_schema_are_refused(caller: Any, model: str, input
 
 @pytest.mark.parametrize("model", [TEXT_TO_VIDEO, IMAGE_TO_VIDEO])
 @pytest.mark.parametrize("field", ["prompt", "num_frames", "frames_per_second", "resolution", "seed", "other"])
-@pytest.mark.parametrize("value", ["720p", "x", 81, 82, 16, 0, 1.5, True, None, [], {}])
+@pytest.mark.parametrize("value", ["720p", "x", 81, 81.0, 82, 82.0, 16, 16.0, 0, 1.5, 1e300, True, None, [], {}])
 def test_the_check_agrees_with_json_schema(model: str, field: str, value: Any) -> None:
     """Our own check accepts exactly what a JSON Schema validator accepts under the schema that is shown."""
     inputs = {"prompt": "x", "image_url": "https://host/picture.png", field: value}
@@ -166,6 +169,35 @@ def test_the_check_agrees_with_json_schema(model: str, field: str, value: Any) -
     expected = jsonschema.Draft202012Validator(MODELS[model]["input_schema"]).is_valid(inputs)
 
     assert expected == (violations(model, inputs) == [])
+
+
+def test_a_whole_number_may_be_written_as_a_decimal_one(caller: Any) -> None:
+    """JavaScript and spreadsheets write 81.0; it is the same video, and the same in the books."""
+    inputs = {"prompt": "x", "num_frames": 85.0, "frames_per_second": 16.0, "seed": 7.0}
+
+    caller.ended(caller.http.post(f"/v1/models/{TEXT_TO_VIDEO}", json=inputs).json()["request_id"])
+
+    (entry,) = caller.sandbox.books().requests
+    assert entry.state == "succeeded"
+    assert json.dumps([entry.inputs[name] for name in ("num_frames", "frames_per_second", "seed")]) == "[85, 16, 7]"
+
+
+def test_a_price_may_be_for_a_second(calling: Callable[[Sandbox], Any]) -> None:
+    """Then a longer video costs more, and the catalogue says so."""
+    settings = SandboxSettings(run_seconds=0, tiny_videos=True, price_usd=0.1, price_unit="second")
+    with Sandbox(settings) as sandbox:
+        caller = calling(sandbox)
+        costs = []
+        for frames, rate in ((81, 16), (97, 8)):
+            inputs = {"prompt": "x", "num_frames": frames, "frames_per_second": rate}
+            request_id = caller.http.post(f"/v1/models/{TEXT_TO_VIDEO}", json=inputs).json()["request_id"]
+            caller.ended(request_id)
+            costs.append(caller.http.get(f"/v1/requests/{request_id}/result?include_cost=true").json()["cost"])
+        entry = caller.http.get(f"/v1/models/{TEXT_TO_VIDEO}").json()
+
+        assert costs == [0.50625, 1.2125]
+        assert sandbox.books().usd_charged == pytest.approx(sum(costs))
+        assert (entry["price_unit"], entry["base_price_usd"]) == ("second", 0.1)
 
 
 def test_balance_goes_down_and_runs_out(calling: Callable[[Sandbox], Any]) -> None:
@@ -187,13 +219,49 @@ def test_the_catalogue_is_listed_filtered_and_described(caller: Any) -> None:
 
     assert {TEXT_TO_VIDEO, IMAGE_TO_VIDEO} == set(ids())
     assert [TEXT_TO_VIDEO] == ids(search="text") == ids(category="text-to-video")
-    assert ids()[1:] == ids(offset="1", limit="5")
+    assert ids()[1:] == ids(offset="1", limit="5") == ids(offset="1", limit="500")
+    assert ids(limit="1") == ids()[:1] and ids(offset="2") == []
+    assert set(ids(kind="model")) == set(ids(search="WAN 2.1", category="")) == set(ids())
+    assert ids(kind="workflow") == ids(category="text-to-image") == ids(search="nothing") == []
+    assert caller.http.get("/v1/models?limit=1").json().keys() == {"models", "total"}
+    assert caller.http.get("/v1/models?limit=1").json()["total"] == 2
+    assert caller.http.get("/v1/models/categories").json() == {"categories": ["image-to-video", "text-to-video"]}
     assert "input_schema" not in caller.http.get("/v1/models").json()["models"][0]
     assert "input_schema" in caller.http.get("/v1/models?include_schema=true").json()["models"][0]
     one = caller.http.get(f"/v1/models/{IMAGE_TO_VIDEO}").json()
     assert one["input_schema"]["required"] == ["prompt", "image_url"]
-    assert one["base_price_usd"] == 0.25
+    assert one.keys() == {
+        "model_id", "kind", "display_name", "description", "categories", "input_schema", "base_price_usd",
+        "price_unit", "pricing_note", "model_url",
+    }  # fmt: skip
+    assert (one["base_price_usd"], one["price_unit"], one["kind"]) == (0.25, "output", "model")
+    assert one["model_url"] == f"https://www.runcomfy.com/models/{IMAGE_TO_VIDEO}"
     assert caller.http.get("/v1/models/none").json()["error_code"] == 400001
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=-1", "limit=x", "limit=1.5", "offset=-1", "offset="])
+def test_bounds_of_a_listing_are_kept(caller: Any, query: str) -> None:
+    """`limit` is 1 to 500; what is beyond is refused and not cut, so that no client believes that it has all."""
+    answer = caller.http.get(f"/v1/models?{query}")
+
+    assert (answer.status_code, answer.json()["error_code"]) == (422, 422000)
+    assert query.partition("=")[0] in answer.json()["error_message"]
+
+
+@pytest.mark.parametrize("model", [TEXT_TO_VIDEO, IMAGE_TO_VIDEO])
+def test_the_schema_is_the_published_one(caller: Any, model: str) -> None:
+    """Word for word, with titles, descriptions and the samples that stand as defaults, of a prompt and an image."""
+    published = CONTRACT / f"wan-2-1-{model.rpartition('/')[2]}.input.json"
+
+    assert caller.http.get(f"/v1/models/{model}").json()["input_schema"] == json.loads(published.read_text())
+
+
+def test_a_sample_is_never_taken_for_an_input(caller: Any) -> None:
+    """What is required stays required, though it has a default."""
+    answer = caller.http.post(f"/v1/models/{IMAGE_TO_VIDEO}", json={"resolution": "480p"})
+
+    assert answer.status_code == 422
+    assert "prompt is required; image_url is required" in answer.json()["error_message"]
 
 
 def test_books_tell_what_happened(caller: Any) -> None:
