@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -12,6 +13,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from runcomfy.catalogue.changes import SETTLED_SECONDS
 from runcomfy.catalogue.columns import SCHEMA
 from runcomfy.catalogue.files import read_documents
+from runcomfy.catalogue.partitions import generations_requests
 from runcomfy.catalogue.rows import REQUEST, Row, created_at, day_of, row_of_entry, row_of_files
 from runcomfy.journal import Entry, Journal
 from runcomfy.provenance import Provenance
@@ -29,17 +31,21 @@ class Gathering:
         store: Where the archive is; generations that are archived elsewhere have no row.
         journal: The journal; `None` where there is none that outlives a process.
         prompts: Whether prompts are written as they are.
+        requests: The requests that have a row of their own since earlier updates, each with its day.
     """
 
-    def __init__(self, store: Store, journal: Journal | None, *, prompts: bool) -> None:
+    def __init__(self, store: Store, journal: Journal | None, *, prompts: bool, requests: Mapping[str, date]) -> None:
         self._store, self._journal, self._prompts = store, journal, prompts
         self._here = store.uri(store.prefix)
         self._tables: list[pa.Table] = []
         self._rows: list[Row] = []
         self._requests: dict[str, list[str]] = {}
         """Of each generation that was read, its requests."""
-        self._found_there: list[str] = []
-        """Files that stood there before their generation was archived: each may have had a row of its own."""
+        self._owned: set[str] | None = None
+        """The requests of all generations that have a row, once somebody has asked for them."""
+        self._gone: defaultdict[date, set[str]] = defaultdict(set)
+        self.requests = dict(requests)
+        """The requests that have a row of their own now, each with its day."""
         self.named: set[str] = set()
         """The provenance files that a generation names as its own; they need not be read."""
         self.unsettled: set[str] = set()
@@ -61,8 +67,9 @@ class Gathering:
             self._add(row_of_entry(entry, prompts=self._prompts))
             for video in entry.archive.videos if entry.archive else ():
                 self.named.add(video.provenance_key)
-                if video.already_archived:
-                    self._found_there.append(video.provenance_key)
+            for request_id in entry.request_ids:
+                if request_id in self.requests:
+                    self._forget(request_id, self.requests[request_id])
 
     async def take_files(self, keys: Sequence[str], files: Mapping[str, datetime]) -> None:
         """Read provenance files, and make a row of each request that no generation of the journal has.
@@ -84,15 +91,17 @@ class Gathering:
                     others = [key for key in files if request_id in key and key not in own]
                     own |= await read_documents(self._store, others, unreadable=lambda _: None)
                 by_uri = {self._store.uri(key): document for key, document in own.items()}
-                self._add(row_of_files(by_uri, prompts=self._prompts))
+                row = row_of_files(by_uri, prompts=self._prompts)
+                self.requests[request_id] = day_of(row)
+                self._add(row)
 
-    async def gone(self) -> dict[date, set[str]]:
-        """Return by day the rows of requests that have found their generation since they were written."""
-        gone: defaultdict[date, set[str]] = defaultdict(set)
-        found = await read_documents(self._store, self._found_there, unreadable=lambda _: None)
-        for document in found.values():
-            gone[day_of({"created_at": created_at(document)})].add(f"{REQUEST}{document.request_id}")
-        return dict(gone)
+    def gone(self) -> dict[date, set[str]]:
+        """Return by day the rows of requests that a generation has, and that are not to be counted twice."""
+        return dict(self._gone)
+
+    def _forget(self, request_id: str, day: date) -> None:
+        self._gone[day].add(f"{REQUEST}{request_id}")
+        self.requests.pop(request_id, None)
 
     def by_day(self) -> dict[date, pa.Table]:
         """Return the rows of each day; of rows with one id the last."""
@@ -116,17 +125,31 @@ class Gathering:
         return pa.concat_tables([others, pa.Table.from_pylist(fresh, SCHEMA)])
 
     async def _nobodys(self, documents: Mapping[str, Provenance]) -> dict[str, Provenance]:
-        """Return the documents whose request is not that of the generation which they name."""
+        """Return the documents whose request is that of no generation: of the one that they name, or of another.
+
+        A file that was archived by its request's id alone, without the journal, names none; or it names a model that
+        was never asked.
+        """
         if self._journal is not None:
             unknown = {document.generation_key or "" for document in documents.values()} - {""} - self._requests.keys()
             async for found in self._journal.read_all(sorted(unknown), unreadable=lambda _: None):
                 if self._is_here(found.entry):
                     self._requests[found.entry.generation_key] = found.entry.request_ids
-        return {
+        unclaimed = {
             key: document
             for key, document in documents.items()
             if document.request_id not in self._requests.get(document.generation_key or "", ())
         }
+        if unclaimed and self._owned is None:
+            self._owned = await asyncio.to_thread(generations_requests, self._store)
+        owned = (self._owned or set()).union(*self._requests.values())
+        nobodys = {}
+        for key, document in unclaimed.items():
+            if document.request_id in owned:
+                self._forget(document.request_id, day_of({"created_at": created_at(document)}))
+            else:
+                nobodys[key] = document
+        return nobodys
 
     def _is_here(self, entry: Entry) -> bool:
         return entry.store in ("", self._here)

@@ -5,6 +5,7 @@ Of several that write the same day at once one wins, and the others begin with w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
@@ -17,16 +18,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.catalogue.columns import SCHEMA, SCHEMA_VERSION, VERSION_FIELD
 from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.listing import listed
 from runcomfy.store import Store
 from runcomfy.versions import put_if, read_version
 
-__all__ = ["FOLDER", "TABLE", "Day", "Partition", "merged", "read_partition", "summary", "write_partition"]
+__all__ = [
+    "FOLDER",
+    "TABLE",
+    "Day",
+    "Partition",
+    "generations_requests",
+    "merged",
+    "read_partition",
+    "summary",
+    "write_partition",
+]
 
 FOLDER = "catalogue/"
 """Everything of the catalogue, below the store's prefix."""
 TABLE = f"{FOLDER}generations/"
 """The table: the folder that readers are given."""
 
+_DAY = re.compile(r"/day=(\d{4}-\d\d-\d\d)/generations\.parquet$")
 _LARGEST_BYTES = 1024**3
 _TYPE = "application/vnd.apache.parquet"
 
@@ -93,6 +106,22 @@ def merged(standing: pa.Table, rows: pa.Table, gone: Collection[str] = ()) -> pa
     replaced = pa.chunked_array([rows["id"].combine_chunks(), pa.array(list(gone), pa.string())])
     kept = standing.filter(pc.invert(pc.is_in(standing["id"], value_set=replaced.combine_chunks())))
     return pa.concat_tables([kept, rows]).sort_by([("created_at", "ascending"), ("id", "ascending")])
+
+
+def generations_requests(store: Store) -> set[str]:
+    """Return every request of the generations that have a row. Blocks, and reads the whole catalogue.
+
+    Raises:
+        ConfigurationError, StorageError: as `read_partition`.
+    """
+    found: set[str] = set()
+    for each in listed(store, store.key(TABLE)):
+        day = _DAY.search(each.key)
+        if day is not None:
+            table = read_partition(store, date.fromisoformat(day[1])).table
+            own = table.filter(pc.is_valid(table["service"]))  # only a generation of the journal has one
+            found.update(pc.list_flatten(own["request_ids"]).to_pylist())
+    return found
 
 
 def write_partition(store: Store, day: date, standing: Partition, table: pa.Table) -> bool:

@@ -29,6 +29,7 @@ from runcomfy.versions import read_version
 __all__ = ["Update", "update"]
 
 _STATE = f"{FOLDER}state.json"
+_RULES = 2  # since 2, a request that a generation has never has a row of its own
 _MAX_STATE_BYTES = 256 * 1024 * 1024
 _MOST_CONFLICTS = 20
 _CLOCK_SECONDS = 2.0  # the store tells an object's age in whole seconds
@@ -63,8 +64,12 @@ class _State(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     prompts: bool
+    rules: int = Field(default=1, description="What makes a row; where it was otherwise, everything is read again.")
     entries: Seen | None = None
     files: Seen | None = None
+    requests: dict[str, date] = Field(
+        default_factory=dict, description="The requests that have a row of their own, each with its day."
+    )
 
 
 async def update(
@@ -87,19 +92,22 @@ async def update(
     before = await asyncio.to_thread(_read_state, store)
     if prompts is None:
         prompts = before.prompts if before is not None else True
-    current = before is not None and (before.schema_version, before.prompts) == (SCHEMA_VERSION, prompts)
+    wanted = (SCHEMA_VERSION, _RULES, prompts)
+    current = before is not None and (before.schema_version, before.rules, before.prompts) == wanted
     known = before if before is not None and current and not everything else _State(prompts=prompts)
     # In this order: an entry is older than its files, so the entry of every file that is seen here is seen as well.
     files = await asyncio.to_thread(provenance_files, store)
     entries = await journal.modified() if journal is not None else dict[str, datetime]()
-    rows = Gathering(store, journal, prompts=prompts)
+    rows = Gathering(store, journal, prompts=prompts, requests=known.requests)
     changed_entries = changed(entries, known.entries)
     await rows.take_entries(changed_entries)
     unnamed = [key for key in changed(files, known.files) if key not in rows.named]
     await rows.take_files(unnamed, files)
-    days = await _write(store, rows, await rows.gone(), began)
+    days = await _write(store, rows, rows.gone(), began)
     state = _State(
         prompts=prompts,
+        rules=_RULES,
+        requests=rows.requests,
         entries=seen_now(entries, known.entries, unsettled=rows.unsettled, unread=rows.unread_entries),
         files=seen_now(files, known.files, unsettled=(), unread=rows.unread_files),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,17 +202,64 @@ async def test_a_file_whose_generation_is_being_archived_is_no_row_of_its_own(ar
 async def test_a_fetched_request_that_finds_its_generation_is_counted_once(archiving: Archiving) -> None:
     """Somebody fetched it by its id, and afterwards it was adopted: its own row goes, also on another day."""
     entry = await archiving.begin()
-    await archiving.move(entry, EntryState.DETACHED)
+    await archiving.move(entry, EntryState.UNCERTAIN, request_id=None)
     early = (DAY - timedelta(days=3)).isoformat()
-    archiving.put(provenance_of(archiving.store, entry.request_id or "", service_created_at=early))
+    archiving.put(provenance_of(archiving.store, "adopted", service_created_at=early))
     await archiving.update()
     assert len(archiving.rows()) == 2
 
-    await archiving.archive(entry, already_archived=True)
+    adopted = await archiving.move(entry, EntryState.SUBMITTED, request_id="adopted")
+    await archiving.archive(adopted, already_archived=True)
     found = await archiving.update()
 
     assert [(row["outcome"], row["cost_usd"]) for row in archiving.rows()] == [("archived", Decimal("0.25"))]
     assert [(day.rows, day.written) for day in found.days] == [(0, True), (1, True)]
+
+
+WRONG_MODEL = {"uri": "s3://{bucket}/{prefix}wan-ai/wrong/x-0.mp4", "model_id": "wan-ai/wrong", "generation_key": None}
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["its request", "an earlier request"])
+@pytest.mark.parametrize("first", [False, True], ids=["after an update", "before the first"])
+async def test_a_second_archive_of_a_request_is_no_second_cost(
+    archiving: Archiving, earlier: bool, first: bool
+) -> None:
+    """Fetched under a wrong model, by an older version or without the journal: the generation's own row is all."""
+    entry = await archiving.begin()
+    request_id = entry.request_id or ""
+    if earlier:
+        await archiving.move(entry, EntryState.FAILED, cost_usd=0.25)
+        entry = await archiving.move(entry, EntryState.SUBMITTED, request_id="later", submitted_at=DAY)
+    await archiving.archive(entry)
+    if not first:
+        await archiving.update()
+    store = archiving.store
+    wrong = WRONG_MODEL | {"uri": WRONG_MODEL["uri"].format(bucket=store.bucket, prefix=store.prefix)}
+    archiving.put(provenance_of(store, request_id, **wrong))
+
+    await archiving.update()
+
+    (row,) = archiving.rows()
+    assert row["model_id"] == "wan-ai/wan-2-1/text-to-video" and request_id in row["request_ids"]
+
+
+async def test_a_row_that_an_older_version_made_of_a_second_archive_goes(archiving: Archiving) -> None:
+    """The first update by this version reads everything once more, and takes it away."""
+    entry = await archiving.begin()
+    store, request_id = archiving.store, entry.request_id or ""
+    wrong = WRONG_MODEL | {"uri": WRONG_MODEL["uri"].format(bucket=store.bucket, prefix=store.prefix)}
+    archiving.put(provenance_of(store, request_id, **wrong))
+    await update(store, None)
+    state = store.key("catalogue/state.json")
+    older = json.loads(store.read(state, limit_bytes=10**6)) | {"rules": 1}
+    del older["requests"]
+    store.put(state, json.dumps(older).encode(), content_type="application/json")
+    assert [row["id"] for row in archiving.rows()] == [f"request:{request_id}"]
+
+    await archiving.archive(entry)
+    await archiving.update()
+
+    assert [row["id"] for row in archiving.rows()] == [entry.generation_key]
 
 
 async def test_what_is_archived_elsewhere_is_not_in_it(archiving: Archiving) -> None:
