@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import Generation, inputs_of
-from runcomfy.journal import submission_of
+from flows.generation import Generation
+from runcomfy.journal import inputs_of, submission_of
 from runcomfy.polling import Deadlines, Polling
 from tasks import archive_outputs, mark_adopted, wait_for_result
 from tasks.interruption import OnInterrupt

@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -21,13 +21,7 @@ from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOp
 from flows.output import print_facts, print_generation, print_videos
 from flows.report_cli import report
 from runcomfy.errors import NotFinished
-from runcomfy.models import (
-    IMAGE_TO_VIDEO,
-    TEXT_TO_VIDEO,
-    ImageToVideoSettings,
-    ModelId,
-    TextToVideoSettings,
-)
+from runcomfy.models import ImageToVideoSettings, TextToVideoSettings, model_id_of
 from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
@@ -172,17 +166,21 @@ def fetch(
     /,
     *,
     model: Annotated[
-        Literal["image-to-video", "text-to-video"], Parameter(help="The model that the request was submitted to.")
-    ],
+        str | None,
+        Parameter(
+            help="The model that the request was submitted to, where the journal does not know the request: "
+            "image-to-video, text-to-video, or the id of any other."
+        ),
+    ] = None,
     archive: Archive,
     json: Json = False,
 ) -> None:
     """Archive what a finished request made; doing it again does no harm."""
+    model_id = model_id_of(model, "--model") if model is not None else None
     account = environment.credentials()
     store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
     from flows.fetch_request import fetch_request
 
-    model_id: ModelId = IMAGE_TO_VIDEO if model == "image-to-video" else TEXT_TO_VIDEO
     videos = asyncio.run(fetch_request(request_id, model_id, account, store))
     print_videos({"request_id": request_id}, videos, as_json=json)
 

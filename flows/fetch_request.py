@@ -6,7 +6,6 @@ from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo
-from runcomfy.models import ModelId
 from tasks import archive_outputs
 from tasks.failure import failure_shown
 from tasks.naming import fact, flow_name
@@ -18,13 +17,14 @@ __all__ = ["fetch_request"]
     name="fetch-request", flow_run_name=flow_name(lambda given: f"fetch-{fact(given['request_id'])}", otherwise="fetch")
 )
 async def fetch_request(
-    request_id: str, model_id: ModelId, credentials: RunComfyCredentials, store: MediaStore
+    request_id: str, model_id: str | None, credentials: RunComfyCredentials, store: MediaStore
 ) -> list[ArchivedVideo]:
-    """Archive the files of a finished request.
+    """Archive the files of a finished request. Where the journal knows it, they go where its generation belongs.
 
     Args:
         request_id: The request, as RunComfy named it.
-        model_id: The model that it was submitted to; it is part of the archive key.
+        model_id: The model that it was submitted to, any that RunComfy has. Leave it empty where the journal knows the
+            request; if the journal says another one, nothing is archived.
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video.
     """

@@ -6,16 +6,13 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_serializer
 from slugify import slugify
 
 from runcomfy.archiving import ArchivedVideo
-from runcomfy.errors import InvalidInput
-from runcomfy.journal import Entry
-from runcomfy.models import MODELS, ImageToVideo, TextToVideo, check_inputs
 from runcomfy.redaction import redact
 from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from runcomfy.waiting import Result
 from tasks.naming import fact, flow_name
 
-__all__ = ["Generation", "ImageSource", "inputs_of", "run_name"]
+__all__ = ["Generation", "ImageSource", "run_name"]
 
 
 class ImageSource(RootModel[str]):
@@ -42,18 +39,6 @@ class Generation(BaseModel):
     submission: Submission
     result: Result
     videos: list[ArchivedVideo]
-
-
-def inputs_of(entry: Entry) -> ImageToVideo | TextToVideo | None:
-    """Return what a generation in the journal was asked with; `None` if this version does not know its model so.
-
-    What was paid for is archived all the same, only without a comparison with what was asked for.
-    """
-    model = MODELS.get(entry.model_id)
-    try:
-        return check_inputs(model, entry.inputs) if model else None
-    except InvalidInput:
-        return None
 
 
 run_name = flow_name(

@@ -11,10 +11,9 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import inputs_of
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
-from runcomfy.journal import Entry, Finding, submission_of
+from runcomfy.journal import Entry, Finding, inputs_of, submission_of
 from tasks import archive_outputs
 from tasks.naming import fact, flow_name
 from tasks.reconcile import look_over_journal, report_findings, sweep_store

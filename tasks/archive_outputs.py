@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -11,6 +12,7 @@ from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo, archive_output
+from runcomfy.errors import InvalidInput
 from runcomfy.expectation import Expectation
 from runcomfy.journal import note_archived, tell_archived
 from runcomfy.models import ImageToVideo, TextToVideo
@@ -23,6 +25,7 @@ from runcomfy.wire import Answer
 from tasks.artifacts import publish
 from tasks.context import flow_run_facts
 from tasks.events import end_of_request_told, tell_archived_event
+from tasks.known_request import origin_of
 from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 from tasks.service import Service, open_service
@@ -47,7 +50,7 @@ async def archive_outputs(
     credentials: RunComfyCredentials,
     store: MediaStore,
     *,
-    model_id: str,
+    model_id: str | None = None,
     inputs: ImageToVideo | TextToVideo | None = None,
     image: StagedImage | None = None,
     submission: Submission | None = None,
@@ -57,29 +60,47 @@ async def archive_outputs(
     It may be done again at any time, and then finds what it did before. The files' URLs are asked for here and now, so
     that each attempt has fresh ones, and none is ever kept.
 
+    Without a submission, the journal is asked which generation the request is of: what it was asked for, where it is to
+    be archived, and whether it is already.
+
     Args:
         result: The result, or just the request's id.
         credentials: Whose request it is, and which hosts its files may come from.
         store: Where to archive.
-        model_id: The model that made them; it is part of the key.
+        model_id: The model that made them; it is part of the key. Not needed with a submission, nor where the journal
+            knows the request.
         inputs: What was asked for; goes into the provenance, and is compared with what came.
         image: The staged picture, for the provenance.
         submission: The submission, for the provenance and the journal.
 
     Raises:
+        InvalidInput: it was submitted to another model than is said here, or to one that nobody knows of.
         NotFinished: the request is not finished.
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
     """
     began = time.monotonic()
+    request_id = result if isinstance(result, str) else result.request_id
+    if submission is None:
+        origin = await origin_of(request_id, credentials.base_url, store, model_id)
+        model_id, store, submission = origin.model_id, origin.store, origin.submission
+        if submission is not None:  # the journal knows better than who asks
+            inputs, image = origin.inputs, origin.image
+    elif model_id not in (None, submission.model_id):
+        raise InvalidInput(
+            f"Request {request_id} was submitted to {submission.model_id}, not to {model_id}. Nothing was archived.",
+            request_id=request_id, generation_key=submission.generation_key, model_id=submission.model_id,
+        )  # fmt: skip
+    model_id = submission.model_id if submission else str(model_id)
     async with open_service(credentials, store) as service:
         facts, videos = await archive(
             service, result, model_id=model_id, inputs=inputs, image=image, submission=submission
         )
     took = time.monotonic() - began if facts is not None else None
     if facts is None and submission is not None and submission.archive is not None:
-        facts = _facts(submission.archive.result, model_id, submission.archive.result, inputs, image, submission)
+        done = submission.archive.result
+        facts = _facts(done, model_id, done, inputs.body() if inputs else None, image, submission)
     if facts is not None:
         await publish(facts, videos, store, archiving_seconds=took)
     return videos
@@ -124,7 +145,11 @@ async def archive(
     ):
         if answer is None or answer.cost_usd is None:
             answer = await collect(service.client, request_id)
-        facts = _facts(answer, model_id, result if isinstance(result, Result) else None, inputs, image, submission)
+        waited = result if isinstance(result, Result) else None
+        asked = inputs.body() if inputs is not None else None
+        if waited is None or asked is None:  # by its id alone: what was sent, also if this version would refuse it
+            asked = await _asked(service, key) or asked
+        facts = _facts(answer, model_id, waited, asked, image, submission)
         videos = [
             await archive_output(
                 url,
@@ -152,6 +177,12 @@ async def archive(
     return facts, videos
 
 
+async def _asked(service: Service, key: str | None) -> dict[str, Any] | None:
+    """Return what the journal says was asked for."""
+    found = await service.journal.read(key) if key is not None else None
+    return found.entry.inputs if found is not None else None
+
+
 def _late(answer: Answer) -> Result:
     """What is known of the waiting where nobody waited."""
     return Result(
@@ -165,17 +196,18 @@ def _facts(
     answer: Answer | Result,
     model_id: str,
     result: Result | None,
-    inputs: ImageToVideo | TextToVideo | None,
+    asked: dict[str, Any] | None,
     image: StagedImage | None,
     submission: Submission | None,
 ) -> GenerationFacts:
+    seed = (asked or {}).get("seed")
     return GenerationFacts(
         model_id=model_id,
         request_id=answer.request_id,
         generation_key=submission.generation_key if submission else None,
-        inputs=inputs.body() if inputs else None,
+        inputs=asked,
         image=image,
-        seed=inputs.seed if inputs else None,
+        seed=seed if isinstance(seed, int) else None,
         submitted_at=submission.submitted_at if submission else None,
         finished_noticed_at=result.noticed_at if result else None,
         service_created_at=answer.created_at,

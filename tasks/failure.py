@@ -13,6 +13,7 @@ from blocks import MediaStore
 from runcomfy import errors
 from runcomfy.commands import typed
 from runcomfy.errors import RunComfyError
+from runcomfy.models import short_name
 from tasks.artifacts import show
 from tasks.command_line import archive_options, journal_options
 from tasks.markdown import code, console, text
@@ -28,12 +29,12 @@ _PAY_AGAIN = "Change what the reason names, or run it again as it is; either mak
 
 
 @asynccontextmanager
-async def failure_shown(store: MediaStore, model_id: str) -> AsyncIterator[None]:
+async def failure_shown(store: MediaStore, model_id: str | None) -> AsyncIterator[None]:
     """Show the error with which a flow's body ends, as an artifact and a tag of its run.
 
     Args:
         store: Where the generation's journal and archive are.
-        model_id: The model.
+        model_id: The model; `None` where only the journal may know it.
     """
     try:
         yield
@@ -43,7 +44,7 @@ async def failure_shown(store: MediaStore, model_id: str) -> AsyncIterator[None]
         raise
 
 
-async def _page_made(error: RunComfyError, store: MediaStore, model_id: str) -> None:
+async def _page_made(error: RunComfyError, store: MediaStore, model_id: str | None) -> None:
     title = f"{type(error).__name__}. Paid for? {_paid(error)}"
     await acreate_markdown_artifact(_page(error, store, model_id), key="runcomfy-failure", description=title)
 
@@ -58,12 +59,13 @@ async def _tag(name: str) -> None:
         await client.update_flow_run(context.flow_run.id, tags=sorted(tags))
 
 
-def _page(error: RunComfyError, store: MediaStore, model_id: str) -> str:
+def _page(error: RunComfyError, store: MediaStore, model_id: str | None) -> str:
+    model_id = error.model_id or model_id
     reason = (error.cause if isinstance(error, errors.UncertainSubmission) else "") or error.message
     facts = [
         ("Request", code(error.request_id) if error.request_id else ""),
         ("Generation", code(error.generation_key) if error.generation_key else ""),
-        ("Model", code(model_id)),
+        ("Model", code(model_id) if model_id else ""),
         ("Sent at", f"{text(str(error.sent_at)[:19].replace('T', ' '))} UTC" if error.sent_at else ""),
         ("Last state", text(error.last_state) if error.last_state else ""),
         ("Cost", f"{error.cost_usd} USD" if error.cost_usd is not None else ""),
@@ -99,12 +101,13 @@ def _paid(error: RunComfyError) -> str:
             return f"{_NO} Nothing was accepted by RunComfy."
 
 
-def _advice(error: RunComfyError, store: MediaStore, model_id: str) -> tuple[str, list[str]]:
+def _advice(error: RunComfyError, store: MediaStore, model_id: str | None) -> tuple[str, list[str]]:
     """Return what to do now, as a sentence in Markdown, and the commands for it."""
     key = str(error.generation_key or "KEY")[:12]
     request_id = error.request_id or "REQUEST_ID"
     release = typed("journal", "release", key, *journal_options(store))
-    fetch = [typed("fetch", request_id, "--model", model_id.rpartition("/")[2], *archive_options(store))]
+    model = ["--model", short_name(model_id)] if model_id else []
+    fetch = [typed("fetch", request_id, *model, *archive_options(store))]
     match error:
         case errors.UncertainSubmission():
             return (

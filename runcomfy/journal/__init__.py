@@ -2,7 +2,8 @@
 
 `entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` and
 `submission` stand around the paid call, `telling` and `withdrawing` around the waiting, `decisions` is for people, and
-`reconciling` picks up what nobody waits for. `learning` shares how long requests run, `proof` what worked lately.
+`reconciling` picks up what nobody waits for, and `requests` finds a generation by its request. `learning` shares how
+long requests run, `proof` what worked lately.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
 from runcomfy.journal.proof import archived_lately, note_archived
 from runcomfy.journal.reconciling import Finding, look_after
-from runcomfy.journal.spec import GenerationSpec, known_key, known_spec
+from runcomfy.journal.requests import KnownRequest, find_request
+from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
 from runcomfy.journal.submission import submission_of, submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
 from runcomfy.journal.watched import watched_entries
@@ -33,6 +35,7 @@ __all__ = [
     "Finding",
     "GenerationSpec",
     "Journal",
+    "KnownRequest",
     "MemoryPlace",
     "OnUncertain",
     "Place",
@@ -40,6 +43,8 @@ __all__ = [
     "adopt",
     "archived_lately",
     "check_choice",
+    "find_request",
+    "inputs_of",
     "known_key",
     "known_spec",
     "look_after",
@@ -51,6 +56,7 @@ __all__ = [
     "outcome_told",
     "recall_run_times",
     "release",
+    "same_service",
     "submission_of",
     "submit_once",
     "tell",

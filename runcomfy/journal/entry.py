@@ -219,7 +219,8 @@ class Entry(BaseModel):
     @property
     def silence(self) -> str:
         """What is known of an intent whose worker died."""
-        return f"{self.history[-1].worker} did not say what became of its submission"
+        intents = (event.worker for event in reversed(self.history) if event.state is EntryState.INTENT)
+        return f"{next(intents, self.history[-1].worker)} did not say what became of its submission"
 
     def may_become(self, state: EntryState) -> bool:
         """Whether the same request may come into this state from the present one."""

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from runcomfy.client import is_local
+from runcomfy.errors import InvalidInput
 from runcomfy.generation import earlier_key, generation_key
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal
-from runcomfy.models import ModelInputs
+from runcomfy.models import MODELS, ImageToVideo, ModelInputs, TextToVideo, check_inputs
 from runcomfy.redaction import strip_query
 from runcomfy.staging import StagedImage
 from runcomfy.texts import normal_text
 
-__all__ = ["GenerationSpec", "known_key", "known_spec", "same_service"]
+__all__ = ["GenerationSpec", "inputs_of", "known_key", "known_spec", "same_service"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,18 @@ async def known_key(
     if earlier is not None and await journal.read(earlier) is not None:
         return earlier
     return generation_key(inputs, image_sha256=image_sha256, variation=variation)
+
+
+def inputs_of(entry: Entry) -> ImageToVideo | TextToVideo | None:
+    """Return what a generation in the journal was asked with; `None` if this version does not know its model so.
+
+    What was paid for is archived all the same, only without a comparison with what was asked for.
+    """
+    model = MODELS.get(entry.model_id)
+    try:
+        return check_inputs(model, entry.inputs) if model else None
+    except InvalidInput:
+        return None
 
 
 def same_service(one: str, other: str) -> bool:

@@ -21,8 +21,8 @@ from runcomfy.errors import (
     RunTimeout,
     StorageError,
 )
-from runcomfy.journal.entry import Entry, EntryState
-from runcomfy.journal.journal import Journal
+from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
+from runcomfy.journal.journal import Journal, worker_name
 from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
 
@@ -80,11 +80,47 @@ async def tell(
 
 
 async def tell_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
-    """Note that a generation is archived, and return its entry.
+    """Note that a request of a generation is archived, the present one or an earlier one; return the entry.
 
     Raises:
         StorageError: the journal could not be written; archiving again does no harm, and tells it then.
     """
-    return await journal.advance(
-        key, request_id, EntryState.ARCHIVED, archive=archive, cost_usd=archive.result.cost_usd
-    )
+    known: dict[str, Any] = {"archive": archive, "cost_usd": archive.result.cost_usd}
+    entry = await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
+    if entry is not None and entry.request_id != request_id:
+        return await _tell_earlier_archived(journal, key, request_id, archive)
+    if entry is not None and entry.state is EntryState.UNCERTAIN:  # its answer named the request, and here it is
+        await journal.advance(key, request_id, EntryState.SUBMITTED, reason="the request has made its files")
+        return await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
+    return entry
+
+
+async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
+    """Note that an earlier request is archived, and return the entry.
+
+    Where the generation would be paid for once more by the next run, it is archived by that. Where a later request is
+    under way, that one goes on, and the history tells of the earlier one.
+    """
+    conflicts = 0
+    while found := await journal.read(key):
+        entry = found.entry
+        own = [event for event in entry.history if event.request_id == request_id]
+        if not own or any(event.state is EntryState.ARCHIVED for event in own):
+            return entry
+        moved = entry.moved(
+            EntryState.ARCHIVED,
+            worker=worker_name(),
+            reason="an earlier request of it was fetched",
+            request_id=request_id,
+            submitted_at=own[0].at,
+            archive=archive,
+            cost_usd=archive.result.cost_usd,
+        )
+        if entry.state not in RESTARTABLE:
+            moved = entry.model_copy(
+                update={"history": moved.history, "updated_at": moved.updated_at, "nonce": moved.nonce}
+            )
+        if await journal.replace(found, moved) is not None:
+            return moved
+        conflicts = await journal.pause_after_conflict(conflicts)
+    return None

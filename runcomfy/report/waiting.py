@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runcomfy.catalogue.rows import Row
 from runcomfy.commands import store_options, typed
+from runcomfy.models import short_name
 
 __all__ = ["Waiting", "waiting"]
 
@@ -49,7 +50,7 @@ def _of(row: Row, where: Sequence[str]) -> Waiting | None:
             question = "The service does not know its request any more. Is its video in RunComfy's dashboard?"
             return Waiting(row, question, (release,))
         case "detached":
-            model = str(row["model_id"]).rpartition("/")[2]
+            model = short_name(str(row["model_id"]))
             look = ("Where it is", typed("status", request_id))
             fetch = ("It is done: archive it", typed("fetch", request_id, "--model", model, *where))
             question = "It may be running, and be billed. The flow reconcile collects it; if it does not, ask."

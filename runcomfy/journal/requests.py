@@ -1,0 +1,122 @@
+"""Find the generation that a request belongs to, by the request's id alone.
+
+Entries are named by their generations, and there is no index of requests: it would cost every generation a write, and
+entries of older versions would not be in it. So entries are read, the one that was written last first, which is where
+the request usually is that somebody asks for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from runcomfy.errors import InvalidInput
+from runcomfy.journal.entry import Entry, EntryState
+from runcomfy.journal.journal import Journal
+from runcomfy.journal.submission import submission_of
+from runcomfy.run_times import workload_of
+from runcomfy.submitting import Submission
+
+__all__ = ["KnownRequest", "find_request"]
+
+logger = logging.getLogger(__name__)
+
+_NEIGHBOURS = timedelta(hours=1)
+"""A service that names one request twice does so within this time, as far as clocks agree."""
+_FIRST, _EVERY = 8, 1000
+
+
+@dataclass(frozen=True)
+class KnownRequest:
+    """A request, and the generation that it was submitted for."""
+
+    entry: Entry
+    request_id: str
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether the generation was submitted again since, as another request."""
+        return self.entry.request_id != self.request_id
+
+    @property
+    def submission(self) -> Submission:
+        """The request's submission; with its archive where the journal says that it is archived."""
+        if not self.is_earlier:
+            return submission_of(self.entry)
+        return Submission(
+            request_id=self.request_id,
+            model_id=self.entry.model_id,
+            generation_key=self.entry.generation_key,
+            submitted_at=self.accepted_at,
+            workload=workload_of(self.entry.model_id, self.entry.inputs),
+        )
+
+    @property
+    def accepted_at(self) -> datetime:
+        """When it was accepted, by the clock of the worker that wrote it down."""
+        if not self.is_earlier and self.entry.submitted_at:
+            return self.entry.submitted_at
+        own = (event.at for event in self.entry.history if event.request_id == self.request_id)
+        return min(own, default=self.entry.created_at)
+
+
+async def find_request(
+    journal: Journal, request_id: str, *, progress: Callable[[int, int], None] | None = None
+) -> KnownRequest | None:
+    """Return the generation that a request was accepted for, now or in an earlier attempt; `None` if none is known.
+
+    Reads some hundred entries a second, the newest first, and no further than an hour before the request was accepted.
+
+    Args:
+        journal: Where to look.
+        request_id: The request.
+        progress: Called after each thousand entries, with how many were read and how many there are.
+
+    Raises:
+        InvalidInput: two generations name it as theirs, and nobody knows which of them it made.
+        StorageError: the journal could not be read.
+    """
+    modified = await journal.modified()
+    keys = sorted(modified, key=modified.__getitem__, reverse=True)
+    found: list[KnownRequest] = []
+    until, unreadable = datetime.min.replace(tzinfo=UTC), list[str]()
+    for start, end in itertools.pairwise((0, *range(_FIRST, len(keys), _EVERY), len(keys))):
+        recent = [key for key in keys[start:end] if modified[key] >= until]
+        async for version in journal.read_all(recent, unreadable=unreadable.append):
+            if request_id in version.entry.request_ids:
+                found.append(KnownRequest(version.entry, request_id))
+                until = max(until, found[-1].accepted_at - _NEIGHBOURS)
+        if progress is not None and end - start == _EVERY:
+            progress(end, len(keys))
+    if unreadable and not found:
+        logger.warning(
+            "%d entries of the journal in %s cannot be read by this version; whether one of them has request %s is not "
+            "known", len(unreadable), journal.place.where, request_id,
+        )  # fmt: skip
+    return _only(found) if found else None
+
+
+def _only(found: list[KnownRequest]) -> KnownRequest:
+    """Return the generation whose request it is: the one that has its video, or else the only one that has not let go.
+
+    Raises:
+        InvalidInput: there are several.
+    """
+    present = [known for known in found if not known.is_earlier and known.entry.state is not EntryState.RELEASED]
+    archived = [known for known in present if known.entry.state is EntryState.ARCHIVED]
+    for candidates in (archived, present, found):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            found = candidates
+            break
+    keys = [known.entry.generation_key[:12] for known in found]
+    raise InvalidInput(
+        f"Request {found[0].request_id} is named by {len(keys)} generations, and it can have made the video of one: "
+        f"{', '.join(keys)}. Nothing was archived. Look in RunComfy's dashboard what it was asked for, and let go of "
+        "the other: `journal release KEY`.",
+        request_id=found[0].request_id,
+    )

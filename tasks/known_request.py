@@ -1,0 +1,108 @@
+"""What is archived by a request's id alone: the journal is asked first which generation it is of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prefect import get_run_logger
+
+from blocks import MediaStore
+from runcomfy.archiving import still_stands
+from runcomfy.commands import typed
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.journal import Entry, EntryState, find_request, inputs_of, same_service
+from runcomfy.models import ImageToVideo, TextToVideo, model_id_of
+from runcomfy.staging import StagedImage
+from runcomfy.submitting import Submission
+from tasks.command_line import archive_options
+
+__all__ = ["Origin", "origin_of"]
+
+_GONE = "its archived file is not in the bucket any more"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request comes from, and where its files go. Without a journal's word, no more than the model is known."""
+
+    model_id: str
+    store: MediaStore
+    submission: Submission | None = None
+    inputs: ImageToVideo | TextToVideo | None = None
+    image: StagedImage | None = None
+
+
+async def origin_of(request_id: str, service: str, store: MediaStore, model_id: str | None) -> Origin:
+    """Return what is known of a request.
+
+    Args:
+        request_id: The request.
+        service: The base URL that is asked for its files.
+        store: The store whose journal is asked.
+        model_id: The model that somebody says it was submitted to; not needed where the journal knows the request.
+
+    Raises:
+        InvalidInput: the journal says another model, or does not know the request and no model was said; or two
+            generations name the request.
+        ConfigurationError: it was submitted to another service.
+        StorageError: the journal could not be read.
+    """
+    said = model_id_of(model_id) if model_id else None
+    known = await find_request(store.get_journal(), request_id, progress=_progress(request_id))
+    if known is None:
+        if said is None:
+            raise InvalidInput(_model_is_missing(request_id, store), request_id=request_id)
+        return Origin(said, store)
+    entry = known.entry
+    if said not in (None, entry.model_id):
+        raise InvalidInput(
+            f"Request {request_id} was submitted to {entry.model_id} (generation {entry.generation_key[:12]}), and not "
+            f"to {said}. Nothing was archived. To archive it: `{typed('fetch', request_id, *archive_options(store))}`",
+            request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
+        )  # fmt: skip
+    if not same_service(entry.service, service):
+        raise ConfigurationError(
+            f"Request {request_id} was submitted to {entry.service}, and this account is at {service}: ask there.",
+            request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
+        )  # fmt: skip
+    there = _store_of(entry, store)
+    submission = known.submission
+    if submission.archive and not await asyncio.to_thread(still_stands, submission.archive.videos, there.get_store()):
+        await store.get_journal().advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
+        submission = submission.model_copy(update={"archive": None})
+    return Origin(entry.model_id, there, submission, inputs_of(entry), entry.image)
+
+
+def _store_of(entry: Entry, store: MediaStore) -> MediaStore:
+    """Return the store that a generation is to be archived in, which is another one where several share a journal."""
+    here = store.get_store()
+    if entry.store in ("", here.uri(here.prefix)):
+        return store
+    bucket, _, prefix = entry.store.removeprefix("s3://").partition("/")
+    get_run_logger().warning(
+        "Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store
+    )
+    journal = here.uri(here.prefix) if store.journal == "bucket" else store.journal
+    return store.model_copy(update={"bucket": bucket, "prefix": prefix, "journal": journal})
+
+
+def _progress(request_id: str) -> Callable[[int, int], None]:
+    logger = get_run_logger()
+    return lambda read, entries: logger.info(
+        "Looked for request %s in %d of %d generations of the journal, the latest first", request_id, read, entries
+    )
+
+
+def _model_is_missing(request_id: str, store: MediaStore) -> str:
+    without = (
+        "There is no journal that knows"
+        if store.journal == "none"
+        else f"The journal in {store.get_journal().place.where} does not know"
+    )
+    typing = typed("fetch", request_id, "--model", "MODEL", *archive_options(store))
+    return (
+        f"{without} request {request_id}, so say which model it was submitted to: `{typing}`, where MODEL is "
+        f"image-to-video, text-to-video, or the id of any other model. Nothing was archived."
+    )

@@ -1,0 +1,160 @@
+"""A request's generation is found by the request's id alone, and what it made is written down there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from runcomfy.errors import InvalidInput
+from runcomfy.journal import Entry, EntryState, Journal, find_request, tell_archived
+from runcomfy.provenance import Archive
+from runcomfy.waiting import Result
+from tests.runcomfy.journal.making import FailingPlace, journal_at, spec_for
+
+SERVICE = "https://service.example"
+S = EntryState
+
+
+def archive_of(request_id: str) -> Archive:
+    result = Result(
+        request_id=request_id, output_count=1, noticed_at=datetime.now(UTC), queued_seconds=None, running_seconds=None,
+        polls=0, cost_usd=0.25,
+    )  # fmt: skip
+    return Archive(result=result, videos=())
+
+
+async def generation(journal: Journal, prompt: str, *steps: tuple[EntryState, str | None]) -> Entry:
+    """Write a generation that has come through these states, each with its request."""
+    entry = spec_for(SERVICE, prompt).intent("host:1")
+    for state, request_id in steps:
+        entry = entry.moved(state, worker="host:1", request_id=request_id)
+    assert await journal.create(entry) is not None
+    return entry
+
+
+async def now(journal: Journal, entry: Entry) -> Entry:
+    found = await journal.read(entry.generation_key)
+    assert found is not None
+    return found.entry
+
+
+@pytest.fixture
+def place() -> FailingPlace:
+    return FailingPlace()
+
+
+@pytest.fixture
+def journal(place: FailingPlace) -> Journal:
+    return journal_at(place)
+
+
+async def test_the_request_of_any_attempt_is_found(journal: Journal) -> None:
+    """With the generation, its model, and when it was accepted; one that no generation had is not."""
+    entry = await generation(
+        journal, "rain", (S.SUBMITTED, "first"), (S.FAILED, "first"), (S.INTENT, None), (S.SUBMITTED, "second")
+    )
+
+    first, second = await find_request(journal, "first"), await find_request(journal, "second")
+
+    assert first is not None and second is not None
+    assert (first.is_earlier, second.is_earlier) == (True, False)
+    for known in (first, second):
+        assert known.submission.request_id == known.request_id
+        assert known.submission.generation_key == entry.generation_key
+    assert first.submission.submitted_at == entry.history[1].at
+    assert await find_request(journal, "third") is None
+
+
+async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
+    place: FailingPlace, journal: Journal
+) -> None:
+    """Of thousands, a handful; where everything has to be read, somebody is told how far it is."""
+    for number in range(2500):
+        await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}"))
+    long_ago = datetime.now(UTC) - timedelta(days=3)
+    names = sorted(place.names())
+    for name in names[:-1]:
+        place._documents[name] = (place._documents[name][0], long_ago)
+    last = await journal.read(names[-1].removesuffix(".json"))
+    assert last is not None
+    place.calls.clear()
+    told: list[tuple[int, int]] = []
+
+    assert await find_request(journal, str(last.entry.request_id)) is not None
+    few = place.calls.count("read")
+    assert await find_request(journal, "unknown", progress=lambda *seen: told.append(seen)) is None
+
+    assert few <= 8
+    assert told == [(1008, 2500), (2008, 2500)]
+
+
+async def test_what_two_generations_name_is_not_given_to_either(journal: Journal) -> None:
+    """Until a person lets go of one, or one of them has the video."""
+    one = await generation(journal, "rain", (S.SUBMITTED, "same"))
+    other = await generation(journal, "snow", (S.SUBMITTED, "same"))
+
+    with pytest.raises(InvalidInput, match="journal release") as caught:
+        await find_request(journal, "same")
+    for entry in (one, other):
+        assert entry.generation_key[:12] in caught.value.message
+    await journal.advance(other.generation_key, "same", S.RELEASED)
+    released = await find_request(journal, "same")
+    await tell_archived(journal, other.generation_key, "same", archive_of("same"))
+    archived = await find_request(journal, "same")
+
+    assert released is not None and released.entry.generation_key == one.generation_key
+    assert archived is not None and archived.entry.generation_key == other.generation_key
+
+
+async def test_an_entry_of_a_later_version_is_passed_over(place: FailingPlace, journal: Journal) -> None:
+    """And does not keep others from being found."""
+    await generation(journal, "rain", (S.SUBMITTED, "known"))
+    place.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
+
+    assert await find_request(journal, "known") is not None
+    assert await find_request(journal, "unknown") is None
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.CANCELLED, S.REFUSED, S.RELEASED])
+async def test_an_earlier_request_that_made_its_video_ends_the_generation(journal: Journal, state: EntryState) -> None:
+    """The next run would pay once more: it finds the video instead."""
+    last = None if state is S.REFUSED else "second"
+    entry = await generation(
+        journal, "rain", (S.SUBMITTED, "first"), (S.RELEASED, "first"), (S.INTENT, None), (state, last)
+    )
+
+    for _ in range(2):
+        await tell_archived(journal, entry.generation_key, "first", archive_of("first"))
+
+    found = await now(journal, entry)
+    assert (found.state, found.request_id, found.cost_usd) == (S.ARCHIVED, "first", 0.25)
+    assert len(found.history) == len(entry.history) + 1
+    assert found.request_ids == ["first", "second"][: 1 + (last is not None)]
+
+
+@pytest.mark.parametrize("state", [S.INTENT, S.SUBMITTED, S.DETACHED, S.UNCERTAIN, S.EXPIRED, S.ARCHIVED])
+async def test_an_earlier_request_does_not_disturb_a_later_one(journal: Journal, state: EntryState) -> None:
+    """The later one goes on as it is, and the history tells of both, with what the earlier one cost."""
+    last = None if state in (S.INTENT, S.UNCERTAIN) else "second"
+    entry = await generation(
+        journal, "rain", (S.SUBMITTED, "first"), (S.RELEASED, "first"), (S.INTENT, None), (state, last)
+    )
+
+    for _ in range(2):
+        await tell_archived(journal, entry.generation_key, "first", archive_of("first"))
+
+    found = await now(journal, entry)
+    assert (found.state, found.request_id, found.attempt) == (state, last, entry.attempt)
+    assert found.earlier_costs_usd == {"first": 0.25}
+    assert [event.state for event in found.history if event.request_id == "first"][-1] is S.ARCHIVED
+    assert len(found.history) == len(entry.history) + 1
+
+
+async def test_an_uncertain_submission_whose_answer_named_it_is_archived(journal: Journal) -> None:
+    """That it has files is the proof that it was accepted."""
+    entry = await generation(journal, "rain", (S.UNCERTAIN, "named"))
+
+    await tell_archived(journal, entry.generation_key, "named", archive_of("named"))
+
+    assert (await now(journal, entry)).state is S.ARCHIVED
