@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import botocore.session
 import pytest
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
+from tests.summary import SUMMARY, section
 
 # A session reads the descriptions of all services anew, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
@@ -50,3 +52,27 @@ def prefect_api() -> Iterator[str]:
 
     with patient_prefect_server() as url:
         yield url
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to add to, which are shown at the end of the session."""
+    return section(request.config, "measured")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:  # a worker of xdist has no terminal
+        output["summary"] = session.config.stash.get(SUMMARY, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for title, lines in getattr(node, "workeroutput", {}).get("summary", {}).items():
+        section(node.config, title).extend(lines)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, lines in config.stash.get(SUMMARY, {}).items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -16,6 +16,7 @@ from tests.crash.stage import Stage
 from tests.crash.tally import Tally
 from tests.crash.workers import running_workers
 from tests.deployments.conftest import PrefectServer
+from tests.summary import section
 
 _LANES = 10
 _TALLY = pytest.StashKey[Tally]()
@@ -71,9 +72,7 @@ def tally(request: pytest.FixtureRequest) -> Tally:
     return request.config.stash.setdefault(_TALLY, Tally())
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = config.stash.get(_TALLY, Tally())
-    if tally.rows:
-        terminalreporter.section("crashes")
-        for line in tally.lines():
-            terminalreporter.write_line(line)
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (tally := session.config.stash.get(_TALLY, None)) is not None and tally.rows:
+        section(session.config, "crashes").extend(tally.lines())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Self
 
 import httpx
 import pytest
+
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +69,7 @@ class PrefectServer:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -78,11 +79,10 @@ class PrefectServer:
     @contextlib.contextmanager
     def started(cls, home: Path) -> Iterator[Self]:
         """Start a server on a free port, wait until it answers, and end it afterwards."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        (port,) = free_ports()
         server = cls(f"http://127.0.0.1:{port}/api", home)
         with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     if httpx.get(f"{server.api_url}/health", timeout=2).is_success:

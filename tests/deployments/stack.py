@@ -24,6 +24,8 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
+from tests.ports import free_ports
+
 __all__ = ["COMPOSE", "PRODUCTION", "ROOT", "Stack", "compose", "environment_of", "running_stack"]
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +93,7 @@ class Stack:
         """Run a service's command to its end and return what it printed; fail the test if it fails."""
         done = subprocess.run(
             command or compose()["services"][name]["command"],
-            cwd=cwd, env=self.environment(name) | extra, capture_output=True, text=True, timeout=180, check=False,
+            cwd=cwd, env=self.environment(name) | extra, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -136,7 +138,7 @@ def running_stack(workers: int) -> Iterator[Stack]:
         home = Path(tempfile.mkdtemp(prefix="runcomfy-production-"))
         parts.callback(shutil.rmtree, home, ignore_errors=True)
         home.chmod(0o755)  # PostgreSQL's own user passes through it
-        ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         url = f"http://127.0.0.1:{ports['server']}/api"
         stack = Stack(home, ports, SECRETS | {"PREFECT_PUBLIC_URL": url})
         parts.enter_context(_postgres(stack))
@@ -231,7 +233,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(until: Callable[[], bool], what: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not until():
         said = log.read_text(encoding="utf-8", errors="replace")[-3000:]
         assert process.poll() is None and time.monotonic() < deadline, f"{what} did not come up:\n{said}"
@@ -249,9 +251,3 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from runcomfy.telemetry.metrics import METRICS
 from tests.collector import running_collector
 from tests.deployments.conftest import PrefectServer
 from tests.deployments.test_running import api, ended, parameters
+from tests.ports import free_ports
 from tests.tasks.test_telemetry import environment, finish, start
 
 FOLDER = FILE.parent
@@ -54,11 +54,9 @@ def exposed(
     session_sandbox.reset()
     session_sandbox.inject("http_429", endpoint="submit", times=1, retry_after=1)
     scraped = tmp_path_factory.mktemp("metrics") / "metrics.txt"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
     told = environment(
         session_sandbox, object_store, "monitoring", prefect_api, TEST_METRICS=str(scraped),
-        OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port,
+        OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=str(*free_ports()),
     )  # fmt: skip
     finish(start("everything", told))
     found: dict[str, set[str]] = defaultdict(set)

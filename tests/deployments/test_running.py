@@ -71,14 +71,14 @@ async def parameters(
     return {"prompt": "rain on a window", **references, "polling": {"min_interval_seconds": 0.2}, **given}
 
 
-async def until(happened: Callable[[], Any], what: str, seconds: float = 90) -> None:
+async def until(happened: Callable[[], Any], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         await asyncio.sleep(0.2)
 
 
-async def registered(client: PrefectClient, name: str, seconds: float = 60) -> DeploymentResponse:
+async def registered(client: PrefectClient, name: str, seconds: float = 180) -> DeploymentResponse:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -88,7 +88,7 @@ async def registered(client: PrefectClient, name: str, seconds: float = 60) -> D
             await asyncio.sleep(0.2)
 
 
-async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 90) -> FlowRun:
+async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 300) -> FlowRun:
     deadline = time.monotonic() + seconds
     while True:
         run = await client.read_flow_run(flow_run_id)

@@ -75,7 +75,7 @@ async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
         with serving as process:
             given = await parameters(client, narrow, object_store, prefix)
             stopped = await start(client, name, given, prompts)
-            await until(lambda: narrow.books().submissions_accepted == len(prompts), "all to be submitted", 180)
+            await until(lambda: narrow.books().submissions_accepted == len(prompts), "all to be submitted", 300)
             running = sum(request.state == "running" for request in narrow.books().requests)
             process.send_signal(signal.SIGTERM)
             await until(lambda: process.poll() is not None, "it to be stopped")
@@ -89,7 +89,7 @@ async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
         narrow.release()
         with worker(pool):
             for run_id in await start(client, "text-to-video/text-to-video", given, prompts):
-                run = await ended(client, run_id, 180)
+                run = await ended(client, run_id, 300)
                 assert run.state is not None and run.state.type is StateType.COMPLETED, run.state
     assert narrow.books().submissions_accepted == len(prompts)
     assert Counter(archived(object_store, prefix)) == dict.fromkeys(("mp4", "jpg", "json"), len(prompts))
@@ -105,13 +105,13 @@ async def test_ten_runs_are_cancelled_while_five_are_queued(
         with worker(pool):
             given = await parameters(client, narrow, object_store, prefix)
             runs = await start(client, "text-to-video/text-to-video", given, [f"rain {number}" for number in range(10)])
-            await until(lambda: narrow.books().submissions_accepted == 10, "all to be submitted", 180)
+            await until(lambda: narrow.books().submissions_accepted == 10, "all to be submitted", 300)
             await until(lambda: len(narrow.books().requests) == 10 and narrow.books().polls > 30, "all to be followed")
 
             for run_id in runs:
                 await client.set_flow_run_state(run_id, Cancelling())
             for run_id in runs:
-                run = await ended(client, run_id, 180)
+                run = await ended(client, run_id, 300)
                 assert run.state is not None and run.state.type is StateType.CANCELLED, run.state
 
             assert narrow.books().cancelled == 5
