@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import boto3
@@ -10,18 +11,23 @@ from prefect_aws.credentials import AwsCredentials, MinIOCredentials
 from pydantic import (
     Field,
     PrivateAttr,
+    SecretStr,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     field_serializer,
     field_validator,
+    model_serializer,
 )
 
+from blocks.travelling import MASK, Origin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal import Journal, Place, check_choice, names_folder, open_place
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.store import Store
 
 __all__ = ["MediaStore"]
+
+_NOT_SENT: dict[str, Any] = {"_store": None, "_journal": None, "_made_for": (), "_first_credentials": None}
 
 
 class MediaStore(Block):
@@ -109,20 +115,51 @@ class MediaStore(Block):
     _store: Store | None = PrivateAttr(default=None)
     _journal: Journal | None = PrivateAttr(default=None)
     _made_for: tuple[Any, ...] = PrivateAttr(default=())
+    _first_credentials: Any = PrivateAttr(default=None)
 
     @field_serializer("credentials", mode="wrap")
-    def _mask_session_token(self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+    def _serialize_credentials(
+        self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> Any:
         # prefect-aws keeps it as a plain text, and Prefect stores the parameters of a flow run
         data = serialize(value)
-        if isinstance(data, dict) and data.get("aws_session_token") and not (info.context or {}).get("include_secrets"):
-            data["aws_session_token"] = "*" * 10
+        if not (info.context or {}).get("include_secrets"):
+            _mask_session_token(data)
         return data
 
-    def __getstate__(self) -> dict[Any, Any]:
-        # a client cannot travel to another process; it is made anew there
-        state = super().__getstate__()
-        private = dict(state.get("__pydantic_private__") or {})
-        return state | {"__pydantic_private__": private | {"_store": None, "_journal": None}}
+    @model_serializer(mode="wrap")
+    def ser_model(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        """Return the block as Prefect serialises it; with secrets only where a document is saved, by alias.
+
+        See `RunComfyCredentials.ser_model`.
+        """
+        data = Block.ser_model(self, handler, info)
+        if (info.context or {}).get("include_secrets") and not info.by_alias and self.credentials is not None:
+            data["credentials"] = self.credentials.model_dump(mode="json")
+            _mask_session_token(data["credentials"])
+        return data
+
+    def block_initialization(self) -> None:
+        """Remember the credentials that this was made with: a document, if there is one, holds those."""
+        self._first_credentials = self.credentials
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., MediaStore], tuple[Any, ...]]:
+        # neither secrets nor a client can travel to another process; both are found or made again there
+        state = self.__getstate__()
+        origin = self._origin_of_credentials()
+        credentials = self.credentials if origin.kind == "nowhere" else None
+        state["__dict__"] = state["__dict__"] | {"credentials": credentials}
+        state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT
+        return _arrived, (type(self), origin, state)
+
+    def _origin_of_credentials(self) -> Origin:
+        if self.credentials is None or not _holds_secrets(self.credentials):
+            return Origin("nowhere")
+        if saved := origin_of(self.credentials):
+            return saved
+        if (saved := origin_of(self)) and self.credentials is self._first_credentials:
+            return saved
+        raise refusal(self, "save its credentials block alone, or leave `credentials` empty and use boto3's own places")
 
     @field_validator("credentials", mode="before")
     @classmethod
@@ -236,3 +273,29 @@ class MediaStore(Block):
             "endpoint_url": self.endpoint_url or params.get("endpoint_url"),
             "verify": True if verify is None else verify,
         }
+
+
+def _holds_secrets(credentials: AwsCredentials | MinIOCredentials) -> bool:
+    return bool(getattr(credentials, "aws_session_token", None)) or any(
+        isinstance(value, SecretStr) and value.get_secret_value() for _, value in credentials
+    )
+
+
+def _mask_session_token(data: Any) -> None:
+    if isinstance(data, dict) and data.get("aws_session_token"):
+        data["aws_session_token"] = MASK
+
+
+def _arrived(kind: type[MediaStore], origin: Origin, state: Mapping[str, Any]) -> MediaStore:
+    """Return the block that was sent, with the credentials of where it is now.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    store = kind.__new__(kind)
+    store.__setstate__(dict(state))
+    if origin.kind == "document":
+        found = find_block(origin)
+        store.__dict__["credentials"] = found.credentials if isinstance(found, MediaStore) else found
+    store._first_credentials = store.credentials
+    return store

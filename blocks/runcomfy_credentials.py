@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, SecretStr, field_validator
+from prefect.blocks.core import Block
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
+from blocks.travelling import MASK, Origin, environment_token, find_block, origin_of, refusal
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.hosts import DEFAULT_HOSTS, HostPolicy
@@ -67,6 +79,49 @@ class RunComfyCredentials(CredentialsBlock):
         description="How often each process may ask the service how its requests are; submissions do not count.",
     )
 
+    _first_token: SecretStr | None = PrivateAttr(default=None)
+
+    def block_initialization(self) -> None:
+        """Remember the token that this was made with: a document, if there is one, holds that."""
+        self._first_token = self.api_token
+
+    @model_serializer(mode="wrap")
+    def ser_model(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        """Return the block as Prefect serialises it; with its token only where a document is saved, by alias.
+
+        Prefect sends the parameters of a flow with their secrets to other processes, for information only
+        (`EngineContext.serialize`, Prefect 3.8).
+        """
+        data = Block.ser_model(self, handler, info)
+        if (info.context or {}).get("include_secrets") and not info.by_alias and "api_token" in data:
+            data["api_token"] = MASK
+        return data
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., RunComfyCredentials], tuple[Any, ...]]:
+        state = self.__getstate__()
+        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name != "api_token"}
+        state["__pydantic_private__"] = state["__pydantic_private__"] | {"_first_token": None}
+        return _arrived, (type(self), self._origin_of_token(), state)
+
+    def _origin_of_token(self) -> Origin:
+        saved = origin_of(self)
+        if saved is not None and self.api_token == self._first_token:
+            return saved
+        if self.api_token == environment_token():
+            return Origin("environment")
+        raise refusal(self, "set RUNCOMFY_API_TOKEN, here and there, to the token that it has")
+
+    @field_validator("api_token")
+    @classmethod
+    def _check_token(cls, value: SecretStr) -> SecretStr:
+        token = value.get_secret_value()
+        if token and not token.strip("*"):
+            raise ValueError(
+                "this is no token, but what Prefect shows of one: parameters carry no secrets. Save the block, and "
+                "give the saved one"
+            )
+        return value
+
     @field_validator("output_hosts")
     @classmethod
     def _check_output_hosts(cls, value: list[str]) -> list[str]:
@@ -90,3 +145,18 @@ class RunComfyCredentials(CredentialsBlock):
     def host_policy(self) -> HostPolicy:
         """Return which hosts generated files may be downloaded from."""
         return HostPolicy(allowed=tuple(self.output_hosts))
+
+
+def _arrived(kind: type[RunComfyCredentials], origin: Origin, state: Mapping[str, Any]) -> RunComfyCredentials:
+    """Return the block that was sent, with the token of where it is now.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    token = environment_token() if origin.kind == "environment" else find_block(origin).api_token
+    if token is None:
+        raise ConfigurationError("This process was sent an account whose token is in RUNCOMFY_API_TOKEN: set it here.")
+    block = kind.__new__(kind)
+    private = state["__pydantic_private__"] | {"_first_token": token}
+    block.__setstate__({**state, "__dict__": state["__dict__"] | {"api_token": token}, "__pydantic_private__": private})
+    return block

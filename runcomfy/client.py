@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -110,6 +110,9 @@ class RunComfyClient:
         self._connections = Connections(lambda: make(_IDLE_SECONDS), _CALLS_AT_ONCE)
         self._paid_connections = Connections(lambda: make(_TRUSTED_IDLE_SECONDS), _CALLS_AT_ONCE)
         redact_loggers()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds a token, and stays in its process: send the account, and open another client")
 
     async def __aenter__(self) -> Self:
         """Return the client; connections are opened when they are needed."""

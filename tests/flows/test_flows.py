@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import pickle
 import threading
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -565,13 +564,6 @@ async def test_a_model_that_takes_a_picture_is_not_submitted_without_one(
     with pytest.raises(InvalidInput):
         await forgets()
     assert sandbox.books().submissions_received == 0
-
-
-def test_a_store_travels_to_another_process(media_store: MediaStore) -> None:
-    """Also after its client was made, which cannot."""
-    media_store.get_store()
-
-    assert pickle.loads(pickle.dumps(media_store)).get_store().bucket == "videos"
 
 
 def test_a_session_token_is_masked_in_what_prefect_stores(media_store: MediaStore) -> None:

@@ -1,0 +1,72 @@
+"""How a block gets to another process: without its secrets, which are looked up where it arrives.
+
+Prefect pickles parameters into its storage (`.delay()`), to other processes (process pools, Dask), and with results
+that are persisted. So a pickle holds where a secret is found, and not the secret: the name of the block's document in
+Prefect, or the environment. A block of neither kind is refused, before anything is submitted.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, NamedTuple
+
+from prefect.blocks.core import Block
+from pydantic import SecretStr
+
+from runcomfy.errors import ConfigurationError
+
+__all__ = ["MASK", "TOKEN_VARIABLES", "Origin", "environment_token", "find_block", "origin_of", "refusal"]
+
+MASK = "**********"
+"""What Prefect shows, and stores, of a secret."""
+
+TOKEN_VARIABLES = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
+
+
+class Origin(NamedTuple):
+    """Where a secret is found."""
+
+    kind: Literal["document", "environment", "nowhere"]
+    """In a block's document in Prefect; in the environment; or there is none to be found."""
+    block: type[Block] | None = None
+    name: str | None = None
+
+
+def origin_of(block: Block) -> Origin | None:
+    """Return the document that holds the block, `None` if it is not saved."""
+    if block._block_document_id is None or block._block_document_name is None:
+        return None
+    return Origin("document", type(block), block._block_document_name)
+
+
+def find_block(origin: Origin) -> Any:
+    """Load the block of a document.
+
+    Raises:
+        ConfigurationError: there is none of that name on this process's Prefect server.
+    """
+    if origin.block is None or origin.name is None:
+        raise ValueError("a document has a type and a name")
+    try:
+        return origin.block.load(origin.name, _sync=True)  # type: ignore[call-arg]  # known to Prefect's dispatcher only
+    except ValueError as error:
+        raise ConfigurationError(
+            f"This process was sent the {origin.block.__name__} {origin.name!r} without its secrets, and could not "
+            f"load it from its Prefect server: {error}"
+        ) from None
+
+
+def environment_token() -> SecretStr | None:
+    """Return the RunComfy token that the environment names, if any."""
+    token = next((os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), None)
+    return SecretStr(token) if token else None
+
+
+def refusal(block: Block, otherwise: str) -> ConfigurationError:
+    """Return the error for a block that holds secrets which cannot be looked up elsewhere."""
+    kind = type(block).__name__
+    return ConfigurationError(
+        f"This {kind} cannot be sent to another process, or be stored: its secrets would be written in clear. Nothing "
+        f'was submitted. Save it once (`block.save("NAME")`) and give the saved one, `{kind}.load("NAME")`; or '
+        f"{otherwise}."
+    )

@@ -1,0 +1,198 @@
+"""Blocks in other processes and in Prefect's storage: without their secrets, and they work there all the same."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import json
+import pickle
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from prefect import flow, task
+from prefect.cache_policies import INPUTS
+from prefect.context import serialize_context
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect_aws import AwsCredentials, MinIOCredentials
+from pydantic import SecretStr, ValidationError
+
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "token-of-a-test-4711"
+SECRET = "secret-of-a-test-0815"
+
+
+def unsaved(token: str = TOKEN) -> RunComfyCredentials:
+    return RunComfyCredentials(api_token=SecretStr(token), calls_per_second=7)
+
+
+def keys() -> AwsCredentials:
+    return AwsCredentials(aws_access_key_id="AKIA", aws_secret_access_key=SecretStr(SECRET), region_name="eu-west-1")
+
+
+def store(credentials: Any = None) -> MediaStore:
+    return MediaStore(bucket="videos", prefix="a", credentials=credentials)
+
+
+def saved(block: Any) -> Any:
+    """Return the block as it comes from Prefect."""
+    name = f"b{uuid.uuid4().hex}"
+    block.save(name, _sync=True)
+    return type(block).load(name, _sync=True)
+
+
+def sent(block: Any) -> Any:
+    """Send it to another process, so to speak, and make sure that no secret goes with it."""
+    for library in (pickle, cloudpickle):
+        pickled = library.dumps(block)
+        assert TOKEN.encode() not in pickled and SECRET.encode() not in pickled
+    return pickle.loads(pickled)
+
+
+def test_a_saved_account_is_loaded_again_where_it_arrives() -> None:
+    """With the values that it was given since, and the token of its document; from there it may be sent on."""
+    arrived = sent(sent(saved(unsaved()).model_copy(update={"calls_per_second": 9.0})))
+
+    assert arrived.api_token.get_secret_value() == TOKEN and arrived.calls_per_second == 9.0
+    assert arrived == RunComfyCredentials.load(arrived._block_document_name, _sync=True).model_copy(
+        update={"calls_per_second": 9.0}
+    )
+
+
+def test_an_account_of_the_environment_is_that_of_the_environment_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the variable says nothing, it is refused for that."""
+    monkeypatch.setenv("RUNCOMFY_API_TOKEN", TOKEN)
+    assert sent(unsaved()).api_token.get_secret_value() == TOKEN
+    pickled = pickle.dumps(unsaved())
+    monkeypatch.delenv("RUNCOMFY_API_TOKEN")
+
+    with pytest.raises(ConfigurationError, match="RUNCOMFY_API_TOKEN"):
+        pickle.loads(pickled)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        keys,
+        lambda: MinIOCredentials(minio_root_user="root", minio_root_password=SecretStr(SECRET)),
+        lambda: AwsCredentials(profile_name="p", aws_session_token=SECRET),
+    ],
+)
+def test_what_cannot_be_looked_up_is_refused(credentials: Callable[[], Any]) -> None:
+    """The error says what works, and has no secret in it."""
+    account, changed = (
+        unsaved(),
+        saved(unsaved("another-token-0000")).model_copy(update={"api_token": SecretStr(TOKEN)}),
+    )
+    for block in (account, changed, store(credentials()), {"nested": [account]}):
+        with pytest.raises(ConfigurationError, match=r"\.save\(.*\.load\(") as refused:
+            cloudpickle.dumps(block)
+        assert TOKEN not in str(refused.value) and SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "secret"),
+    [
+        (lambda: store(), None),
+        (lambda: store(AwsCredentials(region_name="eu-west-1")), None),
+        (lambda: store(saved(keys())), SECRET),
+        (lambda: saved(store(keys())), SECRET),
+        (lambda: saved(store(saved(keys()))), SECRET),
+    ],
+    ids=["no credentials", "no keys", "saved credentials", "saved with keys", "both saved"],
+)
+def test_a_store_travels(make: Callable[[], MediaStore], secret: str | None) -> None:
+    """Also after its client was made, which cannot; what is looked up is its credentials only."""
+    original = make().model_copy(update={"prefix": "b"})
+    original.get_store()
+    arrived = sent(sent(original))
+
+    assert arrived.get_store().bucket == "videos" and arrived.prefix == "b"
+    key = getattr(arrived.credentials, "aws_secret_access_key", None)
+    assert (key.get_secret_value() if key else None) == secret
+
+
+def test_copies_in_the_same_process_keep_the_secrets() -> None:
+    """They are no journeys."""
+    account, kept = unsaved(), store(keys())
+    for copied in (account.model_copy(), account.model_copy(deep=True), copy.copy(account), copy.deepcopy(account)):
+        assert copied.api_token.get_secret_value() == TOKEN
+    for copied in (kept.model_copy(), kept.model_copy(deep=True), copy.copy(kept), copy.deepcopy(kept)):
+        assert copied.credentials.aws_secret_access_key.get_secret_value() == SECRET
+
+
+def test_what_prefect_shows_of_a_token_is_no_token() -> None:
+    """A block that is a parameter of a deployment's run, and not saved, arrives with its token masked."""
+    with pytest.raises(ValidationError, match="Save the block"):
+        RunComfyCredentials.model_validate(unsaved().model_dump(mode="json"))
+
+
+def test_the_context_of_a_flow_goes_without_them() -> None:
+    """Prefect sends the flow's parameters along with a task, "with secrets"."""
+
+    @flow
+    def somewhere(account: RunComfyCredentials, media: MediaStore) -> dict[str, Any]:
+        return serialize_context()["flow_run_context"]["parameters"]
+
+    parameters = somewhere(unsaved(), store(AwsCredentials(aws_session_token=SECRET, **dict_of(keys()))))
+
+    assert parameters["media"]["bucket"] == "videos"
+    assert TOKEN not in repr(parameters) and TOKEN.encode() not in pickle.dumps(parameters)
+    assert SECRET not in repr(parameters) and SECRET.encode() not in pickle.dumps(parameters)
+
+
+def dict_of(credentials: AwsCredentials) -> dict[str, Any]:
+    return {"aws_access_key_id": credentials.aws_access_key_id, "aws_secret_access_key": SecretStr(SECRET)}
+
+
+def decoded(content: bytes) -> Iterator[bytes]:
+    """Return the content, and all that is in base64 in it: so Prefect writes pickles into JSON."""
+    yield content
+    for text in re.findall(rb"[A-Za-z0-9+/=]{24,}", re.sub(rb"\\\\n|\\n|\s", b"", content)):
+        with contextlib.suppress(ValueError):
+            yield base64.b64decode(text + b"=" * (-len(text) % 4))
+
+
+def assert_nowhere(folder: Path, *secrets: str) -> int:
+    """Search every file below a folder, and return how many there are."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        for text in decoded(path.read_bytes()):
+            for secret in secrets:
+                assert secret.encode() not in text, path
+    return len(files)
+
+
+def test_the_search_finds_what_prefect_stores(tmp_path: Path) -> None:
+    """The search itself: a pickle with a secret, as Prefect would write it."""
+    (tmp_path / "a").write_text(json.dumps({"result": base64.encodebytes(pickle.dumps({"a": TOKEN * 9})).decode()}))
+
+    with pytest.raises(AssertionError):
+        assert_nowhere(tmp_path, TOKEN)
+
+
+def test_persisted_results_and_keys_of_caches_go_without_them(tmp_path: Path) -> None:
+    """Of a task of the user's own that is given a block, and returns one."""
+
+    @task(persist_result=True, cache_policy=INPUTS, result_storage_key="{parameters[name]}")
+    def chosen(account: RunComfyCredentials, name: str) -> RunComfyCredentials:
+        return account
+
+    @flow(persist_result=True)
+    def choosing(account: RunComfyCredentials, other: RunComfyCredentials) -> RunComfyCredentials:
+        chosen(other, "other")  # Prefect warns that this result could not be persisted
+        return chosen(account, "account")
+
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path}):
+        result = choosing(saved(unsaved()), unsaved())
+
+    assert result.api_token.get_secret_value() == TOKEN
+    assert assert_nowhere(tmp_path, TOKEN) >= 1
