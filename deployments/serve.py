@@ -52,6 +52,7 @@ def _deployment(told: dict[str, Any], filled_in: dict[str, Any]) -> RunnerDeploy
         concurrency_limit=(
             ConcurrencyLimitConfig.model_validate(told["concurrency_limit"]) if "concurrency_limit" in told else None
         ),
+        enforce_parameter_schema=told.get("enforce_parameter_schema", True),
         triggers=_TRIGGERS.validate_python(told.get("triggers", [])),
     )
 

@@ -7,10 +7,11 @@ from typing import Annotated
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from slugify import slugify
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.journal import OnUncertain
 from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
@@ -32,22 +33,22 @@ _name = flow_name(
 
 @flow(name="batch", flow_run_name=_name)
 async def batch(
-    manifest: str,
+    manifest: Annotated[str, BeforeValidator(needed)],
     credentials: RunComfyCredentials,
     store: MediaStore,
-    budget_usd: Annotated[float, Field(gt=0)] | None = None,
-    usd_per_video: Annotated[float, Field(gt=0)] | None = None,
-    at_once: Annotated[int, Field(ge=1, le=10_000)] = 50,
-    first_at_once: Annotated[int, Field(ge=1, le=10_000)] = FIRST_AT_ONCE,
-    stop_after_alike: Annotated[int, Field(ge=1)] = STOP_AFTER_ALIKE,
-    rows_per_shard: Annotated[int, Field(ge=1)] | None = None,
-    shard_deployment: str = "batch-shard/batch-shard",
-    defaults: OrderDefaults = OrderDefaults(),
-    allow_placeholder_prompts: bool = False,
-    deadlines: Deadlines = Deadlines(),
-    polling: Polling = Polling(),
-    on_interrupt: OnInterrupt = "ask",
-    on_uncertain: OnUncertain = "stop",
+    budget_usd: Annotated[Annotated[float, Field(gt=0)] | None, left_out_is(None)] = None,
+    usd_per_video: Annotated[Annotated[float, Field(gt=0)] | None, left_out_is(None)] = None,
+    at_once: Annotated[int, Field(ge=1, le=10_000), left_out_is(50)] = 50,
+    first_at_once: Annotated[int, Field(ge=1, le=10_000), left_out_is(FIRST_AT_ONCE)] = FIRST_AT_ONCE,
+    stop_after_alike: Annotated[int, Field(ge=1), left_out_is(STOP_AFTER_ALIKE)] = STOP_AFTER_ALIKE,
+    rows_per_shard: Annotated[Annotated[int, Field(ge=1)] | None, left_out_is(None)] = None,
+    shard_deployment: Annotated[str, left_out_is("batch-shard/batch-shard")] = "batch-shard/batch-shard",
+    defaults: Annotated[OrderDefaults, fields_of(OrderDefaults)] = OrderDefaults(),
+    allow_placeholder_prompts: Annotated[bool, left_out_is(False)] = False,
+    deadlines: Annotated[Deadlines, fields_of(Deadlines)] = Deadlines(),
+    polling: Annotated[Polling, fields_of(Polling)] = Polling(),
+    on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
+    on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
 ) -> State[BatchReport]:
     """Make a video for each row of a manifest.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
+from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, ImageSource, run_name
+from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.journal import OnUncertain
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
@@ -19,16 +23,16 @@ __all__ = ["image_to_video"]
 
 @flow(name="image-to-video", flow_run_name=run_name)
 async def image_to_video(
-    image: ImageSource,
-    prompt: str,
+    image: Annotated[ImageSource, BeforeValidator(needed)],
+    prompt: Annotated[str, BeforeValidator(needed)],
     credentials: RunComfyCredentials,
     store: MediaStore,
-    settings: ImageToVideoSettings = ImageToVideoSettings(),
-    variation: str = "",
-    deadlines: Deadlines = Deadlines(),
-    polling: Polling = Polling(),
-    on_interrupt: OnInterrupt = "ask",
-    on_uncertain: OnUncertain = "stop",
+    settings: Annotated[ImageToVideoSettings, fields_of(ImageToVideoSettings)] = ImageToVideoSettings(),
+    variation: Annotated[str, left_out_is("")] = "",
+    deadlines: Annotated[Deadlines, fields_of(Deadlines)] = Deadlines(),
+    polling: Annotated[Polling, fields_of(Polling)] = Polling(),
+    on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
+    on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
 ) -> Generation:
     """Make a video from an image and a prompt, and archive it.
 

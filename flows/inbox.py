@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.reception import Fate, Received, Reception
@@ -62,20 +63,20 @@ class InboxReport(BaseModel):
 
 @flow(name="inbox", flow_run_name=flow_name(lambda given: f"inbox-{fact(given['source'])}", otherwise="inbox"))
 async def inbox(
-    source: str,
+    source: Annotated[str, BeforeValidator(needed)],
     credentials: RunComfyCredentials,
     store: MediaStore,
-    queue_url: str = "",
-    prompt: str = "",
-    settings: ImageToVideoSettings = ImageToVideoSettings(),
-    at_once: Annotated[int, Field(ge=1, le=1000)] = 50,
-    run_for_seconds: Annotated[float, Field(gt=0)] = 3600,
-    idle_seconds: Annotated[float, Field(ge=0)] = 60,
-    hidden_seconds: Annotated[int, Field(ge=1, le=43200)] = 120,
-    deadlines: Deadlines = Deadlines(),
-    polling: Polling = Polling(),
-    on_interrupt: OnInterrupt = "ask",
-    on_uncertain: OnUncertain = "stop",
+    queue_url: Annotated[str, left_out_is("")] = "",
+    prompt: Annotated[str, left_out_is("")] = "",
+    settings: Annotated[ImageToVideoSettings, fields_of(ImageToVideoSettings)] = ImageToVideoSettings(),
+    at_once: Annotated[int, Field(ge=1, le=1000), left_out_is(50)] = 50,
+    run_for_seconds: Annotated[float, Field(gt=0), left_out_is(3600)] = 3600,
+    idle_seconds: Annotated[float, Field(ge=0), left_out_is(60)] = 60,
+    hidden_seconds: Annotated[int, Field(ge=1, le=43200), left_out_is(120)] = 120,
+    deadlines: Annotated[Deadlines, fields_of(Deadlines)] = Deadlines(),
+    polling: Annotated[Polling, fields_of(Polling)] = Polling(),
+    on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
+    on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
 ) -> State[InboxReport]:
     """Make a video of every picture that arrives in a folder of a bucket, and archive it; each picture once.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
+from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import Generation, run_name
+from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.journal import OnUncertain
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, TextToVideoSettings, check_inputs
 from runcomfy.polling import Deadlines, Polling
@@ -19,15 +23,15 @@ __all__ = ["text_to_video"]
 
 @flow(name="text-to-video", flow_run_name=run_name)
 async def text_to_video(
-    prompt: str,
+    prompt: Annotated[str, BeforeValidator(needed)],
     credentials: RunComfyCredentials,
     store: MediaStore,
-    settings: TextToVideoSettings = TextToVideoSettings(),
-    variation: str = "",
-    deadlines: Deadlines = Deadlines(),
-    polling: Polling = Polling(),
-    on_interrupt: OnInterrupt = "ask",
-    on_uncertain: OnUncertain = "stop",
+    settings: Annotated[TextToVideoSettings, fields_of(TextToVideoSettings)] = TextToVideoSettings(),
+    variation: Annotated[str, left_out_is("")] = "",
+    deadlines: Annotated[Deadlines, fields_of(Deadlines)] = Deadlines(),
+    polling: Annotated[Polling, fields_of(Polling)] = Polling(),
+    on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
+    on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
 ) -> Generation:
     """Make a video from a prompt, and archive it.
 

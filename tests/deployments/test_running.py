@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import get_client
@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events import AutomationCore, EventTrigger, Posture, RunDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Pending, Scheduled
@@ -224,3 +225,64 @@ async def test_serve_runs_the_same(
             await until(lambda: sandbox.books().polls > polled + 2, "the request to be followed")
             await client.set_flow_run_state(run.id, Cancelling())
             await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled")
+
+
+async def test_a_trigger_gives_every_setting_as_a_text(
+    deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """What templates render is read as what the flow wants, what the event lacks is left out, what is wrong is said."""
+
+    def text(template: str) -> dict[str, str]:  # as older servers render all of them, and the UI's editor still does
+        return {"__prefect_kind": "jinja", "template": template}
+
+    settings = {
+        "seed": text("{{ event.payload.seed }}"), "num_frames": text("{{ event.payload.num_frames }}"),
+        "frames_per_second": "{{ event.payload.rate | default('') }}", "resolution": "{{ event.payload.size }}",
+        "enable_prompt_expansion": text("{{ event.payload.expand }}"),
+        "aspect_ratio": text("{{ event.payload.missing }}"),
+    }  # fmt: skip
+    async with api(deployed) as client:
+        deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
+        given = await parameters(
+            client, sandbox, object_store, prefix, prompt="{{ event.payload.prompt }}", settings=settings,
+            deadlines={"queue_timeout_seconds": text("{{ event.payload.patience }}")},
+            variation=text("{{ event.payload.missing }}"), on_uncertain=text("{{ event.payload.missing }}"),
+        )  # fmt: skip
+        trigger = EventTrigger(expect={f"scene.ready.{prefix}"}, posture=Posture.Reactive, threshold=1)
+        action = RunDeployment(source="selected", deployment_id=deployment.id, parameters=given)
+        await client.create_automation(AutomationCore(name=prefix, trigger=trigger, actions=[action]))
+        runs = {}
+        for seed in ("7", "lucky"):
+            payload = {
+                "prompt": f"rain {seed}",
+                "seed": seed,
+                "num_frames": 85,
+                "size": "480p",
+                "expand": False,
+                "patience": 60,
+            }
+            event = {
+                "event": f"scene.ready.{prefix}", "resource": {"prefect.resource.id": "scene"}, "payload": payload,
+                "id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(),
+            }  # fmt: skip
+            (await client._client.post("/events", json=[event])).raise_for_status()
+
+            async def started(prompt: str = payload["prompt"]) -> FlowRun | None:
+                named = FlowFilter(name=FlowFilterName(any_=["text-to-video"]))
+                found = await client.read_flow_runs(flow_filter=named, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+                return next((run for run in found if run.parameters.get("prompt") == prompt), None)
+
+            deadline = time.monotonic() + 60
+            while (run := await started()) is None:
+                assert time.monotonic() < deadline, "the event started nothing"
+                await asyncio.sleep(0.3)
+            runs[seed] = await ended(client, run.id)
+
+    assert runs["7"].state is not None and runs["7"].state.type is StateType.COMPLETED, runs["7"].state
+    (request,) = sandbox.books().requests
+    assert request.inputs == {
+        "prompt": "rain 7", "seed": 7, "num_frames": 85, "frames_per_second": 16, "resolution": "480p",
+        "aspect_ratio": "16:9", "enable_prompt_expansion": False,
+    }  # fmt: skip
+    assert runs["lucky"].state is not None and runs["lucky"].state.type is StateType.FAILED
+    assert "settings.seed: Input should be a valid integer (it is 'lucky')" in str(runs["lucky"].state.message)

@@ -1,0 +1,193 @@
+"""Parameters as an event's template renders them: texts, read as what the flow wants.
+
+Prefect renders a trigger's parameters from an event: a number may arrive as a text, and what the event does not have as
+an empty text, `None` or null. Here, at the border of the flows, a text is read as the type that its field wants, and
+what is missing is left out. The models themselves stay strict.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from prefect.exceptions import ParameterTypeError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from runcomfy.errors import InvalidInput
+from runcomfy.models import violations
+from runcomfy.redaction import redact
+from runcomfy.whole_numbers import whole_number, why_not_whole
+
+__all__ = ["WrongParameter", "fields_of", "left_out_is", "needed"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_NOTHING = ("", "none", "null", "undefined")
+_SHOWN_CHARACTERS = 80
+
+
+class WrongParameter(InvalidInput, ParameterTypeError):
+    """A parameter that cannot be used; Prefect's own error for it, with ours."""
+
+
+def fields_of(kind: type[_Model]) -> BeforeValidator:
+    """Return what reads a parameter that is a model of this kind: its fields may be texts, or be missing.
+
+    The whole may be a text as well, of JSON or of Python, which templates make of an object.
+
+    Raises:
+        WrongParameter: with every field that cannot be read, and its value.
+    """
+
+    def read(given: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or "parameters"
+        if isinstance(given, kind):
+            return given
+        values = {} if _is_nothing(given) else _object(given, name)
+        typed = {str(field): _typed(kind, str(field), value) for field, value in values.items()}
+        kept = {field: value for field, value in typed.items() if not _is_left_out(kind, field, value)}
+        wrong = {
+            field: sentence
+            for field, value in kept.items()
+            if isinstance(value, str) and _is_number(kind, field) and (sentence := why_not_whole(value.strip()))
+        }
+        if not wrong:
+            try:
+                return kind.model_validate(kept)
+            except ValidationError as error:
+                wrong = dict(violations(error))
+        raise _refusal({f"{name}.{field}": (sentence, values.get(field)) for field, sentence in wrong.items()})
+
+    return BeforeValidator(read)
+
+
+def left_out_is(default: Any) -> WrapValidator:
+    """Return what reads a parameter that is no model: where the event has nothing for it, it is this.
+
+    Any text but none at all is a text where one is wanted, `None` too.
+
+    Raises:
+        WrongParameter: it cannot be read.
+    """
+    free_text = default == ""
+
+    def read(given: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        if given is None or (not free_text and _is_nothing(given)):
+            return default
+        value = given
+        if free_text and isinstance(given, int | float) and not isinstance(given, bool):
+            value = str(given)
+        elif not free_text and isinstance(given, str):
+            value = given.strip()
+        try:
+            return check(value)
+        except ValidationError as error:
+            sentence = "; ".join(sentence for _, sentence in violations(error))
+            raise _refusal({info.field_name or "parameter": (sentence, given)}) from None
+
+    return WrapValidator(read)
+
+
+def needed(given: Any, info: ValidationInfo) -> Any:
+    """Read a parameter without which there is nothing to do.
+
+    Raises:
+        WrongParameter: the event, or whoever starts the run, has nothing for it.
+    """
+    if given is None or (isinstance(given, str) and not given.strip()):
+        name = info.field_name or "parameter"
+        raise _refusal({name: ("it is missing; an event has to give it under the name that its trigger reads", given)})
+    return given
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _NOTHING)
+
+
+def _object(given: Any, name: str) -> Mapping[Any, Any]:
+    found = given
+    if isinstance(given, str):
+        for reads in (json.loads, ast.literal_eval):
+            try:
+                found = reads(given)
+                break
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+    if not isinstance(found, Mapping):
+        raise _refusal({name: ('it is no object such as {"seed": 7}', given)})
+    return found
+
+
+def _is_left_out(kind: type[BaseModel], field: str, value: Any) -> bool:
+    """Whether a field has nothing in it; a text that a field takes for what it is stays."""
+    known = kind.model_fields.get(field)
+    return known is not None and not known.is_required() and _is_nothing(value)
+
+
+def _typed(kind: type[BaseModel], field: str, value: Any) -> Any:
+    """Return a value as its field wants it; as it is where no reading of it fits."""
+    if field not in kind.model_fields or value is None or not isinstance(value, str | int | float):
+        return value
+    check = _strict(kind, field)
+    return next((reading for reading in _readings(value) if check(reading)), value)
+
+
+def _readings(value: str | float) -> list[Any]:
+    if not isinstance(value, str):
+        return [value, value if isinstance(value, bool) else str(value)]
+    text = value.strip()
+    readings: list[Any] = [value, text]
+    if text.lower() in ("true", "false"):
+        readings.append(text.lower() == "true")
+    number = whole_number(text)
+    if number is not text:
+        readings.append(number)
+    with suppress(ValueError):
+        readings += [] if why_not_whole(text) else [float(text)]
+    return readings
+
+
+@lru_cache(maxsize=256)
+def _strict(kind: type[BaseModel], field: str) -> Callable[[Any], bool]:
+    """Return whether a value is of a field's type, and within its bounds, without being converted."""
+    known = kind.model_fields[field]
+    wanted: Any = known.rebuild_annotation()
+    adapter: TypeAdapter[Any] = TypeAdapter(wanted, config=ConfigDict(strict=True))
+
+    def fits(value: Any) -> bool:
+        try:
+            adapter.validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+    return fits
+
+
+def _is_number(kind: type[BaseModel], field: str) -> bool:
+    return field in kind.model_fields and not _strict(kind, field)("a text of which no field has a choice")
+
+
+def _refusal(wrong: Mapping[str, tuple[str, Any]]) -> WrongParameter:
+    told = {name: f"{sentence} (it is {_shown(value)})" for name, (sentence, value) in wrong.items()}
+    return WrongParameter(
+        f"{'; '.join(f'{name}: {sentence}' for name, sentence in told.items())}. Nothing was paid for.",
+        violations=list(told.items()),
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(redact(value) if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
