@@ -289,7 +289,9 @@ async def test_the_signed_url_outlives_both_deadlines(media_store: MediaStore) -
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        account = RunComfyCredentials(api_token=SecretStr("t"), base_url=f"http://127.0.0.1:{server.server_port}")
+        account = RunComfyCredentials(
+            api_token=SecretStr("a-token-of-the-tests"), base_url=f"http://127.0.0.1:{server.server_port}"
+        )
         with pytest.raises(InsufficientBalance):
             await image_to_video(
                 ImageSource(str(PICTURE)),
@@ -529,7 +531,7 @@ async def test_artifacts_that_cannot_be_shown_do_not_break_a_paid_run(
 @pytest.mark.parametrize("url", ["http://minio:9000", "https://10.0.0.7:9000", "http://videos.example.com"])
 async def test_a_picture_that_the_service_cannot_reach_is_not_submitted(media_store: MediaStore, url: str) -> None:
     """A URL that is signed for this network only is refused before the live service hears of it."""
-    live = RunComfyCredentials(api_token=SecretStr("t"))
+    live = RunComfyCredentials(api_token=SecretStr("a-token-of-the-tests"))
     store = media_store.model_copy(update={"public_endpoint_url": url})
     store._store = None
 
@@ -579,4 +581,4 @@ def test_a_session_token_is_masked_in_what_prefect_stores(media_store: MediaStor
 def test_output_hosts_are_checked_when_they_are_given(hosts: list[str]) -> None:
     """A pattern that cannot work is refused when the block is made, not when a paid video waits."""
     with pytest.raises(ValidationError):
-        RunComfyCredentials(api_token=SecretStr("t"), output_hosts=hosts)
+        RunComfyCredentials(api_token=SecretStr("a-token-of-the-tests"), output_hosts=hosts)
