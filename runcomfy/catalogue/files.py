@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from runcomfy._s3 import storage_errors
+from runcomfy.keys import RESERVED
 from runcomfy.listing import listed
 from runcomfy.provenance import Provenance
 from runcomfy.store import Store
@@ -17,8 +18,8 @@ __all__ = ["provenance_files", "read_documents"]
 
 _READING_AT_ONCE = 8
 _MAX_BYTES = 16 * 1024 * 1024
-_PROVENANCE = re.compile(r"\.(?:mp4|mov|webm|mkv|gif|jpg|png|webp|avif)\.json$")
-_OTHERS = ("batches/", "catalogue/", "images/", "inbox/", "journal/", "reports/")
+_PROVENANCE = re.compile(r"\.[a-z0-9]{1,12}\.json$")  # whatever kind of file it is: `runcomfy.keys` has the same
+_OTHERS = tuple(f"{folder}/" for folder in sorted(RESERVED))
 """What else this project keeps below the prefix, and what no archived file is looked for in."""
 _MOST_FOLDERS = 100
 

@@ -172,10 +172,10 @@ async def test_without_a_journal_the_files_are_all(archiving: Archiving) -> None
 async def test_files_are_found_however_they_are_named(archiving: Archiving) -> None:
     """Beside the prefix, in a folder for each request, and not among what else stands there."""
     store = archiving.store
-    names = ["a.mp4", *(f"{number}/0.webm" for number in range(101)), "deep/er/x.mp4"]
+    names = ["a.mp4", *(f"{number}/0.webm" for number in range(101)), "deep/er/x.mp4", "b.wav", "c.avi", "d.3gp"]
     for name in names:
         archiving.store.put(store.key(f"{name}.json"), b"{}", content_type="application/json")
-    for name in ("images/x.png.json", "inbox/x.mp4.json", "x.json", "x.mp4"):
+    for name in ("images/x.png.json", "inbox/x.mp4.json", "media/x.mp4.json", "x.json", "x.mp4"):
         archiving.store.put(store.key(name), b"{}", content_type="application/json")
 
     with calls(archiving) as counted:
