@@ -29,9 +29,11 @@ def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variati
 
     Until texts were brought into one form, their keys were made of them as they were given.
     """
-    given = {name: as_given(value) if isinstance(value, str) else value for name, value in _body(inputs).items()}
-    key = _key(inputs, image_sha256, as_given(variation), given)
-    return key if key != generation_key(inputs, image_sha256=image_sha256, variation=variation) else None
+    body = _body(inputs)
+    given = {name: as_given(value) if isinstance(value, str) else value for name, value in body.items()}
+    if given == body and as_given(variation) == normal_text(variation):
+        return None
+    return _key(inputs, image_sha256, as_given(variation), given)
 
 
 def _body(inputs: ModelInputs) -> dict[str, Any]:

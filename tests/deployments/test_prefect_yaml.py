@@ -126,6 +126,7 @@ def facts(deployment: DeploymentResponse) -> dict[str, Any]:
         "description": (deployment.description or "").strip(),
         "tags": deployment.tags,
         "parameters": deployment.parameters,
+        "enforced": deployment.enforce_parameter_schema,
         "limit": limit.limit if limit else None,
         "options": deployment.concurrency_options,
         "schedules": [

@@ -26,6 +26,9 @@ from pydantic import SecretStr
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
 from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.generation import earlier_key
+from runcomfy.journal import EntryState, GenerationSpec
+from runcomfy.models import TextToVideo
 from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
@@ -406,3 +409,47 @@ async def test_what_earlier_runs_submitted_is_counted_at_its_cost(
     sandbox.release()
 
     assert (await report(await run(source, account, media_store))).cost_usd == sandbox.books().usd_charged == 0.5
+
+
+SAVED_BY_OTHERS = {
+    "lf.csv": b'prompt,seed\n"A cat\nsits down",1\nCaf\xc3\xa9,2\nA dog,3\n',
+    "excel.csv": b'\xef\xbb\xbfprompt,seed\r\n"A cat\r\nsits down",1\r\nCafe\xcc\x81,2\r\n"A dog ",3\r\n',
+    "lines.jsonl": b'{"prompt":"A cat\\nsits down","seed":1}\n'
+    b'{"prompt":"Caf\\u00e9","seed":2.0}\n{"prompt":"A dog","seed":3}\n',
+}
+
+
+async def test_a_manifest_that_another_program_saved_again_pays_for_nothing(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """What an earlier version wrote down of a text as it was given is continued under the key that it had then."""
+    inputs, journal = TextToVideo(prompt="A dog ", seed=3), media_store.get_journal()
+    earlier = GenerationSpec(inputs, sandbox.url, known_as=earlier_key(inputs))
+    intent = await journal.create(earlier.intent("old:1"))
+    assert intent is not None
+    await journal.replace(intent, intent.entry.moved(EntryState.UNCERTAIN, worker="old:1"))
+    counts = []
+    for name, content in SAVED_BY_OTHERS.items():
+        (tmp_path / name).write_bytes(content)
+        done = await report(await run(str(tmp_path / name), account, media_store))
+        counts.append(done.counts)
+        results = list(csv.DictReader(io.StringIO(read(media_store, done.files.results))))
+        assert (results[2]["generation_key"] == earlier.key) == (name == "excel.csv")
+
+    # The third row of the second file is the one that an earlier version has lost track of.
+    assert counts == [{"archived": 3}, {"existing": 2, "uncertain": 1}, {"existing": 3}]
+    assert sandbox.books().submissions_accepted == 3
+
+
+async def test_rows_that_are_paid_for_in_vain_are_refused_unless_they_are_wanted(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Nothing is submitted, the good rows neither."""
+    source = manifest(tmp_path, {"prompt": "rain", "seed": "1"}, {"prompt": "#REF!", "seed": "2"})
+
+    refused = await run(source, account, media_store)
+    assert isinstance(await refused.aresult(raise_on_failure=False), InvalidInput)
+    assert sandbox.books().submissions_received == 0
+
+    done = await report(await run(source, account, media_store, allow_placeholder_prompts=True))
+    assert done.counts == {"archived": 2}

@@ -39,7 +39,8 @@ from runcomfy.errors import (
     StorageError,
     UncertainSubmission,
 )
-from runcomfy.journal import note_run_times
+from runcomfy.generation import earlier_key
+from runcomfy.journal import EntryState, GenerationSpec, note_run_times
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
@@ -582,3 +583,24 @@ def test_output_hosts_are_checked_when_they_are_given(hosts: list[str]) -> None:
     """A pattern that cannot work is refused when the block is made, not when a paid video waits."""
     with pytest.raises(ValidationError):
         RunComfyCredentials(api_token=SecretStr("a-token-of-the-tests"), output_hosts=hosts)
+
+
+async def test_a_text_that_an_earlier_version_paid_for_as_it_was_given_is_not_paid_for_again(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Its entry is under another key than the text's present form has, and a flow and a task find it there."""
+    prompt, journal = "rain \r\non a window", media_store.get_journal()
+    inputs = TextToVideo(prompt=prompt)
+    key = earlier_key(inputs, variation=" 2")
+    intent = await journal.create(GenerationSpec(inputs, sandbox.url, variation=" 2", known_as=key).intent("old:1"))
+    assert intent is not None
+    await journal.replace(intent, intent.entry.moved(EntryState.UNCERTAIN, worker="old:1"))
+
+    with pytest.raises(UncertainSubmission) as caught:
+        await text_to_video(prompt, account, media_store, variation=" 2")
+
+    assert (caught.value.generation_key, sandbox.books().submissions_received) == (key, 0)
+    made = await text_to_video("rain \non a window", account, media_store, variation="2")
+    again = await text_to_video("rain \non a window\n", account, media_store, variation="2\n")
+    assert made.submission.request_id == again.submission.request_id
+    assert sandbox.books().submissions_received == 1

@@ -124,3 +124,23 @@ def test_what_cannot_be_had_is_refused(archive: Store, given: dict[str, Any], sa
     """Before anything is paid for, with what is wrong."""
     with pytest.raises(InvalidInput, match=says):
         wish(archive, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"txt": "\u200b"}, "prompt: it says nothing"), ({"txt": "\ufeff\ufeff\n"}, "prompt: it says nothing"),
+        ({"json": '{"prompt": "\\u00ad"}'}, "prompt: it says nothing"), ({"txt": "rain\x07"},
+        "prompt: it holds the control character"),
+        ({"json": '{"prompt": "a\\u0000b"}'}, "prompt: it holds the NUL"), ({"prompt": "\u2060"},
+        "prompt: it says nothing"),
+        ({"json": '{"prompt": "rain", "seed": 1.23457E+11}'}, "seed: .*digits may be lost"),
+        ({"json": '{"prompt": "rain", "seed": 9007199254740992.0}'}, "seed: it may have been rounded"),
+        ({"txt": "rain", "metadata": {"seed": "1.23457E+11"}}, "seed: .*digits may be lost"),
+        ({"txt": "rain", "metadata": {"num-frames": "1,000"}}, "num_frames: .*digits only"),
+    ],
+)  # fmt: skip
+def test_what_would_be_paid_for_in_vain_is_refused(archive: Store, given: dict[str, Any], said: str) -> None:
+    """Wherever it comes from: a sidecar, the metadata, the defaults."""
+    with pytest.raises(InvalidInput, match=said):
+        wish(archive, **given)
