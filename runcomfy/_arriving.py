@@ -25,6 +25,7 @@ _DECODED_AT_ONCE_BYTES = 16 * 1024
 """What is decoded at once: gzip makes a thousand times as much of it at the most."""
 _MOST_RATIO = 100
 _MOST_MORE_BYTES = 64 * 1024 * 1024
+_PACKED = frozenset({"gzip", "zstd"})
 _GZIP = b"\x1f\x8b"
 _NO_ENCODING = frozenset({"", "identity", "none", "binary", "aws-chunked", "utf-8", "7bit", "8bit"})
 _LONGEST_MESSAGE_BYTES = 64 * 1024
@@ -46,12 +47,11 @@ def early_kind(start: bytes, download: Download, url: str) -> MediaKind | None:
     Raises:
         UnexpectedContent: it is surely not what was paid for.
     """
-    start = _decoded_start(start) if start[:2] == _GZIP or download.encoding not in _NO_ENCODING else start
+    if start[:2] == _GZIP or download.encoding not in _NO_ENCODING:
+        return sniff(_decoded_start(start, download.encoding)) if start else None
     kind = sniff(start)
-    if kind is None and not start and download.encoding not in _NO_ENCODING:
-        return None
     if kind is None:
-        _refuse_what_is_no_media(start, None, download, url)
+        _refuse_what_is_no_media(start, download.length, download, url)
     return kind
 
 
@@ -96,7 +96,7 @@ def _judged(file: ScratchFile, download: Download, url: str, another: Callable[[
     if encoded or head[:2] == _GZIP:
         encoding = download.encoding if encoded else "gzip"
         unpacked = another()
-        if sniff(head) is not None and head[:2] != _GZIP:
+        if (plain := sniff(head)) is not None and plain.container not in _PACKED:
             warnings = (f"Its host said that it is packed ({encoding}); it is not.",)
         elif _unpack(file, unpacked, encoding, stop) and (encoded or sniff(_head(unpacked)) is not None):
             warnings = (f"It came packed ({encoding}) and was unpacked.",)
@@ -136,15 +136,19 @@ def said_of(judged: Judged) -> tuple[str, ...]:
 
 
 def _said(arrived: Arrived, download: Download) -> tuple[str, ...]:
-    judged = arrived.judged
-    if said := said_of(judged):
-        raise UnexpectedContent(f"{said[0]} Archive it again.")
-    return arrived.warnings
+    """Return the warnings of a file that is kept; raise where it is not."""
+    judged, warnings = arrived.judged, arrived.warnings
+    if download.length is None and judged.missing:
+        raise UnexpectedContent(
+            f"The file is not whole: {judged.missing}, and its host did not say how long it is. Archive it again."
+        )
+    if download.length is None and not judged.length_told:
+        warnings += ("Neither the file nor its host says how long it is: that it was cut off cannot be ruled out.",)
+    return warnings + said_of(judged)
 
 
-def _refuse_what_is_no_media(head: bytes, size_bytes: int | None, download: Download, url: str) -> None:
+def _refuse_what_is_no_media(head: bytes, size: int | None, download: Download, url: str) -> None:
     what = describe(head)
-    size = download.length if size_bytes is None else size_bytes
     named = PurePosixPath(urlsplit(url).path).suffix.lower() in _TEXT_FILES
     if what == "plain text" and (named or size is None or size > _LONGEST_MESSAGE_BYTES):
         return
@@ -170,13 +174,19 @@ def _head(file: ScratchFile) -> bytes:
     return file.file.read(SNIFF_BYTES)
 
 
-def _decoded_start(start: bytes) -> bytes:
+def _decoded_start(start: bytes, encoding: str) -> bytes:
+    """Return the first bytes of what is packed, as far as that is told from its own first bytes."""
+    if encoding not in ("deflate", "gzip", "x-gzip", *_NO_ENCODING) or sniff(start) not in (
+        None,
+        sniff(_GZIP + b"\x08"),
+    ):
+        return start
     for bits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):
         try:
             return zlib.decompressobj(bits).decompress(start, SNIFF_BYTES)
         except zlib.error:
             continue
-    return start if sniff(start) else b""
+    return b""
 
 
 def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: Stop) -> bool:
@@ -193,4 +203,4 @@ def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: Stop) -> 
                 return False
     except DecodeError:
         return False
-    return into.digest != file.digest and into.size_bytes > 0
+    return into.digest != file.digest

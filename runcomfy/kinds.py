@@ -86,6 +86,7 @@ _BRANDS = {
                     MediaKind("heic", "heic", "image/heic")),
     **dict.fromkeys((b"M4A ", b"M4B "), MediaKind("m4a", "m4a", "audio/mp4")),
 }  # fmt: skip
+_DOCUMENT = re.compile(rb"""\s*(?:<[A-Za-z!?/]|\{\s*"|\[\s*[\[{"])""")
 _MARKUP = re.compile(rb"<[A-Za-z!?/]")
 _PROLOGUE = re.compile(
     rb"(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+svg\b[^>\[]*(?:\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE
@@ -208,11 +209,13 @@ def _as_text(head: bytes) -> bytes | None:
         except UnicodeError:
             return None
     head = head.removeprefix(b"\xef\xbb\xbf")
+    if _DOCUMENT.match(head):  # whatever follows, and in whatever encoding: no other file begins like that
+        return head
     if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
         return None
     try:
         head.decode()
     except UnicodeDecodeError as trouble:
-        if trouble.start < len(head) - 3 and not _MARKUP.match(head.lstrip()):  # pages come in other encodings as well
+        if trouble.start < len(head) - 3:  # it may be cut within a character
             return None
     return head

@@ -15,7 +15,7 @@ from runcomfy.archiving import ArchivedVideo, archive_output
 from runcomfy.errors import InvalidInput
 from runcomfy.expectation import Expectation
 from runcomfy.journal import note_archived, tell_archived
-from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.models import MODELS, ImageToVideo, TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.provenance import Archive, GenerationFacts
 from runcomfy.staging import StagedImage
@@ -158,7 +158,7 @@ async def archive(
                 service.store.get_store(),
                 hosts=service.credentials.host_policy(),
                 template=service.store.key_template(),
-                expected=_expectation(inputs),
+                expected=_expectation(model_id, inputs),
                 mark=service.store.mark_ai_generated,
             )
             for index, url in enumerate(answer.outputs)
@@ -220,10 +220,11 @@ def _facts(
     )
 
 
-def _expectation(inputs: ImageToVideo | TextToVideo | None) -> Expectation | None:
+def _expectation(model_id: str, inputs: ImageToVideo | TextToVideo | None) -> Expectation:
     if inputs is None:
-        return None
+        return Expectation(video=model_id in MODELS)
     return Expectation(
+        video=True,
         frames=inputs.num_frames,
         frames_per_second=inputs.frames_per_second,
         resolution=inputs.resolution,

@@ -388,6 +388,8 @@ def test_many_kinds_are_known(data: bytes, extension: str) -> None:
         (b"upstream connect error or disconnect/reset before headers", "plain text"),
         ("Die Datei ist nicht verf\xfcgbar".encode(), "plain text"),
         (b"null", "plain text"),
+        (b"<!doctype html>" + bytes(99), "an HTML page"),
+        (b'{"error": "' + bytes(99), "a JSON document"),
     ],
 )
 def test_what_is_no_media_is_named(data: bytes, said: str) -> None:

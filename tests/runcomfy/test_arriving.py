@@ -1,0 +1,371 @@
+"""What comes from the output host: what is kept, by which name, with which warnings; and what is asked for again."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from runcomfy.archiving import Patience, archive_output
+from runcomfy.errors import ArchiveConflict, UnexpectedContent
+from runcomfy.expectation import Expectation
+from runcomfy.marking import ai_box
+from runcomfy.provenance import ArchivedVideo, GenerationFacts, Provenance
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.store import Store
+from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video
+
+__all__ = ["source"]
+
+CASES = {path.name: path.read_bytes() for path in sorted((Path(__file__).parent / "arrivals").iterdir())}
+FACTS = GenerationFacts(model_id="m", request_id="r-1", generation_key="a" * 64)
+ASKED = Expectation(video=True)
+
+
+async def archive(
+    source: Source, store: Store, *, name: str = "video.mp4", facts: GenerationFacts = FACTS, index: int = 0
+) -> ArchivedVideo:
+    url = source.url.replace("video.mp4", name)
+    return await archive_output(
+        url, index, facts, store, hosts=HOSTS, expected=ASKED, patience=Patience(first_pause_seconds=0.001)
+    )
+
+
+def body_of(store: Store, archived: ArchivedVideo) -> bytes:
+    return store.read(archived.key, limit_bytes=10**9)
+
+
+KEPT = {
+    "h264.mp4": ("mp4", "h264", []),
+    "av1.mp4": ("mp4", "av1", []),
+    "rot.mp4": ("mp4", "h264", []),
+    "ID32.mp4": ("mp4", "h264", ["not of its format: ID32"]),
+    "Xtra_tail.mp4": ("mp4", "h264", ["not of its format: Xtra"]),
+    "pad_nl.mp4": ("mp4", "h264", ["1 bytes follow"]),
+    "pad_zero16.mp4": ("mp4", "h264", ["16 bytes follow"]),
+    "trunc.mp4": ("mp4", "h264", ["cut off where it was made", "is damaged"]),
+    "avi.avi": ("avi", "mpeg4", []),
+    "ts.ts": ("ts", "h264", []),
+    "live.webm": ("webm", "vp9", []),
+    "opus.webm": ("webm", "vp9", []),
+    "gz.mp4": ("mp4", "h264", ["came packed (gzip)"]),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+async def test_what_plays_or_came_whole_is_kept(source: Source, store: Store, name: str) -> None:
+    """Whatever is odd about a file is a warning in its provenance; the file is in the bucket, under its own name."""
+    extension, codec, warnings = KEPT[name]
+    data = CASES[name]
+    source.answer = Answer(data)
+
+    archived = await archive(source, store, name=name)
+
+    stored, provenance = (
+        body_of(store, archived),
+        Provenance.from_json(store.read(archived.provenance_key, limit_bytes=9999)),
+    )
+    assert archived.key.endswith(f".{extension}")
+    assert stored.startswith(gzip.decompress(data) if name == "gz.mp4" else data)
+    assert provenance.sha256 == hashlib.sha256(stored).hexdigest()
+    assert (provenance.media.codec, provenance.warnings) == (codec, archived.warnings)
+    assert len(archived.warnings) == len(warnings)
+    assert all(said in warning for said, warning in zip(warnings, archived.warnings, strict=True))
+
+
+def picture(kind: str, frames: int = 1) -> bytes:
+    made = io.BytesIO()
+    images = [Image.effect_noise((64, 48), 60 + number).convert("RGB") for number in range(frames)]
+    images[0].save(made, kind, save_all=frames > 1, append_images=images[1:])
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "extension", "content_type"),
+    [
+        ("x.mp4", picture("png"), "png", "image/png"),
+        ("x.mp4", picture("gif", 3), "gif", "image/gif"),
+        ("x.mp4", picture("webp", 3), "webp", "image/webp"),
+        ("x.mp4", picture("bmp"), "bmp", "image/bmp"),
+        ("x.mp4", picture("avif"), "avif", "image/avif"),
+        ("x.mp4", b"<?xml version='1.0'?><svg xmlns='x'></svg>", "svg", "image/svg+xml"),
+        ("x.mp4", b"fLaC\0\0\0\x22" + bytes(100), "flac", "audio/flac"),
+        ("x.mp4", b"PK\3\4" + bytes(100), "zip", "application/zip"),
+        ("x.glb", b"glTF\2\0\0\0" + bytes(100), "glb", "model/gltf-binary"),
+        ("x.weights", b"\x01\x02\x03\xff" * 50, "weights", "video/mp4"),
+        ("x.obj", b"# a cube\nv 0 0 0\n", "obj", "video/mp4"),
+        ("x", b"\x01\x02\x03\xff" * 50, "mp4", "video/mp4"),
+    ],
+)
+async def test_what_is_no_video_is_kept_with_a_warning(
+    source: Source, store: Store, name: str, data: bytes, extension: str, content_type: str
+) -> None:
+    """A still, an animation, sound, a model, and what nobody knows yet: paid for, whole, and so kept as it is."""
+    source.answer = Answer(data)
+
+    archived = await archive(source, store, name=name)
+
+    assert body_of(store, archived) == data
+    assert (archived.key.rpartition(".")[2], archived.content_type) == (extension, content_type)
+    assert archived.warnings
+
+
+PAGES = {
+    "html": b"<!doctype html><title>Sorry</title>",
+    "commented": b"<!-- gateway -->\n<html><body>502</body></html>",
+    "utf-16": "<html></html>".encode("utf-16"),
+    "xml": CASES["html.mp4"],
+    "json": b'{"error": "expired"}',
+    "json list": b" [1, 2]",
+    "text": b"error code: 1015",
+    "spaces": b" \n" * 9,
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_what_is_no_media_is_refused(
+    source: Source, store: Store, object_store: ObjectStore, page: str, encoding: str, with_length: bool
+) -> None:
+    """A page, a document, a message or nothing, packed or not, is not taken for the file: it may be asked for again."""
+    packed: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    source.answer = Answer(packed[encoding](PAGES[page]), headers=headers, with_length=with_length)
+
+    with pytest.raises(UnexpectedContent) as refused:
+        await archive(source, store)
+
+    assert refused.value.retryable
+    assert keys(object_store, store) == []
+
+
+def raw_deflate(data: bytes) -> bytes:
+    made = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return made.compress(data) + made.flush()
+
+
+ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "x-gzip": ("x-gzip", gzip.compress),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", raw_deflate),
+    "twice": ("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))),
+    "members": ("gzip", lambda data: gzip.compress(data[:5000]) + gzip.compress(data[5000:])),
+    "upper case": ("GZIP", gzip.compress),
+    "no header": ("", gzip.compress),
+}
+
+
+@pytest.mark.parametrize("how", ENCODINGS)
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_a_packed_file_is_unpacked(source: Source, store: Store, how: str, with_length: bool) -> None:
+    """Nobody asked for it, and a player could do nothing with it: the video itself is kept, with a warning."""
+    encoding, pack = ENCODINGS[how]
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    source.answer = Answer(pack(video()), headers=headers, with_length=with_length)
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == video() + ai_box("m")
+    assert [("packed" in warning) for warning in archived.warnings] == [True]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "aws-chunked", "identity", "nonsense"])
+async def test_an_encoding_that_is_not_there_changes_nothing(source: Source, store: Store, encoding: str) -> None:
+    """A header that is not true of the bytes is a warning at the most."""
+    source.answer = Answer(video(), headers={"Content-Encoding": encoding})
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == video() + ai_box("m")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("br", b"\x8b\x02\x80 packed somehow \xff\xfe"),
+        ("zstd", b"\x28\xb5\x2f\xfd" + os.urandom(64)),
+        ("gzip", gzip.compress(video())[:200] + b"damaged" + gzip.compress(video())[207:]),
+        ("gzip", gzip.compress(bytes(100_000_000), 9)),
+    ],
+    ids=["br", "zstd", "damaged", "bomb"],
+)
+async def test_what_cannot_be_unpacked_is_kept_as_it_came(
+    source: Source, store: Store, encoding: str, data: bytes
+) -> None:
+    """What was announced came; what it is may be found out later."""
+    source.answer = Answer(data, headers={"Content-Encoding": encoding})
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == data
+    assert any("could not be unpacked" in warning for warning in archived.warnings)
+
+
+def damaged(data: bytes) -> bytes:
+    at = data.index(b"mdat")
+    size = int.from_bytes(data[at - 4 : at], "big")
+    return data[: at + 4] + bytes(size - 8) + data[at - 4 + size :]
+
+
+@pytest.mark.parametrize("broken", [damaged(video()), video()[:-300], video()[:1500]], ids=["zeros", "cut", "half"])
+async def test_what_looks_broken_is_read_a_second_time(source: Source, store: Store, broken: bytes) -> None:
+    """A host that gives a broken file once, with its length, gives the good one to who asks again."""
+    source.answers = [Answer(broken), Answer(video())]
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == video() + ai_box("m")
+    assert (archived.warnings, len(source.requests)) == ((), 2)
+
+
+@pytest.mark.parametrize("then", [Answer(b"<html>"), Answer(status="404 Gone"), Answer(video(), sent=99), None])
+async def test_what_stays_broken_is_kept(source: Source, store: Store, then: Answer | None) -> None:
+    """If the second reading brings nothing better, what came first is kept, with a warning."""
+    broken = damaged(video())
+    source.answers = [Answer(broken), then or Answer(broken), *[Answer(status="404 Gone")] * 3]
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == broken
+    assert "does not decode" in archived.warnings[0]
+
+
+async def test_what_nobody_knows_the_length_of_is_kept_as_it_plays(source: Source, store: Store) -> None:
+    """A live WebM from a host that gives no length is read twice; the longer one is kept, with a warning."""
+    source.answers = [
+        Answer(CASES["live.webm"], with_length=False, sent=4000),
+        Answer(CASES["live.webm"], with_length=False),
+    ]
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == CASES["live.webm"]
+    assert "cannot be ruled out" in archived.warnings[0]
+
+
+def without_provenance(object_store: ObjectStore, store: Store, archived: ArchivedVideo) -> None:
+    for key in (archived.provenance_key, archived.poster_key):
+        if key:
+            object_store.session().client("s3", endpoint_url=object_store.endpoint_url).delete_object(
+                Bucket=store.bucket, Key=key
+            )
+
+
+OTHERS = {
+    "other bytes": Answer(video(shade=5)),
+    "a page": Answer(b"<html>"),
+    "expired": Answer(status="403 Forbidden"),
+    "cut": Answer(video(), sent=5000),
+    "nothing": Answer(b""),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_what_an_earlier_attempt_stored_is_completed(
+    source: Source, store: Store, object_store: ObjectStore, other: str
+) -> None:
+    """Killed before the provenance: the object says whose it is, and is described, whatever its host gives now."""
+    source.answer = Answer(video())
+    first = await archive(source, store)
+    without_provenance(object_store, store, first)
+    source.answer = OTHERS[other]
+
+    again = await archive(source, store)
+
+    assert again == first.model_copy(update={"already_archived": True})
+    assert keys(object_store, store) == ["m/r-1-0.mp4", "m/r-1-0.mp4.jpg", "m/r-1-0.mp4.json"]
+    assert Provenance.from_json(store.read(again.provenance_key, limit_bytes=9999)).marked
+
+
+@pytest.mark.parametrize("changed", [{"runcomfy-request-id": "r-2"}, {"runcomfy-output-index": "1"}, {}])
+async def test_what_does_not_say_that_it_is_ours_is_compared(
+    source: Source, store: Store, object_store: ObjectStore, changed: dict[str, str]
+) -> None:
+    """An object of an older version, of a store that keeps no metadata, or of another request: by its bytes alone."""
+    source.answer = Answer(video())
+    first = await archive(source, store)
+    without_provenance(object_store, store, first)
+    facts = store.head(first.key)
+    assert facts is not None
+    metadata = {**facts.metadata, **changed} if changed else {}
+    store.put(first.key, body_of(store, first), content_type="video/mp4", metadata=metadata)
+
+    again = await archive(source, store)
+    without_provenance(object_store, store, again)
+    source.answer = Answer(video(shade=5))
+    with pytest.raises(ArchiveConflict, match="another file"):
+        await archive(source, store)
+
+    assert again == first.model_copy(update={"already_archived": True})
+
+
+async def test_an_object_that_is_not_what_was_stored_is_a_conflict(
+    source: Source, store: Store, object_store: ObjectStore
+) -> None:
+    """Metadata of ours over bytes that are not: nobody guesses."""
+    source.answer = Answer(video())
+    first = await archive(source, store)
+    without_provenance(object_store, store, first)
+    facts = store.head(first.key)
+    assert facts is not None
+    store.put(first.key, b"something else", content_type="video/mp4", metadata=facts.metadata)
+
+    with pytest.raises(ArchiveConflict, match="not those that were put there"):
+        await archive(source, store)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_one_request_id_for_two_generations_is_told(
+    source: Source, store: Store, object_store: ObjectStore, killed: bool
+) -> None:
+    """The second generation does not get the first one's video: the error says what happened and what to type."""
+    source.answer = Answer(video())
+    first = await archive(source, store)
+    if killed:
+        without_provenance(object_store, store, first)
+    before = keys(object_store, store)
+
+    with pytest.raises(ArchiveConflict) as told:
+        await archive(source, store, facts=FACTS.model_copy(update={"generation_key": "b" * 64}))
+
+    assert "two generations" in told.value.message
+    assert "both may be billed" in told.value.message
+    assert f"python -m flows journal release {'b' * 64} --bucket s3://videos/" in told.value.message
+    assert keys(object_store, store) == before
+
+
+@pytest.mark.parametrize("keys_", [("a" * 64, None), (None, "a" * 64), (None, None), ("a" * 64, "a" * 64)])
+async def test_who_knows_no_generation_gets_what_exists(
+    source: Source, store: Store, keys_: tuple[str | None, str | None]
+) -> None:
+    """Fetched by request id alone, before or after: there is nothing to contradict."""
+    source.answer = Answer(video())
+    first, again = [
+        await archive(source, store, facts=FACTS.model_copy(update={"generation_key": key})) for key in keys_
+    ]
+
+    assert again == first.model_copy(update={"already_archived": True})
+
+
+@pytest.mark.parametrize("request_id", ["r/1 ü", "x" * 1000, "a,b;c=\td"])
+async def test_any_request_id_is_known_again(
+    source: Source, store: Store, object_store: ObjectStore, request_id: str
+) -> None:
+    """Whatever the service calls a request, the object of it says so in what a header can hold."""
+    facts = FACTS.model_copy(update={"request_id": request_id})
+    source.answer = Answer(video())
+    first = await archive(source, store, facts=facts)
+    without_provenance(object_store, store, first)
+    source.answer = Answer(video(shade=5))
+
+    assert (await archive(source, store, facts=facts)).sha256 == first.sha256
