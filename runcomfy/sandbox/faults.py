@@ -171,6 +171,12 @@ _ALL = (
     _file("empty", "HTTP 200 with zero bytes", "length", fraction=0.0),
     _file("stall", "nothing more comes after a part of the file, for `seconds`", "stall", fraction=0.5, seconds=3600.0),
     _file("octet_stream", "the whole file, as application/octet-stream", "type"),
+    _file("damaged", "zeros where the pictures should be, and the right length", "damaged"),
+    _file("glued", "the whole file, and `bytes` zeros behind it", "glued", bytes=16),
+    _file("packed", "the whole file with `Content-Encoding: gzip`, which nobody asked for", "packed"),
+    _file("remuxed", "the same video in another `container`: `matroska`, `mpegts` or `mov`", "remuxed",
+          container="matroska"),
+    _file("changed", "the same video in other bytes at each call", "changed"),
 )  # fmt: skip
 
 FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in _ALL}

@@ -1,65 +1,21 @@
-"""Serve outputs: ranges, padding to any size at constant memory, and the ways in which downloads break."""
+"""Serve outputs: ranges, and the ways in which downloads break."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from runcomfy.sandbox.output_file import OutputFile
+from runcomfy.sandbox.remaking import REMADE, remade
+
 __all__ = ["OutputFile", "hang_up", "send"]
 
 _CHUNK_BYTES = 1 << 18
-_ZEROS = bytes(_CHUNK_BYTES)
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
-
-
-@dataclass(frozen=True)
-class OutputFile:
-    """A rendered file, followed by an MP4 `free` box up to `size_bytes`, if that is more than the file has."""
-
-    path: Path
-    size_bytes: int
-    content_type: str
-    etag: str
-
-    @classmethod
-    def of(cls, path: Path, padded_bytes: int = 0) -> OutputFile:
-        """Describe a file; only videos are padded. A box has a header, so the least padding is 8 bytes."""
-        size = path.stat().st_size
-        if path.suffix == ".mp4" and padded_bytes > size:
-            size = max(padded_bytes, size + 8)
-        return cls(path, size, _TYPES[path.suffix], f'"{path.stem[:32]}-{size}"')
-
-    async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to `end`."""
-        rendered = self.path.stat().st_size
-        head = _free_box_head(self.size_bytes - rendered)
-        with self.path.open("rb") as file:
-            file.seek(min(start, rendered))
-            while start < min(end, rendered):
-                data = file.read(min(_CHUNK_BYTES, end - start))
-                start += len(data)
-                yield data
-        if rendered <= start < min(end, rendered + len(head)):
-            data = head[start - rendered : end - rendered]
-            start += len(data)
-            yield data
-        while start < end:
-            data = _ZEROS[: end - start]
-            start += len(data)
-            yield data
-
-
-def _free_box_head(size: int) -> bytes:
-    if size == 0:
-        return b""
-    return struct.pack(">I4s", size, b"free") if size < 1 << 32 else struct.pack(">I4sQ", 1, b"free", size)
 
 
 def hang_up(request: web.Request, *, reset: bool) -> None:
@@ -82,8 +38,11 @@ async def send(
 ) -> web.StreamResponse:
     """Answer a download; `count` is told of each piece sent, `fault` is how it breaks, with its parameters."""
     how, facts = fault or ("", {})
+    if how in REMADE:
+        file = await asyncio.to_thread(remade, file, how, facts)
     content_type = "application/octet-stream" if how == "type" else file.content_type
     headers = {"Content-Type": content_type, "ETag": file.etag, "Accept-Ranges": "bytes"}
+    headers |= {"Content-Encoding": "gzip"} if how == "packed" else {}
     start, end, status = 0, file.size_bytes, 200
     if (asked := _asked_range(request, file)) is not None:
         start, end, status = *asked, 206

@@ -224,6 +224,18 @@ def octet_stream(caller: Any) -> None:
     assert first.content == second.content
 
 
+def remade(name: str, is_right: Callable[[bytes, bytes], bool]) -> Callable[[Any], None]:
+    """Check a file that is served in another form, once."""
+
+    def check(caller: Any) -> None:
+        url = caller.video_url(f"x [sandbox: output={name}]")
+        first, second = caller.plain.get(url), caller.plain.get(url)
+        assert first.status_code == 200
+        assert is_right(first.content, second.content)
+
+    return check
+
+
 def null_output(caller: Any) -> None:
     assert output(caller, "null_output") is None
 
@@ -323,6 +335,11 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "canceled": canceled,
     "cost_late": cost_late,
     "echoes_inputs": echoes_inputs,
+    "changed": remade("changed", lambda file, whole: file.startswith(whole) and len(file) == len(whole) + 16),
+    "damaged": remade("damaged", lambda file, whole: len(file) == len(whole) and file != whole),
+    "glued": remade("glued", lambda file, whole: file == whole + bytes(16)),
+    "packed": remade("packed", lambda file, whole: file == whole),  # unpacked by who reads it
+    "remuxed": remade("remuxed", lambda file, whole: file.startswith(b"\x1a\x45\xdf\xa3")),
     "empty": cut_length("empty", lambda whole: 0),
     "error_echoes_url": error_echoes_url,
     "failed": failed,
