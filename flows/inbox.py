@@ -13,15 +13,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.errors import ConfigurationError, RunComfyError
+from runcomfy.errors import CommonCause, ConfigurationError, RunComfyError
 from runcomfy.inbox.pictures import Source
-from runcomfy.inbox.reception import Fate, Received, Reception
+from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
-from runcomfy.journal import OnUncertain
-from runcomfy.models import ImageToVideoSettings
+from runcomfy.journal import OnUncertain, archived_lately
+from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
-from runcomfy.outcomes import Outcome
+from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
 from runcomfy.staging import StagedImage
 from runcomfy.submitting import Submission
 from tasks.generate import generate_one
@@ -42,6 +43,7 @@ class InboxReport(BaseModel):
     source: str
     received: tuple[Received, ...]
     elsewhere: int = Field(description="Arrivals that the queue told of, and that are none of this inbox.")
+    stopped_because: str | None = Field(default=None, description="What kept more from being taken up.")
 
     @property
     def archived(self) -> int:
@@ -57,6 +59,8 @@ class InboxReport(BaseModel):
     def sentence(self) -> str:
         """Return it as one line."""
         others = f"; {self.elsewhere} arrivals were elsewhere" if self.elsewhere else ""
+        if self.stopped_because:
+            return f"{summed_up(self.received)}{others}. {self.stopped_because}"
         first = f". The first: {self.troubles[0].source}: {self.troubles[0].reason}" if self.troubles else ""
         return summed_up(self.received) + others + first
 
@@ -70,6 +74,8 @@ async def inbox(
     prompt: Annotated[str, left_out_is("")] = "",
     settings: Annotated[ImageToVideoSettings, fields_of(ImageToVideoSettings)] = ImageToVideoSettings(),
     at_once: Annotated[int, Field(ge=1, le=1000), left_out_is(50)] = 50,
+    first_at_once: Annotated[int, Field(ge=1, le=1000), left_out_is(FIRST_AT_ONCE)] = FIRST_AT_ONCE,
+    stop_after_alike: Annotated[int, Field(ge=1), left_out_is(STOP_AFTER_ALIKE)] = STOP_AFTER_ALIKE,
     run_for_seconds: Annotated[float, Field(gt=0), left_out_is(3600)] = 3600,
     idle_seconds: Annotated[float, Field(ge=0), left_out_is(60)] = 60,
     hidden_seconds: Annotated[int, Field(ge=1, le=43200), left_out_is(120)] = 120,
@@ -93,6 +99,9 @@ async def inbox(
         prompt: For pictures that come without one. Empty: they wait until their sidecar comes.
         settings: For what neither sidecar nor metadata says.
         at_once: How many pictures are worked on at a time; the others stay in the queue.
+        first_at_once: How many are paid for until one is archived. If they fail alike, nothing more is taken up. One
+            that was archived by the same model in the same store within a day counts.
+        stop_after_alike: Nothing more is taken up after so many in a row have failed alike, later.
         run_for_seconds: After that, nothing more is taken up; what is under way is finished.
         idle_seconds: With a queue, the run ends when nothing came for so long and all is finished.
         hidden_seconds: How long the queue hides a message from other workers; it is extended while work goes on, so
@@ -118,8 +127,13 @@ async def inbox(
             deadlines=deadlines, polling=polling, on_interrupt=on_interrupt, on_uncertain=on_uncertain,
         ) as service,
     ):  # fmt: skip
+        bucket = store.get_store()
+        proven = await archived_lately(
+            service.journal, service.client.base_url, bucket.uri(bucket.prefix), [IMAGE_TO_VIDEO]
+        )
+        proving = Proving(first_at_once, stop_after_alike, proven)
         reception = Reception(
-            place, store.get_store(), _defaults(prompt, settings), _generating(service),
+            place, bucket, _defaults(prompt, settings), _generating(service, proving),
             at_once=granted, tell=log_received,
         )  # fmt: skip
         try:
@@ -129,11 +143,16 @@ async def inbox(
                 await take(
                     queue, reception.take_message,
                     at_once=granted, idle_seconds=idle_seconds, run_for_seconds=run_for_seconds,
-                    enough=lambda: reception.blocked is not None,
+                    enough=lambda: reception.blocked is not None or proving.stopped is not None,
                 )  # fmt: skip
         except RunComfyError as error:
             trouble = error
-    report = InboxReport(source=place.uri, received=tuple(reception.received.values()), elsewhere=reception.elsewhere)
+    report = InboxReport(
+        source=place.uri,
+        received=tuple(reception.received.values()),
+        elsewhere=reception.elsewhere,
+        stopped_because=str(proving.stopped) if proving.stopped else reception.blocked,
+    )
     await report_received(report.received, place.uri)
     if trouble is not None:
         raise trouble
@@ -144,14 +163,30 @@ def _defaults(prompt: str, settings: ImageToVideoSettings) -> dict[str, Any]:
     return {"prompt": prompt, **settings.model_dump(exclude_none=True)}
 
 
-def _generating(service: Service) -> Any:
+def _generating(service: Service, proving: Proving) -> Generate:
     async def generating(
         order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
     ) -> Outcome:
         async def on_accepted(_: Submission) -> None:
             await accepted()
 
-        return await generate_one(order, image, service, label=label, on_accepted=on_accepted)
+        try:
+            number = await proving.begin(order.model_id)
+        except CommonCause as error:
+            return outcome_of(error, label).model_copy(update={"status": OutcomeStatus.NOT_STARTED})
+        outcome, was_sent = None, False
+
+        async def authorise() -> None:
+            nonlocal was_sent
+            was_sent = True
+
+        try:
+            outcome = await generate_one(
+                order, image, service, label=label, authorise=authorise, on_accepted=on_accepted
+            )
+            return outcome
+        finally:
+            proving.end(number, outcome, was_sent=was_sent)
 
     return generating
 

@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="inbox")
 """Its own: in asyncio's, the next picture would queue behind the transfers of videos."""
 _ITS_OWN_FAULT = ("InvalidInput", "RequestRejected")
-_CONCERNS_ALL = ("AuthenticationError", "ConfigurationError", "InsufficientBalance")
+_CONCERNS_ALL = ("AuthenticationError", "CommonCause", "ConfigurationError", "InsufficientBalance")
 
 
 class Fate(StrEnum):

@@ -453,3 +453,70 @@ async def test_rows_that_are_paid_for_in_vain_are_refused_unless_they_are_wanted
 
     done = await report(await run(source, account, media_store, allow_placeholder_prompts=True))
     assert done.counts == {"archived": 2}
+
+
+async def test_a_cause_that_is_common_to_all_pays_for_five(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """At default settings: the state, the results and the report name it, and no row that was not begun hides it."""
+    sandbox.inject("failed", rate=1.0)
+
+    state = await run(manifest(tmp_path, *scenes(60)), account, media_store)
+
+    found = await report(state)
+    assert sandbox.books().submissions_accepted == 5
+    assert found.counts == {"failed": 5, "not_started": 55}
+    assert (found.stopped_by, state.is_failed()) == ("CommonCause", True)
+    assert "The first 5 that were paid for failed alike" in str(state.message) and "told to fail" in str(state.message)
+    rows = list(csv.DictReader(io.StringIO(read(media_store, found.files.results))))
+    assert all("told to fail" in row["error"] for row in rows)
+
+
+async def test_what_worked_lately_begins_at_once_and_stops_after_twenty(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """The journal knows that one was archived; then a cause arises, and pays for what is under way and twenty."""
+    await run(manifest(tmp_path, *scenes(1, variation="first")), account, media_store)
+    sandbox.inject("failed", rate=1.0)
+
+    found = await report(await run(manifest(tmp_path, *scenes(60)), account, media_store, at_once=10))
+
+    assert 20 <= sandbox.books().submissions_accepted - 1 <= 30
+    assert found.stopped_by == "CommonCause"
+    resumed = await report(
+        await run(manifest(tmp_path, *scenes(60)), account, media_store, at_once=10, stop_after_alike=61)
+    )
+    assert resumed.counts == {"failed": 60}
+
+
+async def test_two_runs_at_once_share_one_budget_and_tell_what_was_paid(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Each row that fails in one run is paid for again by the other, until nothing is left; both tell the truth."""
+    rows = [{**row, "prompt": f"{row['prompt']} [sandbox: result=failed]"} for row in scenes(6)]
+    source = manifest(tmp_path, *rows, *scenes(6, variation="good"))
+    given = {"budget_usd": 2.0, "usd_per_video": 0.25, "first_at_once": 20}
+
+    both = await asyncio.gather(*(run(source, account, media_store.model_copy(), **given) for _ in range(2)))
+
+    charged = sandbox.books().usd_charged
+    assert charged <= 2.0
+    assert max([(await report(state)).cost_usd for state in both]) == charged
+    assert {(await report(state)).stopped_by for state in both} == {"BudgetReached"}
+
+
+async def test_a_row_that_was_paid_for_is_never_called_not_started(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """Its earlier attempt failed, and the budget has nothing left for another one: it is still one that failed."""
+    source = manifest(tmp_path, *({**row, "prompt": f"{row['prompt']} [sandbox: result=failed]"} for row in scenes(3)))
+    given = {"budget_usd": 0.5, "usd_per_video": 0.25}
+    await run(source, account, media_store, **given)
+
+    found = await report(await run(source, account, media_store, **given))
+
+    assert found.counts == {"failed": 2, "not_started": 1}
+    assert found.cost_usd == sandbox.books().usd_charged == 0.5
+    rows = list(csv.DictReader(io.StringIO(read(media_store, found.files.results))))
+    assert [row["cost_usd"] for row in rows] == ["0.25", "0.25", ""]
+    assert "larger budget_usd" in rows[0]["error"] and "earlier request" in rows[0]["error"]

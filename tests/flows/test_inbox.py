@@ -372,3 +372,27 @@ async def test_a_cancelled_inbox_takes_up_nothing_more(
 
     assert ended
     assert (sandbox.books().submissions_accepted, sandbox.books().cancelled) == (2, 2)
+
+
+async def test_a_cause_that_is_common_to_all_pays_for_five(
+    sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
+) -> None:
+    """The run ends and names it; what it had not paid for is in the queue for the next run, which does it all."""
+    sandbox.inject("no_output", rate=1.0)
+    for number in range(12):
+        folder.put(f"{number}.png", painted(number))
+
+    state = await run(queue_url, prompt="fog", hidden_seconds=60)
+
+    assert sandbox.books().submissions_accepted == 5
+    assert state.is_failed() and "The first 5 that were paid for failed alike" in str(state.message)
+    assert "NoOutput" in str(state.message)
+    found = await fates(state)
+    assert sorted(fate for fate in found.values() if fate is Fate.OPEN) == [Fate.OPEN] * 5
+    assert set(found.values()) <= {Fate.OPEN, Fate.POSTPONED}
+    visible, hidden = cloud.count(queue_url)
+    assert visible + hidden >= 7
+
+    sandbox.reset()
+    again = await fates(await run(prompt="fog"))  # by listing: those that were paid for are collected, too
+    assert sum(fate is Fate.ARCHIVED for fate in again.values()) >= 7
