@@ -68,7 +68,8 @@ def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
 
     body = json_object(response)
     request_id = (body or {}).get("request_id")
-    known = str(request_id) if isinstance(request_id, str | int) and request_id and request_id is not True else None
+    named = isinstance(request_id, str | int) and request_id and request_id is not True
+    known = str(request_id).strip() or None if named else None
     refusal = read_refusal(response)
     if response.is_success and refusal is None and known:
         return known

@@ -121,6 +121,9 @@ def parse_status(request_id: str, body: dict[str, Any]) -> Status:
 def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str] = ()) -> Answer:
     """Read the body of a result call.
 
+    A word that nobody knows says neither success nor failure; with a file, and the time at which the request finished,
+    it is read as `completed`.
+
     Args:
         request_id: The request.
         body: What was answered.
@@ -129,6 +132,8 @@ def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str]
     word, state = body.get("status"), parse_state(body.get("status"))
     repeated = given_urls({name: body.get(name) for name in ("input", "inputs")})
     outputs = find_outputs(body.get("output"), sent=sent, repeated=repeated)
+    if state is State.UNKNOWN and outputs.urls and body.get("finished_at"):
+        state = State.COMPLETED
     error = _error(body, _MORE_ERROR_FIELDS if state is State.FAILED else _ERROR_FIELDS)
     return Answer(
         request_id=request_id,

@@ -156,6 +156,7 @@ async def test_what_http_says_was_not_acted_on_is_a_refusal_whatever_the_body(
         httpx.Response(200, json=[]),
         httpx.Response(200, json={}),
         httpx.Response(200, json={"request_id": ""}),
+        httpx.Response(200, json={"request_id": "  "}),
         httpx.Response(200, json={"error_code": 500123, "error_message": "oops"}),
     ],
 )

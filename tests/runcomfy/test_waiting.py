@@ -203,6 +203,18 @@ async def test_an_unknown_word_does_not_hide_the_end(word: object, error: type[R
     assert len(world.calls) <= 100
 
 
+@pytest.mark.parametrize("word", ["success", "done", None, 7])
+async def test_an_unknown_word_with_a_file_and_an_end_is_a_success(word: object) -> None:
+    """A file alone may be a preview; with the time at which the request finished, nothing more is to come."""
+    preview = {"status": word, "output": VIDEO}
+    world = World(
+        (0, {"status": word}), result=lambda at: preview if at < 50 else preview | {"finished_at": "2026-11-21 12:00"}
+    )
+
+    assert (await world.follow())[-1].result is not None
+    assert world.seconds >= 50
+
+
 NOT_THE_SERVICE = [
     httpx.Response(status, **body)
     for status in (400, 401, 403, 404, 410, 451)
