@@ -21,6 +21,7 @@ from runcomfy.errors import (
 from runcomfy.journal import Entry, EntryState
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
 from runcomfy.proving import Proving
+from runcomfy.token import token_is_refused
 from tasks.generate import generate_one
 from tasks.service import Service
 from tasks.telemetry import working_on
@@ -155,7 +156,7 @@ class _Crew:
         finally:
             self._places.release()
             self._proving.end(number, outcome, was_sent=was_sent)
-        if kind := _CONCERN_ALL.get(outcome.error_type or ""):
+        if (kind := _CONCERN_ALL.get(outcome.error_type or "")) and await self._is_true_of_all(kind):
             self._stop(kind(f"Not started, since another row was refused: {outcome.error}"))
         elif self._proving.stopped is not None:
             self._stop(self._proving.stopped)
@@ -172,6 +173,12 @@ class _Crew:
                 self._again.append(row)
                 return
         self._ended(row, outcome, entry)
+
+    async def _is_true_of_all(self, kind: type[RunComfyError]) -> bool:
+        """A token that was refused once is asked about again: one call may have met a proxy."""
+        if kind is not AuthenticationError or self._concerns_all is not None:
+            return True
+        return await token_is_refused(self._service.client)
 
     def _stop(self, error: RunComfyError) -> None:
         if self._concerns_all is None:

@@ -272,6 +272,17 @@ async def test_what_concerns_all_stops_all(
     assert sandbox.books().submissions_accepted == 0
 
 
+async def test_one_call_that_is_refused_for_the_token_stops_nothing(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """A second call tells that the token is good: only the row that met the refusal has no video."""
+    sandbox.inject("http_401", endpoint="submit", times=1)
+
+    found = await report(await run(manifest(tmp_path, *scenes(4)), account, media_store, at_once=1))
+
+    assert found.counts == {"archived": 3, "refused": 1}
+
+
 async def test_a_service_that_takes_no_more_at_the_moment_is_waited_for(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
