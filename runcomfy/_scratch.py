@@ -19,9 +19,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 from zlib_ng.zlib_ng import crc32
 
-from runcomfy.errors import TemporaryFileError
+from runcomfy.errors import ConfigurationError, TemporaryFileError
 
-__all__ = ["Digest", "Room", "ScratchFile", "folder"]
+__all__ = ["Digest", "Room", "ScratchFile", "check_folder", "folder"]
 
 _LEFT_FREE_BYTES = 16 * 1024 * 1024
 """What is left on the disk for others, and for what a file has more than was announced: a box, a poster."""
@@ -48,6 +48,21 @@ def folder() -> str:
         return os.environ.get("TMPDIR") or tempfile.gettempdir()
     except OSError as trouble:
         raise _unusable("any of the usual places", trouble) from None
+
+
+def check_folder() -> None:
+    """Make sure, before anything is paid for, that a temporary file can be made here.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        ScratchFile(folder()).file.close()
+    except TemporaryFileError as trouble:
+        raise ConfigurationError(
+            f"A video that was made could not be brought into the bucket from this machine. {trouble.message} "
+            "Nothing was paid for.", folder=trouble.folder,
+        ) from None  # fmt: skip
 
 
 class ScratchFile:

@@ -15,6 +15,7 @@ from contextlib import suppress
 import anyio
 
 from runcomfy._archiving import Archiving
+from runcomfy._scratch import check_folder
 from runcomfy.download import Patience
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
@@ -29,6 +30,7 @@ __all__ = [
     "KeyTemplate",
     "Patience",
     "archive_output",
+    "check_folder",
     "still_stands",
 ]
 

@@ -103,7 +103,7 @@ def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
     boxes = walk(file, size_bytes)
     warnings: tuple[str, ...] = ()
     if boxes.extra_bytes:
-        warnings += (f"{boxes.extra_bytes:,} bytes follow the end of the video.",)
+        warnings += (f"{_bytes(boxes.extra_bytes)} the end of the video.",)
     if boxes.foreign:
         warnings += (f"It has boxes that are not of its format: {', '.join(boxes.foreign[:5])}.",)
     judged = Judged(MediaFacts(container=kind.container), None, boxes.cut, None, warnings)
@@ -191,7 +191,11 @@ def _by_its_own_size(file: BinaryIO, size_bytes: int, kind: MediaKind) -> tuple[
     file.seek(expected)
     if kind.container == "avi" and file.read(4) == b"RIFF":  # a large AVI is a row of them
         return None, (), False
-    return None, (f"{extra:,} bytes follow its end.",) if extra > 1 or (extra and head[:4] != b"RIFF") else (), True
+    return None, (f"{_bytes(extra)} its end.",) if extra > 1 or (extra and head[:4] != b"RIFF") else (), True
+
+
+def _bytes(count: int) -> str:
+    return "1 byte follows" if count == 1 else f"{count:,} bytes follow"
 
 
 def _matroska_size(head: bytes) -> int | None:

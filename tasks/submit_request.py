@@ -11,7 +11,7 @@ from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.archiving import still_stands
+from runcomfy.archiving import check_folder, still_stands
 from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
 from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, known_spec, submit_once
@@ -112,6 +112,7 @@ async def submit(
 
     async def prepare() -> ImageToVideo | TextToVideo:
         service.store.check_place(model=inputs.model_id, generation=spec.key, prompt=inputs.prompt, seed=inputs.seed)
+        await asyncio.to_thread(check_folder)
         await asyncio.to_thread(store.check)
         return inputs if image is None else await _signed(inputs, image, service)
 

@@ -48,7 +48,7 @@ KEPT = {
     "rot.mp4": ("mp4", "h264", []),
     "ID32.mp4": ("mp4", "h264", ["not of its format: ID32"]),
     "Xtra_tail.mp4": ("mp4", "h264", ["not of its format: Xtra"]),
-    "pad_nl.mp4": ("mp4", "h264", ["1 bytes follow"]),
+    "pad_nl.mp4": ("mp4", "h264", ["1 byte follows"]),
     "pad_zero16.mp4": ("mp4", "h264", ["16 bytes follow"]),
     "trunc.mp4": ("mp4", "h264", ["cut off where it was made", "is damaged"]),
     "avi.avi": ("avi", "mpeg4", []),

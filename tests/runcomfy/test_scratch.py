@@ -17,8 +17,8 @@ import pytest
 
 from runcomfy._archiving import Archiving
 from runcomfy._resuming import Patience
-from runcomfy._scratch import Room, ScratchFile
-from runcomfy.errors import TemporaryFileError
+from runcomfy._scratch import Room, ScratchFile, check_folder
+from runcomfy.errors import ConfigurationError, TemporaryFileError
 from runcomfy.keys import KeyTemplate
 from runcomfy.provenance import GenerationFacts
 from runcomfy.sandbox.objectstore import ObjectStore
@@ -157,6 +157,13 @@ async def test_a_folder_that_cannot_be_used_loses_nothing(
     assert (told.value.retryable, told.value.folder) == (True, str(unusable))
     assert "TMPDIR" in told.value.message
     assert not (await archive(source, store)).already_archived
+
+
+def test_a_folder_that_cannot_be_used_is_told_before_paying(unusable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every archive would fail of is a setting to fix."""
+    monkeypatch.setenv("TMPDIR", str(unusable))
+    with pytest.raises(ConfigurationError, match="Nothing was paid for"):
+        check_folder()
 
 
 async def test_proc_cannot_be_written_to(source: Source, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
