@@ -116,6 +116,7 @@ class MediaStore(Block):
     _journal: Journal | None = PrivateAttr(default=None)
     _made_for: tuple[Any, ...] = PrivateAttr(default=())
     _first_credentials: Any = PrivateAttr(default=None)
+    _origin: Origin | None = PrivateAttr(default=None)
 
     @field_serializer("credentials", mode="wrap")
     def _serialize_credentials(
@@ -129,10 +130,7 @@ class MediaStore(Block):
 
     @model_serializer(mode="wrap")
     def ser_model(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        """Return the block as Prefect serialises it; with secrets only where a document is saved, by alias.
-
-        See `RunComfyCredentials.ser_model`.
-        """
+        """Return the block as Prefect serialises it; see `RunComfyCredentials.ser_model`."""
         data = Block.ser_model(self, handler, info)
         if (info.context or {}).get("include_secrets") and not info.by_alias and self.credentials is not None:
             data["credentials"] = self.credentials.model_dump(mode="json")
@@ -143,23 +141,35 @@ class MediaStore(Block):
         """Remember the credentials that this was made with: a document, if there is one, holds those."""
         self._first_credentials = self.credentials
 
+    def __getattribute__(self, name: str) -> Any:
+        if name == "credentials":
+            self._look_up()
+        return super().__getattribute__(name)
+
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., MediaStore], tuple[Any, ...]]:
         # neither secrets nor a client can travel to another process; both are found or made again there
-        state = self.__getstate__()
-        origin = self._origin_of_credentials()
-        credentials = self.credentials if origin.kind == "nowhere" else None
-        state["__dict__"] = state["__dict__"] | {"credentials": credentials}
-        state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT
-        return _arrived, (type(self), origin, state)
+        state, origin = self.__getstate__(), self._origin or self._origin_of_credentials()
+        if origin is not None:
+            state["__dict__"] = state["__dict__"] | {"credentials": None}
+        state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT | {"_origin": origin}
+        return _arrived, (type(self), state)
 
-    def _origin_of_credentials(self) -> Origin:
+    def _origin_of_credentials(self) -> Origin | None:
+        """Return where they are to be found, `None` if there are none to be kept secret."""
         if self.credentials is None or not _holds_secrets(self.credentials):
-            return Origin("nowhere")
+            return None
         if saved := origin_of(self.credentials):
             return saved
         if (saved := origin_of(self)) and self.credentials is self._first_credentials:
             return saved
         raise refusal(self, "save its credentials block alone, or leave `credentials` empty and use boto3's own places")
+
+    def _look_up(self) -> None:
+        """Find the credentials of a block that was sent here; `ConfigurationError` if there are none."""
+        if self._origin is not None:
+            found = find_block(self._origin)
+            self.__dict__["credentials"] = found.credentials if isinstance(found, MediaStore) else found
+            self._first_credentials, self._origin = self.__dict__["credentials"], None
 
     @field_validator("credentials", mode="before")
     @classmethod
@@ -241,6 +251,7 @@ class MediaStore(Block):
 
     def _forget_if_changed(self) -> None:
         """A copy that was given other values does not go on with what was made for the first ones."""
+        self._look_up()
         values = tuple(
             id(value) if name == "credentials" else value for name, value in self if name in type(self).model_fields
         )
@@ -286,16 +297,7 @@ def _mask_session_token(data: Any) -> None:
         data["aws_session_token"] = MASK
 
 
-def _arrived(kind: type[MediaStore], origin: Origin, state: Mapping[str, Any]) -> MediaStore:
-    """Return the block that was sent, with the credentials of where it is now.
-
-    Raises:
-        ConfigurationError: there are none.
-    """
+def _arrived(kind: type[MediaStore], state: Mapping[str, Any]) -> MediaStore:
     store = kind.__new__(kind)
     store.__setstate__(dict(state))
-    if origin.kind == "document":
-        found = find_block(origin)
-        store.__dict__["credentials"] = found.credentials if isinstance(found, MediaStore) else found
-    store._first_credentials = store.credentials
     return store

@@ -80,6 +80,8 @@ class RunComfyCredentials(CredentialsBlock):
     )
 
     _first_token: SecretStr | None = PrivateAttr(default=None)
+    _origin: Origin | None = PrivateAttr(default=None)
+    """Where the token is to be found, in a process that this was sent to."""
 
     def block_initialization(self) -> None:
         """Remember the token that this was made with: a document, if there is one, holds that."""
@@ -97,11 +99,17 @@ class RunComfyCredentials(CredentialsBlock):
             data["api_token"] = MASK
         return data
 
+    def __getattribute__(self, name: str) -> Any:
+        if name == "api_token":
+            self._look_up()
+        return super().__getattribute__(name)
+
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., RunComfyCredentials], tuple[Any, ...]]:
         state = self.__getstate__()
-        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name != "api_token"}
-        state["__pydantic_private__"] = state["__pydantic_private__"] | {"_first_token": None}
-        return _arrived, (type(self), self._origin_of_token(), state)
+        state["__dict__"] = state["__dict__"] | {"api_token": SecretStr(MASK)}
+        private = {"_first_token": None, "_origin": self._origin or self._origin_of_token()}
+        state["__pydantic_private__"] = state["__pydantic_private__"] | private
+        return _arrived, (type(self), state)
 
     def _origin_of_token(self) -> Origin:
         saved = origin_of(self)
@@ -110,6 +118,23 @@ class RunComfyCredentials(CredentialsBlock):
         if self.api_token == environment_token():
             return Origin("environment")
         raise refusal(self, "set RUNCOMFY_API_TOKEN, here and there, to the token that it has")
+
+    def _look_up(self) -> None:
+        """Find the token of a block that was sent here.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        origin = self._origin
+        if origin is None:
+            return
+        token = environment_token() if origin.kind == "environment" else find_block(origin).api_token
+        if token is None:
+            raise ConfigurationError(
+                "This process was sent an account whose token is in RUNCOMFY_API_TOKEN: set it here as well."
+            )
+        self.__dict__["api_token"] = self._first_token = token
+        self._origin = None
 
     @field_validator("api_token")
     @classmethod
@@ -147,16 +172,7 @@ class RunComfyCredentials(CredentialsBlock):
         return HostPolicy(allowed=tuple(self.output_hosts))
 
 
-def _arrived(kind: type[RunComfyCredentials], origin: Origin, state: Mapping[str, Any]) -> RunComfyCredentials:
-    """Return the block that was sent, with the token of where it is now.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    token = environment_token() if origin.kind == "environment" else find_block(origin).api_token
-    if token is None:
-        raise ConfigurationError("This process was sent an account whose token is in RUNCOMFY_API_TOKEN: set it here.")
+def _arrived(kind: type[RunComfyCredentials], state: Mapping[str, Any]) -> RunComfyCredentials:
     block = kind.__new__(kind)
-    private = state["__pydantic_private__"] | {"_first_token": token}
-    block.__setstate__({**state, "__dict__": state["__dict__"] | {"api_token": token}, "__pydantic_private__": private})
+    block.__setstate__(dict(state))
     return block

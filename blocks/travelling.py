@@ -3,6 +3,9 @@
 Prefect pickles parameters into its storage (`.delay()`), to other processes (process pools, Dask), and with results
 that are persisted. So a pickle holds where a secret is found, and not the secret: the name of the block's document in
 Prefect, or the environment. A block of neither kind is refused, before anything is submitted.
+
+It is looked up when it is first asked for, not when it arrives: Prefect unpickles a task's parameters before it has set
+up the connection to the server that they come from (`_run_task_in_subprocess`, Prefect 3.8).
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ TOKEN_VARIABLES = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
 class Origin(NamedTuple):
     """Where a secret is found."""
 
-    kind: Literal["document", "environment", "nowhere"]
-    """In a block's document in Prefect; in the environment; or there is none to be found."""
+    kind: Literal["document", "environment"]
+    """In a block's document in Prefect, or in the environment."""
     block: type[Block] | None = None
     name: str | None = None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prefect import allow_failure, flow, task, unmapped
 from prefect.futures import wait
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import ArchivedVideo
@@ -202,3 +204,58 @@ def test_what_is_no_submission_is_said_to_be_none(account: RunComfyCredentials, 
     """The error of an upstream task, allowed, is refused for what it is, and not for its name."""
     with pytest.raises(TypeError, match="a ValueError"):
         of_something_else(account, media_store)
+
+
+def in_processes() -> TaskRunner[Any]:
+    return ProcessPoolTaskRunner(max_workers=2)
+
+
+def on_dask() -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
+    return DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 4, "dashboard_address": None})
+
+
+@pytest.fixture
+def saved_account(account: RunComfyCredentials) -> RunComfyCredentials:
+    account.save(name := f"a{uuid.uuid4().hex}", _sync=True)
+    return RunComfyCredentials.load(name, _sync=True)
+
+
+@pytest.fixture
+def saved_store(media_store: MediaStore) -> MediaStore:
+    media_store.save(name := f"s{uuid.uuid4().hex}", _sync=True)
+    return MediaStore.load(name, _sync=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [in_processes, on_dask])
+@pytest.mark.parametrize("caller", [chains_of_futures, maps])
+def test_as_many_archives_as_payments_in_other_processes(
+    sandbox: Sandbox,
+    saved_account: RunComfyCredentials,
+    saved_store: MediaStore,
+    caller: Any,
+    runner: Callable[[], TaskRunner[Any]],
+) -> None:
+    """Blocks that are saved travel without their secrets, and submissions and results as they are."""
+    made = caller.with_options(task_runner=runner())(saved_account, saved_store)
+
+    assert len({videos[0].uri for videos in made}) == len(PROMPTS)
+    assert sandbox.books().submissions_accepted == len(PROMPTS)
+    for video in (video for videos in made for video in videos):
+        assert saved_store.get_store().head(video.key) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [in_processes, on_dask])
+def test_what_is_not_saved_is_refused_before_anything_is_paid_for(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, runner: Callable[[], TaskRunner[Any]]
+) -> None:
+    """The error says what to do, beneath what Prefect or Dask make of it."""
+    with pytest.raises(Exception) as refused:
+        chains_of_futures.with_options(task_runner=runner())(account, media_store)
+
+    said = "".join(traceback.format_exception(refused.value))
+    assert 'block.save("NAME")' in said and sandbox.token not in said
+    assert sandbox.books().submissions_received == 0

@@ -8,6 +8,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,9 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.errors import ConfigurationError
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from tests.deployments.conftest import PrefectServer
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-a-test-4711"
@@ -61,6 +66,7 @@ def test_a_saved_account_is_loaded_again_where_it_arrives() -> None:
     """With the values that it was given since, and the token of its document; from there it may be sent on."""
     arrived = sent(sent(saved(unsaved()).model_copy(update={"calls_per_second": 9.0})))
 
+    assert sent(arrived.model_copy(deep=True)).model_copy().api_token.get_secret_value() == TOKEN
     assert arrived.api_token.get_secret_value() == TOKEN and arrived.calls_per_second == 9.0
     assert arrived == RunComfyCredentials.load(arrived._block_document_name, _sync=True).model_copy(
         update={"calls_per_second": 9.0}
@@ -75,7 +81,7 @@ def test_an_account_of_the_environment_is_that_of_the_environment_there(monkeypa
     monkeypatch.delenv("RUNCOMFY_API_TOKEN")
 
     with pytest.raises(ConfigurationError, match="RUNCOMFY_API_TOKEN"):
-        pickle.loads(pickled)
+        pickle.loads(pickled).get_client()
 
 
 @pytest.mark.parametrize(
@@ -196,3 +202,88 @@ def test_persisted_results_and_keys_of_caches_go_without_them(tmp_path: Path) ->
 
     assert result.api_token.get_secret_value() == TOKEN
     assert assert_nowhere(tmp_path, TOKEN) >= 1
+
+
+# What a user has: a worker of tasks, and a program that hands it work, in another process each.
+WORKER = """
+from prefect.task_worker import serve
+from tasks import archive_outputs, stage_image, submit_request, wait_for_result
+serve(stage_image, submit_request, wait_for_result, archive_outputs)
+"""
+CALLER = """
+import os
+from prefect import flow
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from blocks import MediaStore, RunComfyCredentials
+from runcomfy.errors import ConfigurationError
+from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo
+from tasks import archive_outputs, stage_image, submit_request, wait_for_result
+
+env = os.environ
+account = RunComfyCredentials(api_token=env["TOKEN"], base_url=env["URL"], output_hosts=[env["HOST"]])
+keys = AwsCredentials(aws_access_key_id=env["KEY"], aws_secret_access_key=env["SECRET"], region_name="us-east-1",
+    aws_client_parameters=AwsClientParameters(endpoint_url=env["ENDPOINT"]))
+store = MediaStore(bucket="videos", prefix=env["PREFIX"], credentials=keys)
+account.model_copy().save("account")
+keys.model_copy().save("keys")
+saved = RunComfyCredentials.load("account")
+saved_store = store.model_copy(update={"credentials": AwsCredentials.load("keys")})
+
+def done(future):
+    future.wait(timeout=120)
+    return future.state.result()
+
+@flow
+def handing_over(account, store):
+    image = done(stage_image.delay(env["PICTURE"], store))
+    inputs = ImageToVideo(prompt="rain", image_url=image.uri)
+    submission = done(submit_request.delay(inputs, account, store, image=image))
+    result = done(wait_for_result.delay(submission, account, store))
+    return done(archive_outputs.delay(result, account, store, model_id=IMAGE_TO_VIDEO, submission=submission))
+
+for pair in ((account, saved_store), (saved, store)):
+    try:
+        handing_over(*pair)
+    except ConfigurationError as error:
+        print("refused", error)
+print("archived", len(handing_over(saved, saved_store)))
+"""
+
+
+@pytest.mark.slow
+def test_a_delayed_generation_leaves_no_token_anywhere(
+    sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    """`.delay()` to a real worker of tasks: one payment, one archive; Prefect's database and storage hold no secret."""
+    home = tmp_path / "prefect"
+    home.mkdir()
+    with PrefectServer.started(home) as server:
+        environment = server.environment | {
+            "PREFECT_LOGGING_LEVEL": "DEBUG",
+            "TOKEN": sandbox.token,
+            "URL": sandbox.url,
+            "HOST": sandbox.host,
+            "KEY": object_store.access_key,
+            "SECRET": object_store.secret_key,
+            "ENDPOINT": object_store.endpoint_url,
+            "PREFIX": prefix,
+            "PICTURE": str(ROOT / "deployments" / "demo.jpg"),
+        }
+        secrets = {name: environment.pop(name) for name in ("TOKEN", "SECRET")}
+        with (tmp_path / "worker.log").open("wb") as log:
+            worker = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=environment, stdout=log, stderr=log)
+            try:
+                called = subprocess.run(
+                    [sys.executable, "-c", CALLER], cwd=ROOT, env=environment | secrets, capture_output=True, text=True,
+                    timeout=180, check=False,
+                )  # fmt: skip
+            finally:
+                worker.terminate()
+                worker.wait(30)
+    (tmp_path / "caller.log").write_text(called.stdout + called.stderr)
+
+    assert called.stdout.count("refused") == 2 and "archived 1" in called.stdout, called.stdout + called.stderr[-6000:]
+    assert sandbox.books().submissions_accepted == 1
+    assert list((home / "storage").rglob("parameters/*")), "nothing was stored"
+    assert assert_nowhere(tmp_path, sandbox.token, object_store.secret_key, "X-Amz-Signature=") > 10
