@@ -120,7 +120,8 @@ def status(request_id: str, /, *, json: Json = False) -> None:
     async def look() -> tuple[Status, Answer | None]:
         async with environment.client() as client:
             seen = await client.status(request_id)
-            return seen, await client.result(request_id) if seen.state.is_final else None
+            may_be_over = seen.state.is_final or seen.state is State.UNKNOWN
+            return seen, await client.result(request_id) if may_be_over else None
 
     seen, answer = asyncio.run(look())
     facts = {

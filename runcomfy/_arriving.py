@@ -155,7 +155,8 @@ def _refuse_what_is_no_media(head: bytes, size: int | None, download: Download, 
     if what is not None:
         raise UnexpectedContent(
             f"The output host answered {what} (it says: {download.content_type or 'no type'}), "
-            "not a video or a picture. Archive it again; if it stays so, look at the request's result."
+            "not a video or a picture. Archive it again; if it stays so, look at the request's result.",
+            no_media=True,
         )
 
 

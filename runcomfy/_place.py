@@ -193,7 +193,11 @@ class Place:
             size_bytes=kept.stored.size_bytes,
             content_type=kept.kind.content_type,
             media=kept.media,
-            warnings=(*kept.warnings, *self._expected.warnings(kept.media, kept.kind.content_type)),
+            warnings=(
+                *self._expected.told,
+                *kept.warnings,
+                *self._expected.warnings(kept.media, kept.kind.content_type),
+            ),
             poster_uri=poster_uri,
             digital_source_type=DIGITAL_SOURCE_TYPE,
             marked=kept.stored.sha256 != kept.source_sha256,

@@ -8,20 +8,24 @@ last and marks the object as done; a run that crashed in between is completed by
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import anyio
 
 from runcomfy._archiving import Archiving
 from runcomfy._scratch import check_folder
 from runcomfy.download import Patience
+from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.provenance import ArchivedVideo, GenerationFacts
 from runcomfy.store import Store
+from runcomfy.wire import Answer
 
 __all__ = [
     "ArchivedVideo",
@@ -29,10 +33,13 @@ __all__ = [
     "GenerationFacts",
     "KeyTemplate",
     "Patience",
+    "archive_answer",
     "archive_output",
     "check_folder",
     "still_stands",
 ]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
 _PATIENCE = Patience()
@@ -91,6 +98,39 @@ async def archive_output(
                     await asyncio.wait([work])
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
+
+
+async def archive_answer(
+    answer: Answer, facts: GenerationFacts, store: Store, *, expected: Expectation | None = None, **options: Any
+) -> list[ArchivedVideo]:
+    """Archive every file that an answer of the result call names; what is odd about the answer goes into the warnings.
+
+    Where files had to be guessed, what proves to be none (a page, a host that is not trusted) does not keep the others
+    from the bucket; it is logged.
+
+    Args:
+        answer: A success, as `runcomfy.outcome.collect` returns it.
+        facts: What is known of the generation.
+        store: Where the files go.
+        expected: What was asked for.
+        **options: As for `archive_output`, which also says what is raised.
+    """
+    expected = (expected or Expectation()).model_copy(update={"told": answer.warnings})
+    archived: list[ArchivedVideo] = []
+    refused: list[ArchiveError] = []
+    for index, url in enumerate(answer.outputs):
+        try:
+            archived.append(await archive_output(url, index, facts, store, expected=expected, **options))
+        except (HostNotAllowed, UnexpectedContent) as error:
+            is_no_file = isinstance(error, HostNotAllowed) or error.no_media
+            if not (answer.guessed and is_no_file):
+                raise
+            refused.append(error)
+    if refused and not archived:
+        raise refused[0]
+    for refusal in refused:
+        logger.warning("A URL in the output of request %s is no file: %s", answer.request_id, refusal.message)
+    return archived
 
 
 def still_stands(videos: Sequence[ArchivedVideo], store: Store) -> bool:

@@ -47,7 +47,7 @@ _CALLS_AT_ONCE = 100
 PAID_CALL_SECONDS = 120.0
 """How long the paid call may take: an answer that comes late is better than one that nobody knows. The lease of the
 journal outlives it: `runcomfy.journal.submission`."""
-LINE_SECONDS = 30.0
+LINE_SECONDS = PAID_CALL_SECONDS / 4
 """How long the paid call may wait in line before that."""
 _CONNECT_SECONDS = 10.0
 _SHORTEST_TOKEN = 8  # a token is cut out of every answer, so a short one would take words of the answer with it
@@ -105,6 +105,7 @@ class RunComfyClient:
 
         self.pace = pace
         self.paid_call_seconds = paid_call_seconds
+        self._timeout_seconds = min(timeout_seconds, LINE_SECONDS)
         self._connect_seconds = min(timeout_seconds, _CONNECT_SECONDS)
         self._sent: LRUCache[str, None] = LRUCache(_MOST_SENT)
         self._connections = Connections(lambda: make(_IDLE_SECONDS), _CALLS_AT_ONCE)
@@ -151,7 +152,7 @@ class RunComfyClient:
         timeout = httpx.Timeout(seconds, connect=min(self._connect_seconds, seconds / 4))
         self._sent.update(dict.fromkeys(given_urls(body)))
         with called("submit") as status:
-            async with self._paid_connections.one(patience_seconds=min(LINE_SECONDS, seconds)) as http:
+            async with self._paid_connections.one(patience_seconds=min(self._timeout_seconds, seconds / 4)) as http:
                 async with asyncio.timeout(seconds):
                     response = await http.post(url, json=body, timeout=timeout)
             status.append(response.status_code)

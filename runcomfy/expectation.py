@@ -29,6 +29,8 @@ class Expectation(BaseModel):
     """Such as `720p`: the shorter side in pixels."""
     aspect_ratio: str | None = None
     """Such as `16:9`: width to height."""
+    told: tuple[str, ...] = ()
+    """What is odd about the answer that named the file; it goes among the warnings."""
 
     def warnings(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
         """Return one sentence for each thing that is other than asked; what the file does not tell is passed over."""

@@ -87,6 +87,8 @@ class Answer:
     error_code: int | str | None = None
     output: Any = field(default=None, repr=False)
     """What stands under `output`, with secrets cut out: to be shown where no file is found in it."""
+    guessed: bool = False
+    """Whether a file among the outputs is only a URL that was found there, under no name that is known."""
     warnings: tuple[str, ...] = ()
 
 
@@ -146,6 +148,7 @@ def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str]
         error=error,
         error_code=error_code(body),
         output=None if outputs.urls else redact(body.get("output")),
+        guessed=outputs.guessed,
         warnings=tuple(_warnings(outputs, error)) if outputs.urls else (),
     )
 
@@ -158,9 +161,9 @@ def _error(body: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 def _warnings(outputs: Outputs, error: Any) -> Iterator[str]:
     if outputs.guessed:
-        yield "the result names its file in a way that is not documented: it was taken from a URL in the output"
+        yield "The result names its file in a way that is not documented: it was taken from a URL in the output."
     if error is not None:
-        yield f"the service says that it succeeded, and an error beside it: {str(error)[:300]}"
+        yield f"The service says that it succeeded, and beside it an error: {str(error)[:300]}"
 
 
 def _cost(value: Any) -> float | None:

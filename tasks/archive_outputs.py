@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.archiving import ArchivedVideo, archive_output
+from runcomfy.archiving import ArchivedVideo, archive_answer
 from runcomfy.errors import InvalidInput
 from runcomfy.expectation import Expectation
 from runcomfy.journal import note_archived, tell_archived
@@ -150,19 +150,15 @@ async def archive(
         if waited is None or asked is None:  # by its id alone: what was sent, also if this version would refuse it
             asked = await _asked(service, key) or asked
         facts = _facts(answer, model_id, waited, asked, image, submission)
-        videos = [
-            await archive_output(
-                url,
-                index,
-                facts,
-                service.store.get_store(),
-                hosts=service.credentials.host_policy(),
-                template=service.store.key_template(),
-                expected=_expectation(model_id, inputs),
-                mark=service.store.mark_ai_generated,
-            )
-            for index, url in enumerate(answer.outputs)
-        ]
+        videos = await archive_answer(
+            answer,
+            facts,
+            service.store.get_store(),
+            expected=_expectation(model_id, inputs),
+            hosts=service.credentials.host_policy(),
+            template=service.store.key_template(),
+            mark=service.store.mark_ai_generated,
+        )
         archived(facts, videos)
     for video in videos:
         tell_archived_event(facts, video, image, service.store)

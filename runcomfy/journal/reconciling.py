@@ -10,7 +10,7 @@ from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, Requ
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import same_service
-from runcomfy.journal.telling import state_after
+from runcomfy.journal.telling import may_lag, state_after
 from runcomfy.journal.watched import LATE
 from runcomfy.outcome import succeeded
 from runcomfy.refusals import ANOTHER_ACCOUNT
@@ -77,6 +77,8 @@ async def look_after(
     except RequestNotFound as error:
         if error.error_code == ANOTHER_ACCOUNT or entry.state is _S.UNCERTAIN:
             return Finding(entry, error.message, stuck=True)
+        if may_lag(found):
+            return Finding(entry)
         return await _tell(journal, entry, _S.EXPIRED, error.message, error=error)
     except ServiceError as error:
         if isinstance(error, AuthenticationError) and error.http_status != 403:

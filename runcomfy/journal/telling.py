@@ -22,11 +22,12 @@ from runcomfy.errors import (
     StorageError,
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
-from runcomfy.journal.journal import Journal, worker_name
+from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.watch import REPLICAS_LAG_SECONDS
 
-__all__ = ["outcome_told", "state_after", "tell", "tell_archived"]
+__all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,14 @@ def state_after(error: BaseException) -> EntryState | None:
             return EntryState.EXPIRED
         case _:
             return None
+
+
+def may_lag(found: Versioned) -> bool:
+    """Whether a service that does not know a request may be a replica that has not heard of it yet.
+
+    The age of the entry is told by the clock of the place, which is the same for all workers.
+    """
+    return found.entry.state in (EntryState.SUBMITTED, EntryState.DETACHED) and found.age_seconds < REPLICAS_LAG_SECONDS
 
 
 @asynccontextmanager
@@ -69,10 +78,15 @@ async def outcome_told(journal: Journal | None, key: str | None, request_id: str
 async def tell(
     journal: Journal, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
 ) -> Entry | None:
-    """Note what became of a request; if the journal cannot be written, the next run or `reconcile` finds out anew."""
+    """Note what became of a request; if the journal cannot be written, the next run or `reconcile` finds out anew.
+
+    A request that the service does not know so soon after it was submitted is detached, and not expired.
+    """
     known = {name: value for name, value in changes.items() if value is not None}
     with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
         try:
+            if state is EntryState.EXPIRED and (found := await journal.read(key)) and may_lag(found):
+                state = EntryState.DETACHED
             return await journal.advance(key, request_id, state, reason=reason, **known)
         except StorageError as trouble:
             logger.warning("The journal could not be told that generation %s is %s: %s", key[:12], state, trouble)

@@ -146,6 +146,8 @@ _ALL = (
     _output("nested", "the video is an object with a `url`", {"video": {"url": "$1", "content_type": "video/mp4"}}),
     _output("object_list", "the videos are objects, each with a `url`", {"videos": [{"url": "$1"}]}),
     _output("unknown_names", "the output names its file as nobody has documented it", {"assets": [{"href": "$1"}]}),
+    _output("page_beside", "as above, and a page that is no file has such a name as well",
+            {"assets": [{"page": "https://www.runcomfy.com/"}, {"href": "$1"}]}),
     _output("in_a_text", "the output is a sentence with the URL in it", "Your video is at $1."),
     _output("json_text", "the output is a text that is JSON", '{"video": "$1"}'),
     _output("odd_url", "the URL has blanks round it, and its scheme in capitals", {"video": " $CAPITALS\n"}),

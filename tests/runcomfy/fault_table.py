@@ -183,7 +183,11 @@ _RESULT = (
     Line("result", "completed_early", NotFinished, NotFinished, scenario="collect"),
     Line("result", "output_late", ARCHIVED, NoOutput),
     Line("result", "output_late", ARCHIVED, NoOutput, scenario="collect"),
-    Line("result", "audio audios url path nested object_list unknown_names in_a_text json_text odd_url", ARCHIVED),
+    Line(
+        "result",
+        "audio audios url path nested object_list unknown_names page_beside in_a_text json_text odd_url",
+        ARCHIVED,
+    ),
     Line("result", "echo_in_output echo_under_odd_name", ARCHIVED),
     Line("result", "only_an_echo no_url_in_output", NoOutput),
     Line("result", _PASSING, ARCHIVED, PollingFailed),

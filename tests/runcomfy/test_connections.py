@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import httpx
 import pytest
 
-from runcomfy.client import RunComfyClient
-from runcomfy.errors import ServiceUnavailable, SubmissionNotSent
+from runcomfy.client import PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.errors import ServiceUnavailable, SubmissionNotSent, UncertainSubmission
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.submitting import submit
@@ -85,6 +87,32 @@ class Halting:
         return httpx.Response(200, json={"request_id": f"r-{self.calls}", "status": "in_progress"})
 
 
+@dataclass
+class RawService:
+    """A server of sockets that accepts everything, and takes its time."""
+
+    answers_after_seconds: float
+    pieces: int = 1
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            body = b'{"request_id": "r-1"}'
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n" % (len(body)))
+            for _ in range(self.pieces):
+                await asyncio.sleep(self.answers_after_seconds)
+                writer.write(b"X-Slow: 1\r\n")
+                await writer.drain()
+            writer.write(b"\r\n" + body)
+            await writer.drain()
+        writer.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        async with await asyncio.start_server(self.answer, "127.0.0.1", 0) as server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 async def settled(awaitables: list[Awaitable[object]]) -> list[object]:
     return list(await asyncio.gather(*awaitables, return_exceptions=True))
 
@@ -104,6 +132,34 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
         ids = await asyncio.gather(*first)
 
     assert (seen, len(ids)) == (100, 100)
+
+
+async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for() -> None:
+    """Four times as long as a look may take and longer; but not for ever, and to connect takes no longer than that."""
+    assert RunComfyClient("token-of-tests").paid_call_seconds == PAID_CALL_SECONDS == 120
+    raw = RawService(answers_after_seconds=0.4)
+    async with raw.running() as url:
+        async with RunComfyClient("token-of-tests", base_url=url, timeout_seconds=0.1) as client:
+            assert (await submitted(client)) == "r-1"
+            with pytest.raises(ServiceUnavailable):
+                await client.status("r")
+        async with RunComfyClient("token-of-tests", base_url=url, paid_call_seconds=0.2) as client:
+            with pytest.raises(UncertainSubmission):
+                await submitted(client)
+        async with RunComfyClient("token-of-tests", base_url=url) as client:
+            with pytest.raises(UncertainSubmission):
+                await submit(client, RAIN, generation_key="0" * 64, within_seconds=0.2)
+
+
+async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:
+    """Each piece comes in time, and the whole does not: the lease of the journal would run out before it."""
+    raw = RawService(answers_after_seconds=0.02, pieces=1000)
+    async with (
+        raw.running() as url,
+        RunComfyClient("token-of-tests", base_url=url, paid_call_seconds=0.3) as client,
+    ):
+        with pytest.raises(UncertainSubmission):
+            await submitted(client)
 
 
 async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import ArchivedVideo, Patience, archive_output
+from runcomfy.archiving import ArchivedVideo, Patience, archive_answer
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.hosts import HostPolicy
@@ -179,18 +179,14 @@ class Generation:
         facts = GenerationFacts(
             model_id=self.inputs.model_id, request_id=answer.request_id, inputs={"prompt": self.inputs.prompt}
         )
-        return [
-            await archive_output(
-                url,
-                index,
-                facts,
-                self.store,
-                hosts=HostPolicy(allowed=(self.sandbox.host,)),
-                template=KeyTemplate(f"{self.prefix}{{request_id}}-{{index}}.{{ext}}"),
-                patience=HASTY,
-            )
-            for index, url in enumerate(answer.outputs)
-        ]
+        return await archive_answer(
+            answer,
+            facts,
+            self.store,
+            hosts=HostPolicy(allowed=(self.sandbox.host,)),
+            template=KeyTemplate(f"{self.prefix}{{request_id}}-{{index}}.{{ext}}"),
+            patience=HASTY,
+        )
 
     def objects(self, s3: Any) -> list[str]:
         """List what stands in the bucket for this generation, and make sure that nothing unfinished does."""
@@ -252,6 +248,10 @@ async def test_fault(case: Case, faulty: Sandbox, archive: Store, s3: Any, signe
     assert books.faults_struck > 0 or FAULTS[case.fault].kind == "job", "the case is about something else"
     if error is None:
         generation.check_archive(s3, videos, case.line.files)
+        odd = case.fault in ("unknown_names", "page_beside", "in_a_text", "echo_under_odd_name", "succeeded_with_error")
+        assert all(
+            any("result names" in said or "an error" in said for said in video.warnings) == odd for video in videos
+        )
         return
     assert generation.objects(s3) == []
     if case.endpoint != "balance" and generation.request_id is not None:

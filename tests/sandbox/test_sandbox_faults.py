@@ -322,6 +322,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "odd_url": odd_url,
     "only_an_echo": echo("only_an_echo", lambda found: [found["image"]]),
     "output_late": late("output_late", "succeeded"),
+    "page_beside": shape("page_beside", lambda found: [found["assets"][1]["href"]], 1),
     "path": shape("path", lambda found: [found["path"]], 1),
     "starting": words("starting", running_word),
     "succeeded_with_error": beside("succeeded_with_error", {"error_code": 500123, "output": "there"}),
