@@ -309,7 +309,7 @@ async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseExcep
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
     with pytest.raises(type(error)) as caught:
-        async with outcome_told(journal, entry.generation_key, "r1"):
+        async with outcome_told(journal_at(Later(journal.place)), entry.generation_key, "r1"):
             raise error
 
     assert caught.value is error
