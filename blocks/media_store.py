@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from contextvars import ContextVar
+from typing import Any, Literal, Self
 
 import boto3
 from prefect.blocks.core import Block
@@ -28,6 +29,9 @@ from runcomfy.store import Store
 __all__ = ["MediaStore"]
 
 _NOT_SENT: dict[str, Any] = {"_store": None, "_journal": None, "_made_for": (), "_first_credentials": None}
+
+
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
 
 
 class MediaStore(Block):
@@ -182,8 +186,8 @@ class MediaStore(Block):
     @field_validator("journal")
     @classmethod
     def _check_journal(cls, value: str) -> str:
-        if names_folder(value):
-            return value  # saved by an older version: it loads, and its journal says what to do instead of opening
+        if _loading.get() and names_folder(value):
+            return value  # its journal says what to do instead of opening
         try:
             return check_choice(value)
         except ConfigurationError as error:
@@ -193,10 +197,22 @@ class MediaStore(Block):
     @classmethod
     def _check_archive_key(cls, value: str) -> str:
         try:
-            KeyTemplate(value)
+            KeyTemplate(value, allow_reserved=_loading.get())
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Load a block, also one that an older version saved with what is refused now; `check_settings` refuses that.
+
+        Prefect loads blocks by this; where it raises, people are told of a failed validation and not of its reason.
+        """
+        before = _loading.set(True)
+        try:
+            return super().model_validate(obj, **options)
+        finally:
+            _loading.reset(before)
 
     def get_store(self) -> Store:
         """Return the store; its client is made once and is safe to use from many threads.
@@ -247,7 +263,7 @@ class MediaStore(Block):
 
     def key_template(self) -> KeyTemplate:
         """Return how archived files are named."""
-        return KeyTemplate(self.archive_key)
+        return KeyTemplate(self.archive_key, allow_reserved=True)
 
     def _forget_if_changed(self) -> None:
         """A copy that was given other values does not go on with what was made for the first ones."""

@@ -48,12 +48,18 @@ class KeyTemplate:
     `ext`, `generation` (64 hexadecimal digits), `prompt` (its first words, 40 characters at most) and `seed`. `{ext}`,
     `{index}` and `{request_id}` are needed: without them two files would share a key.
 
+    Args:
+        pattern: The pattern.
+        allow_reserved: Take one that points into a `RESERVED` folder, as older versions did: what was paid for with it
+            is archived beside that folder. `check_place` refuses it all the same.
+
     Raises:
         ConfigurationError: The pattern has an unknown field, lacks a needed one, cannot give a safe key, or points into
             a folder that is `RESERVED`.
     """
 
     pattern: str = DEFAULT_TEMPLATE
+    allow_reserved: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -76,7 +82,8 @@ class KeyTemplate:
         if "request_id" not in used:
             self._refuse("needs {request_id}")
         self.render(**_NEUTRAL)
-        self.check_place()
+        if not self.allow_reserved:
+            self.check_place()
 
     def render(
         self,

@@ -76,7 +76,7 @@ def bucket_checks(
         Check(_AREA, "journal", looks.journal, needs=("bucket",), after=("write",)),
         Check(_AREA, "signed URL", looks.signed_url, needs=("read",)),
         Check(_AREA, "signed for", looks.signed_for, needs=("bucket",)),
-        Check(_AREA, "public address", looks.public_address, needs=("store",), after=("credentials",)),
+        Check(_AREA, "public address", looks.public_address, needs=("store",), after=("credentials", "bucket")),
         Check(_AREA, "delete", looks.delete, needs=("bucket",), after=tried),
     ]
 

@@ -55,6 +55,7 @@ class ReportServer:
         Raises:
             ConfigurationError, StorageError: nothing can be signed.
         """
+        self._store.find_region()
         signed = urlsplit(self._store.sign(self._store.key("reports/"), _LIFETIME))
 
         def to(uri: str) -> str | None:

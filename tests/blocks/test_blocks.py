@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -208,17 +209,27 @@ def test_a_wrong_archive_key_is_refused_at_once(key: str) -> None:
     assert "The key template" in problem["msg"]
 
 
-async def test_a_block_that_was_saved_with_a_journal_in_a_folder_loads_and_says_what_to_do(
-    prefect_api: str, object_store: ObjectStore, prefix: str
+@pytest.mark.parametrize("load", [MediaStore.aload, lambda name: Block.aload(f"media-store/{name}")])
+async def test_a_block_that_an_older_version_saved_loads_and_says_what_to_do(
+    prefect_api: str, object_store: ObjectStore, prefix: str, load: Callable[[str], Awaitable[MediaStore]]
 ) -> None:
-    """By an older version: its form can be opened, and nothing can be paid for with it."""
-    await MediaStore(bucket="videos", credentials=aws(object_store), journal="/srv/journal").save(prefix)
+    """With a journal in a folder, and an archive key that is reserved now: nothing can be paid for with it."""
+    saved = MediaStore(bucket="videos", credentials=aws(object_store))
+    saved.journal, saved.archive_key = "/srv/journal", "images/{request_id}-{index}.{ext}"
+    await saved.save(prefix)
 
-    loaded = await MediaStore.load(prefix)
+    loaded = await load(prefix)
 
-    assert loaded.journal == "/srv/journal"
     with pytest.raises(ConfigurationError, match="aws s3 cp /srv/journal s3://"):
         loaded.get_journal()
+    with pytest.raises(ConfigurationError, match="aws s3 cp /srv/journal s3://"):
+        loaded.check_settings()
+    with pytest.raises(ConfigurationError, match="kept for other things"):
+        loaded.check_place(prompt="rain")
+    key = loaded.key_template().render(model="m", request_id="r", index=0, ext="mp4")
+    assert key.startswith("images-") and loaded.key_template().matches(key)
+    with pytest.raises(ValidationError, match="cannot be kept in a folder"):
+        MediaStore(bucket="videos", journal="/srv/journal")
 
 
 @pytest.mark.parametrize(

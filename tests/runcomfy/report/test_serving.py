@@ -17,6 +17,7 @@ from runcomfy.report.serving import ReportServer
 from runcomfy.store import Store
 from tests.runcomfy.catalogue.making import Archiving
 from tests.runcomfy.report.reading_html import read
+from tests.runcomfy.test_signed_urls import Imitation, serving, signed_region, store_at
 
 
 @contextmanager
@@ -35,6 +36,14 @@ def shown(store: Store) -> Iterator[tuple[str, bytes]]:
 
 def get(url: str, method: str = "GET", **headers: str) -> httpx.Response:
     return httpx.request(method, url, headers=headers)
+
+
+def test_links_are_signed_for_the_region_that_the_bucket_names() -> None:
+    """A browser does not follow a signature to another region."""
+    with serving(Imitation()) as bucket, ReportServer(store := store_at(bucket.url)) as server:
+        assert server.links
+
+    assert signed_region(store) == "eu-west-1"
 
 
 async def made(archiving: Archiving) -> str:
