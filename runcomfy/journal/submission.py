@@ -281,7 +281,8 @@ class _Attempt:
         # A person released it, and another attempt is under way: this request is kept in the history at least.
         reason = f"an earlier attempt, given up for lost, was accepted as {request_id}"
         late = entry.moved(entry.state, worker=worker_name(), reason=reason)
-        event = late.history[-1].model_copy(update={"request_id": request_id})
+        whose = {"request_id": request_id, "attempt": self._intent.entry.attempt}
+        event = late.history[-1].model_copy(update=whose)
         return late.model_copy(update={"history": (*late.history[:-1], event), "reason": entry.reason})
 
     async def _conclude(self, error: BaseException) -> None:

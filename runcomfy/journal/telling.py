@@ -130,10 +130,11 @@ async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, ar
             archive=archive,
             cost_usd=archive.result.cost_usd,
         )
+        event = moved.history[-1].model_copy(update={"attempt": own[-1].attempt})
+        moved = moved.model_copy(update={"history": (*moved.history[:-1], event)})
         if entry.state not in RESTARTABLE:
-            moved = entry.model_copy(
-                update={"history": moved.history, "updated_at": moved.updated_at, "nonce": moved.nonce}
-            )
+            kept = {"history": moved.history, "updated_at": moved.updated_at, "nonce": moved.nonce}
+            moved = entry.model_copy(update=kept)
         if await journal.replace(found, moved) is not None:
             return moved
         conflicts = await journal.pause_after_conflict(conflicts)

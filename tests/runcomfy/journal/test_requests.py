@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from runcomfy.batch.account import account_of
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import Entry, EntryState, Journal, find_request, tell_archived
 from runcomfy.provenance import Archive
@@ -28,7 +29,8 @@ async def generation(journal: Journal, prompt: str, *steps: tuple[EntryState, st
     """Write a generation that has come through these states, each with its request."""
     entry = spec_for(SERVICE, prompt).intent("host:1")
     for state, request_id in steps:
-        entry = entry.moved(state, worker="host:1", request_id=request_id)
+        attempt = entry.attempt + (state is S.INTENT)
+        entry = entry.moved(state, worker="host:1", request_id=request_id, attempt=attempt)
     assert await journal.create(entry) is not None
     return entry
 
@@ -145,6 +147,10 @@ async def test_an_earlier_request_does_not_disturb_a_later_one(journal: Journal,
         await tell_archived(journal, entry.generation_key, "first", archive_of("first"))
 
     found = await now(journal, entry)
+    assert account_of(found)._replace(known_usd=0, dearest_usd=0) == account_of(entry)._replace(
+        unpriced=account_of(entry).unpriced - 1
+    )
+    assert found.history[-1].attempt == 1
     assert (found.state, found.request_id, found.attempt) == (state, last, entry.attempt)
     assert found.earlier_costs_usd == {"first": 0.25}
     assert [event.state for event in found.history if event.request_id == "first"][-1] is S.ARCHIVED

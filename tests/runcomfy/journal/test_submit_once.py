@@ -766,6 +766,7 @@ async def test_a_request_that_comes_after_the_next_attempt_is_kept_in_the_histor
     entry = await entry_of(journal, spec)
     assert (entry.state, entry.request_id, entry.attempt) == (_S.SUBMITTED, "r2", 2)
     assert set(entry.request_ids) == {"r1", "r2"}
+    assert {event.request_id: event.attempt for event in entry.history if event.request_id} == {"r1": 1, "r2": 2}
 
 
 async def test_a_worker_that_was_given_up_sends_nothing_more() -> None:
