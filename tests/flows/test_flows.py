@@ -365,7 +365,7 @@ async def test_a_wrong_token_is_said_to_be_one(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """Not bad input, not a broken service."""
-    stranger = account.model_copy(update={"api_token": SecretStr("wrong")})
+    stranger = account.model_copy(update={"api_token": SecretStr("another-token-than-ours")})
 
     with pytest.raises(AuthenticationError):
         await text_to_video("rain", stranger, media_store)
