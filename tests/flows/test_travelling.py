@@ -211,12 +211,11 @@ from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 serve(stage_image, submit_request, wait_for_result, archive_outputs)
 """
 CALLER = """
-import os
+import os, traceback
 from prefect import flow
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.errors import ConfigurationError
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 
@@ -230,13 +229,15 @@ keys.model_copy().save("keys")
 saved = RunComfyCredentials.load("account")
 saved_store = store.model_copy(update={"credentials": AwsCredentials.load("keys")})
 
+PICTURE = env["PICTURE"]  # a flow of `__main__` is pickled with the globals that it uses: not with the environment
+
 def done(future):
     future.wait(timeout=120)
     return future.state.result()
 
 @flow
 def handing_over(account, store):
-    image = done(stage_image.delay(env["PICTURE"], store))
+    image = done(stage_image.delay(PICTURE, store))
     inputs = ImageToVideo(prompt="rain", image_url=image.uri)
     submission = done(submit_request.delay(inputs, account, store, image=image))
     result = done(wait_for_result.delay(submission, account, store))
@@ -245,8 +246,8 @@ def handing_over(account, store):
 for pair in ((account, saved_store), (saved, store)):
     try:
         handing_over(*pair)
-    except ConfigurationError as error:
-        print("refused", error)
+    except Exception:  # Prefect wraps it: a SerializationError
+        print("refused" if 'block.save("NAME")' in traceback.format_exc() else traceback.format_exc())
 print("archived", len(handing_over(saved, saved_store)))
 """
 
