@@ -14,14 +14,14 @@ from functools import partial
 from runcomfy._fetching import Answer, Fetcher, transported
 from runcomfy.errors import DownloadError
 
-__all__ = ["Patience", "RemoteFile", "Span", "refused"]
+__all__ = ["CONTENT_RANGE", "Patience", "RemoteFile", "Span", "refused"]
 
 _READ_BYTES = 1024 * 1024
 """What is read at once. What a read had got when the connection broke is lost, and read again."""
 
 _CAREFUL_BYTES = 64 * 1024
 """What is read at once for a while after a connection broke; if as much came, breaking again is a new break."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RemoteFile:
         status = answer.response.status
         if status not in (200, 206, 412, 416):
             raise refused(answer)
-        said = _CONTENT_RANGE.fullmatch(answer.header("Content-Range"))
+        said = CONTENT_RANGE.fullmatch(answer.header("Content-Range"))
         if (
             status != 206
             or said is None

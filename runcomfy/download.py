@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 import urllib3
 
 from runcomfy._fetching import Answer, Fetcher
-from runcomfy._resuming import Patience, RemoteFile, Span, refused
+from runcomfy._resuming import CONTENT_RANGE, Patience, RemoteFile, Span, refused
 from runcomfy.errors import DownloadError
 from runcomfy.hosts import HostPolicy
 from runcomfy.redaction import redact_loggers
@@ -26,7 +26,7 @@ _PATIENCE = Patience()
 
 
 class Download:
-    """An open answer with status 200: what it says of itself, and its body."""
+    """An open answer with the whole file: what it says of itself, and its body."""
 
     def __init__(self, answer: Answer, url: str, fetcher: Fetcher, patience: Patience) -> None:
         self.host = answer.host
@@ -64,6 +64,14 @@ class Download:
         self._file.fetcher.close()
 
 
+def _is_whole(answer: Answer) -> bool:
+    """Whether the body is all of the file: also where a proxy says so by 203, or by 206 with all there is."""
+    said = CONTENT_RANGE.fullmatch(answer.header("Content-Range"))
+    if answer.response.status == 206 and said is not None:
+        return int(said[1]) == 0 and said[3] == str(int(said[2]) + 1)
+    return answer.response.status in (200, 203)
+
+
 @contextmanager
 def open_url(
     url: str,
@@ -91,7 +99,7 @@ def open_url(
 
     Raises:
         HostNotAllowed: The URL, a redirect, or the address behind it is not allowed.
-        DownloadError: Anything but a 200, or trouble on the way.
+        DownloadError: Anything but the whole file, or trouble on the way.
     """
     timeout = urllib3.Timeout(connect=connect_timeout_seconds, read=read_timeout_seconds)
     sent = {name: value for name, value in (headers or {}).items() if name.lower() not in _NOT_FOR_CALLERS}
@@ -101,7 +109,7 @@ def open_url(
     try:
         answer = fetcher.get(url)
         with closing(Download(answer, url, fetcher, patience)) as download:
-            if answer.response.status != 200:
+            if not _is_whole(answer):
                 raise refused(answer)
             if not packed and download.encoding not in ("", "identity"):
                 raise DownloadError(

@@ -8,6 +8,7 @@ nobody repeats by himself; `classify` is the whole of that decision.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = ["Submission", "classify", "submit"]
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _LONGEST_WAIT_SECONDS = 120.0
+_REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 _NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
 """By HTTP itself (RFC 9110, 6585) a request that is answered so was not acted on, whoever says it and in what words."""
 
@@ -73,6 +75,7 @@ def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
     refusal = read_refusal(response)
     if response.is_success and refusal is None and known:
         return known
+    known = known or _named_by_url(body)
     status = response.status_code
     refused_by_status = status in _NOT_PROCESSED or (400 <= status < 500 and status != 408 and says_no(body))
     refused_by_code = response.is_success and error_code(body) in DOCUMENTED_REFUSALS
@@ -86,6 +89,15 @@ def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:
         error_code=error_code(body),
         request_id=known,
     )
+
+
+def _named_by_url(body: dict[str, Any] | None) -> str | None:
+    """Return the request that the URLs of an answer lead to, where it names none: it can be asked about at least."""
+    for name in ("status_url", "result_url", "cancel_url"):
+        url = (body or {}).get(name)
+        if isinstance(url, str) and (found := _REQUEST_URL.search(url)):
+            return found[1]
+    return None
 
 
 async def submit(

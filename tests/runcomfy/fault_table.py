@@ -254,7 +254,7 @@ EXCLUDED: Mapping[str, str] = {
     "catalogue": "We never call it.",
     "submit http_429 after": (
         "A service that accepts, charges, and asks for another try is beyond what any client can notice. How often it "
-        "can be paid for is bounded, over all runs: test_submit_once.py."
+        "can be paid for is bounded, over all runs: test_odd_answers.py."
     ),
 }
 """What is not in the table: an endpoint, or `endpoint fault after`; and why."""

@@ -104,7 +104,7 @@ def test_a_refused_connection_is_an_error(unused_tcp_port: int) -> None:
 @pytest.mark.parametrize(
     "status", ["403 Forbidden", "404 Not Found", "206 Partial Content", "204 No Content", "500 Oh"]
 )
-def test_anything_but_200_is_an_error(raw_server: Any, answer: Answer, status: str) -> None:
+def test_anything_but_the_file_is_an_error(raw_server: Any, answer: Answer, status: str) -> None:
     """An error page is not a video, whatever it looks like; the status is a fact of the error."""
     raw_server.answers["/v"] = answer(b"<html>no</html>", status, headers="Content-Type: text/html\r\n")
 
@@ -114,6 +114,28 @@ def test_anything_but_200_is_an_error(raw_server: Any, answer: Answer, status: s
     assert failed.value.http_status == int(status[:3])
     assert "s3cr3t" not in everything_said_by(failed.value)
     assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "status, headers", [("203 Changed", ""), ("206 Partial Content", "Content-Range: bytes 0-3/4\r\n")]
+)
+def test_all_of_the_file_is_taken_whatever_a_proxy_calls_it(
+    raw_server: Any, answer: Answer, status: str, headers: str
+) -> None:
+    """A 203, and a 206 that says that it holds all there is, are the file."""
+    raw_server.answers["/v"] = answer(b"abcd", status, headers=headers)
+
+    with open_url(raw_server.url("/v"), LOOPBACK) as download:
+        assert download.read(9) == b"abcd"
+
+
+@pytest.mark.parametrize("said", ["bytes 0-3/9", "bytes 1-4/5", "bytes 0-3/*", "all of it"])
+def test_a_part_that_nobody_asked_for_is_an_error(raw_server: Any, answer: Answer, said: str) -> None:
+    """A 206 that does not say that it holds all there is may lack something."""
+    raw_server.answers["/v"] = answer(b"abcd", "206 Partial Content", headers=f"Content-Range: {said}\r\n")
+
+    with pytest.raises(DownloadError), open_url(raw_server.url("/v"), LOOPBACK):
+        pass
 
 
 def test_a_body_in_an_encoding_is_refused(raw_server: Any, answer: Answer) -> None:

@@ -179,10 +179,13 @@ async def test_whatever_is_not_surely_refused_is_uncertain_and_never_repeated(an
         httpx.Response(403, json=ACCEPTED),
         httpx.Response(404, json=NO | {"request_id": "r1"}),
         httpx.Response(429, json=NO | {"request_id": "r1"}),
+        httpx.Response(200, json={"status_url": "https://model-api.runcomfy.net/v1/requests/r1/status"}),
+        httpx.Response(202, json={"request_id": " ", "cancel_url": "https://other.example/v2/requests/r1/cancel?x=1"}),
+        httpx.Response(502, json={"result_url": "/v1/requests/r1/result"}),
     ],
 )
-async def test_an_error_that_names_a_request_keeps_its_id(answer: httpx.Response) -> None:
-    """An answer that carries both an error and a request id is uncertain, and the id is not lost."""
+async def test_an_odd_answer_that_names_a_request_keeps_its_id(answer: httpx.Response) -> None:
+    """What carries an error beside a request id, or names the request in its URLs only, is uncertain; no id is lost."""
     service = Service(answer)
 
     with pytest.raises(UncertainSubmission, match="names request r1") as caught:
