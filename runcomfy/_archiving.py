@@ -121,7 +121,9 @@ class Archiving:
     def _archive(self, download: Download, alone: bool) -> ArchivedVideo | _Refused:
         start = self._stop.read(download, SNIFF_BYTES)
         kind = early_kind(start, download, self._url)
-        if kind is not None and (done := self._existing(kind)) is not None:
+        done = self._existing(kind) if kind is not None else None
+        done = done or self._left_behind()  # under another name: its host may give another kind of file now
+        if done is not None:
             return done
         with self._room.file(download.length, check=self._stop.check, alone=alone) as file:
             try:

@@ -105,8 +105,8 @@ async def archive_answer(
 ) -> list[ArchivedVideo]:
     """Archive every file that an answer of the result call names; what is odd about the answer goes into the warnings.
 
-    Where files had to be guessed, what proves to be none (a page, a host that is not trusted) does not keep the others
-    from the bucket; it is logged.
+    One that cannot be archived does not keep the others from the bucket; what is wrong with it comes out at the end.
+    Where files had to be guessed, what proves to be none (a page, a host that is not trusted) is only logged.
 
     Args:
         answer: A success, as `runcomfy.outcome.collect` returns it.
@@ -117,17 +117,16 @@ async def archive_answer(
     """
     expected = (expected or Expectation()).model_copy(update={"told": answer.warnings})
     archived: list[ArchivedVideo] = []
+    failed: list[ArchiveError] = []
     refused: list[ArchiveError] = []
     for index, url in enumerate(answer.outputs):
         try:
             archived.append(await archive_output(url, index, facts, store, expected=expected, **options))
-        except (HostNotAllowed, UnexpectedContent) as error:
-            is_no_file = isinstance(error, HostNotAllowed) or error.no_media
-            if not (answer.guessed and is_no_file):
-                raise
-            refused.append(error)
-    if refused and not archived:
-        raise refused[0]
+        except ArchiveError as error:
+            is_no_file = isinstance(error, HostNotAllowed) or (isinstance(error, UnexpectedContent) and error.no_media)
+            (refused if answer.guessed and is_no_file else failed).append(error)
+    if failed or (refused and not archived):
+        raise (failed or refused)[0]
     for refusal in refused:
         logger.warning("A URL in the output of request %s is no file: %s", answer.request_id, refusal.message)
     return archived

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import Patience, archive_output
-from runcomfy.errors import ArchiveConflict, UnexpectedContent
+from runcomfy.archiving import Patience, archive_answer, archive_output
+from runcomfy.errors import ArchiveConflict, DownloadError, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.marking import ai_box
 from runcomfy.provenance import ArchivedVideo, GenerationFacts, Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
+from runcomfy.wire import parse_answer
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video
 
 __all__ = ["source"]
@@ -262,6 +263,8 @@ def without_provenance(object_store: ObjectStore, store: Store, archived: Archiv
 
 
 OTHERS = {
+    "another kind": Answer(CASES["live.webm"]),
+    "another kind, packed": Answer(gzip.compress(CASES["live.webm"]), headers={"Content-Encoding": "gzip"}),
     "other bytes": Answer(video(shade=5)),
     "a page": Answer(b"<html>"),
     "expired": Answer(status="403 Forbidden"),
@@ -285,6 +288,33 @@ async def test_what_an_earlier_attempt_stored_is_completed(
     assert again == first.model_copy(update={"already_archived": True})
     assert keys(object_store, store) == ["m/r-1-0.mp4", "m/r-1-0.mp4.jpg", "m/r-1-0.mp4.json"]
     assert Provenance.from_json(store.read(again.provenance_key, limit_bytes=9999)).marked
+
+
+async def test_what_is_archived_is_not_archived_again_as_another_kind(
+    source: Source, store: Store, object_store: ObjectStore
+) -> None:
+    """One output is one file, also where its host gives it in another container the next time."""
+    source.answer = Answer(video())
+    first = await archive(source, store)
+    source.answer = Answer(CASES["live.webm"])
+
+    assert await archive(source, store) == first.model_copy(update={"already_archived": True})
+    assert keys(object_store, store) == ["m/r-1-0.mp4", "m/r-1-0.mp4.jpg", "m/r-1-0.mp4.json"]
+
+
+@pytest.mark.parametrize("broken", [Answer(status="404 Not Found"), Answer(b"<html>"), Answer(video(), sent=500)])
+async def test_a_file_that_cannot_be_had_does_not_keep_the_others_from_the_bucket(
+    source: Source, store: Store, object_store: ObjectStore, broken: Answer
+) -> None:
+    """Each file of a request is paid for: what comes is kept, and then it is said what did not."""
+    source.answers, source.answer = [broken], Answer(video())
+    answer = parse_answer("r-1", {"status": "succeeded", "output": {"videos": [source.url, f"{source.url}2"]}})
+
+    with pytest.raises((DownloadError, UnexpectedContent)) as caught:
+        await archive_answer(answer, FACTS, store, hosts=HOSTS, patience=Patience(resumes=0))
+
+    assert caught.value.facts["output_index"] == 0
+    assert keys(object_store, store) == ["m/r-1-1.mp4", "m/r-1-1.mp4.jpg", "m/r-1-1.mp4.json"]
 
 
 @pytest.mark.parametrize("changed", [{"runcomfy-request-id": "r-2"}, {"runcomfy-output-index": "1"}, {}])
