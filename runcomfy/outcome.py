@@ -31,16 +31,24 @@ def succeeded(answer: Answer) -> bool:
     if answer.state is State.FAILED:
         reason = str(answer.error or "it gave no reason")[:500]
         raise GenerationFailed(
-            f"The generation failed at the service: {reason}",
+            f"The generation failed at the service: {reason}{_not_taken(answer)}",
             details=answer.error,
             error_code=answer.error_code,
             **facts,
         )
     if answer.state is State.CANCELLED:
-        raise GenerationCancelled("The request was cancelled while it was in the queue.", **facts)
+        raise GenerationCancelled(f"The request was cancelled while it was in the queue.{_not_taken(answer)}", **facts)
     if answer.state is State.SUCCEEDED and not answer.outputs:
         raise _no_output(answer, facts)
     return answer.state in (State.SUCCEEDED, State.COMPLETED) and bool(answer.outputs)
+
+
+def _not_taken(answer: Answer) -> str:
+    """Say what the result of a request without success names all the same: the status decides, a person may look."""
+    if not answer.outputs:
+        return ""
+    said = str(answer.output)[:_LONGEST_SHOWN]
+    return f" Yet under 'output' stands {said}: it was not archived, since the status decides."
 
 
 def _no_output(answer: Answer, facts: dict[str, Any]) -> NoOutput:

@@ -21,7 +21,9 @@ _INPUTS = ("input", "request", "payload", "param", "argument", "args", "prompt",
 _LINKS = ("statusurl", "resulturl", "cancelurl", "webhook", "callback")
 _DEEPEST = 20
 _URL = re.compile(r"https?://[^\s\"'<>\\^`{|}]+", re.IGNORECASE)
+_NO_SCHEME = re.compile(r"//[^/\s]+\.[^/\s]+/\S+")  # relative to the scheme of a page; files come over https
 _NEXT_URL = re.compile(r"[\s,;]+(?=https?://)", re.IGNORECASE)
+_RUNCOMFY = (".runcomfy.net", ".runcomfy.com")
 _STAGED = re.compile(r"/images/[0-9a-f]{64}\.[a-z0-9]{1,5}$")
 
 
@@ -110,6 +112,8 @@ def _parsed(value: Any) -> Any:
 def _urls_of(text: str) -> list[str]:
     """Return the URLs that a text consists of: one, or several with blanks or commas between them."""
     text = text.strip().strip("\"'<>").strip()
+    if _NO_SCHEME.fullmatch(text):
+        text = f"https:{text}"
     if not text[:8].lower().startswith(("https://", "http://")):
         return []
     return [_cleaned(part) for part in _NEXT_URL.split(text) if _has_host(part)]
@@ -132,8 +136,11 @@ def _squeezed(name: object) -> str:
 
 
 def _is_staged(url: str) -> bool:
-    """Whether a URL leads to an input that this project has staged, by whomever: `…/images/<sha256>.<extension>`."""
-    return _STAGED.search(url) is not None
+    """Whether a URL leads to an input that this project has staged, by whomever: `…/images/<sha256>.<extension>`.
+
+    Nothing is staged at RunComfy's own hosts: what has such a name there is a file of theirs.
+    """
+    return _STAGED.search(url) is not None and not (urlsplit(url).hostname or "").endswith(_RUNCOMFY)
 
 
 def _without_query(url: str) -> str:

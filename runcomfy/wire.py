@@ -86,7 +86,7 @@ class Answer:
     error: Any = None
     error_code: int | str | None = None
     output: Any = field(default=None, repr=False)
-    """What stands under `output`, with secrets cut out: to be shown where no file is found in it."""
+    """What stands under `output`, with secrets cut out: to be shown where no file is found or taken from it."""
     guessed: bool = False
     """Whether a file among the outputs is only a URL that was found there, under no name that is known."""
     warnings: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str]
         cost_usd=_cost(body.get("cost")),
         error=error,
         error_code=error_code(body),
-        output=None if outputs.urls else redact(body.get("output")),
+        output=redact(body.get("output")),
         guessed=outputs.guessed,
         warnings=tuple(_warnings(outputs, error)) if outputs.urls else (),
     )

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runcomfy.errors import GenerationCancelled, GenerationFailed, RunComfyError
+from runcomfy.outcome import succeeded
 from runcomfy.outputs import given_urls
 from runcomfy.wire import Answer, parse_answer
 
 A, B, C = "https://x.runcomfy.net/a.mp4", "https://x.runcomfy.net/b.mp4", "https://x.runcomfy.net/c.png"
 STAGED = f"https://bucket.example.com/archive/images/{'5e' * 32}.png?X-Amz-Signature=5ec2e7"
+OWN = f"https://x.runcomfy.net/images/{'5e' * 32}.png"
 SENT = "https://pictures.example.com/wave.png?token=5ec2e7"
 
 
@@ -46,6 +49,9 @@ def answer(output: Any, *, sent: tuple[str, ...] = (), **beside: Any) -> Answer:
         (f"{A}\n{B}", (A, B)),
         (json.dumps({"video": A}), (A,)),
         (json.dumps([A, B]), (A, B)),
+        ("//x.runcomfy.net/a.mp4", (A,)),
+        ({"videos": ["//x.runcomfy.net/a.mp4", B]}, (A, B)),
+        ({"image": OWN}, (OWN,)),
         ({"video": "http://x.runcomfy.net/a.mp4"}, ("http://x.runcomfy.net/a.mp4",)),
     ],
 )
@@ -86,7 +92,7 @@ def test_what_is_named_otherwise_is_taken_with_a_warning(output: Any, urls: tupl
     "output",
     [
         None, "", 7, {}, [], "not a url", {"video": None, "videos": []}, "https://", "https:///a.mp4", "ftp://x.y/a.mp4",
-        "data:video/mp4;base64,AAAA", "//x.runcomfy.net/a.mp4", "s3://bucket/a.mp4", {"path": "/outputs/a.mp4"},
+        "data:video/mp4;base64,AAAA", "//a.mp4", "// x.runcomfy.net", "s3://bucket/a.mp4", {"path": "/outputs/a.mp4"},
         {"input": {"image_url": A}}, STAGED, {"video": STAGED}, {"image": SENT, "status_url": A},
     ],
 )  # fmt: skip
@@ -107,6 +113,18 @@ def test_an_error_beside_a_success_is_a_warning() -> None:
     failed = parse_answer("r1", {"status": "failed", "error_code": 1, "message": f"see {A}?Signature=5ec2e7"})
     assert failed.error == {"error_code": 1, "message": f"see {A}?[redacted]"}
     assert parse_answer("r1", {"status": "failed", "error": {"why": [1]}}).error == {"why": [1]}
+
+
+@pytest.mark.parametrize(("word", "error"), [("failed", GenerationFailed), ("cancelled", GenerationCancelled)])
+def test_a_file_of_what_did_not_succeed_is_shown(word: str, error: type[RunComfyError]) -> None:
+    """The status decides, and a person may look at what stands there; without its signature."""
+    with pytest.raises(error, match=r"'video': 'https://x\.runcomfy\.net/a\.mp4.*not archived") as caught:
+        succeeded(answer({"video": f"{A}?Signature=5ec2e7"}, status=word))
+    assert "5ec2e7" not in f"{caught.value}"
+
+    with pytest.raises(error) as caught:
+        succeeded(answer({"video": None}, status=word))
+    assert "output" not in str(caught.value)
 
 
 _LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([A, B, f" {C} ", STAGED])
