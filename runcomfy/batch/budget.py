@@ -6,6 +6,7 @@ one, or at the highest cost that was seen, until its own is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from runcomfy.batch.account import Account
@@ -13,7 +14,7 @@ from runcomfy.errors import BudgetReached, ConfigurationError
 
 __all__ = ["Budget"]
 
-_TOLERANCE_USD = 1e-9
+_TOLERANCE_USD = 1e-6  # what adding 100,000 costs up, one by one, may be wrong by
 
 
 class Budget:
@@ -35,7 +36,8 @@ class Budget:
             )
         self.limit_usd = limit_usd
         self.accounts: dict[str, Account] = {}
-        """By generation key."""
+        """By generation key; changed by `note` and `replace` only."""
+        self._known_usd, self._unpriced, self._rate_limited = 0.0, 0, 0  # of all accounts: there may be 100,000
         self.dearest_usd = 0.0
         """The most that one request has cost."""
         self._named_usd = usd_per_video or 0.0
@@ -50,14 +52,12 @@ class Budget:
     @property
     def spent_usd(self) -> float:
         """What all have cost, as far as is known; each of unknown cost at the price of one."""
-        price = self.price_usd
-        return sum(account.cost_usd(price) for account in self.accounts.values())
+        return self._known_usd + self._unpriced * self.price_usd
 
     @property
     def committed_usd(self) -> float:
         """What all may have cost at most, if none costs more than the price of one."""
-        price = self.price_usd
-        return sum(account.committed_usd(price) for account in self.accounts.values())
+        return self.spent_usd + self._rate_limited * self.price_usd
 
     @property
     def is_idle(self) -> bool:
@@ -97,18 +97,25 @@ class Budget:
     def note(self, key: str, account: Account) -> None:
         """Take note of what a generation has cost or may have cost, unless more is known already."""
         self.dearest_usd = max(self.dearest_usd, account.dearest_usd)
-        if account.attempt >= self.accounts.get(key, Account()).attempt:
+        standing = self.accounts.get(key, Account())
+        if account.attempt >= standing.attempt:
             self.accounts[key] = account
+            self._known_usd += account.known_usd - standing.known_usd
+            self._unpriced += account.unpriced - standing.unpriced
+            self._rate_limited += account.rate_limited - standing.rate_limited
 
     def replace(self, accounts: Mapping[str, Account], dearest_usd: float) -> None:
         """Take over what all processes together have counted."""
         self.accounts = dict(accounts)
         self.dearest_usd = max(self.dearest_usd, dearest_usd)
+        self._known_usd = math.fsum(account.known_usd for account in accounts.values())
+        self._unpriced = sum(account.unpriced for account in accounts.values())
+        self._rate_limited = sum(account.rate_limited for account in accounts.values())
 
     def _check(self, committed_usd: float) -> None:
         if self.limit_usd is None or committed_usd + self.price_usd <= self.limit_usd + _TOLERANCE_USD:
             return
-        doubtful = sum(account.rate_limited for account in self.accounts.values()) * self.price_usd
+        doubtful = self._rate_limited * self.price_usd
         among = f", {doubtful:.2f} of them for sends answered with 429, which may lie" if doubtful else ""
         raise BudgetReached(
             f"The budget of {self.limit_usd:.2f} USD is reached: {committed_usd:.2f} USD are spent or under way"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ import pytest
 from runcomfy.batch.account import account_of
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.purse import Purse, purse_name
-from runcomfy.errors import BudgetReached, RunComfyError, StorageError
+from runcomfy.errors import BudgetReached, RunComfyError, StorageError, StoreUnavailable
 from runcomfy.journal import Entry, EntryState, GenerationSpec, Journal, MemoryPlace, outcome_told, release, submit_once
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
@@ -223,6 +225,65 @@ async def test_what_waits_is_written_together() -> None:
     assert Counter(map(type, ends)) == {type(None): 40, BudgetReached: 24}
     assert purse.budget.committed_usd == 10.0
     assert place.writes <= 4
+
+
+async def test_a_send_takes_no_longer_the_more_rows_there_are() -> None:
+    """A batch may have 100,000: they are neither added up nor read again for each one that is begun and sent."""
+    calls: Counter[int] = Counter()
+    for rows in (10, 2000):
+        purse = Purse(Budget(1e6, 0.25), Journal(MemoryPlace()), "x")
+        await asyncio.gather(*(purse.authorise(f"{row:024x}") for row in range(rows)))
+        await asyncio.sleep(0)
+        gc.collect()
+
+        def count(_frame: object, event: str, _argument: object, rows: int = rows) -> None:
+            calls[rows] += event == "call"
+
+        sys.setprofile(count)
+        purse.begin("f" * 64)
+        await purse.authorise("f" * 64)
+        sys.setprofile(None)
+        assert len(purse.budget.accounts) == rows + 1 and purse.budget.spent_usd == 0
+
+    assert calls[2000] < calls[10] + 100
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"accounts": {"a": "much"}}'])
+async def test_a_note_that_cannot_be_read_stops_every_send(body: bytes) -> None:
+    """With what to do about it; deleted, it is made anew from the journal."""
+    journal = Journal(MemoryPlace())
+    await journal.write_note("budget-x", body)
+    purse = Purse(Budget(1.0, 0.25), journal, "x")
+
+    for call in (purse.open(["a" * 64], {}), purse.authorise("a" * 64)):
+        with pytest.raises(StorageError, match=r"budget-x\.json cannot be read .* delete it"):
+            await call
+
+
+async def test_a_write_that_was_lost_is_not_counted() -> None:
+    """What the note says counts, and not what was to be written into it."""
+    place = Lossy()
+    purse = Purse(Budget(1.0, 0.25), Journal(place, retry_seconds=0.0), "x")
+    await purse.authorise("a" * 64)
+    place.loses = True
+    with pytest.raises(StorageError):
+        await purse.settle("b" * 64, GenerationSpec(TextToVideo(prompt="b"), "https://a.example").intent("w"))
+    place.loses = False
+    await purse.authorise("c" * 64)
+
+    assert set(purse.budget.accounts) == {"a" * 24, "c" * 24}
+    assert purse.budget.committed_usd == sum(each.committed_usd(0.25) for each in purse.budget.accounts.values())
+
+
+class Lossy(MemoryPlace):
+    """A place whose writes are lost for a while."""
+
+    loses = False
+
+    def replace(self, name: str, body: bytes, tag: str) -> str | None:
+        if self.loses:
+            raise StoreUnavailable("It is down.")
+        return super().replace(name, body, tag)
 
 
 async def test_the_note_is_put_right_from_the_journal() -> None:
