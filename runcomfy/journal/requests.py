@@ -2,20 +2,24 @@
 
 Entries are named by their generations, and there is no index of requests: it would cost every generation a write, and
 entries of older versions would not be in it. So entries are read, the one that was written last first, which is where
-the request usually is that somebody asks for.
+the request usually is that somebody asks for. A process remembers which requests an entry named, so that it asks for a
+thousand without reading a thousand entries for each.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from cachetools import LRUCache
+
 from runcomfy.errors import InvalidInput
 from runcomfy.journal.entry import Entry, EntryState
-from runcomfy.journal.journal import Journal
+from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.submission import submission_of
 from runcomfy.run_times import workload_of
 from runcomfy.submitting import Submission
@@ -27,6 +31,29 @@ logger = logging.getLogger(__name__)
 _NEIGHBOURS = timedelta(hours=1)
 """A service that names one request twice does so within this time, as far as clocks agree."""
 _FIRST, _EVERY = 8, 1000
+_SETTLED_SECONDS = 2.0  # a store tells times in whole seconds: an entry that is younger may change within the same one
+
+
+class _Seen:
+    """Which requests the entries named that this process has read, as long as they are not written again."""
+
+    def __init__(self) -> None:
+        self._requests: LRUCache[tuple[str, str], tuple[datetime, frozenset[str]]] = LRUCache(20_000)
+        self._guard = threading.Lock()
+
+    def note(self, where: str, found: Versioned, modified_at: datetime) -> None:
+        if found.age_seconds >= _SETTLED_SECONDS:
+            with self._guard:
+                self._requests[where, found.entry.generation_key] = modified_at, frozenset(found.entry.request_ids)
+
+    def may_name(self, where: str, key: str, modified_at: datetime, request_id: str) -> bool:
+        """Whether an entry has to be read."""
+        with self._guard:
+            known = self._requests.get((where, key))
+        return known is None or known[0] != modified_at or request_id in known[1]
+
+
+_seen = _Seen()
 
 
 @dataclass(frozen=True)
@@ -79,13 +106,18 @@ async def find_request(
         InvalidInput: two generations name it as theirs, and nobody knows which of them it made.
         StorageError: the journal could not be read.
     """
-    modified = await journal.modified()
+    modified, where = await journal.modified(), journal.place.where
     keys = sorted(modified, key=modified.__getitem__, reverse=True)
     found: list[KnownRequest] = []
     until, unreadable = datetime.min.replace(tzinfo=UTC), list[str]()
     for start, end in itertools.pairwise((0, *range(_FIRST, len(keys), _EVERY), len(keys))):
-        recent = [key for key in keys[start:end] if modified[key] >= until]
+        recent = [
+            key
+            for key in keys[start:end]
+            if modified[key] >= until and _seen.may_name(where, key, modified[key], request_id)
+        ]
         async for version in journal.read_all(recent, unreadable=unreadable.append):
+            _seen.note(where, version, modified[version.entry.generation_key])
             if request_id in version.entry.request_ids:
                 found.append(KnownRequest(version.entry, request_id))
                 until = max(until, found[-1].accepted_at - _NEIGHBOURS)

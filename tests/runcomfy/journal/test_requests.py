@@ -91,6 +91,26 @@ async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
     assert told == [(1008, 2500), (2008, 2500)]
 
 
+async def test_an_entry_is_not_read_again_for_each_request(place: FailingPlace, journal: Journal) -> None:
+    """Fifty are asked for one after the other, as `archive_outputs.map` does; what changed meanwhile is seen."""
+    place.where, place.older_by_seconds = "one of a kind", 5.0
+    entries = [await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}")) for number in range(50)]
+    place.calls.clear()
+
+    for number in range(50):
+        assert await find_request(journal, f"r{number}") is not None
+    read = place.calls.count("read")
+    assert await journal.advance(entries[0].generation_key, "r0", S.FAILED)
+    standing = await journal.read(entries[0].generation_key)
+    assert standing is not None
+    again = entries[0].moved(S.SUBMITTED, worker="host:2", request_id="another")
+    assert await journal.replace(standing, again)
+
+    assert read <= 50 + 50
+    found = await find_request(journal, "another")
+    assert found is not None and found.entry.generation_key == entries[0].generation_key
+
+
 async def test_what_two_generations_name_is_not_given_to_either(journal: Journal) -> None:
     """Until a person lets go of one, or one of them has the video."""
     one = await generation(journal, "rain", (S.SUBMITTED, "same"))
