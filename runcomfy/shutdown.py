@@ -67,15 +67,19 @@ class Shutdown:
 
     def __init__(self, grace_seconds: float | None = None) -> None:
         self._grace_seconds = grace_seconds
+        self._restore: Callable[[], None] | None = None
+        self._seconds = DEFAULT_GRACE_SECONDS
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Hold nothing. A child has no thread but one, a lock that another held is for ever, and nobody stopped it."""
         self._holds: frozenset[Hold] = frozenset()
         self._leaving: set[Hold] = set()
         self._changed = threading.Condition()
         self._requests: queue.SimpleQueue[float] = queue.SimpleQueue()  # its `put` may be called by a signal handler
         self._watcher: threading.Thread | None = None
-        self._restore: Callable[[], None] | None = None
-        self._seconds = DEFAULT_GRACE_SECONDS
         self._over = False
-        os.register_at_fork(after_in_child=self._holds_nothing)
         self.requested = False
         """Whether this process was told to stop."""
 
@@ -95,9 +99,6 @@ class Shutdown:
         elif first:
             self._over = True
         return not self._over
-
-    def _holds_nothing(self) -> None:
-        self._holds = frozenset()
 
     def _begin(self, hold: Hold) -> None:
         self._seconds = _grace_seconds() if self._grace_seconds is None else self._grace_seconds

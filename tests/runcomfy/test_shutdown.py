@@ -151,7 +151,7 @@ async def test_answers_that_do_not_come_in_time_are_recorded_as_uncertain(world:
 
 async def test_nothing_is_sent_after_it(world: World) -> None:
     """Those that are not begun yet do not begin, and take nobody with them that is answered a little later."""
-    with world.process("rain [sandbox: submit=slow:seconds=2]", many=9, PREPARE_SECONDS="0.5") as process:
+    with world.process("rain [sandbox: submit=slow:seconds=2]", many=9, PREPARE_SECONDS="1.5") as process:
         until(lambda: world.accepted() == 3)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
@@ -207,3 +207,53 @@ async def test_a_grace_that_is_no_number_is_refused_before_anything_is_paid_for(
 
     assert said == ["begun\n", "ConfigurationError\n", "done\n"]
     assert world.accepted() == 0
+
+
+FORKS = """
+import asyncio, os, signal, threading
+from runcomfy.shutdown import Shutdown
+
+shutdown = Shutdown(grace_seconds=1)
+signal.signal(signal.SIGTERM, shutdown.in_front_of(lambda *_: None))
+
+async def submit():
+    async with shutdown.hold() as hold:
+        hold.begin()
+        return "submitted"
+
+def child():
+    if (pid := os.fork()) == 0:
+        signal.alarm(10)
+        print(asyncio.run(submit()), flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def hold_the_lock(taken, done):
+    with shutdown._changed:
+        taken.set()
+        done.wait()
+
+taken, done = threading.Event(), threading.Event()
+threading.Thread(target=hold_the_lock, args=(taken, done)).start()
+taken.wait()
+child()
+done.set()
+
+async def stopping():
+    async with shutdown.hold() as hold:
+        hold.begin()
+        os.kill(os.getpid(), signal.SIGTERM)
+        child()
+
+asyncio.run(stopping())
+child()
+print("parent", shutdown.requested)
+os._exit(0)
+"""
+
+
+def test_a_child_is_not_stopped_with_its_parent() -> None:
+    """It begins anew: with no lock that a thread had which is not there, and no stop that was another's."""
+    done = subprocess.run([sys.executable, "-c", FORKS], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.split() == ["submitted"] * 3 + ["parent", "True"], done.stderr
