@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.errors import CommonCause, ConfigurationError, RunComfyError
+from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
-from runcomfy.journal import OnUncertain, archived_lately
+from runcomfy.journal import OnUncertain
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
 from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
@@ -29,6 +29,7 @@ from tasks.generate import generate_one
 from tasks.inbox import log_received, open_queue, report_received, summed_up
 from tasks.interruption import OnInterrupt
 from tasks.naming import fact, flow_name
+from tasks.proof import note_stop, open_proving
 from tasks.service import Service, open_service
 from tasks.slots import slots
 
@@ -128,10 +129,7 @@ async def inbox(
         ) as service,
     ):  # fmt: skip
         bucket = store.get_store()
-        proven = await archived_lately(
-            service.journal, service.client.base_url, bucket.uri(bucket.prefix), [IMAGE_TO_VIDEO]
-        )
-        proving = Proving(first_at_once, stop_after_alike, proven)
+        proving = await open_proving(service, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
         reception = Reception(
             place, bucket, _defaults(prompt, settings), _generating(service, proving),
             at_once=granted, tell=log_received,
@@ -147,6 +145,7 @@ async def inbox(
                 )  # fmt: skip
         except RunComfyError as error:
             trouble = error
+        await note_stop(service, proving)
     report = InboxReport(
         source=place.uri,
         received=tuple(reception.received.values()),
@@ -172,7 +171,7 @@ def _generating(service: Service, proving: Proving) -> Generate:
 
         try:
             number = await proving.begin(order.model_id)
-        except CommonCause as error:
+        except RunComfyError as error:
             return outcome_of(error, label).model_copy(update={"status": OutcomeStatus.NOT_STARTED})
         outcome, was_sent = None, False
 
@@ -186,7 +185,10 @@ def _generating(service: Service, proving: Proving) -> Generate:
             )
             return outcome
         finally:
+            was_stopped = proving.stopped is not None
             proving.end(number, outcome, was_sent=was_sent)
+            if not was_stopped:
+                await note_stop(service, proving)
 
     return generating
 

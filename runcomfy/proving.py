@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
-from runcomfy.errors import CommonCause
+from runcomfy.errors import CommonCause, RunComfyError
+from runcomfy.journal.proof import StopNote
 from runcomfy.outcomes import Outcome, OutcomeStatus
 
 __all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "Proving"]
@@ -38,6 +41,8 @@ class Proving:
         first_at_once: How many are begun until one is archived.
         stop_after_alike: How many that fail alike in a row stop the rest, later.
         proven: The models that need no proof.
+        stopped_before: What stopped an earlier run, by model. Until one is archived, one is begun at a time, and when
+            it fails alike, nothing more; unless the setting that stopped it is larger now than what had failed.
     """
 
     def __init__(
@@ -45,11 +50,17 @@ class Proving:
         first_at_once: int = FIRST_AT_ONCE,
         stop_after_alike: int = STOP_AFTER_ALIKE,
         proven: Iterable[str] = (),
+        stopped_before: Mapping[str, StopNote] | None = None,
     ) -> None:
-        self.stopped: CommonCause | None = None
+        self.stopped: RunComfyError | None = None
         """Why nothing more begins."""
+        self.stops: dict[str, StopNote] = {}
+        """What the next run has to know of that, by model; nothing where it was told from outside."""
         self._first_at_once, self._stop_after_alike = first_at_once, stop_after_alike
-        self._proven = set(proven)
+        limits = {"first_at_once": first_at_once, "stop_after_alike": stop_after_alike}
+        before = (stopped_before or {}).items()
+        self._before = {model: stop for model, stop in before if stop.alike >= limits[stop.setting]}
+        self._proven = set(proven) - self._before.keys()
         self._count = 0
         self._under_way: dict[int, str] = {}
         self._failures: list[_Failure] = []
@@ -67,7 +78,7 @@ class Proving:
             is_paid: Whether it was paid for before: then there is nothing to wait for, and its end tells the others.
 
         Raises:
-            CommonCause: others have failed alike; it may not begin.
+            RunComfyError: it may not begin; most often `CommonCause`, since others have failed alike.
         """
         while self.stopped is None and not (is_paid or self._may_begin(model_id)):
             await self._changed.wait()
@@ -93,6 +104,14 @@ class Proving:
             cause = (outcome.error_type or str(outcome.status), outcome.error_code or "")
             self._failures.append(_Failure(number, model_id, cause))
             self._judge(cause, outcome.error or str(outcome.status))
+        self._wake()
+
+    def stop(self, error: RunComfyError) -> None:
+        """Let nothing more begin, for a reason that concerns all; the first that is told stays."""
+        self.stopped = self.stopped or error
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -100,29 +119,48 @@ class Proving:
         if self.is_proven(model_id):
             return True
         under_way = sum(not self.is_proven(model) for model in self._under_way.values())
-        alike = Counter(failure.cause for failure in self._unproven())
-        return under_way + max(alike.values(), default=0) < self._first_at_once
+        return under_way + max(self._first_alike().values(), default=0) < self._first_at_once
 
-    def _unproven(self) -> list[_Failure]:
-        return [failure for failure in self._failures if not self.is_proven(failure.model_id)]
+    def _first_alike(self) -> Counter[tuple[str, str]]:
+        """How many have failed by which cause, of models without proof; what stopped an earlier run is all but one."""
+        alike = Counter(failure.cause for failure in self._failures if not self.is_proven(failure.model_id))
+        for cause in {stop.cause for model, stop in self._before.items() if not self.is_proven(model)}:
+            alike[cause] += self._first_at_once - 1
+        return alike
 
     def _judge(self, cause: tuple[str, str], said: str) -> None:
-        alike = sum(failure.cause == cause for failure in self._failures)
-        first = sum(failure.cause == cause for failure in self._unproven())
         if self.stopped is not None:
             return
-        if first >= self._first_at_once:
-            self._stop(f"The first {first} that were paid for failed alike", cause, said, "first_at_once")
+        alike = sum(failure.cause == cause for failure in self._failures)
+        first = self._first_alike()[cause]
+        before = [stop for model, stop in self._before.items() if stop.cause == cause and not self.is_proven(model)]
+        if first >= self._first_at_once and before:
+            most = max(before, key=lambda stop: stop.alike)
+            how = f"An earlier run was stopped when {most.alike} had failed alike, and it is the same again"
+            self._stop(how, cause, said, most.setting, most.alike)
+        elif first >= self._first_at_once:
+            self._stop(f"The first {first} that were paid for failed alike", cause, said, "first_at_once", first)
         elif alike >= self._stop_after_alike:
-            self._stop(f"{alike} in a row that were paid for failed alike", cause, said, "stop_after_alike")
+            self._stop(f"{alike} in a row that were paid for failed alike", cause, said, "stop_after_alike", alike)
 
-    def _stop(self, how: str, cause: tuple[str, str], said: str, setting: str) -> None:
+    def _stop(
+        self,
+        how: str,
+        cause: tuple[str, str],
+        said: str,
+        setting: Literal["first_at_once", "stop_after_alike"],
+        alike: int,
+    ) -> None:
         kind, code = cause
-        self.stopped = CommonCause(
-            f"{how}, so nothing more is sent. The cause: {kind}{f' ({code})' if code else ''}: {said.rstrip('.')}. "
-            f"Remove it first; only if each has a reason of its own, raise {setting}.",
-            error_code=code or None,
-            cause_type=kind,
+        note = StopNote(error_type=kind, error_code=code, alike=alike, setting=setting, at=datetime.now(UTC))
+        self.stops = {failure.model_id: note for failure in self._failures if failure.cause == cause}
+        self.stop(
+            CommonCause(
+                f"{how}, so nothing more is sent. The cause: {kind}{f' ({code})' if code else ''}: {said.rstrip('.')}. "
+                f"Remove it first; only if each has a reason of its own, raise {setting} above {alike}.",
+                error_code=code or None,
+                cause_type=kind,
+            )
         )
 
 

@@ -14,21 +14,24 @@ from prefect import get_run_logger
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.estimate import Tally
+from runcomfy.batch.halt import Halt
 from runcomfy.batch.plan import PlannedRow, rows_from_json
 from runcomfy.batch.purse import Purse, purse_name
 from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up, true_outcome
-from runcomfy.errors import StorageError
-from runcomfy.journal import Entry, Journal, OnUncertain, archived_lately
+from runcomfy.errors import RunComfyError, StorageError
+from runcomfy.journal import Entry, Journal, OnUncertain
 from runcomfy.outcomes import Outcome
 from runcomfy.polling import Deadlines, Polling
-from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
+from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from tasks.halt import halting, tell_others
 from tasks.interruption import OnInterrupt
 from tasks.plan_batch import Plan
 from tasks.progress import shown_progress
+from tasks.proof import note_stop, open_proving
 from tasks.run_rows import run_rows
-from tasks.service import Service, open_service
+from tasks.service import open_service
 from tasks.slots import slots
 
 __all__ = ["Rules", "money", "run_here", "run_part"]
@@ -84,7 +87,8 @@ async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaS
     async with _written_down(outcomes, shard, store):
         standing = await look_up(rows, store.get_journal(), bucket)
         outcomes |= standing.existing
-        await _run(rows, standing, credentials, store, rules, outcomes, shard.allowance.purse)
+        halt = Halt(bucket, shard.halt_key)
+        await _run(rows, standing, credentials, store, rules, outcomes, shard.allowance.purse, halt=halt)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 
@@ -98,6 +102,7 @@ async def _run(
     purse_name: str,
     *,
     until_proven: bool = False,
+    halt: Halt | None = None,
 ) -> float:
     """Generate rows, note what becomes of each, and return what all of them have cost until now, US dollars."""
     price = rules.usd_per_video or 0.0
@@ -127,23 +132,24 @@ async def _run(
         entries |= standing.entries
         purse = Purse(Budget(rules.budget_usd, rules.usd_per_video), service.journal, purse_name)
         await purse.open([row.generation_key for row in rows], entries)
-        proving = await _proving(rows, service, entries, rules)
-        async with shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)):
+        models = {row.order.model_id for row in rows}
+        proving = await open_proving(service, models, rules.first_at_once, rules.stop_after_alike, entries.values())
+
+        async def stopped(error: RunComfyError) -> None:
+            await asyncio.gather(note_stop(service, proving), tell_others(halt, error))
+
+        async with (
+            halting(halt, proving),
+            shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)),
+        ):
             await run_rows(
                 standing.to_do(rows), service, purse, proving,
-                at_once=at_once, paid_before=standing.paid_before, ended=ended, until_proven=until_proven,
+                at_once=at_once, paid_before=standing.paid_before, ended=ended, stopped=stopped,
+                until_proven=until_proven,
             )  # fmt: skip
+        await note_stop(service, proving)
         await _look_again(rows, service.journal, entries, outcomes)
     return Standing(entries, {}).cost_usd(rows, price)
-
-
-async def _proving(rows: Sequence[PlannedRow], service: Service, entries: Mapping[str, Entry], rules: Rules) -> Proving:
-    """Return what lets rows begin; a model of which one was archived lately needs no proof."""
-    store, models = service.store.get_store(), {row.order.model_id for row in rows}
-    proven = await archived_lately(
-        service.journal, service.client.base_url, store.uri(store.prefix), models, entries.values()
-    )
-    return Proving(rules.first_at_once, rules.stop_after_alike, proven)
 
 
 async def _look_again(

@@ -19,7 +19,7 @@ from prefect.states import Crashed
 
 from runcomfy.batch.results import outcomes_from_json
 from runcomfy.batch.shard import Shard
-from runcomfy.errors import StorageError
+from runcomfy.errors import RunComfyError, StorageError
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.store import Store
 from tasks.interruption import watchful_sleep
@@ -44,6 +44,7 @@ class Part:
         store: Where it writes what becomes of its rows.
         client: Prefect's API.
         known: Called with that, by line; again and again.
+        halted: What concerns all parts, once it is known.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Part:
         store: Store,
         client: PrefectClient,
         known: Callable[[Mapping[int, Outcome]], None],
+        halted: Callable[[], RunComfyError | None],
     ) -> None:
         self._shard = shard
         self._name = name
         self._store = store
         self._client = client
         self._known = known
+        self._halted = halted
         self._told: set[int] = set()
         self._seen: datetime | None = None
         self._silent_since: float | None = None
@@ -66,6 +69,9 @@ class Part:
 
     async def run(self, deployment: str, parameters: Mapping[str, Any], lines: Sequence[int]) -> None:
         """Start its flow run and watch it; rows of a part that a person cancels are not given to another one."""
+        if self._halted():
+            self._known({line: self._not_started(line) for line in lines})
+            return
         try:
             flow_run = await arun_deployment(
                 deployment,
@@ -79,18 +85,18 @@ class Part:
             return
         ended = await self.watch(flow_run)
         if ended is not None and ended.is_cancelled():
-            self._known(
-                {
-                    line: Outcome(
-                        label=f"line {line}",
-                        status=OutcomeStatus.NOT_STARTED,
-                        error=f"{self._name} was cancelled. Run the manifest again for its rows.",
-                        retryable=True,
-                    )
-                    for line in lines
-                    if line not in self._told
-                }
-            )
+            self._known({line: self._not_started(line) for line in lines if line not in self._told})
+
+    def _not_started(self, line: int) -> Outcome:
+        why = self._halted()
+        return Outcome(
+            label=f"line {line}",
+            status=OutcomeStatus.NOT_STARTED,
+            error=str(why) if why else f"{self._name} was cancelled. Run the manifest again for its rows.",
+            error_type=type(why).__name__ if why else None,
+            error_code=why.error_code if why else None,
+            retryable=True,
+        )
 
     async def watch(self, flow_run: FlowRun) -> State[Any] | None:
         """Wait until its flow run has ended, or has given no sign of life for too long; return its last state."""

@@ -107,6 +107,8 @@ async def _on_workers(
             await spread.run(divide(left, rows_per_shard), allowance, folder)
             standing = await _look_up(plan.rows, store)
             outcomes |= standing.existing
+            if spread.halted is not None:
+                break
     return _true_ends(plan.rows, standing, outcomes), standing.cost_usd(plan.rows, price)
 
 

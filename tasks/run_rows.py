@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from prefect import get_run_logger
 
+from runcomfy.batch.halt import CONCERN_ALL
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.purse import Purse
 from runcomfy.errors import (
     AuthenticationError,
     BudgetReached,
-    CommonCause,
-    InsufficientBalance,
     RunComfyError,
     StorageError,
 )
@@ -28,8 +27,6 @@ from tasks.telemetry import working_on
 
 __all__ = ["run_rows"]
 
-_CONCERN_ALL = {kind.__name__: kind for kind in (AuthenticationError, InsufficientBalance)}
-
 
 async def run_rows(
     rows: Sequence[PlannedRow],
@@ -40,6 +37,7 @@ async def run_rows(
     at_once: int,
     paid_before: Callable[[PlannedRow], bool],
     ended: Callable[[PlannedRow, Outcome, Entry | None], None],
+    stopped: Callable[[RunComfyError], Awaitable[None]],
     until_proven: bool = False,
 ) -> None:
     """Generate every row; the failure of one is its own, and what concerns all stops what has not begun.
@@ -53,10 +51,11 @@ async def run_rows(
         at_once: How many are under way at the same time.
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
         ended: Called with each row, its outcome, and what the journal says of it then, if that is known.
+        stopped: Awaited once, as soon as one of them has shown what concerns all.
         until_proven: Begin no more, and tell of no more, once all models are proven: others do the rest.
     """
     with working_on(len(rows)):
-        crew = _Crew(service, purse, proving, at_once, paid_before, ended)
+        crew = _Crew(service, purse, proving, at_once, paid_before, ended, stopped)
         await crew.run(rows, until_proven=until_proven)
 
 
@@ -69,6 +68,7 @@ class _Crew:
         at_once: int,
         paid_before: Callable[[PlannedRow], bool],
         ended: Callable[[PlannedRow, Outcome, Entry | None], None],
+        stopped: Callable[[RunComfyError], Awaitable[None]],
     ) -> None:
         self._service = service
         self._purse = purse
@@ -77,7 +77,8 @@ class _Crew:
         self._settled = asyncio.Condition()
         self._paid_before = paid_before
         self._ended = ended
-        self._concerns_all: RunComfyError | None = None
+        self._stopped = stopped
+        self._has_told = False
         self._cancelled = False
         self._again: list[PlannedRow] | None = []
 
@@ -85,6 +86,7 @@ class _Crew:
         await self._run(sorted(rows, key=lambda row: not self._paid_before(row)), until_proven=until_proven)
         again, self._again = self._again or [], None
         await self._run(again, until_proven=until_proven)
+        await self._tell_of_stop()
 
     async def _run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
         models = {row.order.model_id for row in rows}
@@ -110,9 +112,9 @@ class _Crew:
         """Return the number by which a row's end is told to `proving`, or why it cannot be begun."""
         try:
             number = await self._proving.begin(row.order.model_id, is_paid=self._paid_before(row))
-        except CommonCause as error:
+        except RunComfyError as error:
             return error
-        refusal = self._concerns_all or (None if self._paid_before(row) else await self._unaffordable(row))
+        refusal = None if self._paid_before(row) else await self._unaffordable(row)
         if refusal is None:
             return number
         self._not_begun(row, number)
@@ -134,7 +136,7 @@ class _Crew:
                     await self._settled.wait()
                 else:
                     break
-        return self._concerns_all
+        return self._proving.stopped
 
     async def _generate(self, row: PlannedRow, number: int) -> None:
         was_sent = False
@@ -156,10 +158,9 @@ class _Crew:
         finally:
             self._places.release()
             self._proving.end(number, outcome, was_sent=was_sent)
-        if (kind := _CONCERN_ALL.get(outcome.error_type or "")) and await self._is_true_of_all(kind):
-            self._stop(kind(f"Not started, since another row was refused: {outcome.error}"))
-        elif self._proving.stopped is not None:
-            self._stop(self._proving.stopped)
+        if (kind := CONCERN_ALL.get(outcome.error_type or "")) and await self._is_true_of_all(kind):
+            self._proving.stop(kind(f"Not started, since another row was refused: {outcome.error}"))
+        await self._tell_of_stop()
         entry = await self._entry(row, outcome)
         try:
             await self._purse.settle(row.generation_key, entry)
@@ -176,14 +177,15 @@ class _Crew:
 
     async def _is_true_of_all(self, kind: type[RunComfyError]) -> bool:
         """A token that was refused once is asked about again: one call may have met a proxy."""
-        if kind is not AuthenticationError or self._concerns_all is not None:
+        if kind is not AuthenticationError or self._proving.stopped is not None:
             return True
         return await token_is_refused(self._service.client)
 
-    def _stop(self, error: RunComfyError) -> None:
-        if self._concerns_all is None:
-            self._concerns_all = error
+    async def _tell_of_stop(self) -> None:
+        if (error := self._proving.stopped) is not None and not self._has_told:
+            self._has_told = True
             get_run_logger().error("No further row is started. %s", error)
+            await self._stopped(error)
 
     async def _entry(self, row: PlannedRow, outcome: Outcome) -> Entry | None:
         """What the journal says of a row that has ended; `None` where it cannot be read."""

@@ -21,9 +21,10 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
+from runcomfy.batch.halt import Halt
 from runcomfy.batch.plan import PlannedRow, rows_to_json
 from runcomfy.batch.shard import Allowance, Shard
-from runcomfy.errors import ConfigurationError
+from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
 from tasks.interruption import cancellation_requested
@@ -32,6 +33,7 @@ from tasks.part import HICCUPS, Part
 __all__ = ["Spread", "block_reference", "check_deployment"]
 
 _PAGE = 200
+_LOOK_SECONDS = 5.0
 
 
 def block_reference(block: Block) -> dict[str, Any]:
@@ -87,6 +89,8 @@ class Spread:
         self._parameters = parameters
         self._store = store
         self._known = known
+        self.halted: RunComfyError | None = None
+        """What stopped a part, and concerns all."""
 
     async def see_to_what_runs(self) -> bool:
         """Wait for parts that an earlier attempt of this flow run has started, and say whether there were any."""
@@ -103,7 +107,7 @@ class Spread:
         return bool(runs)
 
     async def run(self, parts: Sequence[list[PlannedRow]], allowance: Allowance, folder: str) -> None:
-        """Run every part.
+        """Run every part; once one was stopped by what concerns all, those that no worker has begun are taken back.
 
         Args:
             parts: The rows of each.
@@ -125,7 +129,11 @@ class Spread:
             document = rows_to_json(rows)
             await asyncio.to_thread(self._store.put, shard.rows_key, document, content_type="application/x-ndjson")
             shards.append(shard)
-        async with _cancelled_with_us(), get_client() as client:
+        async with (
+            _cancelled_with_us(),
+            get_client() as client,
+            self._halting(Halt(self._store, shards[0].halt_key)),
+        ):
             await asyncio.gather(
                 *(
                     self._part(shard, f"part {shard.number} of {len(shards)}", client).run(
@@ -136,7 +144,29 @@ class Spread:
             )
 
     def _part(self, shard: Shard, name: str, client: PrefectClient) -> Part:
-        return Part(shard, name, self._store, client, self._known)
+        return Part(shard, name, self._store, client, self._known, lambda: self.halted)
+
+    @asynccontextmanager
+    async def _halting(self, halt: Halt) -> AsyncIterator[None]:
+        """Take back what no worker has begun, once a part of the body was stopped; the others look for themselves."""
+
+        async def take_back() -> None:
+            while self.halted is None:
+                await asyncio.sleep(_LOOK_SECONDS)
+                with suppress(StorageError):  # the next look tells the same
+                    self.halted = await asyncio.to_thread(halt.look)
+            get_run_logger().error("No further part is started. %s", self.halted)
+            with suppress(*HICCUPS):  # a part that begins nevertheless sees the same, and sends nothing
+                await _cancel_parts(StateType.SCHEDULED)
+
+        taking_back = asyncio.create_task(take_back())
+        try:
+            yield
+            with suppress(StorageError):
+                self.halted = self.halted or await asyncio.to_thread(halt.look)
+        finally:
+            taking_back.cancel()
+            await asyncio.wait([taking_back])
 
 
 @asynccontextmanager
@@ -151,16 +181,16 @@ async def _cancelled_with_us() -> AsyncIterator[None]:
         raise
 
 
-async def _cancel_parts() -> None:
+async def _cancel_parts(*states: StateType) -> None:
     async with get_client() as client:
-        for part in await _open_parts(client):
+        for part in await _open_parts(client, *states):
             with suppress(*HICCUPS):
                 await client.set_flow_run_state(part.id, Cancelling())
 
 
-async def _open_parts(client: PrefectClient) -> list[FlowRun]:
-    """Return the flow runs that this one has started and that have not ended."""
-    open_states = {"type": {"any_": [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]}}
+async def _open_parts(client: PrefectClient, *states: StateType) -> list[FlowRun]:
+    """Return the flow runs that this one has started and that have not ended, or those in these states."""
+    open_states = {"type": {"any_": states or [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]}}
     wanted = FlowRunFilter(
         parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[UUID(str(runtime.flow_run.id))]),
         state=FlowRunFilterState.model_validate(open_states),

@@ -35,6 +35,11 @@ class Shard(BaseModel):
     outcomes_key: str = Field(title="Outcomes", description="Key of what became of them.")
     allowance: Allowance = Allowance()
 
+    @property
+    def halt_key(self) -> str:
+        """Key of what tells all parts of its folder that one of them was stopped."""
+        return f"{self.rows_key.rpartition('/')[0]}/halt.json"
+
 
 def divide(rows: Sequence[PlannedRow], size: int) -> list[list[PlannedRow]]:
     """Return the parts of a batch in the order of their rows, each of so many rows at most."""

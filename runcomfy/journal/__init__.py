@@ -16,7 +16,7 @@ from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
-from runcomfy.journal.proof import archived_lately, note_archived
+from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was_lately
 from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
@@ -39,9 +39,9 @@ __all__ = [
     "MemoryPlace",
     "OnUncertain",
     "Place",
+    "StopNote",
     "Versioned",
     "adopt",
-    "archived_lately",
     "check_choice",
     "find_request",
     "inputs_of",
@@ -52,6 +52,7 @@ __all__ = [
     "names_folder",
     "note_archived",
     "note_run_times",
+    "note_stops",
     "open_place",
     "outcome_told",
     "recall_run_times",
@@ -62,5 +63,6 @@ __all__ = [
     "tell",
     "tell_archived",
     "watched_entries",
+    "what_was_lately",
     "withdraw",
 ]

@@ -1,13 +1,15 @@
-"""Which models have lately had a generation archived in a store: a note beside the journal's entries.
+"""Which models have lately had a generation archived in a store, and which were stopped: a note beside the entries.
 
-It tells a batch that account, network, bucket and model work together, before it pays for many at once.
+It tells a batch that account, network, bucket and model work together, before it pays for many at once; or that a cause
+which is common to all stopped a run, and nothing was archived since.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
 
 from cachetools import TTLCache
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,7 +18,7 @@ from runcomfy.errors import RunComfyError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal
 
-__all__ = ["archived_lately", "note_archived"]
+__all__ = ["Lately", "StopNote", "note_archived", "note_stops", "what_was_lately"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +28,70 @@ _NOTED_SECONDS = 3600.0  # a process notes the same no more often
 _noted: TTLCache[tuple[str, ...], bool] = TTLCache(maxsize=1024, ttl=_NOTED_SECONDS)
 
 
+class StopNote(BaseModel):
+    """What stopped a run: a cause that is common to all."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    error_type: str
+    error_code: str = ""
+    alike: int
+    """How many had failed alike."""
+    setting: Literal["first_at_once", "stop_after_alike"]
+    """Which rule it was; whoever raises it above `alike` says that the cause is not common."""
+    at: datetime
+
+    @property
+    def cause(self) -> tuple[str, str]:
+        """The class of the error, and its code or nothing."""
+        return self.error_type, self.error_code
+
+
+class Lately(NamedTuple):
+    """What is known of models in a store, of the last day."""
+
+    archived: set[str]
+    """Of which one was archived."""
+    stopped: dict[str, StopNote]
+    """At which a run was stopped, and of which none was archived since."""
+
+
 class _Note(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
     archived_at: dict[str, datetime] = {}
     """By service, store and model."""
+    stops: dict[str, StopNote] = {}
+    """The same."""
+
+    @classmethod
+    def read(cls, body: bytes | None) -> _Note:
+        """Read it, without what is older than a day."""
+        try:
+            note = cls() if body is None else cls.model_validate_json(body)
+        except ValidationError:
+            return cls()
+        since = datetime.now(UTC) - _LATELY
+        return cls(
+            archived_at={name: at for name, at in note.archived_at.items() if at > since},
+            stops={name: stop for name, stop in note.stops.items() if stop.at > since},
+        )
 
 
 async def note_archived(journal: Journal, entry: Entry) -> None:
     """Note that a generation was archived just now; if that fails, a batch begins with a few, which costs time only."""
-    name, now = _name(entry.service, entry.store, entry.model_id), datetime.now(UTC)
+    name = _name(entry.service, entry.store, entry.model_id)
     once = (journal.place.where, name)
     if entry.state is not EntryState.ARCHIVED or once in _noted:
         return
     _noted[once] = True
 
     def change(body: bytes | None) -> bytes:
-        known = {each: at for each, at in _read(body).archived_at.items() if at > now - _LATELY}
-        return _Note(archived_at=known | {name: now}).model_dump_json().encode()
+        note = _Note.read(body)
+        note.archived_at[name] = datetime.now(UTC)
+        note.stops.pop(name, None)
+        return note.model_dump_json().encode()
 
     try:
         if await journal.update_note(_NOTE, change):
@@ -54,39 +101,63 @@ async def note_archived(journal: Journal, entry: Entry) -> None:
     _noted.pop(once, None)
 
 
-async def archived_lately(
+async def note_stops(journal: Journal, service: str, store: str, stops: Mapping[str, StopNote]) -> None:
+    """Note what stopped a run, by model, so that the next one pays for one only to find out whether it is over.
+
+    If that fails, the next one begins with a few, as if nothing had been.
+    """
+    named = {_name(service, store, model): stop for model, stop in stops.items()}
+
+    def change(body: bytes | None) -> bytes:
+        note = _Note.read(body)
+        note.stops.update(named)
+        return note.model_dump_json().encode()
+
+    try:
+        conflicts = 0
+        while not await journal.update_note(_NOTE, change):
+            conflicts = await journal.pause_after_conflict(conflicts)
+    except RunComfyError as error:
+        logger.warning("It could not be noted that a run was stopped: %s", error)
+    _forget(journal, named)
+
+
+async def what_was_lately(
     journal: Journal, service: str, store: str, model_ids: Iterable[str], entries: Iterable[Entry] = ()
-) -> set[str]:
-    """Return those of these models of which one was archived in this store within a day.
+) -> Lately:
+    """Return of which of these models one was archived in this store within a day, and which were stopped since.
 
     Args:
         journal: The journal.
         service: The base URL of the service.
         store: `s3://bucket/prefix/`.
         model_ids: The models.
-        entries: Entries that are known already, which may tell without the note.
+        entries: Entries that are known already, which may tell more than the note.
     """
-    since = datetime.now(UTC) - _LATELY
-    lately = {
-        _name(entry.service, entry.store, entry.model_id)
-        for entry in entries
-        if entry.state is EntryState.ARCHIVED and entry.updated_at > since
-    }
-    wanted = {model: _name(service, store, model) for model in model_ids}
-    if not lately.issuperset(wanted.values()):
-        try:
-            note = _read(await journal.read_note(_NOTE))
-            lately |= {name for name, at in note.archived_at.items() if at > since}
-        except RunComfyError as error:
-            logger.info("It could not be read what was archived lately: %s", error)
-    return {model for model, name in wanted.items() if name in lately}
-
-
-def _read(body: bytes | None) -> _Note:
     try:
-        return _Note() if body is None else _Note.model_validate_json(body)
-    except ValidationError:
-        return _Note()
+        note = _Note.read(await journal.read_note(_NOTE))
+    except RunComfyError as error:
+        logger.info("It could not be read what was archived lately: %s", error)
+        note = _Note()
+    since = datetime.now(UTC) - _LATELY
+    for entry in entries:
+        name = _name(entry.service, entry.store, entry.model_id)
+        if entry.state is EntryState.ARCHIVED and entry.updated_at > since:
+            note.archived_at[name] = entry.updated_at
+            if name in note.stops and entry.updated_at > note.stops[name].at:
+                del note.stops[name]
+    _forget(journal, note.stops)
+    wanted = {model: _name(service, store, model) for model in model_ids}
+    return Lately(
+        {model for model, name in wanted.items() if name in note.archived_at},
+        {model: note.stops[name] for model, name in wanted.items() if name in note.stops},
+    )
+
+
+def _forget(journal: Journal, names: Iterable[str]) -> None:
+    """Let the next archived one be noted although one was a moment ago: it ends a stop."""
+    for name in names:
+        _noted.pop((journal.place.where, name), None)
 
 
 def _name(service: str, store: str, model_id: str) -> str:

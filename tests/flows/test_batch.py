@@ -25,6 +25,10 @@ from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
+from flows.batch_shard import batch_shard
+from runcomfy.batch.plan import rows_to_json
+from runcomfy.batch.results import outcomes_from_json
+from runcomfy.batch.shard import Shard, divide
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation import earlier_key
 from runcomfy.journal import EntryState, GenerationSpec
@@ -32,6 +36,7 @@ from runcomfy.models import TextToVideo
 from runcomfy.orders import OrderDefaults
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
+from tasks.plan_batch import plan_batch
 from tasks.report_batch import BatchReport
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
@@ -481,6 +486,35 @@ async def test_a_cause_that_is_common_to_all_pays_for_five(
     assert "The first 5 that were paid for failed alike" in str(state.message) and "told to fail" in str(state.message)
     rows = list(csv.DictReader(io.StringIO(read(media_store, found.files.results))))
     assert all("told to fail" in row["error"] for row in rows)
+
+    again = await run(manifest(tmp_path, *scenes(60)), account, media_store)
+
+    assert sandbox.books().submissions_accepted == 6, "a schedule that runs it again pays for one"
+    assert "the same again" in str(again.message)
+
+
+async def test_a_part_that_is_stopped_stops_those_that_begin_later(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """They send nothing, and tell the same of their rows; also of a stop that the journal does not remember."""
+    plan = await plan_batch(manifest(tmp_path, *scenes(6)), media_store, {}, allow_placeholder_prompts=False)
+    store = media_store.get_store()
+    shards = [
+        Shard(number=n, rows_key=store.key(f"parts/{n}.rows"), outcomes_key=store.key(f"parts/{n}.out")) for n in (1, 2)
+    ]
+    for shard, rows in zip(shards, divide(plan.rows, 3), strict=True):
+        store.put(shard.rows_key, rows_to_json(rows), content_type="application/x-ndjson")
+    nothing_left = account.model_copy(update={"api_token": SecretStr("no-such-token")})
+
+    counts = [
+        await batch_shard(shards[0], nothing_left, media_store),
+        await batch_shard(shards[1], account, media_store),
+    ]
+
+    assert counts[1] == {"not_started": 3}
+    told = outcomes_from_json(store.read(shards[1].outcomes_key, limit_bytes=10**6)).values()
+    assert {outcome.error_type for outcome in told} == {"AuthenticationError"}
+    assert sandbox.books().submissions_accepted == 0
 
 
 async def test_what_worked_lately_begins_at_once_and_stops_after_twenty(

@@ -393,6 +393,9 @@ async def test_a_cause_that_is_common_to_all_pays_for_five(
     visible, hidden = cloud.count(queue_url)
     assert visible + hidden >= 7
 
-    sandbox.reset()
+    await run(prompt="fog")
+    assert sandbox.books().submissions_accepted <= 6, "the next run finds it again with one, new or collected"
+
+    sandbox.clear_faults()
     again = await fates(await run(prompt="fog"))  # by listing: those that were paid for are collected, too
-    assert sum(fate is Fate.ARCHIVED for fate in again.values()) >= 7
+    assert sum(fate is Fate.ARCHIVED for fate in again.values()) >= 6

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runcomfy.errors import CommonCause
+from runcomfy.errors import CommonCause, InsufficientBalance
 from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.proving import Proving
 
@@ -122,3 +122,92 @@ async def test_what_was_uncertain_before_is_no_news() -> None:
         proving.end(await proving.begin("model", is_paid=True), failed("ArchiveError"), was_sent=False)
     with pytest.raises(CommonCause):
         await proving.begin("model")
+
+
+async def stopped_run(*, proven: tuple[str, ...] = ()) -> Proving:
+    """Return a run that was stopped by what fails alike."""
+    proving = Proving(proven=proven)
+    await paid(proving, lambda row: failed(code="301"), at_once=30)
+    assert proving.stops["model"].alike == (20 if proven else 5)
+    return proving
+
+
+@pytest.mark.parametrize("proven", [(), ("model",)])
+async def test_after_a_stop_the_next_run_pays_for_one(proven: tuple[str, ...]) -> None:
+    """Over and over, as a schedule does; also where one was archived before the cause arose."""
+    earlier = await stopped_run(proven=proven)
+    for _ in range(3):
+        again = Proving(proven=proven, stopped_before=earlier.stops)
+        assert await paid(again, lambda row: failed(code="301")) == 1
+        assert isinstance(again.stopped, CommonCause) and "the same again" in again.stopped.message
+        assert again.stops["model"].alike == earlier.stops["model"].alike, "what has to be raised does not grow"
+        earlier = again
+
+
+async def test_after_a_stop_one_that_is_archived_opens_the_gate() -> None:
+    """The cause is over: all are made, one of them before the others."""
+    proving = Proving(stopped_before=(await stopped_run()).stops)
+    first = await proving.begin("model")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(proving.begin("model"), 0.05)
+    proving.end(first, GOOD, was_sent=True)
+
+    assert await paid(proving, lambda row: GOOD) == 200
+
+
+async def test_after_a_stop_another_cause_is_counted_from_its_beginning() -> None:
+    """And so is none: those that fail each in its own way are tried, one at a time."""
+    before = (await stopped_run()).stops
+
+    assert await paid(Proving(stopped_before=before), lambda row: failed(code="302")) == 5
+    assert await paid(Proving(stopped_before=before), lambda row: failed(code=str(row))) == 200
+
+
+@pytest.mark.parametrize("proven", [(), ("model",)])
+async def test_a_setting_that_is_raised_above_what_failed_ends_the_stop(proven: tuple[str, ...]) -> None:
+    """As the message advises where each has a reason of its own."""
+    earlier = await stopped_run(proven=proven)
+    assert earlier.stopped is not None
+    setting, alike = ("stop_after_alike", 20) if proven else ("first_at_once", 5)
+    assert f"raise {setting} above {alike}" in earlier.stopped.message
+
+    again = Proving(**{setting: alike + 1}, proven=proven, stopped_before=earlier.stops)
+
+    assert alike < await paid(again, lambda row: failed(code="301"), at_once=30) <= alike + 31
+
+
+async def test_after_a_stop_what_was_paid_for_and_fails_alike_is_enough() -> None:
+    """Nothing more is sent at all."""
+    proving = Proving(stopped_before=(await stopped_run()).stops)
+    proving.end(await proving.begin("model", is_paid=True), failed(code="301"), was_sent=False)
+
+    with pytest.raises(CommonCause):
+        await proving.begin("model")
+
+
+async def test_several_models_that_were_stopped_wait_for_none_for_ever() -> None:
+    """One of either may always be tried; what is archived of one proves nothing of the other."""
+    stop = (await stopped_run()).stops["model"]
+    proving = Proving(stopped_before={"a": stop, "b": stop})
+    proving.end(await asyncio.wait_for(proving.begin("a"), 1), GOOD, was_sent=True)
+    await asyncio.wait_for(proving.begin("a"), 1)
+    number = await asyncio.wait_for(proving.begin("b"), 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(proving.begin("b"), 0.05)
+    proving.end(number, failed(code="301"), was_sent=True)
+
+    assert list(proving.stops) == ["b"]
+
+
+async def test_what_is_told_from_outside_stops_those_that_wait() -> None:
+    """Such as another part of a batch; and the first that is told stays."""
+    proving = Proving(first_at_once=1)
+    await proving.begin("model")
+    waiting = asyncio.create_task(proving.begin("model"))
+    await asyncio.sleep(0)
+    proving.stop(InsufficientBalance("No."))
+    proving.stop(CommonCause("Later."))
+
+    with pytest.raises(InsufficientBalance):
+        await asyncio.wait_for(waiting, 1)
+    assert proving.stops == {}

@@ -1,0 +1,61 @@
+"""What stopped a part of a batch stops the others: an object beside their rows, which all of them look for."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError
+from runcomfy.store import Store
+
+__all__ = ["CONCERN_ALL", "Halt"]
+
+CONCERN_ALL = {kind.__name__: kind for kind in (CommonCause, AuthenticationError, InsufficientBalance)}
+"""What is as true of the rows that were not begun, by the name of its class."""
+_MAX_BYTES = 1024 * 1024
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    error_type: str
+    message: str
+    error_code: str | None = None
+    cause_type: str | None = None
+
+
+class Halt:
+    """Tells the other parts, or is told by them. Both calls block.
+
+    Args:
+        store: Where the rows of the parts are.
+        key: Of the object; the same for all parts that are given out together.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+
+    def tell(self, error: RunComfyError) -> None:
+        """Tell the others what concerns them too.
+
+        Raises:
+            StorageError: the store did not take it.
+        """
+        written = _Written(
+            error_type=type(error).__name__,
+            message=error.message,
+            error_code=error.error_code,
+            cause_type=error.cause_type,
+        )
+        self._store.put(self._key, written.model_dump_json().encode(), content_type="application/json")
+
+    def look(self) -> RunComfyError | None:
+        """Return what another part has told; `None` if none did.
+
+        Raises:
+            StorageError: the store could not be read.
+        """
+        if self._store.head(self._key) is None:
+            return None
+        told = _Written.model_validate_json(self._store.read(self._key, limit_bytes=_MAX_BYTES))
+        kind = CONCERN_ALL.get(told.error_type, RunComfyError)
+        return kind(told.message, error_code=told.error_code, cause_type=told.cause_type)

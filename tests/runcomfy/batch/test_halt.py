@@ -1,0 +1,33 @@
+"""What stopped a part of a batch is known to the others, whatever kind of stop it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from runcomfy.batch.halt import Halt
+from runcomfy.batch.shard import Shard
+from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError
+from runcomfy.store import Store
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CommonCause("20 in a row.", error_code="301", cause_type="ArchiveError"),
+        CommonCause("20 in a row.", cause_type="GenerationFailed"),
+        AuthenticationError("No.", error_code="400004"),
+        InsufficientBalance("None left."),
+    ],
+)
+def test_parts_tell_each_other(store: Store, error: RunComfyError) -> None:
+    """The others say the same as the one that was stopped, by class, code and text; those of another batch nothing."""
+    keys = [Shard(number=n, rows_key=f"b/{folder}/{n}.rows", outcomes_key="o").halt_key for folder, n in
+            (("x", 1), ("x", 2), ("y", 1))]  # fmt: skip
+    one, two, other = (Halt(store, store.key(key)) for key in keys)
+    assert two.look() is None
+    one.tell(error)
+
+    told = two.look()
+    assert told is not None
+    assert (type(told), told.message, told.facts) == (type(error), error.message, error.facts)
+    assert other.look() is None
