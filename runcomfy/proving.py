@@ -102,8 +102,9 @@ class Proving:
             self._failures = [failure for failure in self._failures if failure.number > number]
         elif outcome is not None and _is_news(outcome, was_sent=was_sent):
             cause = (outcome.error_type or str(outcome.status), outcome.error_code or "")
-            self._failures.append(_Failure(number, model_id, cause))
-            self._judge(cause, outcome.error or str(outcome.status))
+            if was_sent or cause not in self._causes_before():  # what an earlier cause has spoilt may stay so for ever
+                self._failures.append(_Failure(number, model_id, cause))
+                self._judge(cause, outcome.error or str(outcome.status))
         self._wake()
 
     def stop(self, error: RunComfyError) -> None:
@@ -124,18 +125,21 @@ class Proving:
     def _first_alike(self) -> Counter[tuple[str, str]]:
         """How many have failed by which cause, of models without proof; what stopped an earlier run is all but one."""
         alike = Counter(failure.cause for failure in self._failures if not self.is_proven(failure.model_id))
-        for cause in {stop.cause for model, stop in self._before.items() if not self.is_proven(model)}:
+        for cause in self._causes_before():
             alike[cause] += self._first_at_once - 1
         return alike
+
+    def _causes_before(self) -> dict[tuple[str, str], StopNote]:
+        """What stopped earlier runs, by cause, of models of which none was archived since."""
+        before = [stop for model, stop in self._before.items() if not self.is_proven(model)]
+        return {stop.cause: stop for stop in sorted(before, key=lambda stop: stop.alike)}
 
     def _judge(self, cause: tuple[str, str], said: str) -> None:
         if self.stopped is not None:
             return
         alike = sum(failure.cause == cause for failure in self._failures)
         first = self._first_alike()[cause]
-        before = [stop for model, stop in self._before.items() if stop.cause == cause and not self.is_proven(model)]
-        if first >= self._first_at_once and before:
-            most = max(before, key=lambda stop: stop.alike)
+        if first >= self._first_at_once and (most := self._causes_before().get(cause)):
             how = f"An earlier run was stopped when {most.alike} had failed alike, and it is the same again"
             self._stop(how, cause, said, most.setting, most.alike)
         elif first >= self._first_at_once:
