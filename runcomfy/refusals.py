@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import email.utils
 from datetime import UTC, datetime
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from runcomfy.errors import (
     AuthenticationError,
@@ -21,6 +19,9 @@ from runcomfy.errors import (
     ServiceError,
     ServiceUnavailable,
 )
+
+if TYPE_CHECKING:  # the command line reads states without it
+    import httpx
 
 __all__ = [
     "ANOTHER_ACCOUNT",

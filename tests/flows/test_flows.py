@@ -575,7 +575,10 @@ def test_a_session_token_is_masked_in_what_prefect_stores(media_store: MediaStor
     store = media_store.model_copy(update={"credentials": keys})
 
     assert "t0k3n" not in store.model_dump_json()
-    assert "t0k3n" in store.model_dump_json(context={"include_secrets": True})
+    assert "t0k3n" not in store.model_dump_json(
+        context={"include_secrets": True}
+    )  # as Prefect hands a flow's context on
+    assert "t0k3n" in store.model_dump_json(by_alias=True, context={"include_secrets": True})
 
 
 @pytest.mark.parametrize("hosts", [[], ["https://cdn.example.com/"], ["a b"]])

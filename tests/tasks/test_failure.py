@@ -126,12 +126,12 @@ async def test_a_journal_elsewhere_is_named_in_the_command(
 ) -> None:
     """What is typed finds the same journal, and files get the same names."""
     place = f"s3://images/{media_store.prefix}"
-    store = media_store.model_copy(update={"journal": place, "archive_key": "my videos/{request_id}-{index}.{ext}"})
+    store = media_store.model_copy(update={"journal": place, "archive_key": "videos(1)/{request_id}-{index}.{ext}"})
 
     artifact, _, _ = await failed(store, generation(account, store, "rain [sandbox: submit=lost_answer]"))
 
     assert f"--journal {place}" in str(artifact.data)
-    assert "--archive-key 'my videos/{request_id}-{index}.{ext}'" in str(artifact.data)
+    assert "--archive-key 'videos(1)/{request_id}-{index}.{ext}'" in str(artifact.data)
 
 
 async def test_what_was_wrong_with_the_input_is_shown_as_text(

@@ -55,7 +55,7 @@ async def test_a_batch_shows_pictures_causes_and_what_to_do(
 
     shown = await shown_by(state.state_details.flow_run_id)
     description, page = shown["runcomfy-batch"]
-    assert description == "3 of 6 videos, 1.25 USD"
+    assert description == "3 of 6 videos, 1.50 USD"  # one that is uncertain counts at the price that was seen
     assert page.count("](data:image/jpeg;base64,") == 3
     assert page.count("`GenerationFailed`") == 1 and "**2 failed** (`GenerationFailed`): line 5, line 6." in page
     assert "journal list --bucket" in page
