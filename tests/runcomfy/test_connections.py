@@ -117,6 +117,7 @@ async def settled(awaitables: list[Awaitable[object]]) -> list[object]:
     return list(await asyncio.gather(*awaitables, return_exceptions=True))
 
 
+@pytest.mark.slow
 async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent() -> None:
     """It is no uncertain submission, and the service has never seen it."""
     service = Halting()
