@@ -479,3 +479,27 @@ def test_a_users_default_retries_do_not_pay_again(command_line: CommandLine, san
     )
 
     assert sandbox.books().submissions_received == 1
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_stopped_names_what_stopped_it_and_does_not_advise_to_run_it_again(
+    command_line: CommandLine, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """By its budget with an exit code of its own; what failed alike is one of those that are incomplete."""
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text("prompt\n" + "\n".join(f"scene {number}" for number in range(4)))
+    words = ("batch", str(manifest), "--bucket", command_line.bucket, "--json")
+
+    done = command_line.run(*words, "--budget-usd", "0.5", "--usd-per-video", "0.25", code=3)
+    budget = json.loads((done.stdout or done.stderr).splitlines()[-1])
+    assert (budget["error"], budget["stopped_by"]) == ("BudgetReached", "BudgetReached")
+    assert (budget["counts"], budget["cost_usd"]) == ({"archived": 2, "not_started": 2}, 0.5)
+    assert "again" not in budget["message"]
+    assert sandbox.books().usd_charged == 0.5
+
+    sandbox.inject("failed", rate=1.0)
+    done = command_line.run(*words, "--stop-after-alike", "1", "--at-once", "1", code=14)
+    alike = json.loads((done.stdout or done.stderr).splitlines()[-1])
+    assert (alike["error"], alike["stopped_by"]) == ("BatchIncomplete", "CommonCause")
+    assert alike["counts"] == {"existing": 2, "failed": 1, "not_started": 1}
+    assert "same manifest again" not in alike["message"]

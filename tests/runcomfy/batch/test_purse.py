@@ -130,7 +130,12 @@ def live_through(world: Shop, draw: random.Random, limit_usd: float, price_usd: 
     return runs
 
 
-@pytest.mark.parametrize("seed", range(50))
+def schedules(count: int, quick: int) -> list[Any]:
+    """Return so many seeds, of which the first few are tried at every commit, and the others with the slow tests."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] if seed >= quick else []) for seed in range(count)]
+
+
+@pytest.mark.parametrize("seed", schedules(50, quick=20))
 def test_never_more_is_paid_than_the_budget_allows(seed: int) -> None:
     """Whatever is killed, lost, refused, answered with a 429 that lies, or paid again while it is uncertain."""
     draw = random.Random(seed)
@@ -147,7 +152,7 @@ def test_never_more_is_paid_than_the_budget_allows(seed: int) -> None:
     assert all(not worker.alive for worker in runs)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", schedules(10, quick=4))
 def test_a_dearer_price_exceeds_it_by_what_was_under_way_when_it_was_learned(seed: int) -> None:
     """Three runs have one under way each, so three at most."""
     draw, limit, price = random.Random(seed), 1.0, 0.1
