@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -31,6 +32,7 @@ _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", 
 _SHA256, _SOURCE_SHA256 = "runcomfy-sha256", "runcomfy-source-sha256"
 _LONGEST_NAME = 256
 _ANY = "anyextension"
+_MOST_ALIKE = 100
 
 
 class Kept(NamedTuple):
@@ -68,11 +70,14 @@ class Place:
         return self._store.key(name)
 
     def any_key(self) -> str | None:
-        """Return where a file of ours is kept under some extension, complete or not; a call for a list."""
+        """Return where a file of ours is kept under some extension, complete or not; a call for a list.
+
+        Where the extension comes early in the template, others' files begin alike: no more than a few are looked at.
+        """
         start, _, end = self.key(_ANY).partition(_ANY)
         if not start.removeprefix(self._store.prefix).strip("/"):
             return None  # the extension comes first in the template: that would list everything
-        for found in listed(self._store, start):
+        for found in itertools.islice(listed(self._store, start), _MOST_ALIKE):
             extension = found.key.removeprefix(start).removesuffix(end)
             if not extension.isalnum() or self.key(extension) != found.key:
                 continue

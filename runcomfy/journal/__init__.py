@@ -8,6 +8,7 @@ long requests run, `proof` what worked lately.
 
 from __future__ import annotations
 
+from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.bucket import BucketPlace
 from runcomfy.journal.choice import check_choice, names_folder, open_place
 from runcomfy.journal.claiming import OnUncertain
@@ -20,7 +21,7 @@ from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was
 from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
-from runcomfy.journal.submission import submission_of, submit_once
+from runcomfy.journal.submission import submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
 from runcomfy.journal.watched import watched_entries
 from runcomfy.journal.withdrawing import withdraw

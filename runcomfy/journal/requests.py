@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 from cachetools import LRUCache
 
 from runcomfy.errors import InvalidInput
+from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned
-from runcomfy.journal.submission import submission_of
 from runcomfy.run_times import workload_of
 from runcomfy.submitting import Submission
 

@@ -23,6 +23,7 @@ from runcomfy.errors import (
     SubmissionNotSent,
     UncertainSubmission,
 )
+from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.claiming import OnUncertain, claim
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
@@ -30,7 +31,6 @@ from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
 from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
-from runcomfy.run_times import workload_of
 from runcomfy.shutdown import Hold, shutdown
 from runcomfy.submitting import Submission, submit
 
@@ -43,7 +43,6 @@ _FRESH_SECONDS = 15.0  # an intent that is older is renewed before it is sent
 _SHORTEST_CALL_SECONDS = 5.0
 _MOST_LIMITED = 6
 _LIMITED_WITHIN = timedelta(days=1)
-_CLOCKS_DIFFER = timedelta(minutes=1)
 if _FRESH_SECONDS + LINE_SECONDS + PAID_CALL_SECONDS >= LEASE_SECONDS:  # or a living worker passes for a dead one
     raise AssertionError("the journal's lease must outlive the paid call")
 _GONE = "its archived file is not in the bucket any more"
@@ -114,43 +113,6 @@ async def submit_once(
             if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
                 return submission_of(entry, age_seconds=claimed.age_seconds)
             await journal.advance(entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE)
-
-
-def submission_of(entry: Entry, *, age_seconds: float | None = None) -> Submission:
-    """Return what is known of an accepted request.
-
-    Args:
-        entry: The journal's entry.
-        age_seconds: How old this version of it is by the clock of the place. With it, `submitted_at` is told by the
-            clock of this machine where that of the one that submitted proves to be wrong.
-    """
-    if entry.request_id is None:
-        raise ValueError(f"generation {entry.generation_key} is {entry.state} and has no request")
-    submitted_at = entry.submitted_at or entry.updated_at
-    if age_seconds is not None:
-        submitted_at = _by_our_clock(entry, submitted_at, age_seconds)
-    return Submission(
-        request_id=entry.request_id,
-        model_id=entry.model_id,
-        generation_key=entry.generation_key,
-        submitted_at=submitted_at,
-        archive=entry.archive if entry.state is EntryState.ARCHIVED else None,
-        workload=workload_of(entry.model_id, entry.inputs),
-    )
-
-
-def _by_our_clock(entry: Entry, submitted_at: datetime, age_seconds: float) -> datetime:
-    """Return when a request was submitted, from the age of its entry: the place's clock is the same for all.
-
-    That tells it to the second where the machine that submitted it also wrote the entry's latest version: its clock may
-    be wrong, but not the time between the two. Otherwise it was submitted before that version at least.
-    """
-    ours = datetime.now(UTC) - timedelta(seconds=age_seconds)
-    hosts = [event.worker.rpartition(":")[0] for event in entry.history if event.request_id == entry.request_id]
-    if hosts and hosts[0] == hosts[-1]:
-        ours -= max(entry.updated_at - submitted_at, timedelta())
-        return ours if abs(ours - submitted_at) > _CLOCKS_DIFFER else submitted_at
-    return ours if submitted_at - ours > _CLOCKS_DIFFER else submitted_at
 
 
 class _Attempt:
