@@ -121,9 +121,7 @@ class Archiving:
     def _archive(self, download: Download, alone: bool) -> ArchivedVideo | _Refused:
         start = self._stop.read(download, SNIFF_BYTES)
         kind = early_kind(start, download, self._url)
-        done = self._existing(kind) if kind is not None else None
-        done = done or self._left_behind()  # under another name: its host may give another kind of file now
-        if done is not None:
+        if (done := self._under_any_name(kind)) is not None:
             return done
         with self._room.file(download.length, check=self._stop.check, alone=alone) as file:
             try:
@@ -140,6 +138,17 @@ class Archiving:
             self._downloads.append(download)
             receive(download, b"", file, self._stop)
             return download
+
+    def _under_any_name(self, kind: MediaKind | None) -> ArchivedVideo | _Refused | None:
+        """Look for this output also as another kind of file: its host may have given that the last time."""
+        alike = self._place.alike()
+        key = self._place.key(kind.extension) if kind is not None else ""
+        if kind is not None and (alike is None or key in alike):
+            if (done := self._existing(kind)) is not None:
+                return done
+        else:
+            self._absent = key
+        return self._left_behind() if alike and alike != [key] else None
 
     def _existing(self, kind: MediaKind) -> ArchivedVideo | _Refused | None:
         """Return what exists of this output: all of it, or a file of ours without its provenance."""

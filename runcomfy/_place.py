@@ -69,21 +69,29 @@ class Place:
         )
         return self._store.key(name)
 
-    def any_key(self) -> str | None:
-        """Return where a file of ours is kept under some extension, complete or not; a call for a list.
+    def alike(self) -> list[str] | None:
+        """Return what is kept under the output's name, whatever its extension, by one call; `None` if that is not told.
 
-        Where the extension comes early in the template, others' files begin alike: no more than a few are looked at.
+        Where the extension comes early in the template, others' names begin alike, and there may be any number of them.
         """
         start, _, end = self.key(_ANY).partition(_ANY)
         if not start.removeprefix(self._store.prefix).strip("/"):
-            return None  # the extension comes first in the template: that would list everything
-        for found in itertools.islice(listed(self._store, start), _MOST_ALIKE):
-            extension = found.key.removeprefix(start).removesuffix(end)
-            if not extension.isalnum() or self.key(extension) != found.key:
-                continue
-            standing = self._store.head(found.key)
-            if self.provenance(found.key) is not None or (standing is not None and self.is_ours(standing)):
-                return found.key
+            return None
+        try:
+            found = [each.key for each in itertools.islice(listed(self._store, start), _MOST_ALIKE)]
+        except StorageError:
+            return None  # a right that nothing else here needs
+        if len(found) == _MOST_ALIKE:
+            return None
+        extensions = {key: key.removeprefix(start).removesuffix(end) for key in found}
+        return [key for key, extension in extensions.items() if extension.isalnum() and self.key(extension) == key]
+
+    def any_key(self) -> str | None:
+        """Return where a file of ours is kept under some extension, complete or not."""
+        for key in self.alike() or ():
+            standing = self._store.head(key)
+            if self.provenance(key) is not None or (standing is not None and self.is_ours(standing)):
+                return key
         return None
 
     def metadata(self, stored: Digest, source: Digest) -> Mapping[str, str]:

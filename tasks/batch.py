@@ -88,7 +88,7 @@ async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaS
         standing = await look_up(rows, store.get_journal(), bucket)
         outcomes |= standing.existing
         halt = Halt(bucket, shard.halt_key)
-        await _run(rows, standing, credentials, store, rules, outcomes, shard.allowance.purse, halt=halt)
+        await _run(rows, standing, credentials, store, rules, outcomes, shard.purse_of(rows), halt=halt)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
+from runcomfy.batch.purse import purse_name
 
 __all__ = ["Allowance", "Shard", "divide"]
 
@@ -39,6 +40,14 @@ class Shard(BaseModel):
     def halt_key(self) -> str:
         """Key of what tells all parts of its folder that one of them was stopped."""
         return f"{self.rows_key.rpartition('/')[0]}/halt.json"
+
+    def purse_of(self, rows: Sequence[PlannedRow]) -> str:
+        """Return where it counts what it spends: a part that an earlier version made has its own share and purse.
+
+        Args:
+            rows: Its rows.
+        """
+        return self.allowance.purse or purse_name(row.generation_key for row in rows)
 
 
 def divide(rows: Sequence[PlannedRow], size: int) -> list[list[PlannedRow]]:

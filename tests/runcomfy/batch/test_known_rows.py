@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runcomfy.batch.plan import check_pictures, rows_from_json, rows_to_json
+from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import known_rows
 from runcomfy.errors import InvalidInput
 from runcomfy.generation import earlier_key, generation_key
@@ -60,3 +61,15 @@ async def test_two_forms_of_one_text_in_a_manifest_are_the_same_generation(tmp_p
         await planned(tmp_path, "twice.csv", manifest.encode())
 
     assert [place for place, _ in caught.value.violations] == ["line 3", "line 4"]
+
+
+async def test_a_part_that_an_earlier_version_made_spends_its_own_share(tmp_path: Path) -> None:
+    """It names no purse, since its share was its own: two of them, of any manifest, do not spend each other's."""
+    (tmp_path / "a.csv").write_bytes(SAVED["a.csv"])
+    rows = await check_pictures(read_manifest(str(tmp_path / "a.csv"), NOT_ASKED), NOT_ASKED)
+    told = '{"number": 1, "rows_key": "r", "outcomes_key": "o", "allowance": {"limit_usd": 0.5, "usd_per_video": 0.25}}'
+    earlier = Shard.model_validate_json(told)
+    today = earlier.model_copy(update={"allowance": earlier.allowance.model_copy(update={"purse": "all"})})
+
+    assert len({"", earlier.purse_of(rows[:1]), earlier.purse_of(rows[1:])}) == 3
+    assert today.purse_of(rows[:1]) == today.purse_of(rows[1:]) == "all"
