@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import traceback
+from types import FrameType
 
 from cyclopts import CycloptsError
 from pydantic import ValidationError
@@ -17,6 +20,11 @@ from runcomfy.models import violations
 from runcomfy.redaction import redact
 
 __all__ = ["main"]
+
+_STOPPED = (
+    "Stopped. What was submitted goes on: the next run of the same inputs collects it. What had no answer yet is "
+    "uncertain and is not sent again: `python -m flows journal list` shows it.\n"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if _is_stop(error):
-            print("Stopped. What was submitted goes on: the next run of the same inputs collects it.", file=sys.stderr)
+            sys.stderr.write(_STOPPED)
             return STOPPED
         print(redact(traceback.format_exc()), file=sys.stderr)
         print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
@@ -50,6 +58,13 @@ def _is_stop(error: BaseException) -> bool:
     return type(error).__name__ == "TerminationSignal"
 
 
+def _say_and_end(number: int, _frame: FrameType | None) -> None:
+    """Handle a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
+    os.write(2, _STOPPED.encode())  # a print in a handler may come amid another one
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
 def _usage_error(error: CycloptsError) -> InvalidInput:
     if isinstance(error.__cause__, ValidationError):
         found = violations(error.__cause__)
@@ -59,4 +74,5 @@ def _usage_error(error: CycloptsError) -> InvalidInput:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _say_and_end)
     sys.exit(main())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from flows import environment
 from flows.options import Json, Run
 from flows.output import print_facts
+from runcomfy.commands import typed
 from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.orders import OrderDefaults
+from runcomfy.outcomes import OutcomeStatus
+
+if TYPE_CHECKING:
+    from tasks.report_batch import BatchReport
 
 __all__ = ["batch"]
 
@@ -46,6 +51,7 @@ def batch(
     """
     account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
     from flows.batch import batch as flow
+    from tasks.command_line import journal_options
     from tasks.report_batch import BatchReport
 
     async def ended() -> Any:
@@ -85,11 +91,20 @@ def batch(
         print_facts("Batch", facts, as_json=json)
         return
     kind = BudgetReached if report.stopped_by == BudgetReached.__name__ else BatchIncomplete
-    advice = "" if report.stopped_by else ". Run the same manifest again for the rest."
+    advice = "" if report.stopped_by else _advice(report, journal_options(store))
     if json:
         raise kind(f"{report.sentence}{advice}", **facts)
     print_facts("Batch", facts, as_json=False)
     raise kind(f"{report.sentence}{advice}")
+
+
+def _advice(report: BatchReport, store: list[str]) -> str:
+    uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
+    if not uncertain:
+        return ". Run the same manifest again for the rest."
+    look = f". What is uncertain is not sent again before a person has looked: `{typed('journal', 'list', *store)}`."
+    others = sum(report.counts.values()) > report.archived + uncertain
+    return look + (" Run the same manifest again for the rest." if others else "")
 
 
 def _with_variation(defaults: OrderDefaults, variation: str) -> OrderDefaults:

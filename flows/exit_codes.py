@@ -13,7 +13,11 @@ STOPPED = 143
 # The first class that an error belongs to decides, so a narrower one stands before its parent.
 EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
     (errors.InvalidInput, 2, "the input is wrong; nothing was paid for"),
-    (errors.ConfigurationError, 3, "a setting is missing or wrong; nothing was paid for"),
+    (
+        errors.ConfigurationError,
+        3,
+        "a setting is missing or wrong: nothing was paid for; or a batch has reached its budget",
+    ),
     (errors.AuthenticationError, 4, "the RunComfy token or account was refused"),
     (errors.InsufficientBalance, 5, "the RunComfy account has no balance"),
     (errors.QueueTimeout, 7, "still queued at the deadline, and cancelled"),

@@ -108,7 +108,14 @@ def needed(given: Any, info: ValidationInfo) -> Any:
     """
     if given is None or (isinstance(given, str) and not given.strip()):
         name = info.field_name or "parameter"
-        raise _refusal({name: ("it is missing; an event has to give it under the name that its trigger reads", given)})
+        raise _refusal(
+            {
+                name: (
+                    "it is missing or blank; where an event starts the run, look at the name that its trigger reads",
+                    given,
+                )
+            }
+        )
     return given
 
 

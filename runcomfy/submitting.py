@@ -203,11 +203,11 @@ async def _send(
     try:
         return classify(await hold.answer(client.post_submission(inputs, within_seconds=within_seconds)))
     except Unanswered:
-        return UncertainSubmission("This process was told to stop, and the submission was not answered in time.")
+        return UncertainSubmission("The process that sent it was told to stop, and it was not answered in time.")
     except httpx.HTTPError as error:
         return classify(error)
     except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too
-        return UncertainSubmission("This process was stopped before the submission was answered.")
+        return UncertainSubmission("The process that sent it was stopped before it was answered.")
     except Exception as error:
         # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
         return UncertainSubmission(f"The submission broke off with {type(error).__name__}.")

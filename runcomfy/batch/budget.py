@@ -119,6 +119,6 @@ class Budget:
         among = f", {doubtful:.2f} of them for sends answered with 429, which may lie" if doubtful else ""
         raise BudgetReached(
             f"The budget of {self.limit_usd:.2f} USD is reached: {committed_usd:.2f} USD are spent or under way"
-            f"{among}, and one more may cost {self.price_usd:.2f} USD. Nothing was sent. The rest needs a larger "
+            f"{among}, and one more may cost {self.price_usd:.2f} USD, so no more is sent. The rest needs a larger "
             "budget_usd."
         )

@@ -503,3 +503,19 @@ def test_a_batch_that_is_stopped_names_what_stopped_it_and_does_not_advise_to_ru
     assert (alike["error"], alike["stopped_by"]) == ("BatchIncomplete", "CommonCause")
     assert alike["counts"] == {"existing": 2, "failed": 1, "not_started": 1}
     assert "same manifest again" not in alike["message"]
+
+
+@pytest.mark.slow
+def test_14_and_whom_to_ask_for_a_batch_with_uncertain_rows(
+    command_line: CommandLine, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Running it again sends nothing more for such a row, so it is not what is advised."""
+    sandbox.inject("lost_answer", endpoint="submit", rate=1.0)
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text("prompt\nrain\n")
+
+    done = command_line.run("batch", str(manifest), "--bucket", command_line.bucket, code=14)
+
+    last = done.stderr.splitlines()[-1]
+    assert f"`python -m flows journal list --bucket {command_line.bucket}`" in last
+    assert "again for the rest" not in last
