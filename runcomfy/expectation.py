@@ -10,6 +10,7 @@ from runcomfy.media import MediaFacts
 
 __all__ = ["Expectation"]
 
+_USUAL = ("mp4", "mov", "webm")  # what browsers play
 _TOLERANCE = 0.05  # models round sizes to multiples of 8 or 16 pixels
 
 
@@ -40,6 +41,8 @@ class Expectation(BaseModel):
                 return ()
             what = "sound" if media.codec else f"a file of the type {content_type}"
             return (f"A video was asked for; this is {what}.",)
+        if self.video and media.container not in _USUAL:
+            found.append(f"It is a file of the kind {media.container}; a video is mp4, mov or webm as a rule.")
         if self.frames is not None and media.frames is not None and media.frames != self.frames:
             found.append(f"The video has {media.frames} frames; {self.frames} were asked for.")
         rate = media.frames_per_second

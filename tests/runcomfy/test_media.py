@@ -451,6 +451,15 @@ def test_a_difference_from_what_was_asked_is_a_warning(expectation: Expectation,
     assert len(expectation.warnings(facts)) == count
 
 
+@pytest.mark.parametrize(("container", "count"), [("mp4", 0), ("mov", 0), ("webm", 0), ("avi", 1), ("mpegts", 1)])
+def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container: str, count: int) -> None:
+    """It is kept, but browsers do not play it; where nobody knows what was asked for, it is no surprise."""
+    facts = MediaFacts(container=container, codec="h264", width=832, height=480)
+
+    assert len(Expectation(video=True).warnings(facts, "video/x-any")) == count
+    assert Expectation().warnings(facts, "video/x-any") == ()
+
+
 def test_what_the_file_does_not_tell_gives_no_warning() -> None:
     """Nothing is held against a file that does not tell it."""
     asked = Expectation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9")
