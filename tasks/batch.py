@@ -148,24 +148,31 @@ async def _run(
                 until_proven=until_proven,
             )  # fmt: skip
         await note_stop(service, proving)
-        await _look_again(rows, service.journal, entries, outcomes)
-    return Standing(entries, {}).cost_usd(rows, price)
+        not_sent = await _look_again(rows, service.journal, purse, entries, outcomes)
+    return Standing(entries, {}).cost_usd(rows, price, not_sent)
 
 
 async def _look_again(
-    rows: Sequence[PlannedRow], journal: Journal, entries: dict[str, Entry], outcomes: dict[int, Outcome]
-) -> None:
-    """Ask the journal what became of rows without a video: another run may have paid for them, now or before."""
+    rows: Sequence[PlannedRow], journal: Journal, purse: Purse, entries: dict[str, Entry], outcomes: dict[int, Outcome]
+) -> set[str]:
+    """Ask the journal what became of rows without a video: another run may have paid for them, now or before.
+
+    Returns:
+        The generations that another run is about to send, and has no money for yet.
+    """
     open_rows = {
         row.generation_key: row for row in rows if row.line in outcomes and not outcomes[row.line].status.is_good
     }
+    not_sent = set[str]()
     try:
         async for found in journal.read_all(list(open_rows)):
             entries[found.entry.generation_key] = found.entry
+        not_sent = await purse.not_sent(entries)
     except StorageError as error:
         get_run_logger().warning("What was paid for is told as it was known before: %s", error)
     for key, row in open_rows.items():
         outcomes[row.line] = true_outcome(outcomes[row.line], entries.get(key))
+    return not_sent
 
 
 def money(spent_usd: float, rules: Rules) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runcomfy.batch.account import Account, account_of
 from runcomfy.batch.budget import Budget
 from runcomfy.errors import BudgetReached, UnreadableEntry
-from runcomfy.journal.entry import Entry
+from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal
 
 __all__ = ["Purse", "purse_name"]
@@ -134,6 +134,20 @@ class Purse:
         if entry is not None:
             account = account_of(entry)
             await self._write(lambda budget: budget.note(_short(key), account))
+
+    async def not_sent(self, entries: Mapping[str, Entry]) -> set[str]:
+        """Return those of these generations whose intent nobody has been authorised to send, as far as the note says.
+
+        Each run writes its intent before it asks for money, and takes it back where there is none left.
+
+        Raises:
+            StorageError: the journal failed.
+        """
+        intents = {key: entry for key, entry in entries.items() if entry.state is EntryState.INTENT}
+        if not intents or not self._is_shared:
+            return set()
+        accounts = self._read(await self._journal.read_note(self._note)).accounts
+        return {key for key, entry in intents.items() if accounts.get(_short(key), Account()) != account_of(entry)}
 
     @property
     def _is_shared(self) -> bool:

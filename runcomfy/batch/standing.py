@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from runcomfy.archiving import still_stands
@@ -39,14 +39,20 @@ class Standing:
     existing: Mapping[int, Outcome]
     """The outcomes of those that are archived, by line."""
 
-    def cost_usd(self, rows: Sequence[PlannedRow], price_usd: float) -> float:
+    def cost_usd(self, rows: Sequence[PlannedRow], price_usd: float, not_sent: Collection[str] = ()) -> float:
         """Return what these rows have cost until now, whichever run paid, US dollars.
 
         A request of unknown cost counts as the dearest that is known, or at this price if that is more.
+
+        Args:
+            rows: The rows.
+            price_usd: What a request of unknown cost is taken to cost.
+            not_sent: The generations whose present intent costs nothing, since it was not sent.
         """
         accounts = [account_of(self.entries.get(row.generation_key)) for row in rows]
+        intents = [row.generation_key in not_sent for row in rows]
         price = max(price_usd, *(account.dearest_usd for account in accounts), 0.0)
-        return sum(account.cost_usd(price) for account in accounts)
+        return sum(account.cost_usd(price) for account in accounts) - sum(intents) * price
 
     def paid_before(self, row: PlannedRow) -> bool:
         """Whether a row has a request that can be followed, or waits for a person: that costs nothing more."""

@@ -308,6 +308,22 @@ async def test_the_note_is_put_right_from_the_journal() -> None:
     later.begin("another")
 
 
+async def test_an_intent_that_nobody_authorised_is_not_said_to_be_paid_for() -> None:
+    """A run writes its intent before it asks for money: another run that ends in between counts it as nothing."""
+    journal = Journal(MemoryPlace())
+    entries = {}
+    for prompt in ("rain", "snow"):
+        spec = GenerationSpec(TextToVideo(prompt=prompt), "https://model-api.runcomfy.net")
+        entries[spec.key] = spec.intent("w")
+        await journal.create(entries[spec.key])
+    authorised, waiting = entries
+    await Purse(Budget(0.25, 0.25), journal, "x").authorise(authorised)
+
+    ending = Purse(Budget(0.25, 0.25), journal, "x")
+    assert await ending.not_sent(entries) == {waiting}
+    assert await Purse(Budget(), journal, "x").not_sent(entries) == set(), "without a limit nobody asks"
+
+
 def test_the_same_rows_share_a_budget_whatever_their_order() -> None:
     """It is theirs, not that of a file's name."""
     assert purse_name(["a", "b"]) == purse_name(["b", "a"]) != purse_name(["a"])
