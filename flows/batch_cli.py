@@ -13,7 +13,6 @@ from flows.output import print_facts
 from runcomfy.commands import typed
 from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.orders import OrderDefaults
-from runcomfy.outcomes import OutcomeStatus
 
 if TYPE_CHECKING:
     from tasks.report_batch import BatchReport
@@ -99,6 +98,8 @@ def batch(
 
 
 def _advice(report: BatchReport, store: list[str]) -> str:
+    from runcomfy.outcomes import OutcomeStatus
+
     uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
     if not uncertain:
         return ". Run the same manifest again for the rest."
