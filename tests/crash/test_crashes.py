@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 from dataclasses import dataclass, replace
 
 import pytest
@@ -64,7 +63,7 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
     """Up to four kills in a row on the same generation, at times that nobody chose."""
     stories = [IMAGE, TEXT, PARTS, TEXT]
     wires = stage.side_by_side(lambda scenario: recorded(stage, scenario), stories)
-    longest = statistics.mean(wire.seconds for wire in wires)
+    longest = 0.7 * min(wire.seconds for wire in wires)  # a machine that is less busy later on still dies in time
 
     def crash(number: int) -> Verdict:
         draws, uncertain = random.Random(f"{SEED}:{number}"), False

@@ -398,7 +398,7 @@ def test_11_for_a_service_that_cannot_be_reached(command_line: CommandLine) -> N
 @pytest.mark.parametrize(
     ("fault", "options", "changed", "code", "kind"),
     [
-        ("", [], {"RUNCOMFY_API_TOKEN": "wrong"}, 4, errors.AuthenticationError),
+        ("", [], {"RUNCOMFY_API_TOKEN": "wrong-token"}, 4, errors.AuthenticationError),
         ("error_400002", [], {}, 5, errors.InsufficientBalance),
         ("stuck_running", ["--run-timeout-seconds", "0.5"], {}, 6, errors.RunTimeout),
         ("stuck_in_queue", ["--queue-timeout-seconds", "0.5"], {}, 7, errors.QueueTimeout),

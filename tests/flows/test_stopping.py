@@ -94,7 +94,7 @@ async def test_a_program_that_is_stopped(
     with started(["-c", PROGRAM, how], environment) as process:
         until(lambda: sandbox.books().submissions_accepted == MANY)
         process.send_signal(signal.SIGTERM)
-        log, _ = process.communicate(timeout=30)
+        log, _ = process.communicate(timeout=120)
 
     assert process.returncode != 0
     assert await states(media_store) == {state: MANY}, log[-6000:]
@@ -115,7 +115,7 @@ async def test_a_batch_on_the_command_line_that_is_stopped(
     with started(command, command_line.environment) as process:
         until(lambda: sandbox.books().submissions_accepted > 0)
         process.send_signal(signal.SIGTERM)
-        log, _ = process.communicate(timeout=30)
+        log, _ = process.communicate(timeout=120)
 
     accepted = sandbox.books().submissions_accepted
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log[-6000:]
@@ -133,7 +133,7 @@ async def test_ctrl_c_and_then_a_sigterm(command_line: CommandLine, sandbox: San
         until(lambda: sandbox.books().submissions_accepted == 1)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=120)
 
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log
     assert await states(media_store) == {EntryState.CANCELLED: 1}, log
