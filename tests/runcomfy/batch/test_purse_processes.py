@@ -88,10 +88,12 @@ def test_three_processes_that_are_killed_share_one_budget(
                     break
                 time.sleep(0.01)
             time.sleep(chance.uniform(0.0, 0.3))
-            victim = chance.randrange(3)
-            if running[victim].poll() is None:
-                running[victim].send_signal(signal.SIGKILL)
-                killed += running[victim].wait() == -signal.SIGKILL
+            alive = [number for number, process in enumerate(running) if process.poll() is None]
+            if not alive:
+                break
+            victim = chance.choice(alive)
+            running[victim].send_signal(signal.SIGKILL)
+            killed += running[victim].wait() == -signal.SIGKILL
             running[victim] = start()
             assert sandbox.books().usd_charged <= LIMIT_USD
         assert [process.wait(60) for process in running] == [0, 0, 0]
