@@ -64,7 +64,8 @@ class Workers:
             stderr=self._log.open("ab"),
         )  # fmt: skip
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps({"at_once": 40, "idle_seconds": 35} | self._job | changes).encode())
+        # A message that was given back for the second time is away for a minute.
+        worker.stdin.write(json.dumps({"at_once": 40, "idle_seconds": 75} | self._job | changes).encode())
         worker.stdin.close()
         return worker
 
