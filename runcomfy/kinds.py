@@ -23,11 +23,6 @@ class MediaKind(NamedTuple):
     extension: str
     content_type: str
 
-    @property
-    def is_image(self) -> bool:
-        """Whether it is a picture, moving or not."""
-        return self.content_type.startswith("image/")
-
 
 _MP4 = MediaKind("mp4", "mp4", "video/mp4")
 _MOV = MediaKind("mov", "mov", "video/quicktime")
