@@ -127,13 +127,17 @@ class Purse:
     async def settle(self, key: str, entry: Entry | None) -> None:
         """Take note of what became of a generation; without its entry, what was reserved for it stays reserved.
 
+        It is under way until the note says what it has cost: whoever looks before has to wait, for it may leave some.
+
         Raises:
             StorageError: the journal failed; the next run puts it right.
         """
-        self.end(key)
-        if entry is not None:
-            account = account_of(entry)
-            await self._write(lambda budget: budget.note(_short(key), account))
+        try:
+            if entry is not None:
+                account = account_of(entry)
+                await self._write(lambda budget: budget.note(_short(key), account))
+        finally:
+            self.end(key)
 
     async def not_sent(self, entries: Mapping[str, Entry]) -> set[str]:
         """Return those of these generations whose intent nobody has been authorised to send, as far as the note says.

@@ -280,6 +280,24 @@ async def test_a_write_that_was_lost_is_not_counted() -> None:
     assert purse.budget.committed_usd == sum(each.committed_usd(0.25) for each in purse.budget.accounts.values())
 
 
+async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
+    """Or a row that waits for what is left over would be refused for good, a moment before it could be afforded."""
+    spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
+    idle = []
+
+    class Watched(MemoryPlace):
+        def replace(self, name: str, body: bytes, tag: str) -> str | None:
+            idle.append(purse.budget.is_idle)
+            return super().replace(name, body, tag)
+
+    purse = Purse(Budget(1.0, 0.5), Journal(Watched()), "x")
+    purse.begin(spec.key)
+    await purse.authorise(spec.key)
+    await purse.settle(spec.key, spec.intent("w").moved(EntryState.REFUSED, worker="w"))
+
+    assert idle == [False] and purse.budget.is_idle and purse.budget.committed_usd == 0
+
+
 class Lossy(MemoryPlace):
     """A place whose writes are lost for a while."""
 
