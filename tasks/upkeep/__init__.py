@@ -1,0 +1,1 @@
+"""What `reconcile` does for the runs of a Prefect server: find those that nobody works on, and run orders again."""
