@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from tests.ports import free_ports
 
-__all__ = ["COMPOSE", "PRODUCTION", "ROOT", "Stack", "compose", "environment_of", "running_stack"]
+__all__ = ["COMPOSE", "PRODUCTION", "ROOT", "Stack", "compose", "end", "environment_of", "running_stack"]
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "deployments" / "production"
@@ -66,6 +66,11 @@ class Stack:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
 
     @property
+    def workers(self) -> list[str]:
+        """The names of its workers."""
+        return [name for name in self.processes if "worker" in self.command(name)]
+
+    @property
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.ports['server']}/api"
 
@@ -84,15 +89,20 @@ class Stack:
             "PREFECT_API_URL": self.api_url,
             "PREFECT_WORKER_WEBSERVER_PORT": str(self.ports.get(name, 0)),
         }
-        told = environment_of(compose()["services"][name.rstrip("0123456789")], self.secrets)
+        told = environment_of(_service(name), self.secrets)
         given = {key: here.get(key, value) for key, value in told.items()}
         image = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PREFECT_HOME": str(self.home / name)}
         return image | {"HOME": str(self.home), "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"} | given
 
+    def command(self, name: str) -> list[str]:
+        """Return what a service runs."""
+        command: list[str] = _service(name)["command"]
+        return command
+
     def run(self, name: str, *, cwd: Path = ROOT, command: list[str] | None = None, **extra: str) -> str:
         """Run a service's command to its end and return what it printed; fail the test if it fails."""
         done = subprocess.run(
-            command or compose()["services"][name]["command"],
+            command or self.command(name),
             cwd=cwd, env=self.environment(name) | extra, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -109,22 +119,26 @@ class Stack:
 
     def start(self, name: str) -> None:
         """Start a service, and wait until it is well."""
-        command = compose()["services"][name.rstrip("0123456789")]["command"]
         file = self.home / f"{name}.log"
         with file.open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment(name), stdout=log, stderr=subprocess.STDOUT
+                self.command(name), cwd=ROOT, env=self.environment(name), stdout=log, stderr=subprocess.STDOUT
             )
         self.processes[name] = process
         _wait(self.healthy(name), name, process, file)
 
     def stop(self, name: str) -> None:
         """Stop a service with SIGTERM."""
-        _end(self.processes[name])
+        end(self.processes[name])
+
+    def stop_all(self) -> None:
+        """Stop what still runs, what was started last first."""
+        for name in reversed(list(self.processes)):
+            self.stop(name)
 
     def healthy(self, name: str) -> Callable[[], bool]:
         """Return a look at whether a service says that it is well."""
-        if name not in self.ports:
+        if name != "server" and "--with-healthcheck" not in self.command(name):
             return lambda: True
         path = "api/ready" if name == "server" else "health"
         return lambda: _answers(f"http://127.0.0.1:{self.ports[name]}/{path}")
@@ -132,8 +146,12 @@ class Stack:
 
 @contextlib.contextmanager
 def running_stack(workers: int) -> Iterator[Stack]:
-    """Start everything in the order of `compose.yaml`: stores, migration, server, services, deployments, workers."""
-    names = ["postgres", "redis", "server", *(f"worker{number}" for number in range(1, workers + 1))]
+    """Start everything in the order of `compose.yaml`: stores, migration, server, services, deployments, workers.
+
+    Args:
+        workers: How many of the service `worker`; of every other service that is a worker, there is one.
+    """
+    names = ["postgres", "redis", "server", *(f"worker{number}" for number in range(1, workers + 1)), *_other_workers()]
     with contextlib.ExitStack() as parts:
         home = Path(tempfile.mkdtemp(prefix="runcomfy-production-"))
         parts.callback(shutil.rmtree, home, ignore_errors=True)
@@ -150,6 +168,18 @@ def running_stack(workers: int) -> Iterator[Stack]:
         for name in names[3:]:
             parts.enter_context(stack.running(name))
         yield stack
+
+
+def _service(name: str) -> dict[str, Any]:
+    """Return the service of compose that a process is of; `worker2` is one of `worker`."""
+    service: dict[str, Any] = compose()["services"][name.rstrip("0123456789")]
+    return service
+
+
+def _other_workers() -> list[str]:
+    """Return compose's services that are workers for a queue of their own."""
+    services = compose()["services"].items()
+    return [name for name, service in services if name != "worker" and "worker" in service.get("command", [])]
 
 
 @contextlib.contextmanager
@@ -220,10 +250,11 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
-        _end(process)
+        end(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process as a container is ended: SIGTERM, and SIGKILL after 30 seconds."""
     process.terminate()
     try:
         process.wait(30)

@@ -1,0 +1,109 @@
+"""A server and workers as the README has them: SQLite, one process for the server, no containers.
+
+The commands and settings are read out of the README itself; only ports and folders are others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.deployments.stack import ROOT, Stack
+from tests.ports import free_ports
+
+__all__ = ["ReadmeStack", "readme_commands", "readme_workers", "running_readme_stack"]
+
+_POOL = "runcomfy"
+
+
+def readme_commands() -> list[list[str]]:
+    """Return the commands of the README's blocks `console`, in their order, with the settings before them."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return [[word for word in shlex.split(line, comments=True) if word != "&"] for line in typed]
+
+
+def readme_workers() -> list[str]:
+    """Return names for the README's workers: two of the first, and one of another that it starts beside it."""
+    told = sum(_named(words, "worker", "start") for words in readme_commands())
+    return ["worker1", "worker2", *(["upkeep"] if told > 1 else [])]
+
+
+def _named(words: list[str], *wanted: str) -> bool:
+    """Whether a command has these words in a row."""
+    return any(tuple(words[at : at + len(wanted)]) == wanted for at in range(len(words)))
+
+
+def _settings(words: list[str]) -> dict[str, str]:
+    """Return Prefect's settings of `export NAME=value …`, or before a command."""
+    found: dict[str, str] = {}
+    for word in words[words[:1] == ["export"] :]:
+        name, sign, value = word.partition("=")
+        if not sign or not re.fullmatch(r"\w+", name):
+            break
+        if name.startswith("PREFECT_"):
+            found[name] = value
+    return found
+
+
+def _without_settings(words: list[str]) -> list[str]:
+    """Return a command without the settings before it; its program is that of this interpreter's folder."""
+    at = next(number for number, word in enumerate(words) if not re.match(r"\w+=", word))
+    return [str(Path(sys.executable).parent / Path(words[at]).name), *words[at + 1 :]]
+
+
+@dataclass(frozen=True)
+class ReadmeStack(Stack):
+    """A server on SQLite and its workers, as the README starts them."""
+
+    def command(self, name: str) -> list[str]:
+        """Return what a process runs; `worker2` is one of `worker`, and `upkeep` is the README's next worker."""
+        if name == "server":
+            told = [words for words in readme_commands() if _named(words, "server", "start")]
+            command = (
+                _without_settings(told[0]) if told else [f"{Path(sys.executable).parent}/prefect", "server", "start"]
+            )
+            return [*command, "--port", str(self.ports["server"])]
+        workers = [words for words in readme_commands() if _named(words, "worker", "start")]
+        return _without_settings(workers[1 if name == "upkeep" else 0])
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the settings of the README for a process, and what is of this machine."""
+        commands = readme_commands()
+        own = "server" if name == "server" else "worker"
+        told: dict[str, str] = {}
+        for words in commands:
+            if words[:1] == ["export"] or _named(words, own, "start"):
+                told |= _settings(words)
+        here = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(self.home), "PREFECT_HOME": str(self.home / name),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+        if name == "server":  # a server with the address of a server would ask that one
+            told.pop("PREFECT_API_URL", None)
+            return told | here | {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.home / "ui")}
+        return told | here | {"PREFECT_API_URL": self.api_url, "RUNCOMFY_WORK_POOL": _POOL}
+
+
+@contextlib.contextmanager
+def running_readme_stack() -> Iterator[ReadmeStack]:
+    """Start the server; pool, blocks, deployments and workers are for the test to make."""
+    with contextlib.ExitStack() as parts:
+        home = Path(tempfile.mkdtemp(prefix="runcomfy-readme-"))
+        parts.callback(shutil.rmtree, home, ignore_errors=True)
+        (port,) = free_ports()
+        stack = ReadmeStack(home, {"server": port}, {})
+        parts.callback(stack.stop_all)
+        stack.start("server")
+        yield stack
