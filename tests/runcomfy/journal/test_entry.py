@@ -87,19 +87,67 @@ def test_every_state_has_an_answer_for_every_other(state: EntryState) -> None:
     assert _S.ARCHIVED in reachable(state)
 
 
-def test_the_way_of_a_generation() -> None:
-    """The drawing at the top of the module, as pairs; nothing beside them leads away from what is being paid for."""
-    may = {(before, after) for before in EntryState for after in EntryState if entry(before).may_become(after)}
+# Each pair of states for the same request, from that of the line into that of the column: `+` allowed, `.` refused.
+# Why each line is as it is stands below. A new attempt is begun by `Entry.begun_again`, so no line leads to an intent.
+_TABLE = """
+              intent submitted detached uncertain expired archived failed refused cancelled released
+    intent         .         +        .         +       .        .      .       +         .        .
+    submitted      .         .        +         .       +        +      +       .         +        +
+    detached       .         .        .         .       +        +      +       .         +        +
+    uncertain      .         +        .         .       .        .      +       .         +        +
+    expired        .         +        +         .       .        +      +       .         +        +
+    archived       .         .        +         .       .        .      .       .         .        .
+    failed         .         +        .         .       .        +      .       .         .        .
+    refused        .         +        .         .       .        .      .       .         .        .
+    cancelled      .         +        +         .       .        +      +       .         .        .
+    released       .         +        .         .       .        +      .       .         .        .
+"""
+REASONS = {
+    _S.INTENT: "Nobody has an id of it yet: the paid call was accepted, refused, or nobody knows. Only what has an id "
+    "can be given up, end or expire; and a person releases what is uncertain, not what may be sent at this moment.",
+    _S.SUBMITTED: "The service knows it: it comes to any end that a request has, or is given up, or a person lets it "
+    "go. It cannot have been refused, and is never uncertain again, since its id is written down.",
+    _S.DETACHED: "As submitted, only that nobody waits: anyone who collects it finds any end. It is not submitted to "
+    "anything again: a run that waits for it leaves it as it is until it ends.",
+    _S.UNCERTAIN: "A person adopts it, or its worker says late that it was accepted; or a person releases it. Where "
+    "the answer named a request, that is seen to fail or to be cancelled; if it is done, it is submitted first. It may "
+    "be paid for, so it is never simply refused.",
+    _S.EXPIRED: "The service may know it again, in any state; a person may adopt it or let it go. It was accepted "
+    "once, so it is neither refused nor uncertain.",
+    _S.ARCHIVED: "The end. Only where its file is gone from the bucket it is collected again, as what was given up "
+    "is; it is never paid for again.",
+    _S.FAILED: "It may be found done after all, and a person may adopt a request for it. What failed needs no "
+    "release, and does not run.",
+    _S.REFUSED: "It has no request: only one that was accepted after all, or that a person adopts, may follow.",
+    _S.CANCELLED: "The answer to a cancel is wrong at times: it runs (detached), is done, or failed; a person may "
+    "adopt it. It needs no release.",
+    _S.RELEASED: "A person let it go; it may be found done all the same, or be adopted after all. Whatever else "
+    "becomes of it is of no interest, since another attempt may have begun.",
+}
+"""Why the same request may come from a state into those that the table allows, and into no other."""
 
-    assert {after for before, after in may if before is _S.INTENT} == {_S.SUBMITTED, _S.REFUSED, _S.UNCERTAIN}
-    assert {after for before, after in may if before is _S.ARCHIVED} == {_S.DETACHED}
-    assert {before for before, after in may if after is _S.REFUSED} == {_S.INTENT}
-    assert {before for before, after in may if after is _S.UNCERTAIN} == {_S.INTENT}
-    assert {before for before, after in may if after is _S.RELEASED} == {
-        _S.UNCERTAIN, _S.SUBMITTED, _S.DETACHED, _S.EXPIRED,
-    }  # fmt: skip
-    assert (_S.SUBMITTED, _S.EXPIRED) in may and (_S.DETACHED, _S.EXPIRED) in may
+
+def pairs() -> dict[tuple[EntryState, EntryState], bool]:
+    """Return whether each state may follow each, as the table above says."""
+    columns, *lines = [line.split() for line in _TABLE.strip().splitlines()]
+    return {
+        (EntryState(before), EntryState(after)): mark == "+"
+        for before, *marks in lines
+        for after, mark in zip(columns, marks, strict=True)
+    }
+
+
+def test_the_table_has_every_pair_and_a_reason_for_each_state() -> None:
+    """A new state is not forgotten."""
+    assert pairs().keys() == {(before, after) for before in EntryState for after in EntryState}
+    assert REASONS.keys() == set(EntryState)
     assert OPEN.isdisjoint(RESTARTABLE)
+
+
+@pytest.mark.parametrize(("before", "after"), pairs(), ids=lambda state: str(state))
+def test_each_step_is_allowed_or_refused_on_purpose(before: EntryState, after: EntryState) -> None:
+    """Neither does a step go that somebody needs, nor come one that leads away from what is being paid for."""
+    assert entry(before).may_become(after) is pairs()[before, after], REASONS[before]
 
 
 def test_what_may_be_running_is_never_restartable() -> None:
