@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.parts import Parts
 from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, inputs_of, submission_of
+from runcomfy.sweeping import Swept
 from tasks import archive_outputs
 from tasks.naming import fact, flow_name
-from tasks.reconcile import look_over_journal, report_findings, sweep_store
+from tasks.next_look import COVERED, covering_run, run_again_at
+from tasks.reconcile import JournalLook, look_over_journal, report_findings, sweep_store
+from tasks.upkeep.look import look_at_slots
 
 __all__ = ["Reconciliation", "reconcile"]
 
@@ -37,6 +43,10 @@ class Reconciliation(BaseModel):
     """Uncertain, expired and stuck generations, and what is known of each."""
     aborted_uploads: list[str]
     removed_images: list[str]
+    freed_slots: dict[str, int] = {}
+    """How many slots nobody held any more and were freed, by the name of their limit."""
+    next_look_at: datetime | None = None
+    """When this runs again because something is due then; `None` where nothing is, or where it is not deployed."""
 
 
 @flow(
@@ -49,25 +59,51 @@ async def reconcile(
     abandoned_after_seconds: Annotated[float, Field(ge=0)] = 900,
     uploads_older_than_hours: Annotated[float, Field(ge=1)] = 24,
     images_older_than_days: Annotated[float, Field(ge=2)] | None = None,
-) -> Reconciliation:
+) -> Reconciliation | State[Any]:
     """Archive what has finished meanwhile, find out what became of the rest, say what needs a person, and tidy up.
+
+    One part that fails does not keep the others from being done; the run fails at its end with what failed.
 
     Args:
         credentials: The RunComfy account that the requests belong to.
         store: The bucket with the journal.
-        abandoned_after_seconds: A submitted request that no worker has finished for so long is looked at.
+        abandoned_after_seconds: A submitted request that no worker has finished for so long is looked at. What a run
+            submitted that is known to have ended is looked at at once.
         uploads_older_than_hours: Unfinished multipart uploads that are older are aborted; a living one takes minutes.
         images_older_than_days: Staged pictures that nobody has staged for so long are deleted; empty keeps them all.
     """
-    findings = await look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds)
-    collected, failures = await _collect([finding.entry for finding in findings if finding.ready], credentials, store)
-    swept = await sweep_store(
-        store,
-        findings,
-        uploads_older_than=timedelta(hours=uploads_older_than_hours),
-        images_older_than=None if images_older_than_days is None else timedelta(days=images_older_than_days),
+    parts = Parts()
+    covering = await parts.run("whether another run did this", covering_run(), None)
+    if covering is not None:
+        return Completed(name=COVERED, message=f"Run {covering.name} did this, and began after this one was due.")
+    look = await parts.run(
+        "the journal",
+        look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),
+        JournalLook([]),
     )
-    await report_findings(findings, failures, store)
+    parts.note("the flow runs of open generations", look.trouble)
+    findings = look.findings
+    collected, failures = await _collect([finding.entry for finding in findings if finding.ready], credentials, store)
+    swept = Swept([], [])
+    if not parts.failed("the journal"):  # it says which pictures are needed still
+        sweeping = sweep_store(
+            store,
+            findings,
+            uploads_older_than=timedelta(hours=uploads_older_than_hours),
+            images_older_than=None if images_older_than_days is None else timedelta(days=images_older_than_days),
+        )
+        swept = await parts.run("the sweeping of the bucket", sweeping, swept)
+    slots = await parts.run("the slots", look_at_slots(credentials.concurrency_limit), None)
+    due = [finding.due for finding in findings if finding.due]
+    reasons = [f"{len(due)} request(s) that nobody waits for are due then"] if due else []
+    if slots is not None and slots.due is not None:
+        due.append(slots.due)
+        reasons.append("slots that no run holds may be freed then")
+    next_look_at = None
+    if due:
+        next_look_at = await parts.run("the next look", run_again_at(min(due), "; ".join(reasons)), None)
+    await parts.run("the report", report_findings(findings, failures, store), None)
+    parts.raise_failures()
     return Reconciliation(
         open=len(findings),
         collected=collected,
@@ -75,6 +111,8 @@ async def reconcile(
         need_a_person=_people(findings),
         aborted_uploads=swept.uploads,
         removed_images=swept.images,
+        freed_slots={each.name: each.freed for each in slots.held if each.freed} if slots else {},
+        next_look_at=next_look_at,
     )
 
 

@@ -4,39 +4,64 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.journal import OPEN, EntryState, Finding, look_after, watched_entries
+from runcomfy.client import RunComfyClient
+from runcomfy.journal import (
+    OPEN,
+    EntryState,
+    Finding,
+    Journal,
+    Versioned,
+    look_after,
+    recall_run_times,
+    watched_entries,
+    withdraw,
+)
 from runcomfy.sweeping import Swept, sweep
+from tasks.abandoned import Known, cancelled_by_person, is_abandoned, known_of_runs, may_wait_too
 from tasks.artifacts import show
 from tasks.events import tell_event
 from tasks.journal_page import journal_page, summed_up
 from tasks.retrying import worth_retrying
 from tasks.telemetry import found_late
 
-__all__ = ["look_over_journal", "report_findings", "sweep_store"]
+__all__ = ["JournalLook", "look_over_journal", "report_findings", "sweep_store"]
 
 _AT_ONCE = 8
+_CANCELLED_RUN = "a person cancelled the run, whose process had ended by then"
+
+
+@dataclass(frozen=True)
+class JournalLook:
+    """What a look over the journal found."""
+
+    findings: list[Finding]
+    """Of each generation that is open, or was until now."""
+    trouble: Exception | None = None
+    """Why Prefect did not say which runs have ended: then only what has not moved for long was looked at."""
 
 
 @task(task_run_name="look over the journal", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def look_over_journal(
     credentials: RunComfyCredentials, store: MediaStore, *, abandoned_after_seconds: float
-) -> list[Finding]:
-    """Find out where every open generation is, and tell the journal.
+) -> JournalLook:
+    """Find out where every open generation is, and tell the journal; cancel what a person cancelled.
+
+    What a run submitted that has ended, or waits to run again, is looked at without delay. A request whose run was
+    cancelled by a person, and whose process was dead by then, is cancelled, unless its `on_interrupt` is "leave".
 
     Args:
         credentials: The account that the requests belong to.
         store: The bucket with the journal.
-        abandoned_after_seconds: A submitted request whose entry has not moved for so long is looked at.
-
-    Returns:
-        What was found of each generation that is open, or was until now.
+        abandoned_after_seconds: A submitted request whose entry has not moved for so long is looked at, where it is not
+            known whether its run has ended.
 
     Raises:
         AuthenticationError: the service refuses the token.
@@ -45,23 +70,53 @@ async def look_over_journal(
     journal, logger = store.get_journal(), get_run_logger()
     here = store.get_store().uri(store.get_store().prefix)
     found = [version for version in await watched_entries(journal) if version.entry.store in ("", here)]
-    gate = asyncio.Semaphore(_AT_ONCE)
+    known, trouble = await _known(found)
+    run_times, gate = await recall_run_times(journal), asyncio.Semaphore(_AT_ONCE)
     async with credentials.get_client() as client:
 
-        async def look(number: int) -> Finding:
+        async def look(version: Versioned) -> Finding:
             async with gate:
-                return await look_after(
-                    client, journal, found[number], abandoned_after=timedelta(seconds=abandoned_after_seconds)
+                finding = await look_after(
+                    client,
+                    journal,
+                    version,
+                    abandoned_after=timedelta(seconds=abandoned_after_seconds),
+                    abandoned=is_abandoned(version.entry, known),
+                    run_times=run_times,
                 )
+                return await _cancelled_for_person(client, journal, finding, known)
 
-        findings = await asyncio.gather(*map(look, range(len(found))))
+        findings = await asyncio.gather(*map(look, found))
     for before, finding in zip(found, findings, strict=True):
         found_late(before.entry.state, finding)
         _tell_of_end(before.entry.state, finding, store)
         if finding.news:
             level = logger.warning if finding.needs_person else logger.info
             level("Generation %s is %s: %s", finding.entry.generation_key[:12], finding.entry.state, finding.news)
-    return [finding for finding in findings if finding.news or finding.entry.state in OPEN]
+    return JournalLook([each for each in findings if each.news or each.entry.state in OPEN], trouble)
+
+
+async def _known(found: Sequence[Versioned]) -> tuple[Known, Exception | None]:
+    try:
+        return await known_of_runs([version.entry for version in found]), None
+    except Exception as error:  # whatever Prefect's client raises; what is old enough is looked at all the same
+        get_run_logger().error("Prefect did not say which runs have ended (%s): %s", type(error).__name__, error)
+        return Known({}), error
+
+
+async def _cancelled_for_person(client: RunComfyClient, journal: Journal, finding: Finding, known: Known) -> Finding:
+    """Do what the run's process would have done about its request, had it lived."""
+    entry = finding.entry
+    if finding.ready or finding.stuck or entry.request_id is None:
+        return finding
+    if not cancelled_by_person(entry, known, datetime.now(UTC)) or may_wait_too(entry, known):
+        return finding
+    await withdraw(client, journal, entry.generation_key, entry.request_id, reason=_CANCELLED_RUN)
+    now = await journal.read(entry.generation_key)
+    if now is None or now.entry.state is entry.state:
+        return finding
+    due = finding.due if now.entry.state is EntryState.DETACHED else None
+    return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=due)
 
 
 def _tell_of_end(before: EntryState, finding: Finding, store: MediaStore) -> None:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import os
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from uuid import UUID
 
+import httpx
 from prefect import get_client, get_run_logger
-from prefect.concurrency.asyncio import concurrency
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError, concurrency
+from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
+from tasks.slot_label import SlotsLabel
 
-__all__ = ["slots"]
+__all__ = ["LABEL_SECONDS", "slots"]
+
+LABEL_SECONDS = 20.0
+"""A run that could not say within this time that it holds slots gives them back: `reconcile` relies on it."""
+_SERVER_AWAY_SECONDS = 1800.0
+_ANOTHER_TROUBLE_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_SAY_AFTER_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -20,7 +36,9 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
     """Take slots of the account's concurrency limit while the body runs, and say how many.
 
     They are taken once for a whole flow run, since an acquisition costs a fifth of a second (and far more where many
-    compete). A worker that dies gives its slots back after some minutes, when Prefect's lease of them ends.
+    compete). The run says in its label `runcomfy.slots` what it holds, before anything is paid for, so that `reconcile`
+    can tell the slots of runs that are alive from those that nobody holds any more. While Prefect's server is away, it
+    is waited for, for half an hour.
 
     Args:
         credentials: The account; without a limit of its own, everybody gets what he wants at once.
@@ -28,11 +46,68 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
 
     Raises:
         ConfigurationError: the account names a limit that this Prefect server does not have, or that is 0.
+        ConcurrencySlotAcquisitionError: Prefect's server refused, or was away for too long. Nothing was paid for.
+        httpx.HTTPError: the same.
     """
     name = credentials.concurrency_limit
     if not name:
         yield wanted
         return
+    patience, granted = _Patience(), 0
+    while True:
+        async with AsyncExitStack() as held:
+            label = _Label()
+            held.push_async_exit(label.given_back)
+            try:
+                granted = await _granted(name, wanted)
+                await held.enter_async_context(_taken(name, granted))
+                taken_at = time.monotonic()
+                async with asyncio.timeout(LABEL_SECONDS):
+                    await label.write(name, granted)
+            except (httpx.HTTPError, ConcurrencySlotAcquisitionError, TimeoutError) as error:
+                pause = patience.after(error)
+            else:
+                if time.monotonic() - taken_at < LABEL_SECONDS:
+                    yield granted
+                    return
+                pause = 0.0  # this process stood still, and may have been taken for one that holds nothing
+        await asyncio.sleep(pause)
+
+
+class _Patience:
+    """How long trouble with Prefect's server is borne: what waits for hours must not end with a restart of it."""
+
+    def __init__(self) -> None:
+        self._since = self._last = -math.inf
+        self._pause = 1.0
+
+    def after(self, error: Exception) -> float:
+        """Return for how many seconds to pause; raise the error if it does not pass, or has been there for too long."""
+        if not _passes(error):
+            raise error
+        now = time.monotonic()
+        if now - self._last > _ANOTHER_TROUBLE_SECONDS:
+            get_run_logger().warning(
+                "Prefect's server does not grant slots (%s); waiting for it. Nothing is paid for yet.",
+                type(error.__cause__ or error).__name__,
+            )
+            self._since, self._pause = now, 1.0
+        if now - self._since > _SERVER_AWAY_SECONDS:
+            raise error
+        self._last, self._pause = now, min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        return self._pause
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it is the server's being away, and no answer of it."""
+    if isinstance(error, ConcurrencySlotAcquisitionError):
+        return error.__cause__ is not None and _passes(error.__cause__)
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, httpx.TransportError | TimeoutError)
+
+
+async def _granted(name: str, wanted: int) -> int:
     async with get_client() as client:
         try:
             limit = (await client.read_global_concurrency_limit_by_name(name)).limit
@@ -46,6 +121,77 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
     granted = min(wanted, limit)
     if granted < wanted:
         get_run_logger().info("%d at once instead of %d, as the concurrency limit %s says", granted, wanted, name)
-    # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be away for a while.
-    async with concurrency(name, occupy=granted, strict=True, raise_on_lease_renewal_failure=False):
-        yield granted
+    return granted
+
+
+@asynccontextmanager
+async def _taken(name: str, granted: int) -> AsyncIterator[None]:
+    """Wait for the slots, and say so where that takes more than a moment."""
+    began, held = time.monotonic(), False
+    of_body: BaseException | None = None
+    saying = asyncio.create_task(_say_that_it_waits(name, granted))
+    try:
+        # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be away for a while.
+        async with concurrency(name, occupy=granted, strict=True, raise_on_lease_renewal_failure=False):
+            held = True
+            saying.cancel()
+            if (waited := time.monotonic() - began) > _SAY_AFTER_SECONDS:
+                get_run_logger().info("Got %d slot(s) of %s after %.0f s", granted, name, waited)
+            try:
+                yield
+            except BaseException as error:
+                of_body = error
+                raise
+    except Exception as error:
+        if not held or error is of_body or not _passes(error):
+            raise
+        get_run_logger().warning("The slots of %s could not be given back (%s)", name, type(error).__name__)
+        if of_body is not None:
+            raise of_body from None
+    finally:
+        saying.cancel()
+
+
+async def _say_that_it_waits(name: str, granted: int) -> None:
+    await asyncio.sleep(_SAY_AFTER_SECONDS)
+    get_run_logger().info(
+        "Waiting for %d slot(s) of the concurrency limit %s, all of which other runs hold. "
+        "`prefect gcl inspect %s` shows how many are taken; `reconcile` frees those that nobody holds any more.",
+        granted, name, name,
+    )  # fmt: skip
+
+
+class _Label:
+    """What this run says of the slots it holds. Outside of a flow run there is nowhere to say it."""
+
+    def __init__(self) -> None:
+        self._run_id: UUID | None = None
+        self._label: SlotsLabel | None = None
+
+    async def write(self, name: str, granted: int) -> None:
+        """Say that they are held."""
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            return
+        run_id, process = context.flow_run.id, os.environ.get("PREFECT__FLOW_RUN_ID")
+        async with get_client() as client:
+            run = await client.read_flow_run(run_id)
+            began = run.state.timestamp if run.state else datetime.now(UTC)
+            before = SlotsLabel.of(run.labels) or SlotsLabel(run_count=run.run_count, slots=0, limit=name)
+            label = before.followed_by(
+                run.run_count, granted, name, began, process=process if process != str(run_id) else None
+            )
+            await client.update_flow_run_labels(run_id, label.to_labels())
+        self._run_id, self._label = run_id, label
+
+    async def given_back(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Say that none are held any more; where that is not known or cannot be said, they count for some minutes."""
+        if self._run_id is None or self._label is None or (kind and not issubclass(kind, Exception)):
+            return
+        try:
+            async with asyncio.timeout(LABEL_SECONDS), get_client() as client:
+                await client.update_flow_run_labels(
+                    self._run_id, self._label.model_copy(update={"slots": 0}).to_labels()
+                )
+        except (httpx.HTTPError, TimeoutError, OSError) as error:
+            get_run_logger().debug("It could not be said that slots were given back (%s)", type(error).__name__)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, RunComfyError, ServiceError
+from runcomfy.journal.due import due_at
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import same_service
@@ -14,6 +15,8 @@ from runcomfy.journal.telling import may_lag, state_after
 from runcomfy.journal.watched import LATE
 from runcomfy.outcome import succeeded
 from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.run_times import RunTimes
+from runcomfy.watch import REPLICAS_LAG_SECONDS
 from runcomfy.wire import Answer, State
 
 __all__ = ["Finding", "look_after"]
@@ -21,6 +24,7 @@ __all__ = ["Finding", "look_after"]
 _S = EntryState
 _NO_LONGER = timedelta(days=7)
 _LONG = timedelta(days=1)  # nothing takes so long
+_CLOCKS = timedelta(seconds=2)  # a store's clock may show whole seconds
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Finding:
     """Whether its request has succeeded, and its files are to be archived now."""
     stuck: bool = False
     """Whether it goes no further by itself, though its state does not say so."""
+    due: datetime | None = None
+    """When it is worth the next look, where nobody else is known to take one."""
 
     @property
     def needs_person(self) -> bool:
@@ -43,7 +49,13 @@ class Finding:
 
 
 async def look_after(
-    client: RunComfyClient, journal: Journal, found: Versioned, *, abandoned_after: timedelta
+    client: RunComfyClient,
+    journal: Journal,
+    found: Versioned,
+    *,
+    abandoned_after: timedelta,
+    abandoned: bool | None = None,
+    run_times: RunTimes | None = None,
 ) -> Finding:
     """Find out where a generation is, and tell the journal. Safe beside workers that are at it; costs no money.
 
@@ -53,6 +65,9 @@ async def look_after(
         found: The entry as it was read.
         abandoned_after: A submitted request whose entry has not moved for so long is looked at, though somebody may be
             waiting for it.
+        abandoned: Whether its run is known to have ended, so that its request is looked at without waiting for that; or
+            is known to go on; `None` where nobody knows, and the age alone decides.
+        run_times: How long such requests run, which tells when one that goes on is due.
 
     Raises:
         AuthenticationError: the service refuses the token.
@@ -62,8 +77,8 @@ async def look_after(
     if not same_service(entry.service, client.base_url):
         return Finding(entry, f"it was submitted to {entry.service}: look with the account of that", stuck=True)
     if entry.state is _S.INTENT:
-        return await _look_at_intent(journal, found)
-    if not _worth_a_look(found, abandoned_after):
+        return await _look_at_intent(journal, found, abandoned)
+    if not _worth_a_look(found, timedelta(0) if abandoned else abandoned_after):
         return Finding(entry)
     request_id = entry.request_id or ""
     try:
@@ -78,7 +93,7 @@ async def look_after(
         if error.error_code == ANOTHER_ACCOUNT or entry.state is _S.UNCERTAIN:
             return Finding(entry, error.message, stuck=True)
         if may_lag(found):
-            return Finding(entry)
+            return Finding(entry, due=_in(REPLICAS_LAG_SECONDS - found.age_seconds))
         return await _tell(journal, entry, _S.EXPIRED, error.message, error=error)
     except ServiceError as error:
         if isinstance(error, AuthenticationError) and error.http_status != 403:
@@ -86,7 +101,10 @@ async def look_after(
         return Finding(entry, f"could not be looked at: {error.message}", stuck=not error.retryable)
     if ready:
         return await _ready(journal, entry)
-    return await _goes_on(journal, entry, answer)
+    finding = await _goes_on(journal, entry, answer)
+    if finding.stuck or abandoned is False or finding.entry.state not in (_S.SUBMITTED, _S.DETACHED):
+        return finding
+    return replace(finding, due=due_at(finding.entry, answer.state, run_times or RunTimes(), datetime.now(UTC)))
 
 
 def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
@@ -101,13 +119,18 @@ def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
     return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < LATE)
 
 
-async def _look_at_intent(journal: Journal, found: Versioned) -> Finding:
+async def _look_at_intent(journal: Journal, found: Versioned, abandoned: bool | None) -> Finding:
+    """Leave it alone while its lease lasts, though its run is known to have ended: the process may not know that."""
     if found.fresh_seconds:
-        return Finding(found.entry)
+        return Finding(found.entry, due=_in(found.fresh_seconds) if abandoned else None)
     moved = found.entry.given_up(worker=worker_name())
     if await journal.replace(found, moved) is None:
         return Finding(found.entry)  # somebody moved it just now
     return Finding(moved, found.entry.silence)
+
+
+def _in(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds) + _CLOCKS
 
 
 async def _ready(journal: Journal, entry: Entry) -> Finding:

@@ -26,6 +26,15 @@ class HeldSlots:
     """How many of these are held by runs that are alive."""
     freed: int = 0
     """How many were freed, since nothing that is alive holds them."""
+    lately: int = 0
+    """How many more may be held for runs that ended less than a lease ago: Prefect frees them by itself."""
+    note: str = ""
+    """Why nothing can be told of its slots, where that is so."""
+
+    @property
+    def leaked(self) -> int:
+        """How many are left that no run holds, as far as can be told."""
+        return max(0, self.active - self.freed - self.held - self.lately)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""Which of the journal's open generations no flow run waits for any more, and which of them a person cancelled.
+
+What an entry names is a flow run of Prefect's, of the server that it was submitted from, which may be another one: a
+run that this server does not know says something only where the server knows its deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from runcomfy.journal import Entry, EntryState
+from runcomfy.texts import normal_text
+
+__all__ = ["Known", "cancelled_by_person", "is_abandoned", "known_of_runs", "may_wait_too"]
+
+_PAGE = 200  # what a server returns at once by default
+_MOST_PAGES = 10
+_AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
+_STOPPED = (StateType.CANCELLING, StateType.CANCELLED)
+_TIME_TO_ACT = timedelta(minutes=1)
+"""How long a run that is being cancelled may take to cancel its own request: `tasks.interruption` takes 20 s."""
+_LIMIT_REACHED = "concurrency limit reached"
+"""What Prefect says of a run that it cancels itself, unstarted (`SecureFlowConcurrencySlots`, Prefect 3.8, 3.9)."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a Prefect server knows of the runs that entries name."""
+
+    runs: Mapping[UUID, FlowRun]
+    deployments: Collection[UUID] = ()
+    """Those that it knows, of runs that it does not know."""
+    at_work: Sequence[FlowRun] = ()
+    """All runs that are running, where there is one that a person cancelled."""
+
+
+async def known_of_runs(entries: Sequence[Entry]) -> Known:
+    """Ask Prefect for the runs that these entries name, and for the outermost runs that those belong to.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    named = {each for entry in entries if _waits(entry) for each in (_own(entry), _outermost(entry)) if each}
+    if not named:
+        return Known({})
+    async with get_client() as client:
+        runs = {run.id: run for run in await _runs(client, sorted(named))}
+        homes = {_uuid(entry.flow_run.get("deployment_id")) for entry in entries if _own(entry) not in runs} - {None}
+        deployments = set()
+        if homes:
+            wanted = DeploymentFilter(id=DeploymentFilterId(any_=[home for home in homes if home]))
+            deployments = {each.id for each in await client.read_deployments(deployment_filter=wanted)}
+        stopped = any(run.state_type in _STOPPED for run in runs.values())
+        return Known(runs, deployments, await _running(client) if stopped else ())
+
+
+def is_abandoned(entry: Entry, known: Known) -> bool | None:
+    """Whether the run that submitted it is known not to be at work; `None` where that is not known.
+
+    A run that is scheduled to run again is not at work either: it finds in the journal what was found out here.
+    """
+    run = known.runs.get(_own(entry) or UUID(int=0))
+    if run is None:
+        return True if _uuid(entry.flow_run.get("deployment_id")) in known.deployments else None
+    if run.state_type not in _AT_WORK:
+        return True
+    return run.deployment_id is None and _ended(known.runs.get(_outermost(entry) or run.id))
+
+
+def cancelled_by_person(entry: Entry, known: Known, now: datetime) -> bool:
+    """Whether a person cancelled its run, or the one that it is part of, and meant the request as well.
+
+    Only of a run whose process had the time to cancel the request itself and did not: it was dead by then.
+    """
+    own, outer = (known.runs.get(each or UUID(int=0)) for each in (_own(entry), _outermost(entry)))
+    if own is None or own.parameters.get("on_interrupt") == "leave" or entry.state is not EntryState.SUBMITTED:
+        return False
+    return any(_stopped_by_person(run, now) for run in (own, outer) if run is not None)
+
+
+def may_wait_too(entry: Entry, known: Known) -> bool:
+    """Whether another run may be waiting for the same request by now, having found it in the journal.
+
+    One that began after the request was submitted, and asks for the same prompt, or for many that are not known here.
+    """
+    since, prompt = entry.submitted_at or entry.created_at, normal_text(str(entry.inputs.get("prompt", "")))
+    mine = {_own(entry), _outermost(entry)}
+    return any(
+        run.id not in mine
+        and (run.start_time is None or run.start_time >= since)
+        and ("prompt" not in run.parameters or normal_text(str(run.parameters["prompt"])) == prompt)
+        and ("prompt" in run.parameters or ("runcomfy" in run.tags and "upkeep" not in run.tags))
+        for run in known.at_work
+    )
+
+
+def _stopped_by_person(run: FlowRun, now: datetime) -> bool:
+    state = run.state
+    if state is None or state.type not in _STOPPED or _LIMIT_REACHED in (state.message or "").lower():
+        return False
+    return state.type is StateType.CANCELLED or now - state.timestamp >= _TIME_TO_ACT
+
+
+def _ended(run: FlowRun | None) -> bool:
+    return run is not None and run.state_type not in _AT_WORK
+
+
+def _waits(entry: Entry) -> bool:
+    return entry.state in (EntryState.INTENT, EntryState.SUBMITTED)
+
+
+def _own(entry: Entry) -> UUID | None:
+    return _uuid(entry.flow_run.get("id"))
+
+
+def _outermost(entry: Entry) -> UUID | None:
+    return _uuid(entry.run)
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None  # a run of something else than Prefect
+
+
+async def _runs(client: PrefectClient, ids: Sequence[UUID]) -> list[FlowRun]:
+    found: list[FlowRun] = []
+    for start in range(0, len(ids), _PAGE):
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + _PAGE])))
+        found += await client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE)
+    return found
+
+
+async def _running(client: PrefectClient) -> list[FlowRun]:
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    found: list[FlowRun] = []
+    for page in range(_MOST_PAGES):
+        found += await client.read_flow_runs(flow_run_filter=running, limit=_PAGE, offset=page * _PAGE)
+        if len(found) < (page + 1) * _PAGE:
+            break
+    return found

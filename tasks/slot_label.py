@@ -1,0 +1,67 @@
+"""What a flow run says of the slots it holds, in a label: Prefect does not tell who holds them.
+
+Prefect 3.8 and 3.9 keep leases of slots, but no endpoint of the server says whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = ["LEASE_PASSED", "SLOTS_LABEL", "EarlierSlots", "SlotsLabel"]
+
+SLOTS_LABEL = "runcomfy.slots"
+LEASE_PASSED = timedelta(seconds=360)
+"""After this, Prefect has freed what a process held that ended: its lease is of 300 s, renewed each 225 s, and the
+server looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.8, 3.9)."""
+
+
+class EarlierSlots(BaseModel):
+    """The slots that an earlier attempt of the same flow run held."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    slots: int = Field(ge=0)
+    ended_before: datetime
+
+
+class SlotsLabel(BaseModel):
+    """The label's value, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_count: int
+    """The attempt of the flow run that took them: what is said of an earlier one is over."""
+    slots: int = Field(ge=0)
+    limit: str
+    process: str | None = None
+    """The flow run whose process this one runs in, where that is another one: it ends with that."""
+    earlier: tuple[EarlierSlots, ...] = ()
+    """Of attempts that ended so lately that Prefect may not have freed what they held."""
+
+    @classmethod
+    def of(cls, labels: Mapping[str, Any]) -> Self | None:
+        """Return what a flow run's labels say; `None` where they say nothing that can be read."""
+        try:
+            return cls.model_validate_json(str(labels.get(SLOTS_LABEL, "")))
+        except ValidationError:
+            return None
+
+    def followed_by(
+        self, run_count: int, slots: int, limit: str, began: datetime, *, process: str | None = None
+    ) -> SlotsLabel:
+        """Return the label of the next attempt, which began then; what this one held is kept in mind for a while.
+
+        Times are the server's, so that no clock of a worker matters.
+        """
+        earlier = [each for each in self.earlier if began - each.ended_before < LEASE_PASSED]
+        if self.run_count != run_count and self.limit == limit and self.slots:
+            earlier.append(EarlierSlots(slots=self.slots, ended_before=began))
+        return SlotsLabel(run_count=run_count, slots=slots, limit=limit, process=process, earlier=tuple(earlier))
+
+    def to_labels(self) -> dict[str, str | int | float | bool]:
+        """Return it as a label to be written."""
+        return {SLOTS_LABEL: self.model_dump_json(exclude_defaults=True)}

@@ -1,0 +1,184 @@
+"""Slots of concurrency limits against the runs that are alive: those that nobody holds are found, and freed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from tasks.slots import LABEL_SECONDS
+from tasks.upkeep.facts import HeldSlots
+from tasks.upkeep.slot_claims import Claims, Sighting, Verdict, claims_of, judge_slots
+from tasks.upkeep.slot_runs import (
+    HoldingRuns,
+    earlier_looks,
+    holding_runs,
+    our_deployments,
+    server_time,
+    unlabelled_holders,
+)
+
+__all__ = ["UNEXPLAINED_LABEL", "SlotsLook", "free_leaked_slots", "slots_held"]
+
+UNEXPLAINED_LABEL = "runcomfy.unexplained-slots"
+"""In the label of a run of `reconcile`: slots that no run at work held when it looked, by their limits."""
+_WHO_TOOK_SAYS_SO_SECONDS = LABEL_SECONDS + 5
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A concurrency limit, and who holds its slots."""
+
+    name: str
+    shown: str
+    id: str
+    limit: int
+    active: int
+    claims: Claims
+    of_account: bool
+
+
+@dataclass(frozen=True)
+class SlotsLook:
+    """What a look at the slots found and did."""
+
+    held: tuple[HeldSlots, ...]
+    due: datetime | None = None
+    """When it can be told of more slots whether anybody holds them."""
+
+
+async def slots_held(client: PrefectClient, limits: Sequence[str]) -> tuple[HeldSlots, ...]:
+    """Compare the slots that are taken with the runs that are alive; nothing is changed.
+
+    Args:
+        client: Prefect's API.
+        limits: The concurrency limits of accounts; those of our deployments are added.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    found = await _read(client, limits)
+    now = await server_time(client)
+    return tuple(_shown(limit, now) for limit in found)
+
+
+async def free_leaked_slots(client: PrefectClient, limits: Sequence[str], this_run: FlowRun | None) -> SlotsLook:
+    """Free the slots that nobody holds for sure, and note for later looks what is not explained.
+
+    Args:
+        client: Prefect's API.
+        limits: The concurrency limits of accounts; those of our deployments are added.
+        this_run: The run that looks, whose label tells later looks of it; without one, nothing is ever sure.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    earlier = await earlier_looks(client, this_run) if this_run else ()
+    found = await _read(client, limits)
+    now = await server_time(client)
+    verdicts = {each.name: _judged(each, earlier, now) for each in found}
+    if any(verdict.free for verdict in verdicts.values()):
+        # Active first, runs later: whoever took a slot before the first has said so by then, or given it back.
+        await asyncio.sleep(_WHO_TOOK_SAYS_SO_SECONDS)
+        runs, deployments = await holding_runs(client), await our_deployments(client)
+        now = await server_time(client)
+        found = [replace(each, claims=_claims(each, runs, deployments)) for each in found]
+        first, verdicts = verdicts, {each.name: _judged(each, earlier, now) for each in found}
+        verdicts = {name: replace(each, free=min(each.free, first[name].free)) for name, each in verdicts.items()}
+    held = []
+    for each in found:
+        verdict, note = verdicts[each.name], ""
+        if verdict.free and each.of_account:
+            note = await unlabelled_holders(client, each.id)
+        if note:
+            verdict = replace(verdict, free=0)
+        if verdict.free:
+            await client.request(
+                "POST", "/v2/concurrency_limits/decrement", json={"names": [each.name], "slots": verdict.free}
+            )
+        verdicts[each.name] = verdict
+        held.append(_shown(each, now, verdict.free, note))
+    if this_run is not None:
+        left = {name: verdict.unexplained - verdict.free for name, verdict in verdicts.items()}
+        await client.update_flow_run_labels(this_run.id, {UNEXPLAINED_LABEL: json.dumps(left)})
+    due = [verdict.due for verdict in verdicts.values() if verdict.due]
+    return SlotsLook(tuple(held), min(due, default=None))
+
+
+def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime) -> Verdict:
+    return judge_slots(limit.active, limit.claims, _sightings(limit.name, earlier), now)
+
+
+def _sightings(name: str, earlier: Sequence[FlowRun]) -> list[Sighting]:
+    """Return what earlier runs noted of a limit, dated by when they had ended at the latest."""
+    found = []
+    for run in earlier:
+        slots = _noted(run.labels).get(name)
+        if isinstance(slots, int) and run.end_time is not None:
+            found.append(Sighting(run.end_time, slots))
+    return found
+
+
+def _noted(labels: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        noted = json.loads(str(labels.get(UNEXPLAINED_LABEL, "{}")))
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+async def _read(client: PrefectClient, names: Sequence[str]) -> list[_Limit]:
+    """Read the limits, and only then the runs: who takes a slot in between says so, and is counted as holding it."""
+    accounts = []
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            accounts.append(await client.read_global_concurrency_limit_by_name(name))
+        except ObjectNotFound:
+            continue  # the flows say so
+    deployments = await our_deployments(client)
+    runs = await holding_runs(client)
+    found = [
+        _Limit(
+            each.name, each.name, str(each.id), each.limit, each.active_slots, claims_of(runs.claims, each.name), True
+        )
+        for each in accounts
+        if each.slot_decay_per_second == 0
+    ]
+    for deployment in deployments:
+        if limit := deployment.global_concurrency_limit:
+            claims = Claims(runs.of_deployment(deployment.id))
+            shown = f"deployment:{deployment.name}"
+            found.append(_Limit(limit.name, shown, str(limit.id), limit.limit, limit.active_slots, claims, False))
+    return found
+
+
+def _claims(limit: _Limit, runs: HoldingRuns, deployments: Sequence[DeploymentResponse]) -> Claims:
+    if limit.of_account:
+        return claims_of(runs.claims, limit.name)
+    ids = [
+        each.id
+        for each in deployments
+        if each.global_concurrency_limit and each.global_concurrency_limit.name == limit.name
+    ]
+    return Claims(sum(map(runs.of_deployment, ids)))
+
+
+def _shown(limit: _Limit, now: datetime, freed: int = 0, note: str = "") -> HeldSlots:
+    held = min(limit.claims.held, limit.active)
+    return HeldSlots(
+        name=limit.shown,
+        limit=limit.limit,
+        active=limit.active,
+        held=held,
+        freed=freed,
+        lately=min(limit.claims.lately_held(now), limit.active - held),
+        note=note,
+    )

@@ -1,0 +1,102 @@
+"""Whose the slots of a concurrency limit are, decided from what runs say of themselves and from what the server counts.
+
+A slot is taken for one that nobody holds only if it was there, unexplained, in every look since one that is older than
+any lease: what a process held that died, or what the server gave to a caller that never heard of it, is freed by
+Prefect itself by then, and to free it a second time would take away the slot of a run that is alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tasks.slot_label import LEASE_PASSED, SlotsLabel
+
+__all__ = ["Claim", "Claims", "Sighting", "Verdict", "claims_of", "judge_slots"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a flow run says of the slots it holds, and what the server says of the run."""
+
+    at_work: bool
+    """Whether a process works on it, as far as the server knows."""
+    since: datetime
+    """Since when it is in its state."""
+    run_count: int
+    label: SlotsLabel | None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The slots of one limit that are accounted for."""
+
+    held: int = 0
+    """By runs that are at work."""
+    lately: tuple[tuple[int, datetime], ...] = ()
+    """By runs that ended: how many, and until when Prefect may hold them still."""
+
+    def lately_held(self, now: datetime) -> int:
+        """Return how many slots of runs that ended Prefect may hold still."""
+        return sum(slots for slots, until in self.lately if until > now)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """How many slots an earlier look found that no run at work accounts for."""
+
+    at: datetime
+    slots: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a limit's slots."""
+
+    unexplained: int
+    """Slots that no run at work holds; a later look goes by it."""
+    free: int
+    """How many of these nobody holds for sure."""
+    due: datetime | None
+    """When that can be told of more of them."""
+
+
+def claims_of(runs: Iterable[Claim], limit: str) -> Claims:
+    """Add up what runs say that they hold of a limit."""
+    held, lately = 0, []
+    for run in runs:
+        label = run.label
+        if label is None:
+            continue
+        lately += [(each.slots, each.ended_before + LEASE_PASSED) for each in label.earlier if label.limit == limit]
+        if label.limit != limit:
+            continue
+        if run.at_work and label.run_count == run.run_count:
+            held += label.slots
+        else:
+            lately.append((label.slots, run.since + LEASE_PASSED))
+    return Claims(held, tuple(lately))
+
+
+def judge_slots(active: int, claims: Claims, sightings: Sequence[Sighting], now: datetime) -> Verdict:
+    """Decide how many slots nobody holds.
+
+    Args:
+        active: How many the server counts as taken, read before the runs were.
+        claims: What is accounted for, read so long after `active` that who took a slot before that has said so.
+        sightings: What earlier looks found, in any order.
+        now: The time, by the clock that the claims are dated by.
+    """
+    unexplained = max(0, active - claims.held)
+    nobody = max(0, unexplained - claims.lately_held(now))
+    old = [each.at for each in sightings if now - each.at >= LEASE_PASSED]
+    since = max(old, default=None)
+    steady = min((each.slots for each in sightings if since and each.at >= since), default=0)
+    free = min(nobody, steady)
+    if not unexplained - free:
+        return Verdict(unexplained, free, None)
+    first = min((each.at for each in sightings if each.slots), default=now)
+    ends = min((until for _, until in claims.lately if until > now), default=now)
+    due = max(first + LEASE_PASSED, ends)
+    return Verdict(unexplained, free, due if due > now else now + LEASE_PASSED)
