@@ -1,0 +1,150 @@
+"""A process worker that lets its flow runs end in order: `python -m deployments.worker --pool runcomfy`.
+
+It is `prefect worker start`, with all its options, but for SIGTERM and Ctrl-C: Prefect's own process worker kills the
+processes of its runs at once (SIGKILL, measured with 3.8.8 and 3.9.1), in the middle of a paid call too, and leaves the
+runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what
+is being paid for, and ends when they have ended and said so. A second signal ends it as Prefect would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import runpy
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio.abc import TaskStatus
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from runcomfy.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+__all__ = ["OrderlyProcessWorker", "main"]
+
+_ENDING_SECONDS = 10.0  # beyond the grace: reporting its state, and ending an interpreter
+_REPORTING_SECONDS = 2.0  # the worker says of a process that ended without a word that it crashed
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that it takes the place of Prefect's, in this process, is the point of it
+
+    class OrderlyProcessWorker(ProcessWorker):
+        """Prefect's process worker; `prefect worker start` in this process starts it in its place."""
+
+        type = "process"
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._processes: set[int] = set()
+            self._under_way = 0
+            self._idle = asyncio.Event()
+            self._stopping: asyncio.Task[None] | None = None
+
+        async def start(
+            self, run_once: bool = False, with_healthcheck: bool = False, printer: Callable[..., None] = print
+        ) -> None:
+            """Start it, and take the two signals over, an ignored SIGINT too; as `ProcessWorker.start`."""
+            ending = partial(self._stop, asyncio.current_task(), printer)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with suppress(NotImplementedError):  # Windows
+                    asyncio.get_running_loop().add_signal_handler(number, ending)
+            await super().start(run_once, with_healthcheck, printer)
+
+        async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+            """Take what is due, unless it is being stopped; as `ProcessWorker.get_and_submit_flow_runs`."""
+            return [] if self._stopping else await super().get_and_submit_flow_runs()
+
+        async def run(
+            self,
+            flow_run: FlowRun,
+            configuration: ProcessJobConfiguration,
+            task_status: TaskStatus[int] | None = None,
+        ) -> ProcessWorkerResult:
+            """Run a flow run's process, and know its number meanwhile; as `ProcessWorker.run`.
+
+            Raises:
+                RuntimeError: the worker is being stopped; Prefect marks the run as crashed.
+            """
+            if self._stopping:
+                raise RuntimeError("The worker was stopped before it started the run.")
+            noting = _Noting(task_status, self._note)
+            self._under_way += 1
+            try:
+                return await super().run(flow_run, configuration, noting)
+            finally:
+                self._under_way -= 1
+                self._processes.discard(noting.pid)
+                if self._stopping and not self._under_way:
+                    self._idle.set()
+
+        def _note(self, pid: int) -> None:
+            self._processes.add(pid)
+            if self._stopping:
+                _terminate(pid)
+
+        def _stop(self, main_task: asyncio.Task[Any] | None, printer: Callable[..., None]) -> None:
+            if self._stopping:
+                _cancel(main_task)
+                return
+            self._stopping = asyncio.create_task(self._let_runs_end(main_task))
+            printer(f"Told to stop; waiting for the processes of {self._under_way} flow runs to end.")
+            for pid in self._processes:
+                _terminate(pid)
+
+        async def _let_runs_end(self, main_task: asyncio.Task[Any] | None) -> None:
+            if self._under_way:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._idle.wait(), _patience_seconds())
+                    await asyncio.sleep(_REPORTING_SECONDS)
+            _cancel(main_task)
+
+
+class _Noting:
+    """Hands a process's number on to Prefect, and notes it."""
+
+    def __init__(self, told: TaskStatus[int] | None, note: Callable[[int], None]) -> None:
+        self._told = told
+        self._note = note
+        self.pid = 0
+
+    def started(self, pid: int = 0) -> None:
+        """Take the number of a process that was started."""
+        self.pid = pid
+        self._note(pid)
+        if self._told is not None:
+            self._told.started(pid)
+
+
+def _cancel(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
+
+
+def _terminate(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _patience_seconds() -> float:
+    try:
+        grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
+    except ValueError:
+        grace = DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
+    return max(0.0, grace) + _ENDING_SECONDS
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `prefect worker start` with these arguments, or those of the process."""
+    sys.argv = ["prefect", "worker", "start", *(sys.argv[1:] if arguments is None else arguments)]
+    runpy.run_module("prefect", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

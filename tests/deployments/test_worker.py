@@ -1,0 +1,80 @@
+"""`python -m deployments.worker`: a redeploy ends its runs in order, where Prefect's own worker kills them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from runcomfy.journal import EntryState
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from tests.deployments.conftest import ROOT, PrefectServer
+from tests.deployments.test_running import api, archived, ended, parameters, until
+from tests.deployments.test_stopping import narrow, pool, start, states, worker
+
+__all__ = ["narrow", "pool"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("narrow", [1], indirect=True)
+async def test_a_worker_that_is_stopped_keeps_the_answers_of_what_is_being_paid_for(
+    pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """SIGTERM with requests running, queued, and being submitted: each is known, each run says by itself that it ended.
+
+    Afterwards each is run again as the same flow run, by any worker; nothing is paid for twice.
+    """
+    narrow.hold(queue=False, runs=True)
+    prompts = ["rain", "hail", "snow [sandbox: submit=slow:seconds=8]"]
+    async with api(pool) as client:
+        given = await parameters(client, narrow, object_store, prefix)
+        with pool.running("deployments.worker", "--pool", "test-pool", "--limit", "20") as process:
+            runs = await start(client, "text-to-video/text-to-video", given, prompts[:2])
+            await until(lambda: narrow.books().submissions_accepted == 2, "two to be submitted")
+            runs += await start(client, "text-to-video/text-to-video", given, prompts[2:])
+            await until(lambda: narrow.books().submissions_accepted == 3, "the third to be submitted")
+
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: process.poll() is not None, "it to be stopped")
+
+            assert process.returncode == 0
+            assert await states(object_store, prefix) == {EntryState.SUBMITTED: 3}
+            for run_id in runs:
+                stopped = await client.read_flow_run(run_id)
+                assert stopped.state is not None and stopped.state.type is StateType.CRASHED, stopped.state
+        assert narrow.books().cancelled == 0
+
+        narrow.release()
+        with worker(pool):
+            for run_id in runs:
+                pool.run("prefect", "flow-run", "retry", str(run_id))
+            for run_id in runs:
+                run = await ended(client, run_id)
+                assert run.state is not None and run.state.type is StateType.COMPLETED, run.state
+    assert narrow.books().submissions_accepted == 3
+    assert sorted(archived(object_store, prefix)) == ["jpg"] * 3 + ["json"] * 3 + ["mp4"] * 3
+
+
+async def test_a_worker_that_a_script_started_ends_at_sigterm(pool: PrefectServer) -> None:
+    """With `&` it inherits a SIGINT that is ignored, which Prefect's own worker needs in order to end."""
+    log = pool.home / "background.log"
+    command = f"{{ exec {sys.executable} -m deployments.worker --pool test-pool; }} > {log} 2>&1 & echo $!"
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", command, env=pool.environment, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert shell.stdout is not None
+    pid = int(await shell.stdout.readline())
+    try:
+        await until(lambda: log.exists() and "started!" in log.read_text(), "the worker to start")
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: "stopped!" in log.read_text(), "the worker to stop")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
