@@ -86,9 +86,13 @@ class Api:
         return str(self.call("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
     def cancel(self, run_id: str) -> bool:
-        """Cancel a run as the button of the UI does; return whether the server took it."""
+        """Cancel a run as the button of the UI does; return whether it is cancelled, or will be.
+
+        A run that has no process yet the server cancels at once: it rejects Cancelling, and names Cancelled instead.
+        """
         body = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": False}
-        return bool(self.call("POST", f"/flow_runs/{run_id}/set_state", body)["status"] == "ACCEPT")
+        self.call("POST", f"/flow_runs/{run_id}/set_state", body)
+        return self.call("GET", f"/flow_runs/{run_id}")["state_type"] in ("CANCELLING", "CANCELLED")
 
     def emit(self, name: str, event_id: str, resource: str, payload: Mapping[str, Any]) -> None:
         """Send an event; an id that was sent before is the same event."""

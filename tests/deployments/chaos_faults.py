@@ -120,7 +120,8 @@ class Faults:
             return
         pids = self.sampler.look().get(found[0], []) if found else []
         on = [name for name in self.stack.workers if set(pids) & set(descendants(self._pid(name)))]
-        fault.missed = not on
+        if not on:  # none, or one whose worker is gone already
+            self._kill_runs(fault, found[:1])
         for name in on[:1]:
             fault.at, fault.detail, fault.struck = datetime.now(UTC), name, self._runs_on(name)
             kill_tree(self._pid(name))

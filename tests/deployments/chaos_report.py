@@ -59,13 +59,15 @@ def reported(
     crashes = [(run_id, one) for run_id, steps in states.items() for one in steps if one["type"] == "CRASHED"]
     wrong = [*verdict.wrong, *_healthy(crashes, sampler)]
     reconciles = Counter(run["state_name"] for run in verdict.named("reconcile") if run["state_type"] in FINAL)
-    started = sum(bool(run["created_by"]) for run in verdict.named("reconcile"))
+    started = Counter(
+        str((run["created_by"] or {}).get("type")) for run in verdict.named("reconcile") if run["run_count"]
+    )
     forced = Counter(str(one["message"])[:110] for _, one in crashes)
     out = Console(file=io.StringIO(), width=150)
     out.print(_ends(verdict, orders), _recoveries(faults, states))
     out.print(f"{requests} requests; {verdict.uncertain} uncertain submissions (they need a person)")
     bursts = _bursts([moment(one["timestamp"]) for _, one in crashes])
-    out.print(f"{len(crashes)} crashes in {bursts} bursts; reconcile: {dict(reconciles)}, {started} by automations")
+    out.print(f"{len(crashes)} crashes in {bursts} bursts; reconcile: {dict(reconciles)}, ran for: {dict(started)}")
     for message, count in forced.most_common():
         out.print(f"  {count:>3} times Crashed: {message}", markup=False)
     for line in wrong:
