@@ -23,7 +23,6 @@ KINDS = (
     "run killed", "worker killed", "machine lost", "server killed", "services killed", "worker redeployed",
     "run cancelled", "killed while pending", "killed in the paid call",
 )  # fmt: skip
-_GRACE_SECONDS = 30  # compose's stop_grace_period
 _LATE_ANSWER_SECONDS = 15.0
 _T = TypeVar("_T")
 
@@ -158,7 +157,7 @@ class Faults:
         process = self.stack.processes[name]
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_GRACE_SECONDS)
+            process.wait(self.stack.grace_seconds(name))
         except subprocess.TimeoutExpired:
             fault.detail += " (did not end by SIGTERM)"
         for pid in (*below, *kill_tree(process.pid)):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.deployments.stack import ROOT, Stack
+from tests.deployments.stack import ROOT, Stack, is_worker
 from tests.ports import free_ports
 
 __all__ = ["ReadmeStack", "readme_commands", "readme_workers", "running_readme_stack"]
@@ -35,13 +35,13 @@ def readme_commands() -> list[list[str]]:
 
 def readme_workers() -> list[str]:
     """Return names for the README's workers: two of the first, and one of another that it starts beside it."""
-    told = sum(_named(words, "worker", "start") for words in readme_commands())
+    told = sum(_is(words, "worker") for words in readme_commands())
     return ["worker1", "worker2", *(["upkeep"] if told > 1 else [])]
 
 
-def _named(words: list[str], *wanted: str) -> bool:
-    """Whether a command has these words in a row."""
-    return any(tuple(words[at : at + len(wanted)]) == wanted for at in range(len(words)))
+def _is(words: list[str], what: str) -> bool:
+    """Whether a command starts a server or a worker."""
+    return is_worker(words) if what == "worker" else "server" in words and "start" in words
 
 
 def _settings(words: list[str]) -> dict[str, str]:
@@ -69,13 +69,17 @@ class ReadmeStack(Stack):
     def command(self, name: str) -> list[str]:
         """Return what a process runs; `worker2` is one of `worker`, and `upkeep` is the README's next worker."""
         if name == "server":
-            told = [words for words in readme_commands() if _named(words, "server", "start")]
+            told = [words for words in readme_commands() if _is(words, "server")]
             command = (
                 _without_settings(told[0]) if told else [f"{Path(sys.executable).parent}/prefect", "server", "start"]
             )
             return [*command, "--port", str(self.ports["server"])]
-        workers = [words for words in readme_commands() if _named(words, "worker", "start")]
+        workers = [words for words in readme_commands() if _is(words, "worker")]
         return _without_settings(workers[1 if name == "upkeep" else 0])
+
+    def grace_seconds(self, name: str) -> float:
+        """Return how long it is waited for the end of a process: nobody kills a worker that he stops in a terminal."""
+        return 120.0
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the settings of the README for a process, and what is of this machine."""
@@ -83,7 +87,7 @@ class ReadmeStack(Stack):
         own = "server" if name == "server" else "worker"
         told: dict[str, str] = {}
         for words in commands:
-            if words[:1] == ["export"] or _named(words, own, "start"):
+            if words[:1] == ["export"] or _is(words, own):
                 told |= _settings(words)
         here = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from tests.ports import free_ports
 
-__all__ = ["COMPOSE", "PRODUCTION", "ROOT", "Stack", "compose", "end", "environment_of", "running_stack"]
+__all__ = ["COMPOSE", "PRODUCTION", "ROOT", "Stack", "compose", "end", "environment_of", "is_worker", "running_stack"]
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "deployments" / "production"
@@ -68,7 +68,7 @@ class Stack:
     @property
     def workers(self) -> list[str]:
         """The names of its workers."""
-        return [name for name in self.processes if "worker" in self.command(name)]
+        return [name for name in self.processes if is_worker(self.command(name))]
 
     @property
     def api_url(self) -> str:
@@ -98,6 +98,10 @@ class Stack:
         """Return what a service runs."""
         command: list[str] = _service(name)["command"]
         return command
+
+    def grace_seconds(self, name: str) -> float:
+        """Return how long a service may take to end after a SIGTERM, before it is killed."""
+        return float(_service(name).get("stop_grace_period", "10s").removesuffix("s"))
 
     def run(self, name: str, *, cwd: Path = ROOT, command: list[str] | None = None, **extra: str) -> str:
         """Run a service's command to its end and return what it printed; fail the test if it fails."""
@@ -170,6 +174,11 @@ def running_stack(workers: int) -> Iterator[Stack]:
         yield stack
 
 
+def is_worker(command: Sequence[str]) -> bool:
+    """Whether a command starts a worker: Prefect's, or this project's own."""
+    return "worker" in command or "deployments.worker" in command
+
+
 def _service(name: str) -> dict[str, Any]:
     """Return the service of compose that a process is of; `worker2` is one of `worker`."""
     service: dict[str, Any] = compose()["services"][name.rstrip("0123456789")]
@@ -179,7 +188,7 @@ def _service(name: str) -> dict[str, Any]:
 def _other_workers() -> list[str]:
     """Return compose's services that are workers for a queue of their own."""
     services = compose()["services"].items()
-    return [name for name, service in services if name != "worker" and "worker" in service.get("command", [])]
+    return [name for name, service in services if name != "worker" and is_worker(service.get("command", []))]
 
 
 @contextlib.contextmanager
