@@ -19,14 +19,17 @@ from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, inputs_of, submission_of
 from runcomfy.sweeping import Swept
 from tasks import archive_outputs
+from tasks.heal_runs import heal_runs
 from tasks.naming import fact, flow_name
 from tasks.next_look import COVERED, covering_run, run_again_at
 from tasks.reconcile import JournalLook, look_over_journal, report_findings, sweep_store
+from tasks.upkeep.judging import RunAgain
 from tasks.upkeep.look import look_at_slots
 
 __all__ = ["Reconciliation", "reconcile"]
 
 _AT_ONCE = 4
+_RUN_AGAIN = RunAgain()
 
 
 class Reconciliation(BaseModel):
@@ -59,6 +62,7 @@ async def reconcile(
     abandoned_after_seconds: Annotated[float, Field(ge=0)] = 900,
     uploads_older_than_hours: Annotated[float, Field(ge=1)] = 24,
     images_older_than_days: Annotated[float, Field(ge=2)] | None = None,
+    run_again: RunAgain = _RUN_AGAIN,
 ) -> Reconciliation | State[Any]:
     """Archive what has finished meanwhile, find out what became of the rest, say what needs a person, and tidy up.
 
@@ -71,11 +75,13 @@ async def reconcile(
             submitted that is known to have ended is looked at at once.
         uploads_older_than_hours: Unfinished multipart uploads that are older are aborted; a living one takes minutes.
         images_older_than_days: Staged pictures that nobody has staged for so long are deleted; empty keeps them all.
+        run_again: How often, how soon and for how long orders are run again that crashed; `times` 0 runs none.
     """
     parts = Parts()
     covering = await parts.run("whether another run did this", covering_run(), None)
     if covering is not None:
         return Completed(name=COVERED, message=f"Run {covering.name} did this, and began after this one was due.")
+    await parts.run("the flow runs", heal_runs(run_again), None)
     look = await parts.run(
         "the journal",
         look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),

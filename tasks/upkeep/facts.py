@@ -39,7 +39,7 @@ class HeldSlots:
 
 @dataclass(frozen=True)
 class DeploymentFacts:
-    """A deployment that is ours."""
+    """A deployment with the tag `runcomfy`."""
 
     id: UUID
     name: str
@@ -47,10 +47,13 @@ class DeploymentFacts:
     paused: bool = False
     drops_new: bool = False
     """Whether a run over its limit is dropped (CANCEL_NEW), so that a later one does the same work."""
-    upkeep: bool = False
+    reconciles: bool = False
     """Whether it is `reconcile` itself."""
+    again: bool = True
+    """Whether its runs may be run again by `reconcile`; not those that carry out what a person decided at one time."""
     heartbeat_seconds: float | None = None
-    """The heartbeat frequency that its runs are given by it or by its work pool; `None` where neither sets one."""
+    """The heartbeat frequency that it or its work pool gives its runs; `None` where neither sets one."""
+    pool: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class RunFacts:
     id: UUID
     name: str
     deployment_id: UUID | None
+    state_id: UUID
     state_type: StateType
     state_name: str
     since: datetime
@@ -68,14 +72,18 @@ class RunFacts:
     """What its state says, without secrets."""
     scheduled_for: datetime | None = None
     """When it is to start, where it waits for that."""
-    created: datetime | None = None
     run_count: int = 0
     crashes: int = 0
-    """How many states of its history are Crashed."""
-    heartbeats: tuple[datetime, ...] = ()
-    """Its newest heartbeats that are known, the oldest first."""
-    parent: UUID | None = None
-    """The task run that it is a child of."""
+    """How often it crashed since a person started it, as far as its history was read."""
+    first_crash: datetime | None = None
+    """When the first of these was."""
+    cancelled: bool = False
+    """Whether somebody cancelled it before it crashed, since a person started it."""
+    last_heartbeat: datetime | None = None
+    beat_seconds: float | None = None
+    """How far apart its heartbeats are, where two or more of its present state are known."""
+    is_child: bool = False
+    """Whether another flow run started it, and waits for it."""
     on_interrupt: str | None = None
     tags: tuple[str, ...] = ()
     url: str = ""
@@ -83,7 +91,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """A worker of a pool of ours."""
+    """A worker of a pool that ours run in."""
 
     pool: str
     name: str
@@ -96,10 +104,14 @@ class Facts:
     """All of it, read at one time."""
 
     at: datetime
-    """By the server's clock, as far as its answers tell it; else by ours."""
+    """By the server's clock."""
     deployments: Mapping[UUID, DeploymentFacts] = field(default_factory=dict)
     runs: tuple[RunFacts, ...] = ()
-    """Those that have not ended, and those that crashed lately."""
+    """Those that have not ended, and those that crashed lately; of those that wait, the first few hundred."""
+    waiting: int = 0
+    """How many wait for their time, a worker or a place; all of them."""
+    again: tuple[RunFacts, ...] = ()
+    """Those that were run again within a day, the latest first; some dozens."""
     workers: tuple[WorkerFacts, ...] = ()
     beats_known: bool = True
-    """Whether the server keeps events, so that a run without a heartbeat among them has none."""
+    """Whether the server has heartbeats of any run of ours, so that a run without them is a silent one."""

@@ -1,0 +1,107 @@
+"""Look after the runs of the deployments: end those that nobody works on, and run orders again that crashed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from logging import Logger, LoggerAdapter
+from typing import Any, TypeAlias
+
+import httpx
+from prefect import get_client, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import PrefectException
+
+from tasks.upkeep.events import emit_order_event
+from tasks.upkeep.facts import Facts
+from tasks.upkeep.healing import Change, carry_out
+from tasks.upkeep.judging import Judgement, RunAgain, Verdict, beat_seconds, judge, judge_all
+from tasks.upkeep.reading import read_facts, read_runs
+
+__all__ = ["Healed", "heal", "heal_runs"]
+
+_Logger: TypeAlias = Logger | LoggerAdapter[Any]
+
+_WATCHED_BEATS = 1.5
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What was found of the runs, and what was done about them."""
+
+    facts: Facts | None
+    """`None` where Prefect's API did not tell."""
+    judgements: tuple[Judgement, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+@task(task_run_name="look after the runs", cache_policy=NO_CACHE)
+async def heal_runs(bounds: RunAgain) -> Healed:
+    """End what nobody works on, run again what crashed, and mark what a person has to decide about.
+
+    A run that is silent is watched for one and a half of its heartbeats more before it is called crashed: where the
+    server itself was away, nobody's heartbeats were heard.
+
+    Args:
+        bounds: Of running again.
+
+    Returns:
+        What was found and done; where Prefect's API does not tell, nothing, and the log says why.
+    """
+    async with get_client() as client:
+        return await heal(client, bounds, by=f"reconcile (flow run {runtime.flow_run.name})", logger=get_run_logger())
+
+
+async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Logger) -> Healed:
+    """Do what the task `heal_runs` does.
+
+    Args:
+        client: Speaks to the server.
+        bounds: Of running again.
+        by: Who does it, for the states' messages.
+        logger: Is told of everything that was done.
+    """
+    try:
+        healed = await _heal(client, bounds, by=by)
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        logger.error(
+            "Prefect's API did not tell of the runs (%s); the next reconcile looks again", type(error).__name__
+        )
+        return Healed(None)
+    for change in healed.changes:
+        judgement = change.judgement
+        level = logger.warning if change.done and not change.told_before else logger.info
+        level("Run %s (%s, %s): %s", judgement.run.name, judgement.run.id, judgement.verdict, change.said)
+        emit_order_event(change)
+    return healed
+
+
+async def _heal(client: PrefectClient, bounds: RunAgain, *, by: str) -> Healed:
+    facts = await read_facts(client)
+    judgements = judge_all(facts, bounds)
+    silent = [each for each in judgements if each.verdict is Verdict.RUNNING_ZOMBIE]
+    changes = await carry_out(client, [each for each in judgements if each not in silent], bounds, by=by)
+    if silent:
+        await asyncio.sleep(_WATCHED_BEATS * max(beat_seconds(each.run, facts) for each in silent))
+        changes += await carry_out(client, await _still(client, silent, facts, bounds), bounds, by=by)
+    ended = [change.judgement.run.id for change in changes if change.done and change.judgement.verdict in _CRASHED_NOW]
+    if ended:
+        crashed = await read_runs(client, ended, facts.at)
+        changes += await carry_out(client, [judge(run, facts, bounds) for run in crashed], bounds, by=by)
+    return Healed(facts, tuple(judgements), tuple(changes))
+
+
+_CRASHED_NOW = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE)
+
+
+async def _still(client: PrefectClient, silent: Sequence[Judgement], facts: Facts, bounds: RunAgain) -> list[Judgement]:
+    """Return those that gave no sign of life while they were watched."""
+    before = {each.run.id: each for each in silent}
+    again = await read_runs(client, before, facts.at)
+    return [
+        before[run.id]
+        for run in again
+        if run.state_id == before[run.id].run.state_id and run.last_heartbeat == before[run.id].run.last_heartbeat
+    ]

@@ -1,0 +1,40 @@
+"""What other teams' automations can start on: Prefect events about orders that crashed.
+
+They are sent in the background and may be lost with the process; the runs' states and tags are the record.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.events import emit_event
+
+from tasks.upkeep.healing import Change
+from tasks.upkeep.judging import Verdict
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["ORDER_EVENTS", "emit_order_event"]
+
+ORDER_EVENTS = {Verdict.AGAIN: "runcomfy.order.run_again", Verdict.GIVEN_UP: "runcomfy.order.given_up"}
+"""What is told of an order that crashed, by what was decided."""
+
+
+def emit_order_event(change: Change) -> None:
+    """Tell of an order that was run again, or given up; of one that was given up, once. Its resource is the flow run.
+
+    Args:
+        change: What was done; nothing is told of other changes.
+    """
+    run, event = change.judgement.run, ORDER_EVENTS.get(change.judgement.verdict)
+    if event is None or not change.done or change.told_before:
+        return
+    at = change.judgement.at
+    try:
+        emit_event(
+            event,
+            resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+            payload={"reason": change.said, "crashes": run.crashes, "scheduled_for": at.isoformat() if at else None},
+        )
+    except Exception as error:  # a note must never break what it tells of
+        logger.warning("The event %s could not be sent (%s); the run goes on", event, type(error).__name__)

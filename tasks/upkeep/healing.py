@@ -1,0 +1,136 @@
+"""Carry out what was decided: states of runs that nobody works on are changed, and what crashed is run again.
+
+Nothing is forced on the server: each change goes through Prefect's own rules (`server/orchestration/core_policy.py`),
+which refuse to call a run crashed that has ended meanwhile. What they would allow (to schedule a run that somebody
+else runs again already) is excluded by a last look at its state.
+
+What Prefect (3.8) does with a run that is scheduled again after a crash:
+
+- It is the same flow run: id, name, parameters, tags, job variables, the schedule or event that made it. A worker takes
+  it as any other; its state is called Retrying, and `run_count` is one more.
+- Its body runs from the beginning. Task runs are new ones, beside those of before, and results are not kept over a
+  crash unless they are persisted; ours are not, for the journal knows more: what was paid for is waited for.
+- `infrastructure_pid` stays that of the dead process, and then a cancel would wait 300 s for that to be ended
+  (`BypassCancellingFlowRunsWithNoInfra`); so it is taken out, and a cancel takes effect at once.
+- A paused deployment does not stop it, nor a paused schedule: so runs of a paused deployment are left alone.
+- If its first process was alive after all: whoever ends last says how the run ended, a heartbeat of it keeps it from
+  being run again, and both find the same request in the journal. Nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from tasks.upkeep.judging import Judgement, RunAgain, Verdict
+from tasks.upkeep.marks import AGAIN_TAG, PERSON_TAG, again_message
+
+__all__ = ["Change", "carry_out"]
+
+_AT_ONCE = 8
+_LONGEST_WHY = 300
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done about a run, or why it was not."""
+
+    judgement: Judgement
+    done: bool
+    said: str
+    """What its state says now, or why it was left as it is."""
+    told_before: bool = False
+    """Whether a person was told of it already."""
+
+
+async def carry_out(
+    client: PrefectClient, judgements: Iterable[Judgement], bounds: RunAgain, *, by: str
+) -> list[Change]:
+    """Change the states of zombies, run again what crashed, and mark what a person has to decide about.
+
+    Safe to do twice, by two at the same time, and where a run moves meanwhile: then it is left as it is.
+
+    Args:
+        client: Speaks to the server.
+        judgements: What was decided; of those that need nothing, nothing is done.
+        bounds: Of running again.
+        by: Who does it, for the states' messages.
+
+    Returns:
+        What was done, in the order of the judgements.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def change(judgement: Judgement) -> Change:
+        async with gate:
+            try:
+                return await _change(client, judgement, bounds, by)
+            except ObjectNotFound:
+                return Change(judgement, False, "it is gone")
+            except (PrefectException, httpx.HTTPError, OSError) as error:
+                return Change(judgement, False, f"Prefect's API did not take it ({type(error).__name__})")
+
+    wanted = [judgement for judgement in judgements if judgement.verdict in _CHANGES]
+    return list(await asyncio.gather(*map(change, wanted)))
+
+
+async def _change(client: PrefectClient, judgement: Judgement, bounds: RunAgain, by: str) -> Change:
+    run = await client.read_flow_run(judgement.run.id)
+    if run.state is None or run.state.id != judgement.run.state_id:
+        return Change(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
+    return await _CHANGES[judgement.verdict](client, judgement, run, bounds, by)
+
+
+async def _crash(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+    return await _set(client, judgement, Crashed(message=f"Crashed by {by}: {judgement.why}"))
+
+
+async def _cancel(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+    return await _set(client, judgement, Cancelled(message=f"Cancelled by {by}: {judgement.why}"))
+
+
+async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+    tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
+    await _update(client, run, {"tags": tags, "infrastructure_pid": None})
+    why = judgement.run.message[:_LONGEST_WHY] or "nobody said why"
+    message = again_message(max(judgement.run.crashes, 1), bounds.times, by, why)
+    return await _set(client, judgement, Scheduled(name="AwaitingRetry", scheduled_time=judgement.at, message=message))
+
+
+async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+    told_before = PERSON_TAG in run.tags
+    if not told_before:
+        await _update(client, run, {"tags": sorted({*run.tags, PERSON_TAG})})
+    return Change(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
+
+
+async def _set(client: PrefectClient, judgement: Judgement, state: State[Any]) -> Change:
+    answer = await client.set_flow_run_state(judgement.run.id, state)
+    if answer.status is SetStateStatus.ACCEPT:
+        return Change(judgement, True, state.message or "")
+    reason = getattr(answer.details, "reason", None) or "no reason is known"
+    return Change(judgement, False, f"Prefect's server refused it: {reason}")
+
+
+async def _update(client: PrefectClient, run: FlowRun, changes: dict[str, Any]) -> None:
+    """Change fields of a run; Prefect's own method cannot take one out."""
+    await client.request("PATCH", "/flow_runs/{id}", path_params={"id": run.id}, json=changes)
+
+
+_Way = Callable[[PrefectClient, Judgement, FlowRun, RunAgain, str], Awaitable[Change]]
+_CHANGES: dict[Verdict, _Way] = {
+    Verdict.PENDING_ZOMBIE: _crash,
+    Verdict.RUNNING_ZOMBIE: _crash,
+    Verdict.CANCELLING_ZOMBIE: _cancel,
+    Verdict.AGAIN: _run_again,
+    Verdict.GIVEN_UP: _give_up,
+}

@@ -1,0 +1,76 @@
+"""When runs last gave a sign of life, as Prefect's events tell it.
+
+A run sends an event each `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.8: 180 unless set, 30 at least), at its
+start for the first time. They are counted by run (`/events/count-by/resource`), which says of each when its first and
+its last one were, so that one request serves 200 runs. Events are kept for a week unless the server is set otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+
+from tasks.upkeep.facts import RunFacts
+
+__all__ = ["Beats", "read_heartbeats", "with_heartbeats"]
+
+_PAGE = 200
+_WITHIN = timedelta(hours=6)
+_CLOCKS_DIFFER = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Beats:
+    """The heartbeats of one run within the last hours."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
+async def read_heartbeats(client: PrefectClient, runs: Iterable[UUID], at: datetime) -> dict[UUID, Beats]:
+    """Return the heartbeats of each run; those that sent none, or whose server keeps none, are left out.
+
+    Args:
+        client: Speaks to the server.
+        runs: The runs.
+        at: Now, by the server's clock.
+    """
+    chosen, found = [f"prefect.flow-run.{run_id}" for run_id in runs], dict[UUID, Beats]()
+    for start in range(0, len(chosen), _PAGE):
+        answer = await client.request(
+            "POST",
+            "/events/count-by/{countable}",
+            path_params={"countable": "resource"},
+            json={
+                "filter": {
+                    "occurred": {"since": (at - _WITHIN).isoformat(), "until": (at + _WITHIN).isoformat()},
+                    "event": {"name": ["prefect.flow-run.heartbeat"]},
+                    "resource": {"id": chosen[start : start + _PAGE]},
+                },
+                "time_unit": "hour",
+                "time_interval": 1,
+            },
+        )
+        for counted in answer.json():
+            first, last = (datetime.fromisoformat(counted[name]) for name in ("start_time", "end_time"))
+            found[UUID(counted["value"].rpartition(".")[2])] = Beats(int(counted["count"]), first, last)
+    return found
+
+
+def with_heartbeats(run: RunFacts, beats: Beats | None) -> RunFacts:
+    """Return a run with what its heartbeats tell; how far apart they are, only if all are of its present state.
+
+    Args:
+        run: The run.
+        beats: Its heartbeats.
+    """
+    if beats is None:
+        return run
+    of_this_state = beats.count > 1 and beats.first >= run.since - _CLOCKS_DIFFER
+    gap = (beats.last - beats.first).total_seconds() / (beats.count - 1) if of_this_state else None
+    return replace(run, last_heartbeat=beats.last, beat_seconds=gap)

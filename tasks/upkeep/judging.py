@@ -1,0 +1,205 @@
+"""Decide what is to become of each run: pure functions of what is known, so that every case stands in a table of tests.
+
+What ends a run of a deployment, and what Prefect (3.8) does about it by itself:
+
+- Its process dies while its worker lives: the worker says Crashed within seconds.
+- Its worker or its machine dies: nobody says anything. It stays Running or Pending.
+- It is cancelled after that: it stays Cancelling, until the server itself says Cancelled after 300 s
+  (`server/services/cancellation_cleanup.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from prefect.client.schemas.objects import StateType
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
+
+__all__ = ["Judgement", "RunAgain", "Verdict", "beat_seconds", "judge", "judge_all", "patience_seconds"]
+
+_PENDING_SECONDS = 600.0
+"""How long a run may be on its way into a process; the automation that is quicker waits for 300."""
+_CANCELLING_SECONDS = 600.0
+_DEFAULT_BEAT_SECONDS = 180.0  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY, unless set
+_MISSED_BEATS = 3.5
+_SHORTEST_PATIENCE_SECONDS = 150.0
+_ON_THE_WAY = timedelta(seconds=5)  # an event of before the crash may arrive after it
+
+
+class RunAgain(BaseModel):
+    """How often, how soon and for how long an order that crashed is run again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    times: int = Field(default=8, ge=0, le=100, description="How often at most; 0 runs nothing again.")
+    within_hours: float = Field(default=24, gt=0, description="Counted from its first crash.")
+    first_after_seconds: float = Field(default=10, ge=0, description="The first wait; each further one is twice it.")
+    longest_after_seconds: float = Field(default=600, ge=0, description="The longest wait.")
+
+    def wait(self, crashes: int) -> timedelta:
+        """Return how long to wait after this crash; the first is 1."""
+        doubled = self.first_after_seconds * 2.0 ** min(crashes - 1, 60)
+        return timedelta(seconds=min(doubled, max(self.longest_after_seconds, self.first_after_seconds)))
+
+
+class Verdict(StrEnum):
+    """What a run is."""
+
+    ALIVE = "alive"
+    RESTING = "resting"
+    """It waits on purpose: for its time, for a place, for a person."""
+    PENDING_ZOMBIE = "pending zombie"
+    """A worker took it, and no process came of it."""
+    RUNNING_ZOMBIE = "running zombie"
+    """It says that it runs, and gives no sign of life."""
+    CANCELLING_ZOMBIE = "cancelling zombie"
+    """It was cancelled, and nobody was there to end it."""
+    AGAIN = "to be run again"
+    GIVEN_UP = "given up"
+    """It crashed, and a person has to decide."""
+    LEFT = "left alone"
+    """It crashed, and is the business of somebody or something else."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was decided about a run, and why."""
+
+    run: RunFacts
+    verdict: Verdict
+    why: str
+    at: datetime | None = None
+    """When it is to be run again."""
+
+
+def judge_all(facts: Facts, bounds: RunAgain) -> list[Judgement]:
+    """Judge every run.
+
+    Args:
+        facts: What is known.
+        bounds: Of running again.
+    """
+    return [judge(run, facts, bounds) for run in _each_once(facts.runs)]
+
+
+def judge(run: RunFacts, facts: Facts, bounds: RunAgain) -> Judgement:
+    """Judge a run.
+
+    Args:
+        run: The run.
+        facts: What is known of its deployment, and the time.
+        bounds: Of running again.
+    """
+    deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
+    match run.state_type:
+        case StateType.RUNNING:
+            return _running(run, deployment, facts)
+        case StateType.PENDING:
+            return _waited_for(run, facts, _PENDING_SECONDS, Verdict.PENDING_ZOMBIE, "a worker took it")
+        case StateType.CANCELLING:
+            return _waited_for(run, facts, _CANCELLING_SECONDS, Verdict.CANCELLING_ZOMBIE, "it was cancelled")
+        case StateType.CRASHED:
+            return _crashed(run, deployment, facts, bounds)
+        case StateType.SCHEDULED | StateType.PAUSED:
+            return Judgement(run, Verdict.RESTING, run.state_name)
+        case _:
+            return Judgement(run, Verdict.LEFT, f"it has ended: {run.state_name}")
+
+
+def beat_seconds(run: RunFacts, facts: Facts) -> float:
+    """Return how far apart the heartbeats of a run are.
+
+    It is told by those that it sent, and by the setting of its deployment or work pool; the longer one counts. Where
+    neither is known, it is Prefect's default of 180 s.
+
+    Args:
+        run: The run.
+        facts: What is known of its deployment.
+    """
+    deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
+    known = [run.beat_seconds, deployment.heartbeat_seconds if deployment else None]
+    return max((seconds for seconds in known if seconds), default=_DEFAULT_BEAT_SECONDS)
+
+
+def patience_seconds(run: RunFacts, facts: Facts) -> float:
+    """Return how long a run may be silent: three and a half of its heartbeats, and never less than 150 s.
+
+    Args:
+        run: The run.
+        facts: What is known of its deployment.
+    """
+    return max(_MISSED_BEATS * beat_seconds(run, facts), _SHORTEST_PATIENCE_SECONDS)
+
+
+def _running(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts) -> Judgement:
+    patience = patience_seconds(run, facts)
+    last = max(filter(None, (run.since, run.last_heartbeat)))
+    silent = (facts.at - last).total_seconds()
+    if silent <= patience:
+        return Judgement(run, Verdict.ALIVE, f"a sign of life {silent:.0f} s ago")
+    if run.last_heartbeat is None and not facts.beats_known and not (deployment and deployment.heartbeat_seconds):
+        return Judgement(run, Verdict.ALIVE, "no heartbeats are known here, so nobody can tell")
+    return Judgement(
+        run,
+        Verdict.RUNNING_ZOMBIE,
+        f"no sign of life since {last:%H:%M:%S} UTC, for {silent:.0f} s, where {patience:.0f} s are allowed",
+    )
+
+
+def _waited_for(run: RunFacts, facts: Facts, patience: float, verdict: Verdict, what: str) -> Judgement:
+    waited = (facts.at - run.since).total_seconds()
+    if waited <= patience:
+        return Judgement(run, Verdict.ALIVE, f"{what} {waited:.0f} s ago")
+    return Judgement(
+        run, verdict, f"{what} at {run.since:%H:%M:%S} UTC, and nothing came of it in {waited:.0f} s ({run.state_name})"
+    )
+
+
+def _crashed(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> Judgement:
+    if left := _left_alone(run, deployment, facts, bounds):
+        return Judgement(run, Verdict.LEFT, left)
+    crashes, since = max(run.crashes, 1), run.first_crash or run.since
+    wanted = run.since + bounds.wait(crashes)
+    if deployment is None:
+        given_up = "its deployment is gone from this server"
+    elif not deployment.again:
+        given_up = "its deployment is one that only people run again"
+    elif crashes > bounds.times:
+        given_up = f"it crashed {crashes} times, and is run again {bounds.times} times at most"
+    elif max(wanted, facts.at) - since > timedelta(hours=bounds.within_hours):
+        given_up = f"it crashed first at {since:%Y-%m-%d %H:%M} UTC, more than {bounds.within_hours:g} hours ago"
+    else:
+        return Judgement(run, Verdict.AGAIN, f"{crashes} of {bounds.times}", max(wanted, facts.at))
+    return Judgement(run, Verdict.GIVEN_UP, given_up)
+
+
+def _left_alone(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> str | None:
+    """Return why a crashed run is none of our business, `None` if it is."""
+    if run.is_child:
+        return "the run that started it sees to it"
+    if run.cancelled:
+        return "somebody cancelled it"
+    if run.deployment_id is None:
+        return "no deployment started it"
+    if deployment is not None and deployment.reconciles:
+        return "it was a reconcile, and the next one does its work"
+    if deployment is not None and deployment.drops_new:
+        return "the next run of its deployment does its work"
+    if deployment is not None and deployment.paused:
+        return "its deployment is paused"
+    if bounds.times == 0:
+        return "running again is turned off"
+    if run.last_heartbeat is not None and run.last_heartbeat > run.since + _ON_THE_WAY:
+        silent = (facts.at - run.last_heartbeat).total_seconds()
+        if silent <= patience_seconds(run, facts):
+            return f"it is alive after all: a heartbeat {silent:.0f} s ago"
+    return None
+
+
+def _each_once(runs: Iterable[RunFacts]) -> list[RunFacts]:
+    return list({run.id: run for run in runs}.values())

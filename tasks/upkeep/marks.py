@@ -1,0 +1,41 @@
+"""What `reconcile` leaves on runs that it changes, so that people and the next `reconcile` know it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import State, StateType
+
+__all__ = ["AGAIN_TAG", "NOT_AGAIN_TAG", "OURS_TAG", "PERSON_TAG", "again_message", "is_by_a_person"]
+
+OURS_TAG = "runcomfy"
+"""The tag of all deployments that are ours, and so of their runs."""
+AGAIN_TAG, PERSON_TAG = "run-again", "needs-a-person"
+"""Tags of a run that was run again, and of one that was given up."""
+NOT_AGAIN_TAG = "not-again"
+"""A deployment with this tag has its crashed runs left to people."""
+_OURS = "Run again ("
+_STARTS = ("Scheduled", "AwaitingRetry")
+
+
+def again_message(number: int, most: int, by: str, why: str) -> str:
+    """Return what the state of a run says that is run again.
+
+    Args:
+        number: How often it is run again with this time.
+        most: How often at most.
+        by: Who does it.
+        why: What its state said.
+    """
+    return f"{_OURS}{number} of {most}) by {by}, since it crashed: {why}"
+
+
+def is_by_a_person(state: State[Any]) -> bool:
+    """Whether a state is the start of a run by somebody: a new order, or one that is run again by hand.
+
+    Prefect's own waits have other names (Late, AwaitingConcurrencySlot, Resuming), and its own retry says nothing.
+    """
+    if state.type is not StateType.SCHEDULED or state.name not in _STARTS:
+        return False
+    message = state.message or ""
+    return not message.startswith(_OURS) and (state.name == "Scheduled" or bool(message))

@@ -1,0 +1,163 @@
+"""Read what is known of a server's runs through Prefect's API: page by page, and never all that ever ran."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.utilities.urls import url_for
+
+from runcomfy.redaction import redact
+from tasks.upkeep.deployments import read_deployments, read_workers
+from tasks.upkeep.facts import Facts, RunFacts
+from tasks.upkeep.heartbeats import read_heartbeats, with_heartbeats
+from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, is_by_a_person
+
+__all__ = ["read_facts", "read_runs"]
+
+_PAGE = 200
+_MOST_WAITING, _MOST_CRASHED, _MOST_AGAIN = 200, 1000, 50
+_AT_ONCE = 8
+_CRASHED_WITHIN, _AGAIN_WITHIN = timedelta(days=7), timedelta(days=1)
+_SOON = timedelta(seconds=5)  # the clock in the answers of a busy server is some seconds late
+_AT_WORK = ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]
+
+
+async def read_facts(client: PrefectClient) -> Facts:
+    """Read the deployments that are tagged `runcomfy`, their runs that matter now, and the workers of their pools.
+
+    Raises:
+        PrefectException, httpx.HTTPError, OSError: the API does not answer.
+    """
+    at = await _server_time(client)
+    deployments = await read_deployments(client)
+    pools = sorted({found.pool for found in deployments.values() if found.pool})
+    workers = [worker for pool in pools for worker in await read_workers(client, pool)]
+    facts = Facts(at, deployments, workers=tuple(workers))
+    if not deployments:
+        return facts
+    ours = {"deployment_id": {"any_": [str(deployment_id) for deployment_id in deployments]}}
+    at_work = await _find(client, ours | _in_state(*_AT_WORK))
+    due = ours | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
+    waiting = await _find(client, due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, most=_MOST_WAITING)
+    dead = _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
+    crashed = {
+        run.id: run
+        for whose in (ours, _tagged(OURS_TAG))  # the tag finds those whose deployment is gone
+        for run in await _find(client, whose | dead, sort=FlowRunSort.END_TIME_DESC, most=_MOST_CRASHED)
+    }
+    again = ours | _tagged(AGAIN_TAG) | {"start_time": {"after_": (at - _AGAIN_WITHIN).isoformat()}}
+    told, beats_known = await _told(client, [*at_work, *crashed.values()], at)
+    return replace(
+        facts,
+        runs=(*told, *waiting),
+        waiting=await _count(client, due),
+        again=tuple(await _find(client, again, sort=FlowRunSort.START_TIME_DESC, most=_MOST_AGAIN)),
+        beats_known=beats_known,
+    )
+
+
+async def read_runs(client: PrefectClient, runs: Iterable[UUID], at: datetime) -> list[RunFacts]:
+    """Read single runs again, with their heartbeats and history.
+
+    Args:
+        client: Speaks to the server.
+        runs: Their ids; those that are gone are left out of the answer.
+        at: Now, by the server's clock.
+    """
+    chosen, found = [str(run_id) for run_id in runs], list[RunFacts]()
+    for start in range(0, len(chosen), _PAGE):
+        found += await _find(client, {"id": {"any_": chosen[start : start + _PAGE]}})
+    return (await _told(client, found, at))[0]
+
+
+async def _told(client: PrefectClient, runs: Sequence[RunFacts], at: datetime) -> tuple[list[RunFacts], bool]:
+    """Return runs with what their heartbeats and the states of crashed ones tell; and whether there were any beats."""
+    beats = await read_heartbeats(client, [run.id for run in runs], at)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def told(run: RunFacts) -> RunFacts:
+        async with gate:
+            return await _with_history(client, with_heartbeats(run, beats.get(run.id)))
+
+    return list(await asyncio.gather(*map(told, runs))), bool(beats)
+
+
+async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
+    if run.state_type is not StateType.CRASHED:
+        return run
+    states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+    by_hand = [number for number, state in enumerate(states) if is_by_a_person(state)]
+    own = states[by_hand[-1] :] if by_hand else states
+    crashes = [state.timestamp for state in own if state.type is StateType.CRASHED]
+    cancelled = any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in own)
+    return replace(run, crashes=len(crashes), first_crash=min(crashes, default=None), cancelled=cancelled)
+
+
+async def _server_time(client: PrefectClient) -> datetime:
+    """Return the time by the server's clock, to the second; by ours where its answer does not tell."""
+    try:
+        return parsedate_to_datetime((await client.hello()).headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
+
+
+def _tagged(tag: str) -> dict[str, Any]:
+    return {"tags": {"all_": [tag]}}
+
+
+def _in_state(*types: str) -> dict[str, Any]:
+    return {"state": {"type": {"any_": list(types)}}}
+
+
+async def _find(
+    client: PrefectClient,
+    wanted: Mapping[str, Any],
+    *,
+    sort: FlowRunSort = FlowRunSort.ID_DESC,
+    most: int | None = None,
+) -> list[RunFacts]:
+    """Read runs page by page; by their ids unless another order is wanted, so that no page misses one."""
+    chosen, found, offset = FlowRunFilter.model_validate(wanted), dict[UUID, RunFacts](), 0
+    while most is None or offset < most:
+        page = await client.read_flow_runs(flow_run_filter=chosen, sort=sort, limit=_PAGE, offset=offset)
+        found |= {run.id: facts for run in page if (facts := _run(run)) is not None}
+        offset += len(page)
+        if len(page) < _PAGE:
+            break
+    return list(found.values())[:most]
+
+
+async def _count(client: PrefectClient, wanted: Mapping[str, Any]) -> int:
+    return int((await client.request("POST", "/flow_runs/count", json={"flow_runs": wanted})).json())
+
+
+def _run(run: FlowRun) -> RunFacts | None:
+    state, on_interrupt = run.state, run.parameters.get("on_interrupt")
+    if state is None:
+        return None
+    return RunFacts(
+        id=run.id,
+        name=run.name,
+        deployment_id=run.deployment_id,
+        state_id=state.id,
+        state_type=state.type,
+        state_name=state.name or state.type.value.title(),
+        since=state.timestamp,
+        message=str(redact(state.message or "")),
+        scheduled_for=state.state_details.scheduled_time,
+        run_count=run.run_count,
+        is_child=run.parent_task_run_id is not None,
+        on_interrupt=on_interrupt if isinstance(on_interrupt, str) else None,
+        tags=tuple(run.tags),
+        url=url_for("flow-run", obj_id=run.id) or "",
+    )

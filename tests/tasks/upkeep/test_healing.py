@@ -1,0 +1,179 @@
+"""What is done about a run on a real server: once, with who did it and why, and never against what it did meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running
+
+from tasks.upkeep.facts import RunFacts
+from tasks.upkeep.healing import Change, carry_out
+from tasks.upkeep.judging import Judgement, RunAgain, Verdict, judge_all
+from tests.tasks.upkeep.conftest import Orders, now
+
+BY = "reconcile (flow run reconcile-videos)"
+BOUNDS = RunAgain()
+
+
+async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS) -> list[Change]:
+    """Look at everything, as it will be so many seconds later, and carry out what follows."""
+    facts = await orders.facts()
+    judgements = judge_all(replace(facts, at=facts.at + timedelta(seconds=later)), bounds)
+    return await carry_out(orders.client, judgements, bounds, by=BY)
+
+
+async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders) -> None:
+    """Its page, name, parameters and tags stay; its state says how often, by whom, and why."""
+    run = await orders.run(Running(), Crashed(message="out of memory"), parameters={"prompt": "snow"}, tags=["spring"])
+    crashed = await orders.client.read_flow_run(run)
+    await orders.client.update_flow_run(run, infrastructure_pid="host:4711")
+
+    (change,) = await healed(orders)
+
+    assert change.done
+    again = await orders.client.read_flow_run(run)
+    assert again.state is not None and again.state.type is StateType.SCHEDULED and again.state.name == "AwaitingRetry"
+    assert again.state.message == f"Run again (1 of 8) by {BY}, since it crashed: out of memory"
+    assert again.state.state_details.scheduled_time == crashed.state.timestamp + timedelta(seconds=10)  # type: ignore[union-attr]
+    assert (again.name, again.parameters) == (crashed.name, crashed.parameters)
+    assert set(again.tags) == {"runcomfy", "spring", "run-again"}
+
+
+async def test_one_that_is_to_be_run_again_can_be_cancelled_at_once(orders: Orders) -> None:
+    """Its process is gone, so nobody has to be waited for."""
+    run = await orders.run(Running(), Crashed())
+    await orders.client.update_flow_run(run, infrastructure_pid="host:4711")
+    await healed(orders)
+
+    await orders.client.set_flow_run_state(run, Cancelling())
+
+    assert (await orders.state(run)).type is StateType.CANCELLED
+    assert await healed(orders) == []
+
+
+async def test_a_worker_gets_it_when_its_time_has_come(orders: Orders) -> None:
+    run = await orders.run(Running(), Crashed())
+    await healed(orders)
+
+    waits = await orders.client.get_scheduled_flow_runs_for_work_pool(orders.pool, scheduled_before=now())
+    due = now() + timedelta(seconds=11)
+    comes = await orders.client.get_scheduled_flow_runs_for_work_pool(orders.pool, scheduled_before=due)
+
+    assert [found.flow_run.id for found in waits] == []
+    assert [found.flow_run.id for found in comes] == [run]
+
+
+async def test_zombies_are_ended_and_their_states_say_who_did_it_and_why(orders: Orders) -> None:
+    """Each through Prefect's own rules; what is alive, and what rests, is left as it is."""
+    pending, running = await orders.run(Pending()), await orders.run(Running())
+    cancelling, resting = await orders.run(Running(), Cancelling()), await orders.run()
+    await orders.beat(running, now())
+    await orders.heard({running: 1})
+    assert await healed(orders, later=300) == []
+
+    changes = await healed(orders, later=700)
+
+    assert all(change.done for change in changes) and len(changes) == 3
+    said = {run: await orders.state(run) for run in (pending, running, cancelling)}
+    assert [said[run].type for run in said] == [StateType.CRASHED, StateType.CRASHED, StateType.CANCELLED]
+    for run, begin in ((pending, "Crashed"), (running, "Crashed"), (cancelling, "Cancelled")):
+        assert (said[run].message or "").startswith(f"{begin} by {BY}: ")
+    assert "no sign of life since" in (said[running].message or "")
+    assert (await orders.state(resting)).type is StateType.SCHEDULED
+
+
+async def test_places_of_a_deployment_are_free_after_its_zombie_is_ended(orders: Orders) -> None:
+    """The next order would wait for ever."""
+    await orders.deploy(concurrency_limit=1)
+    await orders.run(Pending())
+    waiting = await orders.run(Pending())
+    assert (await orders.state(waiting)).name == "AwaitingConcurrencySlot"
+
+    await healed(orders, later=700)
+    await orders.client.set_flow_run_state(waiting, Pending())
+
+    assert (await orders.state(waiting)).type is StateType.PENDING
+
+
+async def test_two_at_once_run_it_again_once(orders: Orders) -> None:
+    """The second finds it moved."""
+    run = await orders.run(Running(), Crashed())
+    judgements = judge_all(await orders.facts(), BOUNDS)
+
+    first = await carry_out(orders.client, judgements, BOUNDS, by=BY)
+    second = await carry_out(orders.client, judgements, BOUNDS, by=BY)
+
+    assert [change.done for change in (*first, *second)] == [True, False]
+    states = [state.type for state in await orders.client.read_flow_run_states(run)]
+    assert states.count(StateType.SCHEDULED) == 2  # the order, and this
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RUNNING_ZOMBIE, Verdict.PENDING_ZOMBIE, Verdict.AGAIN, Verdict.GIVEN_UP])
+async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdict: Verdict) -> None:
+    """It was alive, or somebody else was quicker."""
+    run = await orders.run(Running())
+    before = await orders.known(run)
+    await orders.client.set_flow_run_state(run, Completed())
+
+    (change,) = await carry_out(orders.client, [Judgement(before, verdict, "silent", now())], BOUNDS, by=BY)
+
+    assert not change.done
+    assert (await orders.state(run)).type is StateType.COMPLETED
+
+
+async def test_the_server_refuses_to_call_crashed_what_has_ended(orders: Orders) -> None:
+    """The last moment, between our look and our change, is guarded by Prefect's own rules."""
+    run = await orders.run(Running(), Completed())
+    ended = await orders.client.read_flow_run(run)
+    assert ended.state is not None
+    known = RunFacts(run, ended.name, orders.id, ended.state.id, StateType.RUNNING, "Running", now())
+
+    (change,) = await carry_out(orders.client, [Judgement(known, Verdict.RUNNING_ZOMBIE, "silent")], BOUNDS, by=BY)
+
+    assert not change.done and "refused" in change.said
+    assert (await orders.state(run)).type is StateType.COMPLETED
+
+
+async def test_a_run_that_is_deleted_meanwhile_harms_nobody(orders: Orders) -> None:
+    run, other = await orders.run(Running(), Crashed()), await orders.run(Running(), Crashed())
+    judgements = judge_all(await orders.facts(), BOUNDS)
+    await orders.client.delete_flow_run(run)
+
+    changes = await carry_out(orders.client, judgements, BOUNDS, by=BY)
+
+    assert {change.judgement.run.id: change.done for change in changes} == {run: False, other: True}
+
+
+async def test_what_is_given_up_is_marked_for_a_person_and_told_once(orders: Orders) -> None:
+    """The mark goes when it is run again after all."""
+    run = await orders.run(Running(), Crashed())
+    once = RunAgain(times=1, within_hours=0.0001)
+    first = await healed(orders, bounds=once, later=60)
+    second = await healed(orders, bounds=once, later=60)
+
+    assert [(change.judgement.verdict, change.told_before) for change in (*first, *second)] == [
+        (Verdict.GIVEN_UP, False),
+        (Verdict.GIVEN_UP, True),
+    ]
+    assert "needs-a-person" in (await orders.client.read_flow_run(run)).tags
+    assert (await orders.state(run)).type is StateType.CRASHED
+
+    await healed(orders)
+    assert "needs-a-person" not in (await orders.client.read_flow_run(run)).tags
+
+
+async def test_it_runs_again_eight_times_and_then_waits_for_a_person(orders: Orders) -> None:
+    """The whole life of an order whose process always dies."""
+    run = await orders.run(Running(), Crashed())
+    for number in range(1, 9):
+        (change,) = await healed(orders)
+        assert change.said.startswith(f"Run again ({number} of 8)")
+        for state in (Running(), Crashed()):
+            await orders.client.set_flow_run_state(run, state, force=True)
+
+    (change,) = await healed(orders)
+
+    assert change.judgement.verdict is Verdict.GIVEN_UP and "9 times" in change.said

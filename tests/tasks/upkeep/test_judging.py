@@ -1,0 +1,152 @@
+"""What becomes of a run, case by case: who is alive, who is a zombie, and what is run again, when and how often."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.client.schemas.objects import StateType
+from pydantic import ValidationError
+
+from tasks.upkeep.facts import RunFacts
+from tasks.upkeep.judging import RunAgain, Verdict, judge, judge_all
+from tests.tasks.upkeep.making import NOW, ago, facts, run
+
+RUNNING, PENDING, CANCELLING, CRASHED = (
+    StateType.RUNNING,
+    StateType.PENDING,
+    StateType.CANCELLING,
+    StateType.CRASHED,
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "deployment", "verdict"),
+    [
+        (run(RUNNING, 3600, last_heartbeat=ago(100), beat_seconds=30), {}, Verdict.ALIVE),
+        (run(RUNNING, 3600, last_heartbeat=ago(160), beat_seconds=30), {}, Verdict.RUNNING_ZOMBIE),
+        (run(RUNNING, 3600, last_heartbeat=ago(160)), {"heartbeat_seconds": 30.0}, Verdict.RUNNING_ZOMBIE),
+        # ten minutes of work at Prefect's default frequency, one beat missed or late
+        (run(RUNNING, 600, last_heartbeat=ago(400)), {}, Verdict.ALIVE),
+        (run(RUNNING, 900, last_heartbeat=ago(640)), {}, Verdict.RUNNING_ZOMBIE),
+        # its own beats are slower than the setting that its deployment has by now
+        (run(RUNNING, 9000, last_heartbeat=ago(500), beat_seconds=180), {"heartbeat_seconds": 30.0}, Verdict.ALIVE),
+        # beats of an earlier attempt say nothing of this one, which has just begun
+        (run(RUNNING, 20, last_heartbeat=ago(5000)), {"heartbeat_seconds": 30.0}, Verdict.ALIVE),
+        (run(RUNNING, 700), {}, Verdict.RUNNING_ZOMBIE),  # killed before its first heartbeat
+        (run(PENDING, 590), {}, Verdict.ALIVE),
+        (run(PENDING, 610), {}, Verdict.PENDING_ZOMBIE),
+        (run(PENDING, 610, state_name="Submitting"), {}, Verdict.PENDING_ZOMBIE),
+        (run(CANCELLING, 590), {}, Verdict.ALIVE),
+        (run(CANCELLING, 610), {}, Verdict.CANCELLING_ZOMBIE),
+        (run(StateType.PAUSED, 90000, state_name="Suspended"), {}, Verdict.RESTING),
+        (run(StateType.SCHEDULED, 90000, state_name="Resuming"), {}, Verdict.RESTING),
+        (run(StateType.SCHEDULED, 90000, state_name="Late"), {}, Verdict.RESTING),
+        (run(StateType.SCHEDULED, 5, state_name="AwaitingRetry"), {}, Verdict.RESTING),
+        (run(StateType.FAILED, 5), {}, Verdict.LEFT),
+        (run(StateType.CANCELLED, 5), {}, Verdict.LEFT),
+        (run(StateType.COMPLETED, 5), {}, Verdict.LEFT),
+        (run(CRASHED, 5), {}, Verdict.AGAIN),
+        (run(CRASHED, 5, crashes=8), {}, Verdict.AGAIN),
+        (run(CRASHED, 5, crashes=9), {}, Verdict.GIVEN_UP),
+        (run(CRASHED, 5, first_crash=ago(23 * 3600)), {}, Verdict.AGAIN),
+        (run(CRASHED, 5, first_crash=ago(25 * 3600)), {}, Verdict.GIVEN_UP),
+        (run(CRASHED, 3 * 86400), {}, Verdict.GIVEN_UP),  # nobody reconciled over the weekend
+        (run(CRASHED, 5, deployment_id=uuid4()), {}, Verdict.GIVEN_UP),  # its deployment was deleted
+        (run(CRASHED, 5), {"again": False}, Verdict.GIVEN_UP),
+        (run(CRASHED, 5, deployment_id=None), {}, Verdict.LEFT),
+        (run(CRASHED, 5, is_child=True), {}, Verdict.LEFT),
+        (run(CRASHED, 5, cancelled=True), {}, Verdict.LEFT),
+        (run(CRASHED, 5), {"paused": True}, Verdict.LEFT),
+        (run(CRASHED, 5), {"drops_new": True}, Verdict.LEFT),
+        (run(CRASHED, 5), {"reconciles": True}, Verdict.LEFT),
+        # called dead by mistake: it is alive, and has to end by itself
+        (run(CRASHED, 100, last_heartbeat=ago(20)), {"heartbeat_seconds": 30.0}, Verdict.LEFT),
+        (run(CRASHED, 500, last_heartbeat=ago(200)), {"heartbeat_seconds": 30.0}, Verdict.AGAIN),
+        (run(CRASHED, 100, last_heartbeat=ago(103)), {"heartbeat_seconds": 30.0}, Verdict.AGAIN),
+    ],
+)
+def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Verdict) -> None:
+    """One row each; the reason is in words."""
+    judged = judge(found, facts(**deployment), RunAgain())
+
+    assert judged.verdict is verdict, judged.why
+    assert judged.why
+
+
+def test_a_run_of_a_server_without_events_is_not_called_dead() -> None:
+    """Nobody sends a heartbeat there, or nobody keeps them: silence says nothing."""
+    judged = judge(run(RUNNING, 90000), facts(beats_known=False), RunAgain())
+
+    assert judged.verdict is Verdict.ALIVE
+
+
+def test_a_reason_says_since_when_there_was_no_sign_of_life() -> None:
+    judged = judge(run(RUNNING, 3600, last_heartbeat=ago(300), beat_seconds=30), facts(), RunAgain())
+
+    assert "no sign of life since 11:55:00 UTC" in judged.why
+
+
+@pytest.mark.parametrize(
+    ("crashes", "seconds"), [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 320), (7, 600), (8, 600)]
+)
+def test_the_wait_doubles_up_to_ten_minutes(crashes: int, seconds: float) -> None:
+    """It counts from the crash."""
+    judged = judge(run(CRASHED, 2, crashes=crashes), facts(), RunAgain())
+
+    assert judged.at == ago(2) + timedelta(seconds=seconds)
+
+
+def test_what_is_overdue_is_run_again_at_once() -> None:
+    """Never in the past, which a worker would take for late."""
+    assert judge(run(CRASHED, 3600), facts(), RunAgain()).at == NOW
+
+
+def test_nothing_is_run_again_where_that_is_turned_off() -> None:
+    assert judge(run(CRASHED, 5), facts(), RunAgain(times=0)).verdict is Verdict.LEFT
+
+
+def test_a_run_that_was_read_twice_is_judged_once() -> None:
+    """It may have moved from one page to another while they were read; the later look counts."""
+    found = run(CRASHED, 5)
+
+    assert [judged.run for judged in judge_all(facts(run(RUNNING, 5, id=found.id), found), RunAgain())] == [found]
+
+
+@pytest.mark.parametrize("wrong", [{"times": -1}, {"within_hours": 0}, {"first_after_seconds": -1}, {"often": 3}])
+def test_bounds_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        RunAgain.model_validate(wrong)
+
+
+@given(
+    st.integers(0, 100),
+    st.floats(0.01, 1000),
+    st.floats(0, 1e6),
+    st.floats(0, 1e6),
+    st.lists(st.floats(0, 1e5), min_size=1, max_size=150),
+)
+def test_an_order_that_always_crashes_is_given_up_sometime(
+    times: int, within_hours: float, first: float, longest: float, lives: list[float]
+) -> None:
+    """Whatever the bounds: run again at most so often, never before its wait is over, never after its time."""
+    bounds = RunAgain(times=times, within_hours=within_hours, first_after_seconds=first, longest_after_seconds=longest)
+    crashes, seconds, begun = 0, 0.0, 0
+    for life in lives:
+        crashes, seconds = crashes + 1, seconds + life
+        crashed = NOW + timedelta(seconds=seconds)
+        judged = judge(
+            run(CRASHED, 0, since=crashed, crashes=crashes, first_crash=NOW + timedelta(seconds=lives[0])),
+            facts(),
+            bounds,
+        )
+        if judged.verdict is not Verdict.AGAIN:
+            break
+        assert judged.at is not None and judged.at >= crashed
+        assert judged.at <= NOW + timedelta(seconds=lives[0], hours=within_hours)
+        begun, seconds = begun + 1, (judged.at - NOW).total_seconds()
+    assert begun <= times

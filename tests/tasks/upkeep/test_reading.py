@@ -1,0 +1,145 @@
+"""What is read of a real server: what matters now, and nothing of what is long over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.states import AwaitingRetry, Cancelling, Completed, Crashed, Pending, Running, Scheduled
+
+from tasks.upkeep import reading
+from tasks.upkeep.marks import again_message
+from tests.tasks.upkeep.conftest import Orders, now
+
+AGAIN = again_message(1, 8, "reconcile", "it died")
+
+
+async def test_runs_at_work_and_crashed_ones_are_read_and_others_are_not(orders: Orders) -> None:
+    """A run that has ended well, and one that is due tomorrow, are nobody's business."""
+    running, crashed = await orders.run(Pending(), Running()), await orders.run(Crashed(message="oom"))
+    await orders.run(Running(), Completed())
+    await orders.run(state=Scheduled(scheduled_time=now() + timedelta(days=1)))
+    waiting = await orders.run()
+
+    facts = await orders.facts()
+
+    assert {run.id for run in facts.runs} == {running, crashed, waiting}
+    assert facts.waiting == 1
+    found = {run.id: run for run in facts.runs}
+    assert found[crashed].message == "oom" and found[crashed].crashes == 1
+    assert found[running].state_type is StateType.RUNNING and str(running) in found[running].url
+
+
+async def test_every_page_is_read(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 2)
+    runs = {await orders.run(Running()) for _ in range(5)}
+
+    assert {run.id for run in (await orders.facts()).runs} == runs
+
+
+async def test_of_many_that_wait_the_first_are_read_and_all_are_counted(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_MOST_WAITING", 3)
+    first = [await orders.run(state=Scheduled(scheduled_time=now() - timedelta(hours=9 - n))) for n in range(5)]
+
+    facts = await orders.facts()
+
+    assert facts.waiting == 5
+    assert {run.id for run in facts.runs} == set(first[:3])
+
+
+async def test_heartbeats_tell_the_last_sign_of_life_and_how_far_apart_they_are(orders: Orders) -> None:
+    """Those of before the present state do not count for that."""
+    run, other = await orders.run(Running()), await orders.run(Running())
+    begun = now()
+    await orders.beat(run, *(begun + timedelta(seconds=30 * n) for n in range(5)))
+    await orders.beat(other, begun - timedelta(seconds=700), begun)
+    await orders.heard({run: 5, other: 2})
+
+    found, foreign = await orders.known(run), await orders.known(other)
+
+    assert found.last_heartbeat is not None
+    assert abs((found.last_heartbeat - begun).total_seconds() - 120) < 1
+    assert found.beat_seconds == pytest.approx(30, abs=0.1)
+    assert foreign.last_heartbeat is not None and foreign.beat_seconds is None
+
+
+async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> None:
+    """Whoever runs it again by hand gives it another eight times."""
+    run = await orders.run(Running(), Crashed(), AwaitingRetry(message=AGAIN), Running(), Crashed())
+
+    assert (await orders.known(run)).crashes == 2
+
+    for state in (Scheduled(message="Retried via CLI"), Running(), Crashed()):
+        await orders.client.set_flow_run_state(run, state)
+    assert (await orders.known(run)).crashes == 1
+
+
+async def test_a_run_that_was_cancelled_and_then_crashed_is_known_as_cancelled(orders: Orders) -> None:
+    """A process that dies of its cancellation says Crashed over it."""
+    run = await orders.run(Running(), Cancelling())
+    await orders.client.set_flow_run_state(run, Crashed(), force=True)
+
+    assert (await orders.known(run)).cancelled
+
+
+async def test_crashed_runs_of_a_deployment_that_is_gone_are_found_by_their_tag(orders: Orders) -> None:
+    run = await orders.run(Running(), Crashed())
+    await orders.client.delete_deployment(orders.id)
+    await orders.deploy()
+
+    found = await orders.known(run)
+
+    assert found.deployment_id not in (await orders.facts()).deployments
+
+
+async def test_the_heartbeat_frequency_is_that_of_the_deployment_or_of_its_pool(orders: Orders) -> None:
+    pool = await orders.client.read_work_pool(orders.pool)
+    template = {
+        "job_configuration": {"env": "{{ env }}"},
+        "variables": {"properties": {"env": {"default": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}}}},
+    }
+    await orders.client._client.patch(f"/work_pools/{pool.name}", json={"base_job_template": template})
+    by_pool = orders.id
+    own = await orders.deploy(job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}})
+
+    deployments = (await orders.facts()).deployments
+
+    assert deployments[by_pool].heartbeat_seconds == 60
+    assert deployments[own].heartbeat_seconds == 30
+
+
+async def test_workers_are_known_by_their_last_heartbeat(orders: Orders) -> None:
+    await orders.client.send_worker_heartbeat(orders.pool, "worker-1", heartbeat_interval_seconds=30)
+
+    (worker,) = (await orders.facts()).workers
+
+    assert (worker.name, worker.online) == ("worker-1", True)
+    assert worker.last_heartbeat is not None and now() - worker.last_heartbeat < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "reconciles", "again"),
+    [
+        ("flows/text_to_video.py:text_to_video", False, True),
+        ("flows/reconcile.py:reconcile", True, True),
+        ("flows/release_generation.py:release_generation", False, False),
+    ],
+)
+async def test_what_a_deployment_is_for_is_told_by_its_entrypoint(
+    orders: Orders, entrypoint: str, reconciles: bool, again: bool
+) -> None:
+    """A decision that a person took is not carried out a second time, when it may be wrong."""
+    deployed = await orders.deploy(entrypoint=entrypoint)
+
+    found = (await orders.facts()).deployments[deployed]
+
+    assert (found.reconciles, found.again) == (reconciles, again)
+
+
+async def test_a_tag_keeps_the_runs_of_a_deployment_from_being_run_again(orders: Orders) -> None:
+    deployed = await orders.deploy(tags=["runcomfy", "not-again"])
+
+    assert not (await orders.facts()).deployments[deployed].again
