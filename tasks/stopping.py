@@ -9,6 +9,8 @@ the main thread submits.
 
 from __future__ import annotations
 
+import signal
+
 from prefect.utilities import engine
 
 from runcomfy.shutdown import shutdown
@@ -19,7 +21,19 @@ _HANDLER = "_prefect_sigterm_handler"
 
 
 def hold_back_sigterm() -> None:
-    """Hold SIGTERM back while submissions are being answered, in every flow that begins from now on."""
+    """Hold SIGTERM back while submissions are being answered, in every flow that begins from now on.
+
+    Where a flow is running already, which imports these tasks in its body, in that one too. In another thread than the
+    main one the handler cannot be replaced: it is left alone then, since Prefect cancels a run only where it finds the
+    handler installed that it looks up.
+    """
     handler = getattr(engine, _HANDLER, None)
-    if callable(handler):
-        setattr(engine, _HANDLER, shutdown.in_front_of(handler))
+    if not callable(handler):
+        return
+    ours = shutdown.in_front_of(handler)
+    if signal.getsignal(signal.SIGTERM) is handler:
+        try:
+            signal.signal(signal.SIGTERM, ours)
+        except ValueError:  # not the main thread
+            return
+    setattr(engine, _HANDLER, ours)
