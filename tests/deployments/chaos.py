@@ -103,16 +103,20 @@ def _storm(plan: Plan, made: Stage, log: Log) -> Report:
         while not orders.done():
             time.sleep(1)
         log("last fault")
-        deadline = time.monotonic() + plan.settle_minutes * 60
+        ended = time.monotonic()
+        deadline = ended + plan.settle_minutes * 60
         while (verdict := judge(made.api, orders, made.sandbox, made.store, decode=False)).wrong:
             log("open", count=len(verdict.wrong), first=verdict.wrong[:3])
             if time.monotonic() > deadline:
                 break
             time.sleep(10)
-        log("settled")
+        settled = (
+            f"looked at {time.monotonic() - ended:.0f} s after the last fault, {ended - began:.0f} s after the first"
+        )
+        log("settled", after=settled)
         verdict = judge(made.api, orders, made.sandbox, made.store, decode=True)
-        requests = len(made.sandbox.books().requests)
-        return reported(made.api, verdict, orders.all, faults.done, sampler, requests, log)
+        title = f"{len(made.sandbox.books().requests)} requests; {settled}"
+        return reported(made.api, verdict, orders.all, faults.done, sampler, title, log)
 
 
 def _logging(file: Path) -> Log:

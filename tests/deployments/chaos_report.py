@@ -46,9 +46,19 @@ class Report:
 
 def reported(
     api: Api, verdict: Verdict, orders: Sequence[Order], faults: Sequence[Fault], sampler: Sampler,
-    requests: int, log: Callable[..., None],
+    title: str, log: Callable[..., None],
 ) -> Report:  # fmt: skip
-    """Put together what is known, and look which healthy runs were marked as crashed."""
+    """Put together what is known, and look which healthy runs were marked as crashed.
+
+    Args:
+        api: Prefect's server.
+        verdict: How it all ended.
+        orders: What was ordered.
+        faults: What was done.
+        sampler: Knows which runs lived when.
+        title: What is said above.
+        log: Writes down every run.
+    """
     states: dict[str, Sequence[Mapping[str, Any]]] = {}
     for run in verdict.runs:
         if run["run_count"] or run["state_type"] in FINAL:
@@ -65,7 +75,7 @@ def reported(
     forced = Counter(str(one["message"])[:110] for _, one in crashes)
     out = Console(file=io.StringIO(), width=150)
     out.print(_ends(verdict, orders), _recoveries(faults, states))
-    out.print(f"{requests} requests; {verdict.uncertain} uncertain submissions (they need a person)")
+    out.print(f"{title}; {verdict.uncertain} uncertain submissions (they need a person)")
     bursts = _bursts([moment(one["timestamp"]) for _, one in crashes])
     out.print(f"{len(crashes)} crashes in {bursts} bursts; reconcile: {dict(reconciles)}, ran for: {dict(started)}")
     for message, count in forced.most_common():
