@@ -27,12 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, Place
-from runcomfy.media import MediaFacts
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Archive, ArchivedVideo, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import running_object_store
 from runcomfy.store import Store
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
 
 __all__ = ["main"]
 

@@ -100,9 +100,10 @@ def memory(where: Where) -> Move:
 
 def ours(where: Where) -> Move:
     """Archive: hashed, checked, conditional, with provenance."""
-    from runcomfy.archiving import GenerationFacts, archive_output
+    from runcomfy.archiving import archive_output
     from runcomfy.hosts import HostPolicy
     from runcomfy.store import Store
+    from runcomfy.values import GenerationFacts
 
     store = Store(where.bucket, session=boto3.Session(region_name="us-east-1"), endpoint_url=where.endpoint)
     hosts = HostPolicy(allowed=("127.0.0.1",))

@@ -32,10 +32,10 @@ from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.pace import Pace
-from runcomfy.provenance import Archive, GenerationFacts
 from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.store import Store
-from runcomfy.waiting import Result, follow
+from runcomfy.values import Archive, GenerationFacts, Result
+from runcomfy.waiting import follow
 
 if TYPE_CHECKING:
     from blocks import MediaStore, RunComfyCredentials

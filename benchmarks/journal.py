@@ -22,12 +22,10 @@ from runcomfy.client import RunComfyClient
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, Place, memory_place, submit_once
 from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Archive
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import running_object_store
 from runcomfy.store import Store
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, Result, Submission
 
 __all__ = ["main"]
 

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import Generation, ImageSource
+from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from runcomfy.polling import Polling
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
+from runcomfy.values import Generation
 
 __all__ = ["run"]
 

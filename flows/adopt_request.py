@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import Generation
 from runcomfy.journal import inputs_of, submission_of
 from runcomfy.polling import Deadlines, Polling
+from runcomfy.values import Generation
 from tasks import archive_outputs, mark_adopted, wait_for_result
 from tasks.interruption import OnInterrupt
 from tasks.naming import fact, flow_name

@@ -98,7 +98,7 @@ def batch(
 
 
 def _advice(report: BatchReport, store: list[str]) -> str:
-    from runcomfy.outcomes import OutcomeStatus
+    from runcomfy.values import OutcomeStatus
 
     uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
     if not uncertain:

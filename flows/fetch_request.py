@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.archiving import ArchivedVideo
+from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.failure import failure_shown
 from tasks.naming import fact, flow_name

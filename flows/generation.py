@@ -1,18 +1,14 @@
-"""What the flows take and give."""
+"""What the flows that make one video share."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, RootModel, model_serializer
+from pydantic import RootModel, model_serializer
 from slugify import slugify
 
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.redaction import redact
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result
 from tasks.naming import fact, flow_name
 
-__all__ = ["Generation", "ImageSource", "run_name"]
+__all__ = ["ImageSource", "run_name"]
 
 
 class ImageSource(RootModel[str]):
@@ -28,17 +24,6 @@ class ImageSource(RootModel[str]):
     @model_serializer
     def _without_query(self) -> str:
         return str(redact(self.root))
-
-
-class Generation(BaseModel):
-    """A generation that is done: what was submitted, how it went, and where its files are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image: StagedImage | None = None
-    submission: Submission
-    result: Result
-    videos: list[ArchivedVideo]
 
 
 run_name = flow_name(

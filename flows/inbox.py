@@ -20,11 +20,10 @@ from runcomfy.inbox.taking import take
 from runcomfy.journal import OnUncertain
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
-from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
+from runcomfy.outcomes import outcome_of
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
+from runcomfy.values import Outcome, OutcomeStatus, StagedImage, Submission
 from tasks.generate import generate_one
 from tasks.inbox import log_received, open_queue, report_received, summed_up
 from tasks.interruption import OnInterrupt

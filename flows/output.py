@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from flows.exit_codes import exit_code
 from runcomfy.errors import RunComfyError
-
-if TYPE_CHECKING:
-    from flows.generation import Generation
-    from runcomfy.archiving import ArchivedVideo
+from runcomfy.values import ArchivedVideo, Generation
 
 __all__ = ["print_error", "print_facts", "print_generation", "print_videos"]
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parts import Parts
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, inputs_of, submission_of
 from runcomfy.sweeping import Swept
+from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
 from tasks.naming import fact, flow_name

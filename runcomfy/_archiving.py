@@ -19,8 +19,8 @@ from runcomfy.keys import KeyTemplate
 from runcomfy.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
 from runcomfy.marking import ai_box
 from runcomfy.media import judge
-from runcomfy.provenance import ArchivedVideo, GenerationFacts
 from runcomfy.store import ObjectFacts, Store
+from runcomfy.values import ArchivedVideo, GenerationFacts
 
 __all__ = ["Archiving"]
 

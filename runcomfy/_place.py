@@ -20,10 +20,10 @@ from runcomfy.keys import KeyTemplate
 from runcomfy.kinds import MediaKind
 from runcomfy.listing import listed
 from runcomfy.marking import DIGITAL_SOURCE_TYPE
-from runcomfy.media import MediaFacts
 from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
-from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, ArchivedVideo, GenerationFacts, Provenance, archiver_name
+from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
 from runcomfy.store import ObjectFacts, Store
+from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
 
 __all__ = ["Kept", "Place"]
 

@@ -23,16 +23,11 @@ from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
-from runcomfy.provenance import ArchivedVideo, GenerationFacts
 from runcomfy.store import Store
+from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.wire import Answer
 
 __all__ = [
-    "ArchivedVideo",
-    "Expectation",
-    "GenerationFacts",
-    "KeyTemplate",
-    "Patience",
     "archive_answer",
     "archive_output",
     "check_folder",

@@ -6,7 +6,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.media import MediaFacts
+from runcomfy.values import MediaFacts
 
 __all__ = ["Expectation"]
 

@@ -30,7 +30,6 @@ __all__ = [
     "MAX_IMAGE_PIXELS",
     "MIN_IMAGE_SIDE",
     "ImageFacts",
-    "image_warnings",
     "inspect_image",
     "refuse_image",
 ]
@@ -45,14 +44,7 @@ each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_st
 MAX_ASPECT_RATIO = 20
 """Longer to shorter side: a strip that is 480 pixels high would be 10,000 wide."""
 
-_SMALL_SIDE = 240
-_WIDE_RATIO = 3
 _ORIENTATION_TAG = 0x0112
-_TURNED = {
-    2: "mirrored", 3: "upside down", 4: "upside down and mirrored", 5: "turned by 90 degrees and mirrored",
-    6: "turned by 90 degrees clockwise", 7: "turned by 90 degrees and mirrored",
-    8: "turned by 90 degrees counter-clockwise",
-}  # fmt: skip
 
 # By the plugin's class, so that each is imported: Pillow does not know a format by name before that.
 _FORMATS = {
@@ -125,33 +117,12 @@ def inspect_image(data: bytes) -> ImageFacts:
     )
 
 
-def image_warnings(width: int, height: int, orientation: int = 1) -> tuple[str, ...]:
-    """Return one sentence for each thing about a picture that may spoil the video, though it can be made.
-
-    Args:
-        width: Pixels.
-        height: Pixels.
-        orientation: By its EXIF data.
-    """
-    found = []
-    if orientation in _TURNED:
-        found.append(
-            f"The picture asks to be shown {_TURNED[orientation]} (EXIF orientation {orientation}), and the service "
-            "may ignore that. Save it with its pixels turned to be sure."
-        )
-    if min(width, height) < _SMALL_SIDE:
-        found.append(f"The picture is small, {width} x {height} pixels; the video will be blurred.")
-    if max(width, height) > _WIDE_RATIO * min(width, height):
-        found.append(f"The picture is a strip, {width} x {height} pixels; it may be cropped or squeezed.")
-    return tuple(found)
-
-
 def _orientation(picture: Image.Image) -> int:
     try:
         found = picture.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # its EXIF data is damaged, which no decoder of pixels minds; see above for what is raised
         return 1
-    return found if found in _TURNED else 1
+    return found if found in range(2, 9) else 1
 
 
 def refuse_image(sentence: str) -> NoReturn:

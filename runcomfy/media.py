@@ -10,13 +10,13 @@ import re
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.kinds import MediaKind
 from runcomfy.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
 from runcomfy.probing import Probed, probe
+from runcomfy.values import MediaFacts
 
-__all__ = ["Judged", "MediaFacts", "judge"]
+__all__ = ["Judged", "judge"]
 
 _MAX_PIXELS = 80_000_000
 _MAX_IMAGE_BYTES = 200_000_000
@@ -33,28 +33,6 @@ _FFMPEG = {
 _PILLOW = {name: [name.upper()] for name in ("png", "webp", "gif", "bmp", "tiff", "avif")} | {"jpeg": ["JPEG"]}
 _QUARTERS = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
 """EXIF's orientations, as degrees clockwise; mirrored ones as if they were not."""
-
-
-class MediaFacts(BaseModel):
-    """What is in a video, image or sound file, as read from the file itself; `null` is what the file does not tell."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
-
-    container: str = Field(
-        description="Container format, such as mp4, mov, webm, matroska, avi, mpegts, png, jpeg, webp, gif, mp3; "
-        "`unknown` where the bytes say nothing."
-    )
-    codec: str | None = Field(
-        default=None, description="FFmpeg's name of the video codec, such as h264, or of the sound's without a video."
-    )
-    width: int | None = Field(default=None, description="Width of the picture in pixels, as stored: before a rotation.")
-    height: int | None = Field(default=None, description="Height of the picture in pixels, as stored.")
-    frames: int | None = Field(default=None, description="Number of frames.")
-    frames_per_second: float | None = Field(default=None, description="Average frame rate in frames per second.")
-    duration_seconds: float | None = Field(default=None, description="Duration in seconds.")
-    rotation_degrees: int | None = Field(
-        default=None, description="How far players turn the picture clockwise, in degrees: 0, 90, 180 or 270."
-    )
 
 
 class Judged(NamedTuple):

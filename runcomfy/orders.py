@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,10 +19,8 @@ from runcomfy.models import (
     TextToVideoSettings,
     check_inputs,
 )
+from runcomfy.values import StagedImage
 from runcomfy.whole_numbers import whole_number, why_not_whole
-
-if TYPE_CHECKING:  # it stands on boto3 and Pillow, and a `--help` needs the names of the options only
-    from runcomfy.staging import StagedImage
 
 __all__ = ["FIELDS", "Order", "OrderDefaults", "read_order", "unknown_field"]
 

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-from pydantic import BaseModel, ConfigDict, Field
-
 from runcomfy.errors import RunComfyError, StorageError, UncertainSubmission
 from runcomfy.journal.entry import EntryState, code_of
 from runcomfy.journal.telling import state_after
+from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["Outcome", "OutcomeStatus", "outcome_of"]
-
-
-class OutcomeStatus(StrEnum):
-    """How it ended; the first two are what everybody wants."""
-
-    ARCHIVED = "archived"
-    EXISTING = "existing"
-    """It was archived before this run."""
-    FAILED = "failed"
-    """The service tried and failed."""
-    CANCELLED = "cancelled"
-    DETACHED = "detached"
-    """It may be running; another run, or `reconcile`, collects it."""
-    UNCERTAIN = "uncertain"
-    """Nobody knows whether it was accepted, or the service has forgotten it: a person has to look."""
-    REFUSED = "refused"
-    """It was surely not accepted, and nothing was paid for."""
-    NOT_STARTED = "not_started"
-    """Nothing was sent: the budget was reached, or something is wrong that concerns all."""
-
-    @property
-    def is_good(self) -> bool:
-        """Whether its video is in the archive."""
-        return self in (OutcomeStatus.ARCHIVED, OutcomeStatus.EXISTING)
-
-    @property
-    def may_be_paid(self) -> bool:
-        """Whether a request was made that may be billed, by this run or before it."""
-        return self not in (OutcomeStatus.REFUSED, OutcomeStatus.NOT_STARTED)
+__all__ = ["outcome_of"]
 
 
 _BY_STATE = {
@@ -48,24 +16,6 @@ _BY_STATE = {
     EntryState.DETACHED: OutcomeStatus.DETACHED,
     EntryState.EXPIRED: OutcomeStatus.UNCERTAIN,
 }
-
-
-class Outcome(BaseModel):
-    """What became of one generation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    label: str = Field(description="What it is called in this run: its line, or its picture.")
-    status: OutcomeStatus
-    generation_key: str | None = None
-    request_id: str | None = None
-    uris: tuple[str, ...] = Field(default=(), description="Where its files stand, s3://bucket/key.")
-    cost_usd: float | None = Field(default=None, description="US dollars, where the service told.")
-    seconds: float = Field(default=0.0, description="From its start in this run to its end.")
-    error: str | None = None
-    error_type: str | None = None
-    error_code: str | None = Field(default=None, description="The service's or the store's; else the HTTP status.")
-    retryable: bool = Field(default=False, description="Whether another run may have more luck, with nothing changed.")
 
 
 def outcome_of(

@@ -15,7 +15,7 @@ from typing import Literal
 
 from runcomfy.errors import CommonCause, RunComfyError
 from runcomfy.journal.proof import StopNote
-from runcomfy.outcomes import Outcome, OutcomeStatus
+from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "Proving"]
 

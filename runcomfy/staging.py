@@ -14,20 +14,18 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
-
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from runcomfy.download import open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
 from runcomfy.hosts import HostPolicy
-from runcomfy.images import MAX_IMAGE_BYTES, image_warnings, inspect_image, refuse_image
+from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
 from runcomfy.store import Store
+from runcomfy.values import StagedImage
 
-__all__ = ["IMAGES", "REFRESHED_AFTER", "StagedImage", "sign_image", "stage_image"]
+__all__ = ["IMAGES", "REFRESHED_AFTER", "sign_image", "stage_image"]
 
 IMAGES = "images/"
 """Where staged pictures stand, below the store's prefix."""
@@ -40,44 +38,6 @@ _READ_BYTES = 1024 * 1024
 _STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")
 _SCHEMES = ("s3", "http", "https", "file")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
-
-
-class StagedImage(BaseModel):
-    """An image that stands in a bucket, checked; holds no signed URL."""
-
-    # It is kept in the journal, which workers of several versions read.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    bucket: str
-    key: str
-    sha256: str
-    size_bytes: int
-    content_type: str
-    width: int
-    height: int
-    source: str
-    """Where it came from, without query."""
-    uploaded: bool
-    """False where it stood there already."""
-    orientation: int = 1
-    """How it is to be turned before it is shown, by its EXIF data: 1 to 8, and 1 is as it is."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What may spoil the video, one sentence each; it is written down with the picture."""
-        return image_warnings(self.width, self.height, self.orientation)
-
-    @model_serializer(mode="wrap")
-    def _with_warnings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
-        if self.orientation == 1:  # as it was written before this was known
-            data.pop("orientation", None)
-        return data | {"warnings": list(self.warnings)} if self.warnings else data
-
-    @property
-    def uri(self) -> str:
-        """The image as `s3://bucket/key`."""
-        return f"s3://{self.bucket}/{self.key}"
 
 
 async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:

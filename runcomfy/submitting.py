@@ -14,41 +14,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ConfigDict
 
 from runcomfy._uninterrupted import to_its_end
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RateLimited, RunComfyError, SubmissionNotSent, UncertainSubmission
 from runcomfy.models import ModelInputs
-from runcomfy.provenance import Archive
 from runcomfy.refusals import DOCUMENTED_REFUSALS, error_code, json_object, read_refusal, says_no
 from runcomfy.run_times import workload_of
 from runcomfy.shutdown import Hold, Unanswered, shutdown
 from runcomfy.telemetry.metrics import retried, submission_answered
+from runcomfy.values import Submission
 
-__all__ = ["Submission", "classify", "submit"]
+__all__ = ["classify", "submit"]
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _LONGEST_WAIT_SECONDS = 120.0
 _REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 _NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
 """By HTTP itself (RFC 9110, 6585) a request that is answered so was not acted on, whoever says it and in what words."""
-
-
-class Submission(BaseModel):
-    """A request that the service accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    request_id: str
-    model_id: str
-    generation_key: str
-    submitted_at: datetime
-    """When the submission was sent, UTC."""
-    archive: Archive | None = None
-    """Where the generation is archived, if it is done."""
-    workload: str = ""
-    """What it has in common with others that run about as long."""
 
 
 def classify(response: httpx.Response | httpx.HTTPError) -> str | RunComfyError:

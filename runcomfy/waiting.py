@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-
 from runcomfy.cancelling import GOES_ON, seen_after_cancel
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import (
@@ -29,34 +27,13 @@ from runcomfy.plan import Plan
 from runcomfy.polling import Clock, Deadlines, Polling
 from runcomfy.run_times import RunTimes
 from runcomfy.telemetry.metrics import looking
+from runcomfy.values import Result
 from runcomfy.watch import Watch
 from runcomfy.wire import Answer, State
 
-__all__ = ["Look", "Result", "follow"]
+__all__ = ["Look", "follow"]
 
 _CLOCKS_DIFFER_SECONDS = 60.0  # a little in the future is a submission of just now
-
-
-class Result(BaseModel):
-    """A request that succeeded. It names no output URL: those may be signed, and are asked for when they are needed."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
-
-    request_id: str
-    output_count: int
-    noticed_at: datetime
-    """When we saw that it had succeeded, UTC."""
-    queued_seconds: float | None
-    """From the submission to the first look that did not find it in the queue."""
-    running_seconds: float | None
-    """How long it ran, as looks can tell: give or take `running_error_seconds`."""
-    running_error_seconds: float | None = None
-    polls: int
-    created_at: str | None = None
-    finished_at: str | None = None
-    cost_usd: float | None = None
-    warnings: tuple[str, ...] = ()
-    """What is odd about the service's answer."""
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.archiving import ArchivedVideo, archive_answer
+from runcomfy.archiving import archive_answer
 from runcomfy.errors import InvalidInput
 from runcomfy.expectation import Expectation
 from runcomfy.journal import note_archived, tell_archived
 from runcomfy.models import MODELS, ImageToVideo, TextToVideo
 from runcomfy.outcome import collect
-from runcomfy.provenance import Archive, GenerationFacts
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 from runcomfy.wire import Answer
 from tasks.artifacts import publish
 from tasks.context import flow_run_facts

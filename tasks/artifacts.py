@@ -10,9 +10,8 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from blocks import MediaStore
-from runcomfy.archiving import ArchivedVideo
-from runcomfy.provenance import GenerationFacts
 from runcomfy.redaction import strip_query
+from runcomfy.values import ArchivedVideo, GenerationFacts
 from tasks.markdown import code, facts_table, text
 from tasks.posters import poster_image
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from blocks import MediaStore
 from runcomfy.commands import typed
 from runcomfy.errors import BudgetReached
-from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.poster import poster_key
+from runcomfy.values import Outcome, OutcomeStatus
 from tasks.artifacts import address
 from tasks.command_line import journal_options
 from tasks.markdown import code, console, facts_table, text

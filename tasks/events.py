@@ -17,12 +17,10 @@ from prefect.events import emit_event
 from pydantic import ValidationError
 
 from blocks import MediaStore
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.journal import EntryState, outcome_told
 from runcomfy.journal.telling import state_after
-from runcomfy.provenance import GenerationFacts
-from runcomfy.staging import StagedImage
+from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.artifacts import address
 
 __all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "end_of_request_told", "end_told", "tell_archived_event", "tell_event"]

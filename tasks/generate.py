@@ -13,16 +13,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RateLimited, RunComfyError, is_retryable
 from runcomfy.journal import known_key
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.orders import Order
-from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
-from runcomfy.provenance import GenerationFacts
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result
+from runcomfy.outcomes import outcome_of
+from runcomfy.values import ArchivedVideo, GenerationFacts, Outcome, OutcomeStatus, Result, StagedImage, Submission
 from runcomfy.wire import Answer
 from tasks.archive_outputs import archive
 from tasks.naming import fact, task_name

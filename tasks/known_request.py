@@ -14,8 +14,7 @@ from runcomfy.commands import typed
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.journal import Entry, EntryState, find_request, inputs_of, same_service
 from runcomfy.models import ImageToVideo, TextToVideo, model_id_of
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
+from runcomfy.values import StagedImage, Submission
 from tasks.command_line import archive_options
 
 __all__ = ["Origin", "origin_of"]

@@ -20,8 +20,8 @@ from prefect.states import Crashed
 from runcomfy.batch.results import outcomes_from_json
 from runcomfy.batch.shard import Shard
 from runcomfy.errors import RunComfyError, StorageError
-from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.store import Store
+from runcomfy.values import Outcome, OutcomeStatus
 from tasks.interruption import watchful_sleep
 
 __all__ = ["HICCUPS", "Part"]

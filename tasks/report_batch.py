@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore
 from runcomfy.batch.results import BatchFiles, stop_of, write_results
-from runcomfy.outcomes import Outcome
+from runcomfy.values import Outcome
 from tasks.artifacts import show
 from tasks.batch_page import causes, gallery, linked, next_steps, spent
 from tasks.markdown import facts_table, text

@@ -14,7 +14,7 @@ from runcomfy.batch.purse import purse_name
 from runcomfy.batch.shard import Allowance, divide
 from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import BudgetReached, ConfigurationError, StoreUnavailable
-from runcomfy.outcomes import Outcome, OutcomeStatus
+from runcomfy.values import Outcome, OutcomeStatus
 from tasks.batch import Rules, money, run_here
 from tasks.plan_batch import Plan
 from tasks.progress import shown_progress

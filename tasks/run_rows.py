@@ -18,9 +18,10 @@ from runcomfy.errors import (
     StorageError,
 )
 from runcomfy.journal import Entry, EntryState
-from runcomfy.outcomes import Outcome, OutcomeStatus, outcome_of
+from runcomfy.outcomes import outcome_of
 from runcomfy.proving import Proving
 from runcomfy.token import token_is_refused
+from runcomfy.values import Outcome, OutcomeStatus
 from tasks.generate import generate_one
 from tasks.service import Service
 from tasks.telemetry import working_on

@@ -7,8 +7,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
-from runcomfy.staging import StagedImage
 from runcomfy.staging import stage_image as stage
+from runcomfy.values import StagedImage
 from tasks.retrying import worth_retrying
 from tasks.telemetry import staging
 

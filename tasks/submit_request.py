@@ -17,10 +17,9 @@ from runcomfy.hosts import check_reachable
 from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, known_spec, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.polling import Deadlines
-from runcomfy.provenance import Archive
 from runcomfy.signed_urls import check_signed_url
-from runcomfy.staging import StagedImage, sign_image
-from runcomfy.submitting import Submission
+from runcomfy.staging import sign_image
+from runcomfy.values import Archive, StagedImage, Submission
 from tasks.context import flow_run_facts
 from tasks.events import end_told, tell_event
 from tasks.interruption import OnInterrupt, settle

@@ -16,16 +16,13 @@ from typing import Any
 from opentelemetry.trace import Span
 from prefect.context import FlowRunContext, TaskRunContext
 
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.telling import state_after
-from runcomfy.provenance import GenerationFacts
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
-from runcomfy.waiting import Look, Result
+from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
+from runcomfy.waiting import Look
 from runcomfy.wire import State
 
 __all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]

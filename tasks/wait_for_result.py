@@ -12,8 +12,8 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.forecast import Forecast
 from runcomfy.polling import Clock, Deadlines, Polling
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Look, Result, follow
+from runcomfy.values import Result, Submission
+from runcomfy.waiting import Look, follow
 from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
 from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.structure import files_at, structure_of
+
 ROOT = Path(__file__).parents[1]
 LAYERS = ("deployments", "flows", "tasks", "blocks", "runcomfy")
 FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
@@ -54,6 +56,36 @@ def test_imports_go_to_the_right_only(layer: str) -> None:
 def test_the_engine_knows_nothing_of_prefect() -> None:
     """Not even in a function or for the type checker."""
     assert offences("runcomfy", "prefect", "prefect_aws") == []
+
+
+def test_no_import_runs_upwards() -> None:
+    """Of rooms in a circle, none can be understood alone; `python -m benchmarks.structure` draws them all."""
+    found = structure_of(files_at(None))
+
+    assert (found.upwards, found.circles) == ([], [])
+
+
+def test_a_circle_is_found_and_the_floors_are_counted() -> None:
+    """Also one that goes through a folder, and one whose import stands in a function."""
+    files = {
+        "runcomfy/__init__.py": "",
+        "runcomfy/values.py": "import json",
+        "runcomfy/client.py": "from runcomfy.telemetry.metrics import called\nfrom runcomfy.values import Value",
+        "runcomfy/telemetry/__init__.py": "",
+        "runcomfy/telemetry/metrics.py": "",
+        "runcomfy/telemetry/request.py": "def late():\n    from runcomfy import client",
+        "tasks/one.py": "import runcomfy.client\nimport tasks.two",
+        "tasks/two.py": "import tasks.one",
+    }
+    sound = structure_of(files | {"runcomfy/telemetry/request.py": ""})
+    found = structure_of(files)
+
+    assert sound.floors == {
+        "runcomfy/values.py": 1, "runcomfy/telemetry/": 1, "runcomfy/client.py": 2, "tasks/": 3,
+    }  # fmt: skip
+    assert (sound.upwards, sound.circles) == ([], [])
+    assert found.circles == [["runcomfy/client.py", "runcomfy/telemetry/"]]
+    assert len(found.upwards) == 1
 
 
 def test_only_the_sandbox_stands_on_its_extra() -> None:

@@ -28,6 +28,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
         ("runcomfy", set()),
         ("runcomfy.models", set()),
         ("runcomfy.errors", set()),
+        ("runcomfy.values", set()),
         ("runcomfy.sandbox", set()),
         ("runcomfy.client", {"httpx"}),
         ("runcomfy.waiting", {"httpx"}),

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import humanize
 
-from runcomfy.outcomes import Outcome, OutcomeStatus
+from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["Tally"]
 

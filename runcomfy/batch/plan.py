@@ -16,8 +16,9 @@ from runcomfy.errors import InvalidInput, is_retryable
 from runcomfy.generation import generation_key
 from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.orders import Order
-from runcomfy.staging import StagedImage, stage_image
+from runcomfy.staging import stage_image
 from runcomfy.store import Store
+from runcomfy.values import StagedImage
 
 __all__ = [
     "PlannedRow",

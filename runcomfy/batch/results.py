@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
-from runcomfy.outcomes import Outcome
 from runcomfy.store import Store
+from runcomfy.values import Outcome
 
 __all__ = ["BatchFiles", "Stop", "outcomes_from_json", "outcomes_to_json", "stop_of", "write_results"]
 

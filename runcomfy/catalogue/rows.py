@@ -10,10 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from runcomfy.journal import Entry, EntryState
-from runcomfy.media import MediaFacts
-from runcomfy.provenance import ArchivedVideo, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.redaction import strip_query
-from runcomfy.staging import StagedImage
+from runcomfy.values import ArchivedVideo, MediaFacts, StagedImage
 
 __all__ = ["REQUEST", "Row", "created_at", "day_of", "row_of_entry", "row_of_files"]
 

@@ -21,9 +21,9 @@ from runcomfy.inbox.pictures import Picture, Source
 from runcomfy.inbox.taking import Held
 from runcomfy.inbox.wishes import read_wish
 from runcomfy.orders import Order
-from runcomfy.outcomes import Outcome, OutcomeStatus
-from runcomfy.staging import StagedImage, stage_image
+from runcomfy.staging import stage_image
 from runcomfy.store import Store
+from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 
 __all__ = ["Fate", "Generate", "Received", "Reception"]
 

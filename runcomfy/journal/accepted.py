@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.run_times import workload_of
-from runcomfy.submitting import Submission
+from runcomfy.values import Submission
 
 __all__ = ["submission_of"]
 

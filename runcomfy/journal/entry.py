@@ -20,9 +20,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import RunComfyError
-from runcomfy.provenance import Archive
 from runcomfy.redaction import redact
-from runcomfy.staging import StagedImage
+from runcomfy.values import Archive, StagedImage
 
 __all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event", "code_of"]
 

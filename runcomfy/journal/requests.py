@@ -22,7 +22,7 @@ from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.run_times import workload_of
-from runcomfy.submitting import Submission
+from runcomfy.values import Submission
 
 __all__ = ["KnownRequest", "find_request"]
 

@@ -12,8 +12,8 @@ from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal
 from runcomfy.models import MODELS, ImageToVideo, ModelInputs, TextToVideo, check_inputs
 from runcomfy.redaction import strip_query
-from runcomfy.staging import StagedImage
 from runcomfy.texts import normal_text
+from runcomfy.values import StagedImage
 
 __all__ = ["GenerationSpec", "inputs_of", "known_key", "known_spec", "same_service"]
 

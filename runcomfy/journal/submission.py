@@ -29,10 +29,10 @@ from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
-from runcomfy.provenance import Archive
 from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.shutdown import Hold, shutdown
-from runcomfy.submitting import Submission, submit
+from runcomfy.submitting import submit
+from runcomfy.values import Archive, Submission
 
 __all__ = ["submit_once"]
 

@@ -10,9 +10,8 @@ from typing import Any
 from cachetools import LRUCache
 
 from runcomfy.errors import RunComfyError
-from runcomfy.staging import StagedImage
-from runcomfy.submitting import Submission
 from runcomfy.telemetry import metrics, tracing
+from runcomfy.values import StagedImage, Submission
 
 __all__ = ["MeasuredRequest", "remember_staging"]
 

@@ -28,12 +28,12 @@ from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
-from flows.generation import Generation, ImageSource
+from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.text_to_video import text_to_video
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.errors import RunComfyError
 from runcomfy.polling import Polling
+from runcomfy.values import ArchivedVideo, Generation
 
 _QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 _SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 290  # a little before those who wait for it lose patience

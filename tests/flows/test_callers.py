@@ -14,11 +14,10 @@ from prefect.futures import wait
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.archiving import ArchivedVideo
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.polling import Polling
 from runcomfy.sandbox import Sandbox
-from runcomfy.submitting import Submission
+from runcomfy.values import ArchivedVideo, Submission
 from tasks import archive_outputs, submit_request, wait_for_result
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.1, max_interval_seconds=0.2)

@@ -15,13 +15,14 @@ from PIL import Image
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
-from flows.generation import Generation, ImageSource
+from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, QueueTimeout, RunTimeout, UncertainSubmission
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
+from runcomfy.values import Generation
 from tasks.events import ASSET_MADE, ASSET_READ, EVENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prefect.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
-from flows.generation import Generation, ImageSource
+from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.text_to_video import text_to_video
 from runcomfy.errors import (
@@ -52,6 +52,7 @@ from runcomfy.models import (
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.sandbox import Sandbox
+from runcomfy.values import Generation
 from tasks import cancel_request, submit_request
 from tasks.artifacts import show
 from tests.runcomfy.test_signed_urls import Answer, Imitation, error, serving

@@ -10,11 +10,9 @@ from typing import Any
 from runcomfy.catalogue.rows import row_of_entry, row_of_files
 from runcomfy.errors import GenerationFailed, RequestNotFound, RequestRejected
 from runcomfy.journal import Entry, EntryState, GenerationSpec
-from runcomfy.media import MediaFacts
 from runcomfy.models import ImageToVideo, ImageToVideoSettings
-from runcomfy.provenance import Archive, ArchivedVideo, Provenance
-from runcomfy.staging import StagedImage
-from runcomfy.waiting import Result
+from runcomfy.provenance import Provenance
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, StagedImage
 
 __all__ = ["entries", "meaning", "meaning_of_files", "provenance"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import av
 import pytest
 
-from runcomfy.archiving import ArchivedVideo, archive_output
+from runcomfy.archiving import archive_output
 from runcomfy.errors import (
     ArchiveConflict,
     ArchiveError,
@@ -31,9 +31,10 @@ from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.marking import ai_box
-from runcomfy.provenance import GenerationFacts, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
+from runcomfy.values import ArchivedVideo, GenerationFacts
 
 HOSTS = HostPolicy(allowed=("127.0.0.1",))
 FACTS = GenerationFacts(model_id="wan-ai/wan-2-1/text-to-video", request_id="r-1", inputs={"prompt": "A fox."}, seed=7)

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import Patience, archive_answer, archive_output
+from runcomfy.archiving import archive_answer, archive_output
+from runcomfy.download import Patience
 from runcomfy.errors import ArchiveConflict, DownloadError, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.marking import ai_box
-from runcomfy.provenance import ArchivedVideo, GenerationFacts, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
+from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.wire import parse_answer
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video
 

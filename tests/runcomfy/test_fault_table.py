@@ -16,21 +16,23 @@ import httpx
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import ArchivedVideo, Patience, archive_answer
+from runcomfy.archiving import archive_answer
 from runcomfy.client import RunComfyClient
+from runcomfy.download import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
 from runcomfy.polling import Clock, Deadlines, Polling
-from runcomfy.provenance import GenerationFacts, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.staging import sign_image, stage_image
 from runcomfy.store import Store
 from runcomfy.submitting import submit
+from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.waiting import follow
 from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
 

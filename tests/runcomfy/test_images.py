@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runcomfy.errors import InvalidInput
-from runcomfy.images import MAX_IMAGE_BYTES, image_warnings, inspect_image
+from runcomfy.images import MAX_IMAGE_BYTES, inspect_image
+from runcomfy.values import image_warnings
 
 
 def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:

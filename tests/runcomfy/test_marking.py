@@ -19,8 +19,9 @@ from runcomfy.kinds import sniff
 from runcomfy.marking import DIGITAL_SOURCE_TYPE, ai_box
 from runcomfy.media import judge
 from runcomfy.poster import poster
-from runcomfy.provenance import ArchivedVideo, GenerationFacts, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.store import Store
+from runcomfy.values import ArchivedVideo, GenerationFacts
 from tests.runcomfy.ranged_server import RangedServer, ranged_server
 
 LOOPBACK = HostPolicy(allowed=("127.0.0.1",))

@@ -15,7 +15,8 @@ from PIL import Image
 
 from runcomfy.expectation import Expectation
 from runcomfy.kinds import SNIFF_BYTES, by_name, describe, sniff
-from runcomfy.media import Judged, MediaFacts, judge
+from runcomfy.media import Judged, judge
+from runcomfy.values import MediaFacts
 
 LAYOUTS = {
     "moov first": {"movflags": "faststart"},

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from runcomfy.media import MediaFacts
-from runcomfy.provenance import GenerationFacts, Provenance
-from runcomfy.staging import StagedImage
+from runcomfy.provenance import Provenance
+from runcomfy.values import GenerationFacts, MediaFacts, StagedImage
 
 IMAGE = StagedImage(
     bucket="images", key="a.png", sha256="b" * 64, size_bytes=5, content_type="image/png", width=8, height=6,

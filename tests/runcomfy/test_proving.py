@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from runcomfy.errors import CommonCause, InsufficientBalance
-from runcomfy.outcomes import Outcome, OutcomeStatus
 from runcomfy.proving import Proving
+from runcomfy.values import Outcome, OutcomeStatus
 
 GOOD = Outcome(label="x", status=OutcomeStatus.ARCHIVED)
 REFUSED = Outcome(label="x", status=OutcomeStatus.REFUSED, error="No.", error_type="InvalidInput")

@@ -19,9 +19,10 @@ from runcomfy.archiving import archive_output
 from runcomfy.download import Patience, open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, RunComfyError
 from runcomfy.hosts import HostPolicy
-from runcomfy.provenance import GenerationFacts, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
+from runcomfy.values import GenerationFacts
 from tests.runcomfy.certificate import server_context, write_certificate
 from tests.runcomfy.ranged_server import Asked, Break, RangedServer, ranged_server
 from tests.runcomfy.test_archiving import keys, unfinished_uploads, video

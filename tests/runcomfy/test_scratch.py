@@ -20,9 +20,9 @@ from runcomfy._resuming import Patience
 from runcomfy._scratch import Room, ScratchFile, check_folder
 from runcomfy.errors import ConfigurationError, TemporaryFileError
 from runcomfy.keys import KeyTemplate
-from runcomfy.provenance import GenerationFacts
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
+from runcomfy.values import GenerationFacts
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, archive, keys, source, video
 
 __all__ = ["source"]

@@ -18,8 +18,9 @@ from runcomfy.errors import ImageUnavailable, InvalidInput, StorageError
 from runcomfy.hosts import HostPolicy
 from runcomfy.images import MAX_IMAGE_BYTES
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.staging import StagedImage, sign_image, stage_image
+from runcomfy.staging import sign_image, stage_image
 from runcomfy.store import Store
+from runcomfy.values import StagedImage
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
 Answer = Callable[..., bytes]

@@ -24,7 +24,8 @@ from runcomfy.errors import (
 )
 from runcomfy.models import TextToVideo
 from runcomfy.refusals import retry_after_seconds
-from runcomfy.submitting import Submission, submit
+from runcomfy.submitting import submit
+from runcomfy.values import Submission
 
 ACCEPTED = {"request_id": "r1", "status_url": "x", "result_url": "x", "cancel_url": "x"}
 NO = {"error_code": 499999, "error_message": "no"}

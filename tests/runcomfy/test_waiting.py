@@ -22,7 +22,8 @@ from runcomfy.errors import (
     RunTimeout,
 )
 from runcomfy.polling import Clock, Deadlines, Polling
-from runcomfy.waiting import Look, Result, follow
+from runcomfy.values import Result
+from runcomfy.waiting import Look, follow
 from runcomfy.wire import State, parse_answer, parse_state
 
 START = datetime(2026, 11, 21, tzinfo=UTC)

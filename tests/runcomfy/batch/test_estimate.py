@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.batch.estimate import Tally
-from runcomfy.outcomes import Outcome, OutcomeStatus
+from runcomfy.values import Outcome, OutcomeStatus
 
 
 def ended(count: int, seconds: float = 60.0, status: OutcomeStatus = OutcomeStatus.ARCHIVED) -> dict[int, Outcome]:

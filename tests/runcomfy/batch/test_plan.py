@@ -5,7 +5,7 @@ from __future__ import annotations
 from runcomfy.batch.plan import PlannedRow, rows_from_json, rows_to_json
 from runcomfy.generation import generation_key
 from runcomfy.orders import read_order
-from runcomfy.staging import StagedImage
+from runcomfy.values import StagedImage
 
 
 def test_rows_for_other_workers_hold_no_signed_url() -> None:

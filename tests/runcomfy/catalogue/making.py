@@ -13,11 +13,10 @@ import pyarrow.fs as fs  # type: ignore[import-untyped]
 
 from runcomfy.catalogue import TABLE, Update, update
 from runcomfy.journal import BucketPlace, Entry, EntryState, GenerationSpec, Journal
-from runcomfy.media import MediaFacts
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Archive, ArchivedVideo, Provenance
+from runcomfy.provenance import Provenance
 from runcomfy.store import Store
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
 
 __all__ = ["DAY", "Archiving", "entry_of", "provenance_of", "video_of"]
 

@@ -17,8 +17,8 @@ from runcomfy.errors import GenerationFailed, RequestRejected, StorageError
 from runcomfy.journal import Entry, EntryState, GenerationSpec
 from runcomfy.models import ImageToVideo
 from runcomfy.redaction import redact
-from runcomfy.staging import StagedImage
 from runcomfy.store import Store
+from runcomfy.values import StagedImage
 from tests.runcomfy.catalogue.making import DAY, entry_of, provenance_of
 
 STORE = Store("videos", "p", endpoint_url="http://127.0.0.1:9", region_name="us-east-1")

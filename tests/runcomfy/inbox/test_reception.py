@@ -15,9 +15,8 @@ from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
 from runcomfy.orders import Order
-from runcomfy.outcomes import Outcome, OutcomeStatus
-from runcomfy.staging import StagedImage
 from runcomfy.store import Store
+from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 from tests.runcomfy.inbox.cloud import Cloud, painted
 
 Accepted = Callable[[], Awaitable[None]]

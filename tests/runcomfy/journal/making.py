@@ -13,8 +13,7 @@ from runcomfy.errors import StoreUnavailable
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Archive
-from runcomfy.submitting import Submission
+from runcomfy.values import Archive, Submission
 
 __all__ = ["FailingPlace", "Later", "body", "instantly", "journal_at", "spec_for", "submit_for"]
 

@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import UnreadableEntry
 from runcomfy.journal import OPEN, RESTARTABLE, Entry, EntryState, Event, GenerationSpec, MemoryPlace
-from runcomfy.media import MediaFacts
 from runcomfy.models import ImageToVideo, TextToVideo
-from runcomfy.provenance import Archive, ArchivedVideo
 from runcomfy.sandbox import Sandbox
-from runcomfy.staging import StagedImage
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, StagedImage
 from tests.runcomfy.journal.making import journal_at, spec_for, submit_for
 
 _S = EntryState

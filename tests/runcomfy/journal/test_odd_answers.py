@@ -22,8 +22,8 @@ from runcomfy.errors import (
 from runcomfy.journal import Entry, EntryState, Journal, MemoryPlace, look_after, outcome_told, submission_of
 from runcomfy.journal.journal import LEASE_SECONDS
 from runcomfy.outcome import collect
-from runcomfy.submitting import Submission
 from runcomfy.token import token_is_refused
+from runcomfy.values import Submission
 from tests.runcomfy.journal.making import Later, instantly, journal_at, spec_for, submit_for
 
 _S = EntryState

@@ -9,8 +9,7 @@ import pytest
 from runcomfy.batch.account import account_of
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import Entry, EntryState, Journal, find_request, tell_archived
-from runcomfy.provenance import Archive
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, Result
 from tests.runcomfy.journal.making import FailingPlace, journal_at, spec_for
 
 SERVICE = "https://service.example"

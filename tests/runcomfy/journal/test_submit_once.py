@@ -38,13 +38,10 @@ from runcomfy.journal import (
     release,
     tell_archived,
 )
-from runcomfy.media import MediaFacts
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Archive, ArchivedVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.store import Store
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
 from tests.runcomfy.journal.making import FailingPlace, Later, instantly, journal_at, spec_for, submit_for
 from tests.runcomfy.journal.world import START
 

@@ -34,13 +34,11 @@ from runcomfy.journal import (
     withdraw,
 )
 from runcomfy.journal.places import Stored
-from runcomfy.media import MediaFacts
 from runcomfy.models import TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.polling import Clock, Deadlines, Polling
-from runcomfy.provenance import Archive, ArchivedVideo
-from runcomfy.submitting import Submission
-from runcomfy.waiting import Result, follow
+from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
+from runcomfy.waiting import follow
 from tests.runcomfy.journal.stepping import Steps, Worker, current_worker
 
 __all__ = ["Request", "World"]

@@ -19,12 +19,11 @@ from runcomfy.catalogue.partitions import read_partition, write_partition
 from runcomfy.catalogue.rows import row_of_entry
 from runcomfy.errors import ConfigurationError, GenerationFailed, RequestRejected
 from runcomfy.journal import EntryState
-from runcomfy.provenance import Archive
 from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.making import Report, make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.store import Store
-from runcomfy.waiting import Result
+from runcomfy.values import Archive, Result
 from tests.runcomfy.catalogue.making import DAY, Archiving, entry_of, provenance_of, video_of
 from tests.runcomfy.report.reading_html import Reader, read
 
