@@ -37,6 +37,8 @@ class SlotsLabel(BaseModel):
     """The attempt of the flow run that took them: what is said of an earlier one is over."""
     slots: int = Field(ge=0)
     limit: str
+    waiting: bool = False
+    """Whether it waits for them; if its process dies, nobody knows whether it just got them."""
     process: str | None = None
     """The flow run whose process this one runs in, where that is another one: it ends with that."""
     earlier: tuple[EarlierSlots, ...] = ()
@@ -53,14 +55,16 @@ class SlotsLabel(BaseModel):
     def followed_by(
         self, run_count: int, slots: int, limit: str, began: datetime, *, process: str | None = None
     ) -> SlotsLabel:
-        """Return the label of the next attempt, which began then; what this one held is kept in mind for a while.
+        """Return the label of the next attempt, which began then and waits; what this one held is kept for a while.
 
         Times are the server's, so that no clock of a worker matters.
         """
         earlier = [each for each in self.earlier if began - each.ended_before < LEASE_PASSED]
         if self.run_count != run_count and self.limit == limit and self.slots:
             earlier.append(EarlierSlots(slots=self.slots, ended_before=began))
-        return SlotsLabel(run_count=run_count, slots=slots, limit=limit, process=process, earlier=tuple(earlier))
+        return SlotsLabel(
+            run_count=run_count, slots=slots, limit=limit, waiting=True, process=process, earlier=tuple(earlier)
+        )
 
     def to_labels(self) -> dict[str, str | int | float | bool]:
         """Return it as a label to be written."""

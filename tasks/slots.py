@@ -60,10 +60,11 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
             held.push_async_exit(label.given_back)
             try:
                 granted = await _granted(name, wanted)
+                await label.wait_for(name, granted)
                 await held.enter_async_context(_taken(name, granted))
                 taken_at = time.monotonic()
                 async with asyncio.timeout(LABEL_SECONDS):
-                    await label.write(name, granted)
+                    await label.hold()
             except (httpx.HTTPError, ConcurrencySlotAcquisitionError, TimeoutError) as error:
                 pause = patience.after(error)
             else:
@@ -168,8 +169,8 @@ class _Label:
         self._run_id: UUID | None = None
         self._label: SlotsLabel | None = None
 
-    async def write(self, name: str, granted: int) -> None:
-        """Say that they are held."""
+    async def wait_for(self, name: str, granted: int) -> None:
+        """Say that they are waited for, before they can have been given."""
         context = FlowRunContext.get()
         if context is None or context.flow_run is None:
             return
@@ -184,14 +185,24 @@ class _Label:
             await client.update_flow_run_labels(run_id, label.to_labels())
         self._run_id, self._label = run_id, label
 
+    async def hold(self) -> None:
+        """Say that they are held."""
+        await self._change(waiting=False)
+
     async def given_back(self, kind: type[BaseException] | None, *_: object) -> None:
         """Say that none are held any more; where that is not known or cannot be said, they count for some minutes."""
-        if self._run_id is None or self._label is None or (kind and not issubclass(kind, Exception)):
+        if kind and not issubclass(kind, Exception):
             return
         try:
-            async with asyncio.timeout(LABEL_SECONDS), get_client() as client:
-                await client.update_flow_run_labels(
-                    self._run_id, self._label.model_copy(update={"slots": 0}).to_labels()
-                )
+            async with asyncio.timeout(LABEL_SECONDS):
+                await self._change(slots=0)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             get_run_logger().debug("It could not be said that slots were given back (%s)", type(error).__name__)
+
+    async def _change(self, **changes: int | bool) -> None:
+        if self._run_id is None or self._label is None:
+            return
+        label = self._label.model_copy(update=changes)
+        async with get_client() as client:
+            await client.update_flow_run_labels(self._run_id, label.to_labels())
+        self._label = label

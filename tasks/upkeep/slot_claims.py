@@ -2,7 +2,9 @@
 
 A slot is taken for one that nobody holds only if it was there, unexplained, in every look since one that is older than
 any lease: what a process held that died, or what the server gave to a caller that never heard of it, is freed by
-Prefect itself by then, and to free it a second time would take away the slot of a run that is alive.
+Prefect itself by then, and to free it a second time would take away the slot of a run that is alive. What cannot be
+told: several answers of the server that were lost one after the other, each of which took a slot for some minutes.
+Then one slot more may be given out than there are, until the limit is idle for a moment.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def claims_of(runs: Iterable[Claim], limit: str) -> Claims:
         if label.limit != limit:
             continue
         if run.at_work and label.run_count == run.run_count:
-            held += label.slots
+            held += 0 if label.waiting else label.slots
         else:
             lately.append((label.slots, run.since + LEASE_PASSED))
     return Claims(held, tuple(lately))
