@@ -22,7 +22,9 @@ from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
 from tasks.naming import fact, flow_name
 from tasks.next_look import COVERED, covering_run, run_again_at
+from tasks.operations import show_operations
 from tasks.reconcile import JournalLook, look_over_journal, report_findings, sweep_store
+from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain
 from tasks.upkeep.look import look_at_slots
 
@@ -81,7 +83,7 @@ async def reconcile(
     covering = await parts.run("whether another run did this", covering_run(), None)
     if covering is not None:
         return Completed(name=COVERED, message=f"Run {covering.name} did this, and began after this one was due.")
-    await parts.run("the flow runs", heal_runs(run_again), None)
+    healed = await parts.run("the flow runs", heal_runs(run_again), Healed(None))
     look = await parts.run(
         "the journal",
         look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),
@@ -109,6 +111,8 @@ async def reconcile(
     if due:
         next_look_at = await parts.run("the next look", run_again_at(min(due), "; ".join(reasons)), None)
     await parts.run("the report", report_findings(findings, failures, store), None)
+    held = slots.held if slots else ()
+    await parts.run("the operations page", show_operations(healed, findings, held, store), None)
     parts.raise_failures()
     return Reconciliation(
         open=len(findings),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
 from typing import Any, TypeAlias
 
@@ -16,25 +15,15 @@ from prefect.exceptions import PrefectException
 
 from tasks.upkeep.events import emit_order_event
 from tasks.upkeep.facts import Facts
-from tasks.upkeep.healing import Change, carry_out
+from tasks.upkeep.healing import Healed, carry_out
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict, beat_seconds, judge, judge_all
 from tasks.upkeep.reading import read_facts, read_runs
 
-__all__ = ["Healed", "heal", "heal_runs"]
+__all__ = ["heal", "heal_runs"]
 
 _Logger: TypeAlias = Logger | LoggerAdapter[Any]
 
 _WATCHED_BEATS = 1.5
-
-
-@dataclass(frozen=True)
-class Healed:
-    """What was found of the runs, and what was done about them."""
-
-    facts: Facts | None
-    """`None` where Prefect's API did not tell."""
-    judgements: tuple[Judgement, ...] = ()
-    changes: tuple[Change, ...] = ()
 
 
 @task(task_run_name="look after the runs", cache_policy=NO_CACHE)

@@ -10,7 +10,7 @@ from runcomfy.journal import EntryState, Finding
 from tasks.command_line import archive_options, journal_options
 from tasks.markdown import code, console, text
 
-__all__ = ["journal_page", "summed_up"]
+__all__ = ["decision", "journal_page", "summed_up"]
 
 _MOST_SHOWN = 50
 _ADOPTED = (EntryState.UNCERTAIN, EntryState.EXPIRED)
@@ -38,7 +38,7 @@ def journal_page(findings: Sequence[Finding], failures: Mapping[str, str], store
     others = [finding for finding in findings if not finding.needs_person]
     lines = [f"The journal: {code(store.get_journal().place.where)}"]
     if waiting:
-        lines += ["### Wait for a person", _WHAT_TO_DO, *(_waiting(each, store) for each in waiting[:_MOST_SHOWN])]
+        lines += ["### Wait for a person", _WHAT_TO_DO, *(decision(each, store) for each in waiting[:_MOST_SHOWN])]
     if others:
         lines += ["### The others", "\n".join(_other(each, failures) for each in others[:_MOST_SHOWN])]
     if max(len(waiting), len(others)) > _MOST_SHOWN:
@@ -47,8 +47,13 @@ def journal_page(findings: Sequence[Finding], failures: Mapping[str, str], store
     return "\n\n".join(lines)
 
 
-def _waiting(finding: Finding, store: MediaStore) -> str:
-    """Return what is known of a generation, and the commands that decide about it."""
+def decision(finding: Finding, store: MediaStore) -> str:
+    """Return what is known of a generation that waits for a person, and the commands that decide about it.
+
+    Args:
+        finding: What was found of it.
+        store: Whose journal it is in.
+    """
     entry = finding.entry
     key, prompt, why = entry.generation_key[:12], entry.inputs.get("prompt"), finding.news or entry.reason
     release = typed("journal", "release", key, *journal_options(store))

@@ -31,10 +31,11 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Crashed, Scheduled
 
+from tasks.upkeep.facts import Facts
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict
 from tasks.upkeep.marks import AGAIN_TAG, PERSON_TAG, again_message
 
-__all__ = ["Change", "carry_out"]
+__all__ = ["Change", "Healed", "carry_out"]
 
 _AT_ONCE = 8
 _LONGEST_WHY = 300
@@ -50,6 +51,22 @@ class Change:
     """What its state says now, or why it was left as it is."""
     told_before: bool = False
     """Whether a person was told of it already."""
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What was found of the runs, and what was done about them."""
+
+    facts: Facts | None
+    """`None` where Prefect's API did not tell."""
+    judgements: tuple[Judgement, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def given_up(self) -> list[Judgement]:
+        """The orders that a person has to decide about, those among them that were ended just now."""
+        judged = (*self.judgements, *(change.judgement for change in self.changes))
+        return list({each.run.id: each for each in judged if each.verdict is Verdict.GIVEN_UP}.values())
 
 
 async def carry_out(

@@ -20,11 +20,6 @@ from tasks.upkeep.heartbeats import read_heartbeats
 from tasks.upkeep.reading import read_facts
 
 
-@pytest.fixture(scope="session", autouse=True)
-def prefect(prefect_api: str) -> None:
-    """Every test here runs on the test server."""
-
-
 @flow(name="order")
 def order(prompt: str = "rain", on_interrupt: str = "ask") -> None:
     """What the deployments of these tests run."""
@@ -90,7 +85,7 @@ class Orders:
 
 
 @pytest.fixture
-async def orders() -> AsyncIterator[Orders]:
+async def orders(prefect_api: str) -> AsyncIterator[Orders]:
     """A deployment in a work pool of its own, and nothing else that is tagged as ours."""
     async with get_client() as client:
         pool = f"pool-{uuid.uuid4().hex}"

@@ -10,7 +10,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed, Running
 
-from tasks.heal_runs import Healed, heal, heal_runs
+from tasks.heal_runs import heal, heal_runs
+from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain, Verdict
 from tests.ports import free_ports
 from tests.tasks.upkeep.conftest import Orders

@@ -1,0 +1,162 @@
+"""The operations page: what needs a person first, then what was run again or ended, runs, waits, and holds slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect.client.schemas.objects import StateType
+
+from blocks import MediaStore
+from runcomfy.journal import Finding
+from tasks.markdown import code, text
+from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
+from tasks.upkeep.healing import Change, Healed
+from tasks.upkeep.judging import Verdict
+from tasks.upkeep.page_parts import bullets, clock, cut, run_link, table
+from tasks.upkeep.people import people
+
+__all__ = ["headline", "operations_page"]
+
+_MOST_SHOWN = 25
+_FORCED = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE, Verdict.CANCELLING_ZOMBIE)
+_UNKNOWN = "Prefect's API did not tell of the flow runs this time; the log of this run says why."
+
+
+def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots]) -> str:
+    """Return how things are, as a line.
+
+    Args:
+        healed: What was found of the runs, and done about them.
+        findings: What was found of the journal's open generations.
+        slots: The slots of each limit.
+    """
+    facts, needed = healed.facts, sum(each.needs_person for each in findings) + len(healed.given_up)
+    said = ["nothing needs a person" if not needed else f"{needed:,} need{'s' * (needed == 1)} a person"]
+    if facts is not None:
+        forced = len(_forced(healed))
+        said += [
+            f"{facts.waiting:,} wait",
+            f"{len(_at_work(healed)):,} at work",
+            f"{len(_again(healed)):,} run again",
+            *([f"{forced:,} that nobody worked on ended"] if forced else []),
+        ]
+    if freed := sum(each.freed for each in slots):
+        said.append(f"{freed:,} slots freed")
+    return ", ".join(said)
+
+
+def operations_page(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore) -> str:
+    """Return the page; its length is bounded, however many runs there are.
+
+    Args:
+        healed: What was found of the runs, and done about them.
+        findings: What was found of the journal's open generations.
+        slots: The slots of each limit.
+        store: Whose journal it is.
+    """
+    facts = healed.facts
+    at = f"As of {clock(facts.at)}. " if facts else f"{_UNKNOWN} "
+    line = headline(healed, findings, slots)
+    lines = [f"{at}**{line[:1].upper()}{line[1:]}.**", *people(healed, findings, store)]
+    if facts is not None:
+        lines += [*_done(healed, facts), *_orders(healed, facts)]
+    lines += _limits(slots)
+    if facts is not None:
+        lines += _workers(facts)
+    return "\n\n".join(filter(None, lines))
+
+
+def _done(healed: Healed, facts: Facts) -> list[str]:
+    """Say what was done now, and what is known of those that were run again within a day."""
+    lines = []
+    if forced := _forced(healed):
+        said = [f"{run_link(each.judgement.run)}: {text(each.said, longest=300)}" for each in cut(forced, _MOST_SHOWN)]
+        lines += ["### Ended, since nobody worked on them", bullets(said, len(forced))]
+    if again := _again(healed):
+        rows = [(run_link(run), _of(run, facts), text(state), text(why, longest=200)) for run, state, why in again]
+        lines += [
+            "### Run again",
+            table(("order", "deployment", "is", "its state says"), cut(rows, _MOST_SHOWN), len(rows)),
+        ]
+    failed = [each for each in healed.changes if not each.done]
+    if failed:
+        said = [f"{run_link(each.judgement.run)}: {text(each.said, longest=300)}" for each in cut(failed, _MOST_SHOWN)]
+        lines += ["### Left as they are, since something else was quicker", bullets(said, len(failed))]
+    return lines
+
+
+def _orders(healed: Healed, facts: Facts) -> list[str]:
+    lines = []
+    if at_work := _at_work(healed):
+        rows = [
+            (run_link(run), _of(run, facts), text(run.state_name), clock(run.since), clock(run.last_heartbeat))
+            for run in sorted(at_work, key=lambda run: run.since)
+        ]
+        names = ("order", "deployment", "is", "since", "last heartbeat")
+        lines += ["### At work", table(names, cut(rows, _MOST_SHOWN), len(rows))]
+    if waiting := [run for run in facts.runs if run.state_type is StateType.SCHEDULED]:
+        due = [
+            (run_link(run), _of(run, facts), text(run.state_name), clock(run.scheduled_for))
+            for run in cut(waiting, _MOST_SHOWN)
+        ]
+        lines += ["### Waiting", table(("order", "deployment", "is", "is due"), due, facts.waiting)]
+    return lines
+
+
+def _limits(slots: Sequence[HeldSlots]) -> list[str]:
+    if not slots:
+        return []
+    rows = [
+        (code(each.name), str(each.limit), str(each.active), str(each.held), _unheld(each), text(each.note))
+        for each in cut(slots, _MOST_SHOWN)
+    ]
+    names = ("limit", "slots", "taken", "held by runs alive", "held by nobody", "")
+    return ["### Limits", table(names, rows, len(slots))]
+
+
+def _unheld(slots: HeldSlots) -> str:
+    said = [f"{slots.freed} freed" if slots.freed else "", f"{slots.leaked} watched" if slots.leaked else ""]
+    return ", ".join([*filter(None, said)]) or "0"
+
+
+def _workers(facts: Facts) -> list[str]:
+    if not facts.workers:
+        return []
+    rows = [
+        (code(each.pool), code(each.name), "online" if each.online else "**offline**", clock(each.last_heartbeat))
+        for each in sorted(facts.workers, key=lambda each: (not each.online, each.pool, each.name))
+    ]
+    return ["### Workers", table(("pool", "worker", "is", "last heartbeat"), cut(rows, _MOST_SHOWN), len(rows))]
+
+
+def _forced(healed: Healed) -> list[Change]:
+    return [each for each in healed.changes if each.done and each.judgement.verdict in _FORCED]
+
+
+def _at_work(healed: Healed) -> list[RunFacts]:
+    """Return the orders that are in hand of a worker; those that were ended now are not."""
+    ended = {each.judgement.run.id for each in _forced(healed)}
+    reconciles = {each.id for each in healed.facts.deployments.values() if each.reconciles} if healed.facts else set()
+    return [
+        each.run
+        for each in healed.judgements
+        if each.run.state_type in (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+        and each.run.id not in ended
+        and each.run.deployment_id not in reconciles
+    ]
+
+
+def _again(healed: Healed) -> list[tuple[RunFacts, str, str]]:
+    """Return the orders that were run again now, and within a day, with their states as they are."""
+    now = {
+        each.judgement.run.id: (each.judgement.run, "AwaitingRetry", each.said)
+        for each in healed.changes
+        if each.done and each.judgement.verdict is Verdict.AGAIN
+    }
+    before = {run.id: (run, run.state_name, run.message) for run in (healed.facts.again if healed.facts else ())}
+    return list((now | {run_id: told for run_id, told in before.items() if run_id not in now}).values())
+
+
+def _of(run: RunFacts, facts: Facts) -> str:
+    deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
+    return text(deployment.name.partition("/")[2] or deployment.name) if deployment else ""

@@ -1,0 +1,90 @@
+"""What needs a person, each with what is known of it and with what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blocks import MediaStore
+from runcomfy.commands import typed
+from runcomfy.journal import Finding
+from tasks.command_line import journal_options
+from tasks.journal_page import decision
+from tasks.markdown import code, console, text
+from tasks.upkeep.facts import Facts
+from tasks.upkeep.healing import Healed
+from tasks.upkeep.judging import Judgement, Verdict
+from tasks.upkeep.page_parts import bullets, clock, run_link
+
+__all__ = ["people"]
+
+_MOST_SHOWN = 10
+_ORDERS = (
+    "These orders crashed, and are not run again by themselves. What they have paid for is in the journal, so to run "
+    "one again pays nothing twice. To be rid of one, change its state to Cancelled on its page, or delete it."
+)
+
+
+def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> list[str]:
+    """Return the part of the page, in Markdown; nothing where nobody is needed.
+
+    Args:
+        healed: What was found of the runs.
+        findings: What was found of the journal's open generations.
+        store: Whose journal it is.
+    """
+    given_up = healed.given_up
+    waiting = [each for each in findings if each.needs_person]
+    lines = [*_without_worker(healed.facts), *_paused(healed)]
+    if given_up:
+        lines += [_ORDERS, *(_order(each) for each in given_up[:_MOST_SHOWN])]
+        if len(given_up) > _MOST_SHOWN:
+            said = f"{len(given_up) - _MOST_SHOWN:,} more have the tag `needs-a-person`: filter the runs page by it."
+            lines.append(said)
+    if waiting:
+        lines += ["These generations wait for a decision: look for each in RunComfy's dashboard first."]
+        lines += [decision(each, store) for each in waiting[:_MOST_SHOWN]]
+        if len(waiting) > _MOST_SHOWN:
+            lines += [
+                f"{len(waiting) - _MOST_SHOWN:,} more:",
+                console(typed("journal", "list", *journal_options(store))),
+            ]
+    return ["### Needs a person", *lines] if lines else []
+
+
+def _order(judgement: Judgement) -> str:
+    run = judgement.run
+    known = [
+        f"**{run_link(run)}** crashed at {clock(run.since)}; {text(judgement.why)}",
+        f"Its state says: {text(run.message, longest=300)}" if run.message else "",
+    ]
+    return f"{bullets(filter(None, known), 0)}\n\n{console(f'prefect flow-run retry {run.id}')}"
+
+
+def _without_worker(facts: Facts | None) -> list[str]:
+    """Say which pools have orders waiting, and no worker that takes them."""
+    if facts is None:
+        return []
+    waiting = {found.pool for run in facts.runs if (found := facts.deployments.get(run.deployment_id or run.id))}
+    online = {worker.pool for worker in facts.workers if worker.online}
+    return [
+        f"Orders wait in the work pool {code(pool)}, and no worker of it is online:\n\n"
+        + console(f"prefect worker start --pool {pool}")
+        for pool in sorted(filter(None, waiting - online))
+    ]
+
+
+def _paused(healed: Healed) -> list[str]:
+    """Say which deployments have crashed orders that are not run again while they are paused."""
+    facts = healed.facts
+    if facts is None:
+        return []
+    held = [
+        deployment.name
+        for each in healed.judgements
+        if each.verdict is Verdict.LEFT and each.run.deployment_id
+        and (deployment := facts.deployments.get(each.run.deployment_id)) and deployment.paused
+    ]  # fmt: skip
+    return [
+        f"{held.count(name):,} crashed orders of {code(name)} are run again once it is resumed: it is paused."
+        for name in sorted(set(held))
+    ]

@@ -1,0 +1,122 @@
+"""The operations page: people first, bounded, and nothing that a stranger wrote is obeyed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prefect.client.schemas.objects import StateType
+
+from blocks import MediaStore
+from runcomfy.journal import Entry, EntryState, Finding
+from tasks.upkeep.facts import HeldSlots, RunFacts, WorkerFacts
+from tasks.upkeep.healing import Change, Healed
+from tasks.upkeep.judging import Judgement, RunAgain, Verdict, judge_all
+from tasks.upkeep.operations_page import headline, operations_page
+from tests.runcomfy.journal.making import spec_for
+from tests.tasks.upkeep.making import NOW, ago, facts, run
+
+STORE = MediaStore(bucket="videos", prefix="clips")
+RUNNING, CRASHED, SCHEDULED = StateType.RUNNING, StateType.CRASHED, StateType.SCHEDULED
+
+
+def entry(state: EntryState) -> Entry:
+    return spec_for("https://runcomfy.example").intent("worker-1").model_copy(update={"state": state})
+
+
+def healed(*runs: RunFacts, changes: tuple[Change, ...] = (), workers: tuple[WorkerFacts, ...] = ()) -> Healed:
+    known = replace(facts(*runs), workers=workers, waiting=sum(each.state_type is SCHEDULED for each in runs))
+    return Healed(known, tuple(judge_all(known, RunAgain())), changes)
+
+
+def page(found: Healed, findings: list[Finding] | None = None, slots: tuple[HeldSlots, ...] = ()) -> str:
+    return operations_page(found, findings or [], slots, STORE)
+
+
+def test_a_quiet_server_needs_nobody() -> None:
+    worker = WorkerFacts("runcomfy", "worker-1", True, ago(10))
+    said = page(healed(run(RUNNING, 60, last_heartbeat=ago(20), url="http://prefect/run"), workers=(worker,)))
+
+    assert "**Nothing needs a person, 0 wait, 1 at work, 0 run again.**" in said
+    assert "Needs a person" not in said
+    assert "| [rain](http://prefect/run) | text-to-video | Running | 2026-11-27 11:59:00 UTC |" in said
+    assert "| `runcomfy` | `worker-1` | online | 2026-11-27 11:59:50 UTC |" in said
+
+
+def test_people_come_first_with_what_to_type() -> None:
+    """An order that was given up, and a generation of which nobody knows whether it was paid for."""
+    lost = run(CRASHED, 60, crashes=9)
+    uncertain = Finding(entry(EntryState.UNCERTAIN))
+    found = healed(lost, run(RUNNING, 10))
+    said = page(found, [uncertain])
+
+    assert headline(found, [uncertain], ()).startswith("2 need a person")
+    assert f"prefect flow-run retry {lost.id}" in said
+    assert f"journal adopt {uncertain.entry.generation_key[:12]} REQUEST_ID --bucket s3://videos/clips" in said
+    assert said.index("### Needs a person") < said.index("### At work")
+
+
+def test_what_was_ended_and_run_again_says_who_did_it() -> None:
+    """It counts as what it is now."""
+    dead, crashed = run(RUNNING, 3600, last_heartbeat=ago(1000)), run(CRASHED, 60)
+    ended = Change(Judgement(dead, Verdict.RUNNING_ZOMBIE, "silent"), True, "Crashed by reconcile (flow run r): silent")
+    again = Change(
+        Judgement(crashed, Verdict.AGAIN, "1 of 8", NOW), True, "Run again (1 of 8) by reconcile (flow run r)"
+    )
+    found = healed(dead, crashed, changes=(ended, again))
+    said = page(found)
+
+    assert headline(found, [], ()) == (
+        "nothing needs a person, 0 wait, 0 at work, 1 run again, 1 that nobody worked on ended"
+    )
+    assert "Crashed by reconcile (flow run r): silent" in said
+    assert "| rain | text-to-video | AwaitingRetry | Run again (1 of 8) by reconcile (flow run r) |" in said
+
+
+def test_orders_that_wait_for_a_worker_say_which_to_start() -> None:
+    said = page(healed(run(SCHEDULED, 60), workers=(WorkerFacts("runcomfy", "worker-1", False, ago(9000)),)))
+
+    assert "prefect worker start --pool runcomfy" in said
+    assert "**offline**" in said
+
+
+def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
+    known = facts(run(CRASHED, 60), run(CRASHED, 70), paused=True)
+    said = page(Healed(known, tuple(judge_all(known, RunAgain()))))
+
+    assert "2 crashed orders of `text-to-video/text-to-video` are run again once it is resumed" in said
+
+
+def test_slots_are_shown_against_the_runs_that_are_alive() -> None:
+    slots = HeldSlots("runcomfy-generations", limit=20, active=9, held=4, freed=3)
+    said = page(healed(), slots=(slots,))
+
+    assert "| `runcomfy-generations` | 20 | 9 | 4 | 3 freed, 2 watched |" in said
+    assert "3 slots freed" in headline(healed(), [], (slots,))
+
+
+def test_thousands_of_runs_make_no_long_page() -> None:
+    """What is not shown is counted."""
+    many = [run(RUNNING, 60) for _ in range(3000)] + [run(CRASHED, 60, crashes=9) for _ in range(3000)]
+    many += [run(SCHEDULED, 60) for _ in range(3000)]
+    uncertain = [Finding(entry(EntryState.UNCERTAIN))] * 3000
+    said = page(healed(*many), uncertain)
+
+    assert len(said) < 40_000
+    assert said.count("2,975 more are not shown.") == 2
+    assert "2,990 more have the tag `needs-a-person`" in said
+
+
+def test_texts_of_strangers_are_shown_as_they_are() -> None:
+    """Names of runs are made of prompts, and messages of whatever a machine said."""
+    evil = "<img src=x onerror=alert(1)> | [a](javascript:b) `c`\n# d"
+    said = page(healed(run(RUNNING, 60, name=evil), run(CRASHED, 60, crashes=9, name=evil, message=evil)))
+
+    assert "<img" not in said.replace("\\<img", "")
+    assert "\n# d" not in said
+    assert all(line.count("|") - line.count("\\|") == 6 for line in said.splitlines() if line.startswith("| "))
+
+
+def test_where_prefect_does_not_tell_the_page_says_so() -> None:
+    said = page(Healed(None), slots=(HeldSlots("runcomfy-generations", 5, 0, 0),))
+
+    assert "Prefect's API did not tell of the flow runs" in said and "runcomfy-generations" in said
