@@ -32,7 +32,7 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 @pytest.mark.parametrize(("how", "in_front"), [("in_main_thread", True), ("in_another_thread", False)])
 def test_tasks_that_are_imported_while_a_flow_runs(how: str, in_front: bool) -> None:
-    """Prefect still finds its handler installed, which it needs in order to cancel; ours is in front where it can be."""
+    """Prefect finds its handler installed, which it needs in order to cancel; ours is in front where it can be."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
