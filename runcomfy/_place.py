@@ -18,7 +18,6 @@ from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.expectation import Expectation
 from runcomfy.keys import KeyTemplate
 from runcomfy.kinds import MediaKind
-from runcomfy.listing import listed
 from runcomfy.marking import DIGITAL_SOURCE_TYPE
 from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
 from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
@@ -78,7 +77,7 @@ class Place:
         if not start.removeprefix(self._store.prefix).strip("/"):
             return None
         try:
-            found = [each.key for each in itertools.islice(listed(self._store, start), _MOST_ALIKE)]
+            found = [each.key for each in itertools.islice(self._store.list(start), _MOST_ALIKE)]
         except StorageError:
             return None  # a right that nothing else here needs
         if len(found) == _MOST_ALIKE:

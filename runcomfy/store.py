@@ -1,4 +1,4 @@
-"""A bucket and a prefix: read, create without overwriting, sign.
+"""A bucket and a prefix: list, read, create without overwriting, replace what is as it was, delete, sign.
 
 Every write that may race is conditional. Stores say no to a conditional write in three ways: 501, ignoring it, ignoring
 it on multipart completion only; so each creation looks first and puts the condition second.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -18,8 +18,10 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict
 
+from runcomfy import _objects
 from runcomfy._clients import Clients
 from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
+from runcomfy._objects import Listed, Upload, Version
 from runcomfy._s3 import refusal, storage_errors
 from runcomfy._upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
@@ -27,7 +29,7 @@ from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ObjectFacts", "Store", "SupportsRead"]
+__all__ = ["Listed", "ObjectFacts", "Store", "SupportsRead", "Upload", "Version"]
 
 _ATTEMPTS = 5
 _CHECKED_SECONDS = 60.0
@@ -268,6 +270,54 @@ class Store:
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
                 **checksum(body),
             )  # fmt: skip
+
+    def replace_if(self, key: str, body: bytes, *, etag: str | None, content_type: str) -> str | None:
+        """Write an object if its present version is the one with this tag (`None`: if there is none).
+
+        One PUT: a conditional PUT has exactly one winner, on AWS S3 as on the other servers that have it at all.
+
+        Returns:
+            The tag of what was written, or `None` if the store refused. It also refuses the repetition of a write whose
+            answer was lost: anyone who must know reads the object.
+
+        Raises:
+            StorageError: the store failed, or does not know conditional writes (`error_code` is `NotImplemented`).
+        """
+        return _objects.replace_if(self.client, self.bucket, key, body, etag=etag, content_type=content_type)
+
+    def read_version(self, key: str, *, limit_bytes: int) -> Version | None:
+        """Read an object with the tag of its version, for `replace_if`; `None` where it is not there.
+
+        Raises:
+            StorageError: it is larger than the limit, or the store refused.
+        """
+        return _objects.read_version(self.client, self.bucket, key, limit_bytes=limit_bytes)
+
+    def delete(self, key: str, bucket: str | None = None) -> None:
+        """Delete an object; that it is not there is no error."""
+        bucket = bucket or self.bucket
+        with storage_errors("delete", bucket, key):
+            self.client.delete_object(Bucket=bucket, Key=key)
+
+    def list(self, start: str, bucket: str | None = None) -> Iterator[Listed]:
+        """Yield every object whose full key begins with `start`, in order of their keys; a call for each thousand."""
+        return _objects.list_objects(self.client, bucket or self.bucket, start)
+
+    def list_folder(self, folder: str) -> tuple[Sequence[str], Sequence[Listed]]:
+        """Return the full keys of the folders that are directly in a folder, and the objects there.
+
+        Args:
+            folder: Its full key, with a slash at the end; empty for the whole bucket.
+        """
+        return _objects.list_folder(self.client, self.bucket, folder)
+
+    def unfinished_uploads(self, start: str) -> Iterator[Upload]:
+        """Yield every unfinished multipart upload whose full key begins with `start`."""
+        return _objects.list_uploads(self.client, self.bucket, start)
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Throw away the parts of an unfinished upload."""
+        _objects.abort_upload(self.client, self.bucket, upload)
 
     @contextmanager
     def open(self, key: str) -> Iterator[SupportsRead]:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.bucket import PROBES
 from runcomfy.keys import KeyTemplate
-from runcomfy.listing import abort_upload, delete, listed, unfinished_uploads
 from runcomfy.staging import IMAGES, REFRESHED_AFTER
 from runcomfy.store import Store
 
@@ -50,15 +49,15 @@ def sweep(
         StorageError: the store refused.
     """
     now = datetime.now(UTC)
-    for probe in listed(store, store.key(PROBES)):  # tiny, and nobody's business: not reported
+    for probe in store.list(store.key(PROBES)):  # tiny, and nobody's business: not reported
         if now - probe.modified_at >= uploads_older_than:
-            delete(store, probe.key)
+            store.delete(probe.key)
     uploads = []
-    for upload in unfinished_uploads(store, store.prefix):
+    for upload in store.unfinished_uploads(store.prefix):
         ours = template.matches(upload.key.removeprefix(store.prefix))
         if ours and now - upload.begun_at >= uploads_older_than:
             try:
-                abort_upload(store, upload)
+                store.abort_upload(upload)
             except StorageError as error:
                 if error.error_code != "NoSuchUpload":  # somebody else did, or it was completed
                     raise
@@ -69,12 +68,12 @@ def sweep(
     if images_older_than < 2 * REFRESHED_AFTER:
         raise ConfigurationError("Staged pictures are kept for two days at least: younger ones may be in use.")
     images = []
-    for image in listed(store, store.key(IMAGES)):
+    for image in store.list(store.key(IMAGES)):
         if not _PICTURE.fullmatch(image.key.removeprefix(store.prefix)) or image.key in keep:
             continue
         if now - image.modified_at >= images_older_than:
             standing = store.head(image.key)  # it may have been renewed since it was listed
             if standing is not None and now - standing.modified_at >= images_older_than:
-                delete(store, image.key)
+                store.delete(image.key)
                 images.append(image.key)
     return Swept(uploads, images)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from runcomfy._s3 import storage_errors
 from runcomfy.keys import RESERVED
-from runcomfy.listing import listed
 from runcomfy.provenance import Provenance
 from runcomfy.store import Store
-from runcomfy.versions import read_version
 
 __all__ = ["provenance_files", "read_documents"]
 
@@ -32,26 +30,15 @@ def provenance_files(store: Store) -> dict[str, datetime]:
     Raises:
         StorageError: the store could not be listed.
     """
-    found: dict[str, datetime] = {}
-    folders: list[str] = []
-
-    def note(key: str, at: datetime) -> None:
-        if _PROVENANCE.search(key) and not key.removeprefix(store.prefix).startswith(_OTHERS):
-            found[key] = at
-
-    with storage_errors("list", store.bucket, store.prefix):
-        pages = store.client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=store.bucket, Prefix=store.prefix, Delimiter="/"):
-            folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
-            for each in page.get("Contents", []):
-                note(each["Key"], each["LastModified"])
-    folders = [folder for folder in folders if folder.removeprefix(store.prefix) not in _OTHERS]
+    within, objects = store.list_folder(store.prefix)
+    folders = [folder for folder in within if folder.removeprefix(store.prefix) not in _OTHERS]
     if len(folders) > _MOST_FOLDERS:  # a folder for each request, perhaps: all at once is fewer calls
         folders = [store.prefix]
-    for folder in folders:
-        for listing in listed(store, folder):
-            note(listing.key, listing.modified_at)
-    return found
+    return {
+        found.key: found.modified_at
+        for found in itertools.chain(objects, *(store.list(folder) for folder in folders))
+        if _PROVENANCE.search(found.key) and not found.key.removeprefix(store.prefix).startswith(_OTHERS)
+    }
 
 
 async def read_documents(
@@ -71,7 +58,7 @@ async def read_documents(
 
     async def read(key: str) -> None:
         async with gate:
-            version = await asyncio.to_thread(read_version, store, key, limit_bytes=_MAX_BYTES)
+            version = await asyncio.to_thread(store.read_version, key, limit_bytes=_MAX_BYTES)
         if version is None:
             return
         try:

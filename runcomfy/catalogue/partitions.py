@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.catalogue.columns import SCHEMA, SCHEMA_VERSION, VERSION_FIELD
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.listing import listed
 from runcomfy.store import Store
-from runcomfy.versions import put_if, read_version
 
 __all__ = [
     "FOLDER",
@@ -82,7 +80,7 @@ def read_partition(store: Store, day: date) -> Partition:
         ConfigurationError: a later version of this program wrote it.
         StorageError: it cannot be read, or is no Parquet file.
     """
-    found = read_version(store, _key(store, day), limit_bytes=_LARGEST_BYTES)
+    found = store.read_version(_key(store, day), limit_bytes=_LARGEST_BYTES)
     if found is None:
         return Partition(SCHEMA.empty_table(), None, float("inf"))
     try:
@@ -115,7 +113,7 @@ def generations_requests(store: Store) -> set[str]:
         ConfigurationError, StorageError: as `read_partition`.
     """
     found: set[str] = set()
-    for each in listed(store, store.key(TABLE)):
+    for each in store.list(store.key(TABLE)):
         day = _DAY.search(each.key)
         if day is not None:
             table = read_partition(store, date.fromisoformat(day[1])).table
@@ -135,7 +133,7 @@ def write_partition(store: Store, day: date, standing: Partition, table: pa.Tabl
     pq.write_table(table.cast(SCHEMA), sink, compression="zstd")
     body = sink.getvalue().to_pybytes()
     try:
-        return put_if(store, _key(store, day), body, etag=standing.etag, content_type=_TYPE) is not None
+        return store.replace_if(_key(store, day), body, etag=standing.etag, content_type=_TYPE) is not None
     except StorageError as error:
         if error.error_code != "NotImplemented":
             raise

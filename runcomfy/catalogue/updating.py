@@ -24,7 +24,6 @@ from runcomfy.catalogue.partitions import FOLDER, TABLE, Day, merged, read_parti
 from runcomfy.errors import ConfigurationError, StoreUnavailable
 from runcomfy.journal import Journal
 from runcomfy.store import Store
-from runcomfy.versions import read_version
 
 __all__ = ["Update", "update"]
 
@@ -126,7 +125,7 @@ async def update(
 
 
 def _read_state(store: Store) -> _State | None:
-    found = read_version(store, store.key(_STATE), limit_bytes=_MAX_STATE_BYTES)
+    found = store.read_version(store.key(_STATE), limit_bytes=_MAX_STATE_BYTES)
     try:
         state = _State.model_validate_json(found.body) if found else None
     except ValidationError:

@@ -24,8 +24,7 @@ from runcomfy.checkup.running import Check, in_thread
 from runcomfy.checkup.signing import reachable_from_outside, signed_for, signed_url_serves
 from runcomfy.errors import StorageError
 from runcomfy.journal.bucket import PROBES
-from runcomfy.listing import Upload, abort_upload, listed
-from runcomfy.store import Store
+from runcomfy.store import Store, Upload
 
 __all__ = ["Bucket", "bucket_checks"]
 
@@ -147,7 +146,7 @@ class _Looks:
             with storage_errors("begin an upload in parts to", store.bucket, key):
                 upload = store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
             try:
-                abort_upload(store, Upload(key, upload["UploadId"], self._clock.now()))
+                store.abort_upload(Upload(key, upload["UploadId"], self._clock.now()))
             except StorageError as error:
                 return warning(
                     f"{error.message.partition('. ')[0]}. The upload to {key} is left behind.",
@@ -190,13 +189,12 @@ class _Looks:
             left = []
             for bucket, key in sorted(self._written):
                 try:
-                    with storage_errors("delete", bucket, key):
-                        store.client.delete_object(Bucket=bucket, Key=key)
+                    store.delete(key, bucket)
                 except StorageError as error:
                     refused = str(error.error_code)
                     left.append(store.uri(key, bucket))
             if not left and self._listing.mark is Mark.OK:
-                left = [store.uri(found.key) for found in listed(store, store.key(self._name))]
+                left = [store.uri(found.key) for found in store.list(store.key(self._name))]
             return left
 
         left = await in_thread(take_away)

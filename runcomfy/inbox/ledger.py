@@ -13,10 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runcomfy.inbox.pictures import Picture
-from runcomfy.listing import listed
 from runcomfy.redaction import redact
 from runcomfy.store import Store
-from runcomfy.versions import read_version
 
 __all__ = ["Ledger", "Record"]
 
@@ -60,7 +58,7 @@ class Ledger:
             StorageError: the store failed.
         """
         folder = self._store.key(_FOLDER)
-        names = (found.key.removeprefix(folder).removesuffix(".json") for found in listed(self._store, folder))
+        names = (found.key.removeprefix(folder).removesuffix(".json") for found in self._store.list(folder))
         return {name for name in names if _NAME.fullmatch(name)}
 
     def read(self, picture: Picture) -> Record | None:
@@ -69,7 +67,7 @@ class Ledger:
         Raises:
             StorageError: the store failed.
         """
-        found = read_version(self._store, self._key(picture), limit_bytes=_MAX_BYTES)
+        found = self._store.read_version(self._key(picture), limit_bytes=_MAX_BYTES)
         try:
             return Record.model_validate_json(found.body) if found else None
         except ValidationError:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from runcomfy._s3 import storage_errors
 from runcomfy.errors import ConfigurationError
 from runcomfy.keys import KeyTemplate
 from runcomfy.staging import IMAGES
@@ -132,11 +131,9 @@ class Source:
         return [picture for picture in around if extension in SIDECARS or picture.object.key == key]
 
     def _listed(self, start: str) -> Iterator[Found]:
-        with storage_errors("list", self.bucket, start):
-            for page in self._store.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
-                for entry in page.get("Contents", []):
-                    if self.holds(self.bucket, entry["Key"]):
-                        yield Found(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+        for found in self._store.list(start, self.bucket):
+            if self.holds(self.bucket, found.key):
+                yield Found(found.key, found.etag, found.size_bytes, found.modified_at)
 
     def _pictures(self, objects: Iterable[Found]) -> list[Picture]:
         pictures: list[Found] = []

@@ -15,9 +15,7 @@ from datetime import UTC, datetime
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.places import Stored
-from runcomfy.listing import delete, listed
 from runcomfy.store import Store
-from runcomfy.versions import put_if, read_version
 
 __all__ = ["PROBES", "BucketPlace"]
 
@@ -64,7 +62,7 @@ class BucketPlace:
 
     def read(self, name: str) -> Stored | None:
         """Return the document."""
-        found = read_version(self._store, self._key(name), limit_bytes=_MAX_BYTES)
+        found = self._store.read_version(self._key(name), limit_bytes=_MAX_BYTES)
         return Stored(found.body, found.etag, found.age_seconds) if found else None
 
     def create(self, name: str, body: bytes) -> str | None:
@@ -84,7 +82,7 @@ class BucketPlace:
         yield from self._listed("")
 
     def _listed(self, start: str) -> Iterator[tuple[str, datetime]]:
-        for found in listed(self._store, self._key(start)):
+        for found in self._store.list(self._key(start)):
             name = found.key.removeprefix(f"{self._folder}/")
             if not name.startswith("."):
                 yield name, found.modified_at
@@ -93,7 +91,7 @@ class BucketPlace:
         return f"{self._folder}/{name}"
 
     def _write(self, name: str, body: bytes, tag: str | None) -> str | None:
-        written = put_if(self._store, self._key(name), body, etag=tag, content_type=_TYPE)
+        written = self._store.replace_if(self._key(name), body, etag=tag, content_type=_TYPE)
         if written is not None:
             return written
         # The write may be refused because it was made before, and its answer was lost on the way.
@@ -101,7 +99,7 @@ class BucketPlace:
         return standing.tag if standing is not None and standing.body == body else None
 
     def _noted(self) -> bool:
-        found = read_version(self._store, self._key(_MARKER), limit_bytes=_MAX_BYTES)
+        found = self._store.read_version(self._key(_MARKER), limit_bytes=_MAX_BYTES)
         if found is None:
             return False
         try:
@@ -126,7 +124,7 @@ class BucketPlace:
             raise
         finally:
             with suppress(StorageError):  # a right that nothing else needs; `reconcile` takes it away where it has it
-                delete(self._store, key)
+                self._store.delete(key)
 
     def _unfit(self, reason: str) -> ConfigurationError:
         return ConfigurationError(

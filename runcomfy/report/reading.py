@@ -9,7 +9,6 @@ from runcomfy.catalogue.columns import SCHEMA
 from runcomfy.catalogue.partitions import TABLE, read_partition
 from runcomfy.catalogue.rows import Row
 from runcomfy.errors import ConfigurationError
-from runcomfy.listing import listed
 from runcomfy.report.options import Selection
 from runcomfy.store import Store
 
@@ -54,5 +53,5 @@ def read_rows(store: Store, selection: Selection) -> tuple[Selection, list[Row]]
 
 def _days(store: Store) -> list[date]:
     """Return every day that has a file, the oldest first."""
-    names = (_DAY.search(each.key) for each in listed(store, store.key(TABLE)))
+    names = (_DAY.search(each.key) for each in store.list(store.key(TABLE)))
     return sorted({date.fromisoformat(found[1]) for found in names if found})

@@ -24,7 +24,6 @@ from flows.text_to_video import text_to_video
 from runcomfy.catalogue import TABLE, Update
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, release
-from runcomfy.listing import listed
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
@@ -66,7 +65,7 @@ def rows_of(store: MediaStore) -> list[dict[str, Any]]:
     """Return every row of every file of the table."""
     place = store.get_store()
     found: list[dict[str, Any]] = []
-    for each in listed(place, place.key(TABLE)):
+    for each in place.list(place.key(TABLE)):
         data = pa.BufferReader(place.read(each.key, limit_bytes=10**8))
         found += pq.read_table(data, partitioning=None).to_pylist()
     return found
@@ -156,7 +155,7 @@ async def test_it_agrees_with_the_services_own_books(
     assert all(row["cost_usd"] == PRICE for row in rows if row["outcome"] == "archived")
     files = sum(row["output_bytes"] for row in rows)
     store = media_store.get_store()
-    assert files == sum(found.size_bytes for found in listed(store, store.prefix) if found.key.endswith(".mp4"))
+    assert files == sum(found.size_bytes for found in store.list(store.prefix) if found.key.endswith(".mp4"))
 
 
 async def test_the_runs_page_shows_what_is_new(

@@ -12,7 +12,6 @@ from flows.fetch_request import fetch_request
 from runcomfy.catalogue import update
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.journal import Entry, EntryState, GenerationSpec, release
-from runcomfy.listing import listed
 from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.submitting import submit
@@ -49,7 +48,7 @@ async def entry_in(store: MediaStore) -> Entry:
 def files(store: MediaStore) -> list[str]:
     """Return the names of the archived files below the prefix."""
     place = store.get_store()
-    found = (each.key.removeprefix(place.prefix) for each in listed(place, place.prefix))
+    found = (each.key.removeprefix(place.prefix) for each in place.list(place.prefix))
     return [name for name in found if name.endswith(".mp4")]
 
 
@@ -99,7 +98,7 @@ async def test_what_is_archived_is_found_without_the_service(
     assert (after.polls, after.downloads) == calls
     place = media_store.get_store()
     for key in (again.key, again.provenance_key):
-        place.client.delete_object(Bucket=place.bucket, Key=key)
+        place.delete(key)
     (brought,) = await archive_outputs(request_id, account, media_store, model_id=TEXT_TO_VIDEO)
     assert (brought.key, brought.already_archived) == (again.key, False)
     assert (await entry_in(media_store)).state is EntryState.ARCHIVED

@@ -13,7 +13,6 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, NoOutput, QueueTimeout, RequestNotFound, RunTimeout, UncertainSubmission
 from runcomfy.generation import generation_key
 from runcomfy.journal import Entry, EntryState, withdraw
-from runcomfy.listing import unfinished_uploads
 from runcomfy.models import TextToVideo
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
@@ -244,7 +243,7 @@ async def test_unfinished_uploads_and_old_pictures_are_removed(
     swept = sweep(store, uploads_older_than=timedelta(0), images_older_than=timedelta(days=2))
 
     assert (swept.uploads, swept.images) == ([ours], [])
-    assert [upload.key for upload in unfinished_uploads(store, store.prefix)] == [others]
+    assert [upload.key for upload in store.unfinished_uploads(store.prefix)] == [others]
     assert store.head(picture) is not None and store.head(store.key("journal/.probe-x")) is None
 
 

@@ -140,7 +140,7 @@ async def test_a_file_that_was_stored_otherwise_is_taken_as_it_is(
     stored, _ = await archived(server, body, store, mark=mark)
     listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix)["Contents"]
     key = next(entry["Key"] for entry in listed if entry["Key"].endswith(".mp4"))
-    store.client.delete_object(Bucket=store.bucket, Key=f"{key}.json")
+    store.delete(f"{key}.json")
 
     again, provenance = await archived(server, body, store, mark=not mark)
 
@@ -154,7 +154,7 @@ async def test_a_provenance_of_the_file_that_lost_gives_way(server: RangedServer
     body = video(tmp_path)
     stored, lost = await archived(server, body, store)
     other = lost.model_copy(update={"sha256": "0" * 64, "size_bytes": len(body) + 1})
-    store.client.delete_object(Bucket=store.bucket, Key=key_of(lost, store))
+    store.delete(key_of(lost, store))
     store.put(key_of(lost, store) + ".json", other.to_json(), content_type="application/json")
 
     again, provenance = await archived(server, body, store)
@@ -205,7 +205,7 @@ async def test_what_stands_where_the_poster_goes_is_left(server: RangedServer, s
             store.put(key, b"mine", content_type="text/plain")
             poster_key = key
         else:
-            store.client.delete_object(Bucket=store.bucket, Key=key)
+            store.delete(key)
 
     await archived(server, video(tmp_path), store)
 

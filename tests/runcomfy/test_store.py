@@ -522,3 +522,54 @@ def test_a_static_token_has_no_known_end() -> None:
 def test_a_store_shows_no_secret(store: Store, object_store: ObjectStore) -> None:
     """Where a store is printed, it is its URI."""
     assert repr(store) == f"Store('s3://videos/{store.prefix}')"
+
+
+def test_a_listing_has_every_object_below_a_start(store: Store, object_store: ObjectStore) -> None:
+    """In the order of their keys, with what the store tells of each; also of another bucket."""
+    for name in ("b/2", "b/1", "a", "b/1/deep"):
+        store.put(store.key(name), name.encode(), content_type="text/plain")
+    other = Store("images", store.prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    other.put(other.key("elsewhere"), b"x", content_type="text/plain")
+
+    found = list(store.list(store.key("b/")))
+
+    assert [each.key for each in found] == [store.key(name) for name in ("b/1", "b/1/deep", "b/2")]
+    for each in found:
+        facts = store.head(each.key)
+        assert facts is not None
+        assert (each.size_bytes, each.etag) == (facts.size_bytes, facts.etag)
+        assert abs(each.modified_at - facts.modified_at) < timedelta(seconds=1)
+    assert [each.key for each in store.list(store.prefix, "images")] == [other.key("elsewhere")]
+
+
+def test_a_folder_is_listed_without_what_is_deeper(store: Store) -> None:
+    """Its folders and its objects, apart."""
+    for name in ("a", "b/1", "b/2/deep", "c/1"):
+        store.put(store.key(name), b"", content_type="text/plain")
+
+    folders, objects = store.list_folder(store.prefix)
+
+    assert list(folders) == [store.key("b/"), store.key("c/")]
+    assert [each.key for each in objects] == [store.key("a")]
+
+
+def test_an_object_is_replaced_by_one_of_those_who_read_it(store: Store) -> None:
+    """Whoever read an earlier version, or none, is refused; what is gone is not replaced either."""
+    key = store.key("note.json")
+    first = store.replace_if(key, b"1", etag=None, content_type="text/plain")
+    read = store.read_version(key, limit_bytes=10)
+    assert read is not None and (read.body, read.etag) == (b"1", first)
+
+    assert store.replace_if(key, b"2", etag=first, content_type="text/plain")
+    assert store.replace_if(key, b"3", etag=first, content_type="text/plain") is None
+    assert store.replace_if(key, b"3", etag=None, content_type="text/plain") is None
+    assert store.read(key, limit_bytes=10) == b"2"
+    with pytest.raises(StorageError, match="larger than 0 bytes"):
+        store.read_version(key, limit_bytes=0)
+
+    store.delete(key)
+    store.delete(key)  # that it is gone is no error
+
+    assert store.read_version(key, limit_bytes=10) is None
+    assert store.replace_if(key, b"4", etag=first, content_type="text/plain") is None
+    assert list(store.list(key)) == []

@@ -23,7 +23,6 @@ from runcomfy.catalogue.files import provenance_files
 from runcomfy.errors import ConfigurationError, GenerationFailed, StorageError
 from runcomfy.journal import BucketPlace, EntryState, Journal
 from runcomfy.journal.places import Stored
-from runcomfy.listing import listed
 from tests.runcomfy.catalogue.making import DAY, Archiving, provenance_of
 
 PARTITION = f"catalogue/generations/day={DAY.date()}/generations.parquet"
@@ -46,7 +45,7 @@ def calls(archiving: Archiving) -> Iterator[Counter[str]]:
 def standing(archiving: Archiving) -> dict[str, bytes]:
     """Return every file of the catalogue with its bytes."""
     store = archiving.store
-    keys = [found.key for found in listed(store, store.key("catalogue/"))]
+    keys = [found.key for found in store.list(store.key("catalogue/"))]
     return {key: store.read(key, limit_bytes=10**8) for key in keys}
 
 
@@ -343,8 +342,8 @@ async def test_an_update_that_is_killed_is_done_again_by_the_next(archiving: Arc
     """What it knew is noted last: until then, the next one reads it as well."""
     await archiving.begin()
     await archiving.update()
-    archiving.store.client.delete_object(Bucket="videos", Key=archiving.store.key("catalogue/state.json"))
-    archiving.store.client.delete_object(Bucket="videos", Key=archiving.store.key(PARTITION))
+    archiving.store.delete(archiving.store.key("catalogue/state.json"))
+    archiving.store.delete(archiving.store.key(PARTITION))
 
     await archiving.update()
 

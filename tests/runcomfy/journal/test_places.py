@@ -24,7 +24,6 @@ from runcomfy.journal import BucketPlace, MemoryPlace, Place, check_choice, name
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
-from runcomfy.versions import put_if
 from tests.runcomfy.journal.making import body, journal_at, spec_for, submit_for
 
 NAME = "a" * 64 + ".json"
@@ -504,7 +503,7 @@ def test_a_lost_write_that_somebody_has_followed_is_not_called_ours(
             assert URLLib3Session().send(request).status_code == 200
             stands = place.read(NAME)
             assert stands is not None
-            assert put_if(other, other.key(f"journal/{NAME}"), followed, etag=stands.tag, content_type="text/plain")
+            assert other.replace_if(other.key(f"journal/{NAME}"), followed, etag=stands.tag, content_type="text/plain")
             raise ConnectionClosedError(endpoint_url=request.url)
 
     own_store.client.meta.events.register("before-send.s3", lose_and_let_another_write)

@@ -240,7 +240,7 @@ async def test_a_poster_that_cannot_be_shown_is_left_out(archiving: Archiving, p
     await with_poster(archiving, "rain", picture or b"")
     if picture is None:
         (key,) = {row["video_poster_uri"] for row in await updated(archiving)}
-        archiving.store.client.delete_object(Bucket="videos", Key=key.removeprefix("s3://videos/"))
+        archiving.store.delete(key.removeprefix("s3://videos/"))
     await archiving.update()
 
     page = page_of(archiving)
