@@ -61,7 +61,7 @@ class Faults:
     sampler: Sampler
     draws: random.Random
     log: Callable[..., None]
-    seconds: float = 60.0
+    seconds: float = 30.0
     done: list[Fault] = field(default_factory=list)
 
     def deck(self, count: int) -> list[str]:
