@@ -13,7 +13,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.parts import Parts
+from flows.parts import Parts, PartsFailed
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import Entry, Finding, inputs_of, submission_of
 from runcomfy.sweeping import Swept
@@ -84,6 +84,8 @@ async def reconcile(
     if covering is not None:
         return Completed(name=COVERED, message=f"Run {covering.name} did this, and began after this one was due.")
     healed = await parts.run("the flow runs", heal_runs(run_again), Healed(None))
+    if healed.facts is None and not parts.failed("the flow runs"):
+        parts.note("the flow runs", PartsFailed("Prefect's API did not tell of them"))
     look = await parts.run(
         "the journal",
         look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
+from tasks.slot_label import LEASE_PASSED
 from tasks.slots import LABEL_SECONDS
 from tasks.upkeep.facts import HeldSlots
 from tasks.upkeep.slot_claims import Claims, Sighting, Verdict, claims_of, judge_slots
@@ -70,13 +71,22 @@ async def slots_held(client: PrefectClient, limits: Sequence[str]) -> tuple[Held
     return tuple(_shown(limit, now) for limit in found)
 
 
-async def free_leaked_slots(client: PrefectClient, limits: Sequence[str], this_run: FlowRun | None) -> SlotsLook:
+async def free_leaked_slots(
+    client: PrefectClient,
+    limits: Sequence[str],
+    this_run: FlowRun | None,
+    *,
+    lease: timedelta = LEASE_PASSED,
+    says_so_seconds: float = _WHO_TOOK_SAYS_SO_SECONDS,
+) -> SlotsLook:
     """Free the slots that nobody holds for sure, and note for later looks what is not explained.
 
     Args:
         client: Prefect's API.
         limits: The concurrency limits of accounts; those of our deployments are added.
         this_run: The run that looks, whose label tells later looks of it; without one, nothing is ever sure.
+        lease: What is unexplained for so long is held by nobody: `judge_slots`.
+        says_so_seconds: Within this time, whoever takes a slot says so, or gives it back.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -84,14 +94,14 @@ async def free_leaked_slots(client: PrefectClient, limits: Sequence[str], this_r
     earlier = await earlier_looks(client, this_run) if this_run else ()
     found = await _read(client, limits)
     now = await server_time(client)
-    verdicts = {each.name: _judged(each, earlier, now) for each in found}
+    verdicts = {each.name: _judged(each, earlier, now, lease) for each in found}
     if any(verdict.free for verdict in verdicts.values()):
         # Active first, runs later: whoever took a slot before the first has said so by then, or given it back.
-        await asyncio.sleep(_WHO_TOOK_SAYS_SO_SECONDS)
+        await asyncio.sleep(says_so_seconds)
         runs, deployments = await holding_runs(client), await our_deployments(client)
         now = await server_time(client)
         found = [replace(each, claims=_claims(each, runs, deployments)) for each in found]
-        first, verdicts = verdicts, {each.name: _judged(each, earlier, now) for each in found}
+        first, verdicts = verdicts, {each.name: _judged(each, earlier, now, lease) for each in found}
         verdicts = {name: replace(each, free=min(each.free, first[name].free)) for name, each in verdicts.items()}
     held = []
     for each in found:
@@ -113,8 +123,8 @@ async def free_leaked_slots(client: PrefectClient, limits: Sequence[str], this_r
     return SlotsLook(tuple(held), min(due, default=None))
 
 
-def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime) -> Verdict:
-    return judge_slots(limit.active, limit.claims, _sightings(limit.name, earlier), now)
+def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime, lease: timedelta) -> Verdict:
+    return judge_slots(limit.active, limit.claims, _sightings(limit.name, earlier), now, lease=lease)
 
 
 def _sightings(name: str, earlier: Sequence[FlowRun]) -> list[Sighting]:
@@ -152,20 +162,20 @@ async def _read(client: PrefectClient, names: Sequence[str]) -> list[_Limit]:
         for each in accounts
         if each.slot_decay_per_second == 0
     ]
-    for deployment in deployments:
+    for shown_name, deployment in deployments.items():
         if limit := deployment.global_concurrency_limit:
             claims = Claims(runs.of_deployment(deployment.id))
-            shown = f"deployment:{deployment.name}"
+            shown = f"deployment:{shown_name}"
             found.append(_Limit(limit.name, shown, str(limit.id), limit.limit, limit.active_slots, claims, False))
     return found
 
 
-def _claims(limit: _Limit, runs: HoldingRuns, deployments: Sequence[DeploymentResponse]) -> Claims:
+def _claims(limit: _Limit, runs: HoldingRuns, deployments: Mapping[str, DeploymentResponse]) -> Claims:
     if limit.of_account:
         return claims_of(runs.claims, limit.name)
     ids = [
         each.id
-        for each in deployments
+        for each in deployments.values()
         if each.global_concurrency_limit and each.global_concurrency_limit.name == limit.name
     ]
     return Claims(sum(map(runs.of_deployment, ids)))

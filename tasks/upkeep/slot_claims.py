@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tasks.slot_label import LEASE_PASSED, SlotsLabel
 
@@ -81,7 +81,9 @@ def claims_of(runs: Iterable[Claim], limit: str) -> Claims:
     return Claims(held, tuple(lately))
 
 
-def judge_slots(active: int, claims: Claims, sightings: Sequence[Sighting], now: datetime) -> Verdict:
+def judge_slots(
+    active: int, claims: Claims, sightings: Sequence[Sighting], now: datetime, *, lease: timedelta = LEASE_PASSED
+) -> Verdict:
     """Decide how many slots nobody holds.
 
     Args:
@@ -89,10 +91,11 @@ def judge_slots(active: int, claims: Claims, sightings: Sequence[Sighting], now:
         claims: What is accounted for, read so long after `active` that who took a slot before that has said so.
         sightings: What earlier looks found, in any order.
         now: The time, by the clock that the claims are dated by.
+        lease: After this, nothing is freed any more by Prefect for what was seen before.
     """
     unexplained = max(0, active - claims.held)
     nobody = max(0, unexplained - claims.lately_held(now))
-    old = [each.at for each in sightings if now - each.at >= LEASE_PASSED]
+    old = [each.at for each in sightings if now - each.at >= lease]
     since = max(old, default=None)
     steady = min((each.slots for each in sightings if since and each.at >= since), default=0)
     free = min(nobody, steady)
@@ -100,5 +103,5 @@ def judge_slots(active: int, claims: Claims, sightings: Sequence[Sighting], now:
         return Verdict(unexplained, free, None)
     first = min((each.at for each in sightings if each.slots), default=now)
     ends = min((until for _, until in claims.lately if until > now), default=now)
-    due = max(first + LEASE_PASSED, ends)
-    return Verdict(unexplained, free, due if due > now else now + LEASE_PASSED)
+    due = max(first + lease, ends)
+    return Verdict(unexplained, free, due if due > now else now + lease)

@@ -25,6 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter, EventResourceFilter
 
 from tasks.slot_label import LEASE_PASSED, SLOTS_LABEL, SlotsLabel
+from tasks.upkeep.marks import OURS_TAG
 from tasks.upkeep.slot_claims import Claim
 
 __all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "our_deployments", "server_time", "unlabelled_holders"]
@@ -85,10 +86,12 @@ async def server_time(client: PrefectClient) -> datetime:
         return datetime.now(UTC)
 
 
-async def our_deployments(client: PrefectClient) -> list[DeploymentResponse]:
-    """Read the deployments with the tag `runcomfy`, with their limits."""
-    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["runcomfy"]))
-    return await client.read_deployments(deployment_filter=wanted)
+async def our_deployments(client: PrefectClient) -> dict[str, DeploymentResponse]:
+    """Read the deployments with the tag `runcomfy`, with their limits, by `flow/deployment`."""
+    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[OURS_TAG]))
+    flows = {each.id: each.name for each in await client.read_flows(deployment_filter=wanted)}
+    found = await client.read_deployments(deployment_filter=wanted)
+    return {f"{flows.get(each.flow_id, '?')}/{each.name}": each for each in found}
 
 
 async def earlier_looks(client: PrefectClient, this: FlowRun) -> list[FlowRun]:
@@ -122,7 +125,9 @@ async def unlabelled_holders(client: PrefectClient, limit_id: str) -> str:
     ids = sorted(silent)
     for start in range(0, len(ids), _RUNS_A_QUERY):
         some = ids[start : start + _RUNS_A_QUERY]
-        page = await client.read_events(wanted.model_copy(update={"related": EventRelatedFilter(id=some)}))
+        page = await client.read_events(
+            wanted.model_copy(update={"related": EventRelatedFilter(id=some)}), limit=_MOST_EVENTS
+        )
         for event in page.events:
             for run in (silent[each.id] for each in event.related if each.id in silent):
                 if run.state is not None and event.occurred >= run.state.timestamp:

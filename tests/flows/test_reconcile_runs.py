@@ -1,0 +1,144 @@
+"""`reconcile` and the flow runs that submitted what is open: those that ended are not waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled, Crashed, Running
+from pydantic import SecretStr
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.reconcile import reconcile
+from flows.text_to_video import text_to_video
+from runcomfy.errors import AuthenticationError
+from runcomfy.journal import EntryState
+from runcomfy.sandbox import Sandbox
+from tests.flows.test_reconcile import QUICK, entry_of, objects
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+async def left_behind(sandbox: Sandbox, account: RunComfyCredentials, store: MediaStore, **given: Any) -> UUID:
+    """Start a run whose process is stopped when its request is accepted, and return the run: it is Crashed."""
+    run = asyncio.create_task(text_to_video("rain", account, store, polling=QUICK, **given))
+    for _ in range(1200):
+        if sandbox.books().polls:
+            break
+        await asyncio.sleep(0.1)
+    run.cancel()
+    await asyncio.wait({run})
+    entry = await entry_of(store)
+    assert entry.state is EntryState.SUBMITTED
+    return UUID(entry.flow_run["id"])
+
+
+async def forced(run_id: UUID, state: State[Any]) -> None:
+    async with get_client() as client:
+        await client.set_flow_run_state(run_id, state, force=True)
+
+
+async def test_what_a_crashed_run_left_is_collected_at_once(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Though its entry moved a moment ago; and never while its run is alive."""
+    sandbox.hold(queue=False, runs=True)
+    await left_behind(sandbox, account, media_store)
+
+    assert (await reconcile(account, media_store)).collected == {}
+    sandbox.release()
+    sandbox.wait_for_end((await entry_of(media_store)).request_id or "")
+    found = await reconcile(account, media_store)
+
+    assert list(found.collected) == [(await entry_of(media_store)).generation_key]
+    assert objects(media_store) == ["jpg", "json", "mp4"]
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_what_a_living_run_waits_for_is_left_to_it(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Its state in Prefect is asked for, not its request's at the service."""
+    sandbox.hold(queue=False, runs=True)
+    run_id = await left_behind(sandbox, account, media_store)
+    await forced(run_id, Running())
+    sandbox.release()
+    sandbox.wait_for_end((await entry_of(media_store)).request_id or "")
+
+    assert (await reconcile(account, media_store)).collected == {}
+    await forced(run_id, Crashed())
+    assert len((await reconcile(account, media_store)).collected) == 1
+
+
+async def test_an_order_that_runs_again_and_reconcile_may_archive_the_same(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Both at the same moment: one payment, one file, and no error."""
+    sandbox.hold(queue=False, runs=True)
+    await left_behind(sandbox, account, media_store)
+    sandbox.release()
+    sandbox.wait_for_end((await entry_of(media_store)).request_id or "")
+
+    generation, found = await asyncio.gather(
+        text_to_video("rain", account, media_store, polling=QUICK), reconcile(account, media_store)
+    )
+
+    assert found.failures == {}
+    assert objects(media_store) == ["jpg", "json", "mp4"]
+    assert generation.submission.request_id == (await entry_of(media_store)).request_id
+    assert sandbox.books().submissions_accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "on_interrupt", "becomes"),
+    [
+        (Cancelled(), "ask", EntryState.CANCELLED),
+        (Cancelled(message="Deployment concurrency limit reached."), "ask", EntryState.SUBMITTED),
+        (Cancelled(), "leave", EntryState.SUBMITTED),
+        (Crashed(), "ask", EntryState.SUBMITTED),
+    ],
+)
+async def test_a_request_is_cancelled_whose_run_a_person_cancelled_when_it_was_dead(
+    sandbox: Sandbox,
+    account: RunComfyCredentials,
+    media_store: MediaStore,
+    state: State[Any],
+    on_interrupt: str,
+    becomes: EntryState,
+) -> None:
+    """Only a person's cancel, and only where the run's parameters allow it."""
+    sandbox.hold()
+    run_id = await left_behind(sandbox, account, media_store, on_interrupt=on_interrupt)
+    await forced(run_id, state)
+
+    found = await reconcile(account, media_store)
+
+    assert (await entry_of(media_store)).state is becomes
+    assert sandbox.books().cancelled == (becomes is EntryState.CANCELLED)
+    assert found.failures == found.need_a_person == {}
+
+
+async def test_one_part_that_fails_keeps_no_other_from_being_done(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """With a wrong token the journal cannot be looked over; the runs and the slots are, and the run fails with why."""
+    sandbox.hold(queue=False, runs=True)
+    await left_behind(sandbox, account, media_store)
+    wrong = account.model_copy(update={"api_token": SecretStr("another-account-9c1d")})
+
+    with pytest.raises(AuthenticationError):
+        await reconcile(wrong, media_store)
+
+    async with get_client() as client:
+        (run,) = await client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["reconcile"])),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=1,
+        )
+        assert run.state_name == "Failed" and "runcomfy.unexplained-slots" in run.labels

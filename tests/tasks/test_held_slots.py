@@ -1,0 +1,207 @@
+"""Slots that nobody holds any more come free on a real server, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import concurrency
+from prefect.context import FlowRunContext
+from prefect.states import Crashed, Pending, Running
+from pydantic import SecretStr
+
+from blocks import RunComfyCredentials
+from tasks.slot_label import SLOTS_LABEL, SlotsLabel
+from tasks.slots import slots
+from tasks.upkeep.facts import HeldSlots
+from tasks.upkeep.held import SlotsLook, free_leaked_slots, slots_held
+from tests.tasks.deployed import Deployed
+
+LEASE = timedelta(seconds=2)
+
+
+@pytest.fixture(autouse=True)
+def prefect(prefect_api: str) -> None:
+    """Every test here runs on the test server."""
+
+
+async def a_limit(slots: int) -> str:
+    name = f"limit-{uuid4().hex[:8]}"
+    async with get_client() as client:
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+    return name
+
+
+async def leak(name: str, slots: int) -> None:
+    """Take slots as a run has them whose lease is gone with a server's memory."""
+    async with get_client() as client:
+        await client.increment_concurrency_slots(names=[name], slots=slots, mode="concurrency")
+
+
+async def active(name: str) -> int:
+    async with get_client() as client:
+        return (await client.read_global_concurrency_limit_by_name(name)).active_slots
+
+
+@asynccontextmanager
+async def holding(name: str, wanted: int) -> AsyncIterator[None]:
+    """Have a flow run that holds slots, as our flows do."""
+    account = RunComfyCredentials(api_token=SecretStr("t"), concurrency_limit=name)
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    @flow
+    async def holder() -> None:
+        async with slots(account, wanted):
+            begun.set()
+            await over.wait()
+
+    running = asyncio.create_task(holder())
+    async with asyncio.timeout(120):
+        await begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        await running
+
+
+class Looks:
+    """A deployment whose runs look at the slots, with short patience."""
+
+    def __init__(self, *limits: str) -> None:
+        self.limits, self.found = limits, SlotsLook(())
+        self.deployed = Deployed(self._look)
+
+    async def _look(self) -> None:
+        context = FlowRunContext.get()
+        assert context is not None
+        async with get_client() as client:
+            self.found = await free_leaked_slots(
+                client, self.limits, context.flow_run, lease=LEASE, says_so_seconds=0.5
+            )
+
+    async def look(self) -> SlotsLook:
+        if self.deployed.id.int == 0:
+            await self.deployed.create()
+        state = await self.deployed.carry_out()
+        assert state.is_completed(), state
+        await asyncio.sleep(LEASE.total_seconds() + 1.5)  # the server's time is known to the second
+        return self.found
+
+    def of(self, name: str) -> HeldSlots:
+        return next(each for each in self.found.held if each.name == name)
+
+
+async def test_a_run_says_what_it_holds_and_what_it_gave_back() -> None:
+    """In a label, which the server keeps; of its own attempt."""
+    name = await a_limit(3)
+    async with holding(name, 2), get_client() as client:
+        (said,) = [
+            label
+            for run in await client.read_flow_runs()
+            if (label := SlotsLabel.of(run.labels)) and label.limit == name
+        ]
+        assert (said.run_count, said.slots, said.waiting) == (1, 2, False)
+        (held,) = await slots_held(client, [name])
+        assert (held.limit, held.active, held.held, held.leaked) == (3, 2, 2, 0)
+    async with get_client() as client:
+        (said,) = [
+            label
+            for run in await client.read_flow_runs()
+            if (label := SlotsLabel.of(run.labels)) and label.limit == name
+        ]
+        assert said.slots == 0
+
+
+async def test_leaked_slots_come_free_and_held_ones_stay() -> None:
+    """Not at the first look, since Prefect might free them by itself; and of several accounts each its own."""
+    name, other = await a_limit(5), await a_limit(5)
+    looks = Looks(name, other, "no-such-limit")
+    await leak(name, 2)
+    async with holding(name, 1), holding(other, 3):
+        first = await looks.look()
+        assert (looks.of(name).freed, looks.of(name).leaked, await active(name)) == (0, 2, 3)
+        assert first.due is not None
+
+        second = await looks.look()
+        assert (looks.of(name).freed, looks.of(name).held, await active(name)) == (2, 1, 1)
+        assert (looks.of(other).freed, await active(other)) == (0, 3)
+        assert second.due is None
+        await looks.look()
+        assert looks.of(name).freed == 0
+    assert (await active(name), await active(other)) == (0, 0)
+
+
+async def test_slots_that_others_take_without_a_word_are_left_alone() -> None:
+    """A run of another project uses the limit as Prefect's documents say: nothing can be told of any slot."""
+    name = await a_limit(5)
+    looks, begun, over = Looks(name), asyncio.Event(), asyncio.Event()
+    await leak(name, 1)
+
+    @flow
+    async def stranger() -> None:
+        async with concurrency(name, occupy=2):
+            begun.set()
+            await over.wait()
+
+    running = asyncio.create_task(stranger())
+    async with asyncio.timeout(120):
+        await begun.wait()
+    await looks.look()
+    await looks.look()
+
+    assert (looks.of(name).freed, await active(name)) == (0, 3)
+    assert "without saying how many" in looks.of(name).note
+    over.set()
+    await running
+    await looks.look()
+    assert await active(name) == 0
+
+
+async def test_the_slots_of_a_run_that_crashed_are_left_to_its_lease() -> None:
+    """And those of an attempt that runs again are its own."""
+    name = await a_limit(5)
+    looks = Looks(name)
+    await leak(name, 1)
+    async with get_client() as client:
+        run = await client.create_flow_run(flow(lambda: None, name="crashed"), state=Pending())
+        await client.set_flow_run_state(run.id, Running())
+        said = SlotsLabel(run_count=1, slots=1, limit=name)
+        await client.update_flow_run_labels(run.id, said.to_labels())
+        await looks.look()
+        await client.set_flow_run_state(run.id, Crashed())
+        await looks.look()
+
+        assert (looks.of(name).freed, looks.of(name).lately, await active(name)) == (0, 1, 1)
+        await client.update_flow_run_labels(
+            run.id, {SLOTS_LABEL: said.model_copy(update={"slots": 0}).model_dump_json()}
+        )
+        await looks.look()
+    assert (looks.of(name).freed, await active(name)) == (1, 0)
+
+
+async def test_the_places_of_a_deployment_come_free() -> None:
+    """Places that no run of it holds: here one, beside that of a run that is on its way."""
+    looks = Looks()
+    ours = Deployed(looks.look, concurrency_limit=3)
+    deployment_id = await ours.create()
+    async with get_client() as client:
+        run = await ours.start()
+        await client.set_flow_run_state(run.id, Pending())
+        limit = (await client.read_deployment(deployment_id)).global_concurrency_limit
+        assert limit is not None and limit.active_slots == 1
+        await leak(limit.name, 1)
+
+        await looks.look()
+        await looks.look()
+
+        (held,) = [each for each in looks.found.held if each.name == f"deployment:{ours.flow.name}/made-up"]
+        assert (held.active, held.held, held.freed, await active(limit.name)) == (2, 1, 1, 1)
+        await client.set_flow_run_state(run.id, Crashed())
+    assert await active(limit.name) == 0
