@@ -5,6 +5,10 @@ submission of which nobody knows whether it is billed; so the signal is passed o
 under way is answered and recorded, or the grace is over. No new submission starts in the meantime. What is not
 answered in time is recorded as uncertain by the code that waited for it, while its event loop still runs.
 
+A handler that raises is called where its exception ends the event loop. asyncio logs what is raised into a callback,
+such as the one that closes a connection, and goes on as if nothing had been (`asyncio.events.Handle._run`); so the
+signal is sent again every 20 milliseconds, until no callback is running.
+
 Signals are the main thread's. Where submissions are made in other threads only, nobody stands in front of the signal's
 handler unless `Shutdown.in_front_of` was told of that handler before (Prefect's is).
 """
@@ -33,6 +37,10 @@ GRACE_VARIABLE = "RUNCOMFY_SHUTDOWN_GRACE_SECONDS"
 _RECORDING_SHARE = 0.2  # of the grace, and at most so long, to record what was not answered
 _RECORDING_SECONDS = 5.0
 
+_TRY_SECONDS = 0.02
+_LATE_SECONDS = 1.0  # what was sent last is taken by then
+_INSIST_SECONDS = 3.0  # what runs so long in one callback is interrupted, come of it what may
+
 _T = TypeVar("_T")
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -52,7 +60,7 @@ class _InFront:
         if self.shutdown._is_held_back():
             return None
         if callable(self.handler):
-            return self.handler(number, frame)
+            return self.handler(number, frame) if self.shutdown._passes_on(frame) else None
         signal.signal(number, self.handler)
         return signal.raise_signal(number)
 
@@ -77,9 +85,11 @@ class Shutdown:
         self._holds: frozenset[Hold] = frozenset()
         self._leaving: set[Hold] = set()
         self._changed = threading.Condition()
-        self._requests: queue.SimpleQueue[float] = queue.SimpleQueue()  # its `put` may be called by a signal handler
+        # its `put` may be called by a signal handler
+        self._requests: queue.SimpleQueue[float | None] = queue.SimpleQueue()
         self._watcher: threading.Thread | None = None
         self._over = False
+        self._trying = self._insisting = self._passed_on = False
         self.requested = False
         """Whether this process was told to stop."""
 
@@ -99,6 +109,18 @@ class Shutdown:
         elif first:
             self._over = True
         return not self._over
+
+    def _passes_on(self, frame: FrameType | None) -> bool:
+        """Called like the above, when nothing holds it back any more; where it does not, the watcher sends it again."""
+        if self._passed_on:
+            return not self._trying  # the watcher may have sent it once too often
+        if not self._insisting and self._watcher is not None and _in_callback(frame):
+            if not self._trying:
+                self._trying = True
+                self._requests.put(None)
+            return False
+        self._passed_on = True
+        return True
 
     def _begin(self, hold: Hold) -> None:
         self._seconds = _grace_seconds() if self._grace_seconds is None else self._grace_seconds
@@ -142,7 +164,20 @@ class Shutdown:
         self._restore = restore
 
     def _watch(self) -> None:
-        until = self._requests.get() + self._seconds
+        requested = self._requests.get()
+        if requested is not None:
+            self._wait_for_answers(requested + self._seconds)
+        self._trying = True
+        insisting = time.monotonic() + _INSIST_SECONDS
+        while not self._passed_on:
+            self._insisting = time.monotonic() >= insisting
+            # to the main thread, which it wakes up; sent to the process, the kernel may choose another one
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            time.sleep(_TRY_SECONDS)
+        time.sleep(_LATE_SECONDS)
+        self._trying = False
+
+    def _wait_for_answers(self, until: float) -> None:
         recording = min(_RECORDING_SECONDS, _RECORDING_SHARE * self._seconds)
         for hold in self._holds:
             hold._wake(hold._requested)
@@ -153,8 +188,6 @@ class Shutdown:
         self._over = True
         for hold in tuple(self._leaving):
             hold._wake(hold._over)
-        # to the main thread, which it wakes up; sent to the process, the kernel may choose another one
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _wait_for_holds(self, until: float) -> None:
         with self._changed:
@@ -231,6 +264,15 @@ async def _first(work: Awaitable[_T], event: asyncio.Event, error: BaseException
     finally:
         doing.cancel()
         waiting.cancel()
+
+
+def _in_callback(frame: FrameType | None) -> bool:
+    """Whether code runs in a callback of an event loop; an `asyncio` task's step is one too."""
+    while frame is not None:
+        if frame.f_code is asyncio.events.Handle._run.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _grace_seconds() -> float:

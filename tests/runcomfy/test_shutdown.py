@@ -257,3 +257,50 @@ def test_a_child_is_not_stopped_with_its_parent() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.stdout.split() == ["submitted"] * 3 + ["parent", "True"], done.stderr
+
+
+CALLBACKS = """
+import asyncio, os, signal, sys, time
+from runcomfy.shutdown import shutdown
+
+class Stop(BaseException):
+    pass
+
+calls = []
+
+def handler(number, frame):
+    calls.append(number)
+    raise Stop
+
+async def main():
+    signal.signal(signal.SIGTERM, shutdown.in_front_of(handler))
+    loop = asyncio.get_running_loop()
+    hold = shutdown.hold()
+    hold.begin()
+    if sys.argv[1] == "held":
+        os.kill(os.getpid(), signal.SIGTERM)
+        loop.call_soon(lambda: (hold.end(), time.sleep(0.3)))  # it is passed on in the middle of this
+    else:
+        hold.end()
+        loop.call_soon(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.3)))
+    try:
+        await asyncio.sleep(30)
+    finally:
+        time.sleep(0.3)  # it does not come once more
+        await asyncio.sleep(0.3)
+
+try:
+    asyncio.run(main())
+except Stop:
+    print("stopped", len(calls))
+"""
+
+
+@pytest.mark.parametrize("when", ["held", "not held"])
+def test_a_signal_that_comes_in_a_callback_ends_the_loop(when: str) -> None:
+    """asyncio would log what the handler raises there, and the process would go on until it is killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALLBACKS, when], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("stopped 1\n", "")
