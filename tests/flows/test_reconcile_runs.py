@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Crashed, Running
 from pydantic import SecretStr
 
@@ -142,3 +143,29 @@ async def test_one_part_that_fails_keeps_no_other_from_being_done(
             limit=1,
         )
         assert run.state_name == "Failed" and "runcomfy.unexplained-slots" in run.labels
+
+
+async def test_it_runs_again_when_a_request_is_due_and_once_for_two_that_waited(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Deployed: the request that goes on is looked at again before the schedule, and a run that is covered ends."""
+    sandbox.hold(queue=False, runs=True)
+    await left_behind(sandbox, account, media_store)
+    given = {"credentials": account, "store": media_store}
+    async with get_client() as client:
+        flow_id = await client.create_flow_from_name("reconcile")
+        name = f"made-up-{uuid4().hex[:8]}"
+        deployment_id = await client.create_deployment(flow_id, name, enforce_parameter_schema=False)
+        first, second = [await client.create_flow_run_from_deployment(deployment_id) for _ in range(2)]
+
+        did = await run_flow(reconcile, flow_run=first, parameters=given, return_type="state")
+        covered = await run_flow(reconcile, flow_run=second, parameters=given, return_type="state")
+
+        assert (did.name, covered.name) == ("Completed", "Covered")
+        runs = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+        )
+        (again,) = [run for run in runs if run.state is not None and run.state.is_scheduled()]
+        assert again.expected_start_time == (await did.result()).next_look_at
+        assert again.state is not None and "1 request(s)" in (again.state.message or "")
+        await client.delete_deployment(deployment_id)
