@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runcomfy.client import RunComfyClient
-from runcomfy.polling import Clock
+from runcomfy.clock import Clock
 from runcomfy.run_times import RunTimes
 from runcomfy.waiting import follow
 

@@ -12,12 +12,11 @@ from slugify import slugify
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.journal import OnUncertain
 from runcomfy.orders import OrderDefaults
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules
-from tasks.interruption import OnInterrupt
 from tasks.naming import fact, flow_name
 from tasks.plan_batch import plan_batch
 from tasks.report_batch import BatchReport, report_batch

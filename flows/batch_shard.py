@@ -9,11 +9,10 @@ from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.shard import Shard
-from runcomfy.journal import OnUncertain
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules, run_part
-from tasks.interruption import OnInterrupt
 from tasks.naming import flow_name
 
 __all__ = ["batch_shard"]

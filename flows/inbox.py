@@ -17,16 +17,15 @@ from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
-from runcomfy.journal import OnUncertain
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
 from runcomfy.outcomes import outcome_of
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage, Submission
 from tasks.generate import generate_one
 from tasks.inbox import log_received, open_queue, report_received, summed_up
-from tasks.interruption import OnInterrupt
 from tasks.naming import fact, flow_name
 from tasks.proof import note_stop, open_proving
 from tasks.service import Service, open_service

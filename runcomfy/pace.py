@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable
 
-from runcomfy.polling import Clock
+from runcomfy.clock import Clock
 
 __all__ = ["Pace", "shared_pace"]
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Clock", "Deadlines", "Polling"]
+__all__ = ["Deadlines", "Polling"]
 
 _MARGIN = timedelta(minutes=15)
 _LONGEST_SECONDS = 30 * 86400.0
@@ -71,13 +65,3 @@ class Polling(BaseModel):
     failure_window_seconds: float = Field(
         900, gt=0, title="Failing for (s)", description="Give up when no look has worked for this long."
     )
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Time as an argument: wall clock (UTC), monotonic seconds, a sleep in seconds, and a random number in [0, 1)."""
-
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
-    random: Callable[[], float] = random.random

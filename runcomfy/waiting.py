@@ -12,6 +12,7 @@ from datetime import datetime
 
 from runcomfy.cancelling import GOES_ON, seen_after_cancel
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.errors import (
     GenerationCancelled,
     NoOutput,
@@ -24,7 +25,7 @@ from runcomfy.errors import (
 from runcomfy.outcome import succeeded
 from runcomfy.pace import Pace
 from runcomfy.plan import Plan
-from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.polling import Deadlines, Polling
 from runcomfy.run_times import RunTimes
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result

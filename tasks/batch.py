@@ -21,12 +21,12 @@ from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import RunComfyError, StorageError
-from runcomfy.journal import Entry, Journal, OnUncertain
+from runcomfy.journal import Entry, Journal
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.values import Outcome
 from tasks.halt import halting, tell_others
-from tasks.interruption import OnInterrupt
 from tasks.plan_batch import Plan
 from tasks.progress import shown_progress
 from tasks.proof import note_stop, open_proving

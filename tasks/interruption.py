@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Literal
 from uuid import UUID
 
 import anyio
@@ -29,15 +28,14 @@ from blocks import MediaStore
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, withdraw
+from runcomfy.policy import OnInterrupt
 from runcomfy.shutdown import shutdown
 from runcomfy.telemetry.request import MeasuredRequest
 from tasks.events import tell_event
 from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
 
-__all__ = ["OnInterrupt", "cancellation_requested", "settle", "settled_if_interrupted", "watchful_sleep"]
+__all__ = ["cancellation_requested", "settle", "settled_if_interrupted", "watchful_sleep"]
 
-OnInterrupt = Literal["ask", "cancel", "leave"]
-"""`ask` whether a person or a time-out wanted it; or `cancel` the request always; or `leave` it always."""
 
 _PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
-from runcomfy.journal import Journal, OnUncertain
+from runcomfy.journal import Journal
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines, Polling
-from tasks.interruption import OnInterrupt
 from tasks.learning import Learning, learning
 
 __all__ = ["Service", "open_service"]

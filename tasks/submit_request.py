@@ -14,15 +14,16 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.archiving import check_folder, still_stands
 from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
-from runcomfy.journal import EntryState, GenerationSpec, OnUncertain, known_spec, submit_once
+from runcomfy.journal import EntryState, GenerationSpec, known_spec, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.policy import OnInterrupt, OnUncertain
 from runcomfy.polling import Deadlines
 from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import sign_image
 from runcomfy.values import Archive, StagedImage, Submission
 from tasks.context import flow_run_facts
 from tasks.events import end_told, tell_event
-from tasks.interruption import OnInterrupt, settle
+from tasks.interruption import settle
 from tasks.keyboard import noticing_ctrl_c
 from tasks.naming import fact, task_name
 from tasks.service import Service, open_service

@@ -10,13 +10,15 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.forecast import Forecast
-from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.policy import OnInterrupt
+from runcomfy.polling import Deadlines, Polling
 from runcomfy.values import Result, Submission
 from runcomfy.waiting import Look, follow
 from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
-from tasks.interruption import OnInterrupt, settled_if_interrupted, watchful_sleep
+from tasks.interruption import settled_if_interrupted, watchful_sleep
 from tasks.learning import Learning, learning
 from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying

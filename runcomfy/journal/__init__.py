@@ -11,7 +11,6 @@ from __future__ import annotations
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.bucket import BucketPlace
 from runcomfy.journal.choice import check_choice, names_folder, open_place
-from runcomfy.journal.claiming import OnUncertain
 from runcomfy.journal.decisions import adopt, release
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
@@ -38,7 +37,6 @@ __all__ = [
     "Journal",
     "KnownRequest",
     "MemoryPlace",
-    "OnUncertain",
     "Place",
     "StopNote",
     "Versioned",

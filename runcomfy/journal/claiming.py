@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Literal
+from typing import Any
 
 from runcomfy._uninterrupted import to_its_end
 from runcomfy.errors import (
@@ -18,13 +18,11 @@ from runcomfy.errors import (
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec, known_spec
+from runcomfy.policy import OnUncertain
 from runcomfy.shutdown import Hold
 
-__all__ = ["OnUncertain", "claim", "uncertain"]
+__all__ = ["claim", "uncertain"]
 
-OnUncertain = Literal["stop", "pay_again"]
-"""What a run does that finds an uncertain submission: it stops, and a person decides; or it submits again, knowing that
-both may be paid for."""
 
 _LOOK_SECONDS = 2.0
 _PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed anew

@@ -24,11 +24,12 @@ from runcomfy.errors import (
     UncertainSubmission,
 )
 from runcomfy.journal.accepted import submission_of
-from runcomfy.journal.claiming import OnUncertain, claim
+from runcomfy.journal.claiming import claim
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
+from runcomfy.policy import OnUncertain
 from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.shutdown import Hold, shutdown
 from runcomfy.submitting import submit

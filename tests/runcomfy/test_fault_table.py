@@ -18,13 +18,14 @@ from PIL import Image
 
 from runcomfy.archiving import archive_answer
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.download import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
-from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.polling import Deadlines, Polling
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS

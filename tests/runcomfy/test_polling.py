@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.forecast import Forecast
 from runcomfy.inspection import inspection_of
 from runcomfy.journal import Journal, memory_place, note_run_times, recall_run_times
 from runcomfy.models import TextToVideo
 from runcomfy.pace import Pace
-from runcomfy.polling import Clock, Polling
+from runcomfy.polling import Polling
 from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.waiting import Look, follow
 

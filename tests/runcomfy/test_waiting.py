@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.errors import (
     AuthenticationError,
     GenerationCancelled,
@@ -21,7 +22,7 @@ from runcomfy.errors import (
     RunComfyError,
     RunTimeout,
 )
-from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.polling import Deadlines, Polling
 from runcomfy.values import Result
 from runcomfy.waiting import Look, follow
 from runcomfy.wire import State, parse_answer, parse_state

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
 from runcomfy.errors import RunComfyError, StoreUnavailable
 from runcomfy.journal import (
     OPEN,
@@ -26,7 +27,6 @@ from runcomfy.journal import (
     GenerationSpec,
     Journal,
     MemoryPlace,
-    OnUncertain,
     look_after,
     outcome_told,
     submit_once,
@@ -36,7 +36,8 @@ from runcomfy.journal import (
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.outcome import collect
-from runcomfy.polling import Clock, Deadlines, Polling
+from runcomfy.policy import OnUncertain
+from runcomfy.polling import Deadlines, Polling
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
 from runcomfy.waiting import follow
 from tests.runcomfy.journal.stepping import Steps, Worker, current_worker
