@@ -18,7 +18,7 @@ from rich.table import Table
 from blocks import MediaStore, RunComfyCredentials
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 from runcomfy.values import Generation

@@ -6,8 +6,7 @@ from prefect import flow
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import inputs_of, submission_of
-from runcomfy.policy import OnInterrupt
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, mark_adopted, wait_for_result
 from tasks.naming import fact, flow_name

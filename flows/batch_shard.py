@@ -9,8 +9,7 @@ from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.shard import Shard
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules, run_part
 from tasks.naming import flow_name

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows.exit_codes import exit_code
 from flows.options import Json
 from runcomfy.errors import ConfigurationError
-from runcomfy.polling import Deadlines
+from runcomfy.policy import Deadlines
 
 __all__ = ["doctor"]
 

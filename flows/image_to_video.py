@@ -11,8 +11,7 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.generation import ImageSource, run_name
 from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 from tasks.failure import failure_shown

@@ -20,8 +20,7 @@ from runcomfy.inbox.taking import take
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
 from runcomfy.outcomes import outcome_of
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage, Submission
 from tasks.generate import generate_one

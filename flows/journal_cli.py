@@ -15,7 +15,7 @@ from flows import environment
 from flows.options import Archive, Bucket, Json
 from flows.output import print_facts, print_generation
 from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.polling import Deadlines
+from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
     from flows.journal_view import Item

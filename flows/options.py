@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import ConfigDict, field_validator
 
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
-from runcomfy.polling import Deadlines
+from runcomfy.policy import Deadlines
 
 __all__ = ["Archive", "Bucket", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions"]
 

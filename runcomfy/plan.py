@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runcomfy.forecast import Forecast
 from runcomfy.inspection import Inspection, inspection_of
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.wire import State
 
 __all__ = ["Observed", "Plan"]

@@ -1,10 +1,13 @@
-"""What a user may say of a run: what becomes of its request when it is interrupted, or when nobody knows of one."""
+"""What a user may say of a run: how long to wait, how often to look, and what to do where somebody has to choose."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
-__all__ = ["OnInterrupt", "OnUncertain"]
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Deadlines", "OnInterrupt", "OnUncertain", "Polling"]
 
 OnInterrupt = Literal["ask", "cancel", "leave"]
 """`ask` whether a person or a time-out wanted it; or `cancel` the request always; or `leave` it always."""
@@ -12,3 +15,61 @@ OnInterrupt = Literal["ask", "cancel", "leave"]
 OnUncertain = Literal["stop", "pay_again"]
 """What a run does that finds an uncertain submission: it stops, and a person decides; or it submits again, knowing that
 both may be paid for."""
+
+_MARGIN = timedelta(minutes=15)
+_LONGEST_SECONDS = 30 * 86400.0
+
+
+class Deadlines(BaseModel):
+    """How long to wait for a request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    queue_timeout_seconds: float = Field(
+        3600,
+        gt=0,
+        le=_LONGEST_SECONDS,
+        title="Queue timeout (s)",
+        description="Still queued after this long: cancelled.",
+    )
+    run_timeout_seconds: float = Field(
+        3600,
+        gt=0,
+        le=_LONGEST_SECONDS,
+        title="Run timeout (s)",
+        description="Still running after this long: given up, since nothing can stop it; it may be billed.",
+    )
+
+    @property
+    def signed_for(self) -> timedelta:
+        """How long a picture's URL is signed for: nobody knows when it is fetched, so it is both, and a margin."""
+        return timedelta(seconds=self.queue_timeout_seconds + self.run_timeout_seconds) + _MARGIN
+
+
+class Polling(BaseModel):
+    """How often to look, and how many failed looks to bear.
+
+    Where it is known how long such requests take, they are looked at when they are due: rarely before, often then.
+    Until that is known, at a fixed interval: no other plan is never worse than that, whatever the time turns out to be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fraction: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        title="Share of the run time",
+        description="A result that can be due is noticed within this share of the time that it took.",
+    )
+    default_interval_seconds: float = Field(
+        2.0, gt=0, title="First interval (s)", description="Until it is known how long such requests take."
+    )
+    min_interval_seconds: float = Field(1.0, gt=0, title="Shortest interval (s)", description="Between two looks.")
+    max_interval_seconds: float = Field(
+        300.0, gt=0, title="Longest interval (s)", description="However long a request usually takes."
+    )
+    max_failures: int = Field(60, ge=1, title="Failed looks in a row", description="Give up after this many.")
+    failure_window_seconds: float = Field(
+        900, gt=0, title="Failing for (s)", description="Give up when no look has worked for this long."
+    )

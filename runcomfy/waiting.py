@@ -25,7 +25,7 @@ from runcomfy.errors import (
 from runcomfy.outcome import succeeded
 from runcomfy.pace import Pace
 from runcomfy.plan import Plan
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.run_times import RunTimes
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result

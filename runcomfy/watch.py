@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runcomfy.clock import Clock
 from runcomfy.errors import NoOutput, PollingFailed, RequestNotFound, RunTimeout, ServiceError
 from runcomfy.plan import Plan
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.wire import State
 

@@ -22,8 +22,7 @@ from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import RunComfyError, StorageError
 from runcomfy.journal import Entry, Journal
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.values import Outcome
 from tasks.halt import halting, tell_others

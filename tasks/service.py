@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import Journal
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from tasks.learning import Learning, learning
 
 __all__ = ["Service", "open_service"]

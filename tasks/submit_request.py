@@ -16,8 +16,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
 from runcomfy.journal import EntryState, GenerationSpec, known_spec, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
-from runcomfy.policy import OnInterrupt, OnUncertain
-from runcomfy.polling import Deadlines
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain
 from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import sign_image
 from runcomfy.values import Archive, StagedImage, Submission

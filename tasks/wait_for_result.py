@@ -12,8 +12,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
 from runcomfy.forecast import Forecast
-from runcomfy.policy import OnInterrupt
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, Polling
 from runcomfy.values import Result, Submission
 from runcomfy.waiting import Look, follow
 from runcomfy.wire import Answer

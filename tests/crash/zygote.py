@@ -32,7 +32,7 @@ from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.text_to_video import text_to_video
 from runcomfy.errors import RunComfyError
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.values import ArchivedVideo, Generation
 
 _QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)

@@ -141,7 +141,7 @@ _PROGRAM = """
 import asyncio, ast, os, pathlib, re, sys
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 manifest, name, given = sys.argv[1:]
 try:
     asyncio.run(batch(manifest, RunComfyCredentials.load(name, _sync=True), MediaStore.load(name, _sync=True),

@@ -147,7 +147,7 @@ DIRECT = """
 import asyncio, json, os, sys
 from blocks import MediaStore, RunComfyCredentials
 from flows.text_to_video import text_to_video
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 name = sys.argv[1]
 asyncio.run(text_to_video("rain on a window", RunComfyCredentials.load(f"account-{name}", _sync=True),
     MediaStore.load(f"store-{name}", _sync=True),

@@ -34,7 +34,7 @@ from runcomfy.generation import earlier_key
 from runcomfy.journal import EntryState, GenerationSpec
 from runcomfy.models import TextToVideo
 from runcomfy.orders import OrderDefaults
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks.plan_batch import plan_batch
 from tasks.report_batch import BatchReport

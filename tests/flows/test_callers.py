@@ -15,7 +15,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import ArchivedVideo, Submission
 from tasks import archive_outputs, submit_request, wait_for_result

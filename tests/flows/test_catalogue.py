@@ -25,7 +25,7 @@ from runcomfy.catalogue import TABLE, Update
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import EntryState, release
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.books import RequestEntry
 from runcomfy.submitting import submit

@@ -20,7 +20,7 @@ from flows.image_to_video import image_to_video
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, QueueTimeout, RunTimeout, UncertainSubmission
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation
 from tasks.events import ASSET_MADE, ASSET_READ, EVENTS

@@ -49,7 +49,7 @@ from runcomfy.models import (
     TextToVideo,
     TextToVideoSettings,
 )
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation

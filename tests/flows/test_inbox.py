@@ -22,7 +22,7 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.inbox import InboxReport, inbox
 from runcomfy.errors import ConfigurationError
 from runcomfy.inbox.reception import Fate
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 

@@ -17,7 +17,7 @@ from flows.text_to_video import text_to_video
 from runcomfy.generation import generation_key
 from runcomfy.journal import Entry, EntryState
 from runcomfy.models import TextToVideo
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tasks import submit_request, wait_for_result
 from tests.flows.test_command_line import CommandLine, command_line

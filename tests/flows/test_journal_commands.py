@@ -39,7 +39,7 @@ from runcomfy.journal import (
     Versioned,
 )
 from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideo
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store

@@ -19,7 +19,7 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import InvalidInput
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.orders import OrderDefaults
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 
 GIVEN: dict[Any, dict[str, Any]] = {
     image_to_video: {"image": "s3://pictures/a.png", "prompt": "rain"},

@@ -14,7 +14,7 @@ from runcomfy.errors import GenerationFailed, NoOutput, QueueTimeout, RequestNot
 from runcomfy.generation import generation_key
 from runcomfy.journal import Entry, EntryState, withdraw
 from runcomfy.models import TextToVideo
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sweeping import sweep
 

@@ -17,7 +17,7 @@ from flows.catalogue import catalogue
 from flows.report import report
 from flows.text_to_video import text_to_video
 from runcomfy.errors import ConfigurationError, GenerationFailed
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.report.options import ReportSettings, Selection
 from tests.flows.test_command_line import CommandLine, command_line
 from tests.runcomfy.report.reading_html import Reader, read

@@ -35,7 +35,7 @@ from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from prefect import flow
 from runcomfy.models import IMAGE_TO_VIDEO
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from tasks.failure import failure_shown
 
 env = os.environ

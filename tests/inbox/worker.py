@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from flows.inbox import InboxReport, inbox
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from tests.crash.zygote import account_of, store_of
 
 

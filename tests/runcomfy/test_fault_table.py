@@ -25,7 +25,7 @@ from runcomfy.hosts import HostPolicy
 from runcomfy.keys import KeyTemplate
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS

@@ -24,7 +24,7 @@ from runcomfy.inspection import inspection_of
 from runcomfy.journal import Journal, memory_place, note_run_times, recall_run_times
 from runcomfy.models import TextToVideo
 from runcomfy.pace import Pace
-from runcomfy.polling import Polling
+from runcomfy.policy import Polling
 from runcomfy.run_times import RunTimes, workload_of
 from runcomfy.waiting import Look, follow
 

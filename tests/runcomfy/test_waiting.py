@@ -22,7 +22,7 @@ from runcomfy.errors import (
     RunComfyError,
     RunTimeout,
 )
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.values import Result
 from runcomfy.waiting import Look, follow
 from runcomfy.wire import State, parse_answer, parse_state

@@ -24,7 +24,7 @@ from flows.image_to_video import image_to_video
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, RunTimeout
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)

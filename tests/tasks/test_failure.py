@@ -15,7 +15,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.errors import RunComfyError
 from runcomfy.generation import generation_key
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
 from tasks.failure import failure_shown

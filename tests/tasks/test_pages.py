@@ -18,7 +18,7 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import RunTimeout, UncertainSubmission
 from runcomfy.generation import generation_key
 from runcomfy.models import TextToVideo
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]

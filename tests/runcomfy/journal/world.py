@@ -36,8 +36,7 @@ from runcomfy.journal import (
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.outcome import collect
-from runcomfy.policy import OnUncertain
-from runcomfy.polling import Deadlines, Polling
+from runcomfy.policy import Deadlines, OnUncertain, Polling
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
 from runcomfy.waiting import follow
 from tests.runcomfy.journal.stepping import Steps, Worker, current_worker
