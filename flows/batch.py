@@ -13,7 +13,7 @@ from slugify import slugify
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.orders import OrderDefaults
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules
 from tasks.naming import fact, flow_name
@@ -78,7 +78,7 @@ async def batch(
     """
     rules = Rules(
         at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
-        deadlines, polling, on_interrupt, on_uncertain,
+        RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
     plan = await plan_batch(manifest, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts)
     outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)

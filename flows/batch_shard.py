@@ -9,7 +9,7 @@ from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.shard import Shard
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules, run_part
 from tasks.naming import flow_name
@@ -50,6 +50,6 @@ async def batch_shard(
     allowed = shard.allowance
     rules = Rules(
         at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,
-        deadlines, polling, on_interrupt, on_uncertain,
+        RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
     return await run_part(shard, credentials, store, rules)

@@ -20,7 +20,7 @@ from runcomfy.inbox.taking import take
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
 from runcomfy.orders import Order
 from runcomfy.outcomes import outcome_of
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage, Submission
 from tasks.generate import generate_one
@@ -120,11 +120,8 @@ async def inbox(
     trouble: RunComfyError | None = None
     async with (
         slots(credentials, at_once) as granted,
-        open_service(
-            credentials, store,
-            deadlines=deadlines, polling=polling, on_interrupt=on_interrupt, on_uncertain=on_uncertain,
-        ) as service,
-    ):  # fmt: skip
+        open_service(credentials, store, RunPolicy(deadlines, polling, on_interrupt, on_uncertain)) as service,
+    ):
         bucket = store.get_store()
         proving = await open_proving(service, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
         reception = Reception(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Deadlines", "OnInterrupt", "OnUncertain", "Polling"]
+__all__ = ["Deadlines", "OnInterrupt", "OnUncertain", "Polling", "RunPolicy"]
 
 OnInterrupt = Literal["ask", "cancel", "leave"]
 """`ask` whether a person or a time-out wanted it; or `cancel` the request always; or `leave` it always."""
@@ -73,3 +74,13 @@ class Polling(BaseModel):
     failure_window_seconds: float = Field(
         900, gt=0, title="Failing for (s)", description="Give up when no look has worked for this long."
     )
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """What a user said that holds for every request of a run."""
+
+    deadlines: Deadlines = Deadlines()
+    polling: Polling = Polling()
+    on_interrupt: OnInterrupt = "ask"
+    on_uncertain: OnUncertain = "stop"

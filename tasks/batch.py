@@ -22,7 +22,7 @@ from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up, true_outcome
 from runcomfy.errors import RunComfyError, StorageError
 from runcomfy.journal import Entry, Journal
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
+from runcomfy.policy import RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.values import Outcome
 from tasks.halt import halting, tell_others
@@ -48,10 +48,7 @@ class Rules:
     usd_per_video: float | None = None
     first_at_once: int = FIRST_AT_ONCE
     stop_after_alike: int = STOP_AFTER_ALIKE
-    deadlines: Deadlines = Deadlines()
-    polling: Polling = Polling()
-    on_interrupt: OnInterrupt = "ask"
-    on_uncertain: OnUncertain = "stop"
+    policy: RunPolicy = RunPolicy()
 
     def __post_init__(self) -> None:
         Budget(self.budget_usd, self.usd_per_video)  # a budget without a price is said before anything else
@@ -116,14 +113,7 @@ async def _run(
 
     async with (
         slots(credentials, min(rules.at_once, len(standing.to_do(rows)))) as at_once,
-        open_service(
-            credentials,
-            store,
-            deadlines=rules.deadlines,
-            polling=rules.polling,
-            on_interrupt=rules.on_interrupt,
-            on_uncertain=rules.on_uncertain,
-        ) as service,
+        open_service(credentials, store, rules.policy) as service,
     ):
         if credentials.concurrency_limit:  # it may have waited for long, and others have paid meanwhile
             standing = await look_up(rows, service.journal, store.get_store())

@@ -89,15 +89,7 @@ async def generate(
         accepted = submission.request_id
         if on_accepted is not None:
             await on_accepted(submission)
-        result, answer = await wait(
-            service.client,
-            submission,
-            service.store,
-            service.learning,
-            deadlines=service.deadlines,
-            polling=service.polling,
-            on_interrupt=service.on_interrupt,
-        )
+        result, answer = await wait(service.client, submission, service.store, service.learning, service.policy)
         facts, videos = await _archived(service, inputs, staged, submission, result, answer)
     except RunComfyError as error:
         return _failed(outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began))
@@ -125,7 +117,7 @@ async def _submitted(
     authorise: Callable[[], Awaitable[None]] | None,
 ) -> Submission:
     """Submit, a few at a time; where the service says that it is too much, go on trying until the queue deadline."""
-    until = time.monotonic() + service.deadlines.queue_timeout_seconds
+    until = time.monotonic() + service.policy.deadlines.queue_timeout_seconds
     while True:
         try:
             async with service.submitting:

@@ -77,10 +77,10 @@ async def _on_workers(
         "at_once": rules.at_once,
         "first_at_once": rules.first_at_once,
         "stop_after_alike": rules.stop_after_alike,
-        "deadlines": rules.deadlines.model_dump(),
-        "polling": rules.polling.model_dump(),
-        "on_interrupt": rules.on_interrupt,
-        "on_uncertain": rules.on_uncertain,
+        "deadlines": rules.policy.deadlines.model_dump(),
+        "polling": rules.policy.polling.model_dump(),
+        "on_interrupt": rules.policy.on_interrupt,
+        "on_uncertain": rules.policy.on_uncertain,
     }
     price, standing, outcomes = rules.usd_per_video or 0.0, plan.standing, dict(plan.standing.existing)
     allowance = Allowance(

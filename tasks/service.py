@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import Journal
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
+from runcomfy.policy import RunPolicy
 from tasks.learning import Learning, learning
 
 __all__ = ["Service", "open_service"]
@@ -20,16 +20,13 @@ _SUBMITTING_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Service:
-    """An account with an open client, the store, and the rules that hold for all generations of a run."""
+    """An account with an open client, the store, and the policy that holds for all generations of a run."""
 
     client: RunComfyClient
     credentials: RunComfyCredentials
     store: MediaStore
     learning: Learning
-    deadlines: Deadlines = Deadlines()
-    polling: Polling = Polling()
-    on_interrupt: OnInterrupt = "ask"
-    on_uncertain: OnUncertain = "stop"
+    policy: RunPolicy = RunPolicy()
     submitting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SUBMITTING_AT_ONCE))
     """How many submissions are under way at once; where the service says that it is too much, these wait and try."""
 
@@ -41,35 +38,18 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    credentials: RunComfyCredentials,
-    store: MediaStore,
-    *,
-    deadlines: Deadlines | None = None,
-    polling: Polling | None = None,
-    on_interrupt: OnInterrupt = "ask",
-    on_uncertain: OnUncertain = "stop",
+    credentials: RunComfyCredentials, store: MediaStore, policy: RunPolicy = RunPolicy()
 ) -> AsyncIterator[Service]:
     """Open a client for the account; it is closed with the body.
 
     Args:
         credentials: Who pays.
         store: Where pictures are staged and videos archived, and where the journal is.
-        deadlines: How long to wait for a request.
-        polling: How often to look.
-        on_interrupt: What becomes of requests when the run is interrupted.
-        on_uncertain: What to do about an earlier submission that nobody knows the answer of.
+        policy: How long to wait for a request, how often to poll, what becomes of it when the run is interrupted, and
+            what to do about an earlier submission that nobody knows the answer of.
 
     Raises:
         ConfigurationError: the token or the base URL cannot be used.
     """
     async with credentials.get_client() as client, learning(store) as learnt:
-        yield Service(
-            client,
-            credentials,
-            store,
-            learnt,
-            deadlines or Deadlines(),
-            polling or Polling(),
-            on_interrupt,
-            on_uncertain,
-        )
+        yield Service(client, credentials, store, learnt, policy)

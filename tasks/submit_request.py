@@ -16,7 +16,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
 from runcomfy.journal import EntryState, GenerationSpec, known_spec, submit_once
 from runcomfy.models import ImageToVideo, TextToVideo
-from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain
+from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, RunPolicy
 from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import sign_image
 from runcomfy.values import Archive, StagedImage, Submission
@@ -82,9 +82,8 @@ async def submit_request(
         StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
             written down; without one, nothing was sent.
     """
-    async with open_service(
-        credentials, store, deadlines=deadlines, on_interrupt=on_interrupt, on_uncertain=on_uncertain
-    ) as service:
+    policy = RunPolicy(deadlines or Deadlines(), on_interrupt=on_interrupt, on_uncertain=on_uncertain)
+    async with open_service(credentials, store, policy) as service:
         return await submit(service, inputs, image=image, variation=variation)
 
 
@@ -119,7 +118,9 @@ async def submit(
         return await asyncio.to_thread(still_stands, archive.videos, store)
 
     async def interrupted(submission: Submission) -> None:
-        await settle(client, submission.request_id, service.store, submission.generation_key, service.on_interrupt)
+        await settle(
+            client, submission.request_id, service.store, submission.generation_key, service.policy.on_interrupt
+        )
 
     run_id = runtime.flow_run.id or runtime.task_run.id
     spec = GenerationSpec(
@@ -135,7 +136,7 @@ async def submit(
     ):
         submission = await submit_once(
             client, service.journal, spec,
-            prepare=prepare, intact=intact, on_uncertain=service.on_uncertain, on_interrupt=interrupted,
+            prepare=prepare, intact=intact, on_uncertain=service.policy.on_uncertain, on_interrupt=interrupted,
             authorise=authorise,
         )  # fmt: skip
         is_ours = submission.archive is None and submission.submitted_at >= began
@@ -157,7 +158,7 @@ async def submit(
 async def _signed(
     inputs: ImageToVideo | TextToVideo, image: StagedImage, service: Service
 ) -> ImageToVideo | TextToVideo:
-    store, lifetime = service.store.get_store(), service.deadlines.signed_for
+    store, lifetime = service.store.get_store(), service.policy.deadlines.signed_for
     await asyncio.to_thread(store.find_region, image.bucket)
     if not service.client.is_local:
         check_reachable(await asyncio.to_thread(sign_image, image, store, lifetime))

@@ -12,7 +12,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
 from runcomfy.forecast import Forecast
-from runcomfy.policy import Deadlines, OnInterrupt, Polling
+from runcomfy.policy import Deadlines, OnInterrupt, Polling, RunPolicy
 from runcomfy.values import Result, Submission
 from runcomfy.waiting import Look, follow
 from runcomfy.wire import Answer
@@ -60,6 +60,7 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to tell.
     """
+    policy = RunPolicy(deadlines or Deadlines(), polling or Polling(), on_interrupt)
     request_id, _, _ = _request(submission)
     async with credentials.get_client() as client, learning(store) as learnt:
 
@@ -68,16 +69,7 @@ async def wait_for_result(
 
         progress = WaitProgress(request_id, foretold)
         async with progress.shown():
-            result, _ = await wait(
-                client,
-                submission,
-                store,
-                learnt,
-                deadlines=deadlines,
-                polling=polling,
-                on_interrupt=on_interrupt,
-                show=progress.show,
-            )
+            result, _ = await wait(client, submission, store, learnt, policy, show=progress.show)
     return result
 
 
@@ -86,10 +78,8 @@ async def wait(
     submission: Submission | str,
     store: MediaStore | None,
     learnt: Learning,
+    policy: RunPolicy = RunPolicy(),
     *,
-    deadlines: Deadlines | None = None,
-    polling: Polling | None = None,
-    on_interrupt: OnInterrupt = "ask",
     show: Callable[[Look], Awaitable[None]] | None = None,
 ) -> tuple[Result, Answer | None]:
     """Do what the task `wait_for_result` does, with what is open already; `show` is awaited with each look.
@@ -102,7 +92,7 @@ async def wait(
     request_id, submitted_at, key = _request(submission)
     run_times = await learnt.run_times()
     async with (
-        settled_if_interrupted(client, request_id, store, key, on_interrupt),
+        settled_if_interrupted(client, request_id, store, key, policy.on_interrupt),
         end_of_request_told(store, key, request_id),
         waiting(submission) as looked,
     ):
@@ -110,8 +100,8 @@ async def wait(
             client,
             request_id,
             submitted_at=submitted_at,
-            deadlines=deadlines,
-            polling=polling,
+            deadlines=policy.deadlines,
+            polling=policy.polling,
             clock=Clock(sleep=watchful_sleep),
             workload=_workload(submission),
             run_times=run_times,
