@@ -21,6 +21,8 @@ from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from deployments.orderly import in_order
+
 __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[1]
@@ -32,7 +34,7 @@ _TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
     os.chdir(_ROOT)  # the flows are found from there, also by the processes that run them
-    await aserve(*await _deployments(_ROOT / "deployments" / "prefect.yaml"))
+    await in_order(aserve(*await _deployments(_ROOT / "deployments" / "prefect.yaml")))
 
 
 async def _deployments(file: Path) -> list[RunnerDeployment]:

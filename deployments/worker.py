@@ -9,7 +9,6 @@ is being paid for, and ends when they have ended and said so. A second signal en
 from __future__ import annotations
 
 import asyncio
-import os
 import runpy
 import signal
 import sys
@@ -22,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 from anyio.abc import TaskStatus
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from runcomfy.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
+from deployments.orderly import patience_seconds, terminate
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 __all__ = ["OrderlyProcessWorker", "main"]
 
-_ENDING_SECONDS = 10.0  # beyond the grace: reporting its state, and ending an interpreter
 _REPORTING_SECONDS = 2.0  # the worker says of a process that ended without a word that it crashed
 
 with warnings.catch_warnings():
@@ -87,7 +85,7 @@ with warnings.catch_warnings():
         def _note(self, pid: int) -> None:
             self._processes.add(pid)
             if self._stopping:
-                _terminate(pid)
+                terminate(pid)
 
         def _stop(self, main_task: asyncio.Task[Any] | None, printer: Callable[..., None]) -> None:
             if self._stopping:
@@ -96,12 +94,12 @@ with warnings.catch_warnings():
             self._stopping = asyncio.create_task(self._let_runs_end(main_task))
             printer(f"Told to stop; waiting for the processes of {self._under_way} flow runs to end.")
             for pid in self._processes:
-                _terminate(pid)
+                terminate(pid)
 
         async def _let_runs_end(self, main_task: asyncio.Task[Any] | None) -> None:
             if self._under_way:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), _patience_seconds())
+                    await asyncio.wait_for(self._idle.wait(), patience_seconds())
                     await asyncio.sleep(_REPORTING_SECONDS)
             _cancel(main_task)
 
@@ -125,19 +123,6 @@ class _Noting:
 def _cancel(task: asyncio.Task[Any] | None) -> None:
     if task is not None:
         task.cancel()
-
-
-def _terminate(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-
-
-def _patience_seconds() -> float:
-    try:
-        grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
-    except ValueError:
-        grace = DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
-    return max(0.0, grace) + _ENDING_SECONDS
 
 
 def main(arguments: list[str] | None = None) -> None:

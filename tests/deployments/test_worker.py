@@ -1,4 +1,4 @@
-"""`python -m deployments.worker`: a redeploy ends its runs in order, where Prefect's own worker kills them."""
+"""`python -m deployments.worker` and `serve`: a redeploy ends their runs in order, where Prefect itself kills them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,37 @@ from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.deployments.conftest import ROOT, PrefectServer
 from tests.deployments.test_running import api, archived, ended, parameters, until
-from tests.deployments.test_stopping import narrow, pool, start, states, worker
+from tests.deployments.test_stopping import narrow, pool, start, states
 
 __all__ = ["narrow", "pool"]
 
 pytestmark = pytest.mark.slow
 
 
+WORKER = ("deployments.worker", "--pool", "test-pool", "--limit", "20")
+
+
 @pytest.mark.parametrize("narrow", [1], indirect=True)
-async def test_a_worker_that_is_stopped_keeps_the_answers_of_what_is_being_paid_for(
-    pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(WORKER, "text-to-video/text-to-video"), (("deployments.serve",), "text-to-video/served")],
+    ids=["worker", "serve"],
+)
+async def test_what_is_stopped_keeps_the_answers_of_what_is_being_paid_for(
+    pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str, command: tuple[str, ...], name: str
 ) -> None:
     """SIGTERM with requests running, queued, and being submitted: each is known, each run says by itself that it ended.
 
-    Afterwards each is run again as the same flow run, by any worker; nothing is paid for twice.
+    Afterwards each is run again as the same flow run, and goes on; nothing is paid for twice.
     """
     narrow.hold(queue=False, runs=True)
     prompts = ["rain", "hail", "snow [sandbox: submit=slow:seconds=8]"]
     async with api(pool) as client:
         given = await parameters(client, narrow, object_store, prefix)
-        with pool.running("deployments.worker", "--pool", "test-pool", "--limit", "20") as process:
-            runs = await start(client, "text-to-video/text-to-video", given, prompts[:2])
+        with pool.running(*command) as process:
+            runs = await start(client, name, given, prompts[:2])
             await until(lambda: narrow.books().submissions_accepted == 2, "two to be submitted")
-            runs += await start(client, "text-to-video/text-to-video", given, prompts[2:])
+            runs += await start(client, name, given, prompts[2:])
             await until(lambda: narrow.books().submissions_accepted == 3, "the third to be submitted")
 
             process.send_signal(signal.SIGTERM)
@@ -52,7 +60,7 @@ async def test_a_worker_that_is_stopped_keeps_the_answers_of_what_is_being_paid_
         assert narrow.books().cancelled == 0
 
         narrow.release()
-        with worker(pool):
+        with pool.running(*command):
             for run_id in runs:
                 pool.run("prefect", "flow-run", "retry", str(run_id))
             for run_id in runs:

@@ -1,0 +1,96 @@
+"""Let the processes of flow runs end by themselves before the process that started them does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runcomfy.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
+
+__all__ = ["in_order", "patience_seconds", "terminate"]
+
+_ENDING_SECONDS = 10.0  # beyond the grace: reporting its state, and ending an interpreter
+_LOOK_SECONDS = 0.2
+
+
+async def in_order(serving: Coroutine[Any, Any, None]) -> None:
+    """Run what serves flows with Prefect's `Runner`; SIGTERM ends its flow runs in order, and then it.
+
+    `Runner` sets a handler of its own when it starts (`handle_sigterm`, Prefect 3.8 and 3.9), which kills the processes
+    of its runs, or calls the runs cancelled, as if a person had. So this one is set after it. A second signal ends
+    everything at once. Where the system does not list a process's children (no /proc), Prefect's handler stays.
+
+    Args:
+        serving: What starts the runner, in the main thread.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(serving)
+    before = signal.getsignal(signal.SIGTERM)
+    told = asyncio.Event()
+
+    async def take_over() -> None:
+        while signal.getsignal(signal.SIGTERM) == before:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(_LOOK_SECONDS)
+        loop.add_signal_handler(signal.SIGTERM, lambda: task.cancel() if told.is_set() else told.set())
+        await told.wait()
+        await _ended(patience_seconds())
+        task.cancel()
+
+    taking_over = asyncio.create_task(take_over()) if _children() is not None else None
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
+    finally:
+        if taking_over is not None:
+            taking_over.cancel()
+
+
+async def _ended(seconds: float) -> None:
+    """Tell our children to end, each once, also those that are started meanwhile, and wait until all are gone."""
+    told: set[int] = set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while children := _children():
+                for pid in children - told:
+                    terminate(pid)
+                told |= children
+                await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(2)  # what ended without a word is reported as crashed
+
+
+def _children() -> set[int] | None:
+    """Return the numbers of our children that run flows, `None` where the system does not tell."""
+    try:
+        lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    except OSError:
+        return None
+    return {int(pid) for text in lists for pid in text.split() if _runs_a_flow(pid)} if lists else None
+
+
+def _runs_a_flow(pid: str) -> bool:
+    try:
+        return b"PREFECT__FLOW_RUN_ID=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it has just ended
+        return False
+
+
+def terminate(pid: int) -> None:
+    """Send SIGTERM to a process, unless it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def patience_seconds() -> float:
+    """Return how long runs may take to end: the grace that they hold a signal back for, and ten seconds."""
+    try:
+        grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
+    except ValueError:
+        grace = DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
+    return max(0.0, grace) + _ENDING_SECONDS
