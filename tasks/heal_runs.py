@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from logging import Logger, LoggerAdapter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import httpx
 from prefect import get_client, get_run_logger, runtime, task
@@ -13,13 +14,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import PrefectException
 
+from tasks import telemetry
 from tasks.upkeep.events import emit_order_event
-from tasks.upkeep.facts import Facts
 from tasks.upkeep.healing import Healed, carry_out
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict, beat_seconds, judge, judge_all
 from tasks.upkeep.reading import read_facts, read_runs
 
-__all__ = ["heal", "heal_runs"]
+__all__ = ["heal", "heal_runs", "still_silent"]
+
+_Outcome: TypeAlias = Literal["run_again", "given_up", "crashed", "cancelled"]
+_COUNTED_AS: dict[Verdict, _Outcome] = {
+    Verdict.AGAIN: "run_again",
+    Verdict.GIVEN_UP: "given_up",
+    Verdict.PENDING_ZOMBIE: "crashed",
+    Verdict.RUNNING_ZOMBIE: "crashed",
+    Verdict.CANCELLING_ZOMBIE: "cancelled",
+}
 
 _Logger: TypeAlias = Logger | LoggerAdapter[Any]
 
@@ -63,6 +73,8 @@ async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Log
         judgement = change.judgement
         level = logger.warning if change.done and not change.told_before else logger.info
         level("Run %s (%s, %s): %s", judgement.run.name, judgement.run.id, judgement.verdict, change.said)
+        if change.done and not change.told_before:
+            telemetry.healed(_COUNTED_AS[judgement.verdict])
         emit_order_event(change)
     return healed
 
@@ -74,7 +86,7 @@ async def _heal(client: PrefectClient, bounds: RunAgain, *, by: str) -> Healed:
     changes = await carry_out(client, [each for each in judgements if each not in silent], bounds, by=by)
     if silent:
         await asyncio.sleep(_WATCHED_BEATS * max(beat_seconds(each.run, facts) for each in silent))
-        changes += await carry_out(client, await _still(client, silent, facts, bounds), bounds, by=by)
+        changes += await carry_out(client, await still_silent(client, silent, facts.at), bounds, by=by)
     ended = [change.judgement.run.id for change in changes if change.done and change.judgement.verdict in _CRASHED_NOW]
     if ended:
         crashed = await read_runs(client, ended, facts.at)
@@ -85,10 +97,16 @@ async def _heal(client: PrefectClient, bounds: RunAgain, *, by: str) -> Healed:
 _CRASHED_NOW = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE)
 
 
-async def _still(client: PrefectClient, silent: Sequence[Judgement], facts: Facts, bounds: RunAgain) -> list[Judgement]:
-    """Return those that gave no sign of life while they were watched."""
+async def still_silent(client: PrefectClient, silent: Sequence[Judgement], at: datetime) -> list[Judgement]:
+    """Return those of some silent runs that have not moved, nor given a sign of life, since they were judged.
+
+    Args:
+        client: Speaks to the server.
+        silent: Runs that were silent.
+        at: About now, by the server's clock.
+    """
     before = {each.run.id: each for each in silent}
-    again = await read_runs(client, before, facts.at)
+    again = await read_runs(client, before, at)
     return [
         before[run.id]
         for run in again

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.trace import Span
 from prefect.context import FlowRunContext, TaskRunContext
@@ -25,7 +25,7 @@ from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage,
 from runcomfy.waiting import Look
 from runcomfy.wire import State
 
-__all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
+__all__ = ["archiving", "found_late", "healed", "staging", "submitting", "tried", "waiting", "working_on"]
 
 _KNOWN_WITHIN = 0.5  # of the run time; what is known less well is no measurement
 _FOUND = (EntryState.FAILED, EntryState.CANCELLED, EntryState.EXPIRED)
@@ -162,6 +162,12 @@ def found_late(before: EntryState, finding: Finding) -> None:
     if entry.state is not before and entry.request_id and entry.state in _FOUND:
         request = MeasuredRequest(entry.request_id, entry.model_id, entry.generation_key, entry.submitted_at, **_run())
         request.end(entry.state, entry.cost_usd)
+
+
+def healed(outcome: Literal["run_again", "given_up", "crashed", "cancelled"]) -> None:
+    """Count a flow run that `reconcile` ran again, gave up, or ended since nobody worked on it."""
+    activation.turn_on()
+    metrics.healed(outcome)
 
 
 @contextmanager

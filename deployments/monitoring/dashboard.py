@@ -115,6 +115,8 @@ def _troubles(dashboard: Dashboard) -> None:
         ("Submissions that were not accepted", "short", "{{outcome}}",
          _rare("runcomfy_submissions_total", f'outcome!="accepted",{_M}', "$window", "outcome")),
         ("Tried again, by phase", "short", "{{phase}}", _rare("runcomfy_retries_total", "", "$window", "phase")),
+        ("Flow runs that reconcile changed", "short", "{{outcome}}",
+         _rare("runcomfy_runs_healed_total", "", "$window", "outcome")),
         ("Looks for each generation", "short", "looks", looks),
         ("API calls", "reqps", "{{call}} {{status}}", calls),
         ("Bytes written to the bucket", "Bps", "{{content}}",

@@ -32,6 +32,7 @@ __all__ = [
     "called",
     "ended",
     "failed_with",
+    "healed",
     "in_flight",
     "looking",
     "retried",
@@ -127,10 +128,16 @@ _WITHOUT_COST = Metric(
     "Requests that came to an end here, or that nobody knows of, and may be billed, of which no cost is known.",
     ("model", "outcome"),
 )  # fmt: skip
+_HEALED = Metric(
+    "runcomfy.runs.healed", "counter", "{run}",
+    "Flow runs that reconcile changed: run_again (an order that had crashed), given_up (it needs a person), crashed or "
+    "cancelled (nobody worked on it any more).",
+    ("outcome",),
+)  # fmt: skip
 
 METRICS = (
     _GENERATIONS, _SUBMISSIONS, _ERRORS, _RETRIES, _DURATION, _PHASE, _IN_FLIGHT, _POLLS, _CALLS, _TRANSFERRED, _COST,
-    _WITHOUT_COST,
+    _WITHOUT_COST, _HEALED,
 )  # fmt: skip
 """Every metric that there is."""
 
@@ -147,7 +154,7 @@ def _histogram(metric: Metric, buckets: tuple[float, ...]) -> Histogram:
 
 _generations, _submissions, _polls = _counter(_GENERATIONS), _counter(_SUBMISSIONS), _counter(_POLLS)
 _errors, _retries, _transferred = _counter(_ERRORS), _counter(_RETRIES), _counter(_TRANSFERRED)
-_cost, _without_cost = _counter(_COST), _counter(_WITHOUT_COST)
+_cost, _without_cost, _healed = _counter(_COST), _counter(_WITHOUT_COST), _counter(_HEALED)
 _duration, _phase, _calls = _histogram(_DURATION, _MINUTES), _histogram(_PHASE, _MINUTES), _histogram(_CALLS, _CALL)
 _in_flight: UpDownCounter = _meter.create_up_down_counter(_IN_FLIGHT.name, _IN_FLIGHT.unit, _IN_FLIGHT.about)
 
@@ -237,6 +244,11 @@ def looking() -> Iterator[None]:
         _note(_polls.add, 1, {"outcome": "ok"})
         raise
     _note(_polls.add, 1, {"outcome": "ok"})
+
+
+def healed(outcome: Literal["run_again", "given_up", "crashed", "cancelled"]) -> None:
+    """Count a flow run that was run again, given up, or ended since nobody worked on it."""
+    _note(_healed.add, 1, {"outcome": outcome})
 
 
 def retried(phase: Phase) -> None:

@@ -7,7 +7,7 @@ else runs again already) is excluded by a last look at its state.
 What Prefect (3.8) does with a run that is scheduled again after a crash:
 
 - It is the same flow run: id, name, parameters, tags, job variables, the schedule or event that made it. A worker takes
-  it as any other; its state is called Retrying, and `run_count` is one more.
+  it as any other, and `run_count` is one more.
 - Its body runs from the beginning. Task runs are new ones, beside those of before, and results are not kept over a
   crash unless they are persisted; ours are not, for the journal knows more: what was paid for is waited for.
 - `infrastructure_pid` stays that of the dead process, and then a cancel would wait 300 s for that to be ended

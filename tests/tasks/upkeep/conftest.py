@@ -71,6 +71,19 @@ class Orders:
                     return
                 await asyncio.sleep(0.2)
 
+    async def told(self, counts: Mapping[UUID, int], prefix: str) -> dict[UUID, list[dict[str, Any]]]:
+        """Wait until the server has so many events of each run, and return them, the oldest first."""
+        chosen = {"event": {"prefix": [prefix]}, "resource": {"id": [f"prefect.flow-run.{run}" for run in counts]}}
+        async with asyncio.timeout(120):
+            while True:
+                answer = await self.client._client.post("/events/filter", json={"filter": chosen | {"order": "ASC"}})
+                found: dict[UUID, list[dict[str, Any]]] = {run: [] for run in counts}
+                for event in answer.json()["events"]:
+                    found[UUID(event["resource"]["prefect.resource.id"].rpartition(".")[2])].append(event)
+                if all(len(found[run]) >= count for run, count in counts.items()):
+                    return found
+                await asyncio.sleep(0.2)
+
     async def facts(self) -> Facts:
         return await read_facts(self.client)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.states import Crashed, Running
+from prefect.states import Completed, Crashed, Running
 
-from tasks.heal_runs import heal, heal_runs
+from tasks.heal_runs import heal, heal_runs, still_silent
 from tasks.upkeep.healing import Healed
-from tasks.upkeep.judging import RunAgain, Verdict
+from tasks.upkeep.judging import RunAgain, Verdict, judge_all
 from tests.ports import free_ports
-from tests.tasks.upkeep.conftest import Orders
+from tests.tasks.upkeep.conftest import Orders, now
 
 
 @flow(name="looks-after-runs", flow_run_name="reconcile-videos")
@@ -40,6 +42,40 @@ async def test_turned_off_it_runs_nothing_again(orders: Orders) -> None:
     healed = await looks_after_runs(RunAgain(times=0))
 
     assert healed.changes == () and (await orders.state(run)).type is StateType.CRASHED
+
+
+async def test_a_silent_run_that_gives_a_sign_of_life_while_it_is_watched_is_left_alone(orders: Orders) -> None:
+    """The server had been away, and heard nobody."""
+    dead, alive, ended = [await orders.run(Running()) for _ in range(3)]
+    facts = await orders.facts()
+    later = replace(facts, at=facts.at + timedelta(hours=1), beats_known=True)
+    silent = [each for each in judge_all(later, RunAgain()) if each.verdict is Verdict.RUNNING_ZOMBIE]
+    assert len(silent) == 3
+
+    await orders.beat(alive, now())
+    await orders.heard({alive: 1})
+    await orders.client.set_flow_run_state(ended, Completed())
+
+    assert [each.run.id for each in await still_silent(orders.client, silent, facts.at)] == [dead]
+
+
+async def test_an_order_that_is_run_again_or_given_up_is_told_as_an_event(orders: Orders) -> None:
+    """For automations of others: with its run, why, and when; of one that is given up, once."""
+    again, lost = await orders.run(Running(), Crashed(message="out of memory")), await orders.run(Running(), Crashed())
+
+    await looks_after_runs(RunAgain())
+    await orders.client.set_flow_run_state(lost, Running(), force=True)
+    await orders.client.set_flow_run_state(lost, Crashed())
+    for _ in range(2):
+        await looks_after_runs(RunAgain(within_hours=1e-9))
+
+    told = await orders.told({again: 1, lost: 2}, "runcomfy.order.")
+    assert [(event["event"], event["payload"]["crashes"]) for event in told[lost]] == [
+        ("runcomfy.order.run_again", 1),
+        ("runcomfy.order.given_up", 2),
+    ]
+    (event,) = told[again]
+    assert "out of memory" in event["payload"]["reason"] and event["payload"]["scheduled_for"]
 
 
 async def test_where_the_api_does_not_answer_the_log_says_so_and_the_journal_is_looked_at_all_the_same(

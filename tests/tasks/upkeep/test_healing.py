@@ -177,3 +177,16 @@ async def test_it_runs_again_eight_times_and_then_waits_for_a_person(orders: Ord
     (change,) = await healed(orders)
 
     assert change.judgement.verdict is Verdict.GIVEN_UP and "9 times" in change.said
+
+
+async def test_a_process_that_was_alive_after_all_says_how_the_run_ended(orders: Orders) -> None:
+    """It was called dead while it worked: its end is the end, and no worker begins the same again."""
+    run = await orders.run(Running(), Crashed())
+    await healed(orders)
+
+    await orders.client.set_flow_run_state(run, Completed())
+
+    due = now() + timedelta(hours=1)
+    comes = await orders.client.get_scheduled_flow_runs_for_work_pool(orders.pool, scheduled_before=due)
+    assert (await orders.state(run)).type is StateType.COMPLETED
+    assert comes == [] and await healed(orders) == []
