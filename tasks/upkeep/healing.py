@@ -8,7 +8,8 @@ What Prefect (3.8) does with a run that is scheduled again after a crash:
 
 - It is the same flow run: id, name, parameters, tags, job variables, the schedule or event that made it. A worker takes
   it as any other, and `run_count` is one more.
-- Its body runs from the beginning. Task runs are new ones, beside those of before, and results are not kept over a
+- Its body runs from the beginning. Task runs are new ones, beside those of before (those that
+  died with the process would say Running for ever, so they are ended), and results are not kept over a
   crash unless they are persisted; ours are not, for the journal knows more: what was paid for is waited for.
 - `infrastructure_pid` stays that of the dead process, and then a cancel would wait 300 s for that to be ended
   (`BypassCancellingFlowRunsWithNoInfra`); so it is taken out, and a cancel takes effect at once.
@@ -34,6 +35,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict
 from tasks.upkeep.marks import AGAIN_TAG, PERSON_TAG, again_message
+from tasks.upkeep.task_runs import end_task_runs
 
 __all__ = ["Change", "Healed", "carry_out"]
 
@@ -118,6 +120,7 @@ async def _cancel(client: PrefectClient, judgement: Judgement, run: FlowRun, bou
 async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
+    await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
     why = judgement.run.message[:_LONGEST_WHY] or "nobody said why"
     message = again_message(max(judgement.run.crashes, 1), bounds.times, by, why)
     return await _set(client, judgement, Scheduled(name="AwaitingRetry", scheduled_time=judgement.at, message=message))
@@ -127,6 +130,7 @@ async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bo
     told_before = PERSON_TAG in run.tags
     if not told_before:
         await _update(client, run, {"tags": sorted({*run.tags, PERSON_TAG})})
+        await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
     return Change(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
 
 

@@ -19,6 +19,7 @@ __all__ = ["headline", "operations_page"]
 
 _MOST_SHOWN = 25
 _FORCED = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE, Verdict.CANCELLING_ZOMBIE)
+_OF_A_DEPLOYMENT = "deployment:"
 _UNKNOWN = "Prefect's API did not tell of the flow runs this time; the log of this run says why."
 
 
@@ -35,7 +36,7 @@ def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSl
     if facts is not None:
         forced = len(_forced(healed))
         said += [
-            f"{facts.waiting:,} wait",
+            f"{facts.waiting:,} waiting",
             f"{len(_at_work(healed)):,} at work",
             f"{len(_again(healed)):,} run again",
             *([f"{forced:,} that nobody worked on ended"] if forced else []),
@@ -73,16 +74,18 @@ def _done(healed: Healed, facts: Facts) -> list[str]:
         said = [f"{run_link(each.judgement.run)}: {text(each.said, longest=300)}" for each in cut(forced, _MOST_SHOWN)]
         lines += ["### Ended, since nobody worked on them", bullets(said, len(forced))]
     if again := _again(healed):
-        rows = [(run_link(run), _of(run, facts), text(state), text(why, longest=200)) for run, state, why in again]
-        lines += [
-            "### Run again",
-            table(("order", "deployment", "is", "its state says"), cut(rows, _MOST_SHOWN), len(rows)),
-        ]
+        said = [_again_now(run, state, why, facts) for run, state, why in cut(again, _MOST_SHOWN)]
+        lines += ["### Run again", bullets(said, len(again))]
     failed = [each for each in healed.changes if not each.done]
     if failed:
         said = [f"{run_link(each.judgement.run)}: {text(each.said, longest=300)}" for each in cut(failed, _MOST_SHOWN)]
         lines += ["### Left as they are, since something else was quicker", bullets(said, len(failed))]
     return lines
+
+
+def _again_now(run: RunFacts, state: str, why: str, facts: Facts) -> str:
+    said = f": {text(why, longest=300)}" if why else ""
+    return f"{run_link(run)}, {_of(run, facts)}, is **{text(state)}**{said}"
 
 
 def _orders(healed: Healed, facts: Facts) -> list[str]:
@@ -104,14 +107,18 @@ def _orders(healed: Healed, facts: Facts) -> list[str]:
 
 
 def _limits(slots: Sequence[HeldSlots]) -> list[str]:
-    if not slots:
+    """Return the limits that something is taken of, and those of accounts in any case."""
+    shown = [
+        each for each in slots if each.active or each.freed or each.note or not each.name.startswith(_OF_A_DEPLOYMENT)
+    ]
+    if not shown:
         return []
     rows = [
         (code(each.name), str(each.limit), str(each.active), str(each.held), _unheld(each), text(each.note))
-        for each in cut(slots, _MOST_SHOWN)
+        for each in cut(shown, _MOST_SHOWN)
     ]
     names = ("limit", "slots", "taken", "held by runs alive", "held by nobody", "")
-    return ["### Limits", table(names, rows, len(slots))]
+    return ["### Limits", table(names, rows, len(shown))]
 
 
 def _unheld(slots: HeldSlots) -> str:

@@ -18,7 +18,7 @@ from prefect.utilities.urls import url_for
 
 from runcomfy.redaction import redact
 from tasks.upkeep.deployments import read_deployments, read_workers
-from tasks.upkeep.facts import Facts, RunFacts
+from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.heartbeats import read_heartbeats, with_heartbeats
 from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, is_by_a_person
 
@@ -45,9 +45,9 @@ async def read_facts(client: PrefectClient) -> Facts:
     facts = Facts(at, deployments, workers=tuple(workers))
     if not deployments:
         return facts
-    ours = {"deployment_id": {"any_": [str(deployment_id) for deployment_id in deployments]}}
+    ours, orders = _of(deployments.values()), _of(found for found in deployments.values() if not found.reconciles)
     at_work = await _find(client, ours | _in_state(*_AT_WORK))
-    due = ours | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
+    due = orders | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
     waiting = await _find(client, due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, most=_MOST_WAITING)
     dead = _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
     crashed = {
@@ -109,6 +109,10 @@ async def _server_time(client: PrefectClient) -> datetime:
         return parsedate_to_datetime((await client.hello()).headers["date"]).astimezone(UTC)
     except (KeyError, ValueError):
         return datetime.now(UTC)
+
+
+def _of(deployments: Iterable[DeploymentFacts]) -> dict[str, Any]:
+    return {"deployment_id": {"any_": [str(found.id) for found in deployments] or [str(UUID(int=0))]}}
 
 
 def _tagged(tag: str) -> dict[str, Any]:

@@ -84,6 +84,12 @@ class Orders:
                     return found
                 await asyncio.sleep(0.2)
 
+    async def places_taken(self) -> int:
+        """Return how many places of the deployment's own limit are taken."""
+        limit = (await self.client.read_deployment(self.id)).global_concurrency_limit
+        assert limit is not None
+        return limit.active_slots
+
     async def facts(self) -> Facts:
         return await read_facts(self.client)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from prefect import task
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Completed, Crashed, Pending, Running
 
@@ -96,6 +97,19 @@ async def test_places_of_a_deployment_are_free_after_its_zombie_is_ended(orders:
     await orders.client.set_flow_run_state(waiting, Pending())
 
     assert (await orders.state(waiting)).type is StateType.PENDING
+
+
+async def test_an_order_that_is_run_again_takes_its_place_like_any_other(orders: Orders) -> None:
+    """And gives it back at its end, once."""
+    await orders.deploy(concurrency_limit=2)
+    run = await orders.run(Pending(), Running(), Crashed())
+    taken = [await orders.places_taken()]
+    await healed(orders)
+    for state in (Pending(), Running(), Completed()):
+        await orders.client.set_flow_run_state(run, state)
+        taken.append(await orders.places_taken())
+
+    assert taken == [0, 1, 1, 0]
 
 
 async def test_two_at_once_run_it_again_once(orders: Orders) -> None:
@@ -190,3 +204,24 @@ async def test_a_process_that_was_alive_after_all_says_how_the_run_ended(orders:
     comes = await orders.client.get_scheduled_flow_runs_for_work_pool(orders.pool, scheduled_before=due)
     assert (await orders.state(run)).type is StateType.COMPLETED
     assert comes == [] and await healed(orders) == []
+
+
+async def test_task_runs_that_died_with_the_process_are_ended(orders: Orders) -> None:
+    """Else the page of an order that ended well shows a task at work for ever; one that has ended stays as it is."""
+
+    @task
+    def wait() -> None:
+        """What the process was at."""
+
+    run = await orders.run(Running())
+    dead, done = [
+        (await orders.client.create_task_run(wait, run, dynamic_key=str(number), state=Running())).id
+        for number in range(2)
+    ]
+    await orders.client.set_task_run_state(done, Completed(), force=True)
+    await orders.client.set_flow_run_state(run, Crashed())
+
+    await healed(orders)
+
+    states = [(await orders.client.read_task_run(each)).state for each in (dead, done)]
+    assert [state and state.type for state in states] == [StateType.CRASHED, StateType.COMPLETED]

@@ -36,7 +36,7 @@ def test_a_quiet_server_needs_nobody() -> None:
     worker = WorkerFacts("runcomfy", "worker-1", True, ago(10))
     said = page(healed(run(RUNNING, 60, last_heartbeat=ago(20), url="http://prefect/run"), workers=(worker,)))
 
-    assert "**Nothing needs a person, 0 wait, 1 at work, 0 run again.**" in said
+    assert "**Nothing needs a person, 0 waiting, 1 at work, 0 run again.**" in said
     assert "Needs a person" not in said
     assert "| [rain](http://prefect/run) | text-to-video | Running | 2026-11-27 11:59:00 UTC |" in said
     assert "| `runcomfy` | `worker-1` | online | 2026-11-27 11:59:50 UTC |" in said
@@ -66,10 +66,10 @@ def test_what_was_ended_and_run_again_says_who_did_it() -> None:
     said = page(found)
 
     assert headline(found, [], ()) == (
-        "nothing needs a person, 0 wait, 0 at work, 1 run again, 1 that nobody worked on ended"
+        "nothing needs a person, 0 waiting, 0 at work, 1 run again, 1 that nobody worked on ended"
     )
     assert "Crashed by reconcile (flow run r): silent" in said
-    assert "| rain | text-to-video | AwaitingRetry | Run again (1 of 8) by reconcile (flow run r) |" in said
+    assert "- rain, text-to-video, is **AwaitingRetry**: Run again (1 of 8) by reconcile (flow run r)" in said
 
 
 def test_orders_that_wait_for_a_worker_say_which_to_start() -> None:
@@ -88,7 +88,10 @@ def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
 
 def test_slots_are_shown_against_the_runs_that_are_alive() -> None:
     slots = HeldSlots("runcomfy-generations", limit=20, active=9, held=4, freed=3)
-    said = page(healed(), slots=(slots,))
+    idle = HeldSlots("deployment:batch/batch", limit=2, active=0, held=0)
+    said = page(healed(), slots=(slots, idle))
+
+    assert "deployment:batch" not in said
 
     assert "| `runcomfy-generations` | 20 | 9 | 4 | 3 freed, 2 watched |" in said
     assert "3 slots freed" in headline(healed(), [], (slots,))
