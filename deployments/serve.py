@@ -10,18 +10,22 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect import aserve
+from prefect import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.deployments.steps.core import run_steps
 from prefect.events import DeploymentTriggerTypes
+from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from deployments.orderly import in_order
+from tasks.heartbeats import ENVIRONMENT, FREQUENCY
 
 __all__ = ["main"]
 
@@ -34,7 +38,20 @@ _TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 async def main() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
     os.chdir(_ROOT)  # the flows are found from there, also by the processes that run them
-    await in_order(aserve(*await _deployments(_ROOT / "deployments" / "prefect.yaml")))
+    runner = Runner(pause_on_shutdown=True, heartbeat_seconds=FREQUENCY)
+    for deployment in await _deployments(_ROOT / "deployments" / "prefect.yaml"):
+        deployment_id = await runner.aadd_deployment(deployment)
+        await _record_heartbeat(deployment_id)
+        print(f"Serving {deployment.flow_name}/{deployment.name}", flush=True)
+    await in_order(runner.start())
+
+
+async def _record_heartbeat(deployment_id: UUID) -> None:
+    """Let the server know how often the runs say that they are alive: `setup --automations` waits accordingly."""
+    async with get_client() as client:
+        current = await client.read_deployment(deployment_id)
+        variables = DeploymentUpdate(tags=current.tags, job_variables={"env": ENVIRONMENT})
+        await client.update_deployment(deployment_id, variables)
 
 
 async def _deployments(file: Path) -> list[RunnerDeployment]:
