@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,7 +13,10 @@ from flows.options import Json
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
 
-__all__ = ["doctor"]
+if TYPE_CHECKING:
+    from runcomfy.checkup import Finding
+
+__all__ = ["conclude", "doctor"]
 
 
 def doctor(
@@ -40,11 +44,11 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Check token, balance, bucket, signing, clock and Prefect, and say what to mend (exit code 3 if something is)."""
-    from flows.doctor_output import checking, print_findings
+    from flows.doctor_output import checking
     from flows.doctor_prefect import BLOCK_CHECKS, prefect_checks
     from flows.doctor_server import has_server
     from flows.doctor_sources import Sources
-    from runcomfy.checkup import Clock, Mark, bucket_checks, clock_check, run_checks, service_checks
+    from runcomfy.checkup import Clock, bucket_checks, clock_check, run_checks, service_checks
 
     if (credentials_block or store_block) and not has_server():
         raise ConfigurationError("Blocks are kept by a Prefect server: set PREFECT_API_URL, or name no block.")
@@ -64,6 +68,18 @@ def doctor(
     ]
     with checking(quiet=json):
         findings = asyncio.run(run_checks(checks))
-    print_findings(findings, as_json=json)
+    conclude(findings, as_json=json)
+
+
+def conclude(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Print what was found, and end with exit code 3 if something is broken.
+
+    Raises:
+        SystemExit: something is broken.
+    """
+    from flows.doctor_output import print_findings
+    from runcomfy.checkup import Mark
+
+    print_findings(findings, as_json=as_json)
     if any(finding.mark is Mark.BROKEN for finding in findings):
         raise SystemExit(exit_code(ConfigurationError("Something is broken.")))

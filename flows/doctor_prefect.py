@@ -22,6 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks import MediaStore, RunComfyCredentials
 from flows.doctor_parameters import clear_secrets, lost_blocks
 from flows.doctor_server import has_server, server_answers
+from flows.doctor_upkeep import Deployed, UpkeepLooks
 from runcomfy.checkup import Check, Verdict, broken, not_checked, ok, warning
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]
@@ -52,32 +53,46 @@ def prefect_checks(credentials_block: str | None, store_block: str | None, pool:
             return not_checked("PREFECT_API_URL is not set; runs use a temporary one")
 
         return [Check(_AREA, "server", no_server)]
-    looks = _Looks(pool, credentials_block or _ACCOUNT)
+    deployed = Deployed()
+    looks = _Looks(pool, credentials_block or _ACCOUNT, deployed)
+    upkeep = UpkeepLooks(deployed, looks.limit_name)
 
     def block(kind: type[RunComfyCredentials] | type[MediaStore], name: str | None, usual: str) -> Any:
         return lambda: _block(kind, name or usual, needed=name is not None)
 
-    server, deployed = ("server",), ("deployments",)
+    server, found = ("server",), ("deployments",)
     return [
         Check(_AREA, "server", server_answers),
         Check(_AREA, "block types", looks.block_types, needs=server),
         Check(_AREA, BLOCK_CHECKS[0], block(RunComfyCredentials, credentials_block, _ACCOUNT), needs=("block types",)),
         Check(_AREA, BLOCK_CHECKS[1], block(MediaStore, store_block, _STORE), needs=("block types",)),
         Check(_AREA, "deployments", looks.deployments, needs=server),
-        Check(_AREA, "parameters", looks.parameters, needs=deployed),
-        Check(_AREA, "schedules", looks.schedules, needs=deployed),
-        Check(_AREA, "work pool", looks.work_pool, needs=server, after=deployed),
+        Check(_AREA, "parameters", looks.parameters, needs=found),
+        Check(_AREA, "schedules", looks.schedules, needs=found),
+        Check(_AREA, "work pool", looks.work_pool, needs=server, after=found),
         Check(_AREA, "worker", looks.worker, needs=("work pool",)),
         Check(_AREA, "limit", looks.limit, needs=BLOCK_CHECKS[:1]),
-        Check(_AREA, "late runs", looks.late_runs, needs=deployed),
+        Check(_AREA, "late runs", looks.late_runs, needs=found),
+        Check(_AREA, "heartbeats", upkeep.heartbeats, needs=found, after=("work pool",)),
+        Check(_AREA, "automations", upkeep.automations, needs=found, after=("work pool",)),
+        Check(_AREA, "upkeep", upkeep.upkeep, needs=("deployments", "worker")),
+        Check(_AREA, "leases", upkeep.leases, needs=server),
+        Check(_AREA, "slots", upkeep.slots, needs=found),
     ]
 
 
 class _Looks:
-    def __init__(self, pool: str | None, account: str) -> None:
+    def __init__(self, pool: str | None, account: str, deployed: Deployed) -> None:
         self._pool, self._account = pool, account
-        self._deployments: list[DeploymentResponse] = []
-        self._pools: list[WorkPool] = []
+        self._deployed = deployed
+
+    @property
+    def _deployments(self) -> list[DeploymentResponse]:
+        return self._deployed.deployments
+
+    @property
+    def _pools(self) -> list[WorkPool]:
+        return self._deployed.pools
 
     async def block_types(self) -> Verdict:
         """Look for both types."""
@@ -96,7 +111,7 @@ class _Looks:
         """Find this project's, by their tag."""
         async with get_client() as client:
             tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
-            self._deployments = await client.read_deployments(deployment_filter=tagged, limit=_PAGE)
+            self._deployed.deployments = await client.read_deployments(deployment_filter=tagged, limit=_PAGE)
         if not self._deployments:
             return warning(f"None with the tag {_TAG}: runs are started from here only.", _DEPLOY)
         return ok(f"{len(self._deployments)}: {', '.join(sorted(_label(each) for each in self._deployments))}")
@@ -186,7 +201,7 @@ class _Looks:
                 if not online:
                     return broken(
                         f"No worker is online for {pool.name}: runs wait for one.",
-                        f"Start one: `prefect worker start --pool {pool.name}`.",
+                        f"Start one: `python -m deployments.worker --pool {pool.name}`.",
                     )
                 told.append(f"{len(online)} online: {', '.join(sorted(online))}")
         return ok("; ".join(told))
@@ -194,14 +209,13 @@ class _Looks:
     async def limit(self) -> Verdict:
         """Look for the global concurrency limit that the account names; without it, no generation begins."""
         slug = RunComfyCredentials.get_block_type_slug()
+        try:
+            name = await self.limit_name()
+        except ObjectNotFound:
+            return not_checked("because there is no block that could name one")
+        if not name:
+            return ok(f"none: {slug}/{self._account} names none")
         async with get_client() as client:
-            try:
-                block = await client.read_block_document_by_name(self._account, slug, include_secrets=False)
-            except ObjectNotFound:
-                return not_checked("because there is no block that could name one")
-            name = block.data.get("concurrency_limit")
-            if not name:
-                return ok(f"none: {slug}/{self._account} names none")
             try:
                 limit = await client.read_global_concurrency_limit_by_name(name)
             except ObjectNotFound:
@@ -214,6 +228,17 @@ class _Looks:
         if limit.limit == 0:
             return broken(f"{name} is 0: nothing starts.", f"Run `prefect gcl update {name} --limit 5`.")
         return ok(f"{name}: {limit.active_slots} of {limit.limit} in use")
+
+    async def limit_name(self) -> str:
+        """Return the name of the account's concurrency limit; empty if it has none.
+
+        Raises:
+            ObjectNotFound: there is no block of the account.
+        """
+        slug = RunComfyCredentials.get_block_type_slug()
+        async with get_client() as client:
+            block = await client.read_block_document_by_name(self._account, slug, include_secrets=False)
+        return str(block.data.get("concurrency_limit") or "")
 
     async def late_runs(self) -> Verdict:
         """Count the runs that should have begun."""

@@ -25,13 +25,16 @@ from prefect.client.schemas.actions import (
 )
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Late
+from prefect.states import Late, Running
+from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
 from flows.doctor_prefect import prefect_checks
 from runcomfy.checkup import Finding, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
+from tasks.heartbeats import ENVIRONMENT, patience
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9/api"
@@ -53,6 +56,7 @@ class SetUp:
             "entrypoint": f"flows/{label}.py:{label}",
             "tags": ["runcomfy"],
             "work_pool_name": self.name,
+            "work_queue_name": "upkeep" if label == "reconcile" else None,
             "parameters": self.references,
             "schedules": [
                 DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(minutes=10)), active=True)
@@ -61,8 +65,14 @@ class SetUp:
         return await self.client.create_deployment(flow_id, **described | given)
 
     async def beat(self) -> None:
-        """Let a worker send a sign of life."""
+        """Let a worker send a sign of life, and look for work."""
         await self.client.send_worker_heartbeat(self.name, "worker", heartbeat_interval_seconds=30)
+        await self.client.get_scheduled_flow_runs_for_work_pool(self.name)
+
+    async def automate(self, reconcile: uuid.UUID, frequency: int = 30) -> list[uuid.UUID]:
+        """Make the automations, for heartbeats of a frequency."""
+        wanted = (dead(patience(frequency)), pending(), reconcile_after_crash(reconcile))
+        return [await self.client.create_automation(each) for each in wanted]
 
     async def check(self, **changed: Any) -> list[Finding]:
         """Return what `doctor` finds on the server."""
@@ -71,7 +81,8 @@ class SetUp:
 
 
 def marked(findings: list[Finding], mark: Mark) -> set[str]:
-    return {finding.name for finding in findings if finding.mark is mark}
+    """Return the names of the checks with a mark; not the warning that a test server has its leases in its memory."""
+    return {each.name for each in findings if each.mark is mark} - ({"leases"} if mark is Mark.WARNING else set())
 
 
 def found(findings: list[Finding], name: str) -> str:
@@ -89,7 +100,10 @@ async def setup(account: RunComfyCredentials, media_store: MediaStore, prefix: s
             name: {"$ref": {"block_document_id": str(await block.asave(prefix, client=client))}}
             for name, block in (("credentials", account), ("store", media_store))
         }
-        await client.create_work_pool(WorkPoolCreate(name=prefix, type="process"))
+        template = ProcessWorker.get_default_base_job_template()
+        template["variables"]["properties"]["env"]["default"] = ENVIRONMENT
+        await client.create_work_pool(WorkPoolCreate(name=prefix, type="process", base_job_template=template))
+        await client.create_work_queue("upkeep", priority=1, work_pool_name=prefix)
         await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=prefix, limit=5))
         setup = SetUp(client, prefix, references)
         await setup.beat()
@@ -97,16 +111,19 @@ async def setup(account: RunComfyCredentials, media_store: MediaStore, prefix: s
         for deployment in await client.read_deployments():
             if prefix in deployment.name:
                 await client.delete_deployment(deployment.id)
+        for automation in await client.read_automations():
+            await client.delete_automation(automation.id)
 
 
 async def test_a_whole_set_up_is_called_so(setup: SetUp) -> None:
     """Pool, worker, blocks, limit, and a reconcile that runs by itself."""
-    await setup.deploy("reconcile")
+    await setup.automate(await setup.deploy("reconcile"))
     await setup.deploy("text_to_video", schedules=[])
 
     findings = await setup.check()
 
-    assert {finding.mark for finding in findings} == {Mark.OK}, findings
+    assert {finding.mark for finding in findings if finding.name != "leases"} == {Mark.OK}, findings
+    assert "memory" in found(findings, "leases")  # it is a test server
     assert "reconcile" in found(findings, "schedules")
 
 
@@ -145,7 +162,7 @@ async def test_a_work_pool_that_is_missing_is_named(setup: SetUp) -> None:
 
     findings = await setup.check(pool="no-such-pool")
 
-    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker", "upkeep"})
 
 
 async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> None:
@@ -155,7 +172,7 @@ async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> Non
 
     findings = await setup.check()
 
-    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker", "upkeep"})
     assert "reconcile" in found(findings, "work pool")
 
 
@@ -172,7 +189,7 @@ async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp, what: str)
 
     findings = await setup.check()
 
-    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker"})
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker", "upkeep"})
 
 
 async def test_a_pool_without_a_worker_is_named(setup: SetUp) -> None:
@@ -183,7 +200,7 @@ async def test_a_pool_without_a_worker_is_named(setup: SetUp) -> None:
 
     findings = await setup.check()
 
-    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"worker"}, set())
+    assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"worker"}, {"upkeep"})
     assert name in found(findings, "worker")
 
 
@@ -231,7 +248,7 @@ async def test_what_is_weak_but_works_is_a_warning(setup: SetUp) -> None:
     findings = await setup.check()
 
     assert marked(findings, Mark.BROKEN) == set()
-    assert marked(findings, Mark.WARNING) == {"schedules", "late runs"}
+    assert marked(findings, Mark.WARNING) == {"schedules", "late runs", "automations"}
     assert "an hour" in found(findings, "late runs")
 
 
@@ -241,7 +258,9 @@ async def test_a_server_where_nothing_is_deployed_is_no_fault(setup: SetUp) -> N
 
     assert marked(findings, Mark.BROKEN) == set()
     assert marked(findings, Mark.WARNING) == {"deployments"}
-    assert marked(findings, Mark.NOT_CHECKED) == {"parameters", "schedules", "work pool", "worker", "late runs"}
+    assert marked(findings, Mark.NOT_CHECKED) == {
+        "parameters", "schedules", "work pool", "worker", "late runs", "heartbeats", "automations", "upkeep", "slots",
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -324,3 +343,74 @@ async def _save(name: str, *blocks: RunComfyCredentials | MediaStore) -> None:
     async with get_client() as client:
         for block in blocks:
             await block.asave(name, client=client)
+
+
+async def test_a_patience_that_is_too_short_for_the_heartbeats_is_broken(setup: SetUp) -> None:
+    """A deployment that sends them as seldom as Prefect's default: after two minutes and a half it would be crashed."""
+    await setup.automate(await setup.deploy("reconcile"))
+    await setup.deploy("text_to_video", job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"}})
+
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == {"automations"}
+    assert "waits for 150 s, and heartbeats come every 180 s" in found(findings, "automations")
+    assert "text_to_video" in found(findings, "heartbeats") and "reconcile" not in found(findings, "heartbeats")
+
+
+async def test_automations_that_are_missing_off_old_or_lost_are_named(setup: SetUp) -> None:
+    """Missing and off are warnings: nothing is done wrongly then."""
+    reconcile = await setup.deploy("reconcile")
+
+    assert "Missing: " in found(await setup.check(), "automations")
+
+    made = await setup.automate(uuid.uuid4())
+    findings = await setup.check()
+    assert marked(findings, Mark.BROKEN) == {"automations"} and CRASHED in found(findings, "automations")
+
+    await setup.client.update_automation(made[2], reconcile_after_crash(reconcile))
+    assert "automations" not in marked(await setup.check(), Mark.BROKEN)
+
+    old = dead(patience(30))
+    assert old.trigger.type == "event"
+    old.trigger.expect = {"prefect.flow-run.heartbeat", "prefect.flow-run.Completed"}
+    await setup.client.update_automation(made[0], old)
+    findings = await setup.check()
+    assert "automations" in marked(findings, Mark.BROKEN) and "that rest" in found(findings, "automations")
+
+    await setup.client.pause_automation(made[0])
+    findings = await setup.check()
+    assert "automations" in marked(findings, Mark.WARNING) and f"“{DEAD}”" in found(findings, "automations")
+
+
+async def test_what_holds_up_reconcile_is_named(setup: SetUp) -> None:
+    """No priority, a limit that dead runs fill, a queue that is paused, or that nobody polls."""
+    await setup.deploy("reconcile", work_queue_name="default")
+
+    assert "waits behind generations" in found(await setup.check(), "upkeep")
+
+    reconcile = await setup.deploy("reconcile")
+    assert "upkeep" in marked(await setup.check(), Mark.OK)
+
+    await setup.client.update_work_pool(setup.name, WorkPoolUpdate(concurrency_limit=1))
+    findings = await setup.check()
+    assert "upkeep" in marked(findings, Mark.WARNING) and "counts dead ones" in found(findings, "upkeep")
+
+    zombie = await setup.client.create_flow_run_from_deployment(reconcile)
+    await setup.client.set_flow_run_state(zombie.id, Running(), force=True)
+    findings = await setup.check()
+    assert "upkeep" in marked(findings, Mark.BROKEN) and "1 runs fill the limit" in found(findings, "upkeep")
+
+    queue = await setup.client.read_work_queue_by_name("upkeep", work_pool_name=setup.name)
+    await setup.client.update_work_queue(queue.id, is_paused=True)
+    findings = await setup.check()
+    assert "upkeep" in marked(findings, Mark.BROKEN) and "is paused" in found(findings, "upkeep")
+
+
+async def test_a_queue_that_nobody_polls_is_broken(setup: SetUp) -> None:
+    """A worker is online, but looks at other queues only."""
+    await setup.client.create_work_queue("alone", priority=1, work_pool_name=setup.name)
+    await setup.deploy("reconcile", work_queue_name="alone")
+
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == {"upkeep"} and "No worker polls" in found(findings, "upkeep")
