@@ -27,6 +27,8 @@ from flows.output import print_error
 from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
     from deployments.setup_steps import Step
 
 __all__ = ["app", "main"]
@@ -48,7 +50,8 @@ def setup(
     *,
     pool: Annotated[str, Parameter(env_var="RUNCOMFY_WORK_POOL", help="The work pool, of type process.")] = "runcomfy",
     pool_limit: Annotated[
-        int | None, Parameter(validator=_AT_LEAST_ONE, help="Flow runs at once; 10 for a new pool.")
+        int | None,
+        Parameter(validator=_AT_LEAST_ONE, help="Flow runs at once, dead ones counted; none for a new pool."),
     ] = None,
     credentials_block: Annotated[str, Parameter(help="The name of the RunComfyCredentials block.")] = "runcomfy",
     store_block: Annotated[str, Parameter(help="The name of the MediaStore block.")] = "videos",
@@ -80,7 +83,16 @@ def setup(
     ] = None,
     automations: Annotated[
         bool,
-        Parameter(negative="", help="Also mark dead runs as crashed, and collect what crashed runs have paid for."),
+        Parameter(
+            negative="", help="Also mark dead runs as crashed, and start reconcile after a crash, by automations."
+        ),
+    ] = False,
+    only_pool: Annotated[
+        bool, Parameter(negative="", help="Make the work pool and its queue, and nothing else; needs no account.")
+    ] = False,
+    check: Annotated[
+        bool,
+        Parameter(negative="", help="Change nothing: say what is wrong on the server (exit code 3 if something is)."),
     ] = False,
     update: Annotated[bool, Parameter(negative="", help="Change what differs, without asking.")] = False,
     no_prompt: Annotated[bool, Parameter(negative="", help="Ask nothing; for CI.")] = False,
@@ -91,6 +103,8 @@ def setup(
     url = PREFECT_API_URL.value()
     if not url:
         raise ConfigurationError("No Prefect server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api.")
+    if check:
+        return _check(pool, credentials_block, store_block)
     account = account_values(base_url, output_hosts)
     store = store_values(
         bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
@@ -103,9 +117,18 @@ def setup(
         from blocks import MediaStore, RunComfyCredentials
         from deployments.setup_automations import ensure_automations
         from deployments.setup_blocks import BlockPlan
-        from deployments.setup_steps import ensure_block_type, ensure_limit, ensure_work_pool
+        from deployments.setup_pool import ensure_upkeep_queue, ensure_work_pool
+        from deployments.setup_steps import ensure_block_type, ensure_limit
+
+        async def pool_steps(client: PrefectClient) -> list[Step]:
+            return [
+                await ensure_work_pool(client, pool, pool_limit, person.confirm),
+                await ensure_upkeep_queue(client, pool, person.confirm),
+            ]
 
         async with get_client() as client:
+            if only_pool:
+                return await pool_steps(client)
             # Whatever is missing or wrong is said before anything is made.
             plans = (
                 await BlockPlan.read(client, RunComfyCredentials, credentials_block),
@@ -119,14 +142,28 @@ def setup(
                 account["concurrency_limit"] = limit
             for plan, given in zip(plans, (account, store), strict=True):
                 plan.wanted(given)
-            steps = [await ensure_work_pool(client, pool, pool_limit, person.confirm)]
+            steps = await pool_steps(client)
             steps += [await ensure_block_type(client, plan.kind) for plan in plans]
             for plan, given in zip(plans, (account, store), strict=True):
                 steps.append(await plan.carry_out(client, given, person.confirm))
             steps.append(await ensure_limit(client, limit, generations, person.confirm))
-            return steps + (await ensure_automations(client, person.confirm) if automations else [])
+            return steps + (await ensure_automations(client, pool, person.confirm) if automations else [])
 
-    _print(asyncio.run(_reaching(url, work)), pool, credentials_block, store_block)
+    _print(asyncio.run(_reaching(url, work)))
+    if not only_pool:
+        _print_next(pool, credentials_block, store_block)
+
+
+def _check(pool: str, credentials_block: str, store_block: str) -> None:
+    """Look at the server as `doctor` does, and end with its exit code."""
+    from flows.doctor_cli import conclude
+    from flows.doctor_output import checking
+    from flows.doctor_prefect import prefect_checks
+    from runcomfy.checkup import run_checks
+
+    with checking(quiet=False):
+        findings = asyncio.run(run_checks(prefect_checks(credentials_block, store_block, pool)))
+    conclude(findings, as_json=False)
 
 
 async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list[Step]:
@@ -142,22 +179,25 @@ async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list
         raise ConfigurationError(f"{trouble.found} {trouble.advice} (PREFECT_API_URL)") from None
 
 
-def _print(steps: Sequence[Step], pool: str, account_block: str, store_block: str) -> None:
+def _print(steps: Sequence[Step]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     widths = [max(len(step.what) for step in steps), max(len(step.name) for step in steps)]
     for step in steps:
         line = Text(f"{step.outcome:<10}", style=_STYLES.get(step.outcome, "dim"))
         line.append(f"{step.what:<{widths[0]}}  {step.name:<{widths[1]}}  {step.detail}".rstrip(), style="default")
         console.print(line)
-    console.print()
     if any(step.outcome == "differs" for step in steps):
-        console.print("What differs was left as it is: --update changes it.", style="yellow")
-    console.print("Next:", style="bold")
+        console.print("\nWhat differs was left as it is: --update changes it.", style="yellow")
+
+
+def _print_next(pool: str, account_block: str, store_block: str) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print("\nNext:", style="bold")
     programs = "" if shutil.which("prefect") else f"{os.path.relpath(Path(sys.executable).parent)}/"
     for command in (
         f"export RUNCOMFY_WORK_POOL={pool}",
         f"{programs}prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml",
-        f"{programs}prefect worker start --pool {pool}",
+        f"{programs}python -m deployments.worker --pool {pool} --limit 10",
         f"{programs}python -m flows doctor --credentials-block {account_block} --store-block {store_block}",
     ):
         console.print(f"  {command}", markup=False)
@@ -171,6 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
         named = error if isinstance(error, RunComfyError) else InvalidInput(f"{error} Try --help.")
         print_error(named, as_json=False)
         return exit_code(named)
+    except SystemExit as end:  # something that --check looked at is broken
+        return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt:
         print("Interrupted; run it again, what was made stays.", file=sys.stderr)
         return INTERRUPTED

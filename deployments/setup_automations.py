@@ -1,96 +1,103 @@
-"""Two automations that keep generations from being forgotten; `python -m deployments.setup --automations`."""
+"""The automations that let a deployment heal itself, made and kept up to date: `setup --automations`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import Automation, AutomationCore
 
 from deployments.setup_steps import Confirm, Step
+from flows.automations import (
+    CRASHED,
+    PENDING_PATIENCE,
+    dead,
+    pending,
+    reconcile_after_crash,
+    reconcile_among,
+    same,
+)
+from tasks.heartbeats import frequencies, patience
 
 __all__ = ["ensure_automations"]
 
-_RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-_OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.runcomfy", "prefect.resource.role": "tag"})
-_ENDS = {f"prefect.flow-run.{state}" for state in ("Cancelled", "Completed", "Crashed", "Failed")}
-_HEARTBEAT = "prefect.flow-run.heartbeat"
+_FORMER_NAMES = {CRASHED: ("runcomfy: collect what a crashed run has paid for",)}
+_TAG = "runcomfy"
 
 
-async def ensure_automations(client: PrefectClient, confirm: Confirm) -> list[Step]:
-    """Make sure of both: runs whose machine died are marked as crashed, and what a crashed run paid for is collected.
+async def ensure_automations(
+    client: PrefectClient,
+    pool: str,
+    confirm: Confirm,
+    *,
+    dead_patience: timedelta | None = None,
+    pending_patience: timedelta = PENDING_PATIENCE,
+) -> list[Step]:
+    """Make sure of all three: dead runs and such that never began are marked as crashed, and a crash starts reconcile.
 
     Args:
         client: Speaks to the server.
+        pool: The work pool, whose runs count too.
         confirm: Is asked before one that differs is replaced.
+        dead_patience: How long a run may be silent; `None` follows from the heartbeats of pool and deployments.
+        pending_patience: How long it may take until a run begins that a worker has taken.
     """
-    steps = [await _ensure(client, _mark_the_dead(), confirm)]
-    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["runcomfy"]))
-    reconcile = next(
-        (
-            deployment.id
-            for deployment in await client.read_deployments(deployment_filter=tagged)
-            if (deployment.entrypoint or "").endswith(":reconcile")
-        ),
-        None,
-    )
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
+    deployments = await client.read_deployments(deployment_filter=tagged)
+    silence = dead_patience or await _patience(client, pool, deployments)
+    steps = [await _ensure(client, wanted, confirm) for wanted in (dead(silence), pending(pending_patience))]
+    reconcile = reconcile_among(deployments)
     if reconcile is None:
-        return [*steps, Step("automation", _COLLECT, "skipped", "deploy reconcile first, and run this again")]
-    return [*steps, await _ensure(client, _collect(reconcile), confirm)]
+        return [*steps, Step("automation", CRASHED, "skipped", "deploy reconcile first, and run this again")]
+    return [*steps, await _ensure(client, reconcile_after_crash(reconcile.id), confirm)]
 
 
-_COLLECT = "runcomfy: collect what a crashed run has paid for"
-
-
-def _mark_the_dead() -> AutomationCore:
-    return AutomationCore(
-        name="runcomfy: mark runs as crashed whose machine died",
-        description="Workers have to send heartbeats: PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30.",
-        trigger=EventTrigger(
-            after={_HEARTBEAT},
-            expect={_HEARTBEAT, *_ENDS},
-            match=_RUNS,
-            match_related=_OURS,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=120),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No sign of life for two minutes.")],
-    )
-
-
-def _collect(deployment_id: UUID) -> AutomationCore:
-    return AutomationCore(
-        name=_COLLECT,
-        description="Its request runs on: reconcile archives it, or says what needs a person.",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
-            match=_RUNS,
-            match_related=_OURS,
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
-        actions=[RunDeployment(source="selected", deployment_id=deployment_id)],
-    )
+async def _patience(client: PrefectClient, pool: str, deployments: Sequence[DeploymentResponse]) -> timedelta:
+    """Return the patience that the slowest heartbeat needs."""
+    names = {pool, *(each.work_pool_name for each in deployments if each.work_pool_name)}
+    templates = {name: (await client.read_work_pool(name)).base_job_template for name in names}
+    return patience(max(frequencies(deployments, templates).values()))
 
 
 async def _ensure(client: PrefectClient, wanted: AutomationCore, confirm: Confirm) -> Step:
-    standing = next(iter(await client.read_automations_by_name(wanted.name)), None)
-    if standing is None:
+    """Make one, or bring the one that is there up to date: found by its name, or by one that it had before."""
+    names = (wanted.name, *_FORMER_NAMES.get(wanted.name, ()))
+    found = [each for name in names for each in await client.read_automations_by_name(name)]
+    if not found:
         await client.create_automation(wanted)
-        return Step("automation", wanted.name, "created")
-    parts = {"trigger", "actions"}
-    if standing.model_dump(include=parts) == wanted.model_dump(include=parts):
-        return Step("automation", wanted.name, "unchanged")
-    change = "its trigger or its action is another one"
-    if not confirm(f"Automation {wanted.name}: {change}; replace it"):
+        return Step("automation", wanted.name, "created", _told(wanted))
+    current, *surplus = found
+    changes = _changes(current, wanted) + ([f"{len(surplus)} more of it"] if surplus else [])
+    switched_off = "" if current.enabled else "switched off"
+    if not changes:
+        return Step("automation", wanted.name, "unchanged", switched_off)
+    change = "; ".join(filter(None, (*changes, switched_off)))
+    if not confirm(f"Automation {current.name}: {change}; replace it"):
         return Step("automation", wanted.name, "differs", change)
-    await client.update_automation(standing.id, wanted)
+    # One that a person switched off stays so.
+    await client.update_automation(current.id, wanted.model_copy(update={"enabled": current.enabled}))
+    for each in surplus:
+        await client.delete_automation(each.id)
     return Step("automation", wanted.name, "updated", change)
+
+
+def _changes(current: Automation, wanted: AutomationCore) -> list[str]:
+    """Say what of an automation is another than wanted."""
+    changes = [] if current.name == wanted.name else [f"name: {current.name} →"]
+    if _within(current) != _within(wanted):
+        changes.append(f"within: {_within(current)} → {_within(wanted)}")
+    if not changes and not same(current, wanted):
+        changes.append("its trigger or its action is another one")
+    return changes
+
+
+def _told(automation: AutomationCore) -> str:
+    return f"within {_within(automation)}" if automation.trigger.type == "event" else ""
+
+
+def _within(automation: AutomationCore) -> str:
+    within = getattr(automation.trigger, "within", None)
+    return f"{within.total_seconds():g} s" if within is not None else "none"

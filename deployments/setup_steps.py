@@ -8,16 +8,8 @@ from typing import Literal, TypeAlias
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import (
-    GlobalConcurrencyLimitCreate,
-    GlobalConcurrencyLimitUpdate,
-    WorkPoolCreate,
-    WorkPoolUpdate,
-)
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.exceptions import ObjectNotFound
-from prefect.workers.process import ProcessWorker
-
-from runcomfy.errors import ConfigurationError
 
 __all__ = [
     "Confirm",
@@ -25,14 +17,13 @@ __all__ = [
     "Step",
     "ensure_block_type",
     "ensure_limit",
-    "ensure_work_pool",
 ]
 
 Outcome: TypeAlias = Literal["created", "unchanged", "updated", "differs", "skipped"]
 Confirm: TypeAlias = Callable[[str], bool]
 """Is shown what would change, and says whether it may."""
 
-_POOL_LIMIT, _GENERATIONS = 10, 5
+_GENERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -43,41 +34,6 @@ class Step:
     name: str
     outcome: Outcome
     detail: str = ""
-
-
-async def ensure_work_pool(client: PrefectClient, name: str, limit: int | None, confirm: Confirm) -> Step:
-    """Make sure that there is a work pool of type process.
-
-    Args:
-        client: Speaks to the server.
-        name: The pool.
-        limit: How many runs at once; `None` leaves what is there, and is ten for a new one.
-        confirm: Is asked before the limit changes.
-
-    Raises:
-        ConfigurationError: a pool of this name is of another type.
-    """
-    try:
-        pool = await client.read_work_pool(name)
-    except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        wanted = limit or _POOL_LIMIT
-        await client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=wanted)
-        )
-        return Step("work pool", name, "created", f"type process, {wanted} runs at once")
-    if pool.type != "process":
-        raise ConfigurationError(
-            f"The work pool {name} is of type {pool.type}, and the deployments are made for process. Name another "
-            "pool: --pool, or RUNCOMFY_WORK_POOL."
-        )
-    if limit is None or limit == pool.concurrency_limit:
-        return Step("work pool", name, "unchanged")
-    change = f"runs at once: {pool.concurrency_limit or 'any number'} → {limit}"
-    if not confirm(f"Work pool {name}: {change}"):
-        return Step("work pool", name, "differs", change)
-    await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
-    return Step("work pool", name, "updated", change)
 
 
 async def ensure_block_type(client: PrefectClient, kind: type[Block]) -> Step:

@@ -77,10 +77,10 @@ class PrefectServer:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, home: Path) -> Iterator[Self]:
+    def started(cls, home: Path, **given: str) -> Iterator[Self]:
         """Start a server on a free port, wait until it answers, and end it afterwards."""
         (port,) = free_ports()
-        server = cls(f"http://127.0.0.1:{port}/api", home)
+        server = cls(f"http://127.0.0.1:{port}/api", home, **given)
         with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
             deadline = time.monotonic() + 300
             while True:

@@ -22,6 +22,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
+from tasks.heartbeats import FREQUENCY, VARIABLE, frequency_given
 from tests.deployments.stack import PRODUCTION, ROOT, compose
 
 DOCKERFILE = PRODUCTION / "Dockerfile"
@@ -129,6 +130,25 @@ def test_the_image_runs_a_worker_and_not_as_root() -> None:
     assert int(user) > 0
     assert set(json.loads(command)) <= set(SERVICES["worker"]["command"])
     assert set(SERVICES["worker"]["command"]) - set(json.loads(command)) == {"--limit", "20"}
+
+
+def test_one_worker_is_there_for_upkeep_alone() -> None:
+    """It is for the queue that reconcile is deployed to, and any other worker polls that one too."""
+    told: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
+    queues = {each["name"]: each["work_pool"]["work_queue_name"] for each in told["deployments"]}
+
+    assert {name for name, queue in queues.items() if queue} == {"reconcile"}
+    command = SERVICES["upkeep"]["command"]
+    assert command[command.index("--work-queue") + 1] == queues["reconcile"]
+    assert "--work-queue" not in SERVICES["worker"]["command"]
+
+
+def test_every_run_sends_a_heartbeat_as_often_as_is_waited_for() -> None:
+    """By each deployment, and by the worker's own environment."""
+    told: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
+
+    assert {frequency_given(each["work_pool"]["job_variables"], None) for each in told["deployments"]} == {FREQUENCY}
+    assert f"{VARIABLE}={FREQUENCY}\n" in read("worker.env")
 
 
 def test_no_secret_is_written_down() -> None:

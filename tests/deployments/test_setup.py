@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -23,12 +24,19 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Running
+from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
 from deployments.setup import main
+from flows.automations import CRASHED, DEAD, PENDING
+from tasks.heartbeats import frequency_given
 from tests.deployments.conftest import ROOT, PrefectServer
 
 pytestmark = pytest.mark.slow
@@ -102,10 +110,13 @@ async def test_everything_is_made_once(command: Command, client: PrefectClient) 
     first, second = command.full(), command.full()
 
     made = outcomes(first)
-    assert len(made) == 6 and set(made) <= {"created", "unchanged"}
+    assert len(made) == 7 and set(made) <= {"created", "unchanged"}
     assert set(outcomes(second)) == {"unchanged"}
     pool = await client.read_work_pool(command.name)
-    assert (pool.type, pool.concurrency_limit) == ("process", 10)
+    assert (pool.type, pool.concurrency_limit) == ("process", None)
+    assert frequency_given(None, pool.base_job_template) == 30
+    queues = await client.read_work_queues(work_pool_name=command.name)
+    assert {queue.name: queue.priority for queue in queues} == {"upkeep": 1, "default": 2}
     assert (await client.read_global_concurrency_limit_by_name(command.name)).limit == 5
     account = await stored(RunComfyCredentials, command.name, client)
     store = await stored(MediaStore, command.name, client)
@@ -120,14 +131,14 @@ async def test_what_differs_is_shown_and_left_unless_update_is_said(command: Com
 
     said = command.full("--generations", "9", "--pool-limit", "3", **changed)
 
-    assert sorted(outcomes(said)) == ["differs"] * 4 + ["unchanged"] * 2
-    assert "bucket: videos → films" in said and "at once: 5 → 9" in said and "runs at once: 10 → 3" in said
+    assert sorted(outcomes(said)) == ["differs"] * 4 + ["unchanged"] * 3
+    assert "bucket: videos → films" in said and "at once: 5 → 9" in said and "runs at once: any number → 3" in said
     assert "api_token: (secret) → (secret)" in said and "prefix" not in said
     assert (await stored(MediaStore, command.name, client)).bucket == "videos"
 
     said = command.full("--generations", "9", "--pool-limit", "3", "--update", **changed)
 
-    assert sorted(outcomes(said)) == ["unchanged"] * 2 + ["updated"] * 4
+    assert sorted(outcomes(said)) == ["unchanged"] * 3 + ["updated"] * 4
     assert (await stored(MediaStore, command.name, client)).bucket == "films"
     account = await stored(RunComfyCredentials, command.name, client)
     assert account.api_token.get_secret_value() == f"{TOKEN}-2"
@@ -140,7 +151,7 @@ async def test_what_is_not_given_stays_as_it_is(command: Command, client: Prefec
 
     said = command.run("--no-prompt", "--public-endpoint-url", "https://s3.example.com", "--update")
 
-    assert sorted(outcomes(said)) == ["unchanged"] * 5 + ["updated"]
+    assert sorted(outcomes(said)) == ["unchanged"] * 6 + ["updated"]
     store = await stored(MediaStore, command.name, client)
     assert (store.bucket, store.public_endpoint_url) == ("videos", "https://s3.example.com")
     account = await stored(RunComfyCredentials, command.name, client)
@@ -262,10 +273,113 @@ async def test_the_automations_are_made_once_and_collect_after_a_crash(command: 
     wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[each.id for each in deployed]))
     before = {found.id for found in await client.read_flow_runs(flow_run_filter=wanted)}
     await client.set_flow_run_state(run.id, Crashed(message="The machine died."))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while all(
         found.auto_scheduled or found.id in before for found in await client.read_flow_runs(flow_run_filter=wanted)
     ):
         assert time.monotonic() < deadline, "reconcile was not started"
         await asyncio.sleep(0.5)
     await client.delete_deployment(reconcile)
+
+
+async def test_a_pool_of_an_earlier_version_is_brought_up_to_date(command: Command, client: PrefectClient) -> None:
+    """Its runs send heartbeats as often as this version waits for them; what else its template sets stays."""
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["env"]["default"] = {"HTTPS_PROXY": "http://proxy:3128"}
+    await client.create_work_pool(
+        WorkPoolCreate(name=command.name, type="process", base_job_template=template, concurrency_limit=10)
+    )
+    await client.create_work_queue("upkeep", priority=5, work_pool_name=command.name)
+
+    said = command.run("--no-prompt", "--only-pool")
+
+    assert outcomes(said) == ["differs", "differs"]
+    assert "a heartbeat every 180 s → 30 s" in said and "priority: 2 → 1" in said
+
+    assert outcomes(command.run("--no-prompt", "--only-pool", "--update")) == ["updated", "updated"]
+    pool = await client.read_work_pool(command.name)
+    assert pool.base_job_template["variables"]["properties"]["env"]["default"] == {
+        "HTTPS_PROXY": "http://proxy:3128",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    }
+    assert pool.concurrency_limit == 10
+    assert outcomes(command.run("--no-prompt", "--only-pool")) == ["unchanged", "unchanged"]
+
+
+async def test_the_automations_of_earlier_versions_are_replaced(command: Command, client: PrefectClient) -> None:
+    """By the names that they had; one that was made twice is there once; one that is switched off stays so."""
+    await delete_automations(client)
+    ours = ResourceSpecification({"prefect.resource.id": "prefect.tag.runcomfy", "prefect.resource.role": "tag"})
+    runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+    reconcile = await client.create_deployment(
+        await client.create_flow_from_name("reconcile"),
+        command.name, entrypoint="flows/reconcile.py:reconcile", tags=["runcomfy"],
+    )  # fmt: skip
+    old = AutomationCore(
+        name=DEAD,
+        enabled=False,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.heartbeat", "prefect.flow-run.Completed"},
+            match=runs, match_related=ours, for_each={"prefect.resource.id"}, posture=Posture.Proactive,
+            within=timedelta(seconds=120),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No sign of life for two minutes.")],
+    )  # fmt: skip
+    collect = AutomationCore(
+        name="runcomfy: collect what a crashed run has paid for",
+        trigger=EventTrigger(expect={"prefect.flow-run.Crashed"}, match=runs, match_related=ours),
+        actions=[RunDeployment(source="selected", deployment_id=reconcile)],
+    )
+    made = [await client.create_automation(each) for each in (old, old, collect)]
+
+    said = command.full("--automations")
+
+    assert said.count("differs") >= 2 and "within: 120 s → " in said and "switched off" in said
+    assert {each.id for each in await client.read_automations()} >= set(made)
+
+    command.full("--automations", "--update")
+
+    left = {each.name: each for each in await client.read_automations() if each.name.startswith("runcomfy: ")}
+    assert len([each for each in await client.read_automations() if each.name == DEAD]) == 1
+    assert left.keys() == {DEAD, PENDING, CRASHED}
+    assert left[CRASHED].id == made[2] and not left[DEAD].enabled and left[PENDING].enabled
+    assert "differs" not in command.full("--automations")
+    await client.delete_deployment(reconcile)
+    await delete_automations(client)
+
+
+async def test_a_deployment_of_slow_heartbeats_makes_them_wait_longer(command: Command, client: PrefectClient) -> None:
+    """More than three of its heartbeats, whatever the pool says."""
+    await delete_automations(client)
+    slow = await client.create_deployment(
+        await client.create_flow_from_name("text-to-video"), command.name, tags=["runcomfy"]
+    )
+
+    command.full("--automations")
+
+    (dead,) = await client.read_automations_by_name(DEAD)
+    assert dead.trigger.type == "event" and dead.trigger.within == timedelta(seconds=600)
+    await client.delete_deployment(slow)
+    await delete_automations(client)
+
+
+async def delete_automations(client: PrefectClient) -> None:
+    for each in await client.read_automations():
+        if each.name.startswith("runcomfy: "):
+            await client.delete_automation(each.id)
+
+
+async def test_check_changes_nothing_and_says_what_is_broken(command: Command, client: PrefectClient) -> None:
+    """With doctor's exit code."""
+    said = command.run("--no-prompt", "--check", code=3)
+
+    assert f"There is no work pool {command.name}" in said
+    with pytest.raises(ObjectNotFound):
+        await client.read_work_pool(command.name)
+
+    command.full()
+
+    said = command.run("--no-prompt", "--check", code=3)
+    assert f"No worker is online for {command.name}" in said and "leases: In the server's memory" in said
+    await client.send_worker_heartbeat(command.name, "worker", heartbeat_interval_seconds=30)
+    command.run("--no-prompt", "--check", code=0)
