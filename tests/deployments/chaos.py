@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tests.deployments.chaos_faults import Faults
+from tests.deployments.chaos_faults import KINDS, Faults
 from tests.deployments.chaos_orders import Orders, drawn
 from tests.deployments.chaos_processes import Sampler
 from tests.deployments.chaos_report import Report, reported
@@ -54,6 +54,7 @@ class Plan:
         seed: What orders and faults are drawn from. How they meet depends on the machine.
         scale: What the 5 to 300 seconds of a request are multiplied by.
         faults: How many; by default one for each five orders, and one of each kind at the least.
+        kinds: Which kinds of faults.
         settle_minutes: How long after the last fault everything has to be at its end.
         generations: How many generations the account allows at once.
         keep: A folder for the log of what was done, and the logs of all processes.
@@ -65,6 +66,7 @@ class Plan:
     seed: int = 1
     scale: float = 0.1
     faults: int | None = None
+    kinds: tuple[str, ...] = KINDS
     settle_minutes: float = 10.0
     generations: int = 8
     keep: Path | None = None
@@ -94,7 +96,7 @@ def _storm(plan: Plan, made: Stage, log: Log) -> Report:
     placing = Orders(made.api, drawn(plan.orders, seconds * _ORDERS_SHARE, plan.scale, plan.seed), made.upload, log)
     with Sampler(made.stack.api_url) as sampler, placing as orders:
         faults = Faults(made.stack, made.api, orders, made.sandbox, sampler, random.Random(f"{plan.seed}:faults"), log)
-        deck = faults.deck(max(plan.orders // 5, 9) if plan.faults is None else plan.faults)
+        deck = faults.deck(max(plan.orders // 5, len(plan.kinds)) if plan.faults is None else plan.faults, plan.kinds)
         began = time.monotonic()
         for number, kind in enumerate(deck):
             due = began + seconds * (number + faults.draws.uniform(0.3, 1)) / len(deck)

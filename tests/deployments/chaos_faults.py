@@ -64,9 +64,9 @@ class Faults:
     seconds: float = 30.0
     done: list[Fault] = field(default_factory=list)
 
-    def deck(self, count: int) -> list[str]:
+    def deck(self, count: int, among: Sequence[str] = KINDS) -> list[str]:
         """Return this many kinds: each of them before any comes again."""
-        kinds = [kind for kind in KINDS if kind != "services killed" or "services" in self.stack.processes]
+        kinds = [kind for kind in among if kind != "services killed" or "services" in self.stack.processes]
         found: list[str] = []
         while len(found) < count:
             found += self.draws.sample(kinds, len(kinds))
