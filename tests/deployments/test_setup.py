@@ -294,7 +294,7 @@ async def test_a_pool_of_an_earlier_version_is_brought_up_to_date(command: Comma
     said = command.run("--no-prompt", "--only-pool")
 
     assert outcomes(said) == ["differs", "differs"]
-    assert "a heartbeat every 180 s → 30 s" in said and "priority: 2 → 1" in said
+    assert "a heartbeat every 180 s → 30 s" in said and "priority: 5 → 1" in said
 
     assert outcomes(command.run("--no-prompt", "--only-pool", "--update")) == ["updated", "updated"]
     pool = await client.read_work_pool(command.name)
