@@ -42,7 +42,7 @@ from tasks.slots import slots
 @flow(flow_run_name=sys.argv[1])
 async def holder():
     async with slots(RunComfyCredentials(api_token=SecretStr("t"), concurrency_limit="account")):
-        print("holds", flush=True)
+        print("took it", flush=True)
         while not Path(sys.argv[2]).exists():
             await asyncio.sleep(0.2)
 
@@ -147,7 +147,7 @@ async def test_slots_come_free_whose_holders_died_or_whose_server_forgot_them(se
             killed, forgotten, stays = (Holder(server, name) for name in ("killed", "forgotten", "stays"))
             holders += [killed, forgotten, stays]
             for holder in holders:
-                await holder.said("holds")
+                await holder.said("took it")
             waiting = Holder(server, "waiting")
             holders.append(waiting)
             await waiting.said("Waiting for 1 slot")
@@ -170,7 +170,7 @@ async def test_slots_come_free_whose_holders_died_or_whose_server_forgot_them(se
             await deployed.carry_out()
 
             assert looks[-1].held[0].freed == 2, looks[-1]
-            await waiting.said("holds")
+            await waiting.said("took it")
             assert await active(client) == 2
             label = SlotsLabel.of((await run_named(client, "stays")).labels)
             assert label is not None and (label.slots, label.waiting) == (1, False)
