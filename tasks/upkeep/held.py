@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.slot_label import LEASE_PASSED
 from tasks.slots import LABEL_SECONDS
@@ -110,10 +112,8 @@ async def free_leaked_slots(
             note = await unlabelled_holders(client, each.id)
         if note:
             verdict = replace(verdict, free=0)
-        if verdict.free:
-            await client.request(
-                "POST", "/v2/concurrency_limits/decrement", json={"names": [each.name], "slots": verdict.free}
-            )
+        if verdict.free and not await _freed(client, each.name, verdict.free):
+            verdict, note = replace(verdict, free=0, due=now), "Prefect's server did not say that it freed them."
         verdicts[each.name] = verdict
         held.append(_shown(each, now, verdict.free, note))
     if this_run is not None:
@@ -121,6 +121,16 @@ async def free_leaked_slots(
         await client.update_flow_run_labels(this_run.id, {UNEXPLAINED_LABEL: json.dumps(left)})
     due = [verdict.due for verdict in verdicts.values() if verdict.due]
     return SlotsLook(tuple(held), min(due, default=None))
+
+
+async def _freed(client: PrefectClient, name: str, slots: int) -> bool:
+    """Free slots, asking once: if the answer is lost, they may be freed, and asking again would free others."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        try:
+            await client.request("POST", "/v2/concurrency_limits/decrement", json={"names": [name], "slots": slots})
+        except (httpx.HTTPError, OSError):
+            return False
+    return True
 
 
 def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime, lease: timedelta) -> Verdict:
