@@ -109,6 +109,9 @@ async def reconcile(
     if slots is not None and slots.due is not None:
         due.append(slots.due)
         reasons.append("slots that no run holds may be freed then")
+    if healed.suspects_due is not None:
+        due.append(healed.suspects_due)
+        reasons.append("a run that has been silent for long counts as dead then")
     next_look_at = None
     if due:
         next_look_at = await parts.run("the next look", run_again_at(min(due), "; ".join(reasons)), None)

@@ -34,8 +34,9 @@ _AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
 _STOPPED = (StateType.CANCELLING, StateType.CANCELLED)
 _TIME_TO_ACT = timedelta(minutes=1)
 """How long a run that is being cancelled may take to cancel its own request: `tasks.interruption` takes 20 s."""
-_LIMIT_REACHED = "concurrency limit reached"
-"""What Prefect says of a run that it cancels itself, unstarted (`SecureFlowConcurrencySlots`, Prefect 3.8, 3.9)."""
+_BY_PREFECT = ("concurrency limit reached", "runner is shutting down")
+"""What Prefect says of runs that it cancels itself: one over its deployment's limit (`SecureFlowConcurrencySlots`), and
+those of a `serve` that is stopped (`Runner`, seen with Prefect 3.9.1)."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def may_wait_too(entry: Entry, known: Known) -> bool:
 
 def _stopped_by_person(run: FlowRun, now: datetime) -> bool:
     state = run.state
-    if state is None or state.type not in _STOPPED or _LIMIT_REACHED in (state.message or "").lower():
+    if state is None or state.type not in _STOPPED:
+        return False
+    if any(said in (state.message or "").lower() for said in _BY_PREFECT):
         return False
     return state.type is StateType.CANCELLED or now - state.timestamp >= _TIME_TO_ACT
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -63,6 +64,11 @@ class Healed:
     """`None` where Prefect's API did not tell."""
     judgements: tuple[Judgement, ...] = ()
     changes: tuple[Change, ...] = ()
+
+    @property
+    def suspects_due(self) -> datetime | None:
+        """When the first run counts as dead that has been silent for longer than usual; `None` where none has."""
+        return min((each.dead_at for each in self.judgements if each.dead_at), default=None)
 
     @property
     def given_up(self) -> list[Judgement]:

@@ -22,11 +22,13 @@ from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 
 __all__ = ["Judgement", "RunAgain", "Verdict", "beat_seconds", "judge", "judge_all", "patience_seconds"]
 
-_PENDING_SECONDS = 600.0
-"""How long a run may be on its way into a process; the automation that is quicker waits for 300."""
+_PENDING_SECONDS = 330.0
+"""How long a run may be on its way into a process; the automation, which is quicker, waits for 300."""
 _CANCELLING_SECONDS = 600.0
+_SUSPECT_SECONDS = 60.0
+"""After so long on its way, a run is looked at again when it counts as dead."""
 _DEFAULT_BEAT_SECONDS = 180.0  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY, unless set
-_MISSED_BEATS = 3.5
+_MISSED_BEATS, _SUSPECT_BEATS = 3.5, 1.5
 _SHORTEST_PATIENCE_SECONDS = 150.0
 _ON_THE_WAY = timedelta(seconds=5)  # an event of before the crash may arrive after it
 
@@ -75,6 +77,8 @@ class Judgement:
     why: str
     at: datetime | None = None
     """When it is to be run again."""
+    dead_at: datetime | None = None
+    """When it counts as dead if it gives no sign of life, of a run that has been silent for longer than usual."""
 
 
 def judge_all(facts: Facts, bounds: RunAgain) -> list[Judgement]:
@@ -141,7 +145,9 @@ def _running(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts) ->
     last = max(filter(None, (run.since, run.last_heartbeat)))
     silent = (facts.at - last).total_seconds()
     if silent <= patience:
-        return Judgement(run, Verdict.ALIVE, f"a sign of life {silent:.0f} s ago")
+        suspect = silent > _SUSPECT_BEATS * beat_seconds(run, facts)
+        dead_at = last + timedelta(seconds=patience) if suspect else None
+        return Judgement(run, Verdict.ALIVE, f"a sign of life {silent:.0f} s ago", dead_at=dead_at)
     if run.last_heartbeat is None and not facts.beats_known and not (deployment and deployment.heartbeat_seconds):
         return Judgement(run, Verdict.ALIVE, "no heartbeats are known here, so nobody can tell")
     return Judgement(
@@ -154,7 +160,8 @@ def _running(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts) ->
 def _waited_for(run: RunFacts, facts: Facts, patience: float, verdict: Verdict, what: str) -> Judgement:
     waited = (facts.at - run.since).total_seconds()
     if waited <= patience:
-        return Judgement(run, Verdict.ALIVE, f"{what} {waited:.0f} s ago")
+        dead_at = run.since + timedelta(seconds=patience) if waited > _SUSPECT_SECONDS else None
+        return Judgement(run, Verdict.ALIVE, f"{what} {waited:.0f} s ago", dead_at=dead_at)
     return Judgement(
         run, verdict, f"{what} at {run.since:%H:%M:%S} UTC, and nothing came of it in {waited:.0f} s ({run.state_name})"
     )

@@ -76,6 +76,7 @@ def test_a_run_that_is_not_known_says_something_only_here() -> None:
         (run(OWN, Cancelling()), None, False),
         (run(OWN, Cancelling(), since=NOW - timedelta(minutes=2)), None, True),
         (run(OWN, Cancelled(message="Deployment concurrency limit reached.")), None, False),
+        (run(OWN, Cancelled(message="Runner is shutting down.")), None, False),
         (run(OWN, Crashed()), None, False),
         (run(OWN, Failed()), None, False),
         (run(OWN, Running()), run(OUTER, Cancelled()), True),

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import StateType
 from pydantic import ValidationError
 
 from tasks.upkeep.facts import RunFacts
+from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain, Verdict, judge, judge_all
 from tests.tasks.upkeep.making import NOW, ago, facts, run
 
@@ -38,9 +39,9 @@ RUNNING, PENDING, CANCELLING, CRASHED = (
         # beats of an earlier attempt say nothing of this one, which has just begun
         (run(RUNNING, 20, last_heartbeat=ago(5000)), {"heartbeat_seconds": 30.0}, Verdict.ALIVE),
         (run(RUNNING, 700), {}, Verdict.RUNNING_ZOMBIE),  # killed before its first heartbeat
-        (run(PENDING, 590), {}, Verdict.ALIVE),
-        (run(PENDING, 610), {}, Verdict.PENDING_ZOMBIE),
-        (run(PENDING, 610, state_name="Submitting"), {}, Verdict.PENDING_ZOMBIE),
+        (run(PENDING, 320), {}, Verdict.ALIVE),
+        (run(PENDING, 340), {}, Verdict.PENDING_ZOMBIE),
+        (run(PENDING, 340, state_name="Submitting"), {}, Verdict.PENDING_ZOMBIE),
         (run(CANCELLING, 590), {}, Verdict.ALIVE),
         (run(CANCELLING, 610), {}, Verdict.CANCELLING_ZOMBIE),
         (run(StateType.PAUSED, 90000, state_name="Suspended"), {}, Verdict.RESTING),
@@ -76,6 +77,31 @@ def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Ver
 
     assert judged.verdict is verdict, judged.why
     assert judged.why
+
+
+@pytest.mark.parametrize(
+    ("found", "dead_in"),
+    [
+        (run(RUNNING, 3600, last_heartbeat=ago(20)), None),
+        (run(RUNNING, 3600, last_heartbeat=ago(44)), None),
+        (run(RUNNING, 3600, last_heartbeat=ago(50)), 100),
+        (run(PENDING, 50), None),
+        (run(PENDING, 130, state_name="Submitting"), 200),
+        (run(CANCELLING, 500), 100),
+        (run(StateType.SCHEDULED, 90000, state_name="Late"), None),
+        (run(CRASHED, 5), None),
+    ],
+)
+def test_what_is_silent_for_longer_than_usual_is_due_when_it_counts_as_dead(
+    found: RunFacts, dead_in: float | None
+) -> None:
+    """Or the next look would be that of the schedule, ten minutes later, where an automation missed it."""
+    known = facts(found, heartbeat_seconds=30.0)
+    judgements = tuple(judge_all(known, RunAgain()))
+
+    due = Healed(known, judgements).suspects_due
+
+    assert due == (None if dead_in is None else NOW + timedelta(seconds=dead_in))
 
 
 def test_a_run_of_a_server_without_events_is_not_called_dead() -> None:
