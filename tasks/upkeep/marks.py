@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from prefect.client.schemas.objects import State, StateType
 
-__all__ = ["AGAIN_TAG", "NOT_AGAIN_TAG", "OURS_TAG", "PERSON_TAG", "again_message", "is_by_a_person"]
+__all__ = ["AGAIN_TAG", "NOT_AGAIN_TAG", "OURS_TAG", "PERSON_TAG", "again_message", "has_crashed", "is_by_a_person"]
 
 OURS_TAG = "runcomfy"
 """The tag of all deployments that are ours, and so of their runs."""
@@ -14,6 +15,13 @@ AGAIN_TAG, PERSON_TAG = "run-again", "needs-a-person"
 """Tags of a run that was run again, and of one that was given up."""
 NOT_AGAIN_TAG = "not-again"
 """A deployment with this tag has its crashed runs left to people."""
+_WITHOUT_SERVER = re.compile(
+    r"(Validation of flow parameters failed with error|Flow run encountered an exception):? +([\w.]+\.)?"
+    r"((Connect|Read|Write|Close)Error\b|(Connect|Read|Write|Pool)Timeout\b|(Local|Remote)ProtocolError\b"
+    r"|(Prefect)?HTTPStatusError: Server error '5)"
+)
+"""What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
+blocks there when it begins. What the service and the store do wrong has names of ours by then."""
 _OURS = "Run again ("
 _STARTS = ("Scheduled", "AwaitingRetry")
 
@@ -28,6 +36,18 @@ def again_message(number: int, most: int, by: str, why: str) -> str:
         why: What its state said.
     """
     return f"{_OURS}{number} of {most}) by {by}, since it crashed: {why}"
+
+
+def has_crashed(state_type: StateType | None, message: str | None) -> bool:
+    """Whether a state is a crash: also Prefect's Failed of a run that Prefect's own server did not answer.
+
+    Args:
+        state_type: The state's type.
+        message: What it says.
+    """
+    if state_type is StateType.FAILED:
+        return _WITHOUT_SERVER.match(message or "") is not None
+    return state_type is StateType.CRASHED
 
 
 def is_by_a_person(state: State[Any]) -> bool:

@@ -20,14 +20,14 @@ from runcomfy.redaction import redact
 from tasks.upkeep.deployments import read_deployments, read_workers
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.heartbeats import read_heartbeats, with_heartbeats
-from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, is_by_a_person
+from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, has_crashed, is_by_a_person
 
 __all__ = ["read_facts", "read_runs"]
 
 _PAGE = 200
 _MOST_WAITING, _MOST_CRASHED, _MOST_AGAIN = 200, 1000, 50
 _AT_ONCE = 8
-_CRASHED_WITHIN, _AGAIN_WITHIN = timedelta(days=7), timedelta(days=1)
+_CRASHED_WITHIN, _FAILED_WITHIN, _AGAIN_WITHIN = timedelta(days=7), timedelta(hours=3), timedelta(days=1)
 _SOON = timedelta(seconds=5)  # the clock in the answers of a busy server is some seconds late
 _AT_WORK = ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]
 
@@ -50,10 +50,12 @@ async def read_facts(client: PrefectClient) -> Facts:
     due = orders | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
     waiting = await _find(client, due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, most=_MOST_WAITING)
     dead = _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
+    failed = _in_state("FAILED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
     crashed = {
         run.id: run
-        for whose in (ours, _tagged(OURS_TAG))  # the tag finds those whose deployment is gone
-        for run in await _find(client, whose | dead, sort=FlowRunSort.END_TIME_DESC, most=_MOST_CRASHED)
+        for wanted in (ours | dead, _tagged(OURS_TAG) | dead, ours | failed)  # the tag: of a deployment that is gone
+        for run in await _find(client, wanted, sort=FlowRunSort.END_TIME_DESC, most=_MOST_CRASHED)
+        if has_crashed(run.state_type, run.message)
     }
     again = ours | _tagged(AGAIN_TAG) | {"start_time": {"after_": (at - _AGAIN_WITHIN).isoformat()}}
     told, beats_known = await _told(client, [*at_work, *crashed.values()], at)
@@ -93,12 +95,12 @@ async def _told(client: PrefectClient, runs: Sequence[RunFacts], at: datetime) -
 
 
 async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
-    if run.state_type is not StateType.CRASHED:
+    if not has_crashed(run.state_type, run.message):
         return run
     states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
     by_hand = [number for number, state in enumerate(states) if is_by_a_person(state)]
     own = states[by_hand[-1] :] if by_hand else states
-    crashes = [state.timestamp for state in own if state.type is StateType.CRASHED]
+    crashes = [state.timestamp for state in own if has_crashed(state.type, state.message)]
     cancelled = any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in own)
     return replace(run, crashes=len(crashes), first_crash=min(crashes, default=None), cancelled=cancelled)
 

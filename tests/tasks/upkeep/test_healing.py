@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 from prefect import task
-from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelling, Completed, Crashed, Pending, Running
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from tasks.upkeep.facts import RunFacts
 from tasks.upkeep.healing import Change, carry_out
@@ -26,9 +26,16 @@ async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS)
     return await carry_out(orders.client, judgements, bounds, by=BY)
 
 
-async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders) -> None:
-    """Its page, name, parameters and tags stay; its state says how often, by whom, and why."""
-    run = await orders.run(Running(), Crashed(message="out of memory"), parameters={"prompt": "snow"}, tags=["spring"])
+SERVER_AWAY = "Validation of flow parameters failed with error: ConnectError: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize("end", [Crashed(message="out of memory"), Failed(message=SERVER_AWAY)], ids=["died", "alone"])
+async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders, end: State[None]) -> None:
+    """Its page, name, parameters and tags stay; its state says how often, by whom, and why.
+
+    Also one that Prefect calls failed, since its own server was away when the run began.
+    """
+    run = await orders.run(Running(), end, parameters={"prompt": "snow"}, tags=["spring"])
     crashed = await orders.client.read_flow_run(run)
     await orders.client.update_flow_run(run, infrastructure_pid="host:4711")
 
@@ -37,7 +44,7 @@ async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders) -> None
     assert change.done
     again = await orders.client.read_flow_run(run)
     assert again.state is not None and again.state.type is StateType.SCHEDULED and again.state.name == "AwaitingRetry"
-    assert again.state.message == f"Run again (1 of 8) by {BY}, since it crashed: out of memory"
+    assert again.state.message == f"Run again (1 of 8) by {BY}, since it crashed: {end.message}"
     assert again.state.state_details.scheduled_time == crashed.state.timestamp + timedelta(seconds=10)  # type: ignore[union-attr]
     assert (again.name, again.parameters) == (crashed.name, crashed.parameters)
     assert set(again.tags) == {"runcomfy", "spring", "run-again"}

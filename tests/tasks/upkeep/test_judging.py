@@ -25,6 +25,10 @@ RUNNING, PENDING, CANCELLING, CRASHED = (
 )
 
 
+def failed(message: str) -> RunFacts:
+    return run(StateType.FAILED, 5, message=message)
+
+
 @pytest.mark.parametrize(
     ("found", "deployment", "verdict"),
     [
@@ -49,6 +53,20 @@ RUNNING, PENDING, CANCELLING, CRASHED = (
         (run(StateType.SCHEDULED, 90000, state_name="Late"), {}, Verdict.RESTING),
         (run(StateType.SCHEDULED, 5, state_name="AwaitingRetry"), {}, Verdict.RESTING),
         (run(StateType.FAILED, 5), {}, Verdict.LEFT),
+        # Prefect's own server was away when the run began, or in the middle of it
+        (
+            failed("Validation of flow parameters failed with error: ConnectError: [Errno 111] refused"),
+            {},
+            Verdict.AGAIN,
+        ),
+        (failed("Flow run encountered an exception: httpx.ReadTimeout"), {}, Verdict.AGAIN),
+        (failed("Flow run encountered an exception: RemoteProtocolError: Server disconnected"), {}, Verdict.AGAIN),
+        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Server error '503 …"), {}, Verdict.AGAIN),
+        # reasons of its own, though they name the same words
+        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Client error '404 …"), {}, Verdict.LEFT),
+        (failed("Flow run encountered an exception: ServiceUnavailable: ConnectError"), {}, Verdict.LEFT),
+        (failed("Flow run encountered an exception: InvalidInput: ReadError: is no prompt"), {}, Verdict.LEFT),
+        (failed("Validation of flow parameters failed with error: ParameterTypeError: ConnectError"), {}, Verdict.LEFT),
         (run(StateType.CANCELLED, 5), {}, Verdict.LEFT),
         (run(StateType.COMPLETED, 5), {}, Verdict.LEFT),
         (run(CRASHED, 5), {}, Verdict.AGAIN),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from prefect.client.schemas.objects import StateType
-from prefect.states import AwaitingRetry, Cancelling, Completed, Crashed, Pending, Running, Scheduled
+from prefect.states import AwaitingRetry, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from tasks.upkeep import reading
 from tasks.upkeep.marks import again_message
@@ -19,15 +19,18 @@ async def test_runs_at_work_and_crashed_ones_are_read_and_others_are_not(orders:
     """A run that has ended well, and one that is due tomorrow, are nobody's business."""
     running, crashed = await orders.run(Pending(), Running()), await orders.run(Crashed(message="oom"))
     await orders.run(Running(), Completed())
+    await orders.run(Running(), Failed(message="Flow run encountered an exception: InvalidInput: no prompt"))
+    alone = "Validation of flow parameters failed with error: ConnectError: [Errno 111] Connection refused"
+    without_server = await orders.run(Running(), Failed(message=alone))
     await orders.run(state=Scheduled(scheduled_time=now() + timedelta(days=1)))
     waiting = await orders.run()
 
     facts = await orders.facts()
 
-    assert {run.id for run in facts.runs} == {running, crashed, waiting}
+    assert {run.id for run in facts.runs} == {running, crashed, without_server, waiting}
     assert facts.waiting == 1
     found = {run.id: run for run in facts.runs}
-    assert found[crashed].message == "oom" and found[crashed].crashes == 1
+    assert found[crashed].message == "oom" and found[crashed].crashes == found[without_server].crashes == 1
     assert found[running].state_type is StateType.RUNNING and str(running) in found[running].url
 
 
