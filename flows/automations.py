@@ -20,6 +20,8 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from tasks.upkeep.marks import FORCED
+
 __all__ = [
     "CRASHED",
     "DEAD",
@@ -138,11 +140,7 @@ def _silence(name: str, after: tuple[str, ...], patience: timedelta, why: str) -
             threshold=1,
             within=patience,
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message=f'Forced by the automation "{name}": {why}'
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=f'{FORCED} "{name}": {why}')],
     )
 
 

@@ -73,8 +73,9 @@ async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Log
         judgement = change.judgement
         level = logger.warning if change.done and not change.told_before else logger.info
         level("Run %s (%s, %s): %s", judgement.run.name, judgement.run.id, judgement.verdict, change.said)
-        if change.done and not change.told_before:
-            telemetry.healed(_COUNTED_AS[judgement.verdict])
+        outcome = _COUNTED_AS.get(judgement.verdict)
+        if outcome and change.done and not change.told_before:
+            telemetry.healed(outcome)
         emit_order_event(change)
     return healed
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 
 __all__ = ["DeploymentFacts", "Facts", "HeldSlots", "RunFacts", "WorkerFacts"]
 
@@ -79,6 +80,8 @@ class RunFacts:
     """When the first of these was."""
     cancelled: bool = False
     """Whether somebody cancelled it before it crashed, since a person started it."""
+    rested: State[Any] | None = None
+    """The state it rested in (Suspended, Paused) when an automation called it crashed for its silence."""
     last_heartbeat: datetime | None = None
     beat_seconds: float | None = None
     """How far apart its heartbeats are, where two or more of its present state are known."""

@@ -1,8 +1,10 @@
 """Carry out what was decided: states of runs that nobody works on are changed, and what crashed is run again.
 
-Nothing is forced on the server: each change goes through Prefect's own rules (`server/orchestration/core_policy.py`),
-which refuse to call a run crashed that has ended meanwhile. What they would allow (to schedule a run that somebody
-else runs again already) is excluded by a last look at its state.
+Almost nothing is forced on the server: each change goes through Prefect's own rules
+(`server/orchestration/core_policy.py`), which refuse to call a run crashed that has ended by then. What they would
+allow (to schedule a run that somebody else runs again already) is excluded by a last look at its state. Forced is what
+they exclude: a suspended run that an automation called crashed, since its last heartbeat came after it was suspended,
+is suspended again.
 
 What Prefect (3.8) does with a run that is scheduled again after a crash:
 
@@ -132,6 +134,19 @@ async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, 
     return await _set(client, judgement, Scheduled(name="AwaitingRetry", scheduled_time=judgement.at, message=message))
 
 
+async def _put_back(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+    rested = judgement.run.rested
+    if rested is None:
+        return Change(judgement, False, "it did not rest")
+    state = State[Any](
+        type=rested.type,
+        name=rested.name,
+        message=f"Put back by {by}: {judgement.why}",
+        state_details=rested.state_details.model_copy(update={"transition_id": None}),
+    )
+    return await _set(client, judgement, state, force=True)
+
+
 async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
     told_before = PERSON_TAG in run.tags
     if not told_before:
@@ -140,8 +155,8 @@ async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bo
     return Change(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
 
 
-async def _set(client: PrefectClient, judgement: Judgement, state: State[Any]) -> Change:
-    answer = await client.set_flow_run_state(judgement.run.id, state)
+async def _set(client: PrefectClient, judgement: Judgement, state: State[Any], *, force: bool = False) -> Change:
+    answer = await client.set_flow_run_state(judgement.run.id, state, force=force)
     if answer.status is SetStateStatus.ACCEPT:
         return Change(judgement, True, state.message or "")
     reason = getattr(answer.details, "reason", None) or "no reason is known"
@@ -159,5 +174,6 @@ _CHANGES: dict[Verdict, _Way] = {
     Verdict.RUNNING_ZOMBIE: _crash,
     Verdict.CANCELLING_ZOMBIE: _cancel,
     Verdict.AGAIN: _run_again,
+    Verdict.RESTED: _put_back,
     Verdict.GIVEN_UP: _give_up,
 }

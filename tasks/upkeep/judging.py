@@ -64,6 +64,8 @@ class Verdict(StrEnum):
     CANCELLING_ZOMBIE = "cancelling zombie"
     """It was cancelled, and nobody was there to end it."""
     AGAIN = "to be run again"
+    RESTED = "rested"
+    """It was called crashed for its silence, and rested on purpose: it is put back."""
     GIVEN_UP = "given up"
     """It crashed, and a person has to decide."""
     LEFT = "left alone"
@@ -170,6 +172,8 @@ def _waited_for(run: RunFacts, facts: Facts, patience: float, verdict: Verdict, 
 
 
 def _crashed(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> Judgement:
+    if run.rested is not None:
+        return Judgement(run, Verdict.RESTED, f"it was {run.rested.name}, which is no crash")
     if left := _left_alone(run, deployment, facts, bounds):
         return Judgement(run, Verdict.LEFT, left)
     crashes, since = max(run.crashes, 1), run.first_crash or run.since

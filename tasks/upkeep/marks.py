@@ -7,7 +7,17 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, StateType
 
-__all__ = ["AGAIN_TAG", "NOT_AGAIN_TAG", "OURS_TAG", "PERSON_TAG", "again_message", "has_crashed", "is_by_a_person"]
+__all__ = [
+    "AGAIN_TAG",
+    "FORCED",
+    "NOT_AGAIN_TAG",
+    "OURS_TAG",
+    "PERSON_TAG",
+    "again_message",
+    "has_crashed",
+    "is_by_a_person",
+    "is_by_an_automation",
+]
 
 OURS_TAG = "runcomfy"
 """The tag of all deployments that are ours, and so of their runs."""
@@ -22,6 +32,8 @@ _WITHOUT_SERVER = re.compile(
 )
 """What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
 blocks there when it begins. What the service and the store do wrong has names of ours by then."""
+FORCED = "Forced by the automation"
+"""How the message begins of a state that an automation of ours sets."""
 _OURS = "Run again ("
 _STARTS = ("Scheduled", "AwaitingRetry")
 
@@ -48,6 +60,15 @@ def has_crashed(state_type: StateType | None, message: str | None) -> bool:
     if state_type is StateType.FAILED:
         return _WITHOUT_SERVER.match(message or "") is not None
     return state_type is StateType.CRASHED
+
+
+def is_by_an_automation(message: str) -> bool:
+    """Whether an automation of ours says that a run crashed, since it was silent.
+
+    Args:
+        message: What its state says.
+    """
+    return message.startswith(FORCED)
 
 
 def is_by_a_person(state: State[Any]) -> bool:

@@ -20,7 +20,7 @@ from runcomfy.redaction import redact
 from tasks.upkeep.deployments import read_deployments, read_workers
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.heartbeats import read_heartbeats, with_heartbeats
-from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, has_crashed, is_by_a_person
+from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, has_crashed, is_by_a_person, is_by_an_automation
 
 __all__ = ["read_facts", "read_runs"]
 
@@ -102,7 +102,14 @@ async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
     own = states[by_hand[-1] :] if by_hand else states
     crashes = [state.timestamp for state in own if has_crashed(state.type, state.message)]
     cancelled = any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in own)
-    return replace(run, crashes=len(crashes), first_crash=min(crashes, default=None), cancelled=cancelled)
+    before = states[-2] if len(states) > 1 else None
+    return replace(
+        run,
+        crashes=len(crashes),
+        first_crash=min(crashes, default=None),
+        cancelled=cancelled,
+        rested=before if before and before.is_paused() and is_by_an_automation(run.message) else None,
+    )
 
 
 async def _server_time(client: PrefectClient) -> datetime:

@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 from prefect import task
 from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Suspended
 
 from tasks.upkeep.facts import RunFacts
 from tasks.upkeep.healing import Change, carry_out
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict, judge_all
+from tasks.upkeep.marks import FORCED
 from tests.tasks.upkeep.conftest import Orders, now
 
 BY = "reconcile (flow run reconcile-videos)"
@@ -48,6 +49,23 @@ async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders, end: St
     assert again.state.state_details.scheduled_time == crashed.state.timestamp + timedelta(seconds=10)  # type: ignore[union-attr]
     assert (again.name, again.parameters) == (crashed.name, crashed.parameters)
     assert set(again.tags) == {"runcomfy", "spring", "run-again"}
+
+
+async def test_what_rested_on_purpose_is_put_back_and_can_be_resumed(orders: Orders) -> None:
+    """A suspended run whose process sent its last heartbeat after that is called crashed by the automation."""
+    rested = Suspended(timeout_seconds=3600)
+    run = await orders.run(Pending(), Running(), rested, Crashed(message=f'{FORCED} "x": no sign of life for 150 s'))
+
+    (change,) = await healed(orders)
+
+    assert change.done
+    put_back = (await orders.client.read_flow_run(run)).state
+    assert put_back is not None and (put_back.type, put_back.name) == (StateType.PAUSED, "Suspended")
+    assert put_back.state_details.pause_timeout == rested.state_details.pause_timeout
+    assert put_back.message == f"Put back by {BY}: it was Suspended, which is no crash"
+    assert await healed(orders) == []
+    resumed = await orders.client.resume_flow_run(run)
+    assert resumed.state is not None and (resumed.state.type, resumed.state.name) == (StateType.SCHEDULED, "Resuming")
 
 
 async def test_one_that_is_to_be_run_again_can_be_cancelled_at_once(orders: Orders) -> None:
