@@ -149,9 +149,11 @@ def setup(
             steps.append(await ensure_limit(client, limit, generations, person.confirm))
             return steps + (await ensure_automations(client, pool, person.confirm) if automations else [])
 
-    _print(asyncio.run(_reaching(url, work)))
+    steps = asyncio.run(_reaching(url, work))
+    _print(steps)
     if not only_pool:
-        _print_next(pool, credentials_block, store_block)
+        healing = automations and not any(step.outcome == "skipped" for step in steps)
+        _print_next(pool, credentials_block, store_block, limit, automations_too=not healing)
 
 
 def _check(pool: str, credentials_block: str, store_block: str) -> None:
@@ -190,13 +192,17 @@ def _print(steps: Sequence[Step]) -> None:
         console.print("\nWhat differs was left as it is: --update changes it.", style="yellow")
 
 
-def _print_next(pool: str, account_block: str, store_block: str) -> None:
+def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, automations_too: bool) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print("\nNext:", style="bold")
     programs = "" if shutil.which("prefect") else f"{os.path.relpath(Path(sys.executable).parent)}/"
+    named = (("credentials-block", account_block, "runcomfy"), ("store-block", store_block, "videos"))
+    options = (*named, ("limit", limit, "runcomfy-generations"))
+    same_names = "".join(f" --{option} {name}" for option, name, default in options if name != default)
     for command in (
         f"export RUNCOMFY_WORK_POOL={pool}",
         f"{programs}prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml",
+        *([f"{programs}python -m deployments.setup --automations{same_names}"] if automations_too else []),
         f"{programs}python -m deployments.worker --pool {pool} --limit 10",
         f"{programs}python -m flows doctor --credentials-block {account_block} --store-block {store_block}",
     ):

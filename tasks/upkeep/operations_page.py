@@ -13,7 +13,7 @@ from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
 from tasks.upkeep.healing import Change, Healed
 from tasks.upkeep.judging import Verdict
 from tasks.upkeep.page_parts import bullets, clock, cut, run_link, table
-from tasks.upkeep.people import people
+from tasks.upkeep.people import needed, people
 
 __all__ = ["headline", "operations_page"]
 
@@ -31,8 +31,8 @@ def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSl
         findings: What was found of the journal's open generations.
         slots: The slots of each limit.
     """
-    facts, needed = healed.facts, sum(each.needs_person for each in findings) + len(healed.given_up)
-    said = ["nothing needs a person" if not needed else f"{needed:,} need{'s' * (needed == 1)} a person"]
+    facts, count = healed.facts, needed(healed, findings)
+    said = ["nothing needs a person" if not count else f"{count:,} need{'s' * (count == 1)} a person"]
     if facts is not None:
         forced = len(_forced(healed))
         said += [
@@ -75,7 +75,7 @@ def _done(healed: Healed, facts: Facts) -> list[str]:
         lines += ["### Ended, since nobody worked on them", bullets(said, len(forced))]
     if again := _again(healed):
         said = [_again_now(run, state, why, facts) for run, state, why in cut(again, _MOST_SHOWN)]
-        lines += ["### Run again", bullets(said, len(again))]
+        lines += ["### Run again, within a day", bullets(said, len(again))]
     failed = [each for each in healed.changes if not each.done]
     if failed:
         said = [f"{run_link(each.judgement.run)}: {text(each.said, longest=300)}" for each in cut(failed, _MOST_SHOWN)]
@@ -117,13 +117,18 @@ def _limits(slots: Sequence[HeldSlots]) -> list[str]:
         (code(each.name), str(each.limit), str(each.active), str(each.held), _unheld(each), text(each.note))
         for each in cut(shown, _MOST_SHOWN)
     ]
-    names = ("limit", "slots", "taken", "held by runs alive", "held by nobody", "")
+    names = ("limit", "slots", "taken", "by runs that are alive", "by others", "")
     return ["### Limits", table(names, rows, len(shown))]
 
 
 def _unheld(slots: HeldSlots) -> str:
-    said = [f"{slots.freed} freed" if slots.freed else "", f"{slots.leaked} watched" if slots.leaked else ""]
-    return ", ".join([*filter(None, said)]) or "0"
+    """Say of what is taken beside that what becomes of it, so that the numbers of a row add up."""
+    said = [
+        f"{slots.lately} of runs that ended: Prefect frees them within minutes" if slots.lately else "",
+        f"{slots.freed} of nobody: freed" if slots.freed else "",
+        f"{slots.leaked} of nobody: looked at again" if slots.leaked else "",
+    ]
+    return ", ".join(filter(None, said)) or "0"
 
 
 def _workers(facts: Facts) -> list[str]:

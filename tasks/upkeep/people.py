@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prefect.client.schemas.objects import StateType
+
 from blocks import MediaStore
 from runcomfy.commands import typed
 from runcomfy.journal import Finding
@@ -15,13 +17,24 @@ from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import Judgement, Verdict
 from tasks.upkeep.page_parts import bullets, clock, run_link
 
-__all__ = ["people"]
+__all__ = ["needed", "people"]
 
 _MOST_SHOWN = 10
 _ORDERS = (
     "These orders crashed, and are not run again by themselves. What they have paid for is in the journal, so to run "
     "one again pays nothing twice. To be rid of one, change its state to Cancelled on its page, or delete it."
 )
+
+
+def needed(healed: Healed, findings: Sequence[Finding]) -> int:
+    """Return how many things need a person: orders, generations, pools without a worker, paused deployments.
+
+    Args:
+        healed: What was found of the runs.
+        findings: What was found of the journal's open generations.
+    """
+    generations = sum(each.needs_person for each in findings)
+    return generations + len(healed.given_up) + len(_without_worker(healed.facts)) + len(_paused(healed))
 
 
 def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> list[str]:
@@ -64,11 +77,12 @@ def _without_worker(facts: Facts | None) -> list[str]:
     """Say which pools have orders waiting, and no worker that takes them."""
     if facts is None:
         return []
-    waiting = {found.pool for run in facts.runs if (found := facts.deployments.get(run.deployment_id or run.id))}
+    scheduled = [run for run in facts.runs if run.state_type is StateType.SCHEDULED]
+    waiting = {found.pool for run in scheduled if (found := facts.deployments.get(run.deployment_id or run.id))}
     online = {worker.pool for worker in facts.workers if worker.online}
     return [
         f"Orders wait in the work pool {code(pool)}, and no worker of it is online:\n\n"
-        + console(f"prefect worker start --pool {pool}")
+        + console(f"python -m deployments.worker --pool {pool}")
         for pool in sorted(filter(None, waiting - online))
     ]
 

@@ -112,6 +112,7 @@ async def test_everything_is_made_once(command: Command, client: PrefectClient) 
     made = outcomes(first)
     assert len(made) == 7 and set(made) <= {"created", "unchanged"}
     assert set(outcomes(second)) == {"unchanged"}
+    assert f"deployments.setup --automations {' '.join(command.words)}\n" in first
     pool = await client.read_work_pool(command.name)
     assert (pool.type, pool.concurrency_limit) == ("process", None)
     assert frequency_given(None, pool.base_job_template) == 30
@@ -262,7 +263,8 @@ async def test_the_automations_are_made_once_and_collect_after_a_crash(command: 
 
     command.full("--automations", "--update")
 
-    assert set(outcomes(command.full("--automations"))) == {"unchanged"}
+    said = command.full("--automations")
+    assert set(outcomes(said)) == {"unchanged"} and "deployments.setup --automations" not in said
     deployment: Any = await client.create_deployment(
         await client.create_flow_from_name("text-to-video"), command.name, tags=["runcomfy"]
     )

@@ -75,8 +75,9 @@ def test_what_was_ended_and_run_again_says_who_did_it() -> None:
 def test_orders_that_wait_for_a_worker_say_which_to_start() -> None:
     said = page(healed(run(SCHEDULED, 60), workers=(WorkerFacts("runcomfy", "worker-1", False, ago(9000)),)))
 
-    assert "prefect worker start --pool runcomfy" in said
+    assert "\npython -m deployments.worker --pool runcomfy\n" in said
     assert "**offline**" in said
+    assert "**1 needs a person, 1 waiting" in said
 
 
 def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
@@ -84,16 +85,18 @@ def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
     said = page(Healed(known, tuple(judge_all(known, RunAgain()))))
 
     assert "2 crashed orders of `text-to-video/text-to-video` are run again once it is resumed" in said
+    assert "**1 needs a person" in said
 
 
 def test_slots_are_shown_against_the_runs_that_are_alive() -> None:
-    slots = HeldSlots("runcomfy-generations", limit=20, active=9, held=4, freed=3)
+    slots = HeldSlots("runcomfy-generations", limit=20, active=10, held=4, freed=3, lately=1)
     idle = HeldSlots("deployment:batch/batch", limit=2, active=0, held=0)
     said = page(healed(), slots=(slots, idle))
 
     assert "deployment:batch" not in said
 
-    assert "| `runcomfy-generations` | 20 | 9 | 4 | 3 freed, 2 watched |" in said
+    others = "1 of runs that ended: Prefect frees them within minutes, 3 of nobody: freed, 2 of nobody: looked at again"
+    assert f"| `runcomfy-generations` | 20 | 10 | 4 | {others} |" in said
     assert "3 slots freed" in headline(healed(), [], (slots,))
 
 
