@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from prefect import get_client
@@ -18,10 +18,12 @@ from prefect.client.schemas.filters import (
     DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 
 from runcomfy.journal import Entry, EntryState
 from runcomfy.texts import normal_text
@@ -29,14 +31,17 @@ from runcomfy.texts import normal_text
 __all__ = ["Known", "cancelled_by_person", "is_abandoned", "known_of_runs", "may_wait_too"]
 
 _PAGE = 200  # what a server returns at once by default
-_MOST_PAGES = 10
 _AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
+_BEGUN = (StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 _STOPPED = (StateType.CANCELLING, StateType.CANCELLED)
+_RUN_AGAIN_WITHIN = timedelta(days=2)  # reconcile does it for a day
 _TIME_TO_ACT = timedelta(minutes=1)
 """How long a run that is being cancelled may take to cancel its own request: `tasks.interruption` takes 20 s."""
-_BY_PREFECT = ("concurrency limit reached", "runner is shutting down")
-"""What Prefect says of runs that it cancels itself: one over its deployment's limit (`SecureFlowConcurrencySlots`), and
-those of a `serve` that is stopped (`Runner`, seen with Prefect 3.9.1)."""
+_BY_PREFECT = ("concurrency limit reached", "concurrency slot lost", "no longer exists", "runner is shutting down")
+"""What Prefect says of a run that it cancels itself, an earlier attempt of which may have submitted: over its
+deployment's limit (`SecureFlowConcurrencySlots`), too late for its place there
+(`ValidateDeploymentConcurrencyAtRunning`), without a deployment (`BaseWorker._submit_run`), or of a `serve` that is
+stopped (`Runner`, seen with Prefect 3.9.1)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class Known:
     runs: Mapping[UUID, FlowRun]
     deployments: Collection[UUID] = ()
     """Those that it knows, of runs that it does not know."""
-    at_work: Sequence[FlowRun] = ()
-    """All runs that are running, where there is one that a person cancelled."""
+    under_way: Sequence[FlowRun] = ()
+    """All runs that have begun and not ended, where there is one that a person cancelled."""
 
 
 async def known_of_runs(entries: Sequence[Entry]) -> Known:
@@ -67,7 +72,7 @@ async def known_of_runs(entries: Sequence[Entry]) -> Known:
             wanted = DeploymentFilter(id=DeploymentFilterId(any_=[home for home in homes if home]))
             deployments = {each.id for each in await client.read_deployments(deployment_filter=wanted)}
         stopped = any(run.state_type in _STOPPED for run in runs.values())
-        return Known(runs, deployments, await _running(client) if stopped else ())
+        return Known(runs, deployments, await _under_way(client) if stopped else ())
 
 
 def is_abandoned(entry: Entry, known: Known) -> bool | None:
@@ -91,22 +96,26 @@ def cancelled_by_person(entry: Entry, known: Known, now: datetime) -> bool:
     own, outer = (known.runs.get(each or UUID(int=0)) for each in (_own(entry), _outermost(entry)))
     if own is None or own.parameters.get("on_interrupt") == "leave" or entry.state is not EntryState.SUBMITTED:
         return False
+    if own.deployment_id is not None and own.state_type in (*_BEGUN, StateType.SCHEDULED):
+        return (
+            False  # it has a process of its own, which is at work or is begun again, whatever became of the outer one
+        )
     return any(_stopped_by_person(run, now) for run in (own, outer) if run is not None)
 
 
 def may_wait_too(entry: Entry, known: Known) -> bool:
-    """Whether another run may be waiting for the same request by now, having found it in the journal.
+    """Whether another run may wait for the same request, having found it in the journal, now or when it goes on.
 
-    One that began after the request was submitted, and asks for the same prompt, or for many that are not known here.
+    One that asks for the same prompt, or for many that are not known here. When it began says nothing: it may have
+    come to this generation long after that.
     """
-    since, prompt = entry.submitted_at or entry.created_at, normal_text(str(entry.inputs.get("prompt", "")))
+    prompt = normal_text(str(entry.inputs.get("prompt", "")))
     mine = {_own(entry), _outermost(entry)}
     return any(
         run.id not in mine
-        and (run.start_time is None or run.start_time >= since)
         and ("prompt" not in run.parameters or normal_text(str(run.parameters["prompt"])) == prompt)
         and ("prompt" in run.parameters or ("runcomfy" in run.tags and "upkeep" not in run.tags))
-        for run in known.at_work
+        for run in known.under_way
     )
 
 
@@ -150,11 +159,19 @@ async def _runs(client: PrefectClient, ids: Sequence[UUID]) -> list[FlowRun]:
     return found
 
 
-async def _running(client: PrefectClient) -> list[FlowRun]:
-    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
-    found: list[FlowRun] = []
-    for page in range(_MOST_PAGES):
-        found += await client.read_flow_runs(flow_run_filter=running, limit=_PAGE, offset=page * _PAGE)
-        if len(found) < (page + 1) * _PAGE:
-            break
-    return found
+async def _under_way(client: PrefectClient) -> list[FlowRun]:
+    """Read the runs that have begun and not ended, those that wait to go on or to be run again among them."""
+    begun = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_BEGUN))))
+    again = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.CRASHED])),
+        start_time=FlowRunFilterStartTime(after_=datetime.now(UTC) - _RUN_AGAIN_WITHIN),
+    )
+    found: dict[UUID, FlowRun] = {}
+    for wanted in (begun, again):
+        offset = 0
+        while page := await client.read_flow_runs(
+            flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
+        ):
+            found |= {run.id: run for run in page if run.state_type is not StateType.CRASHED or run.deployment_id}
+            offset += len(page)
+    return list(found.values())

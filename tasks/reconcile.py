@@ -15,6 +15,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import (
     OPEN,
+    Entry,
     EntryState,
     Finding,
     Journal,
@@ -70,7 +71,7 @@ async def look_over_journal(
     journal, logger = store.get_journal(), get_run_logger()
     here = store.get_store().uri(store.get_store().prefix)
     found = [version for version in await watched_entries(journal) if version.entry.store in ("", here)]
-    known, trouble = await _known(found)
+    known, trouble = await _known([version.entry for version in found])
     run_times, gate = await recall_run_times(journal), asyncio.Semaphore(_AT_ONCE)
     async with credentials.get_client() as client:
 
@@ -96,9 +97,9 @@ async def look_over_journal(
     return JournalLook([each for each in findings if each.news or each.entry.state in OPEN], trouble)
 
 
-async def _known(found: Sequence[Versioned]) -> tuple[Known, Exception | None]:
+async def _known(entries: Sequence[Entry]) -> tuple[Known, Exception | None]:
     try:
-        return await known_of_runs([version.entry for version in found]), None
+        return await known_of_runs(entries), None
     except Exception as error:  # whatever Prefect's client raises; what is old enough is looked at all the same
         get_run_logger().error("Prefect did not say which runs have ended (%s): %s", type(error).__name__, error)
         return Known({}), error
@@ -109,7 +110,10 @@ async def _cancelled_for_person(client: RunComfyClient, journal: Journal, findin
     entry = finding.entry
     if finding.ready or finding.stuck or entry.request_id is None:
         return finding
-    if not cancelled_by_person(entry, known, datetime.now(UTC)) or may_wait_too(entry, known):
+    if not _nobody_wants(entry, known):
+        return finding
+    known, _ = await _known([entry])  # it may have been run again since all were read, or another run may want it
+    if not _nobody_wants(entry, known):
         return finding
     await withdraw(client, journal, entry.generation_key, entry.request_id, reason=_CANCELLED_RUN)
     now = await journal.read(entry.generation_key)
@@ -117,6 +121,10 @@ async def _cancelled_for_person(client: RunComfyClient, journal: Journal, findin
         return finding
     due = finding.due if now.entry.state is EntryState.DETACHED else None
     return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=due)
+
+
+def _nobody_wants(entry: Entry, known: Known) -> bool:
+    return cancelled_by_person(entry, known, datetime.now(UTC)) and not may_wait_too(entry, known)
 
 
 def _tell_of_end(before: EntryState, finding: Finding, store: MediaStore) -> None:

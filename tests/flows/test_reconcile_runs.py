@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFi
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Crashed, Running
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
@@ -123,6 +123,29 @@ async def test_a_request_is_cancelled_whose_run_a_person_cancelled_when_it_was_d
     assert (await entry_of(media_store)).state is becomes
     assert sandbox.books().cancelled == (becomes is EntryState.CANCELLED)
     assert found.failures == found.need_a_person == {}
+
+
+@pytest.mark.parametrize("meanwhile", [Running(), Pending(), Crashed(), Scheduled(name="AwaitingRetry")])
+async def test_a_request_is_not_cancelled_that_another_run_waits_for_or_will(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, meanwhile: State[Any]
+) -> None:
+    """It began before the request was submitted, found it in the journal, and goes on or is run again."""
+    sandbox.hold()
+    async with get_client() as client:
+        flow_id = await client.create_flow_from_name("order")
+        deployment_id = await client.create_deployment(flow_id, uuid4().hex, enforce_parameter_schema=False)
+        other = await client.create_flow_run_from_deployment(deployment_id, parameters={"prompt": "rain"})
+        await client.set_flow_run_state(other.id, Running())
+        run_id = await left_behind(sandbox, account, media_store)
+        await forced(run_id, Cancelled())
+        await forced(other.id, meanwhile)
+        await reconcile(account, media_store)
+        assert (await entry_of(media_store)).state is EntryState.SUBMITTED and not sandbox.books().cancelled
+
+        await forced(other.id, Completed())
+        await reconcile(account, media_store)
+        await client.delete_deployment(deployment_id)
+    assert (await entry_of(media_store)).state is EntryState.CANCELLED and sandbox.books().cancelled
 
 
 async def test_one_part_that_fails_keeps_no_other_from_being_done(

@@ -33,8 +33,8 @@ def run(run_id: UUID, state: State[Any], deployment: UUID | None = None, **more:
     )  # fmt: skip
 
 
-def known(*runs: FlowRun, deployments: tuple[UUID, ...] = (), at_work: tuple[FlowRun, ...] = ()) -> Known:
-    return Known({each.id: each for each in runs}, deployments, at_work)
+def known(*runs: FlowRun, deployments: tuple[UUID, ...] = (), under_way: tuple[FlowRun, ...] = ()) -> Known:
+    return Known({each.id: each for each in runs}, deployments, under_way)
 
 
 @pytest.mark.parametrize("state", [Crashed(), Failed(), Cancelled(), Completed(), Pending(), Scheduled()])
@@ -77,10 +77,16 @@ def test_a_run_that_is_not_known_says_something_only_here() -> None:
         (run(OWN, Cancelling(), since=NOW - timedelta(minutes=2)), None, True),
         (run(OWN, Cancelled(message="Deployment concurrency limit reached.")), None, False),
         (run(OWN, Cancelled(message="Runner is shutting down.")), None, False),
+        (run(OWN, Cancelled(message="Deployment concurrency slot lost during provisioning - no slots")), None, False),
+        (run(OWN, Cancelled(message=f"Deployment {DEPLOYMENT} no longer exists, cancelled run.")), None, False),
         (run(OWN, Crashed()), None, False),
         (run(OWN, Failed()), None, False),
         (run(OWN, Running()), run(OUTER, Cancelled()), True),
         (run(OWN, Running(), parameters={"on_interrupt": "leave"}), run(OUTER, Cancelled()), False),
+        (run(OWN, Running(), DEPLOYMENT), run(OUTER, Cancelled()), False),
+        (run(OWN, Scheduled(), DEPLOYMENT), run(OUTER, Cancelled()), False),
+        (run(OWN, Cancelled(), DEPLOYMENT), run(OUTER, Cancelled()), True),
+        (run(OWN, Crashed(), DEPLOYMENT), run(OUTER, Cancelled()), True),
         (None, run(OUTER, Cancelled()), False),
     ],
 )
@@ -100,7 +106,8 @@ def test_a_persons_cancel_is_told_from_all_other_ends(
         ({"parameters": {"prompt": "rain"}}, True),
         ({"parameters": {"prompt": " rain\n"}}, True),
         ({"parameters": {"prompt": "snow"}}, False),
-        ({"parameters": {"prompt": "rain"}, "start_time": NOW - timedelta(hours=1)}, False),
+        ({"parameters": {"prompt": "rain"}, "start_time": NOW - timedelta(hours=1)}, True),
+        ({"parameters": {"manifest": "s3://b/m.csv"}, "tags": ["runcomfy"], "start_time": NOW - timedelta(1)}, True),
         ({"parameters": {"manifest": "s3://b/m.csv"}, "tags": ["runcomfy"]}, True),
         ({"parameters": {"store": "s"}, "tags": ["runcomfy", "upkeep"]}, False),
         ({"parameters": {}}, False),
@@ -110,5 +117,5 @@ def test_a_request_that_another_run_may_wait_for_is_not_cancelled(other: dict[st
     """It found it in the journal, since it asks for the same; a batch may."""
     begun = {"start_time": NOW + timedelta(minutes=1)} | other
 
-    assert may_wait_too(entry(), known(at_work=(run(uuid4(), Running(), **begun),))) is waits
-    assert may_wait_too(entry(), known(at_work=(run(OWN, Running(), **begun),))) is False
+    assert may_wait_too(entry(), known(under_way=(run(uuid4(), Running(), **begun),))) is waits
+    assert may_wait_too(entry(), known(under_way=(run(OWN, Running(), **begun),))) is False
