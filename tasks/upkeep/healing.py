@@ -112,9 +112,17 @@ async def carry_out(
 
 async def _change(client: PrefectClient, judgement: Judgement, bounds: RunAgain, by: str) -> Change:
     run = await client.read_flow_run(judgement.run.id)
-    if run.state is None or run.state.id != judgement.run.state_id:
-        return Change(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
+    if _moved(run, judgement):
+        return _left_as_it_is(run, judgement)
     return await _CHANGES[judgement.verdict](client, judgement, run, bounds, by)
+
+
+def _moved(run: FlowRun, judgement: Judgement) -> bool:
+    return run.state is None or run.state.id != judgement.run.state_id
+
+
+def _left_as_it_is(run: FlowRun, judgement: Judgement) -> Change:
+    return Change(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
 
 
 async def _crash(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
@@ -129,6 +137,9 @@ async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, 
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
     await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
+    # Prefect would accept it of a run that somebody started meanwhile, and then two processes would do the same.
+    if _moved(now := await client.read_flow_run(run.id), judgement):
+        return _left_as_it_is(now, judgement)
     why = judgement.run.message[:_LONGEST_WHY] or "nobody said why"
     message = again_message(max(judgement.run.crashes, 1), bounds.times, by, why)
     return await _set(client, judgement, Scheduled(name="AwaitingRetry", scheduled_time=judgement.at, message=message))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prefect import task
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Suspended
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
 from tasks.upkeep.facts import RunFacts
 from tasks.upkeep.healing import Change, carry_out
@@ -161,6 +163,26 @@ async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdi
 
     assert not change.done
     assert (await orders.state(run)).type is StateType.COMPLETED
+
+
+async def test_a_run_that_somebody_starts_while_its_tasks_are_ended_is_not_scheduled_a_second_time(
+    orders: Orders,
+) -> None:
+    """To end hundreds of task runs takes seconds; a person may have been quicker, and a worker has begun it."""
+    run = await orders.run(Running(), Crashed())
+    judgements = judge_all(await orders.facts(), BOUNDS)
+
+    class StartedMeanwhile(PrefectClient):
+        async def read_task_runs(self, *given: Any, **named: Any) -> list[TaskRun]:
+            for state in (Scheduled(message="Retried via CLI"), Pending(), Running()):
+                await self.set_flow_run_state(run, state)
+            return await super().read_task_runs(*given, **named)
+
+    async with StartedMeanwhile(str(orders.client.api_url)) as client:
+        (change,) = await carry_out(client, judgements, BOUNDS, by=BY)
+
+    assert not change.done and "is Running now" in change.said
+    assert (await orders.state(run)).type is StateType.RUNNING
 
 
 async def test_the_server_refuses_to_call_crashed_what_has_ended(orders: Orders) -> None:
