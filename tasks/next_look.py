@@ -22,9 +22,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Scheduled
 
-__all__ = ["AGAIN_TAG", "COVERED", "covering_run", "covers", "run_again_at"]
+__all__ = ["COVERED", "WHEN_DUE_TAG", "covering_run", "covers", "next_time", "run_again_at"]
 
-AGAIN_TAG = "again-when-due"
+WHEN_DUE_TAG = "again-when-due"
 COVERED = "Covered"
 """The name of the state of a run that left its work to another one."""
 
@@ -37,7 +37,7 @@ async def run_again_at(due: datetime, why: str) -> datetime | None:
     """Have this deployment run again, unless it runs between now and then anyway.
 
     Args:
-        due: When; twenty seconds from now at the earliest.
+        due: When; or somewhat later, see `next_time`.
         why: Shown with the state of that run.
 
     Returns:
@@ -49,7 +49,8 @@ async def run_again_at(due: datetime, why: str) -> datetime | None:
     run = _this_run()
     if run is None or run.deployment_id is None:
         return None
-    at = _rounded(max(due, datetime.now(UTC) + _SOONEST))
+    now, context = datetime.now(UTC), FlowRunContext.get()
+    at = next_time(due, context.start_time if context else now, now)
     async with get_client() as client:
         stored = await client.read_flow_run(run.id)  # its parameters as they are stored: blocks by reference
         waiting = await _others(client, stored, StateType.SCHEDULED)
@@ -62,10 +63,28 @@ async def run_again_at(due: datetime, why: str) -> datetime | None:
             parameters=stored.parameters,
             state=Scheduled(scheduled_time=at, message=f"By reconcile ({run.name}): {why}"),
             idempotency_key=key,
-            tags=[AGAIN_TAG],
+            tags=[WHEN_DUE_TAG],
         )
     get_run_logger().info("reconcile runs again at %s UTC: %s", f"{at:%H:%M:%S}", why)
     return at
+
+
+def next_time(due: datetime, began: datetime, now: datetime) -> datetime:
+    """Return when to run again for what is due.
+
+    Not within twenty seconds, and not before as much time has passed as this run took: with thousands of generations
+    open something is always due, and it would run without a pause.
+
+    Args:
+        due: When something is due; it may be over.
+        began: When this run began.
+        now: The time.
+
+    Returns:
+        The time, rounded up, so that several that want nearly the same time want the same.
+    """
+    at = max(due, now + max(_SOONEST, now - began))
+    return datetime.fromtimestamp(math.ceil(at.timestamp() / _STEP_SECONDS) * _STEP_SECONDS, UTC)
 
 
 async def covering_run() -> FlowRun | None:
@@ -126,11 +145,6 @@ def _begins(other: FlowRun, this: FlowRun) -> datetime | None:
     if this.start_time is not None and other.expected_start_time <= this.start_time:
         return None
     return other.next_scheduled_start_time or other.expected_start_time
-
-
-def _rounded(at: datetime) -> datetime:
-    """Round up, so that several that want nearly the same time want the same."""
-    return datetime.fromtimestamp(math.ceil(at.timestamp() / _STEP_SECONDS) * _STEP_SECONDS, UTC)
 
 
 def _digest(parameters: dict[str, Any]) -> str:

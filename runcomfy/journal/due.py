@@ -18,7 +18,8 @@ def due_at(entry: Entry, state: State, run_times: RunTimes, now: datetime) -> da
     """Return when it has most probably ended: five in six requests of its kind took no longer.
 
     One that is in the queue has all of that before it. One that takes longer than that is looked at again after a
-    quarter of it; and one of which nothing is known, when it is half as old again.
+    quarter of its age, as is one that is old and in the queue still; and one of which nothing is known, when it is half
+    as old again. So whatever is stuck is looked at some dozens of times in all, not each few seconds for a day.
 
     Args:
         entry: The journal's entry, with its request.
@@ -31,5 +32,5 @@ def due_at(entry: Entry, state: State, run_times: RunTimes, now: datetime) -> da
     if forecast is None:
         return now + min(age / 2, _LONGEST)
     likely = timedelta(seconds=math.exp(min(forecast.location + forecast.scale, 20)))
-    left = likely if state is State.IN_QUEUE else likely - age
-    return now + min(left if left > timedelta() else likely / 4, _LONGEST)
+    left = max(likely, age / 4) if state is State.IN_QUEUE else likely - age
+    return now + min(left if left > timedelta() else age / 4, _LONGEST)

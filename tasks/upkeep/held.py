@@ -18,16 +18,11 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.slot_label import LEASE_PASSED
 from tasks.slots import LABEL_SECONDS
+from tasks.upkeep.deployments import our_deployments
 from tasks.upkeep.facts import HeldSlots
+from tasks.upkeep.server_time import server_time
 from tasks.upkeep.slot_claims import Claims, Sighting, Verdict, claims_of, judge_slots
-from tasks.upkeep.slot_runs import (
-    HoldingRuns,
-    earlier_looks,
-    holding_runs,
-    our_deployments,
-    server_time,
-    unlabelled_holders,
-)
+from tasks.upkeep.slot_runs import HoldingRuns, earlier_looks, holding_runs, unlabelled_holders
 
 __all__ = ["UNEXPLAINED_LABEL", "SlotsLook", "free_leaked_slots", "slots_held"]
 
@@ -113,7 +108,10 @@ async def free_leaked_slots(
         if note:
             verdict = replace(verdict, free=0)
         if verdict.free and not await _freed(client, each.name, verdict.free):
-            verdict, note = replace(verdict, free=0, due=now), "Prefect's server did not say that it freed them."
+            verdict, note = (
+                replace(verdict, free=0, due=now + lease),
+                "Prefect's server did not say that it freed them.",
+            )
         verdicts[each.name] = verdict
         held.append(_shown(each, now, verdict.free, note))
     if this_run is not None:

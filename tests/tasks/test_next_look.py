@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Crashed, Failed, Running, Scheduled, State
 
-from tasks.next_look import AGAIN_TAG, COVERED, covering_run, covers, run_again_at
+from tasks.next_look import COVERED, WHEN_DUE_TAG, covering_run, covers, next_time, run_again_at
 from tests.tasks.deployed import Deployed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -53,6 +53,17 @@ def test_a_run_is_covered_by_one_that_began_after_it_was_due(other: FlowRun, cov
     assert covers(other, a_run(10, 20, Running())) is covered
 
 
+@pytest.mark.parametrize(
+    ("due", "took", "at"),
+    [(300, 5, 300), (301, 5, 320), (-999, 5, 20), (0, 5, 20), (0, 130, 140), (300, 130, 300), (0, -3, 20)],
+)
+def test_it_rests_as_long_as_it_worked(due: float, took: float, at: float) -> None:
+    """Where thousands are open, something is always due; so it is at work half of the time at most."""
+    assert next_time(NOON + timedelta(seconds=due), NOON - timedelta(seconds=took), NOON) == NOON + timedelta(
+        seconds=at
+    )
+
+
 async def scheduled(deployed: Deployed) -> list[FlowRun]:
     async with get_client() as client:
         mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployed.id]))
@@ -76,7 +87,7 @@ async def test_ten_that_see_the_same_make_one_run() -> None:
 
     (run,) = await scheduled(deployed)
     assert run.state is not None and run.state.message is not None and "3 request(s) are due" in run.state.message
-    assert AGAIN_TAG in run.tags and run.parameters == {"number": 7}
+    assert WHEN_DUE_TAG in run.tags and run.parameters == {"number": 7}
     assert run.expected_start_time is not None
     assert timedelta() <= run.expected_start_time - due < timedelta(seconds=20)
     assert set(said) == {run.expected_start_time}

@@ -40,15 +40,29 @@ def known(seconds: float) -> RunTimes:
         (0, State.IN_PROGRESS, 100, 110),
         (60, State.IN_PROGRESS, 40, 50),
         (60, State.IN_QUEUE, 100, 110),
-        (150, State.IN_PROGRESS, 25, 28),
-        (1e6, State.IN_PROGRESS, 25, 28),
+        (150, State.IN_PROGRESS, 37, 38),
+        (4000, State.IN_PROGRESS, 1000, 1000),
+        (4000, State.IN_QUEUE, 1000, 1000),
+        (1e6, State.IN_PROGRESS, 86400, 86400),
     ],
 )
 def test_it_is_due_when_most_of_its_kind_have_ended(age: float, state: State, least: float, most: float) -> None:
-    """One that takes longer is looked at again after a quarter of that."""
+    """One that takes longer is looked at again after a quarter of its age."""
     wait = (due_at(entry(age), state, known(100), NOW) - NOW).total_seconds()
 
     assert least <= wait <= most
+
+
+@pytest.mark.parametrize("state", [State.IN_PROGRESS, State.IN_QUEUE])
+@pytest.mark.parametrize("seconds", [5, 100, 900])
+def test_one_that_never_ends_is_looked_at_some_dozens_of_times_in_a_day(state: State, seconds: float) -> None:
+    """After that it is a person's; looks each few seconds would keep `reconcile` at work for nothing."""
+    age, looks = 0.0, 0
+    while age < 86400:
+        age += max(20, (due_at(entry(age), state, known(seconds), NOW) - NOW).total_seconds())
+        looks += 1
+
+    assert looks < 50
 
 
 def test_of_which_nothing_is_known_is_looked_at_when_it_is_half_as_old_again() -> None:
