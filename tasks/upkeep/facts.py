@@ -87,8 +87,6 @@ class RunFacts:
     """How far apart its heartbeats are, where two or more of its present state are known."""
     is_child: bool = False
     """Whether another flow run started it, and waits for it."""
-    on_interrupt: str | None = None
-    tags: tuple[str, ...] = ()
     url: str = ""
 
 
@@ -117,4 +115,4 @@ class Facts:
     """Those that were run again within a day, the latest first; some dozens."""
     workers: tuple[WorkerFacts, ...] = ()
     beats_known: bool = True
-    """Whether the server has heartbeats of any run of ours, so that a run without them is a silent one."""
+    """Whether the server has heartbeats of any run, so that a run without them is a silent one."""

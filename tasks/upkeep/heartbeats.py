@@ -16,8 +16,9 @@ from prefect.client.orchestration import PrefectClient
 
 from tasks.upkeep.facts import RunFacts
 
-__all__ = ["Beats", "read_heartbeats", "with_heartbeats"]
+__all__ = ["Beats", "any_heartbeat", "read_heartbeats", "with_heartbeats"]
 
+_EVENT = "prefect.flow-run.heartbeat"
 _PAGE = 200
 _WITHIN = timedelta(hours=6)
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -48,8 +49,8 @@ async def read_heartbeats(client: PrefectClient, runs: Iterable[UUID], at: datet
             path_params={"countable": "resource"},
             json={
                 "filter": {
-                    "occurred": {"since": (at - _WITHIN).isoformat(), "until": (at + _WITHIN).isoformat()},
-                    "event": {"name": ["prefect.flow-run.heartbeat"]},
+                    "occurred": _lately(at),
+                    "event": {"name": [_EVENT]},
                     "resource": {"id": chosen[start : start + _PAGE]},
                 },
                 "time_unit": "hour",
@@ -60,6 +61,23 @@ async def read_heartbeats(client: PrefectClient, runs: Iterable[UUID], at: datet
             first, last = (datetime.fromisoformat(counted[name]) for name in ("start_time", "end_time"))
             found[UUID(counted["value"].rpartition(".")[2])] = Beats(int(counted["count"]), first, last)
     return found
+
+
+async def any_heartbeat(client: PrefectClient, at: datetime) -> bool:
+    """Whether the server has a heartbeat of any flow run, so that they get there and are kept.
+
+    Args:
+        client: Speaks to the server.
+        at: Now, by the server's clock.
+    """
+    answer = await client.request(
+        "POST", "/events/filter", json={"filter": {"occurred": _lately(at), "event": {"name": [_EVENT]}}, "limit": 1}
+    )
+    return bool(answer.json()["events"])
+
+
+def _lately(at: datetime) -> dict[str, str]:
+    return {"since": (at - _WITHIN).isoformat(), "until": (at + _WITHIN).isoformat()}
 
 
 def with_heartbeats(run: RunFacts, beats: Beats | None) -> RunFacts:

@@ -19,20 +19,23 @@ from enum import StrEnum
 from prefect.client.schemas.objects import StateType
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.heartbeats import default_frequency, patience
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.marks import has_crashed
 
-__all__ = ["Judgement", "RunAgain", "Verdict", "beat_seconds", "judge", "judge_all", "patience_seconds"]
+__all__ = ["PAUSED", "Judgement", "RunAgain", "Verdict", "beat_seconds", "judge", "judge_all", "patience_seconds"]
 
 _PENDING_SECONDS = 330.0
 """How long a run may be on its way into a process; the automation, which is quicker, waits for 300."""
 _CANCELLING_SECONDS = 600.0
 _SUSPECT_SECONDS = 60.0
 """After so long on its way, a run is looked at again when it counts as dead."""
-_DEFAULT_BEAT_SECONDS = 180.0  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY, unless set
-_MISSED_BEATS, _SUSPECT_BEATS = 3.5, 1.5
-_SHORTEST_PATIENCE_SECONDS = 150.0
+_SUSPECT_BEATS = 1.5
 _ON_THE_WAY = timedelta(seconds=5)  # an event of before the crash may arrive after it
+
+
+PAUSED = "its deployment is paused"
+"""Why an order is left alone that is run again later."""
 
 
 class RunAgain(BaseModel):
@@ -106,7 +109,7 @@ def judge(run: RunFacts, facts: Facts, bounds: RunAgain) -> Judgement:
     deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
     match run.state_type:
         case StateType.RUNNING:
-            return _running(run, deployment, facts)
+            return _running(run, facts)
         case StateType.PENDING:
             return _waited_for(run, facts, _PENDING_SECONDS, Verdict.PENDING_ZOMBIE, "a worker took it")
         case StateType.CANCELLING:
@@ -131,40 +134,40 @@ def beat_seconds(run: RunFacts, facts: Facts) -> float:
     """
     deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
     known = [run.beat_seconds, deployment.heartbeat_seconds if deployment else None]
-    return max((seconds for seconds in known if seconds), default=_DEFAULT_BEAT_SECONDS)
+    return max((seconds for seconds in known if seconds), default=default_frequency())
 
 
 def patience_seconds(run: RunFacts, facts: Facts) -> float:
-    """Return how long a run may be silent: three and a half of its heartbeats, and never less than 150 s.
+    """Return how long a run may be silent: as long as the automation waits that ends such runs.
 
     Args:
         run: The run.
         facts: What is known of its deployment.
     """
-    return max(_MISSED_BEATS * beat_seconds(run, facts), _SHORTEST_PATIENCE_SECONDS)
+    return patience(beat_seconds(run, facts)).total_seconds()
 
 
-def _running(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts) -> Judgement:
-    patience = patience_seconds(run, facts)
+def _running(run: RunFacts, facts: Facts) -> Judgement:
+    allowed = patience_seconds(run, facts)
     last = max(filter(None, (run.since, run.last_heartbeat)))
     silent = (facts.at - last).total_seconds()
-    if silent <= patience:
+    if silent <= allowed:
         suspect = silent > _SUSPECT_BEATS * beat_seconds(run, facts)
-        dead_at = last + timedelta(seconds=patience) if suspect else None
+        dead_at = last + timedelta(seconds=allowed) if suspect else None
         return Judgement(run, Verdict.ALIVE, f"a sign of life {silent:.0f} s ago", dead_at=dead_at)
-    if run.last_heartbeat is None and not facts.beats_known and not (deployment and deployment.heartbeat_seconds):
+    if run.last_heartbeat is None and not facts.beats_known:
         return Judgement(run, Verdict.ALIVE, "no heartbeats are known here, so nobody can tell")
     return Judgement(
         run,
         Verdict.RUNNING_ZOMBIE,
-        f"no sign of life since {last:%H:%M:%S} UTC, for {silent:.0f} s, where {patience:.0f} s are allowed",
+        f"no sign of life since {last:%H:%M:%S} UTC, for {silent:.0f} s, where {allowed:.0f} s are allowed",
     )
 
 
-def _waited_for(run: RunFacts, facts: Facts, patience: float, verdict: Verdict, what: str) -> Judgement:
+def _waited_for(run: RunFacts, facts: Facts, allowed: float, verdict: Verdict, what: str) -> Judgement:
     waited = (facts.at - run.since).total_seconds()
-    if waited <= patience:
-        dead_at = run.since + timedelta(seconds=patience) if waited > _SUSPECT_SECONDS else None
+    if waited <= allowed:
+        dead_at = run.since + timedelta(seconds=allowed) if waited > _SUSPECT_SECONDS else None
         return Judgement(run, Verdict.ALIVE, f"{what} {waited:.0f} s ago", dead_at=dead_at)
     return Judgement(
         run, verdict, f"{what} at {run.since:%H:%M:%S} UTC, and nothing came of it in {waited:.0f} s ({run.state_name})"
@@ -204,7 +207,7 @@ def _left_alone(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts,
     if deployment is not None and deployment.drops_new:
         return "the next run of its deployment does its work"
     if deployment is not None and deployment.paused:
-        return "its deployment is paused"
+        return PAUSED
     if bounds.times == 0:
         return "running again is turned off"
     if run.last_heartbeat is not None and run.last_heartbeat > run.since + _ON_THE_WAY:

@@ -14,7 +14,7 @@ from tasks.journal_page import decision
 from tasks.markdown import code, console, text
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.healing import Healed
-from tasks.upkeep.judging import Judgement, Verdict
+from tasks.upkeep.judging import PAUSED, Judgement
 from tasks.upkeep.page_parts import bullets, clock, run_link
 
 __all__ = ["needed", "people"]
@@ -95,9 +95,8 @@ def _paused(healed: Healed) -> list[str]:
     held = [
         deployment.name
         for each in healed.judgements
-        if each.verdict is Verdict.LEFT and each.run.deployment_id
-        and (deployment := facts.deployments.get(each.run.deployment_id)) and deployment.paused
-    ]  # fmt: skip
+        if each.why == PAUSED and (deployment := facts.deployments.get(each.run.deployment_id or each.run.id))
+    ]
     return [
         f"{held.count(name):,} crashed orders of {code(name)} are run again once it is resumed: it is paused."
         for name in sorted(set(held))

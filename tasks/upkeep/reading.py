@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +18,9 @@ from prefect.utilities.urls import url_for
 from runcomfy.redaction import redact
 from tasks.upkeep.deployments import read_deployments, read_workers
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
-from tasks.upkeep.heartbeats import read_heartbeats, with_heartbeats
+from tasks.upkeep.heartbeats import any_heartbeat, read_heartbeats, with_heartbeats
 from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, has_crashed, is_by_a_person, is_by_an_automation
+from tasks.upkeep.server_time import server_time
 
 __all__ = ["read_facts", "read_runs"]
 
@@ -38,7 +38,7 @@ async def read_facts(client: PrefectClient) -> Facts:
     Raises:
         PrefectException, httpx.HTTPError, OSError: the API does not answer.
     """
-    at = await _server_time(client)
+    at = await server_time(client)
     deployments = await read_deployments(client)
     pools = sorted({found.pool for found in deployments.values() if found.pool})
     workers = [worker for pool in pools for worker in await read_workers(client, pool)]
@@ -49,11 +49,18 @@ async def read_facts(client: PrefectClient) -> Facts:
     at_work = await _find(client, ours | _in_state(*_AT_WORK))
     due = orders | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
     waiting = await _find(client, due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, most=_MOST_WAITING)
-    dead = _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
-    failed = _in_state("FAILED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
+    # What is never run again, such as each minute's run of an inbox, must not crowd out orders that are.
+    told_again = _of(found for found in deployments.values() if not found.reconciles and not found.drops_new)
+    own = {"parent_task_run_id": {"is_null_": True}}
+    dead = own | _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
+    failed = own | _in_state("FAILED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
     crashed = {
         run.id: run
-        for wanted in (ours | dead, _tagged(OURS_TAG) | dead, ours | failed)  # the tag: of a deployment that is gone
+        for wanted in (
+            _tagged(OURS_TAG) | dead,
+            told_again | dead,
+            told_again | failed,
+        )  # the tag: its deployment is gone
         for run in await _find(client, wanted, sort=FlowRunSort.END_TIME_DESC, most=_MOST_CRASHED)
         if has_crashed(run.state_type, run.message)
     }
@@ -64,7 +71,7 @@ async def read_facts(client: PrefectClient) -> Facts:
         runs=(*told, *waiting),
         waiting=await _count(client, due),
         again=tuple(await _find(client, again, sort=FlowRunSort.START_TIME_DESC, most=_MOST_AGAIN)),
-        beats_known=beats_known,
+        beats_known=beats_known or await any_heartbeat(client, at),
     )
 
 
@@ -112,14 +119,6 @@ async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
     )
 
 
-async def _server_time(client: PrefectClient) -> datetime:
-    """Return the time by the server's clock, to the second; by ours where its answer does not tell."""
-    try:
-        return parsedate_to_datetime((await client.hello()).headers["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return datetime.now(UTC)
-
-
 def _of(deployments: Iterable[DeploymentFacts]) -> dict[str, Any]:
     return {"deployment_id": {"any_": [str(found.id) for found in deployments] or [str(UUID(int=0))]}}
 
@@ -155,7 +154,7 @@ async def _count(client: PrefectClient, wanted: Mapping[str, Any]) -> int:
 
 
 def _run(run: FlowRun) -> RunFacts | None:
-    state, on_interrupt = run.state, run.parameters.get("on_interrupt")
+    state = run.state
     if state is None:
         return None
     return RunFacts(
@@ -170,7 +169,5 @@ def _run(run: FlowRun) -> RunFacts | None:
         scheduled_for=state.state_details.scheduled_time,
         run_count=run.run_count,
         is_child=run.parent_task_run_id is not None,
-        on_interrupt=on_interrupt if isinstance(on_interrupt, str) else None,
-        tags=tuple(run.tags),
         url=url_for("flow-run", obj_id=run.id) or "",
     )

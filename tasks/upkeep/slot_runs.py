@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
@@ -20,15 +17,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter, EventResourceFilter
 
 from tasks.slot_label import LEASE_PASSED, SLOTS_LABEL, SlotsLabel
-from tasks.upkeep.marks import OURS_TAG
+from tasks.upkeep.server_time import server_time
 from tasks.upkeep.slot_claims import Claim
 
-__all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "our_deployments", "server_time", "unlabelled_holders"]
+__all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "unlabelled_holders"]
 
 _PAGE = 200
 _MOST_PAGES = 50
@@ -76,22 +72,6 @@ async def holding_runs(client: PrefectClient) -> HoldingRuns:
             places[run.deployment_id] = places.get(run.deployment_id, 0) + 1
     claims = [_claim(run, runs) for run in runs.values() if SLOTS_LABEL in run.labels]
     return HoldingRuns(tuple(each for each in claims if each), places)
-
-
-async def server_time(client: PrefectClient) -> datetime:
-    """Return the time by the clock of Prefect's server, to the second; by ours, where it does not say."""
-    try:
-        return parsedate_to_datetime((await client.hello()).headers["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return datetime.now(UTC)
-
-
-async def our_deployments(client: PrefectClient) -> dict[str, DeploymentResponse]:
-    """Read the deployments with the tag `runcomfy`, with their limits, by `flow/deployment`."""
-    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[OURS_TAG]))
-    flows = {each.id: each.name for each in await client.read_flows(deployment_filter=wanted)}
-    found = await client.read_deployments(deployment_filter=wanted)
-    return {f"{flows.get(each.flow_id, '?')}/{each.name}": each for each in found}
 
 
 async def earlier_looks(client: PrefectClient, this: FlowRun) -> list[FlowRun]:

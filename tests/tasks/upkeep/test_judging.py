@@ -122,9 +122,10 @@ def test_what_is_silent_for_longer_than_usual_is_due_when_it_counts_as_dead(
     assert due == (None if dead_in is None else NOW + timedelta(seconds=dead_in))
 
 
-def test_a_run_of_a_server_without_events_is_not_called_dead() -> None:
-    """Nobody sends a heartbeat there, or nobody keeps them: silence says nothing."""
-    judged = judge(run(RUNNING, 90000), facts(beats_known=False), RunAgain())
+@pytest.mark.parametrize("frequency", [None, 30.0])
+def test_a_run_of_a_server_without_events_is_not_called_dead(frequency: float | None) -> None:
+    """No heartbeat gets there, whatever the deployment sets, or nobody keeps them: silence says nothing."""
+    judged = judge(run(RUNNING, 90000), facts(beats_known=False, heartbeat_seconds=frequency), RunAgain())
 
     assert judged.verdict is Verdict.ALIVE
 

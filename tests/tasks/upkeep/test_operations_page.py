@@ -81,7 +81,13 @@ def test_orders_that_wait_for_a_worker_say_which_to_start() -> None:
 
 
 def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
-    known = facts(run(CRASHED, 60), run(CRASHED, 70), paused=True)
+    known = facts(
+        run(CRASHED, 60),
+        run(CRASHED, 70),
+        run(CRASHED, 80, cancelled=True),
+        run(CRASHED, 90, is_child=True),
+        paused=True,
+    )
     said = page(Healed(known, tuple(judge_all(known, RunAgain()))))
 
     assert "2 crashed orders of `text-to-video/text-to-video` are run again once it is resumed" in said

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
 from prefect.states import AwaitingRetry, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from tasks.upkeep import reading
+from tasks.upkeep.heartbeats import any_heartbeat
 from tasks.upkeep.marks import again_message
 from tests.tasks.upkeep.conftest import Orders, now
 
@@ -53,6 +54,25 @@ async def test_of_many_that_wait_the_first_are_read_and_all_are_counted(
     assert {run.id for run in facts.runs} == set(first[:3])
 
 
+async def test_what_is_never_run_again_does_not_crowd_out_orders(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each minute's run of an inbox that crashes, for days; the order crashed before them."""
+    monkeypatch.setattr(reading, "_MOST_CRASHED", 2)
+    order = await orders.run(Running(), Crashed())
+    await orders.deploy(
+        concurrency_limit=1,
+        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+    )
+    for _ in range(3):
+        await orders.run(Pending(), Running(), Crashed())
+
+    facts = await orders.facts()
+
+    assert [each.drops_new for each in facts.deployments.values()].count(True) == 1
+    assert order in {run.id for run in facts.runs}
+
+
 async def test_heartbeats_tell_the_last_sign_of_life_and_how_far_apart_they_are(orders: Orders) -> None:
     """Those of before the present state do not count for that."""
     run, other = await orders.run(Running()), await orders.run(Running())
@@ -67,6 +87,18 @@ async def test_heartbeats_tell_the_last_sign_of_life_and_how_far_apart_they_are(
     assert abs((found.last_heartbeat - begun).total_seconds() - 120) < 1
     assert found.beat_seconds == pytest.approx(30, abs=0.1)
     assert foreign.last_heartbeat is not None and foreign.beat_seconds is None
+
+
+async def test_a_heartbeat_of_any_run_shows_that_they_get_there(orders: Orders) -> None:
+    """Such as that of a reconcile that has ended; a server that never had one tells nothing of those that run."""
+    ended = await orders.run(Running(), Completed())
+    await orders.run(Running())
+    assert not await any_heartbeat(orders.client, now() - timedelta(days=300))
+
+    await orders.beat(ended, now())
+    await orders.heard({ended: 1})
+
+    assert (await orders.facts()).beats_known
 
 
 async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> None:
