@@ -4,6 +4,7 @@ What ends a run of a deployment, and what Prefect (3.8) does about it by itself:
 
 - Its process dies while its worker lives: the worker says Crashed within seconds.
 - Prefect's server does not answer when it begins: it says Failed, since it cannot read its blocks.
+- Its place in its deployment's limit is lost while its process begins: it says Cancelled, and nobody had meant that.
 - Its worker or its machine dies: nobody says anything. It stays Running or Pending.
 - It is cancelled after that: it stays Cancelling, until the server itself says Cancelled after 300 s
   (`server/services/cancellation_cleanup.py`).
@@ -114,7 +115,7 @@ def judge(run: RunFacts, facts: Facts, bounds: RunAgain) -> Judgement:
             return _waited_for(run, facts, _PENDING_SECONDS, Verdict.PENDING_ZOMBIE, "a worker took it")
         case StateType.CANCELLING:
             return _waited_for(run, facts, _CANCELLING_SECONDS, Verdict.CANCELLING_ZOMBIE, "it was cancelled")
-        case StateType.CRASHED | StateType.FAILED if has_crashed(run.state_type, run.message):
+        case StateType.CRASHED | StateType.FAILED | StateType.CANCELLED if has_crashed(run.state_type, run.message):
             return _crashed(run, deployment, facts, bounds)
         case StateType.SCHEDULED | StateType.PAUSED:
             return Judgement(run, Verdict.RESTING, run.state_name)

@@ -32,6 +32,9 @@ _WITHOUT_SERVER = re.compile(
 )
 """What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
 blocks there when it begins. What the service and the store do wrong has names of ours by then."""
+_PLACE_LOST = "Deployment concurrency slot lost"
+"""What Prefect (3.8, 3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free: such
+as after a restart of a server that keeps leases in its memory (`ValidateDeploymentConcurrencyAtRunning`)."""
 FORCED = "Forced by the automation"
 """How the message begins of a state that an automation of ours sets."""
 _OURS = "Run again ("
@@ -51,7 +54,10 @@ def again_message(number: int, most: int, by: str, why: str) -> str:
 
 
 def has_crashed(state_type: StateType | None, message: str | None) -> bool:
-    """Whether a state is a crash: also Prefect's Failed of a run that Prefect's own server did not answer.
+    """Whether a state is a crash: also two that Prefect calls otherwise, though nobody meant them and nothing is wrong.
+
+    Failed is a run that Prefect's own server did not answer, Cancelled one whose place in its deployment's limit was
+    lost while its process began.
 
     Args:
         state_type: The state's type.
@@ -59,6 +65,8 @@ def has_crashed(state_type: StateType | None, message: str | None) -> bool:
     """
     if state_type is StateType.FAILED:
         return _WITHOUT_SERVER.match(message or "") is not None
+    if state_type is StateType.CANCELLED:
+        return (message or "").startswith(_PLACE_LOST)
     return state_type is StateType.CRASHED
 
 

@@ -53,7 +53,7 @@ async def read_facts(client: PrefectClient) -> Facts:
     told_again = _of(found for found in deployments.values() if not found.reconciles and not found.drops_new)
     own = {"parent_task_run_id": {"is_null_": True}}
     dead = own | _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
-    failed = own | _in_state("FAILED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
+    failed = own | _in_state("FAILED", "CANCELLED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
     crashed = {
         run.id: run
         for wanted in (
@@ -108,7 +108,8 @@ async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
     by_hand = [number for number, state in enumerate(states) if is_by_a_person(state)]
     own = states[by_hand[-1] :] if by_hand else states
     crashes = [state.timestamp for state in own if has_crashed(state.type, state.message)]
-    cancelled = any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in own)
+    stopped = (StateType.CANCELLING, StateType.CANCELLED)
+    cancelled = any(state.type in stopped and not has_crashed(state.type, state.message) for state in own)
     before = states[-2] if len(states) > 1 else None
     return replace(
         run,

@@ -10,7 +10,7 @@ import pytest
 from prefect import task
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, StateType, TaskRun
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
 from tasks.upkeep.facts import RunFacts
 from tasks.upkeep.healing import Change, carry_out
@@ -29,14 +29,20 @@ async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS)
     return await carry_out(orders.client, judgements, bounds, by=BY)
 
 
+PLACE_LOST = "Deployment concurrency slot lost during provisioning - no slots available to continue execution"
 SERVER_AWAY = "Validation of flow parameters failed with error: ConnectError: [Errno 111] Connection refused"
 
 
-@pytest.mark.parametrize("end", [Crashed(message="out of memory"), Failed(message=SERVER_AWAY)], ids=["died", "alone"])
+@pytest.mark.parametrize(
+    "end",
+    [Crashed(message="out of memory"), Failed(message=SERVER_AWAY), Cancelled(message=PLACE_LOST)],
+    ids=["died", "alone", "out of place"],
+)
 async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders, end: State[None]) -> None:
     """Its page, name, parameters and tags stay; its state says how often, by whom, and why.
 
-    Also one that Prefect calls failed, since its own server was away when the run began.
+    Also one that Prefect calls failed, since its own server was away when the run began; or cancelled, since its
+    place was given away.
     """
     run = await orders.run(Running(), end, parameters={"prompt": "snow"}, tags=["spring"])
     crashed = await orders.client.read_flow_run(run)
