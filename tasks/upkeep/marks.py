@@ -33,8 +33,8 @@ _WITHOUT_SERVER = re.compile(
 """What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
 blocks there when it begins. What the service and the store do wrong has names of ours by then."""
 _PLACE_LOST = "Deployment concurrency slot lost"
-"""What Prefect (3.8, 3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free: such
-as after a restart of a server that keeps leases in its memory (`ValidateDeploymentConcurrencyAtRunning`)."""
+"""What Prefect (3.8, 3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free:
+such as after a restart of a server that keeps leases in its memory (`ValidateDeploymentConcurrencyAtRunning`)."""
 FORCED = "Forced by the automation"
 """How the message begins of a state that an automation of ours sets."""
 _OURS = "Run again ("
