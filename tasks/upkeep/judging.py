@@ -24,8 +24,20 @@ from tasks.heartbeats import default_frequency, patience
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.marks import has_crashed
 
-__all__ = ["PAUSED", "Judgement", "RunAgain", "Verdict", "beat_seconds", "judge", "judge_all", "patience_seconds"]
+__all__ = [
+    "PAUSED",
+    "TURNED_OFF",
+    "Judgement",
+    "RunAgain",
+    "Verdict",
+    "beat_seconds",
+    "judge",
+    "judge_all",
+    "patience_seconds",
+]
 
+TURNED_OFF = "running again is turned off"
+"""Why a crashed order is left alone where `times` is 0."""
 _PENDING_SECONDS = 330.0
 """How long a run may be on its way into a process; the automation, which is quicker, waits for 300."""
 _CANCELLING_SECONDS = 600.0
@@ -210,7 +222,7 @@ def _left_alone(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts,
     if deployment is not None and deployment.paused:
         return PAUSED
     if bounds.times == 0:
-        return "running again is turned off"
+        return TURNED_OFF
     if run.last_heartbeat is not None and run.last_heartbeat > run.since + _ON_THE_WAY:
         silent = (facts.at - run.last_heartbeat).total_seconds()
         if silent <= patience_seconds(run, facts):

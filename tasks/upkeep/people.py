@@ -14,7 +14,7 @@ from tasks.journal_page import decision
 from tasks.markdown import code, console, text
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.healing import Healed
-from tasks.upkeep.judging import PAUSED, Judgement
+from tasks.upkeep.judging import PAUSED, TURNED_OFF, Judgement
 from tasks.upkeep.page_parts import bullets, clock, run_link
 
 __all__ = ["needed", "people"]
@@ -34,7 +34,8 @@ def needed(healed: Healed, findings: Sequence[Finding]) -> int:
         findings: What was found of the journal's open generations.
     """
     generations = sum(each.needs_person for each in findings)
-    return generations + len(healed.given_up) + len(_without_worker(healed.facts)) + len(_paused(healed))
+    held_back = (_without_worker(healed.facts), _paused(healed), _turned_off(healed))
+    return generations + len(healed.given_up) + sum(map(len, held_back))
 
 
 def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> list[str]:
@@ -47,7 +48,7 @@ def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> li
     """
     given_up = healed.given_up
     waiting = [each for each in findings if each.needs_person]
-    lines = [*_without_worker(healed.facts), *_paused(healed)]
+    lines = [*_without_worker(healed.facts), *_paused(healed), *_turned_off(healed)]
     if given_up:
         lines += [_ORDERS, *(_order(each) for each in given_up[:_MOST_SHOWN])]
         if len(given_up) > _MOST_SHOWN:
@@ -101,3 +102,10 @@ def _paused(healed: Healed) -> list[str]:
         f"{held.count(name):,} crashed orders of {code(name)} are run again once it is resumed: it is paused."
         for name in sorted(set(held))
     ]
+
+
+def _turned_off(healed: Healed) -> list[str]:
+    """Say how many crashed orders nobody runs again, since that is turned off."""
+    if not (crashed := sum(each.why == TURNED_OFF for each in healed.judgements)):
+        return []
+    return [f"{crashed:,} crashed orders are left as they are: {code('run_again')} of this reconcile has `times` 0."]

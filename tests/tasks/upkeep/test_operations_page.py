@@ -94,6 +94,14 @@ def test_crashed_orders_of_a_paused_deployment_are_not_forgotten() -> None:
     assert "**1 needs a person" in said
 
 
+def test_crashed_orders_are_not_forgotten_where_running_again_is_turned_off() -> None:
+    known = facts(run(CRASHED, 60), run(CRASHED, 70), run(CRASHED, 70, cancelled=True))
+    said = page(Healed(known, tuple(judge_all(known, RunAgain(times=0)))))
+
+    assert "2 crashed orders are left as they are: `run_again` of this reconcile has `times` 0." in said
+    assert "**1 needs a person" in said
+
+
 def test_slots_are_shown_against_the_runs_that_are_alive() -> None:
     slots = HeldSlots("runcomfy-generations", limit=20, active=10, held=4, freed=3, lately=1)
     idle = HeldSlots("deployment:batch/batch", limit=2, active=0, held=0)
