@@ -89,7 +89,7 @@ async def free_leaked_slots(
         httpx.HTTPError: Prefect's API does not answer.
     """
     earlier = await earlier_looks(client, this_run) if this_run else ()
-    found = await _read(client, limits)
+    found = await _read(client, limits, lease)
     now = await server_time(client)
     verdicts = {each.name: _judged(each, earlier, now, lease) for each in found}
     if any(verdict.free for verdict in verdicts.values()):
@@ -97,7 +97,7 @@ async def free_leaked_slots(
         await asyncio.sleep(says_so_seconds)
         runs, deployments = await holding_runs(client), await our_deployments(client)
         now = await server_time(client)
-        found = [replace(each, claims=_claims(each, runs, deployments)) for each in found]
+        found = [replace(each, claims=_claims(each, runs, deployments, lease)) for each in found]
         first, verdicts = verdicts, {each.name: _judged(each, earlier, now, lease) for each in found}
         verdicts = {name: replace(each, free=min(each.free, first[name].free)) for name, each in verdicts.items()}
     held = []
@@ -153,7 +153,7 @@ def _noted(labels: Mapping[str, Any]) -> dict[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
-async def _read(client: PrefectClient, names: Sequence[str]) -> list[_Limit]:
+async def _read(client: PrefectClient, names: Sequence[str], lease: timedelta = LEASE_PASSED) -> list[_Limit]:
     """Read the limits, and only then the runs: who takes a slot in between says so, and is counted as holding it."""
     accounts = []
     for name in dict.fromkeys(filter(None, names)):
@@ -165,7 +165,13 @@ async def _read(client: PrefectClient, names: Sequence[str]) -> list[_Limit]:
     runs = await holding_runs(client)
     found = [
         _Limit(
-            each.name, each.name, str(each.id), each.limit, each.active_slots, claims_of(runs.claims, each.name), True
+            each.name,
+            each.name,
+            str(each.id),
+            each.limit,
+            each.active_slots,
+            claims_of(runs.claims, each.name, lease=lease),
+            True,
         )
         for each in accounts
         if each.slot_decay_per_second == 0
@@ -178,9 +184,11 @@ async def _read(client: PrefectClient, names: Sequence[str]) -> list[_Limit]:
     return found
 
 
-def _claims(limit: _Limit, runs: HoldingRuns, deployments: Mapping[str, DeploymentResponse]) -> Claims:
+def _claims(
+    limit: _Limit, runs: HoldingRuns, deployments: Mapping[str, DeploymentResponse], lease: timedelta
+) -> Claims:
     if limit.of_account:
-        return claims_of(runs.claims, limit.name)
+        return claims_of(runs.claims, limit.name, lease=lease)
     ids = [
         each.id
         for each in deployments.values()

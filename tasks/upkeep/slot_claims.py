@@ -64,20 +64,20 @@ class Verdict:
     """When that can be told of more of them."""
 
 
-def claims_of(runs: Iterable[Claim], limit: str) -> Claims:
-    """Add up what runs say that they hold of a limit."""
+def claims_of(runs: Iterable[Claim], limit: str, *, lease: timedelta = LEASE_PASSED) -> Claims:
+    """Add up what runs say that they hold of a limit; Prefect may hold it for as long as a lease after their end."""
     held, lately = 0, []
     for run in runs:
         label = run.label
         if label is None:
             continue
-        lately += [(each.slots, each.ended_before + LEASE_PASSED) for each in label.earlier if label.limit == limit]
+        lately += [(each.slots, each.ended_before + lease) for each in label.earlier if label.limit == limit]
         if label.limit != limit:
             continue
         if run.at_work and label.run_count == run.run_count:
             held += 0 if label.waiting else label.slots
         else:
-            lately.append((label.slots, run.since + LEASE_PASSED))
+            lately.append((label.slots, run.since + lease))
     return Claims(held, tuple(lately))
 
 
