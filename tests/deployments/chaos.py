@@ -55,6 +55,8 @@ class Plan:
         scale: What the 5 to 300 seconds of a request are multiplied by.
         faults: How many; by default one for each five orders, and one of each kind at the least.
         kinds: Which kinds of faults.
+        while_pending: Whether workers are struck while runs are on their way into a process, too; these are noticed
+            after five minutes, others after half of that.
         settle_minutes: How long after the last fault everything has to be at its end.
         generations: How many generations the account allows at once.
         keep: A folder for the log of what was done, and the logs of all processes.
@@ -67,6 +69,7 @@ class Plan:
     scale: float = 0.1
     faults: int | None = None
     kinds: tuple[str, ...] = KINDS
+    while_pending: bool = True
     settle_minutes: float = 10.0
     generations: int = 8
     keep: Path | None = None
@@ -95,7 +98,10 @@ def _storm(plan: Plan, made: Stage, log: Log) -> Report:
     seconds = plan.minutes * 60
     placing = Orders(made.api, drawn(plan.orders, seconds * _ORDERS_SHARE, plan.scale, plan.seed), made.upload, log)
     with Sampler(made.stack.api_url) as sampler, placing as orders:
-        faults = Faults(made.stack, made.api, orders, made.sandbox, sampler, random.Random(f"{plan.seed}:faults"), log)
+        draws = random.Random(f"{plan.seed}:faults")
+        faults = Faults(
+            made.stack, made.api, orders, made.sandbox, sampler, draws, log, while_pending=plan.while_pending
+        )  # fmt: skip
         deck = faults.deck(max(plan.orders // 5, len(plan.kinds)) if plan.faults is None else plan.faults, plan.kinds)
         began = time.monotonic()
         for number, kind in enumerate(deck):

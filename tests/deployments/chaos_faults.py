@@ -52,6 +52,8 @@ class Faults:
         draws: Chooses.
         log: Writes down what was done.
         seconds: How long is waited at most for something that a fault can strike.
+        while_pending: Whether workers are struck while runs are on their way into a process, too; who dies then is
+            noticed after five minutes, who dies Running after half of that.
     """
 
     stack: Stack
@@ -62,6 +64,7 @@ class Faults:
     draws: random.Random
     log: Callable[..., None]
     seconds: float = 30.0
+    while_pending: bool = True
     done: list[Fault] = field(default_factory=list)
 
     def deck(self, count: int, among: Sequence[str] = KINDS) -> list[str]:
@@ -173,6 +176,8 @@ class Faults:
         """Return a worker that has runs; any, where none gets one in time."""
 
         def busy() -> list[str]:
+            if not self.while_pending and self.api.runs("PENDING"):
+                return []
             return [name for name in self.stack.workers if self._runs_on(name)]
 
         name = self.draws.choice(self._until(busy) or self.stack.workers)

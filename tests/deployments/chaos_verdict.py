@@ -117,7 +117,9 @@ def _end(order: Order, run: dict[str, Any] | None, became: Sequence[str], told: 
         if any(one.startswith("left") for one in became):
             told.append(f"order {order.number} ({order.kind}) was cancelled and is {', '.join(became)}: {state}")
         return "cancelled by a person"
-    if set(became) <= {"archived", "uncertain"}:
+    # A batch pays for nothing more where its first rows are uncertain; whoever decides about them runs it again.
+    allowed = {"archived", "uncertain"} | ({"never paid"} if order.kind.startswith("batch") else set())
+    if "uncertain" in became and set(became) <= allowed:
         return "uncertain"
     if order.told_to_fail and set(became) == {"failed"}:
         return "failed by the service"
