@@ -117,7 +117,7 @@ def _limits(slots: Sequence[HeldSlots]) -> list[str]:
         (code(each.name), str(each.limit), str(each.active), str(each.held), _unheld(each), text(each.note))
         for each in cut(shown, _MOST_SHOWN)
     ]
-    names = ("limit", "slots", "taken", "by runs that are alive", "by others", "")
+    names = ("limit", "slots", "taken", "held by runs alive", "held by others", "")
     return ["### Limits", table(names, rows, len(shown))]
 
 
@@ -165,7 +165,9 @@ def _again(healed: Healed) -> list[tuple[RunFacts, str, str]]:
         for each in healed.changes
         if each.done and each.judgement.verdict is Verdict.AGAIN
     }
-    before = {run.id: (run, run.state_name, run.message) for run in (healed.facts.again if healed.facts else ())}
+    given_up = {each.run.id for each in healed.given_up}  # they stand above, with what to type
+    again = healed.facts.again if healed.facts else ()
+    before = {run.id: (run, run.state_name, run.message) for run in again if run.id not in given_up}
     return list((now | {run_id: told for run_id, told in before.items() if run_id not in now}).values())
 
 

@@ -55,6 +55,17 @@ def test_people_come_first_with_what_to_type() -> None:
     assert said.index("### Needs a person") < said.index("### At work")
 
 
+def test_an_order_that_was_given_up_is_told_of_once() -> None:
+    """It was run again before that, too."""
+    lost = run(CRASHED, 60, crashes=9, message="out of memory")
+    found = healed(lost)
+    assert found.facts is not None
+    found = replace(found, facts=replace(found.facts, again=(lost,)))
+
+    assert page(found).count("out of memory") == 1
+    assert "0 run again" in headline(found, [], ())
+
+
 def test_what_was_ended_and_run_again_says_who_did_it() -> None:
     """It counts as what it is now."""
     dead, crashed = run(RUNNING, 3600, last_heartbeat=ago(1000)), run(CRASHED, 60)
