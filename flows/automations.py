@@ -41,7 +41,10 @@ CRASHED = "runcomfy: reconcile after a crash"
 
 PENDING_PATIENCE = timedelta(seconds=300)
 """How long a run may be between a worker's taking it and its first line, before it counts as dead."""
-_BURST, _AFTER_BURST = timedelta(seconds=20), timedelta(seconds=25)
+_BURST = timedelta(seconds=15)
+_AFTER_BURST = _BURST + timedelta(seconds=15)
+"""A worker takes a run ten seconds before it is due (`PREFECT_WORKER_PREFETCH_SECONDS`): if that `reconcile` crashes
+itself then, the quiet period is over, and its crash starts the next one."""
 
 _FLOW_RUN = "prefect.flow-run"
 _ANY_EVENT = f"{_FLOW_RUN}.*"

@@ -1,0 +1,23 @@
+"""The times of the automations, against those of Prefect's workers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import EventTrigger
+from prefect.settings.models.worker import WorkerSettings
+
+from flows.automations import reconcile_after_crash
+
+
+def test_a_crash_of_the_reconcile_that_a_crash_started_starts_another() -> None:
+    """A worker takes it before it is due; by then the time is over in which crashes start nothing."""
+    automation = reconcile_after_crash(uuid4())
+    (action,) = automation.actions
+    assert isinstance(automation.trigger, EventTrigger) and isinstance(action, RunDeployment)
+    assert action.schedule_after is not None
+    prefetch = timedelta(seconds=WorkerSettings.model_fields["prefetch_seconds"].default)
+
+    assert action.schedule_after > automation.trigger.within + prefetch
