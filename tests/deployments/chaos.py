@@ -103,6 +103,7 @@ def _storm(plan: Plan, made: Stage, log: Log) -> Report:
             made.stack, made.api, orders, made.sandbox, sampler, draws, log, while_pending=plan.while_pending
         )  # fmt: skip
         deck = faults.deck(max(plan.orders // 5, len(plan.kinds)) if plan.faults is None else plan.faults, plan.kinds)
+        orders.may_come = lambda share: len(faults.done) + 1.5 >= share * len(deck)
         began = time.monotonic()
         for number, kind in enumerate(deck):
             due = began + seconds * (number + faults.draws.uniform(0.3, 1)) / len(deck)

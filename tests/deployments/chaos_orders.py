@@ -85,6 +85,8 @@ class Orders:
     ) -> None:
         self.all = list(orders)
         self.trouble: BaseException | None = None
+        self.may_come: Callable[[float], bool] = lambda share: True
+        """Whether orders may come yet that come after this share of the time; faults may take longer than planned."""
         self._api, self._upload, self._log = api, upload, log
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="orders", daemon=True)
@@ -121,11 +123,13 @@ class Orders:
                 order.run_id = by_what.get(asked, {}).get("id")
 
     def _work(self) -> None:
-        began = time.monotonic()
+        began, span = time.monotonic(), max(order.after_seconds for order in self.all)
         try:
             for order in self.all:
-                if self._stop.wait(max(0.0, began + order.after_seconds - time.monotonic())):
-                    return
+                due = began + order.after_seconds
+                while time.monotonic() < due or not self.may_come(order.after_seconds / span):
+                    if self._stop.wait(0.2):
+                        return
                 self._place(order)
                 order.placed_at = datetime.now(UTC)
                 self._log("order", number=order.number, kind=order.kind, run_id=order.run_id)

@@ -111,6 +111,8 @@ def _became(
 def _end(order: Order, run: dict[str, Any] | None, became: Sequence[str], told: list[str]) -> str:
     """Return how an order ended; what it must not end as is told."""
     state = f"{run['state_name']}, {run['run_count']} attempts, {run['state']['message']}" if run else "no flow run"
+    if order.cancelled and set(became) == {"archived"} and run and run["state_type"] == "CANCELLED":
+        return "cancelled by a person, too late"
     if set(became) == {"archived"}:
         return "archived" if run and run["state_type"] == "COMPLETED" else "archived, run not completed"
     if order.cancelled:
