@@ -8,8 +8,15 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
@@ -23,7 +30,18 @@ from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
 from tests.flows.test_reconcile import QUICK, entry_of, objects
 
-pytestmark = pytest.mark.usefixtures("sandbox")
+pytestmark = pytest.mark.usefixtures("sandbox", "nobody_else")
+
+
+@pytest.fixture
+async def nobody_else() -> None:
+    """Delete what other tests left on the server under way: it might wait for the same request."""
+    left = StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CRASHED
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(left))))
+    async with get_client() as client:
+        while runs := await client.read_flow_runs(flow_run_filter=wanted):
+            for run in runs:
+                await client.delete_flow_run(run.id)
 
 
 async def left_behind(sandbox: Sandbox, account: RunComfyCredentials, store: MediaStore, **given: Any) -> UUID:

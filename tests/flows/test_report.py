@@ -146,7 +146,7 @@ async def test_the_command_shows_it_until_it_is_told_to_end(
         (link,) = read(get(url).content).all("a", class_="play")
         video = get(url + link.attributes["href"])
         process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=20)
+        code = process.wait(timeout=300)
 
     assert url.startswith("http://127.0.0.1:")
     assert (video.status_code, video.content[4:8], code) == (200, b"ftyp", 0)
