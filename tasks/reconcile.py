@@ -25,6 +25,7 @@ from runcomfy.journal import (
     watched_entries,
     withdraw,
 )
+from runcomfy.run_times import RunTimes
 from runcomfy.sweeping import Swept, sweep
 from tasks.abandoned import Known, cancelled_by_person, is_abandoned, known_of_runs, may_wait_too
 from tasks.artifacts import show
@@ -85,7 +86,7 @@ async def look_over_journal(
                     abandoned=is_abandoned(version.entry, known),
                     run_times=run_times,
                 )
-                return await _cancelled_for_person(client, journal, finding, known)
+                return await _cancelled_for_person(client, journal, finding, known, run_times)
 
         findings = await asyncio.gather(*map(look, found))
     for before, finding in zip(found, findings, strict=True):
@@ -105,8 +106,10 @@ async def _known(entries: Sequence[Entry]) -> tuple[Known, Exception | None]:
         return Known({}), error
 
 
-async def _cancelled_for_person(client: RunComfyClient, journal: Journal, finding: Finding, known: Known) -> Finding:
-    """Do what the run's process would have done about its request, had it lived."""
+async def _cancelled_for_person(
+    client: RunComfyClient, journal: Journal, finding: Finding, known: Known, run_times: RunTimes
+) -> Finding:
+    """Do what the run's process would have done about its request, had it lived; one that is too late is looked at."""
     entry = finding.entry
     if finding.ready or finding.stuck or entry.request_id is None:
         return finding
@@ -119,8 +122,12 @@ async def _cancelled_for_person(client: RunComfyClient, journal: Journal, findin
     now = await journal.read(entry.generation_key)
     if now is None or now.entry.state is entry.state:
         return finding
-    due = finding.due if now.entry.state is EntryState.DETACHED else None
-    return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=due)
+    if now.entry.state is EntryState.DETACHED:
+        finding = await look_after(
+            client, journal, now, abandoned_after=timedelta(), abandoned=True, run_times=run_times
+        )
+        return finding if finding.news else replace(finding, news=now.entry.reason or _CANCELLED_RUN)
+    return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=None)
 
 
 def _nobody_wants(entry: Entry, known: Known) -> bool:

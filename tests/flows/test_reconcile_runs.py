@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Pending, Running, Scheduled
 from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
@@ -28,6 +29,7 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import AuthenticationError
 from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
+from tasks import abandoned
 from tests.flows.test_reconcile import QUICK, entry_of, objects
 
 pytestmark = pytest.mark.usefixtures("sandbox", "nobody_else")
@@ -141,6 +143,22 @@ async def test_a_request_is_cancelled_whose_run_a_person_cancelled_when_it_was_d
     assert (await entry_of(media_store)).state is becomes
     assert sandbox.books().cancelled == (becomes is EntryState.CANCELLED)
     assert found.failures == found.need_a_person == {}
+
+
+async def test_a_request_that_ended_before_its_cancel_is_collected_by_the_same_reconcile(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person cancelled the run, its process was dead, and the request is paid for and done: its file is kept."""
+    monkeypatch.setattr(abandoned, "_TIME_TO_ACT", timedelta())
+    sandbox.hold(queue=False, runs=True)
+    await forced(await left_behind(sandbox, account, media_store), Cancelling())
+    sandbox.release()
+    sandbox.wait_for_end((await entry_of(media_store)).request_id or "")
+
+    found = await reconcile(account, media_store)
+
+    assert list(found.collected) == [(await entry_of(media_store)).generation_key]
+    assert (await entry_of(media_store)).state is EntryState.ARCHIVED and not sandbox.books().cancelled
 
 
 @pytest.mark.parametrize("meanwhile", [Running(), Pending(), Crashed(), Scheduled(name="AwaitingRetry")])
