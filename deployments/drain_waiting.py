@@ -54,7 +54,7 @@ class Interruption:
             await asyncio.wait_for(self._told.wait(), seconds)
 
     async def finished(self, process: asyncio.subprocess.Process) -> int:
-        """Return the exit code of a process, to which signals are passed on meanwhile."""
+        """Return the exit code of a process, to which signals are passed on in the meantime."""
         self._process = process
         try:
             return await process.wait()

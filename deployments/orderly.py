@@ -53,7 +53,7 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
 
 
 async def _ended(seconds: float) -> None:
-    """Tell our children to end, each once, also those that are started meanwhile, and wait until all are gone."""
+    """Tell our children to end, each once, also those that are started in the meantime, and wait until all are gone."""
     told: set[int] = set()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -65,7 +65,7 @@ with warnings.catch_warnings():
             configuration: ProcessJobConfiguration,
             task_status: TaskStatus[int] | None = None,
         ) -> ProcessWorkerResult:
-            """Run a flow run's process, and know its number meanwhile; as `ProcessWorker.run`.
+            """Run a flow run's process, and know its number in the meantime; as `ProcessWorker.run`.
 
             Raises:
                 RuntimeError: the worker is being stopped; Prefect marks the run as crashed.

@@ -1,4 +1,4 @@
-"""Show how the runs of the deployments are, on one page that each `reconcile` makes anew."""
+"""Show how the runs of the deployments are, on one page that each `reconcile` makes again."""
 
 from __future__ import annotations
 

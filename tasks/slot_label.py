@@ -38,7 +38,7 @@ class SlotsLabel(BaseModel):
     slots: int = Field(ge=0)
     limit: str
     waiting: bool = False
-    """Whether it waits for them; if its process dies, nobody knows whether it just got them."""
+    """Whether it waits for them; if its process dies, it is unknown whether it just got them."""
     process: str | None = None
     """The flow run whose process this one runs in, where that is another one: it ends with that."""
     earlier: tuple[EarlierSlots, ...] = ()

@@ -127,7 +127,7 @@ class Purse:
     async def settle(self, key: str, entry: Entry | None) -> None:
         """Take note of what became of a generation; without its entry, what was reserved for it stays reserved.
 
-        It is under way until the note says what it has cost: whoever looks before has to wait, for it may leave some.
+        It is under way until the note says what it has cost: it may leave some to a row that waits.
 
         Raises:
             StorageError: the journal failed; the next run puts it right.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -40,8 +40,9 @@ class _Limit:
     id: str
     limit: int
     active: int
-    claims: Claims
-    of_account: bool
+    deployment_id: UUID | None = None
+    """Whose it is, of a deployment's limit; `None` for one of an account."""
+    claims: Claims = field(default_factory=Claims)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ async def free_leaked_slots(
         limits: The concurrency limits of accounts; those of our deployments are added.
         this_run: The run that looks, whose label tells later looks of it; without one, nothing is ever sure.
         lease: What is unexplained for so long is held by nobody: `judge_slots`.
-        says_so_seconds: Within this time, whoever takes a slot says so, or gives it back.
+        says_so_seconds: Within this time, a run that takes a slot says so, or gives it back.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -93,17 +94,17 @@ async def free_leaked_slots(
     now = await server_time(client)
     verdicts = {each.name: _judged(each, earlier, now, lease) for each in found}
     if any(verdict.free for verdict in verdicts.values()):
-        # Active first, runs later: whoever took a slot before the first has said so by then, or given it back.
+        # Active first, runs later: a run that took a slot before the first has said so by then, or given it back.
         await asyncio.sleep(says_so_seconds)
-        runs, deployments = await holding_runs(client), await our_deployments(client)
+        runs = await holding_runs(client)
         now = await server_time(client)
-        found = [replace(each, claims=_claims(each, runs, deployments, lease)) for each in found]
+        found = [replace(each, claims=_claims(each, runs, lease)) for each in found]
         first, verdicts = verdicts, {each.name: _judged(each, earlier, now, lease) for each in found}
         verdicts = {name: replace(each, free=min(each.free, first[name].free)) for name, each in verdicts.items()}
     held = []
     for each in found:
         verdict, note = verdicts[each.name], ""
-        if verdict.free and each.of_account:
+        if verdict.free and each.deployment_id is None:
             note = await unlabelled_holders(client, each.id)
         if note:
             verdict = replace(verdict, free=0)
@@ -164,37 +165,22 @@ async def _read(client: PrefectClient, names: Sequence[str], lease: timedelta = 
     deployments = await our_deployments(client)
     runs = await holding_runs(client)
     found = [
-        _Limit(
-            each.name,
-            each.name,
-            str(each.id),
-            each.limit,
-            each.active_slots,
-            claims_of(runs.claims, each.name, lease=lease),
-            True,
-        )
+        _Limit(each.name, each.name, str(each.id), each.limit, each.active_slots)
         for each in accounts
         if each.slot_decay_per_second == 0
     ]
-    for shown_name, deployment in deployments.items():
+    for name, deployment in deployments.items():
         if limit := deployment.global_concurrency_limit:
-            claims = Claims(runs.of_deployment(deployment.id))
-            shown = f"deployment:{shown_name}"
-            found.append(_Limit(limit.name, shown, str(limit.id), limit.limit, limit.active_slots, claims, False))
-    return found
+            found.append(
+                _Limit(limit.name, f"deployment:{name}", str(limit.id), limit.limit, limit.active_slots, deployment.id)
+            )
+    return [replace(each, claims=_claims(each, runs, lease)) for each in found]
 
 
-def _claims(
-    limit: _Limit, runs: HoldingRuns, deployments: Mapping[str, DeploymentResponse], lease: timedelta
-) -> Claims:
-    if limit.of_account:
+def _claims(limit: _Limit, runs: HoldingRuns, lease: timedelta) -> Claims:
+    if limit.deployment_id is None:
         return claims_of(runs.claims, limit.name, lease=lease)
-    ids = [
-        each.id
-        for each in deployments.values()
-        if each.global_concurrency_limit and each.global_concurrency_limit.name == limit.name
-    ]
-    return Claims(sum(map(runs.of_deployment, ids)))
+    return Claims(runs.of_deployment(limit.deployment_id))
 
 
 def _shown(limit: _Limit, now: datetime, freed: int = 0, note: str = "") -> HeldSlots:

@@ -1,4 +1,4 @@
-"""Task runs that died with their process: said to be crashed, since else they are shown as running for ever."""
+"""Task runs that died with their process: said to be crashed, or they would be shown as running indefinitely."""
 
 from __future__ import annotations
 
