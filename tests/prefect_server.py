@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["create_app", "patient_prefect_server"]
+__all__ = ["create_app", "delete_runs", "patient_prefect_server"]
 
 ROOT = Path(__file__).parents[1]
 Message = MutableMapping[str, Any]
@@ -49,6 +49,16 @@ def patient_prefect_server() -> Iterator[str]:
         patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "20")  # for the processes that tests start
         with prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
+
+
+async def delete_runs() -> None:
+    """Delete every flow run on the server: tests share it, and what one left under way is in the way of the next."""
+    from prefect import get_client
+
+    async with get_client() as client:
+        while runs := await client.read_flow_runs():  # a page of them
+            for run in runs:
+                await client.delete_flow_run(run.id)
 
 
 def create_app() -> Any:

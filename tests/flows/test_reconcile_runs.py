@@ -14,10 +14,8 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Pending, Running, Scheduled
@@ -31,6 +29,7 @@ from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
 from tasks import abandoned
 from tests.flows.test_reconcile import QUICK, entry_of, objects
+from tests.prefect_server import delete_runs
 
 pytestmark = pytest.mark.usefixtures("sandbox", "nobody_else")
 
@@ -38,12 +37,7 @@ pytestmark = pytest.mark.usefixtures("sandbox", "nobody_else")
 @pytest.fixture
 async def nobody_else() -> None:
     """Delete what other tests left on the server under way: it might wait for the same request."""
-    left = StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CRASHED
-    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(left))))
-    async with get_client() as client:
-        while runs := await client.read_flow_runs(flow_run_filter=wanted):
-            for run in runs:
-                await client.delete_flow_run(run.id)
+    await delete_runs()
 
 
 async def left_behind(sandbox: Sandbox, account: RunComfyCredentials, store: MediaStore, **given: Any) -> UUID:

@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State, StateType
 from tasks.upkeep.facts import Facts, RunFacts
 from tasks.upkeep.heartbeats import read_heartbeats
 from tasks.upkeep.reading import read_facts
+from tests.prefect_server import delete_runs
 
 
 @flow(name="order")
@@ -106,14 +107,14 @@ class Orders:
 @pytest.fixture
 async def orders(prefect_api: str) -> AsyncIterator[Orders]:
     """A deployment in a work pool of its own, and nothing else that is tagged as ours."""
+    await delete_runs()
     async with get_client() as client:
         pool = f"pool-{uuid.uuid4().hex}"
         await client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         made = Orders(client, pool)
         await made.deploy()
         yield made
-        for run in await client.read_flow_runs():
-            await client.delete_flow_run(run.id)
+        await delete_runs()
         for deployment in (await made.facts()).deployments:
             await client.delete_deployment(deployment)
 
