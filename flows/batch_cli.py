@@ -74,7 +74,7 @@ def batch(
     report = asyncio.run(ended())
     if not isinstance(report, BatchReport):
         raise report
-    facts = {
+    facts: dict[str, Any] = {
         "rows": report.rows,
         "archived": report.archived,
         "counts": report.counts

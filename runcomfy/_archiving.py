@@ -80,8 +80,8 @@ class Archiving:
                     raise
             return self._download(alone=True)  # the disk was full, and not only of this file
         except RunComfyError as error:
-            error.facts.setdefault("request_id", self._facts.request_id)
-            error.facts.setdefault("output_index", self._index)
+            error.request_id = error.request_id or self._facts.request_id
+            error.output_index = self._index
             raise
 
     def _download(self, *, alone: bool) -> ArchivedVideo:
@@ -130,7 +130,7 @@ class Archiving:
                     return done or self._store_it(arrived)
             except TemporaryFileError as error:
                 if error.is_full and self._room.is_shared():
-                    error.facts["is_shared"] = True
+                    error.is_shared = True
                 raise
 
     def _again(self, file: ScratchFile) -> Download:

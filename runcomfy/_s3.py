@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import boto3
@@ -114,17 +114,19 @@ def storage_errors(doing: str, bucket: str, key: str) -> Iterator[None]:
         _refuse_transport(error, doing, uri, bucket=bucket, key=key)
 
 
-def _refuse_transport(error: Exception, doing: str, uri: str, **facts: Any) -> NoReturn:
+def _refuse_transport(
+    error: Exception, doing: str, uri: str, *, bucket: str | None = None, key: str | None = None
+) -> NoReturn:
     named = f"Could not {doing} {uri}"
     if isinstance(error, _CREDENTIAL_ERRORS):
         raise StorageError(
             f"{named}: there are no usable credentials. Give the store keys, a profile or a role.",
-            error_code=type(error).__name__, **facts,
+            error_code=type(error).__name__, bucket=bucket, key=key,
         ) from None  # fmt: skip
     if isinstance(error, ConnectionError | HTTPClientError | SSLError):
         endpoint = strip_query(str(getattr(error, "kwargs", {}).get("endpoint_url") or "the store"))
         raise StoreUnavailable(
             f"{named}: no connection to {endpoint}, or it broke. Check the endpoint, the network and the certificates.",
-            error_code=type(error).__name__, **facts,
+            error_code=type(error).__name__, bucket=bucket, key=key,
         ) from None  # fmt: skip
-    raise StorageError(f"{named}: {error}", error_code=type(error).__name__, **facts) from None
+    raise StorageError(f"{named}: {error}", error_code=type(error).__name__, bucket=bucket, key=key) from None

@@ -211,7 +211,7 @@ class RunComfyClient:
         *,
         params: dict[str, str] | None = None,
         tells: Callable[[dict[str, Any]], bool] | None = None,
-        **facts: Any,
+        request_id: str | None = None,
     ) -> dict[str, Any]:
         """Make a call; where it is about a request, `tells` says whether a 2xx answers it, whatever stands beside."""
         try:
@@ -223,13 +223,13 @@ class RunComfyClient:
             response, trouble = None, type(error).__name__
         if response is None:  # raised out here, so that the request with its token does not hang on the error
             raise ServiceUnavailable(
-                f"The service at {urlsplit(url).hostname} could not be reached ({trouble}).", **facts
+                f"The service at {urlsplit(url).hostname} could not be reached ({trouble}).", request_id=request_id
             )
         response = self._without_token(response)
         body = json_object(response) or {}
         if response.is_success and tells is not None and tells(body):
             return body
-        refusal = read_refusal(response, about_a_request=tells is not None, **facts)
+        refusal = read_refusal(response, request_id=request_id)
         if refusal is not None:
             raise refusal
         return body

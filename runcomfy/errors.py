@@ -36,12 +36,13 @@
         ├── HostNotAllowed          a host that is not on the allow-list: look, then allow it
         └── ArchiveConflict         another object stands at that key: look
 
-Errors carry facts as attributes (`request_id`, `error_code`, `http_status` …), survive pickling, and hold no token
+Errors carry facts as declared fields (`request_id`, `error_code`, `http_status` …), survive pickling, and hold no token
 and no signed URL: every text that goes in is passed through `runcomfy.redaction.redact`.
 """
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 from runcomfy.redaction import redact
@@ -86,36 +87,92 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False, repr=False)
 class RunComfyError(Exception):
     """The root of the tree: a sentence for a person, and facts for a program.
 
     Args:
         message: One sentence that says what happened and what to do now.
-        **facts: What is known, by name: `request_id`, `http_status`, `error_code`, `details` … Facts become
-            attributes; a fact that was not given is `None`. Texts among them are redacted.
+
+    Every other field is a fact, given by name, and `None` where it is not known. Texts are redacted.
     """
 
     retryable: ClassVar[bool] = False
     """Whether the same call may be made again as it is, at no price and with hope."""
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        self.message = redact(message)
-        self.facts = {name: redact(value) for name, value in facts.items() if value is not None}
+    message: str
+    _: KW_ONLY
+    http_status: int | None = None
+    error_code: int | str | None = None
+    """The service's number, or S3's or SQS's name of it, or the name of the class that a library raised."""
+    retry_after_seconds: float | None = None
+    """What the service asked for."""
+    details: Any = None
+    """The service's own account, in whatever shape."""
+    request_id: str | None = None
+    generation_key: str | None = None
+    model_id: str | None = None
+    sent_at: str | None = None
+    """When the submission was sent: ISO 8601, UTC."""
+    created_at: str | None = None
+    """When the service accepted the request, in its own words."""
+    cost_usd: float | None = None
+    last_state: str | None = None
+    """Where the service last said that the request was."""
+    violations: list[tuple[str, str]] | None = None
+    """`(field, what is wrong)` for each."""
+    cause_type: str | None = None
+    """The class of the error that others ended with."""
+    output_index: int | None = None
+    """Which of a request's files, from 0."""
+    host: str | None = None
+    address: str | None = None
+    """The IP address that the host has."""
+    no_media: bool | None = None
+    """Whether the answer is surely no media at all."""
+    bucket: str | None = None
+    key: str | None = None
+    """Of the object in the bucket."""
+    other_generation_key: str | None = None
+    """Of the generation that the object there was made by."""
+    folder: str | None = None
+    needed_bytes: int | None = None
+    is_full: bool | None = None
+    """Whether the disk has no room."""
+    is_shared: bool | None = None
+    """Whether other files of this process took the room."""
+    rows: int | None = None
+    archived: int | None = None
+    counts: dict[str, int] | None = None
+    """Of a batch: how many rows there are, how many of them have a video, and how many ended in each way."""
+    results: str | None = None
+    to_run_again: str | None = None
+    """Of a batch: the URIs of its table of results, and of the manifest with the rest."""
+    stopped_by: str | None = None
+    """The class of the error that stopped the whole batch."""
+
+    def __post_init__(self) -> None:
+        self.message = redact(self.message)
+        for name, value in self.facts.items():
+            setattr(self, name, redact(value))
         super().__init__(self.message)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "facts":
-            raise AttributeError(name)
-        return self.facts.get(name)
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known, by name."""
+        known = ((name, getattr(self, name)) for name in _FACTS)
+        return {name: value for name, value in known if value is not None}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
 
     def __str__(self) -> str:
-        named = ", ".join(
-            f"{name}={self.facts[name]}" for name in ("request_id", "http_status", "error_code") if name in self.facts
-        )
-        return f"{self.message} ({named})" if named else self.message
+        named = [f"{name}={self.facts[name]}" for name in _SHOWN if name in self.facts]
+        return f"{self.message} ({', '.join(named)})" if named else self.message
+
+
+_FACTS = dict.fromkeys(field.name for field in fields(RunComfyError) if field.name != "message").keys()
+_SHOWN = ("request_id", "http_status", "error_code")
 
 
 def is_retryable(error: object) -> bool:
@@ -124,14 +181,11 @@ def is_retryable(error: object) -> bool:
 
 
 def _rebuild(kind: type[RunComfyError], message: str, facts: dict[str, Any]) -> RunComfyError:
-    return kind(message, **facts)
+    return kind(message, **{name: facts[name] for name in facts.keys() & _FACTS})  # another version may know others
 
 
 class InvalidInput(RunComfyError):
-    """The inputs break the model's published schema, or the image cannot be used; nothing was paid for.
-
-    `violations` is a list of `(field, what is wrong)`.
-    """
+    """The inputs break the model's published schema, or the image cannot be used; nothing was paid for."""
 
 
 class ImageUnavailable(InvalidInput):

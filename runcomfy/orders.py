@@ -137,7 +137,7 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
         order.inputs(None)
     except InvalidInput as error:
         said = {name for name, _ in found}
-        found += [(name, sentence) for name, sentence in error.violations if name not in said]
+        found += [(name, sentence) for name, sentence in error.violations or () if name not in said]
     if found:
         raise _refusal(found)
     return order

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from runcomfy.client import RunComfyClient
-from runcomfy.errors import GenerationCancelled, GenerationFailed, NoOutput, NotFinished
+from runcomfy.errors import GenerationCancelled, GenerationError, GenerationFailed, NoOutput, NotFinished
 from runcomfy.wire import Answer, State
 
 __all__ = ["collect", "succeeded"]
@@ -23,24 +24,24 @@ def succeeded(answer: Answer) -> bool:
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it has ended, and there is no video.
     """
-    facts: dict[str, Any] = {
-        "request_id": answer.request_id,
-        "created_at": answer.created_at,
-        "cost_usd": answer.cost_usd,
-    }
+    if (error := _error(answer)) is not None:
+        raise replace(error, request_id=answer.request_id, created_at=answer.created_at, cost_usd=answer.cost_usd)
+    return answer.state in (State.SUCCEEDED, State.COMPLETED) and bool(answer.outputs)
+
+
+def _error(answer: Answer) -> GenerationError | None:
     if answer.state is State.FAILED:
         reason = str(answer.error or "it gave no reason")[:500]
-        raise GenerationFailed(
+        return GenerationFailed(
             f"The generation failed at the service: {reason}{_not_taken(answer)}",
             details=answer.error,
             error_code=answer.error_code,
-            **facts,
         )
     if answer.state is State.CANCELLED:
-        raise GenerationCancelled(f"The request was cancelled while it was in the queue.{_not_taken(answer)}", **facts)
+        return GenerationCancelled(f"The request was cancelled while it was in the queue.{_not_taken(answer)}")
     if answer.state is State.SUCCEEDED and not answer.outputs:
-        raise _no_output(answer, facts)
-    return answer.state in (State.SUCCEEDED, State.COMPLETED) and bool(answer.outputs)
+        return _no_output(answer)
+    return None
 
 
 def _not_taken(answer: Answer) -> str:
@@ -51,7 +52,7 @@ def _not_taken(answer: Answer) -> str:
     return f" Yet under 'output' stands {said}: it was not archived, since the status decides."
 
 
-def _no_output(answer: Answer, facts: dict[str, Any]) -> NoOutput:
+def _no_output(answer: Answer) -> NoOutput:
     shown = "nothing" if answer.output is None else str(answer.output)[:_LONGEST_SHOWN]
     beside = f" Beside it stands the error {str(answer.error)[:300]}." if answer.error else ""
     return NoOutput(
@@ -60,7 +61,6 @@ def _no_output(answer: Answer, facts: dict[str, Any]) -> NoOutput:
         f"if its file appears later, `fetch {answer.request_id}` collects it.",
         details=answer.output,
         error_code=answer.error_code,
-        **facts,
     )
 
 

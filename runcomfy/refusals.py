@@ -93,7 +93,7 @@ def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
 
 
-def read_refusal(response: httpx.Response, *, about_a_request: bool = False, **facts: Any) -> ServiceError | None:
+def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> ServiceError | None:
     """Return the error that an answer stands for, or `None` where it is a success.
 
     An answer of 2xx that carries an `error_code` or `error_message` is a refusal; a body that is not a JSON object is
@@ -101,9 +101,8 @@ def read_refusal(response: httpx.Response, *, about_a_request: bool = False, **f
 
     Args:
         response: The answer.
-        about_a_request: Whether a request was asked about. Then a 4xx without the service's own error body is
+        request_id: The request that was asked about, if one was. Then a 4xx without the service's own error body is
             `ServiceUnavailable` (429: `RateLimited`): something on the way spoke, and it knows nothing of the request.
-        **facts: Go into the error.
     """
     body = json_object(response)
     code = error_code(body)
@@ -112,7 +111,7 @@ def read_refusal(response: httpx.Response, *, about_a_request: bool = False, **f
         return None
     kind, sentence = _classify(status, code, has_body=body is not None)
     own = any((body or {}).get(name) for name in _OWN_WORDS)
-    if about_a_request and not own and 400 <= status < 500 and kind is not RateLimited:
+    if request_id is not None and not own and 400 <= status < 500 and kind is not RateLimited:
         kind, sentence = (
             ServiceUnavailable,
             f"HTTP {status} without RunComfy's error body: something on the way said it",
@@ -124,7 +123,7 @@ def read_refusal(response: httpx.Response, *, about_a_request: bool = False, **f
         http_status=status,
         error_code=code,
         retry_after_seconds=retry_after_seconds(response) if kind in (RateLimited, ServiceUnavailable) else None,
-        **facts,
+        request_id=request_id,
     )
 
 

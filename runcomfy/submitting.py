@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -162,7 +163,7 @@ async def submit(
             if on_interrupt is not None:
                 await on_interrupt(outcome)
             raise interrupted
-        outcome.facts |= {"model_id": inputs.model_id, "generation_key": generation_key, "sent_at": sent_at.isoformat()}
+        outcome.model_id, outcome.generation_key, outcome.sent_at = inputs.model_id, generation_key, sent_at.isoformat()
         if isinstance(outcome, UncertainSubmission):
             submission_answered("uncertain", inputs.model_id)
             raise _with_advice(outcome)
@@ -204,11 +205,11 @@ def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
         else f"Look for a {error.model_id} request sent at {error.sent_at} in RunComfy's dashboard"
     )
     advice = f"It may be running and billed, so it is not sent again. {where}"
-    key = error.generation_key[:12]
-    advised = UncertainSubmission(
-        f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if there is "
-        "none.",
-        **error.facts,
+    key = (error.generation_key or "")[:12]
+    advised = replace(
+        error,
+        message=f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if "
+        "there is none.",
     )
     advised.cause = error.message
     return advised

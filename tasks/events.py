@@ -103,7 +103,7 @@ async def end_of_request_told(store: MediaStore | None, key: str | None, request
             async with outcome_told(journal, key, request_id):
                 yield
         except RunComfyError as error:
-            error.facts.setdefault("request_id", request_id)
+            error.request_id = error.request_id or request_id
             raise
 
 

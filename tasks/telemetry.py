@@ -204,8 +204,8 @@ def _record(result: Result, model_id: str | None) -> None:
 def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
     """Whether this very submission was tried, and not one of before, which the journal tells of."""
     try:
-        return datetime.fromisoformat(error.sent_at).timestamp() * 1e9 >= began_ns
-    except (TypeError, ValueError):
+        return datetime.fromisoformat(error.sent_at or "").timestamp() * 1e9 >= began_ns
+    except ValueError:
         return False
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -191,29 +191,30 @@ class Queue:
     def _errors(self, doing: str) -> Iterator[None]:
         """Turn what boto3 raises into this project's errors, with what to do about it."""
         named = f"Could not {doing} the queue {self.url}"
-        facts: dict[str, Any] = {}
         try:
             yield
         except ClientError as error:
             code, status = refusal(error)
-            facts = {"error_code": code, "http_status": status or None}
             if code.endswith(("NonExistentQueue", "QueueDoesNotExist")):
                 raise ConfigurationError(
-                    f"{named}: there is no such queue. Check its URL, region and account.", **facts
-                ) from None
+                    f"{named}: there is no such queue. Check its URL, region and account.",
+                    error_code=code, http_status=status or None,
+                ) from None  # fmt: skip
             if code in _WRONG_CREDENTIALS:
                 raise StorageError(
                     f"{named}: the credentials lack the right, or have ended. It takes sqs:ReceiveMessage, "
                     "sqs:DeleteMessage and sqs:ChangeMessageVisibility.",
-                    **facts,
-                ) from None
+                    error_code=code, http_status=status or None,
+                ) from None  # fmt: skip
             passing = status >= 500 or status == 429 or "Throttl" in code
             message = str(error.response.get("Error", {}).get("Message", "")).strip()
-            raise (StoreUnavailable if passing else StorageError)(f"{named}: {code}. {message}", **facts) from None
+            raise (StoreUnavailable if passing else StorageError)(
+                f"{named}: {code}. {message}", error_code=code, http_status=status or None
+            ) from None
         except (BotoCoreError, ValueError) as error:
-            facts = {"error_code": type(error).__name__}
             if isinstance(error, ConnectionError | HTTPClientError | SSLError):
                 raise StoreUnavailable(
-                    f"{named}: no connection, or it broke. Check the URL, the network and the certificates.", **facts
+                    f"{named}: no connection, or it broke. Check the URL, the network and the certificates.",
+                    error_code=type(error).__name__,
                 ) from None
-            raise StorageError(f"{named}: {error}", **facts) from None
+            raise StorageError(f"{named}: {error}", error_code=type(error).__name__) from None

@@ -156,7 +156,7 @@ class _Attempt:
                 with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
                     await self._conclude(error)
             elif isinstance(error, UncertainSubmission):  # this process is being stopped, and it could not be recorded
-                error.facts["request_id"] = self._accepted.request_id
+                error.request_id = self._accepted.request_id
             raise
 
     async def _announce(self) -> None:
@@ -227,7 +227,7 @@ class _Attempt:
                 conflicts = await self._journal.pause_after_conflict(conflicts)
                 standing = await self._journal.read(submission.generation_key, seconds=patience)
         except StorageError as error:
-            error.facts |= {"request_id": submission.request_id, "generation_key": submission.generation_key}
+            error.request_id, error.generation_key = submission.request_id, submission.generation_key
             error.message = (
                 f"Request {submission.request_id} was accepted, and is probably billed, but the journal could not be "
                 f"written: {error.message} When it can be, run `journal adopt {submission.generation_key[:12]} "

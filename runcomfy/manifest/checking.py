@@ -107,7 +107,7 @@ def _order(
         order = read_order(values, defaults)
     except InvalidInput as error:
         named = {name for name, _ in found}
-        return None, found + [(name, sentence) for name, sentence in error.violations if name not in named]
+        return None, found + [(name, sentence) for name, sentence in error.violations or () if name not in named]
     return (None if found else order), found
 
 

@@ -22,8 +22,38 @@ def test_errors_survive_pickling_with_their_facts(kind: type[errors.RunComfyErro
 
     assert type(error) is kind
     assert (error.message, error.request_id, error.http_status, error.details) == ("It broke.", "r1", 500, {"a": [1]})
-    assert error.never_given is None
+    assert error.facts == {"http_status": 500, "details": {"a": [1]}, "request_id": "r1"}
     assert str(error) == "It broke. (request_id=r1, http_status=500)"
+
+
+def test_a_misspelt_fact_is_refused_where_it_is_read_and_where_it_is_given() -> None:
+    """Facts are declared: a slip is an error, and never reads as unknown."""
+    error = errors.RunComfyError("It broke.", cost_usd=0.5)
+
+    assert error.cost_usd == 0.5
+    with pytest.raises(AttributeError, match="cost_usdd"):
+        error.cost_usdd  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(TypeError, match="cost_usdd"):
+        errors.GenerationFailed("It broke.", cost_usdd=0.5)  # type: ignore[call-arg]
+
+
+def test_an_error_that_another_version_pickled_is_read_with_the_facts_that_both_know() -> None:
+    """Prefect's stored results outlive an upgrade, and so were errors pickled before their facts were fields."""
+    pickled = (
+        b"cruncomfy.errors\n_rebuild\n(cruncomfy.errors\nGenerationFailed\nVIt broke.\n"
+        b"(Vrequest_id\nVr1\nVunknown\nVx\ndtR."
+    )
+    error = pickle.loads(pickled)
+
+    assert type(error) is errors.GenerationFailed
+    assert (error.message, error.facts) == ("It broke.", {"request_id": "r1"})
+
+
+def test_facts_that_are_given_are_redacted_too() -> None:
+    """Every text goes through the redaction, in whatever field."""
+    error = errors.UncertainSubmission("It broke.", details={"deep": [SIGNED]}, created_at=SIGNED, error_code=SIGNED)
+
+    assert "deadbeef01" not in f"{error} {error!r} {vars(error)}"
 
 
 def test_the_tree_at_the_top_of_the_module_is_the_tree_of_the_classes() -> None:
