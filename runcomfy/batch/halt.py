@@ -19,7 +19,7 @@ class _Written(BaseModel):
 
     error_type: str
     message: str
-    error_code: str | None = None
+    error_code: int | str | None = None
     cause_type: str | None = None
 
 

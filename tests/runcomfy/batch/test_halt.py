@@ -15,7 +15,7 @@ from runcomfy.store import Store
     [
         CommonCause("20 in a row.", error_code="301", cause_type="ArchiveError"),
         CommonCause("20 in a row.", cause_type="GenerationFailed"),
-        AuthenticationError("No.", error_code="400004"),
+        AuthenticationError("No.", error_code=400004),
         InsufficientBalance("None left."),
     ],
 )
