@@ -28,8 +28,8 @@ from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.books import RequestEntry
-from runcomfy.submitting import submit
 from tests.flows.test_command_line import CommandLine, command_line
+from tests.runcomfy.journal.making import submit_anew
 
 __all__ = ["command_line"]
 
@@ -123,7 +123,7 @@ async def test_it_agrees_with_the_services_own_books(
     without = media_store.model_copy(update={"journal": "none"})
     await text_to_video("without a journal", account, without, polling=QUICK)
     async with account.get_client() as client:
-        request_id = (await submit(client, TextToVideo(prompt="fetched"), generation_key="0" * 64)).request_id
+        request_id = (await submit_anew(client, TextToVideo(prompt="fetched"))).request_id
     sandbox.wait_for_end(request_id)
     await fetch_request(request_id, TEXT_TO_VIDEO, account, media_store)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,11 +18,10 @@ import pytest
 
 from flows.exit_codes import EXIT_CODES
 from runcomfy import errors
-from runcomfy.client import RunComfyClient
-from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
+from runcomfy.models import TEXT_TO_VIDEO
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.submitting import submit
+from tests.runcomfy.journal.making import accepted_elsewhere
 
 ROOT = Path(__file__).parents[2]
 PICTURE = str(ROOT / "deployments" / "demo.jpg")
@@ -109,16 +107,6 @@ def command_line(sandbox: Sandbox, object_store: ObjectStore, prefect_api: str, 
         "COLUMNS": "80",
     }
     return CommandLine(environment, f"s3://videos/{prefix}")
-
-
-def submitted(sandbox: Sandbox) -> str:
-    """Submit a request as another program would, and return its id."""
-
-    async def ask() -> str:
-        async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-            return (await submit(client, TextToVideo(prompt="rain"), generation_key="0" * 64)).request_id
-
-    return asyncio.run(ask())
 
 
 def one_object(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -218,7 +206,7 @@ def test_a_finished_request_is_fetched_by_its_id(
     command_line: CommandLine, sandbox: Sandbox, object_store: ObjectStore
 ) -> None:
     """Nothing is submitted for it."""
-    request_id = submitted(sandbox)
+    request_id = accepted_elsewhere(sandbox)
     sandbox.wait_for_end(request_id)
 
     done = command_line.run("fetch", request_id, "--model", "text-to-video", "--bucket", command_line.bucket, "--json")
@@ -232,7 +220,7 @@ def test_a_finished_request_is_fetched_by_its_id(
 def test_a_requests_state_is_shown(command_line: CommandLine, sandbox: Sandbox) -> None:
     """Where it is while it waits; how it ended, and what it cost, afterwards; the same for a person and a script."""
     sandbox.hold()
-    request_id = submitted(sandbox)
+    request_id = accepted_elsewhere(sandbox)
     waiting = one_object(command_line.run("status", request_id, "--json"))
     sandbox.release()
     sandbox.wait_for_end(request_id)
@@ -250,11 +238,11 @@ def test_a_requests_state_is_shown(command_line: CommandLine, sandbox: Sandbox) 
 def test_a_queued_request_is_cancelled(command_line: CommandLine, sandbox: Sandbox) -> None:
     """And one that cannot be cancelled any more ends with the exit code of a request that may be billed."""
     sandbox.hold()
-    request_id = submitted(sandbox)
+    request_id = accepted_elsewhere(sandbox)
     sandbox.release()
     sandbox.wait_for_end(request_id)
     sandbox.hold()
-    queued = submitted(sandbox)
+    queued = accepted_elsewhere(sandbox)
 
     cancelled = one_object(command_line.run("cancel", queued, "--json"))
     refused = command_line.run("cancel", request_id, code=6)
@@ -440,7 +428,7 @@ def test_a_run_that_fails_ends_with_the_code_of_its_error(
 def test_10_and_6_for_a_request_that_cannot_be_fetched(command_line: CommandLine, sandbox: Sandbox) -> None:
     """Unknown, and not finished yet, are told apart."""
     sandbox.hold()
-    queued = submitted(sandbox)
+    queued = accepted_elsewhere(sandbox)
     rest = ("--model", "text-to-video", "--bucket", command_line.bucket)
 
     assert "RequestNotFound" in command_line.run("fetch", "no-such-request", *rest, code=10).stderr

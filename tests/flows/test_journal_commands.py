@@ -25,7 +25,6 @@ from flows.image_to_video import image_to_video
 from flows.journal_cli import StateName
 from flows.journal_view import view, what_now
 from flows.release_generation import release_generation
-from runcomfy.client import RunComfyClient
 from runcomfy.errors import UncertainSubmission
 from runcomfy.journal import (
     OPEN,
@@ -43,8 +42,7 @@ from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
-from runcomfy.submitting import submit
-from tests.runcomfy.journal.making import Later
+from tests.runcomfy.journal.making import Later, accepted_elsewhere
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "deployments" / "demo.jpg"
@@ -201,16 +199,6 @@ def one_of_each(place: Place) -> dict[EntryState, Entry]:
         state: written(place, str(state), *steps, minutes_ago=100 - number)
         for number, (state, steps) in enumerate(ways.items())
     }
-
-
-def accepted(sandbox: Sandbox, prompt: str) -> str:
-    """Submit a request as another program would, and return its id."""
-
-    async def ask() -> str:
-        async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-            return (await submit(client, TextToVideo(prompt=prompt), generation_key="0" * 64)).request_id
-
-    return asyncio.run(ask())
 
 
 def lost(command: Command, sandbox: Sandbox, *options: str) -> dict[str, Any]:
@@ -533,7 +521,7 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
     command: Command, sandbox: Sandbox, arguments: list[str], code: int, named: str
 ) -> None:
     """As a sentence that names what is wrong, or as one object; there is no traceback."""
-    arguments = [accepted(sandbox, "rain") if word == "REQUEST" else word for word in arguments]
+    arguments = [accepted_elsewhere(sandbox) if word == "REQUEST" else word for word in arguments]
 
     said = command("journal", *arguments, code=code)
 
@@ -544,7 +532,7 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
 
 def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place: Place) -> None:
     """A generation that has a request, or a video, gets no other one; a request that nobody knows is not adopted."""
-    request_id = accepted(sandbox, "rain")
+    request_id = accepted_elsewhere(sandbox)
     uncertain = written(place, "uncertain", UNCERTAIN, service=sandbox.url)
     busy = [written(place, "submitted", SUBMITTED), written(place, "archived", SUBMITTED, (S.ARCHIVED, {}))]
 
@@ -637,7 +625,7 @@ def test_what_a_person_looks_at_needs_no_prefect(process: Process, place: Place,
     """Loading it takes seconds; only the waiting for an adopted request is a flow."""
     entry = written(place, "rain", UNCERTAIN)
     lost = written(place, "snow", UNCERTAIN, service=sandbox.url)
-    request_id = accepted(sandbox, "snow")
+    request_id = accepted_elsewhere(sandbox, "snow")
 
     loaded = process.modules(
         ["journal", "list"],

@@ -12,11 +12,8 @@ import pytest
 
 from runcomfy.client import PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.errors import ServiceUnavailable, SubmissionNotSent, UncertainSubmission
-from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
-from runcomfy.submitting import submit
-
-RAIN = TextToVideo(prompt="rain")
+from tests.runcomfy.journal.making import submit_anew
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def client(sandbox: Sandbox) -> RunComfyClient:
 
 
 async def submitted(client: RunComfyClient) -> str:
-    return (await submit(client, RAIN, generation_key="0" * 64)).request_id
+    return (await submit_anew(client)).request_id
 
 
 async def test_a_thousand_looks_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
@@ -127,7 +124,7 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
         first = [asyncio.create_task(submitted(client)) for _ in range(100)]
         await asyncio.sleep(0.05)
         with pytest.raises(SubmissionNotSent, match="PoolTimeout"):
-            await submit(client, RAIN, generation_key="0" * 64, attempts=1)
+            await submit_anew(client, attempts=1)
         seen = service.calls
         service.go.set()
         ids = await asyncio.gather(*first)
@@ -135,7 +132,7 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
     assert (seen, len(ids)) == (100, 100)
 
 
-async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for() -> None:
+async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times as long as a look may take and longer; but not for ever, and to connect takes no longer than that."""
     assert RunComfyClient("token-of-tests").paid_call_seconds == PAID_CALL_SECONDS == 120
     raw = RawService(answers_after_seconds=0.4)
@@ -147,9 +144,10 @@ async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for() -> Non
         async with RunComfyClient("token-of-tests", base_url=url, paid_call_seconds=0.2) as client:
             with pytest.raises(UncertainSubmission):
                 await submitted(client)
+        monkeypatch.setattr("runcomfy.journal.submission._SHORTEST_CALL_SECONDS", 0.1)
         async with RunComfyClient("token-of-tests", base_url=url) as client:
             with pytest.raises(UncertainSubmission):
-                await submit(client, RAIN, generation_key="0" * 64, within_seconds=0.2)
+                await submit_anew(client, patience_seconds=0.3)  # two thirds of it are for the call
 
 
 async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:

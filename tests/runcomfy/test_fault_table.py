@@ -32,10 +32,10 @@ from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.staging import sign_image, stage_image
 from runcomfy.store import Store
-from runcomfy.submitting import submit
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.waiting import follow
 from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
+from tests.runcomfy.journal.making import instantly, submit_anew
 
 TOKEN = "token-of-the-fault-table-71c4"
 PRICE_USD = 0.25
@@ -126,9 +126,7 @@ class Generation:
                 await client.balance_usd()
                 return []
         async with self.client("submit") as client:
-            submission = await submit(
-                client, self.inputs, generation_key="0" * 64, attempts=ATTEMPTS, sleep=lambda _: asyncio.sleep(0)
-            )
+            submission = await submit_anew(client, self.inputs, attempts=ATTEMPTS, sleep=instantly)
         self.request_id = submission.request_id
         await self.follow()
         if self.scenario == "collect":
@@ -304,7 +302,7 @@ async def test_a_service_that_is_not_there_is_sent_nothing() -> None:
     inputs = ImageToVideo(prompt="a wave breaks", image_url="https://images.example/wave.png")
     async with RunComfyClient(TOKEN, base_url=url) as client:
         with pytest.raises(SubmissionNotSent) as caught:
-            await submit(client, inputs, generation_key="0" * 64, attempts=ATTEMPTS, sleep=pause)
+            await submit_anew(client, inputs, attempts=ATTEMPTS, sleep=pause)
 
     assert len(pauses) == ATTEMPTS - 1
     for text in everything_said(caught.value):

@@ -22,10 +22,11 @@ from runcomfy.errors import (
     SubmissionNotSent,
     UncertainSubmission,
 )
+from runcomfy.generation import generation_key
 from runcomfy.models import TextToVideo
 from runcomfy.refusals import retry_after_seconds
-from runcomfy.submitting import submit
 from runcomfy.values import Submission
+from tests.runcomfy.journal.making import FailingPlace, submit_anew
 
 ACCEPTED = {"request_id": "r1", "status_url": "x", "result_url": "x", "cancel_url": "x"}
 NO = {"error_code": 499999, "error_message": "no"}
@@ -51,9 +52,7 @@ class Service:
 
     async def submit(self, **options: Any) -> Submission:
         async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle)) as client:
-            return await submit(
-                client, TextToVideo(prompt="rain"), generation_key="k" * 64, sleep=self.sleep, **options
-            )
+            return await submit_anew(client, sleep=self.sleep, **options)
 
 
 async def test_an_accepted_submission_is_returned() -> None:
@@ -169,7 +168,7 @@ async def test_whatever_is_not_surely_refused_is_uncertain_and_never_repeated(an
         await service.submit()
 
     assert len(service.requests) == 1
-    assert caught.value.generation_key == "k" * 64
+    assert caught.value.generation_key == generation_key(TextToVideo(prompt="rain"))
     assert caught.value.sent_at in str(caught.value)
 
 
@@ -230,22 +229,27 @@ async def test_a_rate_limit_that_stays_is_an_error() -> None:
 
 
 async def test_each_send_is_authorised_before_it_is_announced() -> None:
-    """A 429 may lie, so the money for its answer is no longer free when the next one is sent."""
-    order: list[str] = []
+    """A 429 may lie, so the money for its answer is no longer free when the next one is sent.
+
+    What is announced is the intent, written anew where it is not fresh; each answer of 429 is written down as well.
+    """
+    place = FailingPlace()
 
     async def authorise() -> None:
-        order.append("authorise")
-        if order.count("authorise") == 3:
+        place.calls.append("authorise")
+        if place.calls.count("authorise") == 3:
             raise BudgetReached("no more")
 
-    async def announce() -> None:
-        order.append("announce")
+    async def limited() -> httpx.Response:
+        place.calls.append("send")
+        return httpx.Response(429, json=NO)
 
-    service = Service(*[httpx.Response(429, json=NO)] * 5)
+    service = Service(*[limited] * 5)
     with pytest.raises(BudgetReached):
-        await service.submit(authorise=authorise, announce=announce)
+        await service.submit(authorise=authorise, place=place, patience_seconds=0.0)
 
-    assert order == ["authorise", "announce", "authorise", "announce", "authorise"]
+    sent = ["authorise", "replace", "send", "replace"]
+    assert place.calls == ["read", "check", "create", *sent, *sent, "authorise", "replace"]
     assert len(service.requests) == 2
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,16 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import StoreUnavailable
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
 from runcomfy.journal.places import Stored
-from runcomfy.models import TextToVideo
+from runcomfy.models import ModelInputs, TextToVideo
+from runcomfy.sandbox import Sandbox
 from runcomfy.values import Archive, Submission
 
-__all__ = ["FailingPlace", "Later", "body", "instantly", "journal_at", "spec_for", "submit_for"]
+__all__ = [
+    "FailingPlace", "Later", "accepted_elsewhere", "body", "instantly", "journal_at", "spec_for", "submit_anew",
+    "submit_for",
+]  # fmt: skip
+
+_RAIN = TextToVideo(prompt="rain")
 
 
 def body(text: str = "") -> bytes:
@@ -38,14 +45,37 @@ def journal_at(place: Place, **changes: Any) -> Journal:
 async def submit_for(client: RunComfyClient, journal: Journal, spec: GenerationSpec, **options: Any) -> Submission:
     """Submit as the task does, with inputs that need no preparation, and files that stand where they were put."""
 
-    async def prepare() -> TextToVideo:
-        assert isinstance(spec.inputs, TextToVideo)
+    async def prepare() -> ModelInputs:
         return spec.inputs
 
     async def intact(archive: Archive) -> bool:
         return True
 
     return await submit_once(client, journal, spec, **{"prepare": prepare, "intact": intact} | options)
+
+
+async def submit_anew(
+    client: RunComfyClient,
+    inputs: ModelInputs = _RAIN,
+    *,
+    place: Place | None = None,
+    patience_seconds: float = 180.0,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    **options: Any,
+) -> Submission:
+    """Submit with a journal of its own, in memory, that knows nothing yet: so the service is asked each time."""
+    journal = journal_at(place or MemoryPlace(), patience_seconds=patience_seconds, sleep=sleep)
+    return await submit_for(client, journal, GenerationSpec(inputs, client.base_url), **options)
+
+
+def accepted_elsewhere(sandbox: Sandbox, prompt: str = "rain") -> str:
+    """Submit a request as another program would, and return its id."""
+
+    async def ask() -> str:
+        async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
+            return (await submit_anew(client, TextToVideo(prompt=prompt))).request_id
+
+    return asyncio.run(ask())
 
 
 class Later(MemoryPlace):
