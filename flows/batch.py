@@ -12,7 +12,7 @@ from slugify import slugify
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.orders import OrderDefaults
+from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from tasks.batch import Rules

@@ -12,7 +12,7 @@ from flows.options import Json, Run
 from flows.output import print_facts
 from runcomfy.commands import typed
 from runcomfy.errors import BatchIncomplete, BudgetReached
-from runcomfy.orders import OrderDefaults
+from runcomfy.models.orders import OrderDefaults
 
 if TYPE_CHECKING:
     from tasks.report_batch import BatchReport

@@ -18,7 +18,7 @@ from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideoSettings
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.outcomes import outcome_of
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, Proving

@@ -16,7 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from runcomfy.errors import RateLimited, RunComfyError, is_retryable
 from runcomfy.journal import known_key
 from runcomfy.models import ImageToVideo, TextToVideo
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.outcomes import outcome_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, Outcome, OutcomeStatus, Result, StagedImage, Submission
 from runcomfy.wire import Answer

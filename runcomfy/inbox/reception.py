@@ -20,7 +20,7 @@ from runcomfy.inbox.notices import read_notice
 from runcomfy.inbox.pictures import Picture, Source
 from runcomfy.inbox.taking import Held
 from runcomfy.inbox.wishes import read_wish
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.staging import stage_image
 from runcomfy.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage

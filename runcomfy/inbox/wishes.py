@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Found, Picture
-from runcomfy.orders import FIELDS, Order, read_order
+from runcomfy.models.orders import FIELDS, Order, read_order
 from runcomfy.store import Store
 from runcomfy.whole_numbers import json_number
 

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 from runcomfy.client import is_local
 from runcomfy.errors import InvalidInput
-from runcomfy.generation import earlier_key, generation_key
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal
-from runcomfy.models import MODELS, ImageToVideo, ModelInputs, TextToVideo, check_inputs
+from runcomfy.models import MODELS, ImageToVideo, ModelInputs, TextToVideo, check_inputs, earlier_key, generation_key
 from runcomfy.redaction import strip_query
 from runcomfy.texts import normal_text
 from runcomfy.values import StagedImage

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from runcomfy.errors import InvalidInput
-from runcomfy.generation import generation_key
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
 from runcomfy.manifest.table import IGNORED, Table, shown
-from runcomfy.orders import FIELDS, Order, read_order, unknown_field
+from runcomfy.models import generation_key
+from runcomfy.models.orders import FIELDS, Order, read_order, unknown_field
 from runcomfy.texts import is_placeholder, normal_text
 
 __all__ = ["check_table", "is_empty", "unknown_name"]

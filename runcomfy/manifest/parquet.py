@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from runcomfy.manifest.table import IGNORED, Record, Table, UnreadableTable, check_columns, check_length, shown
-from runcomfy.orders import FIELDS
+from runcomfy.models.orders import FIELDS
 from runcomfy.whole_numbers import exact_below
 
 __all__ = ["read_parquet", "write_parquet"]

@@ -12,7 +12,7 @@ from runcomfy.manifest.json_lines import read_json_lines
 from runcomfy.manifest.location import locate, refuse_manifest
 from runcomfy.manifest.rows import Manifest, ManifestFormat
 from runcomfy.manifest.table import IGNORED, Table, UnreadableTable, shown
-from runcomfy.orders import FIELDS
+from runcomfy.models.orders import FIELDS
 from runcomfy.store import Store
 
 __all__ = ["read_manifest"]
@@ -32,7 +32,7 @@ def read_manifest(
     Args:
         source: A path or `s3://bucket/key`; its extension says what it is: .csv, .jsonl, .ndjson or .parquet.
         store: The credentials with which `s3://` is read.
-        defaults: What counts where a row gives nothing, named as in `runcomfy.orders.FIELDS`.
+        defaults: What counts where a row gives nothing, named as in `runcomfy.models.orders.FIELDS`.
         allow_placeholder_prompts: Whether a prompt may be what programs write where there is none: `nan`, `None`,
             `#REF!`, a formula, a number, a dash (`runcomfy.texts.is_placeholder`).
 

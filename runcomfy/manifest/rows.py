@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 
 __all__ = ["BadRow", "Manifest", "ManifestFormat", "Row", "place_of", "refuse_rows"]
 

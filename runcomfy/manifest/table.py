@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runcomfy.orders import FIELDS
+from runcomfy.models.orders import FIELDS
 from runcomfy.redaction import redact
 
 __all__ = [

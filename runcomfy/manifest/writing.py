@@ -10,7 +10,7 @@ from runcomfy.manifest.delimited import write_delimited
 from runcomfy.manifest.json_lines import write_json_lines
 from runcomfy.manifest.rows import ManifestFormat
 from runcomfy.manifest.table import IGNORED
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.redaction import redact
 
 __all__ = ["standalone_row", "write_manifest"]

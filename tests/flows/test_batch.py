@@ -30,10 +30,9 @@ from runcomfy.batch.plan import rows_to_json
 from runcomfy.batch.results import outcomes_from_json
 from runcomfy.batch.shard import Shard, divide
 from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.generation import earlier_key
 from runcomfy.journal import EntryState, GenerationSpec
-from runcomfy.models import TextToVideo
-from runcomfy.orders import OrderDefaults
+from runcomfy.models import TextToVideo, earlier_key
+from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks.plan_batch import plan_batch

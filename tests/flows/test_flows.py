@@ -39,7 +39,6 @@ from runcomfy.errors import (
     StorageError,
     UncertainSubmission,
 )
-from runcomfy.generation import earlier_key
 from runcomfy.journal import EntryState, GenerationSpec, note_run_times
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
@@ -48,6 +47,7 @@ from runcomfy.models import (
     ImageToVideoSettings,
     TextToVideo,
     TextToVideoSettings,
+    earlier_key,
 )
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.run_times import RunTimes, workload_of

@@ -14,9 +14,8 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.text_to_video import text_to_video
-from runcomfy.generation import generation_key
 from runcomfy.journal import Entry, EntryState
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tasks import submit_request, wait_for_result

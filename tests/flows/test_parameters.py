@@ -18,7 +18,7 @@ from flows.parameters import WrongParameter
 from flows.text_to_video import text_to_video
 from runcomfy.errors import InvalidInput
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
-from runcomfy.orders import OrderDefaults
+from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, Polling
 
 GIVEN: dict[Any, dict[str, Any]] = {

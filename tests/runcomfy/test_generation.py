@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runcomfy.errors import InvalidInput
-from runcomfy.generation import earlier_key, generation_key
-from runcomfy.models import MODELS, ModelInputs, TextToVideo, check_inputs
+from runcomfy.models import MODELS, ModelInputs, TextToVideo, check_inputs, earlier_key, generation_key
 from runcomfy.texts import as_given, normal_text
 
 GOLDEN: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "golden_keys.json").read_text())

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.errors import InvalidInput
-from runcomfy.generation import generation_key
-from runcomfy.models import IMAGE_TO_VIDEO, MODELS, TEXT_TO_VIDEO, ImageToVideo, TextToVideo, check_inputs
+from runcomfy.models import (
+    IMAGE_TO_VIDEO,
+    MODELS,
+    TEXT_TO_VIDEO,
+    ImageToVideo,
+    TextToVideo,
+    check_inputs,
+    generation_key,
+)
 from runcomfy.texts import normal_text, unusable
 
 CONTRACT = Path(__file__).parent.parent / "contract"

@@ -22,8 +22,7 @@ from runcomfy.errors import (
     SubmissionNotSent,
     UncertainSubmission,
 )
-from runcomfy.generation import generation_key
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, generation_key
 from runcomfy.refusals import retry_after_seconds
 from runcomfy.values import Submission
 from tests.runcomfy.journal.making import FailingPlace, submit_anew

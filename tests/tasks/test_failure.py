@@ -13,8 +13,7 @@ from prefect.client.schemas.objects import Artifact, FlowRun
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.errors import RunComfyError
-from runcomfy.generation import generation_key
-from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
+from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result

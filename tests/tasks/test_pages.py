@@ -16,8 +16,7 @@ from flows.batch import batch
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import RunTimeout, UncertainSubmission
-from runcomfy.generation import generation_key
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from runcomfy.generation import generation_key
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, generation_key
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.collector import Collector, Seen, running_collector

@@ -10,10 +10,9 @@ from runcomfy.batch.plan import check_pictures, rows_from_json, rows_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import known_rows
 from runcomfy.errors import InvalidInput
-from runcomfy.generation import earlier_key, generation_key
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace
 from runcomfy.manifest import read_manifest
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, earlier_key, generation_key
 from tests.runcomfy.manifest.making import NOT_ASKED
 
 SAVED = {

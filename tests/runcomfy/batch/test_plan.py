@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runcomfy.batch.plan import PlannedRow, rows_from_json, rows_to_json
-from runcomfy.generation import generation_key
-from runcomfy.orders import read_order
+from runcomfy.models import generation_key
+from runcomfy.models.orders import read_order
 from runcomfy.values import StagedImage
 
 

@@ -14,7 +14,7 @@ from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 from tests.runcomfy.inbox.cloud import Cloud, painted

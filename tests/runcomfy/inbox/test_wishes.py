@@ -10,7 +10,7 @@ import pytest
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.wishes import read_wish
-from runcomfy.orders import Order
+from runcomfy.models.orders import Order
 from runcomfy.store import Store
 
 DEFAULTS: dict[str, Any] = {"prompt": "", "resolution": "720p", "seed": 1}

@@ -24,7 +24,6 @@ from runcomfy.errors import (
     StoreUnavailable,
     UncertainSubmission,
 )
-from runcomfy.generation import earlier_key
 from runcomfy.journal import (
     RESTARTABLE,
     BucketPlace,
@@ -38,7 +37,7 @@ from runcomfy.journal import (
     release,
     tell_archived,
 )
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, earlier_key
 from runcomfy.sandbox import Sandbox
 from runcomfy.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from runcomfy.manifest.table import IGNORED, MAX_ROWS
-from runcomfy.orders import FIELDS
+from runcomfy.models.orders import FIELDS
 from tests.runcomfy.manifest.making import read_text
 
 PAGE = (Path(__file__).parents[3] / "docs/manifest.md").read_text(encoding="utf-8")
