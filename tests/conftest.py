@@ -9,6 +9,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+from hypothesis import settings
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
@@ -16,6 +17,9 @@ from tests.summary import SUMMARY, section
 
 # A session reads the descriptions of all services anew, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
+settings.register_profile("no deadline", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

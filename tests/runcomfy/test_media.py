@@ -78,7 +78,7 @@ def test_a_whole_mp4_is_described(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["moov first", "moov last"])
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(end=st.integers(min_value=64))
 def test_a_cut_mp4_is_known(layout: str, end: int) -> None:
     """No start of a video is taken for the video, though nobody told its length."""
@@ -89,7 +89,7 @@ def test_a_cut_mp4_is_known(layout: str, end: int) -> None:
     assert judged(cut).missing or cut[: len(cut) & ~7] + b"free" in data
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(end=st.integers(min_value=64))
 def test_a_cut_fragmented_mp4_is_known_unless_the_fragments_are_whole(end: int) -> None:
     """A fragmented video that was cut inside a box is known; a cut between fragments is a shorter video."""
@@ -105,7 +105,7 @@ def test_a_cut_fragmented_mp4_is_known_unless_the_fragments_are_whole(end: int) 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(extra=st.binary(min_size=1, max_size=64).filter(lambda extra: extra[4:8] not in KNOWN_BOXES))
 def test_an_mp4_with_something_glued_to_it_plays(layout: str, extra: bytes) -> None:
     """Bytes behind the end of a video are odd; they do not make it a bad one, and it takes no box behind them."""
@@ -116,7 +116,7 @@ def test_an_mp4_with_something_glued_to_it_plays(layout: str, extra: bytes) -> N
     assert not found.takes_another_box or extra[4:8].isascii()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=400), layout=st.sampled_from(sorted(LAYOUTS)), at=st.integers(min_value=0))
 def test_damage_never_crashes(data: bytes, layout: str, at: int) -> None:
     """Whatever bytes replace a part of a video, the answer is a judgement."""
@@ -138,7 +138,7 @@ STARTS = [
 
 
 @pytest.mark.parametrize("start", STARTS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.binary(max_size=400))
 def test_a_good_beginning_is_not_enough(start: bytes, data: bytes) -> None:
     """Random bytes behind the mark of a known format never crash, and are never a whole and sound file.

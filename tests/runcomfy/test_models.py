@@ -93,7 +93,7 @@ def test_every_bound_is_held_on_both_sides(model: str, name: str) -> None:
 
 @pytest.mark.parametrize(("model", "name"), PROPERTIES)
 @given(value=SCALARS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_value_is_accepted_if_and_only_if_the_schema_accepts_it(model: str, name: str, value: Any) -> None:
     """One property at a time, over any JSON value; `None` stands for leaving an optional one without default out.
 
@@ -112,7 +112,7 @@ def test_a_value_is_accepted_if_and_only_if_the_schema_accepts_it(model: str, na
 
 @pytest.mark.parametrize("model", SCHEMAS)
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_sent_is_what_the_schema_accepts(model: str, data: st.DataObject) -> None:
     """Whatever is accepted makes a body that the published schema accepts."""
     names = data.draw(st.sets(st.sampled_from(sorted(SCHEMAS[model]["properties"]))))

@@ -130,7 +130,7 @@ def test_times_that_spread_widely_are_no_worse_than_a_fixed_interval() -> None:
 
 
 @given(st.lists(st.floats(0.1, 10_000), min_size=3, max_size=40), st.floats(0.01, 3500), st.floats(0, 3500))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_was_seen_the_worst_case_is_bounded(seen: list[float], seconds: float, queued: float) -> None:
     """A service slower or faster than it ever was costs no more than the longest interval, and few looks more."""
     job = Job(seconds, queued)
@@ -144,7 +144,7 @@ def test_whatever_was_seen_the_worst_case_is_bounded(seen: list[float], seconds:
 
 
 @given(st.lists(st.floats(0.1, 10_000), min_size=1, max_size=40), st.floats(0.0, 50_000), st.floats(1, 50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_plan_always_goes_on(seen: list[float], age: float, looks: float) -> None:
     """At any age there is a next look, later than this one; fewer looks come later; and the time left is a number."""
     plan = inspection_of(Forecast.of(seen), 0.05, 1.0, 300.0)

@@ -451,7 +451,7 @@ async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
     st.sampled_from(["in_progress", "odd", "failed", "cancelled", {"status": "succeeded", "output": VIDEO}, *FAILURES]),
     st.lists(st.sampled_from([{"outcome": "cancelled"}, {"outcome": "not_cancellable"}, {}, *FAILURES]), min_size=1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_following_always_ends_in_bounded_time_and_calls(timeline: Any, result: Any, cancel: Any) -> None:
     """Whatever the service does, it ends with a result or a typed error, soon after the deadlines together."""
     world = World((0, "in_queue"), *sorted(timeline, key=lambda moment: moment[0]), result=result, cancel=cancel)

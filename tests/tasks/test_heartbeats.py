@@ -29,7 +29,7 @@ def environments() -> st.SearchStrategy[dict[str, str | None]]:
     return st.dictionaries(st.sampled_from((VARIABLE, "HTTPS_PROXY")), values, max_size=2)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(default=environments(), configuration=environments() | st.just("{{ env }}"), deployment=environments())
 @pytest.mark.parametrize("dotted", [False, True])
 async def test_it_is_what_a_worker_gives_the_run(

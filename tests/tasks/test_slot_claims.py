@@ -292,7 +292,5 @@ def test_a_leaked_slot_is_told_from_a_held_one_that_looks_the_same() -> None:
     assert world.active == 1
 
 
-Slots.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Slots.TestCase.settings = settings(max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 TestSlots = Slots.TestCase

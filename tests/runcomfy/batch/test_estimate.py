@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runcomfy.batch.estimate import Tally
@@ -29,7 +29,6 @@ def test_a_steady_batch_is_estimated_about_right(done: int, elapsed: float) -> N
     assert left[0] <= (1000 - done) * 6.0 <= left[1] <= (1000 - done) * 6.0 * 1.3
 
 
-@settings(deadline=None)  # thousands of outcomes take their time on a busy machine
 @given(
     total=st.integers(1, 5000),
     share=st.floats(0, 1),

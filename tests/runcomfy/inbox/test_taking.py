@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -118,11 +117,9 @@ async def test_it_waits_for_more_and_ends_when_none_comes(cloud: Cloud, queue: Q
     taking = asyncio.create_task(take(queue, work, at_once=3, idle_seconds=2, run_for_seconds=60))
     await asyncio.sleep(1)
     cloud.send(queue.url, ["late"])
-    began = time.monotonic()
     await taking
 
     assert done == ["late"]
-    assert 1.5 < time.monotonic() - began < 5
 
 
 async def test_when_its_time_is_over_it_finishes_what_it_has(cloud: Cloud, queue: Queue) -> None:
@@ -157,9 +154,10 @@ async def test_it_stops_taking_when_that_is_said(cloud: Cloud, queue: Queue) -> 
 async def test_a_cancellation_ends_all_work(cloud: Cloud, queue: Queue) -> None:
     """What was held comes back when it is not hidden any more, though a receiving call is still under way."""
     cloud.send(queue.url, ["a"])
-    ends = []
+    begun, ends = asyncio.Event(), []
 
     async def work(held: Held) -> None:
+        begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -167,14 +165,15 @@ async def test_a_cancellation_ends_all_work(cloud: Cloud, queue: Queue) -> None:
             raise
 
     taking = asyncio.create_task(take(queue, work, at_once=2, idle_seconds=60, run_for_seconds=60))
-    await asyncio.sleep(1)
+    await begun.wait()
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
 
     assert ends == ["cancelled"]
-    await asyncio.sleep(5)
-    assert cloud.count(queue.url) == (1, 0)
+    async with asyncio.timeout(60):
+        while cloud.count(queue.url) != (1, 0):  # noqa: ASYNC110 - only the queue knows
+            await asyncio.sleep(0.2)
 
 
 async def test_a_queue_that_is_not_there_is_told_at_once(cloud: Cloud) -> None:

@@ -236,7 +236,6 @@ TestLives = Lives.TestCase
 TestLives.settings = settings(
     max_examples=int(os.environ.get("JOURNAL_MODEL_EXAMPLES", "300")),
     stateful_step_count=30,
-    deadline=None,
     derandomize="JOURNAL_MODEL_EXAMPLES" not in os.environ,
     print_blob=True,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

@@ -68,7 +68,7 @@ def read_bytes(kind: str, content: str | bytes) -> Manifest:
 
 @pytest.mark.parametrize("kind", FORMATS)
 @given(rows=ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_others_write_is_read_the_same(kind: str, rows: list[dict[str, Any]]) -> None:
     """Any texts, line breaks, quotes and separators among them; numbers and truth values, also where CSV has texts."""
     manifest = read_bytes(kind, WRITERS[kind](rows))
@@ -85,7 +85,7 @@ def test_what_others_write_is_read_the_same(kind: str, rows: list[dict[str, Any]
 
 @pytest.mark.parametrize("kind", FORMATS)
 @given(rows=ROWS, errors=st.lists(TEXTS, min_size=6, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_failed_can_be_run_again_as_it_is(kind: ManifestFormat, rows: list[dict[str, Any]], errors: Any) -> None:
     """A manifest of failed rows has the same columns and an error, and asks for the same generations."""
     first = read_bytes(kind, WRITERS[kind](rows))
@@ -322,7 +322,7 @@ def test_a_file_that_is_no_manifest_says_why(tmp_path: Path, name: str, content:
 
 @pytest.mark.parametrize("kind", FORMATS)
 @given(content=ANY_BYTES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_a_manifest_or_invalid_input(kind: str, content: bytes) -> None:
     """Whatever somebody drops into the bucket, nothing else comes out."""
     try:
