@@ -196,12 +196,17 @@ async def test_a_run_of_an_archived_generation_shows_it_too(
 
 
 async def test_a_progress_that_failed_says_so_and_stays_where_it_was(
-    account: RunComfyCredentials, media_store: MediaStore
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """A bar at its end would be taken for a video."""
     prompt = "rain [sandbox: result=failed]"
+    sandbox.hold(queue=False, runs=True)
+    run = asyncio.create_task(text_to_video(prompt, account, media_store, polling=QUICK, return_state=True))
+    while not (run.done() or sandbox.books().polls):  # noqa: ASYNC110 - only the sandbox knows
+        await asyncio.sleep(0.02)
+    sandbox.release()
 
-    state = await text_to_video(prompt, account, media_store, polling=QUICK, return_state=True)
+    state = await run
 
     (shown,) = [one for one in await artifacts(state.state_details.flow_run_id) if one.key == "runcomfy-progress"]
     assert isinstance(shown.data, int | float) and shown.data < 100

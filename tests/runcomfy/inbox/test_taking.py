@@ -14,7 +14,7 @@ from tests.runcomfy.inbox.cloud import Cloud
 
 @pytest.fixture
 def queue(cloud: Cloud) -> Queue:
-    return Queue(cloud.queue(), session=cloud.session(), hidden_seconds=2)
+    return Queue(cloud.queue(), session=cloud.session(), hidden_seconds=4)
 
 
 async def test_a_burst_is_smoothed(cloud: Cloud, queue: Queue) -> None:
@@ -48,7 +48,7 @@ async def test_long_work_is_kept_hidden(cloud: Cloud, queue: Queue) -> None:
 
     async def work(held: Held) -> None:
         seen.append(held.id)
-        await asyncio.sleep(5)
+        await asyncio.sleep(9)
         assert cloud.count(queue.url) == (0, 1)
         await held.done()
 
@@ -82,7 +82,7 @@ async def test_what_is_not_settled_is_given_back(cloud: Cloud, queue: Queue) -> 
         return
 
     await take(queue, work, at_once=3, idle_seconds=0, run_for_seconds=60)
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(5)
 
     assert cloud.count(queue.url) == (0, 1)
 
@@ -114,7 +114,7 @@ async def test_it_waits_for_more_and_ends_when_none_comes(cloud: Cloud, queue: Q
         await held.done()
 
     done: list[str] = []
-    taking = asyncio.create_task(take(queue, work, at_once=3, idle_seconds=2, run_for_seconds=60))
+    taking = asyncio.create_task(take(queue, work, at_once=3, idle_seconds=5, run_for_seconds=60))
     await asyncio.sleep(1)
     cloud.send(queue.url, ["late"])
     await taking
