@@ -1,7 +1,7 @@
 """The HTTP client of the RunComfy Model API: one method a call, one call a method, no retries.
 
-Who may repeat a call is decided by its caller: `runcomfy.submitting` for the one that is paid for, `runcomfy.waiting`
-for the rest.
+Who may repeat a call is decided by its caller: `runcomfy.journal.submit` for the one that is paid for,
+`runcomfy.waiting` for the rest.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CALLS_AT_ONCE = 100
 PAID_CALL_SECONDS = 120.0
 """How long the paid call may take: an answer that comes late is better than one that nobody knows. The lease of the
-journal outlives it: `runcomfy.journal.submission`."""
+journal outlives it: `runcomfy.journal.submit`."""
 LINE_SECONDS = PAID_CALL_SECONDS / 4
 """How long the paid call may wait in line before that."""
 _CONNECT_SECONDS = 10.0
@@ -136,7 +136,7 @@ class RunComfyClient:
     async def post_submission(self, inputs: ModelInputs, *, within_seconds: float | None = None) -> httpx.Response:
         """Send the one call that is paid for, once, and return whatever is answered.
 
-        Judging the answer is the business of `runcomfy.submitting.submit`, which is what to call instead.
+        Judging the answer is the business of `runcomfy.journal.submit_once`, which is what to call instead.
 
         Args:
             inputs: What is asked for.

@@ -7,6 +7,7 @@ body is looked at first, and the HTTP status only where there is none.
 from __future__ import annotations
 
 import email.utils
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,13 @@ from runcomfy.errors import (
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
+    UncertainSubmission,
 )
 
 if TYPE_CHECKING:  # the command line reads states without it
     import httpx
 
-__all__ = [
-    "ANOTHER_ACCOUNT",
-    "DOCUMENTED_REFUSALS",
-    "error_code",
-    "json_object",
-    "read_refusal",
-    "retry_after_seconds",
-    "says_no",
-]
+__all__ = ["ANOTHER_ACCOUNT", "classify_submission", "error_code", "json_object", "read_refusal", "retry_after_seconds"]
 
 ANOTHER_ACCOUNT = 403001
 """The error code for a request that is there, and belongs to somebody else."""
@@ -43,7 +37,6 @@ _BY_CODE: dict[int | str | None, tuple[type[ServiceError], str]] = {
     ANOTHER_ACCOUNT: (RequestNotFound, "This request belongs to another RunComfy account"),
     404001: (RequestNotFound, "The service does not know this request: it is unknown, deleted or expired"),
 }
-DOCUMENTED_REFUSALS = frozenset(_BY_CODE)
 
 _BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
     401: _BY_CODE[400004],
@@ -55,6 +48,9 @@ _BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
 }
 _OWN_WORDS = ("error_code", "error_message")
 _SIGNS_OF_AN_ERROR = (*_OWN_WORDS, "error", "detail")  # a lone `message` is how gateways speak
+_NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
+"""By HTTP itself (RFC 9110, 6585) a request that is answered so was not acted on, whoever says it and in what words."""
+_REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 
 
 def json_object(response: httpx.Response) -> dict[str, Any] | None:
@@ -64,11 +60,6 @@ def json_object(response: httpx.Response) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
-
-
-def says_no(body: dict[str, Any] | None) -> bool:
-    """Whether a body is an error body: the service itself refused the submission, not a proxy before it."""
-    return body is not None and any(body.get(name) for name in _SIGNS_OF_AN_ERROR)
 
 
 def error_code(body: dict[str, Any] | None) -> int | str | None:
@@ -109,7 +100,7 @@ def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> 
     status = response.status_code
     if response.is_success and body is not None and code is None and not body.get("error_message"):
         return None
-    kind, sentence = _classify(status, code, has_body=body is not None)
+    kind, sentence = _meaning(status, code, has_body=body is not None)
     own = any((body or {}).get(name) for name in _OWN_WORDS)
     if request_id is not None and not own and 400 <= status < 500 and kind is not RateLimited:
         kind, sentence = (
@@ -127,7 +118,7 @@ def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> 
     )
 
 
-def _classify(status: int, code: int | str | None, *, has_body: bool) -> tuple[type[ServiceError], str]:
+def _meaning(status: int, code: int | str | None, *, has_body: bool) -> tuple[type[ServiceError], str]:
     if code in _BY_CODE:
         return _BY_CODE[code]
     family = code // 1000 if isinstance(code, int) else None
@@ -139,3 +130,43 @@ def _classify(status: int, code: int | str | None, *, has_body: bool) -> tuple[t
     if status < 400 and not has_body:
         return ServiceUnavailable, "The service answered with something that is not its JSON"
     return RequestRejected, f"The service refused the call with {code or status}"
+
+
+def classify_submission(response: httpx.Response) -> str | ServiceError | UncertainSubmission:
+    """Return the request id of an accepted submission, or the error that its answer stands for.
+
+    Refused for sure is what HTTP itself says was not acted on (`_NOT_PROCESSED`), whatever the body; any other 4xx but
+    408, which is a time-out, if the service's own error body says so; and a 2xx with one of the documented refusal
+    codes, since which HTTP status goes with those is not documented. An answer that names a request is none of these.
+    Everything else is uncertain, redirects too: who answers with 303 has done the work.
+    """
+    body = json_object(response)
+    request_id = (body or {}).get("request_id")
+    named = isinstance(request_id, str | int) and request_id and request_id is not True
+    known = str(request_id).strip() or None if named else None
+    refusal = read_refusal(response)
+    if response.is_success and refusal is None and known:
+        return known
+    known = known or _named_by_url(body)
+    status = response.status_code
+    says_no = any((body or {}).get(name) for name in _SIGNS_OF_AN_ERROR)
+    refused_by_status = status in _NOT_PROCESSED or (400 <= status < 500 and status != 408 and says_no)
+    refused_by_code = response.is_success and error_code(body) in _BY_CODE
+    if refusal is not None and not known and (refused_by_status or refused_by_code):
+        return refusal
+    answer = "an error" if refusal is not None and says_no else "nothing that names a request"
+    return UncertainSubmission(
+        f"The submission was answered with HTTP {status} and {answer}.",
+        http_status=status,
+        error_code=error_code(body),
+        request_id=known,
+    )
+
+
+def _named_by_url(body: dict[str, Any] | None) -> str | None:
+    """Return the request that the URLs of an answer lead to, where it names none: it can be asked about at least."""
+    for name in ("status_url", "result_url", "cancel_url"):
+        url = (body or {}).get(name)
+        if isinstance(url, str) and (found := _REQUEST_URL.search(url)):
+            return found[1]
+    return None

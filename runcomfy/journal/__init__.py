@@ -1,9 +1,9 @@
 """The journal of generations: what makes one paid request and one archived video of each, whatever dies in between.
 
-`entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` and
-`submission` stand around the paid call, `telling` and `withdrawing` around the waiting, `decisions` is for people, and
-`reconciling` picks up what nobody waits for, and `requests` finds a generation by its request. `learning` shares how
-long requests run, `proof` what worked lately.
+`entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` says
+who submits, `submit` makes the paid call, `telling` and `withdrawing` stand around the waiting, `decisions` is for
+people, `reconciling` picks up what nobody waits for, and `requests` finds a generation by its request. `learning`
+shares how long requests run, `proof` what worked lately.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was
 from runcomfy.journal.reconciling import Finding, look_after
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
-from runcomfy.journal.submission import submit_once
+from runcomfy.journal.submit import submit_once
 from runcomfy.journal.telling import outcome_told, tell, tell_archived
 from runcomfy.journal.watched import watched_entries
 from runcomfy.journal.withdrawing import withdraw

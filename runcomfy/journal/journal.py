@@ -30,7 +30,7 @@ __all__ = ["LEASE_SECONDS", "Journal", "Versioned", "worker_name"]
 
 LEASE_SECONDS = 180.0
 """How long an intent that does not move is taken for that of a worker who is submitting. It outlives the paid call:
-`runcomfy.journal.submission`."""
+`runcomfy.journal.submit`."""
 
 _T = TypeVar("_T")
 _READERS = 8  # more threads only stall the event loop

@@ -144,7 +144,7 @@ async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for(monkeypa
         async with RunComfyClient("token-of-tests", base_url=url, paid_call_seconds=0.2) as client:
             with pytest.raises(UncertainSubmission):
                 await submitted(client)
-        monkeypatch.setattr("runcomfy.journal.submission._SHORTEST_CALL_SECONDS", 0.1)
+        monkeypatch.setattr("runcomfy.journal.submit._SHORTEST_CALL_SECONDS", 0.1)
         async with RunComfyClient("token-of-tests", base_url=url) as client:
             with pytest.raises(UncertainSubmission):
                 await submit_anew(client, patience_seconds=0.3)  # two thirds of it are for the call

@@ -19,7 +19,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import BudgetReached, UncertainSubmission
 from runcomfy.journal import Entry, GenerationSpec, Journal
 from runcomfy.journal.bucket import BucketPlace
-from runcomfy.journal.submission import submit_once
+from runcomfy.journal.submit import submit_once
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore

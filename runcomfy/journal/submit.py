@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
+import httpx
 
+from runcomfy._uninterrupted import to_its_end
 from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.errors import (
     RateLimited,
@@ -30,15 +33,18 @@ from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_n
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs
 from runcomfy.policy import OnUncertain
-from runcomfy.refusals import ANOTHER_ACCOUNT
-from runcomfy.shutdown import Hold, shutdown
-from runcomfy.submitting import submit
+from runcomfy.refusals import ANOTHER_ACCOUNT, classify_submission
+from runcomfy.run_times import workload_of
+from runcomfy.shutdown import Hold, Unanswered, shutdown
+from runcomfy.telemetry.metrics import retried, submission_answered
 from runcomfy.values import Archive, Submission
 
 __all__ = ["submit_once"]
 
 logger = logging.getLogger(__name__)
 
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_LONGEST_WAIT_SECONDS = 120.0
 _PATIENCE_SECONDS = 20.0
 _FRESH_SECONDS = 15.0  # an intent that is older is renewed before it is sent
 _SHORTEST_CALL_SECONDS = 5.0
@@ -137,7 +143,7 @@ class _Attempt:
     ) -> Submission:
         """Make the paid call, and write down its outcome."""
         try:
-            return await submit(
+            return await _submit(
                 self._client,
                 inputs,
                 generation_key=self._intent.entry.generation_key,
@@ -265,3 +271,138 @@ class _Attempt:
         except StorageError as trouble:
             key = self._intent.entry.generation_key[:12]
             logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)
+
+
+async def _submit(
+    client: RunComfyClient,
+    inputs: ModelInputs,
+    *,
+    generation_key: str,
+    attempts: int = 5,
+    authorise: Callable[[], Awaitable[None]] | None = None,
+    record: Callable[[Submission], Awaitable[None]] | None = None,
+    announce: Callable[[], Awaitable[None]] | None = None,
+    limited: Callable[[RateLimited], Awaitable[None]] | None = None,
+    within_seconds: float | None = None,
+    on_interrupt: Callable[[Submission], Awaitable[None]] | None = None,
+    hold: Hold | None = None,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Submission:
+    """Submit `inputs` and return the accepted request.
+
+    Args:
+        client: The service to submit to.
+        inputs: The checked inputs of one model, with a URL that the service can fetch where it takes an image.
+        generation_key: What these inputs are known by; it goes into the submission and into every error.
+        attempts: How often to try while the submission is surely not accepted.
+        authorise: Awaited right before every attempt, and before `announce`: each may cost money, for one that was
+            answered with 429 may have been accepted all the same. If it raises, nothing more is sent, and its error
+            comes out unchanged.
+        record: Awaited with the accepted request, to its end even if this coroutine is cancelled; an error of it comes
+            out unchanged.
+        announce: Awaited before every attempt; if it raises, nothing more is sent.
+        limited: Awaited with each answer of 429 after which it would be sent again, before the pause.
+        within_seconds: How long each call may take, if that is less than the client's `paid_call_seconds`.
+        on_interrupt: Awaited with the accepted request if this coroutine was cancelled while the answer was on its way,
+            so that a request that is paid for is never forgotten; the cancellation goes on after it.
+        hold: What holds a SIGTERM back meanwhile, begun by the caller; it is asked before every attempt.
+        sleep: Waits between attempts, in seconds.
+        now: The clock, UTC.
+
+    Raises:
+        SubmissionNotSent: no attempt left this machine.
+        ServiceError: the service refused it for sure, after the last attempt where it is a matter of rate.
+        UncertainSubmission: it may be accepted, running and billed; at once, and never tried again here.
+    """
+    hold = hold or shutdown.hold()
+    for attempt in range(1, attempts + 1):
+        hold.check()
+        if authorise is not None:
+            await authorise()
+        if announce is not None:
+            await announce()
+        hold.check()
+        sent_at = now()
+
+        async def send(sent_at: datetime = sent_at) -> Submission | RunComfyError:
+            outcome = await _send(client, inputs, hold, within_seconds)
+            if not isinstance(outcome, str):
+                return outcome
+            submission = Submission(
+                request_id=outcome,
+                model_id=inputs.model_id,
+                generation_key=generation_key,
+                submitted_at=sent_at,
+                workload=workload_of(inputs.model_id, inputs.body()),
+            )
+            if record is not None:
+                await record(submission)
+            submission_answered("accepted", inputs.model_id)
+            return submission
+
+        sent, interrupted = await to_its_end(send())
+        if sent.cancelled():  # an event loop that shuts down: nobody knows how far it had come
+            outcome: Submission | RunComfyError = UncertainSubmission("This process was stopped while it submitted.")
+        else:
+            outcome = sent.result()
+        if isinstance(outcome, Submission):
+            if interrupted is None:
+                return outcome
+            if on_interrupt is not None:
+                await on_interrupt(outcome)
+            raise interrupted
+        outcome.model_id, outcome.generation_key, outcome.sent_at = inputs.model_id, generation_key, sent_at.isoformat()
+        if isinstance(outcome, UncertainSubmission):
+            submission_answered("uncertain", inputs.model_id)
+            raise _with_advice(outcome)
+        if interrupted is not None:
+            raise interrupted from outcome
+        if not isinstance(outcome, SubmissionNotSent | RateLimited) or attempt == attempts:
+            submission_answered("not_sent" if isinstance(outcome, SubmissionNotSent) else "refused", inputs.model_id)
+            raise outcome
+        retried("submit")
+        if limited is not None and isinstance(outcome, RateLimited):
+            await limited(outcome)
+        # few and far between: each answer of 429 may hide an acceptance
+        growth = 4.0 if isinstance(outcome, RateLimited) else 2.0
+        await hold.pause(sleep(min(outcome.retry_after_seconds or growth**attempt, _LONGEST_WAIT_SECONDS)))
+    raise ValueError("attempts must be at least 1")
+
+
+async def _send(
+    client: RunComfyClient, inputs: ModelInputs, hold: Hold, within_seconds: float | None
+) -> str | RunComfyError:
+    try:
+        return classify_submission(await hold.answer(client.post_submission(inputs, within_seconds=within_seconds)))
+    except Unanswered:
+        return UncertainSubmission("The process that sent it was told to stop, and it was not answered in time.")
+    except _NEVER_SENT as error:
+        return SubmissionNotSent(
+            f"The submission was not sent: the service could not be reached ({type(error).__name__}). Try again."
+        )
+    except httpx.HTTPError as error:
+        return UncertainSubmission(f"The connection broke before the submission was answered ({type(error).__name__}).")
+    except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too
+        return UncertainSubmission("The process that sent it was stopped before it was answered.")
+    except Exception as error:
+        # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
+        return UncertainSubmission(f"The submission broke off with {type(error).__name__}.")
+    # A signal that raises (SystemExit, KeyboardInterrupt, Prefect's TerminationSignal) comes out as it is.
+
+
+def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
+    where = (
+        f"Its answer names request {error.request_id}: look at that"
+        if error.request_id
+        else f"Look for a {error.model_id} request sent at {error.sent_at} in RunComfy's dashboard"
+    )
+    advice = f"It may be running and billed, so it is not sent again. {where}"
+    key = (error.generation_key or "")[:12]
+    advised = replace(
+        error,
+        message=f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if "
+        "there is none.",
+    )
+    advised.cause = error.message
+    return advised
