@@ -716,7 +716,7 @@ async def test_a_loop_that_shuts_down_while_the_request_is_written_down_tells_it
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
 
-    with pytest.raises(RunComfyError) as caught:
+    with pytest.raises(UncertainSubmission, match="names request r1: look at that") as caught:
         await run
     assert caught.value.request_id == "r1"
 
