@@ -24,9 +24,9 @@ class Caller:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.http = httpx.Client(
-            base_url=sandbox.url, headers={"Authorization": f"Bearer {sandbox.token}"}, timeout=20, trust_env=False
+            base_url=sandbox.url, headers={"Authorization": f"Bearer {sandbox.token}"}, timeout=120, trust_env=False
         )
-        self.plain = httpx.Client(timeout=20, trust_env=False)
+        self.plain = httpx.Client(timeout=120, trust_env=False)
 
     def submit(self, prompt: str = "a lighthouse", model: str = TEXT_TO_VIDEO, **inputs: Any) -> httpx.Response:
         return self.http.post(f"/v1/models/{model}", json={"prompt": prompt, **inputs})

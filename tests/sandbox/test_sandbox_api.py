@@ -33,7 +33,7 @@ def test_plain_curl_gets_a_video_out_of_it(sandbox: Sandbox, caller: Any) -> Non
     def curl(*arguments: str) -> Any:
         auth = f"Authorization: Bearer {sandbox.token}"
         done = subprocess.run(
-            ["curl", "-sS", "--noproxy", "*", "-H", auth, *arguments], capture_output=True, check=True, timeout=20
+            ["curl", "-sS", "--noproxy", "*", "-H", auth, *arguments], capture_output=True, check=True, timeout=120
         )
         return done.stdout
 

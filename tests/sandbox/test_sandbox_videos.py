@@ -209,8 +209,8 @@ def test_curl_resumes_a_download(caller: Any, tmp_path: Path) -> None:
     url = caller.video_url("x [sandbox: output=truncated]")
     curl = ["curl", "-sS", "--noproxy", "*", "-o", str(tmp_path / "a.mp4"), "--continue-at", "-", url]
 
-    first = subprocess.run(curl, capture_output=True, timeout=20)
-    second = subprocess.run(curl, capture_output=True, timeout=20)
+    first = subprocess.run(curl, capture_output=True, timeout=120)
+    second = subprocess.run(curl, capture_output=True, timeout=120)
 
     assert (first.returncode, second.returncode) == (18, 0)
     assert caller.plain.get(url).content == (tmp_path / "a.mp4").read_bytes()
