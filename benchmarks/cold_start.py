@@ -36,7 +36,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
     "flows status (without a token)": ("-m", "flows", "status", "x"),
     "import runcomfy": ("-c", "import runcomfy"),
     "import runcomfy.client": ("-c", "import runcomfy.client"),
-    "import runcomfy.waiting": ("-c", "import runcomfy.waiting"),
+    "import runcomfy.polling.poll": ("-c", "import runcomfy.polling.poll"),
     "import runcomfy.store": ("-c", "import runcomfy.store"),
     "import runcomfy.archiving": ("-c", "import runcomfy.archiving"),
     "import flows.image_to_video": ("-c", "import flows.image_to_video"),

@@ -29,13 +29,13 @@ from runcomfy.client import RunComfyClient
 from runcomfy.hosts import HostPolicy
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
 from runcomfy.journal.telling import tell_archived
-from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
+from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, workload_of
 from runcomfy.outcome import collect
 from runcomfy.pace import Pace
-from runcomfy.run_times import RunTimes, workload_of
+from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.poll import follow
 from runcomfy.store import Store
 from runcomfy.values import Archive, GenerationFacts, Result
-from runcomfy.waiting import follow
 
 if TYPE_CHECKING:
     from blocks import MediaStore, RunComfyCredentials

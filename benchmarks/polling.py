@@ -27,8 +27,8 @@ from rich.table import Table
 
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.run_times import RunTimes
-from runcomfy.waiting import follow
+from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.poll import follow
 
 __all__ = ["main"]
 

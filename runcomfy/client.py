@@ -1,7 +1,7 @@
 """The HTTP client of the RunComfy Model API: one method a call, one call a method, no retries.
 
 Who may repeat a call is decided by its caller: `runcomfy.journal.submit` for the one that is paid for,
-`runcomfy.waiting` for the rest.
+`runcomfy.polling` for the rest.
 """
 
 from __future__ import annotations

@@ -25,10 +25,21 @@ from runcomfy.errors import (
 if TYPE_CHECKING:  # the command line reads states without it
     import httpx
 
-__all__ = ["ANOTHER_ACCOUNT", "classify_submission", "error_code", "json_object", "read_refusal", "retry_after_seconds"]
+__all__ = [
+    "ANOTHER_ACCOUNT",
+    "REPLICAS_LAG_SECONDS",
+    "classify_submission",
+    "error_code",
+    "json_object",
+    "read_refusal",
+    "retry_after_seconds",
+]
 
 ANOTHER_ACCOUNT = 403001
 """The error code for a request that is there, and belongs to somebody else."""
+
+REPLICAS_LAG_SECONDS = 60.0
+"""So soon after a submission a service that does not know the request may be a replica that has not heard of it yet."""
 
 _BY_CODE: dict[int | str | None, tuple[type[ServiceError], str]] = {
     400001: (RequestRejected, "The service does not know this model id"),

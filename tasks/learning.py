@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from blocks import MediaStore
 from runcomfy.journal import note_run_times, recall_run_times
-from runcomfy.run_times import RunTimes
+from runcomfy.polling.forecast import RunTimes
 
 __all__ = ["Learning", "learning"]
 

@@ -25,7 +25,7 @@ from runcomfy.journal import (
     watched_entries,
     withdraw,
 )
-from runcomfy.run_times import RunTimes
+from runcomfy.polling.forecast import RunTimes
 from runcomfy.sweeping import Swept, sweep
 from tasks.abandoned import Known, cancelled_by_person, is_abandoned, known_of_runs, may_wait_too
 from tasks.artifacts import show

@@ -19,10 +19,10 @@ from prefect.context import FlowRunContext, TaskRunContext
 from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.telling import state_after
+from runcomfy.polling.poll import Look
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
 from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
-from runcomfy.waiting import Look
 from runcomfy.wire import State
 
 __all__ = ["archiving", "found_late", "healed", "staging", "submitting", "tried", "waiting", "working_on"]

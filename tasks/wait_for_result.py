@@ -11,10 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.forecast import Forecast
 from runcomfy.policy import Deadlines, OnInterrupt, Polling, RunPolicy
+from runcomfy.polling.forecast import Forecast
+from runcomfy.polling.poll import Look, follow
 from runcomfy.values import Result, Submission
-from runcomfy.waiting import Look, follow
 from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
 from tasks.interruption import settled_if_interrupted, watchful_sleep

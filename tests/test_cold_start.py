@@ -31,7 +31,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
         ("runcomfy.values", set()),
         ("runcomfy.sandbox", set()),
         ("runcomfy.client", {"httpx"}),
-        ("runcomfy.waiting", {"httpx"}),
+        ("runcomfy.polling.poll", {"httpx"}),
         ("runcomfy.store", {"boto3"}),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.journal.entry import Entry, EntryState
-from runcomfy.run_times import workload_of
+from runcomfy.models import workload_of
 from runcomfy.values import Submission
 
 __all__ = ["submission_of"]

@@ -6,7 +6,8 @@ import math
 from datetime import datetime, timedelta
 
 from runcomfy.journal.entry import Entry
-from runcomfy.run_times import RunTimes, workload_of
+from runcomfy.models import workload_of
+from runcomfy.polling.forecast import RunTimes
 from runcomfy.wire import State
 
 __all__ = ["due_at"]

@@ -6,7 +6,7 @@ import logging
 
 from runcomfy.errors import RunComfyError
 from runcomfy.journal.journal import Journal
-from runcomfy.run_times import RunTimes
+from runcomfy.polling.forecast import RunTimes
 
 __all__ = ["note_run_times", "recall_run_times"]
 

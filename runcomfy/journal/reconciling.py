@@ -14,9 +14,8 @@ from runcomfy.journal.spec import same_service
 from runcomfy.journal.telling import may_lag, state_after
 from runcomfy.journal.watched import LATE
 from runcomfy.outcome import succeeded
-from runcomfy.refusals import ANOTHER_ACCOUNT
-from runcomfy.run_times import RunTimes
-from runcomfy.watch import REPLICAS_LAG_SECONDS
+from runcomfy.polling.forecast import RunTimes
+from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.wire import Answer, State
 
 __all__ = ["Finding", "look_after"]

@@ -21,7 +21,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned
-from runcomfy.run_times import workload_of
+from runcomfy.models import workload_of
 from runcomfy.values import Submission
 
 __all__ = ["KnownRequest", "find_request"]

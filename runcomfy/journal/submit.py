@@ -31,10 +31,9 @@ from runcomfy.journal.claiming import claim
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
-from runcomfy.models import ModelInputs
+from runcomfy.models import ModelInputs, workload_of
 from runcomfy.policy import OnUncertain
 from runcomfy.refusals import ANOTHER_ACCOUNT, classify_submission
-from runcomfy.run_times import workload_of
 from runcomfy.shutdown import Hold, Unanswered, shutdown
 from runcomfy.telemetry.metrics import retried, submission_answered
 from runcomfy.values import Archive, Submission

@@ -23,9 +23,8 @@ from runcomfy.errors import (
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
-from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.values import Archive
-from runcomfy.watch import REPLICAS_LAG_SECONDS
 
 __all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived"]
 

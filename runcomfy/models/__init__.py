@@ -1,6 +1,6 @@
 """What may be asked of a model: the typed inputs, their check, and the key of a generation."""
 
-from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations
+from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations, workload_of
 from runcomfy.models.registry import MODELS, model_id_of, short_name
 from runcomfy.models.wan import (
     IMAGE_TO_VIDEO,
@@ -26,4 +26,5 @@ __all__ = [
     "model_id_of",
     "short_name",
     "violations",
+    "workload_of",
 ]

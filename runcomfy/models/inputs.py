@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
+from urllib.parse import urlencode
 
 from pydantic import (
     BaseModel,
@@ -27,7 +29,19 @@ from runcomfy.errors import InvalidInput
 from runcomfy.texts import as_given, normal_text, unusable
 from runcomfy.whole_numbers import exact_below
 
-__all__ = ["Integer", "ModelInputs", "Prompt", "check_inputs", "earlier_key", "generation_key", "integer", "violations"]
+__all__ = [
+    "Integer",
+    "ModelInputs",
+    "Prompt",
+    "check_inputs",
+    "earlier_key",
+    "generation_key",
+    "integer",
+    "violations",
+    "workload_of",
+]
+
+_CONTENT = {"prompt", "image_url", "seed"}
 
 
 def integer(value: Any) -> Any:
@@ -122,6 +136,12 @@ def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variati
     if given == body and as_given(variation) == normal_text(variation):
         return None
     return _key(inputs, image_sha256, as_given(variation), given)
+
+
+def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
+    """Name what requests have in common that take about the same time: the model, and every setting but the content."""
+    settings = sorted((name, value) for name, value in inputs.items() if name not in _CONTENT)
+    return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"
 
 
 def _body(inputs: ModelInputs) -> dict[str, Any]:

@@ -48,9 +48,10 @@ from runcomfy.models import (
     TextToVideo,
     TextToVideoSettings,
     earlier_key,
+    workload_of,
 )
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.run_times import RunTimes, workload_of
+from runcomfy.polling.forecast import RunTimes
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation
 from tasks import cancel_request, submit_request

@@ -26,6 +26,7 @@ from runcomfy.keys import KeyTemplate
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, Polling
+from runcomfy.polling.poll import follow
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
@@ -33,7 +34,6 @@ from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.staging import sign_image, stage_image
 from runcomfy.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from runcomfy.waiting import follow
 from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
 from tests.runcomfy.journal.making import instantly, submit_anew
 

@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.forecast import Forecast
-from runcomfy.inspection import inspection_of
 from runcomfy.journal import Journal, memory_place, note_run_times, recall_run_times
-from runcomfy.models import TextToVideo
+from runcomfy.models import TextToVideo, workload_of
 from runcomfy.pace import Pace
 from runcomfy.policy import Polling
-from runcomfy.run_times import RunTimes, workload_of
-from runcomfy.waiting import Look, follow
+from runcomfy.polling.forecast import Forecast, RunTimes
+from runcomfy.polling.inspection import inspection_of
+from runcomfy.polling.poll import Look, follow
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}

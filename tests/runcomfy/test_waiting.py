@@ -23,8 +23,8 @@ from runcomfy.errors import (
     RunTimeout,
 )
 from runcomfy.policy import Deadlines, Polling
+from runcomfy.polling.poll import Look, follow
 from runcomfy.values import Result
-from runcomfy.waiting import Look, follow
 from runcomfy.wire import State, parse_answer, parse_state
 
 START = datetime(2026, 11, 21, tzinfo=UTC)

@@ -10,7 +10,8 @@ import pytest
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import Entry, EntryState, Finding, MemoryPlace, look_after
 from runcomfy.journal.due import due_at
-from runcomfy.run_times import RunTimes, workload_of
+from runcomfy.models import workload_of
+from runcomfy.polling.forecast import RunTimes
 from runcomfy.wire import State
 from tests.runcomfy.journal.making import journal_at
 

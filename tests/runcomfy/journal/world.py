@@ -37,8 +37,8 @@ from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, OnUncertain, Polling
+from runcomfy.polling.poll import follow
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
-from runcomfy.waiting import follow
 from tests.runcomfy.journal.stepping import Steps, Worker, current_worker
 
 __all__ = ["Request", "World"]

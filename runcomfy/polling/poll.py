@@ -24,12 +24,12 @@ from runcomfy.errors import (
 )
 from runcomfy.outcome import succeeded
 from runcomfy.pace import Pace
-from runcomfy.plan import Plan
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.run_times import RunTimes
+from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.schedule import Plan
+from runcomfy.polling.watch import Watch
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result
-from runcomfy.watch import Watch
 from runcomfy.wire import Answer, State
 
 __all__ = ["Look", "follow"]
@@ -74,7 +74,7 @@ async def follow(
         deadlines: When to cancel it in the queue, and when to give up on a running one.
         polling: How often to look.
         clock: Time.
-        workload: What it has in common with others that take as long: `runcomfy.run_times.workload_of`.
+        workload: What it has in common with others that take as long: `runcomfy.models.workload_of`.
         run_times: What is known of those; what is seen of this one is added.
 
     Raises:

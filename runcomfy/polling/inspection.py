@@ -13,7 +13,7 @@ import math
 from bisect import bisect_left
 from itertools import accumulate, pairwise
 
-from runcomfy.forecast import Forecast
+from runcomfy.polling.forecast import Forecast
 
 __all__ = ["Inspection", "inspection_of"]
 

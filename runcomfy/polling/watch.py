@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 from runcomfy.clock import Clock
 from runcomfy.errors import NoOutput, PollingFailed, RequestNotFound, RunTimeout, ServiceError
-from runcomfy.plan import Plan
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.refusals import ANOTHER_ACCOUNT
+from runcomfy.polling.schedule import Plan
+from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.wire import State
 
-__all__ = ["REPLICAS_LAG_SECONDS", "Watch"]
-
-REPLICAS_LAG_SECONDS = 60.0
-"""So soon after a submission a service that does not know the request may be a replica that has not heard of it yet."""
+__all__ = ["Watch"]
 
 _CANCELS = 10
 _SHORTEST_PAUSE_SECONDS = 0.05

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runcomfy.forecast import Forecast
-from runcomfy.inspection import Inspection, inspection_of
 from runcomfy.policy import Polling
+from runcomfy.polling.forecast import Forecast
+from runcomfy.polling.inspection import Inspection, inspection_of
 from runcomfy.wire import State
 
 __all__ = ["Observed", "Plan"]
