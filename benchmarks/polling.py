@@ -112,14 +112,15 @@ async def _ours(before: int, law: _Times, jobs: int) -> _Outcome:
     service, looks, delays, shares = _Service(), list[int](), list[float](), list[float]()
     async with RunComfyClient("no-token", transport=httpx.MockTransport(service.answer)) as client:
         for group in range(max(1, jobs // 40)):
-            run_times = RunTimes()
+            seen: list[float] = []
             for number, seconds in enumerate(law.drawn(before + (40 if before else 1), 1000 * before + group)):
                 service.now, service.ends, service.looks = 0.0, seconds, 0
-                known = run_times if number < before or not before else _copy(run_times)
-                async for _ in follow(
+                known = _knowing(seen)
+                async for look in follow(
                     client, "r", submitted_at=_START, clock=service.clock, workload="w", run_times=known
                 ):
-                    pass
+                    if look.result is not None and number < before:
+                        seen.append(look.result.running_seconds or 0.0)
                 if number >= before:
                     looks.append(service.looks)
                     delays.append(service.now - seconds)
@@ -127,10 +128,11 @@ async def _ours(before: int, law: _Times, jobs: int) -> _Outcome:
     return _Outcome(statistics.fmean(looks), delays, shares)
 
 
-def _copy(run_times: RunTimes) -> RunTimes:
-    same = RunTimes()
-    same.read_note(run_times.added_to(None))
-    return same
+def _knowing(seen: Sequence[float]) -> RunTimes:
+    run_times = RunTimes()
+    for seconds in seen:
+        run_times.saw("w", seconds)
+    return run_times
 
 
 def _row(name: str, outcome: _Outcome, best: float) -> tuple[str, ...]:

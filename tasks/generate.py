@@ -89,7 +89,7 @@ async def generate(
         accepted = submission.request_id
         if on_accepted is not None:
             await on_accepted(submission)
-        result, answer = await wait(service.client, submission, service.store, service.learning, service.policy)
+        result, answer = await wait(service.client, submission, service.store, service.run_times, service.policy)
         facts, videos = await _archived(service, inputs, staged, submission, result, answer)
     except RunComfyError as error:
         return _failed(outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began))

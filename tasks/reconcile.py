@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,17 +16,18 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import (
     OPEN,
+    DueIn,
     Entry,
     EntryState,
     Finding,
     Journal,
     Versioned,
     look_after,
-    recall_run_times,
     watched_entries,
     withdraw,
 )
 from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.schedule import due_in
 from runcomfy.sweeping import Swept, sweep
 from tasks.abandoned import Known, cancelled_by_person, is_abandoned, known_of_runs, may_wait_too
 from tasks.artifacts import show
@@ -73,7 +75,8 @@ async def look_over_journal(
     here = store.get_store().uri(store.get_store().prefix)
     found = [version for version in await watched_entries(journal) if version.entry.store in ("", here)]
     known, trouble = await _known([version.entry for version in found])
-    run_times, gate = await recall_run_times(journal), asyncio.Semaphore(_AT_ONCE)
+    due = functools.partial(due_in, await RunTimes(journal).recall())
+    gate = asyncio.Semaphore(_AT_ONCE)
     async with credentials.get_client() as client:
 
         async def look(version: Versioned) -> Finding:
@@ -84,9 +87,9 @@ async def look_over_journal(
                     version,
                     abandoned_after=timedelta(seconds=abandoned_after_seconds),
                     abandoned=is_abandoned(version.entry, known),
-                    run_times=run_times,
+                    due_in=due,
                 )
-                return await _cancelled_for_person(client, journal, finding, known, run_times)
+                return await _cancelled_for_person(client, journal, finding, known, due)
 
         findings = await asyncio.gather(*map(look, found))
     for before, finding in zip(found, findings, strict=True):
@@ -107,7 +110,7 @@ async def _known(entries: Sequence[Entry]) -> tuple[Known, Exception | None]:
 
 
 async def _cancelled_for_person(
-    client: RunComfyClient, journal: Journal, finding: Finding, known: Known, run_times: RunTimes
+    client: RunComfyClient, journal: Journal, finding: Finding, known: Known, due: DueIn
 ) -> Finding:
     """Do what the run's process would have done about its request, had it lived; one that is too late is looked at."""
     entry = finding.entry
@@ -123,9 +126,7 @@ async def _cancelled_for_person(
     if now is None or now.entry.state is entry.state:
         return finding
     if now.entry.state is EntryState.DETACHED:
-        finding = await look_after(
-            client, journal, now, abandoned_after=timedelta(), abandoned=True, run_times=run_times
-        )
+        finding = await look_after(client, journal, now, abandoned_after=timedelta(), abandoned=True, due_in=due)
         return finding if finding.news else replace(finding, news=now.entry.reason or _CANCELLED_RUN)
     return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=None)
 

@@ -11,7 +11,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import Journal
 from runcomfy.policy import RunPolicy
-from tasks.learning import Learning, learning
+from runcomfy.polling.forecast import RunTimes
 
 __all__ = ["Service", "open_service"]
 
@@ -25,7 +25,8 @@ class Service:
     client: RunComfyClient
     credentials: RunComfyCredentials
     store: MediaStore
-    learning: Learning
+    run_times: RunTimes
+    """How long requests run, shared by all waits: read when somebody first waits, written down if the run ends well."""
     policy: RunPolicy = RunPolicy()
     submitting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SUBMITTING_AT_ONCE))
     """How many submissions are under way at once; where the service says that it is too much, these wait and try."""
@@ -51,5 +52,7 @@ async def open_service(
     Raises:
         ConfigurationError: the token or the base URL cannot be used.
     """
-    async with credentials.get_client() as client, learning(store) as learnt:
-        yield Service(client, credentials, store, learnt, policy)
+    run_times = RunTimes(store.get_journal())
+    async with credentials.get_client() as client:
+        yield Service(client, credentials, store, run_times, policy)
+        await run_times.note()

@@ -12,13 +12,12 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
 from runcomfy.policy import Deadlines, OnInterrupt, Polling, RunPolicy
-from runcomfy.polling.forecast import Forecast
+from runcomfy.polling.forecast import Forecast, RunTimes
 from runcomfy.polling.poll import Look, follow
 from runcomfy.values import Result, Submission
 from runcomfy.wire import Answer
 from tasks.events import end_of_request_told
 from tasks.interruption import settled_if_interrupted, watchful_sleep
-from tasks.learning import Learning, learning
 from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 from tasks.telemetry import waiting
@@ -62,14 +61,16 @@ async def wait_for_result(
     """
     policy = RunPolicy(deadlines or Deadlines(), polling or Polling(), on_interrupt)
     request_id, _, _ = _request(submission)
-    async with credentials.get_client() as client, learning(store) as learnt:
+    run_times = RunTimes(store.get_journal() if store else None)
+    async with credentials.get_client() as client:
 
         async def foretold() -> Forecast | None:
-            return (await learnt.run_times()).forecast(_workload(submission))
+            return (await run_times.recall()).forecast(_workload(submission))
 
         progress = WaitProgress(request_id, foretold)
         async with progress.shown():
-            result, _ = await wait(client, submission, store, learnt, policy, show=progress.show)
+            result, _ = await wait(client, submission, store, run_times, policy, show=progress.show)
+        await run_times.note()
     return result
 
 
@@ -77,7 +78,7 @@ async def wait(
     client: RunComfyClient,
     submission: Submission | str,
     store: MediaStore | None,
-    learnt: Learning,
+    run_times: RunTimes,
     policy: RunPolicy = RunPolicy(),
     *,
     show: Callable[[Look], Awaitable[None]] | None = None,
@@ -90,7 +91,7 @@ async def wait(
     if isinstance(submission, Submission) and submission.archive is not None:
         return submission.archive.result, None
     request_id, submitted_at, key = _request(submission)
-    run_times = await learnt.run_times()
+    await run_times.recall()
     async with (
         settled_if_interrupted(client, request_id, store, key, policy.on_interrupt),
         end_of_request_told(store, key, request_id),

@@ -58,6 +58,12 @@ def test_the_engine_knows_nothing_of_prefect() -> None:
     assert offences("runcomfy", "prefect", "prefect_aws") == []
 
 
+def test_polling_and_the_journal_know_nothing_of_each_other() -> None:
+    """What one needs of the other is handed in: the note of run times here, and when a request is due there."""
+    assert offences("runcomfy/polling", "runcomfy.journal") == []
+    assert offences("runcomfy/journal", "runcomfy.polling") == []
+
+
 def test_no_import_runs_upwards() -> None:
     """Of rooms in a circle, none can be understood alone; `python -m benchmarks.structure` draws them all."""
     found = structure_of(files_at(None))

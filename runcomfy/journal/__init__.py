@@ -2,8 +2,8 @@
 
 `entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` says
 who submits, `submit` makes the paid call, `telling` and `withdrawing` stand around the waiting, `decisions` is for
-people, `reconciling` picks up what nobody waits for, and `requests` finds a generation by its request. `learning`
-shares how long requests run, `proof` what worked lately.
+people, `reconciling` picks up what nobody waits for, and `requests` finds a generation by its request; `proof` shares
+what worked lately.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from runcomfy.journal.choice import check_choice, names_folder, open_place
 from runcomfy.journal.decisions import adopt, release
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
-from runcomfy.journal.learning import note_run_times, recall_run_times
 from runcomfy.journal.places import MemoryPlace, Place, memory_place
 from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was_lately
-from runcomfy.journal.reconciling import Finding, look_after
+from runcomfy.journal.reconciling import DueIn, Finding, look_after
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
 from runcomfy.journal.submit import submit_once
@@ -29,6 +28,7 @@ __all__ = [
     "OPEN",
     "RESTARTABLE",
     "BucketPlace",
+    "DueIn",
     "Entry",
     "EntryState",
     "Event",
@@ -50,11 +50,9 @@ __all__ = [
     "memory_place",
     "names_folder",
     "note_archived",
-    "note_run_times",
     "note_stops",
     "open_place",
     "outcome_told",
-    "recall_run_times",
     "release",
     "same_service",
     "submission_of",

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.client import RunComfyClient
 from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, RunComfyError, ServiceError
-from runcomfy.journal.due import due_at
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.spec import same_service
 from runcomfy.journal.telling import may_lag, state_after
 from runcomfy.journal.watched import LATE
+from runcomfy.models import workload_of
 from runcomfy.outcome import succeeded
-from runcomfy.polling.forecast import RunTimes
 from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.wire import Answer, State
 
-__all__ = ["Finding", "look_after"]
+__all__ = ["DueIn", "Finding", "look_after"]
+
+DueIn = Callable[[str, timedelta, State], timedelta]
+"""After how long a request that goes on is worth the next look, by its workload, its age, and its state."""
 
 _S = EntryState
 _NO_LONGER = timedelta(days=7)
@@ -54,7 +57,7 @@ async def look_after(
     *,
     abandoned_after: timedelta,
     abandoned: bool | None = None,
-    run_times: RunTimes | None = None,
+    due_in: DueIn | None = None,
 ) -> Finding:
     """Find out where a generation is, and tell the journal. Safe beside workers that are at it; costs no money.
 
@@ -66,7 +69,7 @@ async def look_after(
             waiting for it.
         abandoned: Whether its run is known to have ended, so that its request is looked at without waiting for that; or
             is known to go on; `None` where nobody knows, and the age alone decides.
-        run_times: How long such requests run, which tells when one that goes on is due.
+        due_in: Says when one that goes on is due; unknown without.
 
     Raises:
         AuthenticationError: the service refuses the token.
@@ -101,9 +104,11 @@ async def look_after(
     if ready:
         return await _ready(journal, entry)
     finding = await _goes_on(journal, entry, answer)
-    if finding.stuck or abandoned is False or finding.entry.state not in (_S.SUBMITTED, _S.DETACHED):
+    if due_in is None or finding.stuck or abandoned is False or finding.entry.state not in (_S.SUBMITTED, _S.DETACHED):
         return finding
-    return replace(finding, due=due_at(finding.entry, answer.state, run_times or RunTimes(), datetime.now(UTC)))
+    now = datetime.now(UTC)
+    age = max(now - (entry.submitted_at or entry.created_at), timedelta())
+    return replace(finding, due=now + due_in(workload_of(entry.model_id, entry.inputs), age, answer.state))
 
 
 def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
-__all__ = ["Forecast", "RunTimes"]
+from runcomfy.errors import RunComfyError
 
+__all__ = ["Forecast", "Notes", "RunTimes"]
+
+logger = logging.getLogger(__name__)
+
+_NOTE = "run-times"
 _KEPT = 30
 _ENOUGH = 3
 _MOST_WORKLOADS = 500
@@ -87,20 +94,36 @@ class _Note(BaseModel):
     run_seconds: dict[str, list[PositiveFloat]] = {}
 
 
+class Notes(Protocol):
+    """Where notes are kept that processes share: the journal has such a place beside its entries."""
+
+    async def read_note(self, name: str) -> bytes | None:
+        """Return a note, or `None` if there is none."""
+
+    async def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> bool:
+        """Replace a note by what `change` makes of it; `False` if somebody else replaced it in the meantime."""
+
+
 class RunTimes:
     """The running times of the latest requests of each workload, in seconds; the oldest are forgotten.
 
-    Everything that a process makes shares one, so that the first that end tell the others. `added_to` and `read_note`
-    share it among processes. What is lost of it costs a few calls.
+    Everything that a process makes shares one, so that the first that end help the others; `recall` and `note` share it
+    among processes. What is lost of it costs a few calls, so no failure to read or write it is raised.
+
+    Args:
+        notes: Where it is shared; nowhere without.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes | None = None) -> None:
+        self._notes = notes
+        self._recalled = notes is None
+        self._one_at_a_time = asyncio.Lock()
         self._known: dict[str, list[float]] = {}
         self._new: dict[str, deque[float]] = {}
 
     @property
     def has_news(self) -> bool:
-        """Whether something was seen that was not in the note."""
+        """Whether something was seen that is not in the note."""
         return bool(self._new)
 
     def saw(self, workload: str, seconds: float) -> None:
@@ -118,8 +141,28 @@ class RunTimes:
         seen = [*self._known.get(workload, ()), *self._new.get(workload, ())][-_KEPT:]
         return Forecast.of(seen) if len(seen) >= _ENOUGH else None
 
-    def read_note(self, note: bytes | None) -> None:
-        """Take over what a note says; one that cannot be read says nothing."""
+    async def recall(self) -> Self:
+        """Read the note, the first time that this is awaited; one that cannot be read says nothing."""
+        async with self._one_at_a_time:
+            if not self._recalled and self._notes is not None:
+                try:
+                    self._read(await self._notes.read_note(_NOTE))
+                except RunComfyError as error:
+                    logger.info("It could not be read how long requests usually run: %s", error)
+                self._recalled = True
+        return self
+
+    async def note(self) -> None:
+        """Write down what is new; where another process does so at the same moment, or it fails, the note stays."""
+        if self._notes is None or not self.has_news:
+            return
+        try:
+            if await self._notes.update_note(_NOTE, self._added_to):
+                self._new.clear()
+        except RunComfyError as error:
+            logger.info("It could not be written down how long requests ran: %s", error)
+
+    def _read(self, note: bytes | None) -> None:
         if note is None:
             return
         try:
@@ -127,16 +170,12 @@ class RunTimes:
         except ValidationError:
             self._known = {}
 
-    def added_to(self, note: bytes | None) -> bytes:
+    def _added_to(self, note: bytes | None) -> bytes:
         """Return the note that follows another one: with what was seen here since."""
-        self.read_note(note)
+        self._read(note)
         together = dict(self._known)
         for workload, seconds in self._new.items():
             latest = [*together.pop(workload, ()), *seconds][-_KEPT:]
             together[workload] = [float(f"{each:.4g}") for each in latest]  # the latest workload last
         self._known = dict(list(together.items())[-_MOST_WORKLOADS:])
         return _Note(run_seconds=self._known).model_dump_json().encode()
-
-    def forget_news(self) -> None:
-        """Drop what was seen here: it is written down."""
-        self._new.clear()

@@ -39,7 +39,7 @@ from runcomfy.errors import (
     StorageError,
     UncertainSubmission,
 )
-from runcomfy.journal import EntryState, GenerationSpec, note_run_times
+from runcomfy.journal import EntryState, GenerationSpec
 from runcomfy.models import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
@@ -218,10 +218,10 @@ async def test_a_progress_says_what_is_to_be_expected(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """From how long others of its kind ran, whichever run saw them."""
-    seen = RunTimes()
+    seen = RunTimes(media_store.get_journal())
     for seconds in (61.0, 62.0, 63.0):
         seen.saw(workload_of(TEXT_TO_VIDEO, TextToVideo(prompt="rain").body()), seconds)
-    await note_run_times(media_store.get_journal(), seen)
+    await seen.note()
     sandbox.hold(queue=False, runs=True)
     soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.5)
 

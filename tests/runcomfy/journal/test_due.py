@@ -9,17 +9,13 @@ import pytest
 
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import Entry, EntryState, Finding, MemoryPlace, look_after
-from runcomfy.journal.due import due_at
 from runcomfy.models import workload_of
-from runcomfy.polling.forecast import RunTimes
 from runcomfy.wire import State
 from tests.runcomfy.journal.making import journal_at
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-
-def entry(age_seconds: float = 0.0, state: str = "submitted", at: datetime = NOW) -> Entry:
-    submitted = at - timedelta(seconds=age_seconds)
+def entry(age_seconds: float, state: str) -> Entry:
+    submitted = datetime.now(UTC) - timedelta(seconds=age_seconds)
     return Entry(
         generation_key="a" * 64, state=state, model_id="m", service="https://model-api.runcomfy.net",
         inputs={"prompt": "rain"}, request_id=None if state == "intent" else "r", submitted_at=submitted,
@@ -28,51 +24,9 @@ def entry(age_seconds: float = 0.0, state: str = "submitted", at: datetime = NOW
     )  # fmt: skip
 
 
-def known(seconds: float) -> RunTimes:
-    run_times = RunTimes()
-    for _ in range(20):
-        run_times.saw(workload_of("m", {"prompt": "snow"}), seconds)
-    return run_times
-
-
-@pytest.mark.parametrize(
-    ("age", "state", "least", "most"),
-    [
-        (0, State.IN_PROGRESS, 100, 110),
-        (60, State.IN_PROGRESS, 40, 50),
-        (60, State.IN_QUEUE, 100, 110),
-        (150, State.IN_PROGRESS, 37, 38),
-        (4000, State.IN_PROGRESS, 1000, 1000),
-        (4000, State.IN_QUEUE, 1000, 1000),
-        (1e6, State.IN_PROGRESS, 86400, 86400),
-    ],
-)
-def test_it_is_due_when_most_of_its_kind_have_ended(age: float, state: State, least: float, most: float) -> None:
-    """One that takes longer is looked at again after a quarter of its age."""
-    wait = (due_at(entry(age), state, known(100), NOW) - NOW).total_seconds()
-
-    assert least <= wait <= most
-
-
-@pytest.mark.parametrize("state", [State.IN_PROGRESS, State.IN_QUEUE])
-@pytest.mark.parametrize("seconds", [5, 100, 900])
-def test_one_that_never_ends_is_looked_at_some_dozens_of_times_in_a_day(state: State, seconds: float) -> None:
-    """After that it is a person's; looks each few seconds would keep `reconcile` at work for nothing."""
-    age, looks = 0.0, 0
-    while age < 86400:
-        age += max(20, (due_at(entry(age), state, known(seconds), NOW) - NOW).total_seconds())
-        looks += 1
-
-    assert looks < 50
-
-
-def test_of_which_nothing_is_known_is_looked_at_when_it_is_half_as_old_again() -> None:
-    """Up to a day; and one whose clock was ahead, at once."""
-    waits = [
-        (due_at(entry(age), State.IN_PROGRESS, RunTimes(), NOW) - NOW).total_seconds() for age in (0, 60, 600, 1e9, -50)
-    ]
-
-    assert waits == [0, 30, 300, 86400, 0]
+def due_in(workload: str, age: timedelta, state: State) -> timedelta:
+    assert (workload, state) == (workload_of("m", {"prompt": "snow"}), State.IN_PROGRESS)
+    return timedelta(seconds=105) - age
 
 
 async def looked_at(state: str, answer: dict[str, object], abandoned: bool | None) -> tuple[Finding, int]:
@@ -84,11 +38,11 @@ async def looked_at(state: str, answer: dict[str, object], abandoned: bool | Non
         return httpx.Response(200, json=answer)
 
     journal = journal_at(MemoryPlace())
-    found = await journal.create(entry(60, state, datetime.now(UTC)))
+    found = await journal.create(entry(60, state))
     assert found is not None
     client = RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle))
     finding = await look_after(
-        client, journal, found, abandoned_after=timedelta(minutes=15), abandoned=abandoned, run_times=known(100)
+        client, journal, found, abandoned_after=timedelta(minutes=15), abandoned=abandoned, due_in=due_in
     )
     return finding, calls
 

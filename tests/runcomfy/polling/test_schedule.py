@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.journal import Journal, memory_place, note_run_times, recall_run_times
+from runcomfy.journal import Journal, memory_place
 from runcomfy.models import TextToVideo, workload_of
 from runcomfy.pace import Pace
 from runcomfy.policy import Polling
 from runcomfy.polling.forecast import Forecast, RunTimes
 from runcomfy.polling.inspection import inspection_of
 from runcomfy.polling.poll import Look, follow
+from runcomfy.polling.schedule import due_in
+from runcomfy.wire import State
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}
@@ -187,11 +189,12 @@ async def test_a_long_queue_is_looked_at_rarely_while_many_are_before_it() -> No
 
 async def test_what_is_seen_is_learnt_and_shared_through_the_journal() -> None:
     """Three that were followed from the start are enough; other workers read of them beside the journal's entries."""
-    journal, run_times = Journal(memory_place("learning")), RunTimes()
+    journal = Journal(memory_place("learning"))
+    run_times = RunTimes(journal)
     for _ in range(3):
         await Job(120.0).followed(run_times)
-    await note_run_times(journal, run_times)
-    other = await recall_run_times(journal)
+    await run_times.note()
+    other = await RunTimes(journal).recall()
 
     assert (forecast := other.forecast(WORKLOAD)) is not None
     assert forecast.median_seconds == pytest.approx(120, rel=0.02)
@@ -217,24 +220,25 @@ async def test_a_note_that_cannot_be_read_says_nothing(note: bytes) -> None:
     """It costs a few looks, and the next one who learns something writes it anew."""
     journal = Journal(memory_place("unreadable"))
     await journal.write_note("run-times", note)
-    run_times = await recall_run_times(journal)
+    run_times = await RunTimes(journal).recall()
 
     assert run_times.forecast("a") is None
     run_times.saw("a", 5.0)
-    await note_run_times(journal, run_times)
+    await run_times.note()
     assert not run_times.has_news
     assert b"5.0" in (await journal.read_note("run-times") or b"")
 
 
-def test_a_note_keeps_the_latest_of_each() -> None:
+async def test_a_note_keeps_the_latest_of_each() -> None:
     """It stays small for ever."""
-    run_times, note = RunTimes(), None
+    journal = Journal(memory_place("latest"))
+    run_times = RunTimes(journal)
     for number in range(700):
         for _ in range(40):
             run_times.saw(f"workload {number}", 100.0 + number)
-        note = run_times.added_to(note)
-        run_times.forget_news()
+        await run_times.note()
 
+    note = await journal.read_note("run-times")
     assert note is not None and len(note) < 200_000
     assert run_times.forecast("workload 699") is not None
     assert run_times.forecast("workload 0") is None
@@ -249,6 +253,46 @@ def test_content_is_no_part_of_a_workload() -> None:
     assert workload_of(one.model_id, one.body()) == workload_of(other.model_id, other.body())
     assert workload_of(one.model_id, one.body()) != workload_of(longer.model_id, longer.body())
     assert "secret" not in workload_of(one.model_id, one.body())
+
+
+def due_seconds(run_times: RunTimes, age: float, state: State = State.IN_PROGRESS) -> float:
+    return due_in(run_times, WORKLOAD, timedelta(seconds=age), state).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "least", "most"),
+    [
+        (0, State.IN_PROGRESS, 100, 110),
+        (60, State.IN_PROGRESS, 40, 50),
+        (60, State.IN_QUEUE, 100, 110),
+        (150, State.IN_PROGRESS, 37, 38),
+        (4000, State.IN_PROGRESS, 1000, 1000),
+        (4000, State.IN_QUEUE, 1000, 1000),
+        (1e6, State.IN_PROGRESS, 86400, 86400),
+    ],
+)
+def test_it_is_due_when_most_of_its_kind_have_ended(age: float, state: State, least: float, most: float) -> None:
+    """One that takes longer is looked at again after a quarter of its age."""
+    wait = due_seconds(knowing([100.0] * 20), age, state)
+
+    assert least <= wait <= most
+
+
+@pytest.mark.parametrize("state", [State.IN_PROGRESS, State.IN_QUEUE])
+@pytest.mark.parametrize("seconds", [5, 100, 900])
+def test_one_that_never_ends_is_looked_at_some_dozens_of_times_in_a_day(state: State, seconds: float) -> None:
+    """After that it is a person's; looks each few seconds would keep `reconcile` at work for nothing."""
+    age, looks = 0.0, 0
+    while age < 86400:
+        age += max(20, due_seconds(knowing([seconds] * 20), age, state))
+        looks += 1
+
+    assert looks < 50
+
+
+def test_of_which_nothing_is_known_is_looked_at_when_it_is_half_as_old_again() -> None:
+    """Up to a day."""
+    assert [due_seconds(RunTimes(), age) for age in (0, 60, 600, 1e9)] == [0, 30, 300, 86400]
 
 
 class Crowd:
