@@ -21,7 +21,7 @@ from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOp
 from flows.output import print_facts, print_generation, print_videos
 from flows.report_cli import report
 from runcomfy.errors import NotFinished
-from runcomfy.models import ImageToVideoSettings, TextToVideoSettings, model_id_of
+from runcomfy.models import ImageToVideoSettings, TextToVideoSettings, model_id_of, short_names
 from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
@@ -170,7 +170,7 @@ def fetch(
         str | None,
         Parameter(
             help="The model that the request was submitted to, where the journal does not know the request: "
-            "image-to-video, text-to-video, or the id of any other."
+            f"{', '.join(short_names())}, or the id of any other."
         ),
     ] = None,
     archive: Archive,

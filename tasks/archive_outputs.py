@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +15,7 @@ from runcomfy.archiving import archive_answer
 from runcomfy.errors import InvalidInput
 from runcomfy.expectation import Expectation
 from runcomfy.journal import note_archived, tell_archived
-from runcomfy.models import MODELS, ImageToVideo, TextToVideo
+from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.outcome import collect
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 from runcomfy.wire import Answer
@@ -30,7 +30,7 @@ from tasks.telemetry import archiving
 
 __all__ = ["archive", "archive_outputs"]
 
-
+_T = TypeVar("_T")
 _name = task_name(lambda given: f"archive {fact(given['result'], 'request_id')}", otherwise="archive a request")
 
 
@@ -48,7 +48,7 @@ async def archive_outputs(
     store: MediaStore,
     *,
     model_id: str | None = None,
-    inputs: ImageToVideo | TextToVideo | None = None,
+    inputs: ModelInputs | None = None,
     image: StagedImage | None = None,
     submission: Submission | None = None,
 ) -> list[ArchivedVideo]:
@@ -108,7 +108,7 @@ async def archive(
     result: Result | str,
     *,
     model_id: str,
-    inputs: ImageToVideo | TextToVideo | None = None,
+    inputs: ModelInputs | None = None,
     image: StagedImage | None = None,
     submission: Submission | None = None,
     answer: Answer | None = None,
@@ -213,16 +213,20 @@ def _facts(
     )
 
 
-def _expectation(model_id: str, inputs: ImageToVideo | TextToVideo | None) -> Expectation:
-    if inputs is None:
-        return Expectation(video=model_id in MODELS)
+def _expectation(model_id: str, inputs: ModelInputs | None) -> Expectation:
+    asked = inputs.body() if inputs is not None else {}
     return Expectation(
-        video=True,
-        frames=inputs.num_frames,
-        frames_per_second=inputs.frames_per_second,
-        resolution=inputs.resolution,
-        aspect_ratio=inputs.aspect_ratio if isinstance(inputs, TextToVideo) else None,
+        video=inputs_class(model_id).makes_video,
+        frames=_of(asked, "num_frames", int),
+        frames_per_second=_of(asked, "frames_per_second", int),
+        resolution=_of(asked, "resolution", str),
+        aspect_ratio=_of(asked, "aspect_ratio", str),
     )
+
+
+def _of(asked: dict[str, Any], name: str, kind: type[_T]) -> _T | None:
+    """Return a setting where the model has it, and means by it what others mean."""
+    return value if isinstance(value := asked.get(name), kind) else None
 
 
 def _log(video: ArchivedVideo) -> None:

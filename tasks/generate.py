@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from runcomfy.errors import RateLimited, RunComfyError, is_retryable
 from runcomfy.journal import known_key
-from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.models import ModelInputs
 from runcomfy.models.orders import Order
 from runcomfy.outcomes import outcome_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, Outcome, OutcomeStatus, Result, StagedImage, Submission
@@ -111,7 +111,7 @@ async def generate(
 
 async def _submitted(
     service: Service,
-    inputs: ImageToVideo | TextToVideo,
+    inputs: ModelInputs,
     staged: StagedImage | None,
     variation: str,
     authorise: Callable[[], Awaitable[None]] | None,
@@ -132,7 +132,7 @@ async def _submitted(
 
 async def _archived(
     service: Service,
-    inputs: ImageToVideo | TextToVideo,
+    inputs: ModelInputs,
     staged: StagedImage | None,
     submission: Submission,
     result: Result,

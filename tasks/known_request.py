@@ -13,7 +13,7 @@ from runcomfy.archiving import still_stands
 from runcomfy.commands import typed
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.journal import Entry, EntryState, find_request, inputs_of, same_service
-from runcomfy.models import ImageToVideo, TextToVideo, model_id_of
+from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.values import StagedImage, Submission
 from tasks.command_line import archive_options
 
@@ -29,7 +29,7 @@ class Origin:
     model_id: str
     store: MediaStore
     submission: Submission | None = None
-    inputs: ImageToVideo | TextToVideo | None = None
+    inputs: ModelInputs | None = None
     image: StagedImage | None = None
 
 
@@ -103,5 +103,5 @@ def _model_is_missing(request_id: str, store: MediaStore) -> str:
     typing = typed("fetch", request_id, "--model", "MODEL", *archive_options(store))
     return (
         f"{without} request {request_id}, so say which model it was submitted to: `{typing}`, where MODEL is "
-        f"image-to-video, text-to-video, or the id of any other model. Nothing was archived."
+        f"{', '.join(short_names())}, or the id of any other model. Nothing was archived."
     )

@@ -15,7 +15,7 @@ from runcomfy.archiving import check_folder, still_stands
 from runcomfy.errors import InvalidInput
 from runcomfy.hosts import check_reachable
 from runcomfy.journal import EntryState, GenerationSpec, known_spec, submit_once
-from runcomfy.models import ImageToVideo, TextToVideo
+from runcomfy.models import ModelInputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, RunPolicy
 from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import sign_image
@@ -43,7 +43,7 @@ def _outermost(flow_run_id: str) -> str:
 # `retries=0` is said aloud: a user's default would hide the request id that an error carries behind the next error.
 @task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
 async def submit_request(
-    inputs: ImageToVideo | TextToVideo,
+    inputs: ModelInputs,
     credentials: RunComfyCredentials,
     store: MediaStore,
     *,
@@ -89,7 +89,7 @@ async def submit_request(
 
 async def submit(
     service: Service,
-    inputs: ImageToVideo | TextToVideo,
+    inputs: ModelInputs,
     *,
     image: StagedImage | None = None,
     variation: str = "",
@@ -104,12 +104,15 @@ async def submit(
         variation: Tells apart generations that are meant to have the same inputs.
         authorise: Awaited right before each call that may be paid for; what it raises comes out, and nothing is sent.
     """
-    if isinstance(inputs, ImageToVideo) != (image is not None):
+    if inputs.takes_image() != (image is not None):
         raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
     client, store = service.client, service.store.get_store()
 
-    async def prepare() -> ImageToVideo | TextToVideo:
-        service.store.check_place(model=inputs.model_id, generation=spec.key, prompt=inputs.prompt, seed=inputs.seed)
+    async def prepare() -> ModelInputs:
+        asked = inputs.body()
+        service.store.check_place(
+            model=inputs.model_id, generation=spec.key, prompt=asked["prompt"], seed=asked.get("seed")
+        )
         await asyncio.to_thread(check_folder)
         await asyncio.to_thread(store.check)
         return inputs if image is None else await _signed(inputs, image, service)
@@ -155,9 +158,7 @@ async def submit(
     return submission
 
 
-async def _signed(
-    inputs: ImageToVideo | TextToVideo, image: StagedImage, service: Service
-) -> ImageToVideo | TextToVideo:
+async def _signed(inputs: ModelInputs, image: StagedImage, service: Service) -> ModelInputs:
     store, lifetime = service.store.get_store(), service.policy.deadlines.signed_for
     await asyncio.to_thread(store.find_region, image.bucket)
     if not service.client.is_local:
@@ -168,4 +169,4 @@ async def _signed(
     if warning:
         get_run_logger().warning(warning)
     url = await asyncio.to_thread(sign_image, image, store, lifetime)
-    return inputs.model_copy(update={"image_url": url})
+    return inputs.model_copy(update={inputs.image_field: url})

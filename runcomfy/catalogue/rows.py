@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from runcomfy.journal import Entry, EntryState
+from runcomfy.models import inputs_class
 from runcomfy.provenance import Provenance
 from runcomfy.redaction import strip_query
 from runcomfy.values import ArchivedVideo, MediaFacts, StagedImage
@@ -58,7 +59,7 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
         "variation": entry.variation,
         "service": entry.service,
         "model_id": entry.model_id,
-        **_asked(entry.inputs, entry.image, prompts=prompts),
+        **_asked(entry.model_id, entry.inputs, entry.image, prompts=prompts),
         "attempts": entry.attempt,
         "request_id": entry.request_id,
         "request_ids": entry.request_ids,
@@ -117,7 +118,7 @@ def row_of_files(documents: Mapping[str, Provenance], *, prompts: bool) -> Row:
         "variation": None,
         "service": None,
         "model_id": first.model_id,
-        **_asked(first.inputs or {}, first.image, prompts=prompts),
+        **_asked(first.model_id, first.inputs or {}, first.image, prompts=prompts),
         "attempts": 1,
         "request_id": first.request_id,
         "request_ids": [first.request_id],
@@ -146,9 +147,10 @@ def row_of_files(documents: Mapping[str, Provenance], *, prompts: bool) -> Row:
     }
 
 
-def _asked(inputs: Mapping[str, Any], image: StagedImage | None, *, prompts: bool) -> Row:
-    prompt, url = inputs.get("prompt"), inputs.get("image_url")
-    settings = {name: value for name, value in inputs.items() if name not in ("prompt", "image_url")}
+def _asked(model_id: str, inputs: Mapping[str, Any], image: StagedImage | None, *, prompts: bool) -> Row:
+    image_field = inputs_class(model_id).image_field
+    prompt, url = inputs.get("prompt"), inputs.get(image_field)
+    settings = {name: value for name, value in inputs.items() if name not in ("prompt", image_field)}
     return {
         "prompt": prompt if prompts else None,
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest() if isinstance(prompt, str) else None,

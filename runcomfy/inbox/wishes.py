@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Found, Picture
-from runcomfy.models.orders import FIELDS, Order, read_order
+from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
 from runcomfy.store import Store
 from runcomfy.whole_numbers import json_number
 
@@ -20,7 +20,6 @@ __all__ = ["read_wish"]
 _MAX_SIDECAR_BYTES = 64 * 1024
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 _NOT_IN_METADATA = ("image", "model")  # cameras and asset systems note a `model` of their own
-_TEXTS = ("aspect_ratio", "model", "prompt", "resolution", "variation")
 
 
 def read_wish(picture: Picture, store: Store, defaults: Mapping[str, Any]) -> Order | None:
@@ -95,7 +94,7 @@ def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
         _refuse(sidecar, 'it is no JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
     if "image" in found:
         _refuse(sidecar, "it names an image; the one beside it is meant, so leave that out")
-    for name in _TEXTS:
+    for name in TEXTS:
         if not isinstance(found.get(name), str | None):
             _refuse(sidecar, f"its {name} is no text")
     return found

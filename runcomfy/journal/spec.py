@@ -9,7 +9,7 @@ from runcomfy.client import is_local
 from runcomfy.errors import InvalidInput
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal
-from runcomfy.models import MODELS, ImageToVideo, ModelInputs, TextToVideo, check_inputs, earlier_key, generation_key
+from runcomfy.models import MODELS, ModelInputs, check_inputs, earlier_key, generation_key
 from runcomfy.redaction import strip_query
 from runcomfy.texts import normal_text
 from runcomfy.values import StagedImage
@@ -53,8 +53,8 @@ class GenerationSpec:
         """Return the first entry of this generation, which is fresh for so long."""
         now = datetime.now(UTC)
         inputs = self.inputs.body()
-        if "image_url" in inputs:  # never a signed one
-            inputs["image_url"] = self.image.uri if self.image else strip_query(inputs["image_url"])
+        if (named := self.inputs.image_field) in inputs:  # never a signed one
+            inputs[named] = self.image.uri if self.image else strip_query(inputs[named])
         return Entry(
             generation_key=self.key,
             state=EntryState.INTENT,
@@ -107,7 +107,7 @@ async def known_key(
     return generation_key(inputs, image_sha256=image_sha256, variation=variation)
 
 
-def inputs_of(entry: Entry) -> ImageToVideo | TextToVideo | None:
+def inputs_of(entry: Entry) -> ModelInputs | None:
     """Return what a generation in the journal was asked with; `None` if this version does not know its model so.
 
     What was paid for is archived all the same, only without a comparison with what was asked for.

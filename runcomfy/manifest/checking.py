@@ -10,7 +10,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
 from runcomfy.manifest.table import IGNORED, Table, shown
-from runcomfy.models import generation_key
+from runcomfy.models import default_model, generation_key, short_name
 from runcomfy.models.orders import FIELDS, Order, read_order, unknown_field
 from runcomfy.texts import is_placeholder, normal_text
 
@@ -102,7 +102,8 @@ def _order(
         except ValueError as error:
             found.append(("image", str(error)))
     elif image_or_model and is_empty(image) and is_empty(source.get("model")):
-        found.append(("image", "it is missing, and other rows have one; name one, or text-to-video as the model"))
+        without = short_name(default_model(image=False))
+        found.append(("image", f"it is missing, and other rows have one; name one, or {without} as the model"))
     try:
         order = read_order(values, defaults)
     except InvalidInput as error:

@@ -1,7 +1,15 @@
 """What may be asked of a model: the typed inputs, their check, and the key of a generation."""
 
-from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations, workload_of
-from runcomfy.models.registry import MODELS, model_id_of, short_name
+from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations
+from runcomfy.models.registry import (
+    MODELS,
+    default_model,
+    inputs_class,
+    model_id_of,
+    short_name,
+    short_names,
+    workload_of,
+)
 from runcomfy.models.wan import (
     IMAGE_TO_VIDEO,
     TEXT_TO_VIDEO,
@@ -21,10 +29,13 @@ __all__ = [
     "TextToVideo",
     "TextToVideoSettings",
     "check_inputs",
+    "default_model",
     "earlier_key",
     "generation_key",
+    "inputs_class",
     "model_id_of",
     "short_name",
+    "short_names",
     "violations",
     "workload_of",
 ]

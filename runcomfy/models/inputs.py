@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
-from urllib.parse import urlencode
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -38,10 +36,7 @@ __all__ = [
     "generation_key",
     "integer",
     "violations",
-    "workload_of",
 ]
-
-_CONTENT = {"prompt", "image_url", "seed"}
 
 
 def integer(value: Any) -> Any:
@@ -80,6 +75,25 @@ class ModelInputs(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
     model_id: ClassVar[str]
+    image_field: ClassVar[str] = "image_url"
+    """The field with the image's URL, where the model has one. In the key, the image's content counts in its place."""
+    makes_video: ClassVar[bool] = False
+    """Whether a file that is no video is worth a warning."""
+
+    @classmethod
+    def takes_image(cls) -> bool:
+        """Whether an image is needed."""
+        return cls.image_field in cls.model_fields
+
+    @classmethod
+    def setting_names(cls) -> frozenset[str]:
+        """Return the names of the fields that are neither the prompt nor the image."""
+        return frozenset(cls.model_fields) - {"prompt", cls.image_field}
+
+    @classmethod
+    def text_settings(cls) -> frozenset[str]:
+        """Return the names of the settings that are texts, such as a choice of `480p` and `720p`."""
+        return frozenset(name for name in cls.setting_names() if _is_text(cls.model_fields[name].annotation))
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body of a submission: every property that has a value, published defaults included.
@@ -87,6 +101,10 @@ class ModelInputs(BaseModel):
         Defaults are sent so that a generation stays the same when the service changes them.
         """
         return self.model_dump(exclude_none=True)
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation is str or any(isinstance(part, str) or _is_text(part) for part in get_args(annotation))
 
 
 Inputs = TypeVar("Inputs", bound=ModelInputs)
@@ -138,14 +156,8 @@ def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variati
     return _key(inputs, image_sha256, as_given(variation), given)
 
 
-def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
-    """Name what requests have in common that take about the same time: the model, and every setting but the content."""
-    settings = sorted((name, value) for name, value in inputs.items() if name not in _CONTENT)
-    return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"
-
-
 def _body(inputs: ModelInputs) -> dict[str, Any]:
-    return {name: value for name, value in inputs.body().items() if name != "image_url"}
+    return {name: value for name, value in inputs.body().items() if name != inputs.image_field}
 
 
 def _key(inputs: ModelInputs, image_sha256: str | None, variation: str, body: dict[str, Any]) -> str:

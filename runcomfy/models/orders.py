@@ -9,31 +9,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput
-from runcomfy.models import (
-    IMAGE_TO_VIDEO,
-    MODELS,
-    TEXT_TO_VIDEO,
-    ImageToVideo,
-    ImageToVideoSettings,
-    TextToVideo,
-    TextToVideoSettings,
-    check_inputs,
-)
+from runcomfy.models.inputs import ModelInputs, check_inputs
+from runcomfy.models.registry import MODELS, default_model, short_name, short_names
 from runcomfy.values import StagedImage
 from runcomfy.whole_numbers import whole_number, why_not_whole
 
-__all__ = ["FIELDS", "Order", "OrderDefaults", "read_order", "unknown_field"]
+__all__ = ["FIELDS", "TEXTS", "Order", "OrderDefaults", "read_order", "unknown_field"]
 
 _OWN = ("image", "prompt", "model", "variation")
-_SETTINGS: dict[str, frozenset[str]] = {
-    IMAGE_TO_VIDEO: frozenset(ImageToVideoSettings.model_fields),
-    TEXT_TO_VIDEO: frozenset(TextToVideoSettings.model_fields),
-}
-FIELDS = (*_OWN, *sorted(_SETTINGS[IMAGE_TO_VIDEO] | _SETTINGS[TEXT_TO_VIDEO]))
+FIELDS = (*_OWN, *sorted(frozenset().union(*(kind.setting_names() for kind in MODELS.values()))))
 """Every name that an order may give."""
+TEXTS = tuple(sorted({"model", "prompt", "variation"}.union(*(kind.text_settings() for kind in MODELS.values()))))
+"""Those that are texts in every model; a number there is a mistake."""
 
-_SHORT = {model_id.rpartition("/")[2]: model_id for model_id in MODELS}
-_CHOICES = ("resolution", "aspect_ratio")
 _UNSTAGED = "s3://not-staged-yet/image"
 
 
@@ -50,16 +38,15 @@ class Order(BaseModel):
     """The model's settings that were given."""
     variation: str = ""
 
-    def inputs(self, image: StagedImage | None) -> ImageToVideo | TextToVideo:
+    def inputs(self, image: StagedImage | None) -> ModelInputs:
         """Return the model's inputs with the staged picture.
 
         Raises:
             InvalidInput: with every violation, as `violations`.
         """
-        values = {"prompt": self.prompt, **self.settings}
-        if self.model_id == IMAGE_TO_VIDEO:
-            return check_inputs(ImageToVideo, {**values, "image_url": image.uri if image else _UNSTAGED})
-        return check_inputs(TextToVideo, values)
+        kind = MODELS[self.model_id]
+        staged = {kind.image_field: image.uri if image else _UNSTAGED} if kind.takes_image() else {}
+        return check_inputs(kind, {"prompt": self.prompt, **self.settings, **staged})
 
 
 class OrderDefaults(BaseModel):
@@ -93,8 +80,8 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
     """Return what is asked for; texts that read as numbers or truth values are taken for such where a setting is one.
 
     Args:
-        values: Named as in `FIELDS`. An empty text, or `None`, counts as not given. Without a model, an order with an
-            image is image-to-video, and one without is text-to-video.
+        values: Named as in `FIELDS`. An empty text, or `None`, counts as not given. Without a model, it is
+            `default_model`: image-to-video with an image, text-to-video without one.
         defaults: What counts where `values` gives nothing; settings that the model does not know are left out.
 
     Raises:
@@ -105,31 +92,33 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
     merged = {name: value for name, value in (defaults or {}).items() if not _empty(value)} | given
     image = str(merged["image"]).strip() if "image" in merged else None
     named = str(merged.get("model", "")).strip()
-    model_id = _SHORT.get(named, named) or (IMAGE_TO_VIDEO if image else TEXT_TO_VIDEO)
+    model_id = short_names().get(named, named) or default_model(image=bool(image))
     if model_id not in MODELS:
-        found.append(("model", f"there is no model {named!r} here; it is one of {', '.join(sorted(_SHORT))}"))
+        found.append(("model", f"there is no model {named!r} here; it is one of {', '.join(sorted(short_names()))}"))
         raise _refusal(found)
-    if model_id == IMAGE_TO_VIDEO and image is None:
-        found.append(("image", "image-to-video needs one"))
-    if model_id == TEXT_TO_VIDEO and "image" in given:
-        found.append(("image", "text-to-video takes none"))
+    kind, name_of_kind = MODELS[model_id], short_name(model_id)
+    if kind.takes_image() and image is None:
+        found.append(("image", f"{name_of_kind} needs one"))
+    if not kind.takes_image() and "image" in given:
+        found.append(("image", f"{name_of_kind} takes none"))
     if not str(merged.get("prompt", "")).strip():
         found.append(("prompt", "it is missing"))
-    settings = {name: _value(name, value) for name, value in merged.items() if name in _SETTINGS[model_id]}
+    known, texts = kind.setting_names(), kind.text_settings()
+    settings = {name: _value(value, is_text=name in texts) for name, value in merged.items() if name in known}
     found += [
         (name, sentence)
         for name, value in settings.items()
-        if isinstance(value, str) and name not in _CHOICES and (sentence := why_not_whole(value))
+        if isinstance(value, str) and name not in texts and (sentence := why_not_whole(value))
     ]
     found += [
-        (name, f"{model_id.rpartition('/')[2]} has no such setting")
+        (name, f"{name_of_kind} has no such setting")
         for name in given
         if name in FIELDS and name not in _OWN and name not in settings
     ]
     order = Order(
         model_id=model_id,
         prompt=str(merged.get("prompt", "")),
-        image=image if model_id == IMAGE_TO_VIDEO else None,
+        image=image if kind.takes_image() else None,
         settings=settings,
         variation=str(merged.get("variation", "")),
     )
@@ -147,12 +136,12 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(value: Any, *, is_text: bool) -> Any:
     """Return a setting as the model wants it: a spreadsheet says TRUE, 81 and 81.0."""
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if name in _CHOICES:
+    if is_text:
         return text
     return text.lower() == "true" if text.lower() in ("true", "false") else whole_number(text)
 

@@ -1,22 +1,45 @@
-"""The typed models: the one place that knows them all."""
+"""The typed models: the one place that knows them all. Another one takes a class as in `wan.py`, and its name here."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
 
 from runcomfy.errors import InvalidInput
-from runcomfy.models.wan import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideo, TextToVideo
+from runcomfy.models.inputs import ModelInputs
+from runcomfy.models.wan import ImageToVideo, TextToVideo
 
-__all__ = ["MODELS", "model_id_of", "short_name"]
+__all__ = ["MODELS", "default_model", "inputs_class", "model_id_of", "short_name", "short_names", "workload_of"]
 
-MODELS: dict[str, type[ImageToVideo] | type[TextToVideo]] = {IMAGE_TO_VIDEO: ImageToVideo, TEXT_TO_VIDEO: TextToVideo}
+MODELS: dict[str, type[ModelInputs]] = {kind.model_id: kind for kind in (ImageToVideo, TextToVideo)}
+"""By id. The first that takes an image, and the first that takes none, are what is meant where no model is named."""
 
-_SHORT = {model_id.rpartition("/")[2]: model_id for model_id in MODELS}
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)+")
 
 
+def inputs_class(model_id: str) -> type[ModelInputs]:
+    """Return the typed inputs of a model; of one that is not here, what the inputs of all models share."""
+    return MODELS.get(model_id, ModelInputs)
+
+
+def default_model(*, image: bool) -> str:
+    """Return the id of the model that is meant where none is named, with an image or without one."""
+    return next(model_id for model_id, kind in MODELS.items() if kind.takes_image() == image)
+
+
+def short_names() -> dict[str, str]:
+    """Return the models' ids by the last part of each, which is what a person types; the first of a name has it."""
+    names: dict[str, str] = {}
+    for model_id in MODELS:
+        names.setdefault(model_id.rpartition("/")[2], model_id)
+    return names
+
+
 def model_id_of(name: str, what: str = "model_id") -> str:
-    """Return a model's id: any that the service may have, or one of these two by the last part of its id.
+    """Return a model's id: any that the service may have, or that of a typed one by its short name.
 
     Args:
         name: What somebody said.
@@ -26,12 +49,13 @@ def model_id_of(name: str, what: str = "model_id") -> str:
         InvalidInput: it is neither.
     """
     name = name.strip()
-    if name in _SHORT:
-        return _SHORT[name]
+    short = short_names()
+    if name in short:
+        return short[name]
     if not _MODEL_ID.fullmatch(name) or ".." in name:
         raise InvalidInput(
-            f"{what}: {name!r} is no model. Give its id as RunComfy's model page has it, such as {IMAGE_TO_VIDEO}, or "
-            f"{' or '.join(_SHORT)}."
+            f"{what}: {name!r} is no model. Give its id as RunComfy's model page has it, such as {next(iter(MODELS))}, "
+            f"or {' or '.join(short)}."
         )
     return name
 
@@ -39,4 +63,11 @@ def model_id_of(name: str, what: str = "model_id") -> str:
 def short_name(model_id: str) -> str:
     """Return what a person types for a model: the reverse of `model_id_of`."""
     short = model_id.rpartition("/")[2]
-    return short if _SHORT.get(short) == model_id else model_id
+    return short if short_names().get(short) == model_id else model_id
+
+
+def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
+    """Name what requests have in common that take about the same time: the model, and every setting but the content."""
+    content = {"prompt", "seed", inputs_class(model_id).image_field}
+    settings = sorted((name, value) for name, value in inputs.items() if name not in content)
+    return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"

@@ -37,6 +37,7 @@ class ImageToVideoSettings(ModelInputs):
     """
 
     model_id: ClassVar[str] = IMAGE_TO_VIDEO
+    makes_video: ClassVar[bool] = True
 
     resolution: Literal["480p", "720p"] = Field("720p", title="Resolution", description="Length of the shorter side.")
     num_frames: Integer = Field(81, ge=81, le=100, title="Number of frames", description="81 to 100 frames.")
@@ -64,6 +65,7 @@ class TextToVideoSettings(ModelInputs):
     """The settings of `wan-ai/wan-2-1/text-to-video`."""
 
     model_id: ClassVar[str] = TEXT_TO_VIDEO
+    makes_video: ClassVar[bool] = True
 
     seed: Integer | None = Field(None, title="Seed", description="Left to the service unless given.")
     num_frames: Annotated[Literal[81, 85, 89, 93, 97], BeforeValidator(integer)] = Field(81, title="Number of frames")
