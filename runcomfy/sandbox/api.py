@@ -18,7 +18,7 @@ from runcomfy.sandbox.jobs import Job, JobQueue
 from runcomfy.sandbox.models import CATEGORIES, MODELS, violations, with_defaults
 from runcomfy.sandbox.render import Recipe
 from runcomfy.sandbox.settings import SandboxSettings
-from runcomfy.sandbox.studio import Studio
+from runcomfy.sandbox.studio import USUAL, Studio
 
 __all__ = ["Api", "Refusal"]
 
@@ -170,7 +170,8 @@ class Api:
         """Return what a request is charged."""
         if self.settings.price_unit == "output":
             return self.settings.price_usd
-        seconds: float = inputs["num_frames"] / inputs["frames_per_second"]
+        asked: Json = {**USUAL, **inputs}
+        seconds: float = asked["num_frames"] / asked["frames_per_second"]
         return round(self.settings.price_usd * seconds, 6)
 
     def balance(self) -> Json:
@@ -214,7 +215,7 @@ class Api:
                 id=job.request_id,
                 model=job.model_id,
                 state=job.state,
-                inputs={name: strip_query(fact) if name == "image_url" else fact for name, fact in job.inputs.items()},
+                inputs=_without_signature(job),
                 created_at=job.created_at,
                 started_at=job.started_at,
                 finished_at=job.finished_at,
@@ -234,7 +235,7 @@ class Api:
             self.board.add(order_from_text(text))
 
     async def _produce(self, job: Job) -> Recipe:
-        recipe = await self.studio.recipe(job.inputs)
+        recipe = await self.studio.recipe(job.inputs, job.image_field)
         if job.fate("error") is None:
             await self.studio.video(recipe)
         return recipe
@@ -268,10 +269,14 @@ class Api:
         scheme, _, rest = f"{outputs}/video-1.mp4".partition(":")
         urls = {f"${number}": f"{outputs}/video-{number}.mp4" for number in (1, 2, 3)}
         urls |= {"$CAPITALS": f"{scheme.upper()}:{rest}"}
-        urls |= {"$image_url": job.inputs.get("image_url", "(no image)"), "$image": f"{outputs}/image-1.png"}
+        urls |= {"$image_url": job.inputs.get(job.image_field, "(no image)"), "$image": f"{outputs}/image-1.png"}
         for name, url in urls.items():
             value = value.replace(name, url)
         return value
+
+
+def _without_signature(job: Job) -> Json:
+    return {name: strip_query(fact) if name == job.image_field else fact for name, fact in job.inputs.items()}
 
 
 def _whole_number(query: Mapping[str, str], name: str, usual: int, least: int, most: int | None) -> int:

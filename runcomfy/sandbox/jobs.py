@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from runcomfy.models import inputs_class
 from runcomfy.sandbox.board import DueFault, RequestWishes
 from runcomfy.sandbox.render import Recipe
 from runcomfy.sandbox.settings import SandboxSettings
@@ -40,6 +41,11 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def image_field(self) -> str:
+        """The name of the input with the image's URL, where there is one."""
+        return inputs_class(self.model_id).image_field
 
     @property
     def finished(self) -> bool:

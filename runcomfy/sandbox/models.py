@@ -1,22 +1,23 @@
-"""The two models that the sandbox offers: their published inputs, and the check that a submission goes through."""
+"""The typed models, as the sandbox offers them: their inputs, and the check that a submission goes through."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["CATEGORIES", "IMAGE_TO_VIDEO", "MODELS", "TEXT_TO_VIDEO", "violations", "with_defaults"]
+from runcomfy import models
 
-IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
-TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
+__all__ = ["CATEGORIES", "MODELS", "violations", "with_defaults"]
 
 _SCHEMAS = Path(__file__).parent / "schemas"
 """Word for word from the pages of the models, with the sample prompt and image that they give as defaults."""
 
 
-def _model(model_id: str, name: str) -> dict[str, Any]:
-    category = model_id.rpartition("/")[2]
+def _model(model_id: str) -> dict[str, Any]:
+    _, *words, category = re.sub(r"(\d)-(\d)", r"\1.\2", model_id).split("/")
+    name = " ".join([*words, category]).replace("-", " ").capitalize()
     return {
         "model_id": model_id,
         "kind": "model",
@@ -24,19 +25,29 @@ def _model(model_id: str, name: str) -> dict[str, Any]:
         "description": f"{name}, as a local sandbox imitates it.",
         "categories": [category],
         "model_url": f"https://www.runcomfy.com/models/{model_id}",
-        "input_schema": json.loads((_SCHEMAS / f"{category}.json").read_text(encoding="utf-8")),
+        "input_schema": _schema(model_id),
     }
 
 
-MODELS: dict[str, dict[str, Any]] = {
-    IMAGE_TO_VIDEO: _model(IMAGE_TO_VIDEO, "Wan 2.1 image to video"),
-    TEXT_TO_VIDEO: _model(TEXT_TO_VIDEO, "Wan 2.1 text to video"),
-}
+def _schema(model_id: str) -> dict[str, Any]:
+    """Return the published schema, or where there is no copy of it, what the typed inputs say."""
+    path = _SCHEMAS / f"{model_id.replace('/', '--')}.json"
+    if path.exists():
+        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+    schema = models.MODELS[model_id].model_json_schema()
+    for rules in schema["properties"].values():
+        rules.update(rules.pop("anyOf", [{}])[0])  # the other one is null, which is never sent
+        if rules.get("default") is None:
+            rules.pop("default", None)
+    return schema
+
+
+MODELS: dict[str, dict[str, Any]] = {model_id: _model(model_id) for model_id in models.MODELS}
 """Each model's catalogue entry but for its price, by model id."""
 
 CATEGORIES = sorted({category for entry in MODELS.values() for category in entry["categories"]})
 
-_TYPES: dict[str, type] = {"string": str, "integer": int, "boolean": bool}
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
 def violations(model_id: str, inputs: dict[str, Any]) -> list[str]:

@@ -17,7 +17,10 @@ from PIL import Image
 from runcomfy.sandbox.board import plain_prompt
 from runcomfy.sandbox.render import Recipe, frame_size, poster, render
 
-__all__ = ["PictureRefused", "Studio"]
+__all__ = ["USUAL", "PictureRefused", "Studio"]
+
+USUAL = {"resolution": "480p", "num_frames": 81, "frames_per_second": 16, "aspect_ratio": "16:9", "seed": 0}
+"""What a video is made with where the model has no such input."""
 
 _MAX_IMAGE_BYTES = 50_000_000
 _FETCH_SECONDS = 30
@@ -40,23 +43,23 @@ class Studio:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "sandbox-render"))
     _renderings: dict[str, asyncio.Task[Path]] = field(default_factory=dict)
 
-    async def recipe(self, inputs: Mapping[str, Any]) -> Recipe:
-        """Fetch what the inputs name (image-to-video), and settle everything that the video depends on.
+    async def recipe(self, inputs: Mapping[str, Any], image_field: str) -> Recipe:
+        """Fetch the image that the inputs name, if they do, and settle everything that the video depends on.
 
         Raises:
             PictureRefused: The picture cannot be had.
         """
-        side = None if self.tiny else int(inputs["resolution"].removesuffix("p"))
+        asked: dict[str, Any] = {**USUAL, **inputs}
+        side = None if self.tiny else int(asked["resolution"].removesuffix("p"))
         prompt, picture = plain_prompt(inputs["prompt"]).encode(errors="replace").decode(), None
-        if "image_url" in inputs:
-            picture, (width, height) = await self._fetch(inputs["image_url"])
+        if image_field in inputs:
+            picture, (width, height) = await self._fetch(inputs[image_field], image_field)
             ratio = width / height
         else:
-            wide, high = inputs["aspect_ratio"].split(":")
+            wide, high = asked["aspect_ratio"].split(":")
             ratio = int(wide) / int(high)
-        seed = inputs.get("seed", 0)
         return Recipe(
-            prompt, seed, inputs["num_frames"], inputs["frames_per_second"], *frame_size(side, ratio), picture
+            prompt, asked["seed"], asked["num_frames"], asked["frames_per_second"], *frame_size(side, ratio), picture
         )
 
     async def video(self, recipe: Recipe, number: int = 1) -> Path:
@@ -88,23 +91,23 @@ class Studio:
         await self._in_thread(render, recipe, path)
         return path
 
-    async def _fetch(self, url: str) -> tuple[Path, tuple[int, int]]:
+    async def _fetch(self, url: str, name: str) -> tuple[Path, tuple[int, int]]:
         self.on_fetch()
         try:
             timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
                 if answer.status != 200:
-                    raise PictureRefused(f"Fetching image_url was answered with HTTP {answer.status}.")
+                    raise PictureRefused(f"Fetching {name} was answered with HTTP {answer.status}.")
                 data = bytearray()
                 async for chunk in answer.content.iter_chunked(1 << 20):
                     data += chunk
                     if len(data) > _MAX_IMAGE_BYTES:
-                        raise PictureRefused("image_url names a file of more than 50 MB.")
+                        raise PictureRefused(f"{name} names a file of more than 50 MB.")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise PictureRefused(f"image_url could not be fetched ({type(error).__name__}).") from None
-        return await self._in_thread(self._keep, bytes(data))
+            raise PictureRefused(f"{name} could not be fetched ({type(error).__name__}).") from None
+        return await self._in_thread(self._keep, bytes(data), name)
 
-    def _keep(self, data: bytes) -> tuple[Path, tuple[int, int]]:
+    def _keep(self, data: bytes, name: str) -> tuple[Path, tuple[int, int]]:
         path = self.directory / f"{hashlib.sha256(data).hexdigest()}.picture"
         beside = path.with_suffix(f".{uuid.uuid4().hex}")  # another request may be reading the same picture
         beside.write_bytes(data)
@@ -115,4 +118,4 @@ class Studio:
                 turned = picture.getexif().get(0x0112, 1) >= 5  # the camera was held upright
                 return path, picture.size[::-1] if turned else picture.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise PictureRefused("image_url does not name a picture that can be read.") from None
+            raise PictureRefused(f"{name} does not name a picture that can be read.") from None

@@ -1,6 +1,8 @@
 """The typed inputs against the published schemas, property by property."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,20 @@ def test_another_image_seed_model_or_variation_is_another_generation() -> None:
     }
 
     assert len(keys) == 5
+
+
+def test_another_model_is_a_class_and_a_line_in_the_registry(tmp_path: Path) -> None:
+    """Then all know it: manifest, check, key, paid call, sandbox, journal, workload, catalogue."""
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(
+        "model,image,prompt,strength,style,seed\n"
+        "restyle,https://host/k.png,a cat,70.0,ink,\n"
+        "acme/restyle-3/restyle,,a cat,,,7\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runcomfy.third_model", str(manifest)],
+        cwd=CONTRACT.parent.parent, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.stdout == "as any other\n", done.stderr
