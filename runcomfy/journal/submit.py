@@ -167,6 +167,7 @@ class _Attempt:
         self.hold.check()
         sent_at = datetime.now(UTC)
         model_id, generation_key = self.inputs.model_id, self.intent.entry.generation_key
+        workload = workload_of(model_id, self.inputs.body())  # nothing that may fail stands between answer and record
 
         async def send_and_record() -> Submission | RunComfyError:
             answer = await self._send()
@@ -177,7 +178,7 @@ class _Attempt:
                 model_id=model_id,
                 generation_key=generation_key,
                 submitted_at=sent_at,
-                workload=workload_of(model_id, self.inputs.body()),
+                workload=workload,
             )
             await self._record(self.accepted)
             submission_answered("accepted", model_id)

@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from tests.crash.generation import BUCKET, Generation, Lane, Setting
 from tests.crash.names import name_api_call, name_s3_call
-from tests.crash.points import Scenario
+from tests.crash.points import SCENARIOS, Scenario
 from tests.crash.proxy import Proxy, proxies
 
 __all__ = ["Stage"]
 
+_PLAIN = next(scenario for scenario in SCENARIOS if scenario.name == "text")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
@@ -48,6 +49,10 @@ class Stage:
         """Have a new generation, prepared, on a lane that nobody else uses meanwhile."""
         lane = self._lanes.get()
         try:
+            if not (scenario.new_bucket or lane.notes):  # else it would try out what the store is able to do
+                earlier = Generation(self._setting, lane, _PLAIN, patience_seconds)
+                earlier.run()
+                self._take_notes(earlier)
             generation = Generation(self._setting, lane, scenario, patience_seconds)
             generation.prepare()
             yield generation
