@@ -95,7 +95,8 @@ def end_told(store: MediaStore | None, key: str | None, request_id: str | None) 
 async def end_of_request_told(store: MediaStore | None, key: str | None, request_id: str) -> AsyncIterator[None]:
     """Tell the journal, and whoever listens, of the error with which the body ends, if it says something of it.
 
-    Every error comes out with the request's id, and so with the news that something was paid for.
+    Every error comes out with the ids of the request and of its generation, and so with the news that something was
+    paid for.
     """
     journal = store.get_journal() if store is not None and key is not None else None
     with end_told(store, key, request_id):
@@ -104,6 +105,7 @@ async def end_of_request_told(store: MediaStore | None, key: str | None, request
                 yield
         except RunComfyError as error:
             error.request_id = error.request_id or request_id
+            error.generation_key = error.generation_key or key
             raise
 
 
