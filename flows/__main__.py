@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from flows.cli import app
 from flows.exit_codes import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
 from flows.output import print_error
+from runcomfy.commands import shell_command
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
 from runcomfy.redaction import redact
@@ -23,8 +24,9 @@ __all__ = ["main"]
 
 _STOPPED = (
     "Stopped. What was submitted goes on: the next run of the same inputs collects it. What had no answer yet is "
-    "uncertain and is not sent again: `python -m flows journal list` shows it.\n"
+    "uncertain and is not sent again: `{}` shows it.\n"
 )
+_STORE = ("--bucket", "--journal")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if _is_stop(error):
-            sys.stderr.write(_STOPPED)
+            sys.stderr.write(_stopped(words))
             return STOPPED
         print(redact(traceback.format_exc()), file=sys.stderr)
         print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
@@ -58,9 +60,16 @@ def _is_stop(error: BaseException) -> bool:
     return type(error).__name__ == "TerminationSignal"
 
 
+def _stopped(words: list[str]) -> str:
+    """Return what is said at the end, with the store named as these words do, or else by the environment."""
+    named = [at for at, word in enumerate(words) if word.partition("=")[0] in _STORE]
+    options = [word for at in named for word in words[at : at + (1 if "=" in words[at] else 2)]]
+    return _STOPPED.format(shell_command("journal", "list", *options))
+
+
 def _say_and_end(number: int, _frame: FrameType | None) -> None:
     """Handle a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
-    os.write(2, _STOPPED.encode())  # a print in a handler may come amid another one
+    os.write(2, _stopped(sys.argv[1:]).encode())  # a print in a handler may come amid another one
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from flows import environment
 from flows.options import Json, Run
 from flows.output import print_facts
-from runcomfy.commands import typed
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.models.orders import OrderDefaults
 
@@ -50,7 +50,7 @@ def batch(
     """
     account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
     from flows.batch import batch as flow
-    from tasks.command_line import journal_options
+    from tasks.command_line import store_options
     from tasks.report_batch import BatchReport
 
     async def ended() -> Any:
@@ -90,20 +90,21 @@ def batch(
         print_facts("Batch", facts, as_json=json)
         return
     kind = BudgetReached if report.stopped_by == BudgetReached.__name__ else BatchIncomplete
-    advice = "" if report.stopped_by else _advice(report, journal_options(store))
+    advice = "" if report.stopped_by else _advice(report, store_options(store))
     if json:
         raise kind(f"{report.sentence}{advice}", **facts)
     print_facts("Batch", facts, as_json=False)
     raise kind(f"{report.sentence}{advice}")
 
 
-def _advice(report: BatchReport, store: list[str]) -> str:
+def _advice(report: BatchReport, options: StoreOptions) -> str:
     from runcomfy.values import OutcomeStatus
 
     uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
     if not uncertain:
         return ". Run the same manifest again for the rest."
-    look = f". What is uncertain is not sent again before a person has looked: `{typed('journal', 'list', *store)}`."
+    look = ". What is uncertain is not sent again before a person has looked"
+    look += "".join(f": `{command}`" for command in options.journal_list) + "."
     others = sum(report.counts.values()) > report.archived + uncertain
     return look + (" Run the same manifest again for the rest." if others else "")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from runcomfy.client import RunComfyClient
     from runcomfy.journal import Journal
 
-__all__ = ["client", "credentials", "journal", "media_store"]
+__all__ = ["client", "credentials", "journal", "media_store", "store_options"]
 
 
 def credentials() -> RunComfyCredentials:
@@ -96,6 +97,19 @@ def journal(bucket: str, choice: str = "bucket") -> Journal:
         )
     # A person waits for the answer, and can ask again.
     return Journal(open_place(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
+
+
+def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
+    """Return the options that name that bucket and its journal in other commands.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        journal: Where the journal is kept.
+
+    Raises:
+        ConfigurationError: it names no bucket.
+    """
+    return StoreOptions(f"s3://{'/'.join(filter(None, _bucket(bucket)))}".rstrip("/"), journal.strip())
 
 
 def _bucket(option: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
     from flows.journal_view import Item
+    from runcomfy.commands import StoreOptions
     from runcomfy.journal import Entry, Journal, Versioned
 
 __all__ = ["StateName", "journal_app"]
@@ -55,11 +56,13 @@ def list_generations(
 
     wanted = {EntryState(name) for name in state} if state else set(EntryState) if every else OPEN
     journal = environment.journal(where.bucket, where.journal)
-    items = asyncio.run(_everything(journal))
+    options = environment.store_options(where.bucket, where.journal)
+    items = asyncio.run(_everything(journal, options))
     print_list(
         [item for item in items if item.entry.state in wanted],
         [item for item in items if item.entry.state not in wanted],
         where=journal.place.where,
+        options=options,
         as_json=json,
     )
 
@@ -71,7 +74,7 @@ def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
     from flows.journal_view import view
 
     journal = environment.journal(where.bucket, where.journal)
-    (item,) = view([asyncio.run(journal.find(key))])
+    (item,) = view([asyncio.run(journal.find(key))], environment.store_options(where.bucket, where.journal))
     print_entry(item, as_json=json)
 
 
@@ -118,14 +121,14 @@ def release(
     print_facts("Released", _facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
 
 
-async def _everything(journal: Journal) -> list[Item]:
+async def _everything(journal: Journal, options: StoreOptions) -> list[Item]:
     from flows.journal_view import view
 
     def unreadable(key: str) -> None:
         print(f"{journal.place.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
 
     found = [entry async for entry in journal.entries(unreadable=unreadable)]
-    return view(found)
+    return view(found, options)
 
 
 async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.journal_view import COMMAND, Item, totals, what_now
+from flows.journal_view import Item, totals
 from flows.output import print_facts
+from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.journal import Entry, EntryState
 
 __all__ = ["print_entry", "print_list"]
@@ -38,13 +39,16 @@ _PROMPT_LENGTH = 60
 _FACTS_INDENT, _HISTORY_INDENT, _NARROWEST = 20, 23, 40
 
 
-def print_list(items: Sequence[Item], others: Sequence[Item], *, where: str, as_json: bool) -> None:
+def print_list(
+    items: Sequence[Item], others: Sequence[Item], *, where: str, options: StoreOptions, as_json: bool
+) -> None:
     """Print generations, and what they cost or may cost.
 
     Args:
         items: What is listed.
         others: What is not, and is only counted.
         where: Where the journal is.
+        options: The same, as commands name it.
         as_json: Whether one JSON object is printed.
     """
     by_state, total = totals(items)
@@ -67,7 +71,7 @@ def print_list(items: Sequence[Item], others: Sequence[Item], *, where: str, as_
         console.print()
         sums = [(str(state), str(each.generations), str(each)) for state, each in by_state.items()]
         _print_lines(console, [*sums, ("in all", str(total.generations), str(total))])
-        for note in _notes(items):
+        for note in _notes(items, options):
             _say(console, _wrapped(console, note))
     rest = ", ".join(f"{count} {state}" for state, count in counted.items())
     if rest:
@@ -83,11 +87,13 @@ def print_entry(item: Item, *, as_json: bool) -> None:
         print(json.dumps(json.loads(entry.to_json()), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    advice = what_now(entry, item.began_at, abandoned=item.abandoned)
+    advice = item.advice
     facts = {
         "state": f"{entry.state}; the submission was begun {_age(item.age_seconds)} ago",
-        "what now": _wrapped(console, _line(advice), _FACTS_INDENT),
-        "why": _wrapped(console, _line(item.why), _FACTS_INDENT) or None,
+        "what now": _wrapped(console, _line(advice.text), _FACTS_INDENT),
+        "who acts": str(advice.who),
+        "paid for": advice.paid,
+        "why": _wrapped(console, _line(advice.happened), _FACTS_INDENT) or None,
         "request_id": _text(entry.request_id),
         "earlier requests": _line(", ".join(known for known in entry.request_ids if known != entry.request_id)) or None,
         "submitted_at": _time(entry.submitted_at),
@@ -136,11 +142,12 @@ def _print_history(console: Console, entry: Entry) -> None:
             _say(console, textwrap.indent(_wrapped(console, reason, _HISTORY_INDENT), " " * _HISTORY_INDENT))
 
 
-def _notes(items: Sequence[Item]) -> Iterator[str]:
+def _notes(items: Sequence[Item], options: StoreOptions) -> Iterator[str]:
     if any(item.stake.basis == "estimated" for item in items):
         yield "~ is not known yet: what is usual for the model in this journal."
     if any(item.needs_person for item in items):
-        yield f"{COMMAND} show KEY says what to do about those that are {_people(items)}."
+        show = shell_command("journal", "show", "KEY", *options.for_journal)
+        yield f"`{show}` says what to do about those that are {_people(items)}."
 
 
 def _people(items: Sequence[Item]) -> str:
@@ -220,7 +227,7 @@ def _cells(item: Item) -> tuple[str, ...]:
         str(entry.attempt),
         str(item.stake),
         _shortened(_line(item.prompt)),
-        _first_sentence(_line(item.why)),
+        _first_sentence(_line(item.advice.happened)),
     )
 
 

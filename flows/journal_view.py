@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Literal
 
+from runcomfy.commands import StoreOptions
 from runcomfy.journal import Entry, EntryState, Versioned
+from runcomfy.journal.advice import Advice, Who, advise
+from runcomfy.journal.situation import Situation
 
-__all__ = ["COMMAND", "Item", "Stake", "Total", "totals", "view", "what_now"]
-
-COMMAND = "python -m flows journal"
+__all__ = ["Item", "Stake", "Total", "totals", "view"]
 
 _S = EntryState
 _MAYBE_BILLED = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED})
@@ -41,20 +42,12 @@ class Item:
     age_seconds: float
     """Since then."""
     stake: Stake
-    abandoned: bool
-    """An intent whose worker has not been heard of for so long that it must have died."""
+    advice: Advice
 
     @property
     def needs_person(self) -> bool:
         """Whether nothing goes on until somebody decides."""
-        return self.abandoned or self.entry.state in (_S.UNCERTAIN, _S.EXPIRED)
-
-    @property
-    def why(self) -> str:
-        """The reason of its state, or nothing."""
-        if self.abandoned:
-            return self.entry.silence
-        return self.entry.reason or ""
+        return self.advice.who is not Who.NOBODY
 
     @property
     def prompt(self) -> str:
@@ -77,8 +70,11 @@ class Item:
             "usd": self.stake.usd,
             "usd_basis": self.stake.basis,
             "prompt": self.prompt,
-            "reason": self.why or None,
-            "what_now": what_now(entry, self.began_at, abandoned=self.abandoned),
+            "reason": self.advice.happened or None,
+            "what_now": self.advice.text,
+            "paid_for": self.advice.paid,
+            "who_acts": str(self.advice.who),
+            "commands": [command._asdict() for command in self.advice.commands],
         }
 
 
@@ -99,11 +95,12 @@ class Total:
         return f"{usd} + {self.unknown} unknown" if self.unknown < self.generations else "unknown"
 
 
-def view(found: Iterable[Versioned]) -> list[Item]:
+def view(found: Iterable[Versioned], options: StoreOptions) -> list[Item]:
     """Return every entry as it is looked at now: what needs a person first, then the oldest first.
 
     Args:
         found: The whole journal: what a model usually costs is told by those of its generations that are paid for.
+        options: The store and its journal, as commands name them.
     """
     versions = list(found)
     usual = _usual_costs([version.entry for version in versions])
@@ -117,7 +114,9 @@ def view(found: Iterable[Versioned]) -> list[Item]:
                 began_at=began,
                 age_seconds=max(0.0, (now - began).total_seconds()),
                 stake=_stake(entry, usual),
-                abandoned=entry.state is _S.INTENT and not version.fresh_seconds,
+                advice=advise(
+                    Situation.of(entry, abandoned=entry.state is _S.INTENT and not version.fresh_seconds), options
+                ),
             )
         )
     return sorted(items, key=lambda item: (not item.needs_person, item.began_at, item.entry.generation_key))
@@ -131,49 +130,6 @@ def totals(items: Sequence[Item]) -> tuple[dict[EntryState, Total], Total]:
         if any(item.entry.state is state for item in items)
     }
     return by_state, _total(items)
-
-
-def what_now(entry: Entry, sent_at: datetime | None = None, *, abandoned: bool = False) -> str:
-    """Say in a sentence what a person does about it.
-
-    Args:
-        entry: The generation.
-        sent_at: When its submission was about to be sent.
-        abandoned: Whether it is an intent whose worker must have died.
-    """
-    short = entry.generation_key[:12]
-    adopt, release = f"`{COMMAND} adopt {short} {entry.request_id or 'REQUEST_ID'}`", f"`{COMMAND} release {short}`"
-    match entry.state:
-        case _S.UNCERTAIN if entry.request_id:
-            return (
-                f"Look for request {entry.request_id} in RunComfy's dashboard, then run {adopt}, or {release} if it is "
-                "not there."
-            )
-        case _S.INTENT if not abandoned:
-            return "Wait: a worker is submitting it just now."
-        case _S.UNCERTAIN | _S.INTENT:
-            at = sent_at or entry.began_at
-            return (
-                f"Look for a {entry.model_id} request sent at {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC in RunComfy's "
-                f"dashboard, then run {adopt}, or {release} if there is none."
-            )
-        case _S.EXPIRED:
-            return (
-                f"It was probably paid for, and the service has forgotten it: look in RunComfy's dashboard, and allow "
-                f"another submission with {release}."
-            )
-        case _S.SUBMITTED:
-            return "Wait: a run follows it; if that one has died, the next run of the same inputs or `reconcile` does."
-        case _S.DETACHED:
-            return "Nobody waits for it: the next run of the same inputs or `reconcile` collects it."
-        case _S.ARCHIVED:
-            return "Nothing: it is in the bucket."
-        case _S.RELEASED:
-            return "Nothing: the next run of the same inputs submits it again."
-        case _S.REFUSED:
-            return "Nothing was paid for: mend what the reason names; the next run of the same inputs submits it again."
-        case _S.FAILED | _S.CANCELLED:
-            return "Another run of the same inputs submits it again, and pays again."
 
 
 def _amount(usd: float) -> str:

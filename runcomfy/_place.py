@@ -13,7 +13,7 @@ from PIL import Image
 
 from runcomfy._scratch import Digest
 from runcomfy._transfer import Stop, digest_object
-from runcomfy.commands import typed
+from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.expectation import Expectation
 from runcomfy.keys import KeyTemplate
@@ -268,13 +268,13 @@ class Place:
         ours = self._facts.generation_key
         if ours is None or other is None or ours == other:
             return
-        where = ["--bucket", self._store.uri(self._store.prefix)]
+        where = StoreOptions(self._store.uri(self._store.prefix)).for_journal
         raise ArchiveConflict(
             f"RunComfy answered the submissions of two generations with one request id. Its video at "
             f"{self._store.uri(key)} was archived for generation {other}, and is not taken for this one, {ours}. Both "
             "submissions were accepted, so both may be billed, and no video of this one is known. Look at the two with "
-            f"`{typed('journal', 'show', ours, *where)}` and ask RunComfy about the request; "
-            f"`{typed('journal', 'release', ours, *where)}` lets this one be paid for again.",
+            f"`{shell_command('journal', 'show', ours, *where)}` and ask RunComfy about the request; "
+            f"`{shell_command('journal', 'release', ours, *where)}` lets this one be paid for again.",
             key=key, generation_key=ours, other_generation_key=other,
         )  # fmt: skip
 

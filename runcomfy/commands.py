@@ -1,24 +1,68 @@
-"""What a page says to type, word for word: commands of `python -m flows`, as a shell takes them."""
+"""Commands of `python -m flows` to paste, word for word, and the options that name the store that they are about."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
+from typing import Self
 
-__all__ = ["store_options", "typed"]
+from runcomfy.redaction import redact
 
-_USUAL_JOURNAL = "bucket"
+__all__ = ["StoreOptions", "shell_command"]
+
+_PROGRAM = ("python", "-m", "flows")
+_USUAL_JOURNAL, _FOLDER = "bucket", "/journal"
 
 
-def typed(*words: object) -> str:
+def shell_command(*words: object) -> str:
     """Return a command of `python -m flows` as a shell takes it."""
-    return shlex.join(["python", "-m", "flows", *map(str, words)])
+    return str(redact(shlex.join([*_PROGRAM, *map(str, words)])))
 
 
-def store_options(bucket_uri: str, journal: str) -> list[str]:
-    """Return the options that name a store and its journal; what is as by default is left out.
+@dataclass(frozen=True)
+class StoreOptions:
+    """A store and its journal, as options of a command name them; what is as by default is left out.
 
-    Args:
-        bucket_uri: `s3://bucket/prefix`.
-        journal: Where the journal is kept.
+    The server, its credentials and the account's token are not among them: a shell has those in its environment.
     """
-    return ["--bucket", bucket_uri, *(["--journal", journal] if journal != _USUAL_JOURNAL else [])]
+
+    bucket: str
+    """`s3://bucket/prefix`."""
+    journal: str = _USUAL_JOURNAL
+    """Where the journal is kept: `bucket`, `s3://bucket/prefix`, or `none`."""
+    archive_key: str | None = None
+    """How archived files are named, if not as by default."""
+
+    @classmethod
+    def of(cls, store: str, journal: str) -> Self:
+        """Return the options for what a generation was asked for with.
+
+        Args:
+            store: Where it is to be archived, `s3://bucket/prefix/`; empty where an older version did not note it.
+            journal: Where the journal's entries are: `s3://bucket/prefix/journal`, or no address.
+        """
+        named = store.rstrip("/")
+        if not journal.startswith("s3://"):
+            return cls(named or "BUCKET", "none")
+        above = journal.rstrip("/").removesuffix(_FOLDER)
+        return cls(named or above, _USUAL_JOURNAL if named in ("", above) else above)
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a journal that a command can reach: one in a process's memory, it cannot."""
+        return self.journal != "none"
+
+    @property
+    def for_journal(self) -> list[str]:
+        """The options that name the journal."""
+        return ["--bucket", self.bucket, *(["--journal", self.journal] if self.journal != _USUAL_JOURNAL else [])]
+
+    @property
+    def for_archive(self) -> list[str]:
+        """The same, with how archived files are named."""
+        return [*self.for_journal, *(["--archive-key", self.archive_key] if self.archive_key else [])]
+
+    @property
+    def journal_list(self) -> list[str]:
+        """The command that lists what is open in the journal, if a command can reach it."""
+        return [shell_command("journal", "list", *self.for_journal)] if self.has_journal else []

@@ -42,7 +42,7 @@ and no signed URL: every text that goes in is passed through `runcomfy.redaction
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, ClassVar
 
 from runcomfy.redaction import redact
@@ -102,6 +102,8 @@ class RunComfyError(Exception):
 
     message: str
     _: KW_ONLY
+    cause: str = field(default="", init=False)
+    """What happened, without the advice; known where it is raised, and not in another process."""
     http_status: int | None = None
     error_code: int | str | None = None
     """The service's number, or S3's or SQS's name of it, or the name of the class that a library raised."""
@@ -171,7 +173,7 @@ class RunComfyError(Exception):
         return f"{self.message} ({', '.join(named)})" if named else self.message
 
 
-_FACTS = dict.fromkeys(field.name for field in fields(RunComfyError) if field.name != "message").keys()
+_FACTS = dict.fromkeys(each.name for each in fields(RunComfyError) if each.init and each.name != "message").keys()
 _SHOWN = ("request_id", "http_status", "error_code")
 
 
@@ -251,9 +253,6 @@ class UncertainSubmission(RunComfyError):
 
     Facts: `model_id`, `generation_key`, `sent_at` (UTC), and `request_id`, `http_status`, `error_code` where known.
     """
-
-    cause: str = ""
-    """What happened, without the advice; known where it is raised, and not in another process."""
 
 
 class GenerationError(RunComfyError):

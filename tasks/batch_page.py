@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
-from runcomfy.commands import typed
 from runcomfy.errors import BudgetReached
 from runcomfy.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.artifacts import address
-from tasks.command_line import journal_options
+from tasks.command_line import store_options
 from tasks.markdown import code, console, facts_table, text
 from tasks.posters import poster_image
 
@@ -64,7 +63,7 @@ def next_steps(
     if any(outcome.status is OutcomeStatus.UNCERTAIN for outcome in missing):
         lines += [
             "Those that are uncertain wait for a person:",
-            console(typed("journal", "list", *journal_options(store))),
+            *(console(command) for command in store_options(store).journal_list),
         ]
     return "\n\n".join(lines)
 

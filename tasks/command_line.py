@@ -1,19 +1,27 @@
-"""Options of `python -m flows` that mean the same store as a block."""
+"""Commands of `python -m flows` on Prefect's pages: those of an advice, and the options that mean the same store."""
 
 from __future__ import annotations
 
+import re
+
 from blocks import MediaStore
-from runcomfy.commands import store_options
+from runcomfy.commands import StoreOptions
+from runcomfy.journal.advice import Advice
+from tasks.markdown import console, text
 
-__all__ = ["archive_options", "journal_options"]
+__all__ = ["advised", "store_options"]
+
+_ESCAPED_CODE = re.compile(r"\\`(\w+)\\`")
 
 
-def journal_options(store: MediaStore) -> list[str]:
-    """Return the options that name a store's journal; what is as by default is left out."""
-    return store_options(store.get_store().uri(store.get_store().prefix).rstrip("/"), store.journal)
-
-
-def archive_options(store: MediaStore) -> list[str]:
-    """Return the options that name a store with its journal and its names of files."""
+def store_options(store: MediaStore) -> StoreOptions:
+    """Return the options that name a block's store, its journal and its names of files."""
     named = store.archive_key != MediaStore.model_fields["archive_key"].default
-    return [*journal_options(store), *(["--archive-key", store.archive_key] if named else [])]
+    uri = store.get_store().uri(store.get_store().prefix).rstrip("/")
+    return StoreOptions(uri, store.journal.strip(), store.archive_key if named else None)
+
+
+def advised(advice: Advice) -> str:
+    """Return in Markdown what to do now; each command is a block of its own, since a block is copied as a whole."""
+    now = _ESCAPED_CODE.sub(r"`\1`", text(advice.now))
+    return "\n\n".join([now, *(f"{command.does}:\n\n{console(command.shell)}" for command in advice.commands)])

@@ -10,12 +10,12 @@ from prefect import get_run_logger
 
 from blocks import MediaStore
 from runcomfy.archiving import still_stands
-from runcomfy.commands import typed
+from runcomfy.commands import shell_command
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.journal import Entry, EntryState, find_request, inputs_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.values import StagedImage, Submission
-from tasks.command_line import archive_options
+from tasks.command_line import store_options
 
 __all__ = ["Origin", "origin_of"]
 
@@ -56,9 +56,10 @@ async def origin_of(request_id: str, service: str, store: MediaStore, model_id: 
         return Origin(said, store)
     entry = known.entry
     if said not in (None, entry.model_id):
+        fetch = shell_command("fetch", request_id, *store_options(store).for_archive)
         raise InvalidInput(
             f"Request {request_id} was submitted to {entry.model_id} (generation {entry.generation_key[:12]}), and not "
-            f"to {said}. Nothing was archived. To archive it: `{typed('fetch', request_id, *archive_options(store))}`",
+            f"to {said}. Nothing was archived. To archive it: `{fetch}`",
             request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
         )  # fmt: skip
     if not same_service(entry.service, service):
@@ -100,7 +101,7 @@ def _model_is_missing(request_id: str, store: MediaStore) -> str:
         if store.journal == "none"
         else f"The journal in {store.get_journal().place.where} does not know"
     )
-    typing = typed("fetch", request_id, "--model", "MODEL", *archive_options(store))
+    typing = shell_command("fetch", request_id, "--model", "MODEL", *store_options(store).for_archive)
     return (
         f"{without} request {request_id}, so say which model it was submitted to: `{typing}`, where MODEL is "
         f"{', '.join(short_names())}, or the id of any other model. Nothing was archived."

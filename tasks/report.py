@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
 from runcomfy.catalogue import Day
-from runcomfy.commands import typed
+from runcomfy.commands import shell_command
 from runcomfy.errors import RunComfyError
 from runcomfy.report.making import make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
@@ -84,7 +84,7 @@ async def _written(store: MediaStore, selections: Sequence[Selection], settings:
         uri, sentence = await asyncio.to_thread(_write, place, selection, settings, newest, store.journal)
         get_run_logger().info("%s: %s", uri, sentence)
         page = address(place.bucket, uri.removeprefix(f"s3://{place.bucket}/"), store)
-        again = typed("report", "--bucket", place.uri(place.prefix).rstrip("/"), "--open")
+        again = shell_command("report", "--bucket", place.uri(place.prefix).rstrip("/"), "--open")
         text = f"{sentence}.\n\nThe page: [{code(uri)}]({page})\n\n"
         text += f"On your own machine, with videos that play: {code(again)}"
         await show(acreate_markdown_artifact(text, key="runcomfy-report", description=f"{sentence}."))

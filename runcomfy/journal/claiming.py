@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from runcomfy._uninterrupted import to_its_end
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
@@ -15,13 +16,15 @@ from runcomfy.errors import (
     RunComfyError,
     UncertainSubmission,
 )
+from runcomfy.journal.advice import advise
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
+from runcomfy.journal.situation import Situation
 from runcomfy.journal.spec import GenerationSpec, known_spec
 from runcomfy.policy import OnUncertain
 from runcomfy.shutdown import Hold
 
-__all__ = ["claim", "uncertain"]
+__all__ = ["claim"]
 
 
 _LOOK_SECONDS = 2.0
@@ -168,25 +171,26 @@ async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awa
             entry.generation_key, request_id, EntryState.SUBMITTED, reason="the service knows the request after all"
         )
         return
-    if entry.state is EntryState.UNCERTAIN:
-        raise uncertain(entry)
-    raise RequestNotFound(
-        f"Generation {entry.generation_key[:12]} was submitted, and the service does not know its request any more. "
-        f"It was probably paid for, so it is not submitted again by itself: allow that with "
-        f"`journal release {entry.generation_key[:12]}`.",
-        request_id=request_id, generation_key=entry.generation_key,
-    )  # fmt: skip
+    raise _lost(journal, entry)
 
 
-def uncertain(entry: Entry) -> UncertainSubmission:
+def _lost(journal: Journal, entry: Entry) -> UncertainSubmission | RequestNotFound:
     """Return the error for an entry that a person has to look at."""
-    short, why = entry.generation_key[:12], (entry.reason or "no reason is known").rstrip(".")
-    sent_at = entry.began_at
-    return UncertainSubmission(
-        f"Nobody knows what became of the submission of generation {short}: {why}. It "
-        f"may be running and billed, so it is not sent again. Look for a {entry.model_id} request sent at "
-        f"{sent_at:%Y-%m-%d %H:%M:%S} UTC in RunComfy's dashboard, then run `journal adopt {short} REQUEST_ID`, or "
-        f"`journal release {short}` if there is none.",
-        model_id=entry.model_id, generation_key=entry.generation_key, sent_at=sent_at.isoformat(),
-        request_id=entry.request_id,
-    )  # fmt: skip
+    advice = advise(Situation.of(entry), StoreOptions.of(entry.store, journal.place.where))
+    short, sent_at = entry.generation_key[:12], entry.began_at.isoformat()
+    error: UncertainSubmission | RequestNotFound
+    if entry.state is EntryState.UNCERTAIN:
+        why = (entry.reason or "no reason is known").rstrip(".")
+        happened = f"Nobody knows what became of the submission of generation {short}: {why}."
+        error = UncertainSubmission(
+            f"{happened} It may be running and billed, so it is not sent again. {advice.text}",
+            model_id=entry.model_id, generation_key=entry.generation_key, sent_at=sent_at, request_id=entry.request_id,
+        )  # fmt: skip
+    else:
+        happened = f"Generation {short} was submitted, and the service does not know its request any more."
+        error = RequestNotFound(
+            f"{happened} It is not submitted again by itself. {advice.text}",
+            request_id=entry.request_id, generation_key=entry.generation_key,
+        )  # fmt: skip
+    error.cause = happened
+    return error

@@ -41,6 +41,8 @@ class Finding:
     """Whether its request has succeeded, and its files are to be archived now."""
     stuck: bool = False
     """Whether it goes no further by itself, though its state does not say so."""
+    overdue: bool = False
+    """Whether the service has been at it for longer than anything takes."""
     due: datetime | None = None
     """When it is worth the next look, where nobody else is known to take one."""
 
@@ -154,7 +156,8 @@ async def _goes_on(journal: Journal, entry: Entry, answer: Answer) -> Finding:
     if age < _LONG:
         return Finding(entry)
     hours = age / timedelta(hours=1)
-    return Finding(entry, f"the service says '{answer.word}' {hours:.0f} hours after its submission", stuck=True)
+    news = f"the service says '{answer.word}' {hours:.0f} hours after its submission"
+    return Finding(entry, news, stuck=True, overdue=True)
 
 
 async def _tell(

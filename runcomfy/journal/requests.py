@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from cachetools import LRUCache
 
+from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import InvalidInput
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.entry import Entry, EntryState
@@ -128,10 +129,10 @@ async def find_request(
             "%d entries of the journal in %s cannot be read by this version; whether one of them has request %s is not "
             "known", len(unreadable), journal.place.where, request_id,
         )  # fmt: skip
-    return _only(found) if found else None
+    return _only(found, journal.place.where) if found else None
 
 
-def _only(found: list[KnownRequest]) -> KnownRequest:
+def _only(found: list[KnownRequest], where: str) -> KnownRequest:
     """Return the generation whose request it is: the one that has its video, or else the only one that has not let go.
 
     Raises:
@@ -146,9 +147,15 @@ def _only(found: list[KnownRequest]) -> KnownRequest:
             found = candidates
             break
     keys = [known.entry.generation_key[:12] for known in found]
+    options = [StoreOptions.of(known.entry.store, where) for known in found]
+    commands = [
+        f"`{shell_command('journal', 'release', key, *each.for_journal)}`"
+        for key, each in zip(keys, options, strict=True)
+        if each.has_journal
+    ]
     raise InvalidInput(
         f"Request {found[0].request_id} is named by {len(keys)} generations, and it can have made the video of one: "
-        f"{', '.join(keys)}. Nothing was archived. Look in RunComfy's dashboard what it was asked for, and let go of "
-        "the other: `journal release KEY`.",
+        f"{', '.join(keys)}. Nothing was archived. Look in RunComfy's dashboard what it was asked for, and release the "
+        f"{': '.join(['other', *([', or '.join(commands)] if commands else [])])}.",
         request_id=found[0].request_id,
     )

@@ -17,6 +17,7 @@ import httpx
 
 from runcomfy._uninterrupted import to_its_end
 from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     RateLimited,
     RequestNotFound,
@@ -27,6 +28,7 @@ from runcomfy.errors import (
     UncertainSubmission,
 )
 from runcomfy.journal.accepted import submission_of
+from runcomfy.journal.advice import advise_on_error
 from runcomfy.journal.claiming import claim
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
@@ -197,7 +199,7 @@ class _Attempt:
             outcome.model_id, outcome.generation_key, outcome.sent_at = model_id, generation_key, sent_at.isoformat()
         if isinstance(outcome, UncertainSubmission):  # that it may be paid for outweighs an interruption
             submission_answered("uncertain", model_id)
-            raise _with_advice(outcome)
+            raise self._advised(outcome, "It may be running and billed, so it is not sent again.")
         if interrupted is None:
             return outcome
         if isinstance(outcome, RunComfyError):
@@ -290,10 +292,17 @@ class _Attempt:
             error.request_id, error.generation_key = submission.request_id, submission.generation_key
             error.message = (
                 f"Request {submission.request_id} was accepted, and is probably billed, but the journal could not be "
-                f"written: {error.message} When it can be, run `journal adopt {submission.generation_key[:12]} "
-                f"{submission.request_id}`."
+                f"written: {error.message}"
             )
-            raise
+            raise self._advised(error) from error
+
+    def _advised(self, error: UncertainSubmission | StorageError, *said: str) -> UncertainSubmission | StorageError:
+        """Return the error with what to do now in its message, too; what happened stays known as its `cause`."""
+        entry = self.intent.entry
+        advice = advise_on_error(error, StoreOptions.of(entry.store, self.journal.place.where), entry.model_id)
+        advised = replace(error, message=" ".join([error.message, *said, advice.text]))
+        advised.cause = error.message
+        return advised
 
     def _accepted_entry(self, entry: Entry, submission: Submission) -> Entry:
         request_id = submission.request_id
@@ -325,20 +334,3 @@ class _Attempt:
         except StorageError as trouble:
             key = self.intent.entry.generation_key[:12]
             logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)
-
-
-def _with_advice(error: UncertainSubmission) -> UncertainSubmission:
-    where = (
-        f"Its answer names request {error.request_id}: look at that"
-        if error.request_id
-        else f"Look for a {error.model_id} request sent at {error.sent_at} in RunComfy's dashboard"
-    )
-    advice = f"It may be running and billed, so it is not sent again. {where}"
-    key = (error.generation_key or "")[:12]
-    advised = replace(
-        error,
-        message=f"{error.message} {advice}, then run `journal adopt {key} REQUEST_ID`, or `journal release {key}` if "
-        "there is none.",
-    )
-    advised.cause = error.message
-    return advised

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from runcomfy.catalogue.rows import Row
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 from runcomfy.report.figures import Figures, causes, figures
 from runcomfy.report.links import MediaLinks, below, beside_the_page
@@ -90,6 +91,7 @@ def make_report(
     links = links or beside_the_page(store, store.key(f"{FOLDER}{selection.name()}.html"))
     gallery = [row for row in rows if row["video_uri"]][: settings.videos]
     found, grouped = figures(rows), causes(rows)
+    options = StoreOptions(store.uri(store.prefix).rstrip("/"), journal)
     budget = _budget(found, settings)
     html = pages.render(
         pages.Page(
@@ -101,7 +103,8 @@ def make_report(
             budget=budget,
             gallery=gallery,
             posters=small_posters(store, [row["video_poster_uri"] for row in gallery if row["video_poster_uri"]]),
-            waiting=waiting(rows, store.uri(store.prefix).rstrip("/"), journal),
+            waiting=waiting(rows, options),
+            journal_list=options.journal_list,
             plots=plots_of(rows, found, budget),
             failures=failures(grouped),
             causes=grouped,

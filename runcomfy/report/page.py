@@ -59,6 +59,8 @@ class Page:
     gallery: Sequence[Row]
     posters: Mapping[str, str]
     waiting: Sequence[Waiting]
+    journal_list: Sequence[str]
+    """The command that lists what is open in the journal, if one can."""
     plots: Sequence[Plot]
     failures: Plot | None
     causes: Sequence[Cause]

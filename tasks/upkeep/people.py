@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from prefect.client.schemas.objects import StateType
 
 from blocks import MediaStore
-from runcomfy.commands import typed
 from runcomfy.journal import Finding
-from tasks.command_line import journal_options
+from tasks.command_line import store_options
 from tasks.journal_page import decision
 from tasks.markdown import code, console, text
 from tasks.upkeep.facts import Facts
@@ -55,12 +54,12 @@ def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> li
             said = f"{len(given_up) - _MOST_SHOWN:,} more have the tag `needs-a-person`: filter the runs page by it."
             lines.append(said)
     if waiting:
-        lines += ["These generations wait for a decision: look for each in RunComfy's dashboard first."]
+        lines += ["These generations wait for a decision:"]
         lines += [decision(each, store) for each in waiting[:_MOST_SHOWN]]
         if len(waiting) > _MOST_SHOWN:
             lines += [
                 f"{len(waiting) - _MOST_SHOWN:,} more:",
-                console(typed("journal", "list", *journal_options(store))),
+                *(console(command) for command in store_options(store).journal_list),
             ]
     return ["### Needs a person", *lines] if lines else []
 

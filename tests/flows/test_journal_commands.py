@@ -23,8 +23,9 @@ from flows.adopt_request import adopt_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.journal_cli import StateName
-from flows.journal_view import view, what_now
+from flows.journal_view import view
 from flows.release_generation import release_generation
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import UncertainSubmission
 from runcomfy.journal import (
     OPEN,
@@ -394,7 +395,7 @@ def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
         journals = [Journal(place) for place in (fresh, Later(stale, 3600))]
         return [each for journal in journals for key in await journal.modified() if (each := await journal.read(key))]
 
-    listed = [item.described() for item in view(asyncio.run(everything()))]
+    listed = [item.described() for item in view(asyncio.run(everything()), StoreOptions("s3://videos/clips"))]
 
     assert [(each["prompt"], each["needs_person"]) for each in listed] == [("stale", True), ("fresh", False)]
     assert "worker-7:4711" in listed[0]["reason"]
@@ -482,11 +483,12 @@ def test_a_person_is_told_what_to_do(command: Command, place: Place, state: Entr
     entry = one_of_each(place)[state]
 
     shown = command("journal", "show", entry.generation_key).out
-    advice = what_now(entry, abandoned=state is S.INTENT)
+    decides = state in (S.UNCERTAIN, S.EXPIRED)
 
-    assert "what now" in shown
-    decides = state in (S.UNCERTAIN, S.EXPIRED, S.INTENT)
-    assert (f"journal release {entry.generation_key[:12]}" in advice) is decides
+    assert "what now" in shown and "paid for" in shown
+    for decision in ("adopt", "release"):
+        assert (f"`python -m flows journal {decision} {entry.generation_key[:12]}" in shown) is decides
+    assert ("a person" in shown) is decides
 
 
 def test_every_state_can_be_named() -> None:

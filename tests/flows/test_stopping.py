@@ -119,7 +119,7 @@ async def test_a_batch_on_the_command_line_that_is_stopped(
 
     accepted = sandbox.books().submissions_accepted
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log[-6000:]
-    assert "`python -m flows journal list` shows it" in log, log[-6000:]
+    assert f"`python -m flows journal list --bucket {command_line.bucket}` shows it" in log, log[-6000:]
     known = await states(media_store)
     assert known[EntryState.SUBMITTED] == accepted and known.keys() <= {EntryState.SUBMITTED, EntryState.REFUSED}, log
 

@@ -65,7 +65,7 @@ def generation(
 @pytest.mark.parametrize(
     ("prompt", "kind", "paid", "command"),
     [
-        ("rain [sandbox: result=failed]", "GenerationFailed", "Not known.", None),
+        ("rain [sandbox: result=failed]", "GenerationFailed", "Yes, RunComfy says 0.25 USD.", None),
         ("rain [sandbox: submit=http_422]", "RequestRejected", "No.", None),
         ("rain [sandbox: submit=error_400002]", "InsufficientBalance", "No.", None),
         (

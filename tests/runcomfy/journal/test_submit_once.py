@@ -455,8 +455,10 @@ async def test_a_lost_answer_is_uncertain_until_a_person_adopts_it(
     """Paid once: the error, and the same error the next time, then the adopted request."""
     sandbox.inject(fault, endpoint="submit")
     for number in range(2):
-        with pytest.raises(UncertainSubmission, match=f"journal adopt {spec.key[:12]}"):
+        with pytest.raises(UncertainSubmission, match="may be running and billed") as caught:
             await submit_for(client, journal, another_run(spec, f"run-{number}"))
+        adopt_it = f"journal adopt {spec.key[:12]} REQUEST_ID --bucket {journal.place.where.removesuffix('/journal')}`"
+        assert adopt_it in caught.value.message
     (paid,) = sandbox.books().requests
 
     adopted = await adopt(client, journal, spec.key[:12], paid.id)
@@ -541,6 +543,7 @@ async def test_an_id_that_cannot_be_written_down_is_in_the_error(
 ) -> None:
     """Tried hard, for longer than anything else; then the error says which request, and what to do with it."""
     place = FailingPlace()
+    place.where = "s3://videos/clips/journal"
     place.failures["replace"] = -1
     journal = journal_at(place, record_seconds=0.3, sleep=instantly)
 
@@ -550,7 +553,7 @@ async def test_an_id_that_cannot_be_written_down_is_in_the_error(
     (paid,) = sandbox.books().requests
     assert caught.value.facts["request_id"] == paid.id
     assert caught.value.generation_key == spec.key
-    assert f"journal adopt {spec.key[:12]} {paid.id}" in str(caught.value)
+    assert f"`python -m flows journal adopt {spec.key[:12]} {paid.id} --bucket s3://videos/clips`" in str(caught.value)
     assert place.calls.count("replace") > 10
     assert (await entry_of(journal, spec)).state is _S.INTENT
 
@@ -716,7 +719,7 @@ async def test_a_loop_that_shuts_down_while_the_request_is_written_down_tells_it
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
 
-    with pytest.raises(UncertainSubmission, match="names request r1: look at that") as caught:
+    with pytest.raises(UncertainSubmission, match="Look for request r1 in RunComfy's dashboard") as caught:
         await run
     assert caught.value.request_id == "r1"
 

@@ -280,11 +280,13 @@ async def test_what_waits_for_a_person_comes_with_its_command(archiving: Archivi
         if code.text.startswith(("python -m flows journal", "python -m flows status", "python -m flows fetch"))
     ]
     where = f"--bucket {bucket} --journal 's3://other/journal dir'"
+    expired = rows["expired"]
     key, request_id = rows["uncertain"]["generation_key"][:12], rows["uncertain"]["request_id"]
     assert commands == [
         f"python -m flows journal adopt {key} {request_id} {where}",
         f"python -m flows journal release {key} {where}",
-        f"python -m flows journal release {rows['expired']['generation_key'][:12]} {where}",
+        f"python -m flows journal adopt {expired['generation_key'][:12]} {expired['request_id']} {where}",
+        f"python -m flows journal release {expired['generation_key'][:12]} {where}",
         f"python -m flows status {rows['detached']['request_id']}",
         f"python -m flows fetch {rows['detached']['request_id']} --model text-to-video {where}",
     ]

@@ -1,0 +1,265 @@
+"""What now: what happened to a generation, who must act, whether it was paid for, and which commands to paste.
+
+Errors, pages, the report and the command line print it and add nothing of their own, so that they say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC
+from enum import StrEnum
+from typing import NamedTuple
+
+from runcomfy import errors
+from runcomfy.commands import StoreOptions, shell_command
+from runcomfy.errors import RunComfyError
+from runcomfy.journal.entry import OPEN, EntryState
+from runcomfy.journal.situation import Situation
+from runcomfy.models import short_name
+from runcomfy.redaction import redact
+from runcomfy.refusals import ANOTHER_ACCOUNT
+
+__all__ = ["Advice", "Command", "Who", "advise", "advise_on_error"]
+
+_S = EntryState
+_ACCEPTED = "Yes, or it may be: the request was accepted."
+_UNBILLED = "Not known. RunComfy does not say whether such requests are billed."
+_MADE = "Yes, and the video was made; to fetch it costs nothing more."
+_GOES_ON = "It may be: the request goes on without this run. To collect it costs nothing more."
+_PAID: dict[EntryState, str] = {
+    _S.INTENT: "Perhaps: nobody knows whether it was accepted.",
+    _S.UNCERTAIN: "Perhaps: nobody knows whether it was accepted.",
+    _S.SUBMITTED: "It may be: the request was accepted. To collect it costs nothing more.",
+    _S.DETACHED: _GOES_ON,
+    _S.EXPIRED: _ACCEPTED,
+    _S.ARCHIVED: "Yes. RunComfy did not say how much.",
+    _S.FAILED: _UNBILLED,
+    _S.CANCELLED: _UNBILLED,
+    _S.REFUSED: "No. Nothing was accepted by RunComfy.",
+    _S.RELEASED: "Perhaps: what was submitted before it was released may be billed.",
+}
+_PAY_AGAIN = "Change what the reason names, or run it again as it is; either makes and pays for another request."
+_COLLECT = "Nothing has to be sent again: run the same inputs again, let `reconcile` collect it, or fetch it."
+_IN_MEMORY = "No command reaches its journal, which is a process's memory: another process submits it again, and pays."
+_WHEN_DONE = "When it is done, fetch it, which costs nothing more"
+_ONCE_FIXED = "Then fetch it, which costs nothing more"
+
+
+class Who(StrEnum):
+    """Who must act before anything goes on."""
+
+    NOBODY = "nobody"
+    PERSON = "a person"
+    RUNCOMFY = "RunComfy"
+
+
+class Command(NamedTuple):
+    """What can be done about it."""
+
+    does: str
+    """What it does, and what that costs: a sentence without its full stop."""
+    shell: str
+    """The command, as a shell takes it."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a person wants to know."""
+
+    happened: str
+    """Why it is so, as far as that is known; empty where it is not."""
+    who: Who
+    paid: str
+    """Whether it was paid for, in a sentence."""
+    now: str
+    """What to do now; what stands between backquotes is code."""
+    commands: tuple[Command, ...] = ()
+    """The best first."""
+
+    @property
+    def text(self) -> str:
+        """What to do now with the commands for it, as one paragraph."""
+        return " ".join([self.now, *(f"{command.does}: `{command.shell}`." for command in self.commands)])
+
+
+def advise(situation: Situation, options: StoreOptions) -> Advice:
+    """Return what to do about a generation.
+
+    Args:
+        situation: What is known of it.
+        options: Its store, as the commands name it.
+    """
+    who, now, commands = _next(situation, options)
+    if who is not Who.NOBODY and situation.state in OPEN and not options.has_journal:
+        now = f"{now} {_IN_MEMORY}"
+    return Advice(redact(situation.reason), who, _paid(situation), redact(now), tuple(commands))
+
+
+def advise_on_error(error: RunComfyError, options: StoreOptions, model_id: str | None) -> Advice:
+    """Return what to do about the error that a run has ended with.
+
+    Args:
+        error: The error.
+        options: The store, as the commands name it.
+        model_id: The model, where the error does not say it.
+    """
+    if situation := Situation.after(error, model_id):
+        advice = advise(situation, options)
+        return _of_two_generations(advice, situation, options) if error.other_generation_key else advice
+    who, now = _without_request(error)
+    paid = _PAID[_S.REFUSED]
+    if isinstance(error, errors.StorageError):
+        paid = "Not by this run; an earlier one may have paid, which the bucket would tell."
+    elif isinstance(error, errors.RequestNotFound):
+        paid = "Not known: RunComfy does not know the request."
+    return Advice(error.cause or error.message, who, paid, now)
+
+
+def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterable[Command]]:
+    adopt, release = _adopt(situation, options), _release(situation, options)
+    kind = situation.kind
+    match situation.state:
+        case _S.INTENT if not (situation.abandoned or situation.stuck):
+            return Who.NOBODY, "Wait: a worker is submitting it just now.", ()
+        case _S.INTENT | _S.UNCERTAIN:
+            return Who.PERSON, f"Look for {_submission(situation)} in RunComfy's dashboard.", [*adopt, *release]
+        case _S.EXPIRED:
+            now = "It was probably paid for, and the service has forgotten it: look in RunComfy's dashboard."
+            return Who.PERSON, now, [*adopt, *release]
+        case _S.DETACHED if issubclass(kind, errors.NoOutput):
+            fetch = _fetch(situation, options, "If it has a file after all, fetch it, which costs nothing more")
+            return Who.PERSON, "Look at the request in RunComfy's dashboard.", [*fetch, *release]
+        case _ if situation.stuck:
+            return _stuck(situation, options)
+        case _S.SUBMITTED:
+            now = "Wait: a run follows it; if that one has died, the next run of the same inputs or `reconcile` does."
+            return Who.NOBODY, now, ()
+        case _S.DETACHED:
+            return _detached(situation, options, kind)
+        case _S.ARCHIVED:
+            return Who.NOBODY, "Nothing: it is in the bucket.", ()
+        case _S.RELEASED:
+            return Who.NOBODY, "Nothing: the next run of the same inputs submits it again.", ()
+        case _S.REFUSED:
+            now = "Nothing was paid for: fix what the reason names; the next run of the same inputs submits it again."
+            return Who.NOBODY, now, ()
+        case _S.FAILED:
+            return Who.NOBODY, _PAY_AGAIN, ()
+        case _S.CANCELLED:
+            now = "It was cancelled while it was queued. Run it again if it is still wanted, which pays again."
+            return Who.NOBODY, now, ()
+
+
+def _detached(
+    situation: Situation, options: StoreOptions, kind: type[RunComfyError]
+) -> tuple[Who, str, Iterable[Command]]:
+    fetch = _fetch(situation, options, _ONCE_FIXED)
+    if situation.error_code == str(ANOTHER_ACCOUNT):
+        now = "RunComfy knows the request, and not for this account: look at the account."
+        return Who.PERSON, now, [*fetch, *_release(situation, options, "If it is given up")]
+    if issubclass(kind, errors.HostNotAllowed):
+        return Who.PERSON, "If you trust that host, add it to the output hosts of the credentials block.", fetch
+    if issubclass(kind, errors.ArchiveConflict):
+        now = "Look at what stands at the key: move it away, change the key template, or do what the reason says."
+        return Who.PERSON, now, fetch
+    if issubclass(kind, errors.ArchiveError):
+        return Who.NOBODY, _COLLECT, _fetch(situation, options, "Fetch it, which costs nothing more")
+    if issubclass(kind, errors.StorageError) and situation.generation_key:
+        now = "Fix what the reason names. Nothing has to be sent again, but the journal may not know the request."
+        return Who.PERSON, now, _adopt(situation, options, "Then adopt it")
+    if issubclass(kind, errors.WaitError) or kind is RunComfyError:
+        return Who.NOBODY, f"Nobody waits for it. {_COLLECT}", _look_and_fetch(situation, options)
+    return Who.PERSON, f"Fix what the reason names. {_COLLECT}", fetch
+
+
+def _stuck(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterable[Command]]:
+    """Answer for a request that goes no further by itself."""
+    commands = [*_look_and_fetch(situation, options), *_release(situation, options, "If it is given up")]
+    if situation.overdue:
+        now = "It should have ended long ago: look at it in RunComfy's dashboard, and ask RunComfy about it."
+        return Who.RUNCOMFY, now, commands
+    return Who.PERSON, "Fix what the reason names, or look at the request in RunComfy's dashboard.", commands
+
+
+def _of_two_generations(advice: Advice, situation: Situation, options: StoreOptions) -> Advice:
+    """Answer for a request id that the submissions of two generations were answered with."""
+    show = shell_command("journal", "show", situation.generation_key[:12], *options.for_journal)
+    commands = [Command("See what is known of this one", show)] if options.has_journal else []
+    return replace(
+        advice,
+        who=Who.RUNCOMFY,
+        paid="Perhaps twice: both submissions were accepted, and no video of this one is known.",
+        now="Ask RunComfy about the request.",
+        commands=(*commands, *_release(situation, options, "If it is given up")),
+    )
+
+
+def _without_request(error: RunComfyError) -> tuple[Who, str]:
+    match error:
+        case errors.RequestNotFound():
+            return Who.PERSON, "RunComfy does not know it, or not for this account: look at the id and the account."
+        case errors.BudgetReached():
+            return Who.PERSON, "Raise the budget, or leave it at that."
+        case errors.ServiceUnavailable():
+            return Who.RUNCOMFY, "Run it again later, as it is."
+        case RunComfyError(retryable=True):
+            return Who.PERSON, "Run it again later, as it is."
+        case errors.InsufficientBalance():
+            return Who.PERSON, "Top up the RunComfy account, and run it again."
+        case errors.AuthenticationError():
+            return Who.PERSON, "Fix the token in the credentials block, and run it again."
+        case _:
+            return Who.PERSON, "Fix what the reason names, and run it again."
+
+
+def _paid(situation: Situation) -> str:
+    kind, said = situation.kind, _PAID[situation.state]
+    if situation.state is _S.DETACHED and issubclass(kind, errors.NoOutput):
+        said = _ACCEPTED
+    elif situation.state is _S.DETACHED and issubclass(kind, errors.ArchiveError):
+        said = _MADE
+    if situation.cost_usd is not None:
+        answer = "Yes" if situation.cost_usd else "No"
+        said = f"{answer}, RunComfy says {situation.cost_usd:g} USD."
+    earlier = situation.earlier_cost_usd
+    return said if earlier is None else f"{said} Earlier attempts cost {earlier:g} USD."
+
+
+def _submission(situation: Situation) -> str:
+    if situation.request_id:
+        return f"request {situation.request_id}"
+    model = f"a {situation.model_id} request" if situation.model_id else "the request"
+    if situation.sent_at is None:
+        return model
+    sent = f"{situation.sent_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{model} sent {'about' if situation.about else 'at'} {sent}"
+
+
+def _adopt(situation: Situation, options: StoreOptions, when: str = "If it is there, adopt it") -> list[Command]:
+    """Return the command for a request that was found; where no journal can be told, it is fetched."""
+    if not options.has_journal:
+        return _fetch(situation, options, "If it is there, fetch it, which costs nothing more")
+    if not situation.generation_key:
+        return []
+    words = ("adopt", situation.generation_key[:12], situation.request_id or "REQUEST_ID", *options.for_archive)
+    does = f"{when}: it is waited for and archived, which costs nothing more"
+    return [Command(does, shell_command("journal", *words))]
+
+
+def _release(situation: Situation, options: StoreOptions, when: str = "If it is not") -> list[Command]:
+    if not (options.has_journal and situation.generation_key and situation.state in OPEN):
+        return []
+    does = f"{when}, release it: the next run of the same inputs submits it again, and pays for that"
+    return [Command(does, shell_command("journal", "release", situation.generation_key[:12], *options.for_journal))]
+
+
+def _fetch(situation: Situation, options: StoreOptions, does: str) -> list[Command]:
+    model = ["--model", short_name(situation.model_id)] if situation.model_id else []
+    words = (situation.request_id or "REQUEST_ID", *model, *options.for_archive)
+    return [Command(does, shell_command("fetch", *words))]
+
+
+def _look_and_fetch(situation: Situation, options: StoreOptions) -> list[Command]:
+    look = shell_command("status", situation.request_id or "REQUEST_ID")
+    return [Command("See where it is, which costs nothing", look), *_fetch(situation, options, _WHEN_DONE)]

@@ -1,0 +1,117 @@
+"""The facts of a generation that tell what a person does about it, from whatever knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from runcomfy import errors
+from runcomfy.errors import RunComfyError
+from runcomfy.journal.entry import Entry, EntryState, code_of
+from runcomfy.refusals import ANOTHER_ACCOUNT
+
+__all__ = ["Situation"]
+
+_S = EntryState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """The facts of a generation that tell what now."""
+
+    state: EntryState
+    generation_key: str
+    """Empty where it is not known."""
+    model_id: str
+    request_id: str | None = None
+    sent_at: datetime | None = None
+    """When its submission was about to be sent."""
+    about: bool = False
+    """Whether it was only about then."""
+    reason: str = ""
+    error_type: str | None = None
+    """The class of the error that led to the state."""
+    error_code: str | None = None
+    cost_usd: float | None = None
+    earlier_cost_usd: float | None = None
+    """What earlier attempts cost, as far as it is known."""
+    abandoned: bool = False
+    """Whether it is an intent whose worker must have died."""
+    stuck: bool = False
+    """Whether it goes no further by itself, though its state does not say so."""
+    overdue: bool = False
+    """Whether the service has been at it for longer than anything takes."""
+
+    @classmethod
+    def of(
+        cls, entry: Entry, *, news: str = "", abandoned: bool = False, stuck: bool = False, overdue: bool = False
+    ) -> Self:
+        """Return the situation of an entry.
+
+        Args:
+            entry: What the journal knows.
+            news: What was found out since.
+            abandoned: Whether it is an intent whose worker must have died.
+            stuck: Whether it goes no further by itself.
+            overdue: Whether it takes too long.
+        """
+        cause, earlier = entry.cause, entry.earlier_costs_usd
+        return cls(
+            state=entry.state,
+            generation_key=entry.generation_key,
+            model_id=entry.model_id,
+            request_id=entry.request_id,
+            sent_at=entry.began_at,
+            reason=news or (entry.silence if abandoned else entry.reason or ""),
+            error_type=cause.error_type if cause else None,
+            error_code=cause.error_code if cause else None,
+            cost_usd=entry.cost_usd,
+            earlier_cost_usd=sum(earlier.values()) if earlier else None,
+            abandoned=abandoned,
+            stuck=stuck,
+            overdue=overdue,
+        )
+
+    @classmethod
+    def after(cls, error: RunComfyError, model_id: str | None) -> Self | None:
+        """Return the situation after the error that a run has ended with; `None` where no request is known of.
+
+        Args:
+            error: The error.
+            model_id: The model, where the error does not say it.
+        """
+        match error:
+            case errors.UncertainSubmission():
+                state = _S.UNCERTAIN
+            case errors.GenerationFailed():
+                state = _S.FAILED
+            case errors.GenerationCancelled() | errors.QueueTimeout():
+                state = _S.CANCELLED
+            case errors.RequestNotFound() if not error.generation_key:
+                return None
+            case errors.RequestNotFound() if error.error_code != ANOTHER_ACCOUNT:
+                state = _S.EXPIRED
+            case errors.GenerationError() | errors.WaitError() | errors.ArchiveError():
+                state = _S.DETACHED
+            case _ if error.request_id:
+                state = _S.DETACHED
+            case _:
+                return None
+        return cls(
+            state=state,
+            generation_key=error.generation_key or "",
+            model_id=error.model_id or model_id or "",
+            request_id=error.request_id,
+            sent_at=datetime.fromisoformat(error.sent_at) if error.sent_at else None,
+            reason=error.cause or error.message,
+            error_type=type(error).__name__,
+            error_code=code_of(error),
+            cost_usd=error.cost_usd,
+        )
+
+    @property
+    def kind(self) -> type[RunComfyError]:
+        """The class of the error by its name, as the journal keeps it; the root of all for one that is none."""
+        found = getattr(errors, self.error_type or "", None)
+        return found if isinstance(found, type) and issubclass(found, RunComfyError) else RunComfyError
