@@ -2,10 +2,13 @@
 
     python -m benchmarks.polling [--jobs 1000]
 
-On a clock of its own, so it needs no service and no network. Ours is the real `follow` with what it has learnt itself;
-the others are fixed intervals, as these clients publish them. `looks x delay` is what a way is judged by: looking twice
-as often halves the delay, so for a fixed interval it is about half the time, whatever the interval. The best possible
-is that of the inspection problem (Barlow and Proschan 1965) for somebody who knows the distribution.
+On a clock of its own, so it needs no service and no network. Ours is the real `follow` with what it has learnt itself.
+The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then look every
+twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish them.
+
+`looks x delay` is what a way is judged by: looking twice as often halves the delay, so for a fixed interval it is about
+half the time, whatever the interval. The best possible is that of the inspection problem (Barlow and Proschan 1965) for
+somebody who knows the distribution. `p99` is of the delay's share of the job's own time.
 """
 
 from __future__ import annotations
@@ -15,13 +18,12 @@ import asyncio
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +31,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import follow
+from runcomfy.wire import Answer, State, Status
 
 __all__ = ["main"]
 
@@ -40,30 +43,40 @@ _PEERS = {
     "prefect-dbt, prefect-databricks": 10.0,
 }
 _START = datetime(2026, 1, 1, tzinfo=UTC)
+_GROUP = 40
+_QUICK = 0.4
 
 
 @dataclass(frozen=True)
 class _Times:
-    """Log-normal running times in seconds."""
+    """Log-normal running times in seconds; a share of them takes only 0.4 of that."""
 
     mean: float
     spread: float
+    quick: float = 0.0
 
     @property
-    def normal(self) -> NormalDist:
-        """The distribution of the logarithm."""
+    def normals(self) -> list[tuple[float, NormalDist]]:
+        """The distributions of the logarithm, with the share of each."""
         sigma = math.sqrt(math.log(1 + self.spread**2))
-        return NormalDist(math.log(self.mean) - sigma**2 / 2, sigma)
+        usual = NormalDist(math.log(self.mean) - sigma**2 / 2, sigma)
+        return [(1 - self.quick, usual), (self.quick, usual + math.log(_QUICK))]
 
     def drawn(self, count: int, seed: int) -> list[float]:
         """Return some."""
-        return [math.exp(each) for each in self.normal.samples(count, seed=seed)]
+        chance, ((_, usual), (_, quick)) = random.Random(seed), self.normals  # noqa: S311 - repeatable on purpose
+        return [
+            math.exp((quick if chance.random() < self.quick else usual).inv_cdf(1 - chance.random()))
+            for _ in range(count)
+        ]
 
     def best(self) -> float:
         """Return the least product of looks and mean delay: ½ (∫ √(density x survival))²."""
-        normal = self.normal
-        logs = [normal.mean + normal.stdev * step / 100 for step in range(-800, 801)]
-        roots = [math.sqrt(normal.pdf(each) / math.exp(each) * (1 - normal.cdf(each))) for each in logs]
+        middle, sigma = self.normals[0][1].mean, self.normals[0][1].stdev
+        logs = [middle + sigma * step / 100 for step in range(-2500, 1001)]
+        density = [sum(share * each.pdf(log) for share, each in self.normals) / math.exp(log) for log in logs]
+        ended = [sum(share * each.cdf(log) for share, each in self.normals) for log in logs]
+        roots = [math.sqrt(f * max(1 - e, 0.0)) for f, e in zip(density, ended, strict=True)]
         ages = [math.exp(each) for each in logs]
         return sum((b - a) * (r + q) / 2 for a, b, r, q in zip(ages, ages[1:], roots, roots[1:], strict=False)) ** 2 / 2
 
@@ -87,10 +100,11 @@ def _fixed(interval: float, times: Sequence[float]) -> _Outcome:
     return _Outcome(statistics.fmean(looks) + 1, delays, shares)
 
 
-class _Service:
+class _Service(RunComfyClient):
     """One request that runs, and a clock that sleeping moves on."""
 
     def __init__(self) -> None:
+        super().__init__("no-token")
         self.now = self.ends = 0.0
         self.looks = 0
         self.clock = Clock(lambda: _START + timedelta(seconds=self.now), lambda: self.now, self._sleep, random.random)
@@ -98,41 +112,66 @@ class _Service:
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/result"):
-            video = {"video": "https://files.runcomfy.net/a.mp4"}
-            return httpx.Response(200, json={"request_id": "r", "status": "succeeded", "output": video})
+    async def status(self, request_id: str) -> Status:
         self.looks += 1
-        state = "completed" if self.now >= self.ends else "in_progress"
-        return httpx.Response(200, json={"request_id": "r", "status": state})
+        state = State.COMPLETED if self.now >= self.ends else State.IN_PROGRESS
+        return Status(request_id, state, str(state))
+
+    async def result(self, request_id: str) -> Answer:
+        return Answer(request_id, State.SUCCEEDED, "succeeded", ("https://files.runcomfy.net/a.mp4",))
+
+    async def followed(self, seconds: float, seen: Sequence[float]) -> float | None:
+        """Follow a job that runs for so long, knowing how long others did; return how long it is found to have run."""
+        self.now, self.ends, self.looks, known = 0.0, seconds, 0, RunTimes()
+        for each in seen:
+            known.saw("w", each)
+        async for look in follow(self, "r", submitted_at=_START, clock=self.clock, workload="w", run_times=known):
+            if look.result is not None:
+                return look.result.running_seconds
+        return None
+
+
+def _groups(before: int, law: _Times, jobs: int) -> list[tuple[list[float], list[float]]]:
+    """Return times to learn from and times to be judged by, the same for every way that learns."""
+    drawn = (law.drawn(before + _GROUP, 1000 * before + group) for group in range(max(1, jobs // _GROUP)))
+    return [(each[:before], each[before:]) for each in drawn]
 
 
 async def _ours(before: int, law: _Times, jobs: int) -> _Outcome:
     """Follow jobs one after the other: in groups that each begin with nothing known and learn from so many."""
-    service, looks, delays, shares = _Service(), list[int](), list[float](), list[float]()
-    async with RunComfyClient("no-token", transport=httpx.MockTransport(service.answer)) as client:
-        for group in range(max(1, jobs // 40)):
-            seen: list[float] = []
-            for number, seconds in enumerate(law.drawn(before + (40 if before else 1), 1000 * before + group)):
-                service.now, service.ends, service.looks = 0.0, seconds, 0
-                known = _knowing(seen)
-                async for look in follow(
-                    client, "r", submitted_at=_START, clock=service.clock, workload="w", run_times=known
-                ):
-                    if look.result is not None and number < before:
-                        seen.append(look.result.running_seconds or 0.0)
-                if number >= before:
-                    looks.append(service.looks)
-                    delays.append(service.now - seconds)
-                    shares.append((service.now - seconds) / seconds)
+    looks, delays, shares = list[int](), list[float](), list[float]()
+    async with _Service() as service:
+        for learnt_from, judged_by in _groups(before, law, jobs):
+            seen = list[float]()
+            for seconds in learnt_from:
+                seen.append(await service.followed(seconds, seen) or 0.0)
+            for seconds in judged_by:
+                await service.followed(seconds, seen)
+                looks.append(service.looks)
+                delays.append(service.now - seconds)
+                shares.append((service.now - seconds) / seconds)
     return _Outcome(statistics.fmean(looks), delays, shares)
 
 
-def _knowing(seen: Sequence[float]) -> RunTimes:
-    run_times = RunTimes()
-    for seconds in seen:
-        run_times.saw("w", seconds)
-    return run_times
+def _simple_rule(seen: Sequence[float]) -> Callable[[float], float]:
+    """Return the rule: the age of the next look, after one at an age."""
+    logs = NormalDist.from_samples([math.log(each) for each in seen])
+    median, first = math.exp(logs.mean), math.exp(logs.mean - 2 * logs.stdev)
+    return lambda age: max(age + 1, first if age < first else age + min(0.05 * age, 0.2 * logs.stdev * median))
+
+
+def _simple(before: int, law: _Times, jobs: int) -> _Outcome:
+    looks, delays, shares = list[int](), list[float](), list[float]()
+    for seen, judged_by in _groups(before, law, jobs):
+        following = _simple_rule(seen)
+        for seconds in judged_by:
+            age, count = 0.0, 1
+            while age < seconds:
+                age, count = following(age), count + 1
+            looks.append(count)
+            delays.append(age - seconds)
+            shares.append((age - seconds) / seconds)
+    return _Outcome(statistics.fmean(looks), delays, shares)
 
 
 def _row(name: str, outcome: _Outcome, best: float) -> tuple[str, ...]:
@@ -154,20 +193,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1000, help="for each row")
     jobs: int = parser.parse_args().jobs
-    laws: list[_Times] = [_Times(120, spread) for spread in (0.05, 0.1, 0.25, 0.5)] + [
-        _Times(30, 0.1),
-        _Times(900, 0.1),
-    ]
+    laws = [_Times(120, spread) for spread in (0.05, 0.1, 0.25, 0.5)]
+    laws += [_Times(30, 0.1), _Times(900, 0.1), _Times(120, 0.1, quick=0.1)]
     for law in laws:
-        table = Table(title=f"Jobs of {law.mean:.0f} s, spread {law.spread:.0%}")
-        heads: Any = ("way", "looks", "mean delay s", "p99 delay s", "p99 of own time", "looks x delay", "x best")
+        quick = f", of which {law.quick:.0%} take {_QUICK} of that" if law.quick else ""
+        table = Table(title=f"Jobs of {law.mean:.0f} s, spread {law.spread:.0%}{quick}")
+        heads: Any = ("way", "looks", "mean delay s", "p99 delay s", "p99", "looks x delay", "x best")
         for number, head in enumerate(heads):
             table.add_column(head, justify="right" if number else "left")
         best, times = law.best(), law.drawn(jobs, 1)
         table.add_row("the best possible", *[""] * 4, f"{best:.1f}", "1.00")
         for seen in (20, 5, 0):
             name = f"ours, {seen} seen" if seen else "ours, the first"
-            table.add_row(*_row(name, asyncio.run(_ours(seen, law, jobs if seen else 40 * jobs)), best))
+            table.add_row(*_row(name, asyncio.run(_ours(seen, law, jobs)), best))
+            if seen:
+                table.add_row(*_row(f"the simple rule, {seen} seen", _simple(seen, law, jobs), best))
         for name, interval in _PEERS.items():
             table.add_row(*_row(f"{name} ({interval:g} s)", _fixed(interval, times), best))
         Console(width=120).print(table)

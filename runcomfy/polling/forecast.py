@@ -26,65 +26,50 @@ _MOST_WORKLOADS = 500
 
 # What is believed before anything was seen: a spread of ten per cent, worth two requests.
 _PRIOR_SPREAD, _PRIOR_WEIGHT = 0.1, 2.0
-# One request in two hundred is like none before: the service became slower or faster, or the settings mean more.
-_SURPRISES, _SURPRISE_SPREAD, _SURPRISE_DOF = 0.005, 0.7, 3.0
-_LOCATION_STEPS, _SCALE_STEPS = 100, 20
+_SPREAD_TO_SCALE = math.sqrt(3) / math.pi  # of a logistic distribution
+_WIDEST = 1.0  # one in two hundred takes 200 times as long as the median: it may end at any time
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The distribution of a running time in seconds: its logarithm is Student's t, with a few surprises.
+    """The distribution of a running time: log-logistic.
 
-    That is what is to be expected of the next of several log-normal times whose mean and spread are known from those
-    times alone: the fewer were seen, the heavier its tails.
+    In the logarithm it is bell-shaped, with heavier tails than the normal distribution; and everything that is asked of
+    it has a closed form (https://en.wikipedia.org/wiki/Log-logistic_distribution).
 
     Args:
-        location: The logarithm of its median, in seconds.
-        scale: The spread of the logarithm; 0.05 is about five per cent.
-        dof: The degrees of freedom: how much the spread can be relied on.
+        median_seconds: The time that half of the requests take longer than.
+        scale: Of the logarithm; 0.055 is a spread of about ten per cent.
     """
 
-    location: float
+    median_seconds: float
     scale: float
-    dof: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
-        """Return what the times of one request or more foretell, rounded to a per cent, so that equal ones are many."""
+        """Return what the times of one request or more foretell: the fewer, the wider, since they say little of it."""
         logarithms = [math.log(each) for each in seconds]
         count, location = len(logarithms), statistics.fmean(logarithms)
-        dof = _PRIOR_WEIGHT + count - 1
         squares = _PRIOR_WEIGHT * _PRIOR_SPREAD**2 + sum((each - location) ** 2 for each in logarithms)
-        scale = math.sqrt(squares / dof * (1 + 1 / count))
-        return cls(round(location * _LOCATION_STEPS) / _LOCATION_STEPS, _stepped(scale), dof)
-
-    @property
-    def median_seconds(self) -> float:
-        """The time that half of the requests take longer than."""
-        return math.exp(self.location)
+        spread = math.sqrt(squares / (_PRIOR_WEIGHT + count - 1)) * (1 + 2 / count)
+        return cls(math.exp(location), min(spread * _SPREAD_TO_SCALE, _WIDEST))
 
     def widened(self, seconds: float) -> Forecast:
         """Return the forecast for a request of which it is only known in which so many seconds it began."""
-        more = seconds / math.sqrt(12) / self.median_seconds
-        return Forecast(self.location, _stepped(math.hypot(self.scale, more)), self.dof)
+        more = seconds / math.sqrt(12) / self.median_seconds * _SPREAD_TO_SCALE
+        return Forecast(self.median_seconds, min(math.hypot(self.scale, more), _WIDEST))
 
-    def density(self, seconds: float) -> float:
-        """Return the probability density of ending at this age, per second."""
-        logarithm = math.log(seconds)
-        usual = _student(logarithm, self.location, self.scale, self.dof)
-        surprise = _student(logarithm, self.location, _SURPRISE_SPREAD, _SURPRISE_DOF)
-        return ((1 - _SURPRISES) * usual + _SURPRISES * surprise) / seconds
+    def odds(self, age: float) -> float:
+        """Return how many have ended at this age, for each one that has not."""
+        return math.exp(min((math.log(age) - math.log(self.median_seconds)) / self.scale, 500.0)) if age > 0 else 0.0
 
+    def age_when(self, ended: float) -> float:
+        """Return the age in seconds at which this share has ended."""
+        return self.median_seconds * math.pow(ended / (1 - ended), self.scale)
 
-def _stepped(scale: float) -> float:
-    """Round to a twentieth of itself."""
-    return math.exp(round(math.log(scale) * _SCALE_STEPS) / _SCALE_STEPS)
-
-
-def _student(value: float, location: float, scale: float, dof: float) -> float:
-    distance = (value - location) / scale
-    constant = math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2) - math.log(dof * math.pi) / 2 - math.log(scale)
-    return math.exp(constant - (dof + 1) / 2 * math.log1p(distance * distance / dof))
+    def seconds_left(self, age: float) -> float:
+        """Return the time within which half of those end that have not ended at this age."""
+        return max(self.median_seconds * math.pow(1 + 2 * self.odds(age), self.scale) - age, 0.0)
 
 
 class _Note(BaseModel):
