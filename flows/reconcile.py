@@ -21,7 +21,7 @@ from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
 from tasks.naming import fact, flow_name
-from tasks.next_look import COVERED, covering_run, run_again_at
+from tasks.next_look import COVERED, cover_waiting, covered_by, covering_run, run_again_at
 from tasks.operations import show_operations
 from tasks.reconcile import JournalLook, look_over_journal, report_findings, sweep_store
 from tasks.upkeep.healing import Healed
@@ -82,7 +82,7 @@ async def reconcile(
     parts = Parts()
     covering = await parts.run("whether another run did this", covering_run(), None)
     if covering is not None:
-        return Completed(name=COVERED, message=f"Run {covering.name} did this, and began after this one was due.")
+        return Completed(name=COVERED, message=covered_by(covering))
     healed = await parts.run("the flow runs", heal_runs(run_again), Healed(None))
     if healed.facts is None and not parts.failed("the flow runs"):
         parts.note("the flow runs", PartsFailed("Prefect's API did not tell of them"))
@@ -119,6 +119,7 @@ async def reconcile(
     held = slots.held if slots else ()
     await parts.run("the operations page", show_operations(healed, findings, held, store), None)
     parts.raise_failures()
+    await cover_waiting()
     return Reconciliation(
         open=len(findings),
         collected=collected,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -198,10 +198,13 @@ async def test_one_part_that_fails_keeps_no_other_from_being_done(
         assert run.state_name == "Failed" and "runcomfy.unexplained-slots" in run.labels
 
 
-async def test_it_runs_again_when_a_request_is_due_and_once_for_two_that_waited(
+async def test_it_runs_again_when_a_request_is_due_and_once_for_all_that_waited(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Deployed: the request that goes on is looked at again before the schedule, and a run that is covered ends."""
+    """Deployed: the request that goes on is looked at again before the schedule.
+
+    The runs that waited are ended without a process of theirs; one that has begun by then ends by itself.
+    """
     sandbox.hold(queue=False, runs=True)
     await left_behind(sandbox, account, media_store)
     given = {"credentials": account, "store": media_store}
@@ -209,16 +212,27 @@ async def test_it_runs_again_when_a_request_is_due_and_once_for_two_that_waited(
         flow_id = await client.create_flow_from_name("reconcile")
         name = f"made-up-{uuid4().hex[:8]}"
         deployment_id = await client.create_deployment(flow_id, name, enforce_parameter_schema=False)
-        first, second = [await client.create_flow_run_from_deployment(deployment_id) for _ in range(2)]
+        first, *waited = [await client.create_flow_run_from_deployment(deployment_id) for _ in range(4)]
+        later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+        not_due = await client.create_flow_run_from_deployment(deployment_id, state=later)
+        other_store = await client.create_flow_run_from_deployment(deployment_id, parameters={"store": "other"})
+        begun = waited.pop()
+        await client.set_flow_run_state(begun.id, Pending())
 
         did = await run_flow(reconcile, flow_run=first, parameters=given, return_type="state")
-        covered = await run_flow(reconcile, flow_run=second, parameters=given, return_type="state")
+        covered = await run_flow(reconcile, flow_run=begun, parameters=given, return_type="state")
 
         assert (did.name, covered.name) == ("Completed", "Covered")
         runs = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
         )
-        (again,) = [run for run in runs if run.state is not None and run.state.is_scheduled()]
+        for run in runs:
+            if run.id in {each.id for each in waited}:
+                assert (run.state_name, run.run_count) == ("Covered", 0)
+                assert run.state is not None and first.name in (run.state.message or "")
+        left = [run for run in runs if run.state is not None and run.state.is_scheduled()]
+        (again,) = [run for run in left if run.id not in (not_due.id, other_store.id)]
+        assert len(left) == 3
         assert again.expected_start_time == (await did.result()).next_look_at
         assert again.state is not None and "1 request(s)" in (again.state.message or "")
         await client.delete_deployment(deployment_id)
