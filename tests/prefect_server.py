@@ -52,11 +52,15 @@ def patient_prefect_server() -> Iterator[str]:
 
 
 async def delete_runs() -> None:
-    """Delete every flow run on the server: tests share it, and what one left under way is in the way of the next."""
+    """Delete every flow run that has not completed: tests share a server, and what one left is in the way of others."""
     from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
 
+    types = FlowRunFilterStateType(any_=[each for each in StateType if each is not StateType.COMPLETED])
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=types))
     async with get_client() as client:
-        while runs := await client.read_flow_runs():  # a page of them
+        while runs := await client.read_flow_runs(flow_run_filter=wanted):  # a page of them
             for run in runs:
                 await client.delete_flow_run(run.id)
 

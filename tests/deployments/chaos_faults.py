@@ -24,6 +24,7 @@ KINDS = (
     "run cancelled", "killed while pending", "killed in the paid call",
 )  # fmt: skip
 _LATE_ANSWER_SECONDS = 15.0
+_NEXT_PAID_CALL_SECONDS = 120.0  # where all slots are taken, one that runs has to end first
 _T = TypeVar("_T")
 
 
@@ -133,7 +134,11 @@ class Faults:
         """Kill a run whose submission the service has accepted, and not yet answered."""
         known = {request.id for request in self.sandbox.books().requests}
         self.sandbox.inject("slow", endpoint="submit", times=1, seconds=_LATE_ANSWER_SECONDS)
-        new = self._until(lambda: [one for one in self.sandbox.books().requests if one.id not in known], 0.1)
+        new = self._until(
+            lambda: [one for one in self.sandbox.books().requests if one.id not in known],
+            0.1,
+            _NEXT_PAID_CALL_SECONDS,
+        )
         self.sandbox.clear_faults()
         self.orders.find_runs(self.api.runs())
         mark = str(new[0].inputs["prompt"]).split(":")[0] if new else ""
@@ -207,9 +212,9 @@ class Faults:
     def _pid(self, name: str) -> int:
         return self.stack.processes[name].pid
 
-    def _until(self, look: Callable[[], _T], every: float = 1.0) -> _T:
+    def _until(self, look: Callable[[], _T], every: float = 1.0, seconds: float | None = None) -> _T:
         """Return what a look finds, or nothing after the patience for it."""
-        deadline = time.monotonic() + self.seconds
+        deadline = time.monotonic() + (seconds or self.seconds)
         while not (found := look()) and time.monotonic() < deadline:
             time.sleep(every)
         return found
