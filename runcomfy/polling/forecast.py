@@ -51,7 +51,7 @@ class Forecast:
         logarithms = [math.log(each) for each in seconds]
         count, location = len(logarithms), statistics.fmean(logarithms)
         squares = _PRIOR_WEIGHT * _PRIOR_SPREAD**2 + sum((each - location) ** 2 for each in logarithms)
-        spread = math.sqrt(squares / (_PRIOR_WEIGHT + count - 1)) * (1 + 2 / count)
+        spread = math.sqrt(squares / (_PRIOR_WEIGHT + count - 1)) * (1 + 3 / count)  # as Student's t is
         return cls(math.exp(location), min(spread * _SPREAD_TO_SCALE, _WIDEST))
 
     def widened(self, seconds: float) -> Forecast:

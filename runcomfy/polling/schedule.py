@@ -22,8 +22,9 @@ __all__ = ["Observed", "Plan", "due_in"]
 
 _START_KNOWN = 0.25  # of the run time
 _HALF = 0.5
-_MEAN_DELAY = 0.008  # of the median
-_RARE = 0.005  # of all end before the first look at a running request, and as many are overdue
+_MEAN_DELAY = 0.007  # of the median
+_EARLY = 0.45  # of the median: two such steps, not three, until one that spreads by five per cent can be due
+_RARE = 0.01  # of all end before they can be due, and as many are overdue
 _LONGEST = timedelta(days=1)
 
 
@@ -150,11 +151,12 @@ class Plan:
 def _until_next(expected: Forecast, age: float, fraction: float, stretch: float) -> float:
     """Return the seconds until the next look at a request that has been running for `age` seconds.
 
+    Before it can be due, nearly half the median at most: a few may end far earlier, and a forecast knows none of those.
     Once it can be due, at most `fraction` of its age; and where it is overdue, like hardly any before, ever longer.
     """
     first, last = expected.age_when(_RARE), expected.age_when(1 - _RARE)
     if age < first:
-        return first - age
+        return min(first - age, _EARLY * expected.median_seconds * stretch)
     best = _MEAN_DELAY * math.sqrt(expected.median_seconds * age * (1 + 1 / expected.odds(age)))
     return max(min(best, fraction * age), fraction * (age - last)) * stretch
 

@@ -158,6 +158,16 @@ def test_a_forecast_holds_together(seen: list[float], age: float) -> None:
     assert wider.age_when(0.01) <= forecast.age_when(0.01) <= forecast.age_when(0.99) <= wider.age_when(0.99)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
+async def test_one_that_ends_far_earlier_than_any_before_does_not_wait_for_their_time(share: float) -> None:
+    """It waits for less than half the usual time, at the cost of one look for each of the others."""
+    await (early := Job(share * 120)).followed(knowing([119.0, 120.0, 121.0] * 6))
+    await (usual := Job(120.0)).followed(knowing([119.0, 120.0, 121.0] * 6))
+
+    assert early.delay <= 0.45 * 120
+    assert sum(at <= 100 for at, _ in usual.looks) <= 3
+
+
 async def test_a_service_that_becomes_faster_is_learnt_from_a_few() -> None:
     """The first is noticed late, the sixth within a twentieth of its time."""
     run_times, late = knowing([120.0] * 20), []
