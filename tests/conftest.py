@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
@@ -18,8 +19,13 @@ from tests.summary import SUMMARY, section
 # A session reads the descriptions of all services anew, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
-settings.register_profile("no deadline", deadline=None)  # how long an example takes says how busy the machine is
-settings.load_profile("no deadline")
+# A run of the tests says what the code does, and not how busy the machine is or which examples were drawn this time:
+# the same are drawn each time, unless a person wants to look for others (HYPOTHESIS_EXPLORE=1).
+settings.register_profile(
+    "repeatable", deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, derandomize=True
+)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("explore" if os.environ.get("HYPOTHESIS_EXPLORE") else "repeatable")
 
 
 @pytest.fixture(scope="session")

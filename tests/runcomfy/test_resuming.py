@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.archiving import archive_output
@@ -69,7 +69,7 @@ def test_a_broken_connection_is_replaced(server: RangedServer, after: list[int],
     size=st.integers(1, 1_000_000),
     amount=st.integers(1_000, 2_000_000),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_wherever_it_breaks_the_bytes_are_right(
     server: RangedServer, breaks: list[Break], size: int, amount: int
 ) -> None:

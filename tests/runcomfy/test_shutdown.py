@@ -247,7 +247,7 @@ async def stopping():
 
 asyncio.run(stopping())
 child()
-print("parent", shutdown.requested)
+print("parent", shutdown.requested, flush=True)
 os._exit(0)
 """
 

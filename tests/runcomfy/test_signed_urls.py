@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from runcomfy import signed_urls
 from runcomfy.errors import ConfigurationError, StoreUnavailable, is_retryable
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.signed_urls import check_signed_url
@@ -103,6 +105,12 @@ def serving(imitation: Imitation, certificate: Path | None = None) -> Iterator[I
         imitation.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
         yield imitation
         server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what was known of an address: a server of another test may have had the same port."""
+    monkeypatch.setattr(signed_urls, "_addresses", defaultdict(signed_urls._Address))
 
 
 @pytest.fixture

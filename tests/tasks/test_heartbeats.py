@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prefect.settings import get_current_settings
 from prefect.workers.base import BaseJobConfiguration
@@ -29,7 +29,6 @@ def environments() -> st.SearchStrategy[dict[str, str | None]]:
     return st.dictionaries(st.sampled_from((VARIABLE, "HTTPS_PROXY")), values, max_size=2)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(default=environments(), configuration=environments() | st.just("{{ env }}"), deployment=environments())
 @pytest.mark.parametrize("dotted", [False, True])
 async def test_it_is_what_a_worker_gives_the_run(

@@ -153,14 +153,14 @@ def test_what_may_be_running_is_never_restartable() -> None:
 
 
 @given(ENTRIES)
-@settings(max_examples=150, derandomize=True, print_blob=True)
+@settings(max_examples=150)
 def test_what_was_written_is_what_is_read(written: Entry) -> None:
     """Every entry that can be built comes back as it was, the absent fields too."""
     assert Entry.model_validate_json(written.to_json()) == written
 
 
 @given(ENTRIES, st.lists(st.tuples(STATES, st.none() | st.sampled_from(["r1", "r2", "r3"]), TEXTS), max_size=8))
-@settings(max_examples=100, derandomize=True, print_blob=True)
+@settings(max_examples=100)
 def test_history_only_grows_and_forgets_no_request(now: Entry, steps: list[tuple[EntryState, str | None, str]]) -> None:
     """Each version has the steps of the one before, one more, and bytes of its own."""
     for state, request_id, reason in steps:
@@ -179,7 +179,7 @@ def test_history_only_grows_and_forgets_no_request(now: Entry, steps: list[tuple
 
 
 @given(st.dictionaries(TEXTS.filter(lambda name: name not in Entry.model_fields), JSON, min_size=1, max_size=3))
-@settings(max_examples=30, derandomize=True)
+@settings(max_examples=30)
 async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> None:
     """They are read over, also within a step of the history, and the entry can be moved."""
     place, standing = MemoryPlace(), entry()

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any, Literal, cast, get_args
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -237,8 +237,6 @@ TestLives.settings = settings(
     max_examples=int(os.environ.get("JOURNAL_MODEL_EXAMPLES", "300")),
     stateful_step_count=30,
     derandomize="JOURNAL_MODEL_EXAMPLES" not in os.environ,
-    print_blob=True,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     report_multiple_bugs=False,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
