@@ -9,9 +9,9 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from runcomfy.errors import RunComfyError
 
@@ -76,7 +76,7 @@ class _Note(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
-    run_seconds: dict[str, list[PositiveFloat]] = {}
+    run_seconds: dict[str, list[Annotated[FiniteFloat, Field(gt=0)]]] = {}
 
 
 class Notes(Protocol):

@@ -227,7 +227,10 @@ async def test_a_request_that_is_found_running_teaches_nothing() -> None:
     assert not run_times.has_news
 
 
-@pytest.mark.parametrize("note", [b"", b"not JSON", b'{"run_seconds": {"a": [-1]}}', b'{"run_seconds": {"a": ["x"]}}'])
+_ODD_NOTES = [b'{"run_seconds": {"a": [9, 9, %s]}}' % odd for odd in (b"-1", b'"x"', b"Infinity", b"1e999")]
+
+
+@pytest.mark.parametrize("note", [b"", b"not JSON", *_ODD_NOTES])
 async def test_a_note_that_cannot_be_read_says_nothing(note: bytes) -> None:
     """It costs a few looks, and the next one who learns something writes it anew."""
     journal = Journal(memory_place("unreadable"))
