@@ -39,6 +39,7 @@ _PAID: dict[EntryState, str] = {
     _S.REFUSED: "No. Nothing was accepted by RunComfy.",
     _S.RELEASED: "Perhaps: what was submitted before it was released may be billed.",
 }
+_BY_ITS_WORD = "No, by RunComfy's word: it says that it accepted none of those that were sent."
 _PAY_AGAIN = "Change what the reason names, or run it again as it is; either makes and pays for another request."
 _COLLECT = "Nothing has to be sent again: run the same inputs again, let `reconcile` collect it, or fetch it."
 _IN_MEMORY = "No command reaches its journal, which is a process's memory: another process submits it again, and pays."
@@ -129,6 +130,7 @@ def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterab
             return Who.PERSON, now, [*adopt, *release]
         case _S.DETACHED if issubclass(kind, errors.NoOutput):
             fetch = _fetch(situation, options, "If it has a file after all, fetch it, which costs nothing more")
+            release = _release(situation, options, "If it has none")
             return Who.PERSON, "Look at the request in RunComfy's dashboard.", [*fetch, *release]
         case _ if situation.stuck:
             return _stuck(situation, options)
@@ -141,6 +143,12 @@ def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterab
             return Who.NOBODY, "Nothing: it is in the bucket.", ()
         case _S.RELEASED:
             return Who.NOBODY, "Nothing: the next run of the same inputs submits it again.", ()
+        case _S.REFUSED if issubclass(kind, errors.StillRateLimited):
+            now = (
+                f"Look for {situation.model_id or 'such'} requests of the last day in RunComfy's dashboard; if there "
+                "is none, run it again when the day is over, with fewer at once."
+            )
+            return Who.PERSON, now, adopt
         case _S.REFUSED:
             now = "Nothing was paid for: fix what the reason names; the next run of the same inputs submits it again."
             return Who.NOBODY, now, ()
@@ -219,6 +227,8 @@ def _paid(situation: Situation) -> str:
         said = _ACCEPTED
     elif situation.state is _S.DETACHED and issubclass(kind, errors.ArchiveError):
         said = _MADE
+    elif situation.state is _S.REFUSED and issubclass(kind, errors.StillRateLimited):
+        said = _BY_ITS_WORD
     if situation.cost_usd is not None:
         answer = "Yes" if situation.cost_usd else "No"
         said = f"{answer}, RunComfy says {situation.cost_usd:g} USD."

@@ -84,6 +84,8 @@ class Situation:
         match error:
             case errors.UncertainSubmission():
                 state = _S.UNCERTAIN
+            case errors.StillRateLimited() if error.generation_key:
+                state = _S.REFUSED
             case errors.GenerationFailed():
                 state = _S.FAILED
             case errors.GenerationCancelled() | errors.QueueTimeout():

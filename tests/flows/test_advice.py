@@ -217,6 +217,22 @@ def test_a_request_of_two_generations_is_for_runcomfy_to_explain() -> None:
     ]
 
 
+def test_what_was_limited_too_often_may_be_accepted_all_the_same() -> None:
+    """The service said each time that it was not; whoever finds one in the dashboard can adopt it."""
+    options = store_options(STORES["usual"])
+    error = errors.StillRateLimited("Six times.", generation_key=entry_of(S.INTENT).generation_key)
+    entry = entry_of(S.REFUSED, error=error)
+
+    told = advise_on_error(error, options, entry.model_id)
+    known = advise(Situation.of(entry), options)
+
+    assert (told.who, told.paid, told.now, told.commands) == (known.who, known.paid, known.now, known.commands)
+    assert told.who is Who.PERSON and "by RunComfy's word" in told.paid and "dashboard" in told.now
+    (command,) = shells(told)
+    assert command == f"python -m flows journal adopt {entry.generation_key[:12]} REQUEST_ID --bucket s3://videos/clips"
+    assert entry.may_become(S.SUBMITTED)
+
+
 def test_what_it_cost_is_said() -> None:
     """As far as the service has said it, the attempts before it included."""
     paid = Situation(state=S.FAILED, generation_key="a" * 64, model_id="x/y", cost_usd=0.25, earlier_cost_usd=0.5)
