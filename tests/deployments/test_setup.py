@@ -105,6 +105,14 @@ async def client(prefect_server: PrefectServer) -> AsyncIterator[PrefectClient]:
             yield client
 
 
+@pytest.fixture(autouse=True)
+async def nothing_deployed(client: PrefectClient) -> None:
+    """Delete the deployments of other tests: a check is of everything on the server."""
+    while deployments := await client.read_deployments():  # a page of them
+        for deployment in deployments:
+            await client.delete_deployment(deployment.id)
+
+
 async def test_everything_is_made_once(command: Command, client: PrefectClient) -> None:
     """The second time, each line says `unchanged`."""
     first, second = command.full(), command.full()
