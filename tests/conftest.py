@@ -64,6 +64,15 @@ def prefect_api() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True)
+def events_of_this_test() -> Iterator[None]:
+    """Leave nothing behind that sends the events of the next test to the server of this one."""
+    from tests.prefect_server import drop_events_of_other_servers
+
+    yield
+    drop_events_of_other_servers()
+
+
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> list[str]:
     """Lines to add to, which are shown at the end of the session."""

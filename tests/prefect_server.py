@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["create_app", "delete_runs", "patient_prefect_server"]
+__all__ = ["create_app", "delete_runs", "drop_events_of_other_servers", "patient_prefect_server"]
 
 ROOT = Path(__file__).parents[1]
 Message = MutableMapping[str, Any]
@@ -49,6 +49,40 @@ def patient_prefect_server() -> Iterator[str]:
         patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "20")  # for the processes that tests start
         with prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
+            _send_events()
+
+
+def _send_events(seconds: float = 30) -> None:
+    """Wait until Prefect has sent its events, as the harness does, but not for ever."""
+    from prefect.events.worker import EventsWorker
+
+    workers = list(EventsWorker._instances.items())
+    EventsWorker.drain_all(timeout=seconds)
+    for key, worker in workers:
+        _drop(key, worker)
+
+
+def drop_events_of_other_servers() -> None:
+    """Let events go to the server in use.
+
+    A process has one sender of events, whatever server that was made for (`EventsWorker.instance`, Prefect 3.8). After
+    a test with a server of its own, what others emit would be lost, and be tried again for hours when all is over.
+    """
+    if (module := sys.modules.get("prefect.events.worker")) is None:
+        return
+    from prefect.settings import PREFECT_API_URL
+
+    for key, worker in list(module.EventsWorker._instances.items()):
+        used = getattr(getattr(worker, "_client", None), "_api_url", None)
+        if used is not None and used != PREFECT_API_URL.value():
+            worker._stop(at_exit=True)
+            _drop(key, worker)
+
+
+def _drop(key: int, worker: Any) -> None:
+    worker._instances.pop(key, None)
+    if worker._loop is not None and worker._done_event is not None:  # else the end of the process waits for it, too
+        worker._loop.call_soon_threadsafe(worker._done_event.set)
 
 
 async def delete_runs() -> None:
