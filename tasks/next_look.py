@@ -99,7 +99,7 @@ def next_time(due: datetime, began: datetime, now: datetime) -> datetime:
 
 
 async def covering_run() -> FlowRun | None:
-    """Return another run of this deployment that did, or does, what this one waited to do; `None` where none is.
+    """Return another run of this deployment that did what this one waited to do; `None` where there is none.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -118,40 +118,36 @@ def covers(other: FlowRun, this: FlowRun) -> bool:
 
     One that is still at work is no reason to leave the work to it: it may be dead.
     """
+    return other.state_type is StateType.COMPLETED and other.state_name != COVERED and _does_the_same_later(other, this)
+
+
+def _does_the_same_later(other: FlowRun, this: FlowRun) -> bool:
     return (
-        other.state_type is StateType.COMPLETED
-        and other.state_name != COVERED
-        and other.parameters == this.parameters
+        other.parameters == this.parameters
         and other.start_time is not None
         and this.expected_start_time is not None
         and other.start_time >= this.expected_start_time
     )
 
 
-async def cover_waiting() -> int:
+async def cover_waiting() -> None:
     """End the runs of this deployment that wait to do what this one has done; awaited at its end.
 
     Each would start a process to find that out, while those that are needed wait behind it: after a burst of crashes
-    there were twenty of them, and for eight minutes nobody did anything.
-
-    Returns:
-        How many were ended; where Prefect's API does not answer, the others find out by themselves.
+    there were twenty of them, and for eight minutes nobody did anything. Where Prefect's API does not answer, they find
+    it out all the same.
     """
     run = _this_run()
     if run is None or run.deployment_id is None:
-        return 0
-    ended = 0
+        return
     try:
         async with get_client() as client:
             this = await client.read_flow_run(run.id)
             for other in await _others(client, this, StateType.SCHEDULED):
-                due = other.expected_start_time
-                if this.start_time and due and due <= this.start_time and other.parameters == this.parameters:
+                if _does_the_same_later(this, other):
                     await client.set_flow_run_state(other.id, Completed(name=COVERED, message=covered_by(this)))
-                    ended += 1
     except (PrefectException, httpx.HTTPError, OSError) as error:
         get_run_logger().warning("Runs that wait for nothing could not be ended (%s)", type(error).__name__)
-    return ended
 
 
 def covered_by(other: FlowRun) -> str:
