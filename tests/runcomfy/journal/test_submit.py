@@ -54,6 +54,21 @@ class Service:
             return await submit_anew(client, sleep=self.sleep, **options)
 
 
+class LateAnswer:
+    """An answer that is on its way, once the submission is `sent`, until it has `arrived`."""
+
+    def __init__(self, lost: Exception | None = None) -> None:
+        self.sent, self.arrived = asyncio.Event(), asyncio.Event()
+        self._lost = lost
+
+    async def __call__(self) -> httpx.Response:
+        self.sent.set()
+        await self.arrived.wait()
+        if self._lost is not None:
+            raise self._lost
+        return httpx.Response(200, json=ACCEPTED)
+
+
 async def test_an_accepted_submission_is_returned() -> None:
     """One POST to the model's path with the token and the inputs as flat JSON."""
     service = Service(httpx.Response(200, json=ACCEPTED))
@@ -254,13 +269,7 @@ async def test_each_send_is_authorised_before_it_is_announced() -> None:
 
 async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> None:
     """The answer is waited for, the accepted request handed over, and the cancellation goes on."""
-    sent, answer = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> httpx.Response:
-        sent.set()
-        await answer.wait()
-        return httpx.Response(200, json=ACCEPTED)
-
+    slow = LateAnswer()
     handed_over: list[Submission] = []
 
     async def take(submission: Submission) -> None:
@@ -268,9 +277,9 @@ async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> 
 
     service = Service(slow)
     run = asyncio.ensure_future(service.submit(on_interrupt=take))
-    await sent.wait()
+    await slow.sent.wait()
     run.cancel()
-    asyncio.get_running_loop().call_later(0.05, answer.set)
+    asyncio.get_running_loop().call_later(0.05, slow.arrived.set)
 
     with pytest.raises(asyncio.CancelledError):
         await run
@@ -279,18 +288,12 @@ async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> 
 
 async def test_a_cancellation_before_an_uncertain_answer_still_tells_the_person() -> None:
     """Perhaps paid for outweighs being cancelled."""
-    sent, answer = asyncio.Event(), asyncio.Event()
-
-    async def lost() -> httpx.Response:
-        sent.set()
-        await answer.wait()
-        raise httpx.ReadError("x")
-
+    lost = LateAnswer(httpx.ReadError("x"))
     service = Service(lost)
     run = asyncio.ensure_future(service.submit())
-    await sent.wait()
+    await lost.sent.wait()
     run.cancel()
-    asyncio.get_running_loop().call_later(0.05, answer.set)
+    asyncio.get_running_loop().call_later(0.05, lost.arrived.set)
 
     with pytest.raises(UncertainSubmission):
         await run
@@ -298,32 +301,25 @@ async def test_a_cancellation_before_an_uncertain_answer_still_tells_the_person(
 
 async def test_neither_a_second_cancellation_nor_the_end_of_the_loop_loses_a_paid_request() -> None:
     """Cancelled again and again, the answer is still waited for; a loop that shuts down makes it uncertain."""
-    sent, answer = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> httpx.Response:
-        sent.set()
-        await answer.wait()
-        return httpx.Response(200, json=ACCEPTED)
-
+    slow = LateAnswer()
     handed_over: list[Submission] = []
 
     async def take(submission: Submission) -> None:
         handed_over.append(submission)
 
     run = asyncio.ensure_future(Service(slow).submit(on_interrupt=take))
-    await sent.wait()
+    await slow.sent.wait()
     for _ in range(3):
         run.cancel()
         await asyncio.sleep(0)
-    asyncio.get_running_loop().call_later(0.05, answer.set)
+    asyncio.get_running_loop().call_later(0.05, slow.arrived.set)
     with pytest.raises(asyncio.CancelledError):
         await run
     assert [submission.request_id for submission in handed_over] == ["r1"]
 
-    sent.clear()
-    answer.clear()
+    slow = LateAnswer()
     run = asyncio.ensure_future(Service(slow).submit(on_interrupt=take))
-    await sent.wait()
+    await slow.sent.wait()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     with pytest.raises(UncertainSubmission):
