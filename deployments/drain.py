@@ -19,8 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from flows.exit_codes import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
-from flows.output import print_error
+from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code, print_error
 from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError, WaitError
 
 if TYPE_CHECKING:

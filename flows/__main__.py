@@ -1,87 +1,147 @@
-"""`python -m flows`: run a command, and end with the exit code that its error stands for."""
+"""`python -m flows`: what `prefect-runcomfy` has, and the commands that run a flow."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-import traceback
-from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import CycloptsError
-from pydantic import ValidationError
+from cyclopts import Parameter
 
-from flows.cli import app
-from flows.exit_codes import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
-from flows.output import print_error
-from runcomfy.commands import shell_command
-from runcomfy.errors import InvalidInput, RunComfyError
-from runcomfy.models import violations
-from runcomfy.redaction import redact
+import runcomfy.cli.environment
+from flows import environment
+from flows.batch_cli import batch
+from flows.doctor_cli import doctor
+from runcomfy.cli.__main__ import main, run
+from runcomfy.cli.app import app
+from runcomfy.cli.journal import Key, entry_facts, journal_app
+from runcomfy.cli.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
+from runcomfy.cli.output import print_facts, print_generation, print_videos
+from runcomfy.models import ImageToVideoSettings, TextToVideoSettings, model_id_of, short_names
+from runcomfy.policy import Deadlines
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from runcomfy.journal import Entry, Journal
 
-_STOPPED = (
-    "Stopped. What was submitted goes on: the next run of the same inputs collects it. What had no answer yet is "
-    "uncertain and is not sent again: `{}` shows it.\n"
-)
-_STORE = ("--bucket", "--journal")
+__all__ = ["app", "main"]
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return the process's exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    try:
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except (RunComfyError, CycloptsError) as error:
-        named = error if isinstance(error, RunComfyError) else _usage_error(error)
-        print_error(named, as_json="--json" in words)
-        return exit_code(named)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except BaseException as error:
-        if isinstance(error, SystemExit | GeneratorExit):
-            raise
-        if _is_stop(error):
-            sys.stderr.write(_stopped(words))
-            return STOPPED
-        print(redact(traceback.format_exc()), file=sys.stderr)
-        print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
-        return UNEXPECTED
-    return 0
+app._name = ("python -m flows",)
+app.command(batch, help_epilogue="")
+app.command(doctor, help_epilogue="")
 
 
-def _is_stop(error: BaseException) -> bool:
-    """Whether it is what Prefect raises at a SIGTERM, wherever the event loop was; importing it would cost seconds."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(_is_stop, error.exceptions))
-    return type(error).__name__ == "TerminationSignal"
+@app.command(help_epilogue="")
+def image_to_video(
+    image: Annotated[str, Parameter(help="A local path, an https:// URL, or an s3:// URI.")],
+    prompt: Annotated[str, Parameter(help="What happens in the video.")],
+    /,
+    *,
+    run: Run,
+    settings: Annotated[ImageToVideoOptions, Parameter(name="*")] = ImageToVideoOptions(),
+    json: Json = False,
+) -> None:
+    """Make a video from an image and a prompt."""
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
+    from flows.generation import ImageSource
+    from flows.image_to_video import image_to_video as flow
+
+    generation = flow(
+        ImageSource(image),
+        prompt,
+        account,
+        store,
+        settings=ImageToVideoSettings(**settings.model_dump()),
+        deadlines=run.deadlines,
+        variation=run.variation,
+        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
+    )
+    print_generation(asyncio.run(generation), as_json=json)
 
 
-def _stopped(words: list[str]) -> str:
-    """Return what is said at the end, with the store named as these words do, or else by the environment."""
-    named = [at for at, word in enumerate(words) if word.partition("=")[0] in _STORE]
-    options = [word for at in named for word in words[at : at + (1 if "=" in words[at] else 2)]]
-    return _STOPPED.format(shell_command("journal", "list", *options))
+@app.command(help_epilogue="")
+def text_to_video(
+    prompt: Annotated[str, Parameter(help="What happens in the video.")],
+    /,
+    *,
+    run: Run,
+    settings: Annotated[TextToVideoOptions, Parameter(name="*")] = TextToVideoOptions(),
+    json: Json = False,
+) -> None:
+    """Make a video from a prompt."""
+    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
+    from flows.text_to_video import text_to_video as flow
+
+    generation = flow(
+        prompt,
+        account,
+        store,
+        settings=TextToVideoSettings(**settings.model_dump()),
+        deadlines=run.deadlines,
+        variation=run.variation,
+        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
+    )
+    print_generation(asyncio.run(generation), as_json=json)
 
 
-def _say_and_end(number: int, _frame: FrameType | None) -> None:
-    """Handle a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
-    os.write(2, _stopped(sys.argv[1:]).encode())  # a print in a handler may come amid another one
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
+@app.command(help_epilogue="")
+def fetch(
+    request_id: str,
+    /,
+    *,
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="The model that the request was submitted to, where the journal does not know the request: "
+            f"{', '.join(short_names())}, or the id of any other."
+        ),
+    ] = None,
+    archive: Archive,
+    json: Json = False,
+) -> None:
+    """Archive what a finished request made; doing it again does no harm."""
+    model_id = model_id_of(model, "--model") if model is not None else None
+    account = environment.credentials()
+    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
+    from flows.fetch_request import fetch_request
+
+    videos = asyncio.run(fetch_request(request_id, model_id, account, store))
+    print_videos({"request_id": request_id}, videos, as_json=json)
 
 
-def _usage_error(error: CycloptsError) -> InvalidInput:
-    if isinstance(error.__cause__, ValidationError):
-        found = violations(error.__cause__)
-        named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
-        return InvalidInput(f"These options cannot be used: {named}", violations=found)
-    return InvalidInput(f"{error} Try --help.")
+@journal_app.command
+def adopt(
+    key: Key,
+    request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
+    /,
+    *,
+    archive: Archive,
+    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    no_wait: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Only write it down; the next run or reconcile collects it."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say which request an uncertain submission became; wait for it, and archive what it makes."""
+    # Marked here, so that what is wrong with it is said at once; the flow marks it again, which changes nothing.
+    entry = asyncio.run(_adopted(runcomfy.cli.environment.journal(archive.bucket, archive.journal), key, request_id))
+    if no_wait:
+        print_facts("Adopted", entry_facts(entry), as_json=json)
+        return
+    account = environment.credentials()
+    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
+    from flows.adopt_request import adopt_request
+
+    generation = adopt_request(entry.generation_key, request_id, account, store, deadlines=deadlines)
+    print_generation(asyncio.run(generation), as_json=json)
+
+
+async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:
+    from runcomfy.journal import adopt
+
+    async with runcomfy.cli.environment.client() as client:
+        return await adopt(client, journal, key, request_id)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _say_and_end)
-    sys.exit(main())
+    sys.exit(run())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows import environment
-from flows.options import Json, Run
-from flows.output import print_facts
+from runcomfy.cli.options import Json, Run
+from runcomfy.cli.output import print_facts
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.models.orders import OrderDefaults

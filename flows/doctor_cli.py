@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.exit_codes import exit_code
-from flows.options import Json
+from runcomfy.cli.options import Json
+from runcomfy.cli.output import exit_code
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.exit_codes import INTERRUPTED, UNEXPECTED, exit_code
 from runcomfy import errors
+from runcomfy.cli.output import INTERRUPTED, UNEXPECTED, exit_code
 from tests.runcomfy.fault_table import ARCHIVED, TABLE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")

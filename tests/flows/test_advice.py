@@ -9,11 +9,11 @@ import shlex
 import pytest
 
 from blocks import MediaStore
-from flows.cli import app
-from flows.journal_output import print_entry
-from flows.journal_view import view
+from flows.__main__ import app
 from runcomfy import errors
 from runcomfy.catalogue.rows import row_of_entry
+from runcomfy.cli.journal_output import print_entry
+from runcomfy.cli.journal_view import view
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.journal import OPEN, Entry, EntryState, Finding, MemoryPlace, Versioned, release

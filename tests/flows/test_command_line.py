@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from flows.exit_codes import EXIT_CODES
 from runcomfy import errors
+from runcomfy.cli.output import EXIT_CODES
 from runcomfy.models import TEXT_TO_VIDEO
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore

@@ -22,9 +22,9 @@ from flows.__main__ import main
 from flows.adopt_request import adopt_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
-from flows.journal_cli import StateName
-from flows.journal_view import view
 from flows.release_generation import release_generation
+from runcomfy.cli.journal import StateName
+from runcomfy.cli.journal_view import view
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import UncertainSubmission
 from runcomfy.journal import (

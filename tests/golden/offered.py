@@ -13,10 +13,10 @@ from prefect.flows import load_flow_from_entrypoint
 from ruamel.yaml import YAML
 
 from blocks import MediaStore, RunComfyCredentials
-from flows import exit_codes
-from flows.exit_codes import exit_code
 from runcomfy import errors
 from runcomfy.catalogue import SCHEMA
+from runcomfy.cli import output
+from runcomfy.cli.output import exit_code
 from runcomfy.journal import Entry
 from runcomfy.provenance import Provenance
 from runcomfy.telemetry.metrics import METRICS
@@ -109,7 +109,7 @@ def exit_codes_of_errors() -> dict[str, int]:
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, errors.RunComfyError)]
     codes = {one.__name__: exit_code(one("It broke.")) for one in classes}
     words = ("UNEXPECTED", "INTERRUPTED", "STOPPED")
-    return codes | {word: int(getattr(exit_codes, word)) for word in words}
+    return codes | {word: int(getattr(output, word)) for word in words}
 
 
 def catalogue() -> dict[str, str]:

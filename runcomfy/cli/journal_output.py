@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.journal_view import Item, totals
-from flows.output import print_facts
+from runcomfy.cli.journal_view import Item, totals
+from runcomfy.cli.output import print_facts
 from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.journal import Entry, EntryState
 

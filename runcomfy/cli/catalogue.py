@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows import environment
-from flows.options import Bucket, Json
-from flows.output import print_facts
+from runcomfy.cli import environment
+from runcomfy.cli.options import Bucket, Json
+from runcomfy.cli.output import print_facts
 
 if TYPE_CHECKING:
     from runcomfy.catalogue import Day
@@ -38,10 +38,8 @@ def catalogue(
 ) -> None:
     """Bring the table of all generations up to date: Parquet files in the bucket, for any tool to query."""
     journal = None if where.journal.strip() == "none" else environment.journal(where.bucket, where.journal)
+    store = environment.store(where.bucket)
     from runcomfy.catalogue import update
-    from runcomfy.store import Store
-
-    store = Store.from_uri(where.bucket if "://" in where.bucket else f"s3://{where.bucket}")
 
     found = asyncio.run(update(store, journal, prompts=prompts, everything=everything))
     for name in found.unreadable:

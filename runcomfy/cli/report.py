@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.options import Bucket, Json
-from flows.output import print_facts
+from runcomfy.cli import environment
+from runcomfy.cli.options import Bucket, Json
+from runcomfy.cli.output import print_facts
 from runcomfy.errors import ConfigurationError
 from runcomfy.report.options import ReportSettings, Selection
 
@@ -53,9 +54,8 @@ def report(
         settings = settings.model_copy(update={"prefect_ui_url": os.environ.get("PREFECT_UI_URL")})
     from runcomfy.report.making import make_report, write_report
     from runcomfy.report.reading import last_day
-    from runcomfy.store import Store
 
-    store = Store.from_uri(where.bucket if "://" in where.bucket else f"s3://{where.bucket}")
+    store = environment.store(where.bucket)
     if browser or serve:
         _show(store, selection, settings, where.journal, port, browser=browser)
         return

@@ -1,27 +1,22 @@
-"""The command line: real runs of the flows, and requests by their id.
+"""The commands, and what asks of a request by its id or of the account.
 
-What a command stands on (Prefect, boto3, httpx) is imported when it runs, and not before: `--help` is to be there at
+What a command stands on (boto3, httpx) is imported when it runs, and not before: `--help` is to be there at
 once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from flows import environment
-from flows.batch_cli import batch
-from flows.catalogue_cli import catalogue
-from flows.doctor_cli import doctor
-from flows.exit_codes import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED
-from flows.journal_cli import journal_app
-from flows.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
-from flows.output import print_facts, print_generation, print_videos
-from flows.report_cli import report
+from runcomfy.cli import environment
+from runcomfy.cli.catalogue import catalogue
+from runcomfy.cli.journal import journal_app
+from runcomfy.cli.options import Json
+from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
+from runcomfy.cli.report import report
 from runcomfy.errors import NotFinished
-from runcomfy.models import ImageToVideoSettings, TextToVideoSettings, model_id_of, short_names
 from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
@@ -42,11 +37,10 @@ Environment:
   RUNCOMFY_JOURNAL       what --journal is otherwise
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
-  PREFECT_API_URL        your Prefect server; without it, a temporary one
 """
 
 app = App(
-    name="python -m flows",
+    name="prefect-runcomfy",
     help=_HELP,
     help_format="plaintext",
     help_epilogue="Exit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in sorted(_MEANINGS.items())),
@@ -54,63 +48,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says so, and ends with 130
 )
 app.command(journal_app)
-app.command(batch, help_epilogue="")
 app.command(catalogue, help_epilogue="")
-app.command(doctor, help_epilogue="")
 app.command(report, help_epilogue="")
-
-
-@app.command(help_epilogue="")
-def image_to_video(
-    image: Annotated[str, Parameter(help="A local path, an https:// URL, or an s3:// URI.")],
-    prompt: Annotated[str, Parameter(help="What happens in the video.")],
-    /,
-    *,
-    run: Run,
-    settings: Annotated[ImageToVideoOptions, Parameter(name="*")] = ImageToVideoOptions(),
-    json: Json = False,
-) -> None:
-    """Make a video from an image and a prompt."""
-    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
-    from flows.generation import ImageSource
-    from flows.image_to_video import image_to_video as flow
-
-    generation = flow(
-        ImageSource(image),
-        prompt,
-        account,
-        store,
-        settings=ImageToVideoSettings(**settings.model_dump()),
-        deadlines=run.deadlines,
-        variation=run.variation,
-        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
-    )
-    print_generation(asyncio.run(generation), as_json=json)
-
-
-@app.command(help_epilogue="")
-def text_to_video(
-    prompt: Annotated[str, Parameter(help="What happens in the video.")],
-    /,
-    *,
-    run: Run,
-    settings: Annotated[TextToVideoOptions, Parameter(name="*")] = TextToVideoOptions(),
-    json: Json = False,
-) -> None:
-    """Make a video from a prompt."""
-    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
-    from flows.text_to_video import text_to_video as flow
-
-    generation = flow(
-        prompt,
-        account,
-        store,
-        settings=TextToVideoSettings(**settings.model_dump()),
-        deadlines=run.deadlines,
-        variation=run.variation,
-        on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
-    )
-    print_generation(asyncio.run(generation), as_json=json)
 
 
 @app.command(help_epilogue="")
@@ -159,31 +98,6 @@ def cancel(request_id: str, /, *, json: Json = False) -> None:
             request_id=request_id,
         )
     print_facts("Request", {"request_id": request_id, "outcome": outcome or "cancelled"}, as_json=json)
-
-
-@app.command(help_epilogue="")
-def fetch(
-    request_id: str,
-    /,
-    *,
-    model: Annotated[
-        str | None,
-        Parameter(
-            help="The model that the request was submitted to, where the journal does not know the request: "
-            f"{', '.join(short_names())}, or the id of any other."
-        ),
-    ] = None,
-    archive: Archive,
-    json: Json = False,
-) -> None:
-    """Archive what a finished request made; doing it again does no harm."""
-    model_id = model_id_of(model, "--model") if model is not None else None
-    account = environment.credentials()
-    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
-    from flows.fetch_request import fetch_request
-
-    videos = asyncio.run(fetch_request(request_id, model_id, account, store))
-    print_videos({"request_id": request_id}, videos, as_json=json)
 
 
 @app.command(help_epilogue="")

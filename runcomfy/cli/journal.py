@@ -1,7 +1,4 @@
-"""`journal`: what was paid for, what became of it, and what a person decides where nobody knows.
-
-Nothing here loads Prefect but the waiting for a request that was adopted.
-"""
+"""`journal`: what was paid for, what became of it, and what a person decides where nobody knows."""
 
 from __future__ import annotations
 
@@ -11,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from flows import environment
-from flows.options import Archive, Bucket, Json
-from flows.output import print_facts, print_generation
+from runcomfy.cli import environment
+from runcomfy.cli.options import Bucket, Json
+from runcomfy.cli.output import print_facts
 from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
-    from flows.journal_view import Item
+    from runcomfy.cli.journal_view import Item
     from runcomfy.commands import StoreOptions
     from runcomfy.journal import Entry, Journal, Versioned
 
-__all__ = ["StateName", "journal_app"]
+__all__ = ["Key", "StateName", "entry_facts", "journal_app"]
 
 StateName: TypeAlias = Literal[
     "intent", "submitted", "detached", "uncertain", "expired", "archived", "failed", "refused", "cancelled", "released"
@@ -51,7 +47,7 @@ def list_generations(
     json: Json = False,
 ) -> None:
     """List the generations that are not at an end: what needs a person first, then the oldest first."""
-    from flows.journal_output import print_list
+    from runcomfy.cli.journal_output import print_list
     from runcomfy.journal import OPEN, EntryState
 
     wanted = {EntryState(name) for name in state} if state else set(EntryState) if every else OPEN
@@ -70,40 +66,12 @@ def list_generations(
 @journal_app.command
 def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
     """Show a generation with its history; as JSON, just as it is kept."""
-    from flows.journal_output import print_entry
-    from flows.journal_view import view
+    from runcomfy.cli.journal_output import print_entry
+    from runcomfy.cli.journal_view import view
 
     journal = environment.journal(where.bucket, where.journal)
     (item,) = view([asyncio.run(journal.find(key))], environment.store_options(where.bucket, where.journal))
     print_entry(item, as_json=json)
-
-
-@journal_app.command
-def adopt(
-    key: Key,
-    request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
-    /,
-    *,
-    archive: Archive,
-    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
-    no_wait: Annotated[
-        bool,
-        Parameter(negative="", show_default=False, help="Only write it down; the next run or reconcile collects it."),
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Say which request an uncertain submission became; wait for it, and archive what it makes."""
-    # Marked here, so that what is wrong with it is said at once; the flow marks it again, which changes nothing.
-    entry = asyncio.run(_adopted(environment.journal(archive.bucket, archive.journal), key, request_id))
-    if no_wait:
-        print_facts("Adopted", _facts(entry), as_json=json)
-        return
-    account = environment.credentials()
-    store = environment.media_store(archive.bucket, archive.archive_key, archive.journal)
-    from flows.adopt_request import adopt_request
-
-    generation = adopt_request(entry.generation_key, request_id, account, store, deadlines=deadlines)
-    print_generation(asyncio.run(generation), as_json=json)
 
 
 @journal_app.command
@@ -118,24 +86,17 @@ def release(
     """Let the next run of the same inputs submit it again; what was submitted before may be billed all the same."""
     journal = environment.journal(where.bucket, where.journal)
     entry = asyncio.run(_released(journal, key, ask=not yes))
-    print_facts("Released", _facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
+    print_facts("Released", entry_facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
 
 
 async def _everything(journal: Journal, options: StoreOptions) -> list[Item]:
-    from flows.journal_view import view
+    from runcomfy.cli.journal_view import view
 
     def unreadable(key: str) -> None:
         print(f"{journal.place.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
 
     found = [entry async for entry in journal.entries(unreadable=unreadable)]
     return view(found, options)
-
-
-async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:
-    from runcomfy.journal import adopt
-
-    async with environment.client() as client:
-        return await adopt(client, journal, key, request_id)
 
 
 async def _released(journal: Journal, key: str, *, ask: bool) -> Entry:
@@ -166,7 +127,8 @@ def _confirm(found: Versioned) -> None:
         raise InvalidInput(f"Generation {short} was not released.")
 
 
-def _facts(entry: Entry) -> dict[str, object]:
+def entry_facts(entry: Entry) -> dict[str, object]:
+    """Return what is said of an entry that was changed."""
     return {
         "generation": entry.generation_key,
         "state": str(entry.state),

@@ -1,0 +1,133 @@
+"""Read the command's surroundings once, and hand them on as the engine takes them.
+
+What is missing or wrong is said before anything is imported that takes time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from runcomfy.commands import StoreOptions
+from runcomfy.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from runcomfy.client import RunComfyClient
+    from runcomfy.hosts import HostPolicy
+    from runcomfy.journal import Journal
+    from runcomfy.store import Store
+
+__all__ = ["base_url", "bucket_and_prefix", "client", "host_policy", "journal", "store", "store_options", "token"]
+
+
+def token() -> str:
+    """Return the account's token: `RUNCOMFY_API_TOKEN`, or `RUNCOMFY_TOKEN`.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    found = os.environ.get("RUNCOMFY_API_TOKEN") or os.environ.get("RUNCOMFY_TOKEN")
+    if not found:
+        raise ConfigurationError("No RunComfy token: set RUNCOMFY_API_TOKEN (from the profile page of your account).")
+    return found
+
+
+def base_url() -> str:
+    """Return the address of the service: `RUNCOMFY_BASE_URL`, or RunComfy's own."""
+    from runcomfy.client import DEFAULT_BASE_URL
+
+    return os.environ.get("RUNCOMFY_BASE_URL") or DEFAULT_BASE_URL
+
+
+def client() -> RunComfyClient:
+    """Return a client for the account that the environment names.
+
+    Raises:
+        ConfigurationError: there is no token, or the base URL cannot be used.
+    """
+    found = token()
+    from runcomfy.client import RunComfyClient
+
+    return RunComfyClient(found, base_url=base_url())
+
+
+def host_policy() -> HostPolicy:
+    """Return where files may come from: `RUNCOMFY_OUTPUT_HOSTS`, separated by commas, or RunComfy's own.
+
+    Raises:
+        ConfigurationError: what it says is no host.
+    """
+    from runcomfy.hosts import HostPolicy
+
+    hosts = tuple(filter(None, (host.strip() for host in os.environ.get("RUNCOMFY_OUTPUT_HOSTS", "").split(","))))
+    try:
+        return HostPolicy(allowed=hosts) if hosts else HostPolicy()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"RUNCOMFY_OUTPUT_HOSTS cannot be used: {error.message}") from None
+
+
+def bucket_and_prefix(option: str) -> tuple[str, str]:
+    """Return what `--bucket` names.
+
+    Args:
+        option: `s3://bucket/prefix`, or a bucket's name.
+
+    Raises:
+        ConfigurationError: it names no bucket.
+    """
+    place = option.removeprefix("s3://")
+    name, _, prefix = place.partition("/")
+    if not name or "://" in place:
+        raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
+    return name, prefix
+
+
+def store(bucket: str) -> Store:
+    """Return the bucket that an option names, with boto3's own environment, profile or role.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+
+    Raises:
+        ConfigurationError: it names no bucket.
+        StorageError: there are no usable credentials.
+    """
+    name, prefix = bucket_and_prefix(bucket)
+    from runcomfy.store import Store
+
+    return Store(name, prefix)
+
+
+def journal(bucket: str, choice: str = "bucket") -> Journal:
+    """Return the journal of that bucket, for a command that reads or changes what is in it.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        choice: Where the journal is kept.
+
+    Raises:
+        ConfigurationError: it names no bucket, or there is no journal that outlives a process.
+    """
+    name, prefix = bucket_and_prefix(bucket)
+    from runcomfy.journal import Journal, check_choice, open_place
+    from runcomfy.store import Store
+
+    if check_choice(choice) == "none":
+        raise ConfigurationError(
+            "The journal is 'none': each process keeps its own, in its memory, and there is nothing to look at."
+        )
+    # A person waits for the answer, and can ask again.
+    return Journal(open_place(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
+
+
+def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
+    """Return the options that name that bucket and its journal in other commands.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        journal: Where the journal is kept.
+
+    Raises:
+        ConfigurationError: it names no bucket.
+    """
+    return StoreOptions(f"s3://{'/'.join(filter(None, bucket_and_prefix(bucket)))}".rstrip("/"), journal.strip())
