@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _AT_LEAST_ONE = Number(gte=1)
-_STYLES = {"created": "green", "updated": "green", "differs": "yellow", "skipped": "yellow"}
+_STYLES = {"created": "green", "updated": "green", "differs": "yellow", "missing": "yellow", "skipped": "yellow"}
 
 app = App(
     name="python -m deployments.setup",
@@ -47,7 +47,9 @@ app = App(
 @app.default
 def setup(
     *,
-    pool: Annotated[str, Parameter(env_var="RUNCOMFY_WORK_POOL", help="The work pool, of type process.")] = "runcomfy",
+    pool: Annotated[
+        str, Parameter(env_var="RUNCOMFY_WORK_POOL", help="The work pool; a new one is of type process.")
+    ] = "runcomfy",
     pool_limit: Annotated[
         int | None,
         Parameter(validator=_AT_LEAST_ONE, help="Flow runs at once, dead ones counted; none for a new pool."),
@@ -91,7 +93,10 @@ def setup(
     ] = False,
     check: Annotated[
         bool,
-        Parameter(negative="", help="Change nothing: say what is wrong on the server (exit code 3 if something is)."),
+        Parameter(
+            negative="",
+            help="Change nothing: say what is wrong on the server, and what this would make or change (exit code 3).",
+        ),
     ] = False,
     update: Annotated[bool, Parameter(negative="", help="Change what differs, without asking.")] = False,
     no_prompt: Annotated[bool, Parameter(negative="", help="Ask nothing; for CI.")] = False,
@@ -102,13 +107,14 @@ def setup(
     url = PREFECT_API_URL.value()
     if not url:
         raise ConfigurationError("No Prefect server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api.")
-    if check:
-        return _check(pool, credentials_block, store_block)
     account = account_values(base_url, output_hosts)
     store = store_values(
         bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
     )
     person = Person(sys.stdin.isatty() and not no_prompt, update)
+    from deployments.setup_steps import LOOK_ONLY, Allowed
+
+    allowed = LOOK_ONLY if check else Allowed(person.confirm)
 
     async def work() -> list[Step]:
         from prefect import get_client
@@ -121,8 +127,8 @@ def setup(
 
         async def pool_steps(client: PrefectClient) -> list[Step]:
             return [
-                await ensure_work_pool(client, pool, pool_limit, person.confirm),
-                await ensure_upkeep_queue(client, pool, person.confirm),
+                await ensure_work_pool(client, pool, pool_limit, allowed),
+                await ensure_upkeep_queue(client, pool, allowed),
             ]
 
         async with get_client() as client:
@@ -133,21 +139,24 @@ def setup(
                 await BlockPlan.read(client, RunComfyCredentials, credentials_block),
                 await BlockPlan.read(client, MediaStore, store_block),
             )
-            if plans[0].standing is None and "api_token" not in account:
-                account["api_token"] = person.ask("the API token of RunComfy", "RUNCOMFY_API_TOKEN", secret=True)
-            if plans[1].standing is None and "bucket" not in store:
-                store.update(store_values(person.ask("the bucket, s3://bucket/prefix", "RUNCOMFY_BUCKET")))
-            if plans[0].standing is None:
-                account["concurrency_limit"] = limit
-            for plan, given in zip(plans, (account, store), strict=True):
-                plan.wanted(given)
+            if allowed.make:
+                if plans[0].standing is None and "api_token" not in account:
+                    account["api_token"] = person.ask("the API token of RunComfy", "RUNCOMFY_API_TOKEN", secret=True)
+                if plans[1].standing is None and "bucket" not in store:
+                    store.update(store_values(person.ask("the bucket, s3://bucket/prefix", "RUNCOMFY_BUCKET")))
+                if plans[0].standing is None:
+                    account["concurrency_limit"] = limit
+                for plan, given in zip(plans, (account, store), strict=True):
+                    plan.wanted(given)
             steps = await pool_steps(client)
-            steps += [await ensure_block_type(client, plan.kind) for plan in plans]
+            steps += [await ensure_block_type(client, plan.kind, allowed) for plan in plans]
             for plan, given in zip(plans, (account, store), strict=True):
-                steps.append(await plan.carry_out(client, given, person.confirm))
-            steps.append(await ensure_limit(client, limit, generations, person.confirm))
-            return steps + (await ensure_automations(client, pool, person.confirm) if automations else [])
+                steps.append(await plan.carry_out(client, given, allowed))
+            steps.append(await ensure_limit(client, limit, generations, allowed))
+            return steps + (await ensure_automations(client, pool, allowed) if automations else [])
 
+    if check:
+        return _check(pool, credentials_block, store_block, lambda: asyncio.run(_reaching(url, work)))
     steps = asyncio.run(_reaching(url, work))
     _print(steps)
     if not only_pool:
@@ -155,16 +164,25 @@ def setup(
         _print_next(pool, credentials_block, store_block, limit, automations_too=not healing)
 
 
-def _check(pool: str, credentials_block: str, store_block: str) -> None:
-    """Look at the server as `doctor` does, and end with its exit code."""
-    from flows.doctor_cli import conclude
-    from flows.doctor_output import checking
-    from flows.doctor_prefect import prefect_checks
-    from runcomfy.checkup import run_checks
+def _check(pool: str, credentials_block: str, store_block: str, look: Callable[[], list[Step]]) -> None:
+    """Say what is wrong on the server, and what setup would make or change; end with exit code 3 if there is any.
 
-    with checking(quiet=False):
-        findings = asyncio.run(run_checks(prefect_checks(credentials_block, store_block, pool)))
-    conclude(findings, as_json=False)
+    Raises:
+        SystemExit: something is broken, missing, or differs.
+    """
+    from deployments.doctor_checks import prefect_checks
+    from runcomfy.checkup import Mark
+    from runcomfy.cli.doctor import find, print_findings
+
+    findings = find(prefect_checks(credentials_block, store_block, pool), quiet=False)
+    server_answers = any(finding.name == "server" and finding.mark is not Mark.BROKEN for finding in findings)
+    drift = [step for step in look() if step.outcome in ("missing", "differs")] if server_answers else []
+    broken = print_findings(findings, as_json=False)
+    if drift:
+        Console(highlight=False).print("\nWithout --check, this would be made or changed:", style="bold")
+        _print_steps(drift)
+    if broken or drift:
+        raise SystemExit(exit_code(ConfigurationError("The server is not as it is to be.")))
 
 
 async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list[Step]:
@@ -181,14 +199,19 @@ async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list
 
 
 def _print(steps: Sequence[Step]) -> None:
+    _print_steps(steps)
+    if any(step.outcome == "differs" for step in steps):
+        text = "\nWhat differs was left as it is: --update changes it."
+        Console(soft_wrap=True, highlight=False).print(text, style="yellow")
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     widths = [max(len(step.what) for step in steps), max(len(step.name) for step in steps)]
     for step in steps:
         line = Text(f"{step.outcome:<10}", style=_STYLES.get(step.outcome, "dim"))
         line.append(f"{step.what:<{widths[0]}}  {step.name:<{widths[1]}}  {step.detail}".rstrip(), style="default")
         console.print(line)
-    if any(step.outcome == "differs" for step in steps):
-        console.print("\nWhat differs was left as it is: --update changes it.", style="yellow")
 
 
 def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, automations_too: bool) -> None:
@@ -203,13 +226,13 @@ def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, 
         f"{programs}prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml",
         *([f"{programs}python -m deployments.setup --automations{same_names}"] if automations_too else []),
         f"{programs}python -m deployments.worker --pool {pool} --limit 10",
-        f"{programs}python -m flows doctor --credentials-block {account_block} --store-block {store_block}",
+        f"{programs}python -m deployments.doctor --credentials-block {account_block} --store-block {store_block}",
     ):
         console.print(f"  {command}", markup=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Set up, and return the process's exit code, as `python -m flows` has them."""
+    """Set up, and return the process's exit code, as `prefect-runcomfy` has them."""
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (RunComfyError, CycloptsError) as error:

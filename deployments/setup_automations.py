@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.exceptions import ObjectNotFound
 
-from deployments.setup_steps import Confirm, Step
+from deployments.setup_steps import Allowed, Step
 from flows.automations import (
     CRASHED,
     PENDING_PATIENCE,
@@ -20,7 +22,7 @@ from flows.automations import (
     reconcile_among,
     same,
 )
-from tasks.heartbeats import frequencies, patience
+from tasks.heartbeats import FREQUENCY, frequencies, patience
 
 __all__ = ["ensure_automations"]
 
@@ -31,7 +33,7 @@ _TAG = "runcomfy"
 async def ensure_automations(
     client: PrefectClient,
     pool: str,
-    confirm: Confirm,
+    allowed: Allowed,
     *,
     dead_patience: timedelta | None = None,
     pending_patience: timedelta = PENDING_PATIENCE,
@@ -41,32 +43,37 @@ async def ensure_automations(
     Args:
         client: Speaks to the server.
         pool: The work pool, whose runs count too.
-        confirm: Is asked before one that differs is replaced.
+        allowed: Whether one may be made, or replaced where it differs.
         dead_patience: How long a run may be silent; `None` follows from the heartbeats of pool and deployments.
         pending_patience: How long it may take until a run begins that a worker has taken.
     """
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
     deployments = await client.read_deployments(deployment_filter=tagged)
     silence = dead_patience or await _patience(client, pool, deployments)
-    steps = [await _ensure(client, wanted, confirm) for wanted in (dead(silence), pending(pending_patience))]
+    steps = [await _ensure(client, wanted, allowed) for wanted in (dead(silence), pending(pending_patience))]
     reconcile = reconcile_among(deployments)
     if reconcile is None:
         return [*steps, Step("automation", CRASHED, "skipped", "deploy reconcile first, and run this again")]
-    return [*steps, await _ensure(client, reconcile_after_crash(reconcile.id), confirm)]
+    return [*steps, await _ensure(client, reconcile_after_crash(reconcile.id), allowed)]
 
 
 async def _patience(client: PrefectClient, pool: str, deployments: Sequence[DeploymentResponse]) -> timedelta:
     """Return the patience that the slowest heartbeat needs."""
     names = {pool, *(each.work_pool_name for each in deployments if each.work_pool_name)}
-    templates = {name: (await client.read_work_pool(name)).base_job_template for name in names}
-    return patience(max(frequencies(deployments, templates).values()))
+    templates = {}
+    for name in names:
+        with suppress(ObjectNotFound):  # not made yet
+            templates[name] = (await client.read_work_pool(name)).base_job_template
+    return patience(max(frequencies(deployments, templates).values(), default=FREQUENCY))
 
 
-async def _ensure(client: PrefectClient, wanted: AutomationCore, confirm: Confirm) -> Step:
+async def _ensure(client: PrefectClient, wanted: AutomationCore, allowed: Allowed) -> Step:
     """Make one, or bring the one that is there up to date: found by its name, or by one that it had before."""
     names = (wanted.name, *_FORMER_NAMES.get(wanted.name, ()))
     found = [each for name in names for each in await client.read_automations_by_name(name)]
     if not found:
+        if not allowed.make:
+            return Step("automation", wanted.name, "missing")
         await client.create_automation(wanted)
         return Step("automation", wanted.name, "created", _told(wanted))
     current, *surplus = found
@@ -75,7 +82,7 @@ async def _ensure(client: PrefectClient, wanted: AutomationCore, confirm: Confir
     if not changes:
         return Step("automation", wanted.name, "unchanged", switched_off)
     change = "; ".join(filter(None, (*changes, switched_off)))
-    if not confirm(f"Automation {current.name}: {change}; replace it"):
+    if not allowed.change(f"Automation {current.name}: {change}; replace it"):
         return Step("automation", wanted.name, "differs", change)
     # One that a person switched off stays so.
     await client.update_automation(current.id, wanted.model_copy(update={"enabled": current.enabled}))

@@ -13,7 +13,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
-from deployments.setup_steps import Confirm, Step
+from deployments.setup_steps import Allowed, Step
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
 
@@ -67,8 +67,10 @@ class BlockPlan:
             raise ConfigurationError(f"The block {self.title} cannot be made of this. {said}") from None
         return wanted
 
-    async def carry_out(self, client: PrefectClient, given: Mapping[str, Any], confirm: Confirm) -> Step:
+    async def carry_out(self, client: PrefectClient, given: Mapping[str, Any], allowed: Allowed) -> Step:
         """Make the block, or change what is given and differs, if that is confirmed."""
+        if self.standing is None and not allowed.make:
+            return Step("block", self.title, "missing")
         wanted = self.wanted(given)
         if self.standing is None:
             await wanted.asave(self.name, client=client)
@@ -82,7 +84,7 @@ class BlockPlan:
         if not changes:
             return Step("block", self.title, "unchanged")
         change = ", ".join(changes.values())
-        if not confirm(f"Block {self.title}: {change}"):
+        if not allowed.change(f"Block {self.title}: {change}"):
             return Step("block", self.title, "differs", change)
         for field in changes:  # in the stored one, which keeps its references to other blocks
             setattr(self.standing, field, getattr(wanted, field))

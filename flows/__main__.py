@@ -11,7 +11,6 @@ from cyclopts import Parameter
 import runcomfy.cli.environment
 from flows import environment
 from flows.batch_cli import batch
-from flows.doctor_cli import doctor
 from runcomfy.cli.__main__ import main, run
 from runcomfy.cli.app import app
 from runcomfy.cli.journal import Key, entry_facts, journal_app
@@ -27,7 +26,6 @@ __all__ = ["app", "main"]
 
 app._name = ("python -m flows",)
 app.command(batch, help_epilogue="")
-app.command(doctor, help_epilogue="")
 
 
 @app.command(help_epilogue="")

@@ -9,7 +9,7 @@ import sys
 import traceback
 from types import FrameType
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
@@ -28,8 +28,13 @@ _STOPPED = (
 _STORE = ("--bucket", "--journal")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return the process's exit code."""
+def main(arguments: list[str] | None = None, app: App = app) -> int:
+    """Run one command and return the process's exit code.
+
+    Args:
+        arguments: What follows the command's name; by default, what this process was started with.
+        app: The commands.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")

@@ -12,6 +12,7 @@ from cyclopts import App
 
 from runcomfy.cli import environment
 from runcomfy.cli.catalogue import catalogue
+from runcomfy.cli.doctor import doctor
 from runcomfy.cli.journal import journal_app
 from runcomfy.cli.options import Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
@@ -49,6 +50,7 @@ app = App(
 )
 app.command(journal_app)
 app.command(catalogue, help_epilogue="")
+app.command(doctor, help_epilogue="")
 app.command(report, help_epilogue="")
 
 

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.setup_pool import ensure_upkeep_queue
+from deployments.setup_steps import Allowed
 from tests.deployments.conftest import PrefectServer
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ async def test_upkeep_goes_first(prefect_server: PrefectServer, tmp_path: Path, 
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
         async with get_client() as client:
             await client.create_work_pool(WorkPoolCreate(name=prefix, type="process"))
-            step = await ensure_upkeep_queue(client, prefix, lambda _: False)
+            step = await ensure_upkeep_queue(client, prefix, Allowed(lambda _: False))
             flow_id = await client.create_flow_from_name("nothing")
 
             async def deploy(queue: str) -> FlowRun:

@@ -213,13 +213,20 @@ async def test_what_is_missing_or_wrong_is_said_before_anything_is_made(
         await client.read_work_pool(command.name)
 
 
-async def test_a_pool_of_another_type_is_refused(command: Command, client: PrefectClient) -> None:
-    """It is somebody else's."""
-    await client.create_work_pool(WorkPoolCreate(name=command.name, type="docker"))
+async def test_a_pool_of_another_type_is_taken_and_its_heartbeats_are_set(
+    command: Command, client: PrefectClient
+) -> None:
+    """Docker, Kubernetes or whatever: its runs' environment is in its template, too."""
+    variables = {"properties": {"env": {"type": "object", "default": {"MINE": "1"}}}}
+    template = {"variables": variables, "job_configuration": {"env": "{{ env }}"}}
+    await client.create_work_pool(WorkPoolCreate(name=command.name, type="docker", base_job_template=template))
 
-    said = command.run("--no-prompt", code=3, RUNCOMFY_API_TOKEN=TOKEN, RUNCOMFY_BUCKET="videos")
+    command.full("--update")
 
-    assert "docker" in said and "--pool" in said
+    pool = await client.read_work_pool(command.name)
+    assert (pool.type, frequency_given(None, pool.base_job_template)) == ("docker", 30)
+    assert pool.base_job_template["variables"]["properties"]["env"]["default"]["MINE"] == "1"
+    assert "type docker" in command.full()
 
 
 def test_a_server_that_is_away_is_named(command: Command) -> None:
@@ -393,3 +400,11 @@ async def test_check_changes_nothing_and_says_what_is_broken(command: Command, c
     assert f"No worker is online for {command.name}" in said and "leases: In the server's memory" in said
     await client.send_worker_heartbeat(command.name, "worker", heartbeat_interval_seconds=30)
     command.run("--no-prompt", "--check", code=0)
+
+    said = command.run("--no-prompt", "--check", "--generations", "9", RUNCOMFY_BUCKET="s3://films", code=3)
+    assert "at once: 5 → 9" in said and "bucket: videos → films" in said
+    assert (await stored(MediaStore, command.name, client)).bucket == "videos"
+
+    await delete_automations(client)
+    assert "missing   automation" in command.run("--no-prompt", "--check", "--automations", code=3)
+    assert await client.read_automations_by_name(DEAD) == []

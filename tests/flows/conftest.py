@@ -10,6 +10,9 @@ from pydantic import SecretStr
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
+from tests.runcomfy.cli.command_line import surroundings
+
+__all__ = ["surroundings"]
 
 
 @pytest.fixture(scope="session", autouse=True)

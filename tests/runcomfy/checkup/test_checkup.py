@@ -14,20 +14,10 @@ import botocore.session
 import pytest
 from botocore.credentials import RefreshableCredentials
 
-from runcomfy.checkup import (
-    Account,
-    Bucket,
-    Check,
-    Clock,
-    Finding,
-    Mark,
-    Verdict,
-    bucket_checks,
-    clock_check,
-    run_checks,
-    service_checks,
-)
+from runcomfy.checkup import Check, Clock, Finding, Mark, Verdict, clock_check, run_checks
+from runcomfy.checkup.bucket import Bucket, bucket_checks
 from runcomfy.checkup.running import in_thread
+from runcomfy.checkup.service import Account, service_checks
 from runcomfy.checkup.signing import reachable_from_outside, signed_for
 from runcomfy.client import RunComfyClient
 from runcomfy.hosts import HostPolicy

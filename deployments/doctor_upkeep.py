@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import WorkPool, WorkQueue
+from prefect.client.schemas.objects import WorkPool, WorkQueue, WorkQueueStatus
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation
 from prefect.exceptions import ObjectNotFound
@@ -19,7 +19,7 @@ from runcomfy.checkup import Verdict, broken, not_checked, ok, warning
 from tasks.heartbeats import FREQUENCY, default_frequency, frequencies, patience
 from tasks.upkeep.held import slots_held
 
-__all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepLooks"]
+__all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepLooks", "how_to_start", "starts_by_itself"]
 
 UPKEEP_QUEUE = "upkeep"
 """The work queue of `reconcile`, of the highest priority in its pool."""
@@ -115,10 +115,10 @@ class UpkeepLooks:
                 f"The work queue {pool.name}/{queue.name} is paused: reconcile does not start.",
                 f"Run `prefect work-queue resume {queue.name} --pool {pool.name}`.",
             )
-        if queue is not None and queue.status is not None and queue.status.value != "READY":
+        if not starts_by_itself(pool) and queue is not None and queue.status not in (None, WorkQueueStatus.READY):
             return broken(
                 f"No worker polls the work queue {pool.name}/{queue.name}: reconcile waits.",
-                f"Start one: `python -m deployments.worker --pool {pool.name}`; without names, it polls every queue.",
+                f"Start one: {how_to_start(pool)}; without names, it polls every queue.",
             )
         if pool.concurrency_limit is not None and active >= pool.concurrency_limit:
             return broken(
@@ -136,7 +136,8 @@ class UpkeepLooks:
                 "of them, it holds up reconcile.",
                 f"Run `prefect work-pool clear-concurrency-limit {pool.name}`; a worker's --limit bounds what it runs.",
             )
-        return ok(f"the work queue {pool.name}/{queue.name} goes first, and is polled")
+        polled = "" if starts_by_itself(pool) else ", and is polled"
+        return ok(f"the work queue {pool.name}/{queue.name} goes first{polled}")
 
     async def leases(self) -> Verdict:
         """Ask the server where it keeps who holds the slots of concurrency limits."""
@@ -168,6 +169,17 @@ class UpkeepLooks:
             told = ", ".join(f"{each.leaked} of {each.limit} of {each.name}" for each in leaked)
             return warning(f"Held by no run that is known: {told}.", "`reconcile` frees what nobody holds for sure.")
         return ok(f"{sum(each.active for each in held)} taken, by runs that are alive")
+
+
+def starts_by_itself(pool: WorkPool) -> bool:
+    """Whether Prefect Cloud starts the pool's runs, so that no worker is needed."""
+    return pool.is_push_pool or pool.is_managed_pool
+
+
+def how_to_start(pool: WorkPool) -> str:
+    """Return the command that starts a worker: ours for a pool of processes, which lets its runs end in order."""
+    program = "python -m deployments.worker" if pool.type == "process" else "prefect worker start"
+    return f"`{program} --pool {pool.name}`"
 
 
 async def _active(client: PrefectClient, pool: WorkPool) -> int:

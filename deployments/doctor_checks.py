@@ -20,9 +20,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.doctor_parameters import clear_secrets, lost_blocks
-from flows.doctor_server import has_server, server_answers
-from flows.doctor_upkeep import Deployed, UpkeepLooks
+from deployments.doctor_parameters import clear_secrets, lost_blocks
+from deployments.doctor_server import has_server, server_answers
+from deployments.doctor_upkeep import Deployed, UpkeepLooks, how_to_start, starts_by_itself
 from runcomfy.checkup import Check, Verdict, broken, not_checked, ok, warning
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]
@@ -181,27 +181,25 @@ class _Looks:
                 except ObjectNotFound:
                     return broken(f"There is no work pool {name}.", _SETUP)
         for pool in self._pools:
-            if pool.type != "process":
-                return broken(
-                    f"{pool.name} is of type {pool.type}; the deployments are made for process.",
-                    "Name a pool of type process (RUNCOMFY_WORK_POOL), and deploy again.",
-                )
             if pool.is_paused or pool.concurrency_limit == 0:
                 why = "paused" if pool.is_paused else "limited to 0 runs"
                 return broken(f"{pool.name} is {why}: nothing starts.", f"Run `prefect work-pool resume {pool.name}`.")
-        return ok(", ".join(f"{pool.name}, {_at_once(pool.concurrency_limit)}" for pool in self._pools))
+        return ok(", ".join(f"{_called(pool)}, {_at_once(pool.concurrency_limit)}" for pool in self._pools))
 
     async def worker(self) -> Verdict:
         """Look for one that has sent a sign of life."""
         told = []
         async with get_client() as client:
             for pool in self._pools:
+                if starts_by_itself(pool):
+                    told.append(f"{pool.name} needs none: Prefect starts its runs")
+                    continue
                 workers = await client.read_workers_for_work_pool(pool.name)
                 online = [worker.name for worker in workers if worker.status == WorkerStatus.ONLINE]
                 if not online:
                     return broken(
                         f"No worker is online for {pool.name}: runs wait for one.",
-                        f"Start one: `python -m deployments.worker --pool {pool.name}`.",
+                        f"Start one: {how_to_start(pool)}.",
                     )
                 told.append(f"{len(online)} online: {', '.join(sorted(online))}")
         return ok("; ".join(told))
@@ -279,6 +277,10 @@ async def _block(kind: type[RunComfyCredentials] | type[MediaStore], name: str, 
 def _label(deployment: DeploymentResponse) -> str:
     """Return the name of its flow's function: served deployments all have one name."""
     return (deployment.entrypoint or "").rpartition(":")[2] or deployment.name
+
+
+def _called(pool: WorkPool) -> str:
+    return pool.name if pool.type == "process" else f"{pool.name} of type {pool.type}"
 
 
 def _at_once(limit: int | None) -> str:

@@ -1,4 +1,4 @@
-"""`doctor` against a Prefect server: what is missing there is named, and nothing else is called broken."""
+"""`deployments.doctor` against a Prefect server: what is missing there is named, and nothing else is called broken."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ from prefect.states import Late, Running
 from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
+from deployments.doctor_checks import prefect_checks
 from flows.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
-from flows.doctor_prefect import prefect_checks
 from runcomfy.checkup import Finding, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tasks.heartbeats import ENVIRONMENT, patience
+from tests.flows.conftest import account, media_store
+
+__all__ = ["account", "media_store"]
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9/api"
@@ -90,6 +95,11 @@ def found(findings: list[Finding], name: str) -> str:
     if verdict.mark in (Mark.BROKEN, Mark.WARNING):
         assert verdict.advice, name
     return verdict.found
+
+
+def advised(findings: list[Finding], name: str) -> str:
+    (verdict,) = [finding.verdict for finding in findings if finding.name == name]
+    return verdict.advice
 
 
 @pytest.fixture
@@ -176,15 +186,42 @@ async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> Non
     assert "reconcile" in found(findings, "work pool")
 
 
-@pytest.mark.parametrize("what", ["another type", "paused"])
-async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp, what: str) -> None:
-    """The deployments are made for a pool of type process, and one that runs."""
+@pytest.mark.parametrize("kind", ["docker", "kubernetes", "ecs"])
+async def test_a_work_pool_of_another_type_is_not_broken(setup: SetUp, kind: str) -> None:
+    """It is named, and its worker is Prefect's."""
+    name = f"{setup.name}-{kind}"
+    await setup.client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+    await setup.deploy("reconcile", work_pool_name=name)
+
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == {"worker"}
+    assert f"{name} of type {kind}" in found(findings, "work pool")
+    assert f"prefect worker start --pool {name}" in advised(findings, "worker")
+
+    await setup.client.send_worker_heartbeat(name, "worker", heartbeat_interval_seconds=30)
+    await setup.client.get_scheduled_flow_runs_for_work_pool(name)
+    assert marked(await setup.check(), Mark.BROKEN) == set()
+
+
+@pytest.mark.parametrize("kind", ["ecs:push", "prefect:managed"])
+async def test_a_work_pool_whose_runs_prefect_starts_needs_no_worker(setup: SetUp, kind: str) -> None:
+    """Nobody polls its queues, and nobody has to."""
+    name = f"{setup.name}-cloud"
+    await setup.client.create_work_pool(WorkPoolCreate(name=name, type=kind))
+    await setup.client.create_work_queue("upkeep", priority=1, work_pool_name=name)
+    await setup.deploy("reconcile", work_pool_name=name)
+
+    findings = await setup.check()
+
+    assert marked(findings, Mark.BROKEN) == set()
+    assert "needs none" in found(findings, "worker")
+
+
+async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp) -> None:
+    """It is paused."""
     name = setup.name
-    if what == "paused":
-        await setup.client.update_work_pool(name, WorkPoolUpdate(is_paused=True))
-    else:
-        name = f"{setup.name}-docker"
-        await setup.client.create_work_pool(WorkPoolCreate(name=name, type="docker"))
+    await setup.client.update_work_pool(name, WorkPoolUpdate(is_paused=True))
     await setup.deploy("reconcile", work_pool_name=name)
 
     findings = await setup.check()
@@ -281,7 +318,7 @@ def environment(prefect_api: str, sandbox: Sandbox, object_store: ObjectStore, p
 
 def doctor(environment: dict[str, str], *options: str, code: int) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "flows", "doctor", *options],
+        [sys.executable, "-m", "deployments.doctor", *options],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -1,0 +1,225 @@
+"""`doctor`: look at account, bucket and clock as they are used, and say what is wrong; nothing is paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runcomfy.checkup import Clock, Finding, Mark, clock_check, run_checks
+from runcomfy.cli import environment
+from runcomfy.cli.options import Json
+from runcomfy.cli.output import exit_code
+from runcomfy.errors import ConfigurationError
+from runcomfy.policy import Deadlines
+
+if TYPE_CHECKING:
+    from runcomfy.checkup import Check
+    from runcomfy.checkup.bucket import Bucket
+    from runcomfy.checkup.service import Account
+
+__all__ = ["BucketOption", "JournalOption", "Sources", "conclude", "doctor", "engine_checks", "find", "print_findings"]
+
+BucketOption = Annotated[
+    str | None,
+    Parameter(env_var="RUNCOMFY_BUCKET", help="Where videos are archived: s3://bucket/prefix, or a bucket."),
+]
+JournalOption = Annotated[
+    str, Parameter(env_var="RUNCOMFY_JOURNAL", help="Where the journal is kept, as for the other commands.")
+]
+_SIGNS = {
+    Mark.OK: ("✓", "green"),
+    Mark.WARNING: ("!", "yellow"),
+    Mark.BROKEN: ("✗", "bold red"),
+    Mark.NOT_CHECKED: ("·", "dim"),
+}
+
+
+def doctor(
+    *,
+    bucket: BucketOption = None,
+    journal: JournalOption = "bucket",
+    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    json: Json = False,
+) -> None:
+    """Check token, balance, bucket, signing, journal and clock, and say what to mend (exit code 3 if something is)."""
+    conclude(find(engine_checks(Sources(bucket, journal), deadlines.signed_for), quiet=json), as_json=json)
+
+
+class Sources:
+    """The account and the bucket as environment and options say, looked up when they are asked for.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        journal: Where the journal is kept.
+    """
+
+    is_sandbox = False
+    """Whether the account that was found is one of a service on this machine."""
+
+    def __init__(self, bucket: str | None, journal: str) -> None:
+        self._bucket, self._journal = bucket, journal
+
+    async def account(self) -> Account:
+        """Return the account.
+
+        Raises:
+            ConfigurationError: it is not set, or cannot be used.
+        """
+        environment.token()
+        from runcomfy.checkup.service import Account
+        from runcomfy.client import is_local
+
+        self.is_sandbox = is_local(environment.base_url())
+        return Account(environment.client, environment.host_policy(), "the environment")
+
+    async def bucket(self) -> Bucket:
+        """Return the bucket.
+
+        Raises:
+            ConfigurationError: none is named, or it cannot be used.
+        """
+        from runcomfy.checkup.bucket import Bucket
+        from runcomfy.journal import check_choice
+
+        if not self._bucket:
+            raise ConfigurationError("No bucket is named. Give --bucket (or RUNCOMFY_BUCKET).")
+        environment.bucket_and_prefix(self._bucket)
+        return Bucket(partial(environment.store, self._bucket), check_choice(self._journal), True, "the environment")
+
+
+def engine_checks(
+    sources: Sources, lifetime: timedelta, *, account_needs: Sequence[str] = (), bucket_needs: Sequence[str] = ()
+) -> list[Check]:
+    """Return the checks of account, bucket and clock.
+
+    Args:
+        sources: Finds account and bucket.
+        lifetime: How long a picture's URL is signed for.
+        account_needs: Names of checks without which there is no account to find.
+        bucket_needs: Names of checks without which there is no bucket to find.
+    """
+    from runcomfy.checkup.bucket import bucket_checks
+    from runcomfy.checkup.service import service_checks
+
+    clock = Clock()
+    return [
+        *service_checks(sources.account, clock, needs=tuple(account_needs)),
+        *bucket_checks(
+            sources.bucket,
+            clock,
+            lifetime=lifetime,
+            is_sandbox=lambda: sources.is_sandbox,
+            needs=tuple(bucket_needs),
+        ),
+        clock_check(clock, after=("service", "bucket")),
+    ]
+
+
+def find(checks: Sequence[Check], *, quiet: bool) -> list[Finding]:
+    """Run the checks, and show that something goes on where somebody looks."""
+    with _checking(quiet=quiet):
+        return asyncio.run(run_checks(checks))
+
+
+def conclude(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Print what was found, and end with exit code 3 if something is broken.
+
+    Raises:
+        SystemExit: something is broken.
+    """
+    if print_findings(findings, as_json=as_json):
+        raise SystemExit(exit_code(ConfigurationError("Something is broken.")))
+
+
+@contextmanager
+def _checking(*, quiet: bool) -> Iterator[None]:
+    console = Console(file=sys.stderr, quiet=quiet)
+    with console.status("Checking …") if console.is_terminal else _nothing():
+        yield
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> bool:
+    """Print every finding in its order and how it stands with the whole, and return whether something is broken."""
+    counts = Counter(finding.mark for finding in findings)
+    if as_json:
+        described = [
+            {
+                "area": finding.area,
+                "name": finding.name,
+                "mark": str(finding.mark),
+                "found": finding.verdict.found,
+                "advice": finding.verdict.advice or None,
+            }
+            for finding in findings
+        ]
+        whole = {"healthy": not counts[Mark.BROKEN], "counts": {str(mark): counts[mark] for mark in Mark}}
+        print(json.dumps(whole | {"findings": described}, ensure_ascii=False))
+        return bool(counts[Mark.BROKEN])
+    console = Console(highlight=False)
+    if console.is_terminal:
+        _print_table(console, findings)
+    else:
+        for finding in findings:
+            verdict = finding.verdict
+            print(f"{finding.mark:<11}  {finding.area}: {finding.name}: {verdict.found} {verdict.advice}".rstrip())
+    console.print(_sum(counts), soft_wrap=True)
+    return bool(counts[Mark.BROKEN])
+
+
+def _print_table(console: Console, findings: Sequence[Finding]) -> None:
+    width = max(len(word) for word in ("not checked", *(finding.name for finding in findings)))
+    for area, members in groupby(findings, key=lambda finding: finding.area):
+        console.print(area, style="bold")
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=3, justify="right")
+        table.add_column(width=width, no_wrap=True)
+        table.add_column(overflow="fold")
+        shown = list(members)
+        for finding in shown:
+            if finding.mark is not Mark.NOT_CHECKED:
+                sign, style = _SIGNS[finding.mark]
+                name = Text(finding.name, style="" if finding.mark is Mark.OK else style)
+                table.add_row(Text(sign, style=style), name, Text(finding.verdict.found))
+                if finding.verdict.advice:
+                    table.add_row("", Text("→", style="cyan", justify="right"), Text(finding.verdict.advice, "cyan"))
+        for reason, names in _unchecked(shown).items():
+            sign, style = _SIGNS[Mark.NOT_CHECKED]
+            table.add_row(Text(sign, style), Text("not checked", style), Text(f"{', '.join(names)}: {reason}", style))
+        console.print(table)
+    console.print()
+
+
+def _unchecked(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """Return what was not checked by its reason: one line each, since only the reason is of use."""
+    names: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.mark is Mark.NOT_CHECKED:
+            names.setdefault(finding.verdict.found, []).append(finding.name)
+    return names
+
+
+def _sum(counts: Counter[Mark]) -> Text:
+    told = ", ".join(f"{counts[mark]} {mark}" for mark in Mark if counts[mark])
+    if counts[Mark.BROKEN]:
+        return Text(f"{told}. Mend what is broken from the top, and look again.", style="bold red")
+    if counts[Mark.WARNING]:
+        return Text(f"It works: {told}.", style="bold yellow")
+    return Text(f"All is well: {told}. Nothing was paid for.", style="bold green")
