@@ -22,6 +22,7 @@ from pydantic import (
 
 from blocks.travelling import MASK, Origin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
+from runcomfy.generation.destination import Destination, check_place
 from runcomfy.journal import Journal, Place, check_choice, names_folder, open_place
 from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.store import Store
@@ -236,6 +237,22 @@ class MediaStore(Block):
             self._journal = Journal(self._place(), patience_seconds=self.journal_patience_seconds)
         return self._journal
 
+    def destination(self) -> Destination:
+        """Return the bucket, its journal, and how files in it are made.
+
+        Raises:
+            ConfigurationError: the journal cannot be kept where `journal` says.
+            StorageError: there are no usable credentials.
+        """
+        return Destination(
+            self.get_store(),
+            self.get_journal(),
+            self.journal,
+            self.key_template(),
+            self.mark_ai_generated,
+            self._store_at,
+        )
+
     def check_settings(self) -> None:
         """Make sure that nothing is paid for with settings that older versions let pass, or that contradict each other.
 
@@ -255,11 +272,7 @@ class MediaStore(Block):
             ConfigurationError: the archive key, the prefix or the journal points there whatever is generated.
             InvalidInput: this generation would land there.
         """
-        bucket, _, folder = self.journal.removeprefix("s3://").partition("/")
-        elsewhere = self.journal.startswith("s3://") and bucket == self.bucket
-        journal = f"{folder.strip('/')}/journal/".lstrip("/") if elsewhere else ""
-        prefix = f"{self.prefix.strip('/')}/".lstrip("/")
-        self.key_template().check_place(prefix=prefix, journal=journal, **facts)
+        check_place(self.key_template(), self.bucket, self.prefix, self.journal, **facts)
 
     def key_template(self) -> KeyTemplate:
         """Return how archived files are named."""

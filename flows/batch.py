@@ -12,13 +12,14 @@ from slugify import slugify
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
+from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.batch.results import BatchReport
+from runcomfy.batch.run import Rules
 from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
-from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
-from tasks.batch import Rules
 from tasks.naming import fact, flow_name
 from tasks.plan_batch import plan_batch
-from tasks.report_batch import BatchReport, report_batch
+from tasks.report_batch import report_batch
 from tasks.run_batch import batch_folder, run_batch
 
 __all__ = ["batch"]

@@ -15,7 +15,7 @@ from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.models.orders import OrderDefaults
 
 if TYPE_CHECKING:
-    from tasks.report_batch import BatchReport
+    from runcomfy.batch.results import BatchReport
 
 __all__ = ["batch"]
 
@@ -50,8 +50,8 @@ def batch(
     """
     account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
     from flows.batch import batch as flow
+    from runcomfy.batch.results import BatchReport
     from tasks.command_line import store_options
-    from tasks.report_batch import BatchReport
 
     async def ended() -> Any:
         state: Any = await flow(

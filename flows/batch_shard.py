@@ -8,11 +8,12 @@ from prefect import flow
 from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.batch.run import Rules, run_part
 from runcomfy.batch.shard import Shard
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
-from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
-from tasks.batch import Rules, run_part
 from tasks.naming import flow_name
+from tasks.program import PrefectProgram
 
 __all__ = ["batch_shard"]
 
@@ -52,4 +53,4 @@ async def batch_shard(
         at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
-    return await run_part(shard, credentials, store, rules)
+    return await run_part(shard, PrefectProgram(credentials, store), rules)

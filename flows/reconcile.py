@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parts import Parts, PartsFailed
-from runcomfy.errors import RunComfyError
-from runcomfy.journal import Entry, Finding, inputs_of, submission_of
+from runcomfy.journal import Entry, inputs_of, submission_of
+from runcomfy.reconcile import JournalLook, Reconciliation, collect, need_a_person
 from runcomfy.sweeping import Swept
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
@@ -23,35 +21,14 @@ from tasks.heal_runs import heal_runs
 from tasks.naming import fact, flow_name
 from tasks.next_look import COVERED, cover_waiting, covered_by, covering_run, run_again_at
 from tasks.operations import show_operations
-from tasks.reconcile import JournalLook, look_over_journal, report_findings, sweep_store
+from tasks.reconcile import look_over_journal, report_findings, sweep_store
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain
 from tasks.upkeep.look import look_at_slots
 
-__all__ = ["Reconciliation", "reconcile"]
+__all__ = ["reconcile"]
 
-_AT_ONCE = 4
 _RUN_AGAIN = RunAgain()
-
-
-class Reconciliation(BaseModel):
-    """What was found, collected and removed; generations by their keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    open: int
-    """How many generations were open, or were until now."""
-    collected: dict[str, list[ArchivedVideo]]
-    failures: dict[str, str]
-    """Finished generations that could not be archived this time, and why."""
-    need_a_person: dict[str, str]
-    """Uncertain, expired and stuck generations, and what is known of each."""
-    aborted_uploads: list[str]
-    removed_images: list[str]
-    freed_slots: dict[str, int] = {}
-    """How many slots nobody held any more and were freed, by the name of their limit."""
-    next_look_at: datetime | None = None
-    """When this runs again because something is due then; `None` where nothing is, or where it is not deployed."""
 
 
 @flow(
@@ -93,7 +70,7 @@ async def reconcile(
     )
     parts.note("the flow runs of open generations", look.trouble)
     findings = look.findings
-    collected, failures = await _collect([finding.entry for finding in findings if finding.ready], credentials, store)
+    collected, failures = await collect(findings, lambda entry: _archived(entry, credentials, store))
     swept = Swept([], [])
     if not parts.failed("the journal"):  # it says which pictures are needed still
         sweeping = sweep_store(
@@ -124,7 +101,7 @@ async def reconcile(
         open=len(findings),
         collected=collected,
         failures=failures,
-        need_a_person=_people(findings),
+        need_a_person=need_a_person(findings),
         aborted_uploads=swept.uploads,
         removed_images=swept.images,
         freed_slots={each.name: each.freed for each in slots.held if each.freed} if slots else {},
@@ -132,34 +109,13 @@ async def reconcile(
     )
 
 
-async def _collect(
-    entries: Sequence[Entry], credentials: RunComfyCredentials, store: MediaStore
-) -> tuple[dict[str, list[ArchivedVideo]], dict[str, str]]:
-    """Archive each, a few at a time; the failure of one is not that of the others."""
-    gate, collected, failures = asyncio.Semaphore(_AT_ONCE), {}, {}
-
-    async def collect(entry: Entry) -> None:
-        async with gate:
-            try:
-                collected[entry.generation_key] = await archive_outputs(
-                    entry.request_id or "",
-                    credentials,
-                    store,
-                    model_id=entry.model_id,
-                    inputs=inputs_of(entry),
-                    image=entry.image,
-                    submission=submission_of(entry),
-                )
-            except RunComfyError as error:
-                failures[entry.generation_key] = str(error)
-
-    await asyncio.gather(*map(collect, entries))
-    return collected, failures
-
-
-def _people(findings: Sequence[Finding]) -> dict[str, str]:
-    return {
-        finding.entry.generation_key: finding.news or finding.entry.reason or str(finding.entry.state)
-        for finding in findings
-        if finding.needs_person
-    }
+async def _archived(entry: Entry, credentials: RunComfyCredentials, store: MediaStore) -> list[ArchivedVideo]:
+    return await archive_outputs(
+        entry.request_id or "",
+        credentials,
+        store,
+        model_id=entry.model_id,
+        inputs=inputs_of(entry),
+        image=entry.image,
+        submission=submission_of(entry),
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from prefect import get_client
+from prefect import get_client, get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -26,9 +26,10 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from runcomfy.journal import Entry, EntryState
+from runcomfy.reconcile import KnownRuns
 from runcomfy.texts import normal_text
 
-__all__ = ["Known", "cancelled_by_person", "is_abandoned", "known_of_runs", "may_wait_too"]
+__all__ = ["FlowRuns", "Known", "cancelled_by_person", "is_abandoned", "known_of_runs", "may_wait_too"]
 
 _PAGE = 200  # what a server returns at once by default
 _AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
@@ -53,6 +54,40 @@ class Known:
     """Those that it knows, of runs that it does not know."""
     under_way: Sequence[FlowRun] = ()
     """All runs that have begun and not ended, where there is one that a person cancelled."""
+
+
+class FlowRuns(KnownRuns):
+    """What the Prefect server that this process is set to use knows of the runs of generations."""
+
+    def __init__(self) -> None:
+        self._known = Known({})
+
+    async def learn(self, entries: Sequence[Entry]) -> None:
+        """Ask Prefect for the runs that these entries name; what is old enough is looked at without its answer."""
+        self._known, self.trouble = await _asked(entries)
+
+    def abandoned(self, entry: Entry) -> bool | None:
+        """Whether the flow run of a generation is known not to be at work."""
+        return is_abandoned(entry, self._known)
+
+    async def unwanted(self, entry: Entry) -> bool:
+        """Whether a person cancelled its flow run, and no other one waits for it, as Prefect says here and now."""
+        if not _nobody_wants(entry, self._known):
+            return False
+        known, _ = await _asked([entry])  # it may have been run again since all were read, or another may want it
+        return _nobody_wants(entry, known)
+
+
+async def _asked(entries: Sequence[Entry]) -> tuple[Known, Exception | None]:
+    try:
+        return await known_of_runs(entries), None
+    except Exception as error:  # whatever Prefect's client raises
+        get_run_logger().error("Prefect did not say which runs have ended (%s): %s", type(error).__name__, error)
+        return Known({}), error
+
+
+def _nobody_wants(entry: Entry, known: Known) -> bool:
+    return cancelled_by_person(entry, known, datetime.now(UTC)) and not may_wait_too(entry, known)
 
 
 async def known_of_runs(entries: Sequence[Entry]) -> Known:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
-from blocks import MediaStore
 from runcomfy.redaction import strip_query
+from runcomfy.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tasks.markdown import code, facts_table, text
 from tasks.posters import poster_image
@@ -30,7 +30,7 @@ async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def publish(
-    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore, *, archiving_seconds: float | None
+    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: Store, *, archiving_seconds: float | None
 ) -> None:
     """Create the artifact of a generation; it holds no signed URL, so the links of a private bucket ask for a login.
 
@@ -46,7 +46,7 @@ async def publish(
 
 
 async def _page(
-    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: MediaStore, archiving_seconds: float | None
+    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: Store, archiving_seconds: float | None
 ) -> None:
     shown = [
         (video, await poster_image(store, video.poster_key, text(_name(video))) if number < _MOST_POSTERS else "")
@@ -71,7 +71,7 @@ async def _page(
     )
 
 
-def address(bucket: str, key: str, store: MediaStore) -> str:
+def address(bucket: str, key: str, store: Store) -> str:
     """Return where somebody who may see an object sees it: the AWS console, or the object at its server; not signed.
 
     Args:
@@ -79,7 +79,7 @@ def address(bucket: str, key: str, store: MediaStore) -> str:
         key: Its full key.
         store: Whose server it is.
     """
-    endpoint = store.public_endpoint_url or store.get_store().endpoint_url
+    endpoint = store.public_endpoint_url
     if endpoint is None:
         return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
     return f"{strip_query(endpoint).rstrip('/')}/{bucket}/{quote(key)}"
@@ -103,7 +103,7 @@ def _took(facts: GenerationFacts) -> str:
     return f"{sum(known):.0f} s" if known else ""
 
 
-def _facts(facts: GenerationFacts, archiving_seconds: float | None, store: MediaStore) -> list[tuple[str, str]]:
+def _facts(facts: GenerationFacts, archiving_seconds: float | None, store: Store) -> list[tuple[str, str]]:
     image = facts.image
     return [
         ("Model", code(facts.model_id)),
@@ -123,7 +123,7 @@ def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.1f} s"
 
 
-def _links(video: ArchivedVideo, store: MediaStore) -> str:
+def _links(video: ArchivedVideo, store: Store) -> str:
     watch = address(video.bucket, video.key, store)
     provenance = address(video.bucket, video.provenance_key, store)
     return f"**Watch:** [{text(_name(video))}]({watch}) · [provenance]({provenance})"

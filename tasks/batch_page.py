@@ -75,7 +75,12 @@ def linked(files: Mapping[str, str | None], store: MediaStore) -> str:
         if uri is not None:
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             shown = text(key.rpartition("/")[2])
-            rows.append((name, f"[{shown}]({address(bucket, key, store)})" if uri.startswith("s3://") else code(uri)))
+            rows.append(
+                (
+                    name,
+                    f"[{shown}]({address(bucket, key, store.get_store())})" if uri.startswith("s3://") else code(uri),
+                )
+            )
     return facts_table(rows)
 
 
@@ -84,9 +89,9 @@ async def gallery(outcomes: Iterable[Outcome], store: MediaStore) -> str:
     cells = []
     for outcome in [outcome for outcome in outcomes if outcome.uris][:_MOST_POSTERS]:
         bucket, _, key = outcome.uris[0].removeprefix("s3://").partition("/")
-        picture = await poster_image(store, poster_key(key), text(outcome.label), pixels=_POSTER_PIXELS)
+        picture = await poster_image(store.get_store(), poster_key(key), text(outcome.label), pixels=_POSTER_PIXELS)
         if picture:
-            cells.append((picture, f"[{text(outcome.label)}]({address(bucket, key, store)})"))
+            cells.append((picture, f"[{text(outcome.label)}]({address(bucket, key, store.get_store())})"))
     lines = []
     for start in range(0, len(cells), _POSTERS_ABREAST):
         # the older UI shows no picture that is a link, so the link stands below it

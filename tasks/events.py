@@ -6,8 +6,6 @@ They are sent in the background and may be lost with the process; the journal an
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from prefect import get_run_logger
@@ -16,14 +14,13 @@ from prefect.context import AssetContext
 from prefect.events import emit_event
 from pydantic import ValidationError
 
-from blocks import MediaStore
-from runcomfy.errors import RunComfyError, UncertainSubmission
-from runcomfy.journal import EntryState, outcome_told
-from runcomfy.journal.telling import state_after
+from runcomfy.generation.hooks import Change
+from runcomfy.journal import EntryState
+from runcomfy.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.artifacts import address
 
-__all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "end_of_request_told", "end_told", "tell_archived_event", "tell_event"]
+__all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "emit_archived", "emit_change"]
 
 EVENTS = {
     EntryState.SUBMITTED: "runcomfy.generation.submitted",
@@ -42,87 +39,29 @@ ASSET_MADE, ASSET_READ = "prefect.asset.materialization.succeeded", "prefect.ass
 _NAMESPACE = uuid.UUID("5f0b1bd4-52a4-4a3c-9a53-6c4f2d3b7f11")
 
 
-def tell_event(
-    state: EntryState,
-    store: MediaStore,
-    *,
-    key: str | None,
-    request_id: str | None,
-    model_id: str | None = None,
-    reason: str | None = None,
-    error_type: str | None = None,
-) -> None:
-    """Tell that a generation is in another state; its resource is the archive, `s3://bucket/prefix`.
-
-    Args:
-        state: The state that it is in now; those that `EVENTS` does not name are not told.
-        store: The archive.
-        key: The generation.
-        request_id: Its request, if it has one.
-        model_id: The model.
-        reason: Why, where that needs a reason.
-        error_type: The class of the error that it ended with, where there was one.
-    """
-    if state not in EVENTS:
+def emit_change(change: Change) -> None:
+    """Emit that a generation is in another state, if `EVENTS` names it; its resource is the archive."""
+    if change.state not in EVENTS:
         return
-    archive = store.get_store().uri(store.get_store().prefix).rstrip("/")
-    resource = {"prefect.resource.id": archive, **_labels(key, request_id, model_id)}
-    payload = {name: value for name, value in (("reason", reason), ("error_type", error_type)) if value}
-    _send(EVENTS[state], resource, _generation(key), payload, once=None)
+    labels = _labels(change.key, change.request_id, change.model_id)
+    resource = {"prefect.resource.id": change.archive.rstrip("/"), **labels}
+    named = (("reason", change.reason), ("error_type", change.error_type))
+    payload = {name: value for name, value in named if value}
+    _send(EVENTS[change.state], resource, _generation(change.key), payload, once=None)
 
 
-@contextmanager
-def end_told(store: MediaStore | None, key: str | None, request_id: str | None) -> Iterator[None]:
-    """Tell of the error with which the body ends, if it says something of the generation; nothing without a store."""
-    try:
-        yield
-    except RunComfyError as error:
-        state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else state_after(error)
-        if store is not None and state is not None:
-            tell_event(
-                state,
-                store,
-                key=key or error.generation_key,
-                request_id=request_id or error.request_id,
-                model_id=error.model_id,
-                reason=error.message,
-                error_type=type(error).__name__,
-            )
-        raise
-
-
-@asynccontextmanager
-async def end_of_request_told(store: MediaStore | None, key: str | None, request_id: str) -> AsyncIterator[None]:
-    """Tell the journal, and whoever listens, of the error with which the body ends, if it says something of it.
-
-    Every error comes out with the ids of the request and of its generation, and so with the news that something was
-    paid for.
-    """
-    journal = store.get_journal() if store is not None and key is not None else None
-    with end_told(store, key, request_id):
-        try:
-            async with outcome_told(journal, key, request_id):
-                yield
-        except RunComfyError as error:
-            error.request_id = error.request_id or request_id
-            error.generation_key = error.generation_key or key
-            raise
-
-
-def tell_archived_event(
-    facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: MediaStore
-) -> None:
+def emit_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
     """Tell that a video is archived, and that the asset of its URI is materialised, with the picture as upstream.
 
-    Told twice of the same file, Prefect keeps one: the id of the event is made of what it says.
+    Emitted twice of the same file, Prefect keeps one: the id of the event is made of what it says.
     """
     try:
-        _tell_archived(facts, video, image, store)
+        _emit_archived(facts, video, image, store)
     except Exception as error:  # what Prefect's assets are made of may change with its version
         get_run_logger().warning("It could not be told that %s is there (%s)", video.uri, type(error).__name__)
 
 
-def _tell_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: MediaStore) -> None:
+def _emit_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
     labels = _labels(facts.generation_key, facts.request_id, facts.model_id)
     name = video.key.rpartition("/")[2]
     payload = {

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import PrefectException
 
-from tasks import telemetry
+from runcomfy.telemetry import activation, metrics
 from tasks.upkeep.events import emit_order_event
 from tasks.upkeep.healing import Healed, carry_out
 from tasks.upkeep.judging import Judgement, RunAgain, Verdict, beat_seconds, judge, judge_all
@@ -75,7 +75,8 @@ async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Log
         level("Run %s (%s, %s): %s", judgement.run.name, judgement.run.id, judgement.verdict, change.said)
         outcome = _COUNTED_AS.get(judgement.verdict)
         if outcome and change.done and not change.told_before:
-            telemetry.healed(outcome)
+            activation.turn_on()
+            metrics.healed(outcome)
         emit_order_event(change)
     return healed
 

@@ -1,22 +1,22 @@
-"""What the inbox needs of Prefect: its queue from a block's credentials, its log lines, and what a run's page shows."""
+"""What the inbox needs of Prefect: its queue from a block's credentials, and what a run's page shows."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import boto3
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.reception import Fate, Received
+from runcomfy.inbox.run import summed_up
 from tasks.artifacts import show
 from tasks.markdown import code, text
 
-__all__ = ["log_received", "open_queue", "report_received", "summed_up"]
+__all__ = ["open_queue", "report_received"]
 
 _MOST_ROWS = 1000
 
@@ -32,18 +32,6 @@ def open_queue(url: str, store: MediaStore, hidden_seconds: int) -> Queue:
     verify = keys.aws_client_parameters.get_params_override().get("verify") if keys else None
     session = keys.get_boto3_session() if keys else boto3.Session(region_name=store.region_name or None)
     return Queue(url, session=session, hidden_seconds=hidden_seconds, verify=True if verify is None else verify)
-
-
-def log_received(received: Received) -> None:
-    """Say in the run's log what became of a picture; what is trouble, as a warning."""
-    level = get_run_logger().warning if received.fate.is_trouble else get_run_logger().info
-    level("%s: %s%s", received.source, received.fate, f": {received.reason}" if received.reason else "")
-
-
-def summed_up(received: Iterable[Received]) -> str:
-    """Return how many came to which end, such as `3 archived, 1 set aside`."""
-    counts = Counter(one.fate for one in received)
-    return ", ".join(f"{counts[fate]} {fate}" for fate in Fate if counts[fate]) or "nothing new"
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)

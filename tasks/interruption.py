@@ -1,8 +1,7 @@
-"""What becomes of a request when the code that waits for it is interrupted.
+"""Who interrupted a flow run: a person, a time-out, or a platform that stops the process.
 
-A person who cancels a flow run, or presses Ctrl-C, means the request as well, and so does a time-out that somebody set.
-A platform that stops a process (a redeploy, an eviction) does not, though all of them arrive as the same exception;
-what tells them apart is the flow run's state, the clock, and who sent the signal.
+All of them arrive as the same exception; what tells them apart is the flow run's state, the clock, and who sent the
+signal. What that means for a request is the engine's: `runcomfy.generation.ending`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -24,20 +21,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from blocks import MediaStore
-from runcomfy.client import RunComfyClient
-from runcomfy.errors import RunComfyError
-from runcomfy.journal import EntryState, withdraw
-from runcomfy.policy import OnInterrupt
 from runcomfy.shutdown import shutdown
-from runcomfy.telemetry.request import MeasuredRequest
-from tasks.events import tell_event
-from tasks.keyboard import ctrl_c_pressed, noticing_ctrl_c
 
-__all__ = ["cancellation_requested", "settle", "settled_if_interrupted", "watchful_sleep"]
+__all__ = ["cancellation_requested", "cancelled_by_person", "timed_out", "watchful_sleep"]
 
 
-_PATIENCE_SECONDS = 20
 _WATCH_SECONDS = 3.0
 _WATCH_DEPLOYED_SECONDS = 15.0
 _STOP_SECONDS = 1.0
@@ -104,71 +92,7 @@ async def watchful_sleep(seconds: float) -> None:
             raise asyncio.CancelledError("the flow run was cancelled")
 
 
-@asynccontextmanager
-async def settled_if_interrupted(
-    client: RunComfyClient, request_id: str, store: MediaStore | None, key: str | None, how: OnInterrupt
-) -> AsyncIterator[None]:
-    """Settle what becomes of a request if the body is cancelled; the cancellation goes on after it."""
-    with noticing_ctrl_c():
-        try:
-            yield
-        except asyncio.CancelledError:
-            await settle(client, request_id, store, key, how)
-            raise
-
-
-async def settle(
-    client: RunComfyClient, request_id: str, store: MediaStore | None, key: str | None, how: OnInterrupt
-) -> None:
-    """Cancel the request if that is what was meant, and tell the journal and the run's log what became of it.
-
-    To be awaited while a cancellation is under way: it runs to its end all the same, within 20 seconds.
-    """
-    logger = get_run_logger()
-    timed_out = _timed_out()  # before anything else takes time
-    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True) as scope:
-        wish = await _wish(how, timed_out=timed_out)
-        if wish is None:
-            logger.warning("Interrupted, not cancelled: request %s goes on, and the next run collects it", request_id)
-            return
-        try:
-            journal = store.get_journal() if store is not None else None
-            state = await withdraw(client, journal, key, request_id, reason=wish)
-        except RunComfyError as error:
-            logger.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
-            return
-        if store is not None:
-            tell_event(state, store, key=key, request_id=request_id, reason=wish)
-        if state is EntryState.CANCELLED:
-            MeasuredRequest(request_id, key=key).end(state)
-            logger.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
-        else:
-            logger.warning(
-                "Request %s cannot be cancelled any more (%s): it may be billed, and is collected by the next run or "
-                "by reconcile",
-                request_id,
-                wish,
-            )
-    if scope.cancelled_caught:
-        logger.error(
-            "There was no time to cancel request %s: it may be billed, and the next run collects it", request_id
-        )
-
-
-async def _wish(how: OnInterrupt, *, timed_out: bool) -> str | None:
-    """Return who wanted the request to be cancelled, `None` if nobody did."""
-    if how == "cancel":
-        return "interrupted, and on_interrupt is cancel"
-    if how == "leave":
-        return None
-    if ctrl_c_pressed():
-        return "somebody pressed Ctrl-C"
-    if timed_out:
-        return "the run's or the task's timeout_seconds was over"
-    return "somebody cancelled the run" if await _asked() else None
-
-
-def _timed_out() -> bool:
+def timed_out() -> bool:
     """Whether Prefect's `timeout_seconds` of this task, of this flow, or of one that it is part of, is over.
 
     Those of outer flows are anyio's cancel scopes, as Prefect makes them: a scope around us that is over says so.
@@ -187,7 +111,8 @@ def _timed_out() -> bool:
     )  # fmt: skip
 
 
-async def _asked() -> bool:
+async def cancelled_by_person() -> bool:
+    """Whether a person cancelled the run; where Prefect's API does not say, nobody did as far as is known."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return await (_look() if run is None else _watch(run.id).asked(time.monotonic()))

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
-from runcomfy.batch.plan import PlannedRow, check_pictures
-from runcomfy.batch.standing import Standing, known_rows, look_up
-from runcomfy.manifest import Manifest, read_manifest
+from runcomfy.batch.prepare import Plan, prepare
 from tasks.retrying import worth_retrying
 
-__all__ = ["Plan", "plan_batch"]
-
-_SHOWN_WARNINGS = 50
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A manifest that can be run as it is."""
-
-    manifest: Manifest
-    rows: list[PlannedRow]
-    standing: Standing
+__all__ = ["plan_batch"]
 
 
 @task(
@@ -53,37 +37,10 @@ async def plan_batch(
         InvalidInput: it cannot be read, or some rows cannot be used, each of which is named; nothing was paid for.
         StorageError: the store could not be read or written.
     """
-    logger = get_run_logger()
-    read = await asyncio.to_thread(
-        read_manifest,
+    return await prepare(
         manifest,
-        store.get_store(),
-        defaults=defaults,
+        store.destination(),
+        defaults,
+        get_run_logger(),
         allow_placeholder_prompts=allow_placeholder_prompts,
     )
-    logger.info("%s: %d rows, %d of them cannot be used", read.uri, read.row_count, len(read.bad))
-
-    async def said(done: int, total: int) -> None:
-        if done == total or done % 100 == 0:
-            logger.info("%d of %d pictures checked and staged", done, total)
-
-    journal = store.get_journal()
-    rows = await known_rows(await check_pictures(read, store.get_store(), said=said), journal)
-    _warn(rows)
-    standing = await look_up(rows, journal, store.get_store())
-    logger.info("%d of %d rows are archived already", len(standing.existing), len(rows))
-    return Plan(read, rows, standing)
-
-
-def _warn(rows: Sequence[PlannedRow]) -> None:
-    """Say of each picture what may spoil its video, while nothing is paid for yet."""
-    odd: dict[str, list[PlannedRow]] = {}
-    for row in rows:
-        if row.staged is not None and row.staged.warnings:
-            odd.setdefault(row.staged.sha256, []).append(row)
-    for same in list(odd.values())[:_SHOWN_WARNINGS]:
-        more = f" (and {len(same) - 1:,} more rows)" if len(same) > 1 else ""
-        image = same[0].staged
-        get_run_logger().warning("%s%s: %s", same[0].label, more, " ".join(image.warnings if image else ()))
-    if len(odd) > _SHOWN_WARNINGS:
-        get_run_logger().warning("%d more pictures may spoil their videos", len(odd) - _SHOWN_WARNINGS)

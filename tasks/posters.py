@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from blocks import MediaStore
 from runcomfy.poster import embedded_poster
+from runcomfy.store import Store
 
 __all__ = ["poster_image"]
 
@@ -18,7 +18,7 @@ _LARGEST_EMBEDDED_BYTES = 10_000  # Prefect repeats it in two events
 _QUALITIES = (75, 60, 45, 30, 15)
 
 
-async def poster_image(store: MediaStore, key: str | None, name: str, *, pixels: int = 320) -> str:
+async def poster_image(store: Store, key: str | None, name: str, *, pixels: int = 320) -> str:
     """Return a poster as an image in Markdown, or nothing where there is none or it cannot be had.
 
     Args:
@@ -30,7 +30,7 @@ async def poster_image(store: MediaStore, key: str | None, name: str, *, pixels:
     if key is None:
         return ""
     try:
-        poster = await asyncio.to_thread(store.get_store().read, key, limit_bytes=_LARGEST_POSTER_BYTES)
+        poster = await asyncio.to_thread(store.read, key, limit_bytes=_LARGEST_POSTER_BYTES)
         url = await asyncio.to_thread(
             embedded_poster, poster, pixels=pixels, qualities=_QUALITIES, largest_bytes=_LARGEST_EMBEDDED_BYTES
         )

@@ -83,7 +83,7 @@ async def _written(store: MediaStore, selections: Sequence[Selection], settings:
     for selection in selections:
         uri, sentence = await asyncio.to_thread(_write, place, selection, settings, newest, store.journal)
         get_run_logger().info("%s: %s", uri, sentence)
-        page = address(place.bucket, uri.removeprefix(f"s3://{place.bucket}/"), store)
+        page = address(place.bucket, uri.removeprefix(f"s3://{place.bucket}/"), place)
         again = shell_command("report", "--bucket", place.uri(place.prefix).rstrip("/"), "--open")
         text = f"{sentence}.\n\nThe page: [{code(uri)}]({page})\n\n"
         text += f"On your own machine, with videos that play: {code(again)}"

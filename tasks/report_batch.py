@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,47 +10,19 @@ from prefect import get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
-from pydantic import BaseModel, ConfigDict, Field
 
 from blocks import MediaStore
-from runcomfy.batch.results import BatchFiles, stop_of, write_results
+from runcomfy.batch.prepare import Plan
+from runcomfy.batch.results import BatchReport, report_of
 from runcomfy.values import Outcome
 from tasks.artifacts import show
 from tasks.batch_page import causes, gallery, linked, next_steps, spent
 from tasks.markdown import facts_table, text
-from tasks.plan_batch import Plan
 from tasks.retrying import worth_retrying
 
-__all__ = ["BatchReport", "report_batch"]
+__all__ = ["report_batch"]
 
 _SHOWN_ROWS = 200
-
-
-class BatchReport(BaseModel):
-    """What became of a batch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    manifest: str
-    rows: int
-    archived: int = Field(description="Rows that have their video, those from earlier runs included.")
-    counts: dict[str, int] = Field(description="How many rows ended in which way.")
-    cost_usd: float = Field(description="What all rows have cost until now, by the service's word where it gave it.")
-    files: BatchFiles
-    stopped_by: str | None = Field(default=None, description="The class of the error that kept rows from being begun.")
-    stopped_because: str | None = Field(default=None, description="What it says.")
-    error_code: str | None = Field(default=None, description="Its code, where there is one.")
-
-    @property
-    def sentence(self) -> str:
-        """Return it as one line."""
-        others = ", ".join(
-            f"{count:,} {status.replace('_', ' ')}"
-            for status, count in sorted(self.counts.items())
-            if status not in ("archived", "existing")
-        )
-        because = f". {self.stopped_because}" if self.stopped_because else ""
-        return f"{self.archived:,} of {self.rows:,} rows have their video" + (f"; {others}" if others else "") + because
 
 
 @task(
@@ -84,19 +55,8 @@ async def report_batch(
         StorageError: the store did not take them.
     """
     ended = [outcomes[row.line] for row in plan.rows]
-    stop = stop_of(ended)
-    files = await asyncio.to_thread(write_results, plan.manifest, plan.rows, outcomes, store.get_store(), folder)
-    report = BatchReport(
-        manifest=plan.manifest.uri,
-        rows=len(plan.rows),
-        archived=sum(outcome.status.is_good for outcome in outcomes.values()),
-        counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
-        cost_usd=round(cost_usd, 6),
-        files=files,
-        stopped_by=stop.error_type if stop else None,
-        stopped_because=stop.reason if stop else None,
-        error_code=stop.error_code if stop else None,
-    )
+    report = await asyncio.to_thread(report_of, plan.manifest, plan.rows, outcomes, cost_usd, store.get_store(), folder)
+    files = report.files
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)
     if files.to_run_again:
         get_run_logger().warning("The rows without a video: %s", files.to_run_again)

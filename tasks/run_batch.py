@@ -10,13 +10,14 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow
+from runcomfy.batch.prepare import Plan
 from runcomfy.batch.purse import purse_name
+from runcomfy.batch.run import Rules, money, run_here
 from runcomfy.batch.shard import Allowance, divide
 from runcomfy.batch.standing import Standing, look_up, true_outcome
-from runcomfy.errors import BudgetReached, ConfigurationError, StoreUnavailable
+from runcomfy.errors import BudgetReached, StoreUnavailable
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.batch import Rules, money, run_here
-from tasks.plan_batch import Plan
+from tasks.program import PrefectProgram
 from tasks.progress import shown_progress
 from tasks.shards import Spread, block_reference, check_deployment
 
@@ -46,10 +47,9 @@ async def run_batch(
     Raises:
         ConfigurationError: there is a budget, and nothing that remembers what was paid for.
     """
-    if rules.budget_usd is not None and store.journal == "none":
-        raise ConfigurationError("A budget needs a journal that outlives a process: the store's is 'none'.")
+    rules.check_journal(store.journal)
     if rows_per_shard is None:
-        return await run_here(plan, credentials, store, rules)
+        return await run_here(plan, PrefectProgram(credentials, store), rules)
     return await _on_workers(plan, credentials, store, rules, rows_per_shard, shard_deployment)
 
 
@@ -92,7 +92,7 @@ async def _on_workers(
     if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
         standing = await _look_up(plan.rows, store)
     else:
-        proved, _ = await run_here(plan, credentials, store, rules, until_proven=True)
+        proved, _ = await run_here(plan, PrefectProgram(credentials, store), rules, until_proven=True)
         outcomes |= proved
         standing = await _look_up(plan.rows, store)
     async with shown_progress(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
-from runcomfy.staging import stage_image as stage
+from runcomfy.generation.generate import stage
 from runcomfy.values import StagedImage
+from tasks.hooks import PREFECT
 from tasks.retrying import worth_retrying
-from tasks.telemetry import staging
 
 __all__ = ["stage_image"]
 
@@ -33,18 +33,4 @@ async def stage_image(image: str, store: MediaStore) -> StagedImage:
         InvalidInput: it is not a picture that the service would take, or cannot be read; nothing was paid for.
         StorageError: the store did not take it, or did not give it.
     """
-    with staging() as measured:
-        staged = await stage(image, store.get_store())
-        measured(staged)
-    get_run_logger().info(
-        "%s %s (%s, %d x %d, %d bytes)",
-        "Uploaded" if staged.uploaded else "Already staged:",
-        staged.uri,
-        staged.content_type,
-        staged.width,
-        staged.height,
-        staged.size_bytes,
-    )
-    for warning in staged.warnings:
-        get_run_logger().warning("%s: %s", staged.source, warning)
-    return staged
+    return await stage(image, store.get_store(), PREFECT)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
@@ -15,7 +16,16 @@ from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.store import Store
 from runcomfy.values import Outcome
 
-__all__ = ["BatchFiles", "Stop", "outcomes_from_json", "outcomes_to_json", "stop_of", "write_results"]
+__all__ = [
+    "BatchFiles",
+    "BatchReport",
+    "Stop",
+    "outcomes_from_json",
+    "outcomes_to_json",
+    "report_of",
+    "stop_of",
+    "write_results",
+]
 
 _STOPS = tuple(kind.__name__ for kind in (CommonCause, AuthenticationError, InsufficientBalance, BudgetReached))
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
@@ -98,6 +108,68 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
         }
         writer.writerow(shown | named)
     return text.getvalue().encode()
+
+
+class BatchReport(BaseModel):
+    """What became of a batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifest: str
+    rows: int
+    archived: int = Field(description="Rows that have their video, those from earlier runs included.")
+    counts: dict[str, int] = Field(description="How many rows ended in which way.")
+    cost_usd: float = Field(description="What all rows have cost until now, by the service's word where it gave it.")
+    files: BatchFiles
+    stopped_by: str | None = Field(default=None, description="The class of the error that kept rows from being begun.")
+    stopped_because: str | None = Field(default=None, description="What it says.")
+    error_code: str | None = Field(default=None, description="Its code, where there is one.")
+
+    @property
+    def sentence(self) -> str:
+        """Return it as one line."""
+        others = ", ".join(
+            f"{count:,} {status.replace('_', ' ')}"
+            for status, count in sorted(self.counts.items())
+            if status not in ("archived", "existing")
+        )
+        because = f". {self.stopped_because}" if self.stopped_because else ""
+        return f"{self.archived:,} of {self.rows:,} rows have their video" + (f"; {others}" if others else "") + because
+
+
+def report_of(
+    manifest: Manifest,
+    rows: Sequence[PlannedRow],
+    outcomes: Mapping[int, Outcome],
+    cost_usd: float,
+    store: Store,
+    folder: str,
+) -> BatchReport:
+    """Write the table of results and the manifest of what to run again, and return what became of the batch. Blocks.
+
+    Args:
+        manifest: Whose rows they are.
+        rows: All of them.
+        outcomes: What became of each, by line.
+        cost_usd: What all rows have cost until now.
+        store: Where to write.
+        folder: Below the store's prefix.
+
+    Raises:
+        StorageError: the store did not take them.
+    """
+    stop = stop_of(outcomes[row.line] for row in rows)
+    return BatchReport(
+        manifest=manifest.uri,
+        rows=len(rows),
+        archived=sum(outcome.status.is_good for outcome in outcomes.values()),
+        counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
+        cost_usd=round(cost_usd, 6),
+        files=write_results(manifest, rows, outcomes, store, folder),
+        stopped_by=stop.error_type if stop else None,
+        stopped_because=stop.reason if stop else None,
+        error_code=stop.error_code if stop else None,
+    )
 
 
 def outcomes_to_json(outcomes: Mapping[int, Outcome]) -> bytes:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from runcomfy._uninterrupted import to_its_end
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     ConfigurationError,
@@ -16,6 +15,7 @@ from runcomfy.errors import (
     RunComfyError,
     UncertainSubmission,
 )
+from runcomfy.interruption import to_its_end
 from runcomfy.journal.advice import advise
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name

@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import httpx
 
-from runcomfy._uninterrupted import to_its_end
 from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
@@ -27,6 +26,7 @@ from runcomfy.errors import (
     SubmissionNotSent,
     UncertainSubmission,
 )
+from runcomfy.interruption import to_its_end
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.advice import advise_on_error
 from runcomfy.journal.claiming import claim

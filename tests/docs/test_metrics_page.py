@@ -13,7 +13,10 @@ from runcomfy.telemetry.metrics import METRICS, Metric
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PARTS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-SOURCES = "".join((ROOT / name).read_text() for name in ("tasks/telemetry.py", "runcomfy/telemetry/request.py"))
+SOURCES = "".join(
+    (ROOT / name).read_text()
+    for name in ("runcomfy/generation/phases.py", "runcomfy/telemetry/request.py", "tasks/hooks.py")
+)
 TRACING = (ROOT / "runcomfy/telemetry/tracing.py").read_text()
 
 

@@ -27,7 +27,7 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
 from flows.batch_shard import batch_shard
 from runcomfy.batch.plan import rows_to_json
-from runcomfy.batch.results import outcomes_from_json
+from runcomfy.batch.results import BatchReport, outcomes_from_json
 from runcomfy.batch.shard import Shard, divide
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.journal import EntryState, GenerationSpec
@@ -36,7 +36,6 @@ from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks.plan_batch import plan_batch
-from tasks.report_batch import BatchReport
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 

@@ -19,9 +19,10 @@ from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.inbox import InboxReport, inbox
+from flows.inbox import inbox
 from runcomfy.errors import ConfigurationError
 from runcomfy.inbox.reception import Fate
+from runcomfy.inbox.run import InboxReport
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud

@@ -8,7 +8,8 @@ import sys
 from collections import Counter
 from typing import Any
 
-from flows.inbox import InboxReport, inbox
+from flows.inbox import inbox
+from runcomfy.inbox.run import InboxReport
 from runcomfy.policy import Polling
 from tests.crash.zygote import account_of, store_of
 

@@ -25,7 +25,7 @@ from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, RunTimeout
 from runcomfy.policy import Deadlines, Polling
-from tasks.telemetry import healed
+from runcomfy.telemetry import metrics
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
@@ -79,7 +79,7 @@ async def main(what: str) -> None:
                 csv.writer(file).writerows([["prompt"], *([row] for row in ROWS)])
             await batch(str(manifest), account, store, polling=QUICK, return_state=True)
         await reconcile(account, store, abandoned_after_seconds=0)
-        healed("run_again")  # as reconcile does where something was deployed, and crashed
+        metrics.healed("run_again")  # as reconcile does where something was deployed, and crashed
     if what == "rain":
         await text_to_video("rain", account, store, polling=QUICK)
 

@@ -27,7 +27,7 @@ async def test_the_busiest_picture_is_small_enough(media_store: MediaStore, size
     key = media_store.get_store().key("video.mp4.jpg")
     media_store.get_store().put(key, jpeg(noise), content_type="image/jpeg")
 
-    image = await poster_image(media_store, key, "video")
+    image = await poster_image(media_store.get_store(), key, "video")
 
     assert image.startswith("![video](") and image.endswith(")")
     kind, _, data = image.removeprefix("![video](").removesuffix(")").partition(",")
@@ -43,7 +43,7 @@ async def test_a_poster_is_read_from_the_store(media_store: MediaStore) -> None:
     key = media_store.get_store().key("video.mp4.jpg")
     media_store.get_store().put(key, jpeg(Image.new("RGB", (64, 36), "teal")), content_type="image/jpeg")
 
-    assert (await poster_image(media_store, key, "video")).startswith("![video](data:image/jpeg;base64,")
+    assert (await poster_image(media_store.get_store(), key, "video")).startswith("![video](data:image/jpeg;base64,")
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ async def test_a_poster_that_cannot_be_had_is_left_out(media_store: MediaStore, 
     if stored is not None:
         media_store.get_store().put(key, stored, content_type="image/jpeg")
 
-    assert await poster_image(media_store, key, "video") == ""
-    assert await poster_image(media_store, None, "video") == ""
+    assert await poster_image(media_store.get_store(), key, "video") == ""
+    assert await poster_image(media_store.get_store(), None, "video") == ""

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-from prefect import get_run_logger
 
 from runcomfy.batch.halt import CONCERN_ALL
 from runcomfy.batch.plan import PlannedRow
+from runcomfy.batch.program import GenerateOne
+from runcomfy.batch.proving import Proving
 from runcomfy.batch.purse import Purse
 from runcomfy.errors import (
     AuthenticationError,
@@ -17,21 +18,20 @@ from runcomfy.errors import (
     RunComfyError,
     StorageError,
 )
+from runcomfy.generation.engine import Engine
+from runcomfy.generation.outcomes import outcome_of
+from runcomfy.generation.phases import working_on
 from runcomfy.journal import Entry, EntryState
-from runcomfy.outcomes import outcome_of
-from runcomfy.proving import Proving
 from runcomfy.token import token_is_refused
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.generate import generate_one
-from tasks.service import Service
-from tasks.telemetry import working_on
 
 __all__ = ["run_rows"]
 
 
 async def run_rows(
     rows: Sequence[PlannedRow],
-    service: Service,
+    engine: Engine,
+    generate: GenerateOne,
     purse: Purse,
     proving: Proving,
     *,
@@ -45,7 +45,8 @@ async def run_rows(
 
     Args:
         rows: In the order in which they are begun; those that are paid for already first.
-        service: The account, the store and the rules.
+        engine: The account, the bucket and the policy.
+        generate: Makes one of them.
         purse: What they may cost. A row is begun only if it can be afforded at the price of one, and each send is
             reserved before it is made.
         proving: How many may be begun until one is archived, and when failures stop the rest.
@@ -55,15 +56,16 @@ async def run_rows(
         stopped: Awaited once, as soon as one of them has shown what concerns all.
         until_proven: Begin no more, and tell of no more, once all models are proven: others do the rest.
     """
-    with working_on(len(rows)):
-        crew = _Crew(service, purse, proving, at_once, paid_before, ended, stopped)
+    with working_on(len(rows), engine.hooks):
+        crew = _Crew(engine, generate, purse, proving, at_once, paid_before, ended, stopped)
         await crew.run(rows, until_proven=until_proven)
 
 
 class _Crew:
     def __init__(
         self,
-        service: Service,
+        engine: Engine,
+        generate: GenerateOne,
         purse: Purse,
         proving: Proving,
         at_once: int,
@@ -71,7 +73,9 @@ class _Crew:
         ended: Callable[[PlannedRow, Outcome, Entry | None], None],
         stopped: Callable[[RunComfyError], Awaitable[None]],
     ) -> None:
-        self._service = service
+        self._engine = engine
+        self._log = engine.hooks.log
+        self._generate_one = generate
         self._purse = purse
         self._proving = proving
         self._places = asyncio.Semaphore(at_once)
@@ -149,7 +153,9 @@ class _Crew:
 
         outcome = None
         try:
-            outcome = await generate_one(row.order, row.staged, self._service, label=row.label, authorise=authorise)
+            outcome = await self._generate_one(
+                row.order, row.staged, self._engine, label=row.label, authorise=authorise
+            )
         except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
             self._cancelled = True
             with anyio.CancelScope(shield=True):
@@ -166,7 +172,7 @@ class _Crew:
         try:
             await self._purse.settle(row.generation_key, entry)
         except StorageError as error:  # what was reserved stays reserved; the next run puts it right
-            get_run_logger().warning("The budget's note could not be written: %s", error)
+            self._log.warning("The budget's note could not be written: %s", error)
         async with self._settled:
             self._settled.notify_all()
         if outcome.error_type == BudgetReached.__name__:
@@ -180,22 +186,22 @@ class _Crew:
         """A token that was refused once is asked about again: one call may have met a proxy."""
         if kind is not AuthenticationError or self._proving.stopped is not None:
             return True
-        return await token_is_refused(self._service.client)
+        return await token_is_refused(self._engine.client)
 
     async def _tell_of_stop(self) -> None:
         if (error := self._proving.stopped) is not None and not self._has_told:
             self._has_told = True
-            get_run_logger().error("No further row is started. %s", error)
+            self._log.error("No further row is started. %s", error)
             await self._stopped(error)
 
     async def _entry(self, row: PlannedRow, outcome: Outcome) -> Entry | None:
         """What the journal says of a row that has ended; `None` where it cannot be read."""
-        found = self._service.journal.written(row.generation_key)
+        found = self._engine.journal.written(row.generation_key)
         try:
             if found is None or found.entry.state is not EntryState.ARCHIVED:  # what was archived just now is final
-                found = await self._service.journal.read(row.generation_key)
+                found = await self._engine.journal.read(row.generation_key)
         except StorageError as error:
-            get_run_logger().warning("The journal's entry of %s could not be read: %s", outcome.label, error)
+            self._log.warning("The journal's entry of %s could not be read: %s", outcome.label, error)
             return None
         return found.entry if found else None
 

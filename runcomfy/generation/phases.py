@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 from opentelemetry.trace import Span
-from prefect.context import FlowRunContext, TaskRunContext
 
 from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
+from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.telling import state_after
 from runcomfy.polling.poll import Look
@@ -25,7 +24,7 @@ from runcomfy.telemetry.request import MeasuredRequest, remember_staging
 from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 from runcomfy.wire import State
 
-__all__ = ["archiving", "found_late", "healed", "staging", "submitting", "tried", "waiting", "working_on"]
+__all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
 
 _KNOWN_WITHIN = 0.5  # of the run time; what is known less well is no measurement
 _FOUND = (EntryState.FAILED, EntryState.CANCELLED, EntryState.EXPIRED)
@@ -34,10 +33,10 @@ _last: ContextVar[bool | None] = ContextVar("last_attempt", default=None)
 
 
 @contextmanager
-def staging() -> Iterator[Callable[[StagedImage], None]]:
+def staging(hooks: Hooks) -> Iterator[Callable[[StagedImage], None]]:
     """Measure the staging of a picture; the body tells what was staged."""
     activation.turn_on()
-    _count_retry("stage")
+    _count_retry("stage", hooks)
     began_ns = time.time_ns()
 
     def done(image: StagedImage) -> None:
@@ -53,7 +52,9 @@ def staging() -> Iterator[Callable[[StagedImage], None]]:
 
 
 @contextmanager
-def submitting(key: str, model_id: str, image: StagedImage | None) -> Iterator[Callable[[Submission], None]]:
+def submitting(
+    key: str, model_id: str, image: StagedImage | None, hooks: Hooks
+) -> Iterator[Callable[[Submission], None]]:
     """Measure a submission; the body tells of the one that it made, and nothing of one that the journal knew."""
     activation.turn_on()
     if metrics.begin_at_zero(model_id):
@@ -65,24 +66,24 @@ def submitting(key: str, model_id: str, image: StagedImage | None) -> Iterator[C
         except RunComfyError as error:
             if _was_sent_since(error, began_ns):
                 metrics.failed_with("submit", error)
-                nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **_run())
+                nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **hooks.span_attributes())
                 nameless.about["runcomfy.request.id"] = error.request_id
                 nameless.sent(image, began_ns, error)
                 nameless.show("uncertain" if isinstance(error, UncertainSubmission) else "refused", error=error)
             raise
     for submission in made:
         metrics.took("submit", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
-        MeasuredRequest(submission, **_run()).sent(image, began_ns)
+        MeasuredRequest(submission, **hooks.span_attributes()).sent(image, began_ns)
 
 
 @asynccontextmanager
-async def waiting(submission: Submission | str) -> AsyncIterator[Callable[[Look], None]]:
+async def waiting(submission: Submission | str, hooks: Hooks) -> AsyncIterator[Callable[[Look], None]]:
     """Measure the waiting for a request; the body tells of each look."""
     activation.turn_on()
-    _count_retry("run")
-    request = MeasuredRequest(submission, **_run())
+    _count_retry("run", hooks)
+    request = MeasuredRequest(submission, **hooks.span_attributes())
     model_id, states = request.model_id, list[State]()
-    with _phase("run", "wait", request) as span, metrics.in_flight("queue", model_id) as place:
+    with _phase("run", "wait", request, hooks) as span, metrics.in_flight("queue", model_id) as place:
 
         def looked(look: Look) -> None:
             if look.failure is None and look.state not in states[-1:]:
@@ -99,14 +100,14 @@ async def waiting(submission: Submission | str) -> AsyncIterator[Callable[[Look]
 
 @asynccontextmanager
 async def archiving(
-    request_id: str, model_id: str, submission: Submission | None
+    request_id: str, model_id: str, submission: Submission | None, hooks: Hooks
 ) -> AsyncIterator[Callable[[GenerationFacts, Sequence[ArchivedVideo]], None]]:
     """Measure the archiving of a request's files; the body tells of them when all of them stand."""
     activation.turn_on()
-    _count_retry("archive")
-    request, began_ns = MeasuredRequest(submission or request_id, model_id, **_run()), time.time_ns()
+    _count_retry("archive", hooks)
+    request, began_ns = MeasuredRequest(submission or request_id, model_id, **hooks.span_attributes()), time.time_ns()
     archived: list[GenerationFacts] = []
-    with _phase("archive", "archive", request) as span, metrics.in_flight("archive", model_id):
+    with _phase("archive", "archive", request, hooks) as span, metrics.in_flight("archive", model_id):
 
         def done(facts: GenerationFacts, videos: Sequence[ArchivedVideo]) -> None:
             span.set_attribute("runcomfy.video.bytes", sum(video.size_bytes for video in videos))
@@ -126,7 +127,7 @@ async def archiving(
 
 @contextmanager
 def tried(phase: metrics.Phase, attempt: int, *, of: int) -> Iterator[None]:
-    """Tell which attempt at a phase the body is, where it is not Prefect that tries again.
+    """Tell which attempt at a phase the body is, where the program around it does not try again.
 
     Args:
         phase: The phase.
@@ -143,35 +144,32 @@ def tried(phase: metrics.Phase, attempt: int, *, of: int) -> Iterator[None]:
 
 
 @contextmanager
-def working_on(rows: int) -> Iterator[None]:
+def working_on(rows: int, hooks: Hooks) -> Iterator[None]:
     """Have a span of a batch, which the spans of its generations link to."""
     activation.turn_on()
-    with tracing.batch_span({"runcomfy.batch.rows": rows, **_run()}):
+    with tracing.batch_span({"runcomfy.batch.rows": rows, **hooks.span_attributes()}):
         yield
 
 
-def found_late(before: EntryState, finding: Finding) -> None:
+def found_late(before: EntryState, finding: Finding, hooks: Hooks) -> None:
     """Count what `reconcile` found of a generation that nobody waited for; it counts what it archives as all others.
 
     Args:
         before: The state that it was in.
         finding: What was found.
+        hooks: The program around it.
     """
     activation.turn_on()
     entry = finding.entry
     if entry.state is not before and entry.request_id and entry.state in _FOUND:
-        request = MeasuredRequest(entry.request_id, entry.model_id, entry.generation_key, entry.submitted_at, **_run())
+        request = MeasuredRequest(
+            entry.request_id, entry.model_id, entry.generation_key, entry.submitted_at, **hooks.span_attributes()
+        )
         request.end(entry.state, entry.cost_usd)
 
 
-def healed(outcome: Literal["run_again", "given_up", "crashed", "cancelled"]) -> None:
-    """Count a flow run that `reconcile` ran again, gave up, or ended since nobody worked on it."""
-    activation.turn_on()
-    metrics.healed(outcome)
-
-
 @contextmanager
-def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest) -> Iterator[Span]:
+def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest, hooks: Hooks) -> Iterator[Span]:
     """Have a span of a phase; the error that it ends with is the end of the request, unless it is tried again."""
     try:
         with tracing.phase_span(name, request.ids, request.about) as span:
@@ -182,7 +180,7 @@ def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest) -> Iterato
     except RunComfyError as error:
         metrics.failed_with(phase, error)
         state = state_after(error)
-        if state is not None and not _is_tried_again(error):
+        if state is not None and not _is_tried_again(error, hooks):
             request.end(state, error.cost_usd, error)
         raise
 
@@ -209,23 +207,14 @@ def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
         return False
 
 
-def _is_tried_again(error: RunComfyError) -> bool:
-    """Whether Prefect, or a batch for itself, does the same again."""
+def _is_tried_again(error: RunComfyError, hooks: Hooks) -> bool:
+    """Whether the program, or a batch for itself, does the same again."""
     if not is_retryable(error):
         return False
-    last, task_run = _last.get(), TaskRunContext.get()
-    if last is None:
-        last = task_run is None or task_run.task_run.run_count > task_run.task.retries
-    return not last
+    last = _last.get()
+    return not (hooks.is_last_attempt() if last is None else last)
 
 
-def _count_retry(phase: metrics.Phase) -> None:
-    task_run = TaskRunContext.get()
-    if task_run is not None and task_run.task_run.run_count > 1:
+def _count_retry(phase: metrics.Phase, hooks: Hooks) -> None:
+    if hooks.attempt() > 1:
         metrics.retried(phase)
-
-
-def _run() -> dict[str, Any]:
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return {} if run is None else {"prefect.flow_run.id": str(run.id)}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from runcomfy.batch.proving import Proving
 from runcomfy.errors import CommonCause, InsufficientBalance
-from runcomfy.proving import Proving
 from runcomfy.values import Outcome, OutcomeStatus
 
 GOOD = Outcome(label="x", status=OutcomeStatus.ARCHIVED)

@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prefect import get_run_logger
-
-from blocks import MediaStore
 from runcomfy.archiving import still_stands
 from runcomfy.commands import shell_command
 from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.journal import Entry, EntryState, find_request, inputs_of, same_service
+from runcomfy.generation.destination import Destination
+from runcomfy.generation.hooks import Log
+from runcomfy.journal import EntryState, find_request, inputs_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.values import StagedImage, Submission
-from tasks.command_line import store_options
 
 __all__ = ["Origin", "origin_of"]
 
@@ -27,20 +25,21 @@ class Origin:
     """Where a request comes from, and where its files go. Without a journal's word, no more than the model is known."""
 
     model_id: str
-    store: MediaStore
+    destination: Destination
     submission: Submission | None = None
     inputs: ModelInputs | None = None
     image: StagedImage | None = None
 
 
-async def origin_of(request_id: str, service: str, store: MediaStore, model_id: str | None) -> Origin:
+async def origin_of(request_id: str, service: str, destination: Destination, model_id: str | None, log: Log) -> Origin:
     """Return what is known of a request.
 
     Args:
         request_id: The request.
         service: The base URL that is asked for its files.
-        store: The store whose journal is asked.
+        destination: The bucket whose journal is asked.
         model_id: The model that somebody says it was submitted to; not needed where the journal knows the request.
+        log: Where it is said how far the search is.
 
     Raises:
         InvalidInput: the journal says another model, or does not know the request and no model was said; or two
@@ -49,14 +48,14 @@ async def origin_of(request_id: str, service: str, store: MediaStore, model_id: 
         StorageError: the journal could not be read.
     """
     said = model_id_of(model_id) if model_id else None
-    known = await find_request(store.get_journal(), request_id, progress=_progress(request_id))
+    known = await find_request(destination.journal, request_id, progress=_progress(request_id, log))
     if known is None:
         if said is None:
-            raise InvalidInput(_model_is_missing(request_id, store), request_id=request_id)
-        return Origin(said, store)
+            raise InvalidInput(_model_is_missing(request_id, destination), request_id=request_id)
+        return Origin(said, destination)
     entry = known.entry
     if said not in (None, entry.model_id):
-        fetch = shell_command("fetch", request_id, *store_options(store).for_archive)
+        fetch = shell_command("fetch", request_id, *destination.options.for_archive)
         raise InvalidInput(
             f"Request {request_id} was submitted to {entry.model_id} (generation {entry.generation_key[:12]}), and not "
             f"to {said}. Nothing was archived. To archive it: `{fetch}`",
@@ -67,41 +66,29 @@ async def origin_of(request_id: str, service: str, store: MediaStore, model_id: 
             f"Request {request_id} was submitted to {entry.service}, and this account is at {service}: ask there.",
             request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
         )  # fmt: skip
-    there = _store_of(entry, store)
+    there = destination.at(entry.store)
+    if there is not destination:
+        log.warning("Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store)
     submission = known.submission
-    if submission.archive and not await asyncio.to_thread(still_stands, submission.archive.videos, there.get_store()):
-        await store.get_journal().advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
+    if submission.archive and not await asyncio.to_thread(still_stands, submission.archive.videos, there.store):
+        await destination.journal.advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
         submission = submission.model_copy(update={"archive": None})
     return Origin(entry.model_id, there, submission, inputs_of(entry), entry.image)
 
 
-def _store_of(entry: Entry, store: MediaStore) -> MediaStore:
-    """Return the store that a generation is to be archived in, which is another one where several share a journal."""
-    here = store.get_store()
-    if entry.store in ("", here.uri(here.prefix)):
-        return store
-    bucket, _, prefix = entry.store.removeprefix("s3://").partition("/")
-    get_run_logger().warning(
-        "Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store
-    )
-    journal = here.uri(here.prefix) if store.journal == "bucket" else store.journal
-    return store.model_copy(update={"bucket": bucket, "prefix": prefix, "journal": journal})
-
-
-def _progress(request_id: str) -> Callable[[int, int], None]:
-    logger = get_run_logger()
-    return lambda read, entries: logger.info(
+def _progress(request_id: str, log: Log) -> Callable[[int, int], None]:
+    return lambda read, entries: log.info(
         "Looked for request %s in %d of %d generations of the journal, the latest first", request_id, read, entries
     )
 
 
-def _model_is_missing(request_id: str, store: MediaStore) -> str:
+def _model_is_missing(request_id: str, destination: Destination) -> str:
     without = (
         "There is no journal that knows"
-        if store.journal == "none"
-        else f"The journal in {store.get_journal().place.where} does not know"
+        if destination.journal_choice == "none"
+        else f"The journal in {destination.journal.place.where} does not know"
     )
-    typing = shell_command("fetch", request_id, "--model", "MODEL", *store_options(store).for_archive)
+    typing = shell_command("fetch", request_id, "--model", "MODEL", *destination.options.for_archive)
     return (
         f"{without} request {request_id}, so say which model it was submitted to: `{typing}`, where MODEL is "
         f"{', '.join(short_names())}, or the id of any other model. Nothing was archived."

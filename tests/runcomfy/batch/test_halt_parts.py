@@ -6,12 +6,11 @@ import asyncio
 
 import pytest
 
-from runcomfy.batch.halt import Halt
+from runcomfy.batch.halt import Halt, halting
+from runcomfy.batch.proving import Proving
 from runcomfy.errors import CommonCause
-from runcomfy.proving import Proving
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
-from tasks.halt import halting
 
 
 async def test_a_part_that_runs_begins_no_more_once_another_was_stopped(object_store: ObjectStore, prefix: str) -> None:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from runcomfy.errors import CommonCause, RunComfyError
-from runcomfy.journal.proof import StopNote
+from runcomfy.generation.engine import Engine
+from runcomfy.journal import Entry, StopNote, note_stops, what_was_lately
 from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "Proving"]
+__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "Proving", "note_stop", "open_proving"]
 
 FIRST_AT_ONCE = 5
 STOP_AFTER_ALIKE = 20
@@ -173,3 +174,29 @@ def _is_news(outcome: Outcome, *, was_sent: bool) -> bool:
     if outcome.status.is_good or not outcome.status.may_be_paid:
         return False
     return was_sent or outcome.status is not OutcomeStatus.UNCERTAIN
+
+
+async def open_proving(
+    engine: Engine,
+    models: Iterable[str],
+    first_at_once: int,
+    stop_after_alike: int,
+    entries: Iterable[Entry] = (),
+) -> Proving:
+    """Return what lets generations begin; a model of which one was archived lately needs no proof.
+
+    Args:
+        engine: The account and the bucket.
+        models: Which are wanted.
+        first_at_once: How many are begun until one is archived.
+        stop_after_alike: How many that fail alike in a row stop the rest, later.
+        entries: What is known of the journal already.
+    """
+    lately = await what_was_lately(engine.journal, engine.client.base_url, engine.destination.uri, models, entries)
+    return Proving(first_at_once, stop_after_alike, lately.archived, lately.stopped)
+
+
+async def note_stop(engine: Engine, proving: Proving) -> None:
+    """Let the next run know what stopped this one: at once, and again when what was under way has ended."""
+    if proving.stops:
+        await note_stops(engine.journal, engine.client.base_url, engine.destination.uri, proving.stops)

@@ -1,4 +1,4 @@
-"""Do what a plan says in this process: all of it, or the part that another flow run was given."""
+"""Do what a plan says in this process: all of it, or the part that another process was given."""
 
 from __future__ import annotations
 
@@ -9,29 +9,26 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
-from prefect import get_run_logger
 
-from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.budget import Budget
+from runcomfy.batch.crew import run_rows
 from runcomfy.batch.estimate import Tally
-from runcomfy.batch.halt import Halt
+from runcomfy.batch.halt import Halt, halting, tell_others
 from runcomfy.batch.plan import PlannedRow, rows_from_json
+from runcomfy.batch.prepare import Plan
+from runcomfy.batch.program import Program
+from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_proving
 from runcomfy.batch.purse import Purse, purse_name
 from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.standing import Standing, look_up, true_outcome
-from runcomfy.errors import RunComfyError, StorageError
-from runcomfy.journal import Entry, Journal
+from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
+from runcomfy.generation.engine import Engine
+from runcomfy.generation.hooks import Log
+from runcomfy.journal import Entry
 from runcomfy.policy import RunPolicy
-from runcomfy.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.store import Store
 from runcomfy.values import Outcome
-from tasks.halt import halting, tell_others
-from tasks.plan_batch import Plan
-from tasks.progress import shown_progress
-from tasks.proof import note_stop, open_proving
-from tasks.run_rows import run_rows
-from tasks.service import open_service
-from tasks.slots import slots
 
 __all__ = ["Rules", "money", "run_here", "run_part"]
 
@@ -53,46 +50,56 @@ class Rules:
     def __post_init__(self) -> None:
         Budget(self.budget_usd, self.usd_per_video)  # a budget without a price is said before anything else
 
+    def check_journal(self, choice: str) -> None:
+        """Make sure that a budget is remembered.
+
+        Raises:
+            ConfigurationError: there is a budget, and the journal is `none`.
+        """
+        if self.budget_usd is not None and choice == "none":
+            raise ConfigurationError("A budget needs a journal that outlives a process: the store's is 'none'.")
+
 
 async def run_here(
-    plan: Plan, credentials: RunComfyCredentials, store: MediaStore, rules: Rules, *, until_proven: bool = False
+    plan: Plan, program: Program, rules: Rules, *, until_proven: bool = False
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet, in this process.
 
     Args:
         plan: What is to be done.
-        credentials: Who pays.
-        store: The bucket.
+        program: The account, the bucket, and what the program adds.
         rules: What holds for all rows.
         until_proven: Begin no more once all models are proven; rows that were not begun have no outcome then.
 
     Returns:
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
+
+    Raises:
+        ConfigurationError: there is a budget, and nothing that remembers what was paid for.
     """
+    rules.check_journal(program.destination.journal_choice)
     outcomes, purse = dict(plan.standing.existing), purse_name(row.generation_key for row in plan.rows)
-    cost_usd = await _run(
-        plan.rows, plan.standing, credentials, store, rules, outcomes, purse, until_proven=until_proven
-    )
+    cost_usd = await _run(plan.rows, plan.standing, program, rules, outcomes, purse, until_proven=until_proven)
     return outcomes, cost_usd
 
 
-async def run_part(shard: Shard, credentials: RunComfyCredentials, store: MediaStore, rules: Rules) -> dict[str, int]:
+async def run_part(shard: Shard, program: Program, rules: Rules) -> dict[str, int]:
     """Generate the rows of one part, write down what becomes of them, and return how many ended in which way."""
-    bucket, outcomes = store.get_store(), dict[int, Outcome]()
-    rows = rows_from_json(await asyncio.to_thread(bucket.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES))
-    async with _written_down(outcomes, shard, store):
-        standing = await look_up(rows, store.get_journal(), bucket)
+    store, journal = program.destination.store, program.destination.journal
+    outcomes = dict[int, Outcome]()
+    rows = rows_from_json(await asyncio.to_thread(store.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES))
+    async with _written_down(outcomes, shard, store, program.hooks.log):
+        standing = await look_up(rows, journal, store)
         outcomes |= standing.existing
-        halt = Halt(bucket, shard.halt_key)
-        await _run(rows, standing, credentials, store, rules, outcomes, shard.purse_of(rows), halt=halt)
+        halt = Halt(store, shard.halt_key)
+        await _run(rows, standing, program, rules, outcomes, shard.purse_of(rows), halt=halt)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 
 async def _run(
     rows: list[PlannedRow],
     standing: Standing,
-    credentials: RunComfyCredentials,
-    store: MediaStore,
+    program: Program,
     rules: Rules,
     outcomes: dict[int, Outcome],
     purse_name: str,
@@ -112,37 +119,37 @@ async def _run(
             entries[row.generation_key] = entry
 
     async with (
-        slots(credentials, min(rules.at_once, len(standing.to_do(rows)))) as at_once,
-        open_service(credentials, store, rules.policy) as service,
+        program.slots(min(rules.at_once, len(standing.to_do(rows)))) as at_once,
+        program.open(rules.policy) as engine,
     ):
-        if credentials.concurrency_limit:  # it may have waited for long, and others have paid meanwhile
-            standing = await look_up(rows, service.journal, store.get_store())
+        if program.slots_are_shared:  # they may have been waited for, and others have paid meanwhile
+            standing = await look_up(rows, engine.journal, engine.store)
             outcomes |= standing.existing
         entries |= standing.entries
-        purse = Purse(Budget(rules.budget_usd, rules.usd_per_video), service.journal, purse_name)
+        purse = Purse(Budget(rules.budget_usd, rules.usd_per_video), engine.journal, purse_name)
         await purse.open([row.generation_key for row in rows], entries)
         models = {row.order.model_id for row in rows}
-        proving = await open_proving(service, models, rules.first_at_once, rules.stop_after_alike, entries.values())
+        proving = await open_proving(engine, models, rules.first_at_once, rules.stop_after_alike, entries.values())
 
         async def stopped(error: RunComfyError) -> None:
-            await asyncio.gather(note_stop(service, proving), tell_others(halt, error))
+            await asyncio.gather(note_stop(engine, proving), tell_others(halt, error, program.hooks.log))
 
         async with (
             halting(halt, proving),
-            shown_progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)),
+            program.progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)),
         ):
             await run_rows(
-                standing.to_do(rows), service, purse, proving,
+                standing.to_do(rows), engine, program.generate, purse, proving,
                 at_once=at_once, paid_before=standing.paid_before, ended=ended, stopped=stopped,
                 until_proven=until_proven,
             )  # fmt: skip
-        await note_stop(service, proving)
-        not_sent = await _look_again(rows, service.journal, purse, entries, outcomes)
+        await note_stop(engine, proving)
+        not_sent = await _look_again(rows, engine, purse, entries, outcomes)
     return Standing(entries, {}).cost_usd(rows, price, not_sent)
 
 
 async def _look_again(
-    rows: Sequence[PlannedRow], journal: Journal, purse: Purse, entries: dict[str, Entry], outcomes: dict[int, Outcome]
+    rows: Sequence[PlannedRow], engine: Engine, purse: Purse, entries: dict[str, Entry], outcomes: dict[int, Outcome]
 ) -> set[str]:
     """Ask the journal what became of rows without a video: another run may have paid for them, now or before.
 
@@ -154,11 +161,11 @@ async def _look_again(
     }
     not_sent = set[str]()
     try:
-        async for found in journal.read_all(list(open_rows)):
+        async for found in engine.journal.read_all(list(open_rows)):
             entries[found.entry.generation_key] = found.entry
         not_sent = await purse.not_sent(entries)
     except StorageError as error:
-        get_run_logger().warning("What was paid for is told as it was known before: %s", error)
+        engine.hooks.log.warning("What was paid for is told as it was known before: %s", error)
     for key, row in open_rows.items():
         outcomes[row.line] = true_outcome(outcomes[row.line], entries.get(key))
     return not_sent
@@ -172,21 +179,20 @@ def money(spent_usd: float, rules: Rules) -> str:
 
 
 @asynccontextmanager
-async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: MediaStore) -> AsyncIterator[None]:
+async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: Store, log: Log) -> AsyncIterator[None]:
     """Write what became of a part's rows every few seconds while the body runs, and at its end, however it ends."""
     over = asyncio.Event()
 
     async def write() -> None:
         document = outcomes_to_json(dict(outcomes))
-        bucket = store.get_store()
-        await asyncio.to_thread(bucket.put, shard.outcomes_key, document, content_type="application/x-ndjson")
+        await asyncio.to_thread(store.put, shard.outcomes_key, document, content_type="application/x-ndjson")
 
     async def keep_writing() -> None:
         while not over.is_set():  # also where nothing has changed: it is the sign that this worker lives
             try:
                 await write()
             except StorageError as error:
-                get_run_logger().warning("What became of the rows could not be written down yet: %s", error)
+                log.warning("What became of the rows could not be written down yet: %s", error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _WRITE_SECONDS)
 

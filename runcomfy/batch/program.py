@@ -1,0 +1,120 @@
+"""The program that many generations are made in: what a batch and an inbox need of it beside the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Protocol
+
+from runcomfy.batch.estimate import Tally
+from runcomfy.client import RunComfyClient
+from runcomfy.generation.destination import Destination
+from runcomfy.generation.engine import Engine, open_engine
+from runcomfy.generation.generate import Authorise, generate
+from runcomfy.generation.hooks import Hooks, Log
+from runcomfy.hosts import HostPolicy
+from runcomfy.models.orders import Order
+from runcomfy.policy import RunPolicy
+from runcomfy.values import Outcome, StagedImage, Submission
+
+__all__ = ["GenerateOne", "Program"]
+
+_LOG_SECONDS = 10.0
+
+
+class GenerateOne(Protocol):
+    """Makes one generation among many, and returns what became of it: `generate`, or something around it."""
+
+    def __call__(
+        self,
+        order: Order,
+        staged: StagedImage | None,
+        engine: Engine,
+        *,
+        label: str,
+        authorise: Authorise | None = None,
+        on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
+    ) -> Awaitable[Outcome]:
+        """See `runcomfy.generation.generate.generate`."""
+
+
+class Program:
+    """A program without a server: nobody shares its slots, and its progress is a line in the log now and then.
+
+    Args:
+        client: Returns the account's client, not opened yet.
+        destination: The bucket and its journal.
+        hosts: Which hosts generated files may be downloaded from.
+        hooks: What the program adds to each generation.
+    """
+
+    slots_are_shared = False
+    """Whether slots may have to be waited for, while others pay."""
+
+    def __init__(
+        self,
+        client: Callable[[], RunComfyClient],
+        destination: Destination,
+        hosts: HostPolicy = HostPolicy(),
+        hooks: Hooks = Hooks(),
+    ) -> None:
+        self._client, self._hosts = client, hosts
+        self.destination, self.hooks = destination, hooks
+
+    def open(self, policy: RunPolicy) -> AbstractAsyncContextManager[Engine]:
+        """Open the engine; its client is closed with the body."""
+        return open_engine(self._client(), self.destination, hosts=self._hosts, policy=policy, hooks=self.hooks)
+
+    async def generate(
+        self,
+        order: Order,
+        staged: StagedImage | None,
+        engine: Engine,
+        *,
+        label: str,
+        authorise: Authorise | None = None,
+        on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Make one generation; see `runcomfy.generation.generate.generate`."""
+        return await generate(order, staged, engine, label=label, authorise=authorise, on_accepted=on_accepted)
+
+    def slots(self, wanted: int) -> AbstractAsyncContextManager[int]:
+        """Hold slots of the account while the body runs; they are as many as it yields, and no more than are wanted."""
+        return nullcontext(wanted)
+
+    def progress(self, tally: Tally, money: Callable[[], str] = lambda: "") -> AbstractAsyncContextManager[None]:
+        """Show how a tally grows while the body runs, and how it ended.
+
+        Args:
+            tally: What is counted.
+            money: Returns what is to be said of money, if anything.
+        """
+        return _logged(tally, money, self.hooks.log)
+
+
+@asynccontextmanager
+async def _logged(tally: Tally, money: Callable[[], str], log: Log) -> AsyncIterator[None]:
+    began, said = time.monotonic(), ""
+
+    def say() -> None:
+        nonlocal said
+        now = ", ".join(filter(None, (tally.sentence(time.monotonic() - began), money())))
+        if now != said:
+            log.info("%s", now)
+        said = now
+
+    async def keep_saying() -> None:
+        while True:
+            await asyncio.sleep(_LOG_SECONDS)
+            say()
+
+    saying = asyncio.create_task(keep_saying())
+    try:
+        yield
+    finally:
+        saying.cancel()
+        with suppress(asyncio.CancelledError):
+            await saying
+        say()

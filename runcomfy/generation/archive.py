@@ -1,0 +1,224 @@
+"""Bring what a request made into the bucket, and tell the journal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from runcomfy.archiving import archive_answer
+from runcomfy.errors import InvalidInput
+from runcomfy.expectation import Expectation
+from runcomfy.generation.ending import end_recorded
+from runcomfy.generation.engine import Engine
+from runcomfy.generation.hooks import Log
+from runcomfy.generation.origin import Origin, origin_of
+from runcomfy.generation.phases import archiving
+from runcomfy.journal import note_archived, tell_archived
+from runcomfy.models import ModelInputs, inputs_class
+from runcomfy.outcome import collect
+from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
+from runcomfy.wire import Answer
+
+__all__ = ["archive", "facts_of", "what_to_archive"]
+
+_T = TypeVar("_T")
+
+
+async def what_to_archive(
+    request_id: str,
+    engine: Engine,
+    *,
+    model_id: str | None = None,
+    inputs: ModelInputs | None = None,
+    image: StagedImage | None = None,
+    submission: Submission | None = None,
+) -> Origin:
+    """Return what is known of a request that is to be archived; without a submission, the journal is asked.
+
+    Args:
+        request_id: The request.
+        engine: The account and the bucket.
+        model_id: The model that somebody says it was submitted to.
+        inputs: What was asked for, as far as somebody says; the journal knows better.
+        image: The staged image, likewise.
+        submission: The submission, where it is at hand.
+
+    Raises:
+        InvalidInput: it was submitted to another model than is said here, or to one that nobody knows of.
+        ConfigurationError: it was submitted to another service.
+        StorageError: the journal could not be read.
+    """
+    if submission is None:
+        origin = await origin_of(request_id, engine.client.base_url, engine.destination, model_id, engine.hooks.log)
+        known = origin.submission is not None
+        return origin if known else Origin(origin.model_id, origin.destination, None, inputs, image)
+    if model_id not in (None, submission.model_id):
+        raise InvalidInput(
+            f"Request {request_id} was submitted to {submission.model_id}, not to {model_id}. Nothing was archived.",
+            request_id=request_id, generation_key=submission.generation_key, model_id=submission.model_id,
+        )  # fmt: skip
+    return Origin(submission.model_id, engine.destination, submission, inputs, image)
+
+
+async def archive(
+    engine: Engine,
+    result: Result | str,
+    *,
+    model_id: str,
+    inputs: ModelInputs | None = None,
+    image: StagedImage | None = None,
+    submission: Submission | None = None,
+    answer: Answer | None = None,
+) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
+    """Move every file of a finished request into the bucket, checked, with its provenance; tell the journal.
+
+    It may be done again at any time, and then finds what it did before.
+
+    Args:
+        engine: The account and the bucket.
+        result: The result, or just the request's id.
+        model_id: The model that made them; it is part of the key.
+        inputs: What was asked for; goes into the provenance, and is compared with what came.
+        image: The staged image, for the provenance.
+        submission: The submission, for the provenance and the journal.
+        answer: What the service said a moment ago, which saves a call; it is asked all the same if it named no cost.
+
+    Returns:
+        What is known of the generation, `None` where it was archived before; and its files.
+
+    Raises:
+        NotFinished: the request is not finished.
+        GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
+        ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
+        StorageError: the store refused.
+        TypeError: there is no result and no request id.
+    """
+    if not isinstance(result, Result | str):  # such as what `allow_failure` hands on of a task that failed
+        raise TypeError(f"there is no result or request id to archive, but a {type(result).__name__}")
+    request_id = result if isinstance(result, str) else result.request_id
+    hooks = engine.hooks
+    if submission is not None and submission.archive is not None:
+        done = [video.model_copy(update={"already_archived": True}) for video in submission.archive.videos]
+        for video in done:
+            _log(video, hooks.log)
+        return None, done
+    key, run_facts = submission.generation_key if submission else None, hooks.run_facts()
+    async with (
+        end_recorded(hooks, engine.destination, key, request_id),
+        archiving(request_id, model_id, submission, hooks) as archived,
+    ):
+        if answer is None or answer.cost_usd is None:
+            answer = await collect(engine.client, request_id)
+        waited = result if isinstance(result, Result) else None
+        asked = inputs.body() if inputs is not None else None
+        if waited is None or asked is None:  # by its id alone: what was sent, also if this version would refuse it
+            asked = await _asked(engine, key) or asked
+        facts = facts_of(answer, model_id, waited, asked, image, submission, run_facts)
+        videos = await archive_answer(
+            answer,
+            facts,
+            engine.store,
+            expected=_expectation(model_id, inputs),
+            hosts=engine.hosts,
+            template=engine.destination.template,
+            mark=engine.destination.mark_ai_generated,
+        )
+        archived(facts, videos)
+    for video in videos:
+        hooks.archived(facts, video, image, engine.store)
+    if key is not None:
+        ended = result if isinstance(result, Result) else _late(answer)
+        ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
+        entry = await tell_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        if entry is not None:
+            await note_archived(engine.journal, entry)
+    for video in videos:
+        _log(video, hooks.log)
+    return facts, videos
+
+
+def facts_of(
+    answer: Answer | Result,
+    model_id: str,
+    result: Result | None,
+    asked: dict[str, Any] | None,
+    image: StagedImage | None,
+    submission: Submission | None,
+    run_facts: dict[str, str],
+) -> GenerationFacts:
+    """Return what is known of a generation, for its provenance and for people.
+
+    Args:
+        answer: What the service says of it, or said.
+        model_id: Its model.
+        result: How the waiting for it went, where somebody waited.
+        asked: What was sent.
+        image: The staged image.
+        submission: The submission.
+        run_facts: What is known of the run that archives it.
+    """
+    seed = (asked or {}).get("seed")
+    return GenerationFacts(
+        model_id=model_id,
+        request_id=answer.request_id,
+        generation_key=submission.generation_key if submission else None,
+        inputs=asked,
+        image=image,
+        seed=seed if isinstance(seed, int) else None,
+        submitted_at=submission.submitted_at if submission else None,
+        finished_noticed_at=result.noticed_at if result else None,
+        service_created_at=answer.created_at,
+        service_finished_at=answer.finished_at,
+        queued_seconds=result.queued_seconds if result else None,
+        running_seconds=result.running_seconds if result else None,
+        cost_usd=answer.cost_usd,
+        polls=result.polls if result else None,
+        flow_run=run_facts,
+    )
+
+
+async def _asked(engine: Engine, key: str | None) -> dict[str, Any] | None:
+    """Return what the journal says was asked for."""
+    found = await engine.journal.read(key) if key is not None else None
+    return found.entry.inputs if found is not None else None
+
+
+def _late(answer: Answer) -> Result:
+    """What is known of the waiting where nobody waited."""
+    return Result(
+        request_id=answer.request_id, output_count=len(answer.outputs), noticed_at=datetime.now(UTC),
+        queued_seconds=None, running_seconds=None, polls=0,
+        created_at=answer.created_at, finished_at=answer.finished_at, cost_usd=answer.cost_usd,
+    )  # fmt: skip
+
+
+def _expectation(model_id: str, inputs: ModelInputs | None) -> Expectation:
+    asked = inputs.body() if inputs is not None else {}
+    return Expectation(
+        video=inputs_class(model_id).makes_video,
+        frames=_of(asked, "num_frames", int),
+        frames_per_second=_of(asked, "frames_per_second", int),
+        resolution=_of(asked, "resolution", str),
+        aspect_ratio=_of(asked, "aspect_ratio", str),
+    )
+
+
+def _of(asked: dict[str, Any], name: str, kind: type[_T]) -> _T | None:
+    """Return a setting where the model has it, and means by it what others mean."""
+    return value if isinstance(value := asked.get(name), kind) else None
+
+
+def _log(video: ArchivedVideo, log: Log) -> None:
+    media = video.media
+    log.info(
+        "%s %s (%s, %s x %s, %s frames, %d bytes)",
+        "Already archived:" if video.already_archived else "Archived",
+        video.uri,
+        media.codec or media.container,
+        media.width,
+        media.height,
+        media.frames,
+        video.size_bytes,
+    )
+    for warning in video.warnings:
+        log.warning("%s: %s", video.uri, warning)

@@ -1,0 +1,81 @@
+"""Where generations are archived, how their files are named, and where it is written down what was paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runcomfy.commands import StoreOptions
+from runcomfy.journal.journal import Journal
+from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
+from runcomfy.store import Store
+
+__all__ = ["Destination", "check_place", "options_of"]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A bucket with its journal, and how files in it are made."""
+
+    store: Store
+    journal: Journal
+    journal_choice: str = "bucket"
+    """Where the journal is kept, as a setting says it: `bucket`, `s3://bucket/prefix`, or `none`."""
+    template: KeyTemplate = KeyTemplate()
+    mark_ai_generated: bool = True
+    """Whether each MP4 says that a trained model made it."""
+    open_store: Callable[[str, str], Store] = Store
+    """Returns another bucket of the same server, by its name and prefix."""
+
+    @property
+    def uri(self) -> str:
+        """Return the archive as journal entries name it: `s3://bucket/prefix/`."""
+        return self.store.uri(self.store.prefix)
+
+    @property
+    def options(self) -> StoreOptions:
+        """Return the options of a command that mean this place."""
+        return options_of(self.store, self.journal_choice, self.template.pattern)
+
+    def check_place(self, **facts: Any) -> None:
+        """Make sure that a generation's files do not land in a folder of another purpose; see `check_place`."""
+        check_place(self.template, self.store.bucket, self.store.prefix, self.journal_choice, **facts)
+
+    def at(self, archive: str) -> Destination:
+        """Return the place that a generation is to be archived in, which is another one where several share a journal.
+
+        Args:
+            archive: `s3://bucket/prefix/`, as its entry says; empty where an older version did not note it.
+        """
+        if archive in ("", self.uri):
+            return self
+        bucket, _, prefix = archive.removeprefix("s3://").partition("/")
+        choice = self.uri if self.journal_choice == "bucket" else self.journal_choice
+        return replace(self, store=self.open_store(bucket, prefix), journal_choice=choice)
+
+
+def options_of(store: Store, journal_choice: str, pattern: str) -> StoreOptions:
+    """Return the options of a command that name a store, its journal and its names of files."""
+    named = pattern if pattern != DEFAULT_TEMPLATE else None
+    return StoreOptions(store.uri(store.prefix).rstrip("/"), journal_choice.strip(), named)
+
+
+def check_place(template: KeyTemplate, bucket: str, prefix: str, journal_choice: str, **facts: Any) -> None:
+    """Make sure that a generation's files do not land in a folder of another purpose.
+
+    Args:
+        template: How they are named.
+        bucket: The bucket that they go to.
+        prefix: Below which they go.
+        journal_choice: Where the journal is kept, as a setting says it.
+        **facts: What is known of the generation: `model`, `generation`, `prompt`, `seed`.
+
+    Raises:
+        ConfigurationError: the archive key, the prefix or the journal points there whatever is generated.
+        InvalidInput: this generation would land there.
+    """
+    named, _, folder = journal_choice.removeprefix("s3://").partition("/")
+    elsewhere = journal_choice.startswith("s3://") and named == bucket
+    journal = f"{folder.strip('/')}/journal/".lstrip("/") if elsewhere else ""
+    template.check_place(prefix=f"{prefix.strip('/')}/".lstrip("/"), journal=journal, **facts)

@@ -1,0 +1,147 @@
+"""How the waiting for a request ends: what an error, or an interruption, means for it, recorded and emitted.
+
+A person who cancels a run, or presses Ctrl-C, means the request as well, and so does a time-out that somebody set. A
+platform that stops a process (a redeploy, an eviction) does not, though all of them arrive as the same exception; the
+program around it knows which it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+
+from runcomfy.client import RunComfyClient
+from runcomfy.errors import RunComfyError, UncertainSubmission
+from runcomfy.generation.destination import Destination
+from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.interruption import ctrl_c_pressed, noticing_ctrl_c
+from runcomfy.journal import EntryState, outcome_told, withdraw
+from runcomfy.journal.telling import state_after
+from runcomfy.policy import OnInterrupt
+from runcomfy.telemetry.request import MeasuredRequest
+
+__all__ = ["end_emitted", "end_recorded", "settle", "settled_if_interrupted"]
+
+_PATIENCE_SECONDS = 20
+
+
+@contextmanager
+def end_emitted(
+    hooks: Hooks, destination: Destination | None, key: str | None, request_id: str | None
+) -> Iterator[None]:
+    """Emit the error with which the body ends, if it says something of the generation; nothing without a bucket."""
+    try:
+        yield
+    except RunComfyError as error:
+        state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else state_after(error)
+        if destination is not None and state is not None:
+            hooks.changed(
+                Change(
+                    state,
+                    destination.uri,
+                    key=key or error.generation_key,
+                    request_id=request_id or error.request_id,
+                    model_id=error.model_id,
+                    reason=error.message,
+                    error_type=type(error).__name__,
+                )
+            )
+        raise
+
+
+@asynccontextmanager
+async def end_recorded(
+    hooks: Hooks, destination: Destination | None, key: str | None, request_id: str
+) -> AsyncIterator[None]:
+    """Write the error with which the body ends into the journal, and emit it, if it says something of the request.
+
+    Every error comes out with the ids of the request and of its generation, and so with the news that something was
+    paid for.
+    """
+    journal = destination.journal if destination is not None and key is not None else None
+    with end_emitted(hooks, destination, key, request_id):
+        try:
+            async with outcome_told(journal, key, request_id):
+                yield
+        except RunComfyError as error:
+            error.request_id = error.request_id or request_id
+            error.generation_key = error.generation_key or key
+            raise
+
+
+@asynccontextmanager
+async def settled_if_interrupted(
+    client: RunComfyClient,
+    hooks: Hooks,
+    destination: Destination | None,
+    key: str | None,
+    request_id: str,
+    how: OnInterrupt,
+) -> AsyncIterator[None]:
+    """Settle what becomes of a request if the body is cancelled; the cancellation goes on after it."""
+    with noticing_ctrl_c(hooks.notices_ctrl_c):
+        try:
+            yield
+        except asyncio.CancelledError:
+            await settle(client, hooks, destination, key, request_id, how)
+            raise
+
+
+async def settle(
+    client: RunComfyClient,
+    hooks: Hooks,
+    destination: Destination | None,
+    key: str | None,
+    request_id: str,
+    how: OnInterrupt,
+) -> None:
+    """Cancel the request if that is what was meant, and record, emit and log what became of it.
+
+    To be awaited while a cancellation is under way: it runs to its end all the same, within 20 seconds.
+    """
+    timed_out = hooks.timed_out()  # before anything else takes time
+    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True) as scope:
+        wish = await _wish(how, hooks, timed_out=timed_out)
+        if wish is None:
+            hooks.log.warning(
+                "Interrupted, not cancelled: request %s goes on, and the next run collects it", request_id
+            )
+            return
+        journal = destination.journal if destination is not None else None
+        try:
+            state = await withdraw(client, journal, key, request_id, reason=wish)
+        except RunComfyError as error:
+            hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
+            return
+        if destination is not None:
+            hooks.changed(Change(state, destination.uri, key=key, request_id=request_id, reason=wish))
+        if state is EntryState.CANCELLED:
+            MeasuredRequest(request_id, key=key).end(state)
+            hooks.log.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
+        else:
+            hooks.log.warning(
+                "Request %s cannot be cancelled any more (%s): it may be billed, and is collected by the next run or "
+                "by reconcile",
+                request_id,
+                wish,
+            )
+    if scope.cancelled_caught:
+        hooks.log.error(
+            "There was no time to cancel request %s: it may be billed, and the next run collects it", request_id
+        )
+
+
+async def _wish(how: OnInterrupt, hooks: Hooks, *, timed_out: bool) -> str | None:
+    """Return who wanted the request to be cancelled, `None` if nobody did."""
+    if how == "cancel":
+        return "interrupted, and on_interrupt is cancel"
+    if how == "leave":
+        return None
+    if ctrl_c_pressed():
+        return "somebody pressed Ctrl-C"
+    if timed_out:
+        return "the run's or the task's timeout_seconds was over"
+    return "somebody cancelled the run" if await hooks.cancellation_requested() else None

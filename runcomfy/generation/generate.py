@@ -1,0 +1,340 @@
+"""The story of one generation: stage, submit, wait, archive. What a program adds to it comes through its hooks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from runcomfy.archiving import check_folder, still_stands
+from runcomfy.client import RunComfyClient
+from runcomfy.clock import Clock
+from runcomfy.errors import InvalidInput, RateLimited, RunComfyError, is_retryable
+from runcomfy.generation.archive import archive
+from runcomfy.generation.destination import Destination
+from runcomfy.generation.ending import end_emitted, end_recorded, settle, settled_if_interrupted
+from runcomfy.generation.engine import Engine
+from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.generation.outcomes import outcome_of
+from runcomfy.generation.phases import staging, submitting, tried, waiting
+from runcomfy.hosts import check_reachable
+from runcomfy.interruption import noticing_ctrl_c
+from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
+from runcomfy.models import ModelInputs
+from runcomfy.models.orders import Order
+from runcomfy.policy import RunPolicy
+from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.poll import Look, follow
+from runcomfy.signed_urls import check_signed_url
+from runcomfy.staging import sign_image, stage_image
+from runcomfy.store import Store
+from runcomfy.values import (
+    Archive,
+    ArchivedVideo,
+    GenerationFacts,
+    Outcome,
+    OutcomeStatus,
+    Result,
+    StagedImage,
+    Submission,
+)
+from runcomfy.wire import Answer
+
+__all__ = ["Authorise", "generate", "stage", "submit", "wait", "workload"]
+
+Authorise = Callable[[], Awaitable[None]]
+"""Awaited right before each call that may be paid for; what it raises comes out, and nothing is sent."""
+
+_ARCHIVING_ATTEMPTS = 6
+_LIMITED_SECONDS = 600.0
+
+
+async def stage(image: str | Path, store: Store, hooks: Hooks) -> StagedImage:
+    """Check an image and put it into the bucket, under a key made of its content; a second time uploads nothing.
+
+    Args:
+        image: A local path, an `https://` URL, or an `s3://` URI.
+        store: Where to put it.
+        hooks: The program around it.
+
+    Raises:
+        InvalidInput: it is not an image that the service would take, or cannot be read; nothing was paid for.
+        StorageError: the store did not take it, or did not give it.
+    """
+    with staging(hooks) as measured:
+        staged = await stage_image(image, store)
+        measured(staged)
+    hooks.log.info(
+        "%s %s (%s, %d x %d, %d bytes)",
+        "Uploaded" if staged.uploaded else "Already staged:",
+        staged.uri,
+        staged.content_type,
+        staged.width,
+        staged.height,
+        staged.size_bytes,
+    )
+    for warning in staged.warnings:
+        hooks.log.warning("%s: %s", staged.source, warning)
+    return staged
+
+
+async def submit(
+    engine: Engine,
+    inputs: ModelInputs,
+    *,
+    image: StagedImage | None = None,
+    variation: str = "",
+    authorise: Authorise | None = None,
+) -> Submission:
+    """Return the submission of a generation: the one that the journal knows, or one that is made here and now.
+
+    Any number of runs may ask for the same generation, at once or one after the other: it is submitted once, all wait
+    for the same request, and where it is archived the archive is returned without a call to the service.
+
+    Args:
+        engine: The account, the bucket, and the policy.
+        inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
+        image: The staged image, for models that take one.
+        variation: Tells apart generations that are meant to have the same inputs.
+        authorise: See `Authorise`.
+
+    Raises:
+        UncertainSubmission: it may be accepted and billed; a person has to look.
+        SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
+        GenerationFailed, GenerationCancelled: this very run has had its attempt.
+        RequestNotFound: it was accepted earlier, and the service does not know it any more.
+        InvalidInput: an image is missing, or is given to a model that takes none; nothing was sent.
+        ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried out, or
+            the journal cannot be kept where it is to be, or the archive key names a folder of another purpose; nothing
+            was sent.
+        StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
+            written down; without one, nothing was sent.
+    """
+    if inputs.takes_image() != (image is not None):
+        raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
+    client, destination, hooks, policy = engine.client, engine.destination, engine.hooks, engine.policy
+
+    async def prepare() -> ModelInputs:
+        asked = inputs.body()
+        destination.check_place(
+            model=inputs.model_id, generation=spec.key, prompt=asked.get("prompt"), seed=asked.get("seed")
+        )
+        await asyncio.to_thread(check_folder)
+        await asyncio.to_thread(engine.store.check)
+        return inputs if image is None else await _signed(inputs, image, engine)
+
+    async def intact(archive: Archive) -> bool:
+        return await asyncio.to_thread(still_stands, archive.videos, engine.store)
+
+    async def interrupted(submission: Submission) -> None:
+        key, request_id = submission.generation_key, submission.request_id
+        await settle(client, hooks, destination, key, request_id, policy.on_interrupt)
+
+    spec = GenerationSpec(
+        inputs, client.base_url, image, variation,
+        run=await hooks.run_id(), flow_run=hooks.run_facts(), store=destination.uri,
+    )  # fmt: skip
+    spec = await known_spec(engine.journal, spec)  # so that what is said of it names the right one
+    began = datetime.now(UTC)
+    with (
+        noticing_ctrl_c(hooks.notices_ctrl_c),
+        end_emitted(hooks, destination, spec.key, None),
+        submitting(spec.key, inputs.model_id, image, hooks) as made,
+    ):
+        submission = await submit_once(
+            client, engine.journal, spec,
+            prepare=prepare, intact=intact, on_uncertain=policy.on_uncertain, on_interrupt=interrupted,
+            authorise=authorise,
+        )  # fmt: skip
+        is_ours = submission.archive is None and submission.submitted_at >= began
+        if is_ours:
+            made(submission)
+    key, request_id = submission.generation_key, submission.request_id
+    if is_ours:
+        hooks.changed(
+            Change(EntryState.SUBMITTED, destination.uri, key=key, request_id=request_id, model_id=submission.model_id)
+        )
+    done = "is archived already" if submission.archive else "submitted"
+    hooks.log.info("Request %s (generation %s) %s", request_id, key[:12], done)
+    return submission
+
+
+async def wait(
+    client: RunComfyClient,
+    submission: Submission | str,
+    destination: Destination | None,
+    run_times: RunTimes,
+    policy: RunPolicy,
+    hooks: Hooks,
+    *,
+    show: Callable[[Look], Awaitable[None]] | None = None,
+) -> tuple[Result, Answer | None]:
+    """Follow a request until it has succeeded; it may be done again at any time, from the request id alone.
+
+    Args:
+        client: The account, open.
+        submission: The submission, or just the request's id.
+        destination: Where the journal is that is told how it ended.
+        run_times: How long requests run.
+        policy: When it is cancelled in the queue, when a running one is given up, how often to poll, and what to do
+            with it when this is cancelled.
+        hooks: The program around it.
+        show: Awaited with each look.
+
+    Returns:
+        The result, and the answer that it was told by, with its URLs: to be used at once, and never kept. At once and
+        without a call to the service, where the generation is archived already.
+
+    Raises:
+        GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
+        QueueTimeout: it was cancelled at the queue deadline.
+        RunTimeout, PollingFailed: it may be running and billed; fetch it later.
+        ServiceError: the service refuses to tell.
+        TypeError: there is no submission and no request id.
+    """
+    if isinstance(submission, Submission) and submission.archive is not None:
+        return submission.archive.result, None
+    if not isinstance(submission, Submission | str):  # such as what `allow_failure` hands on of a task that failed
+        raise TypeError(f"there is no submission or request id to wait for, but a {type(submission).__name__}")
+    known = submission if isinstance(submission, Submission) else None
+    request_id = known.request_id if known else str(submission)
+    key = known.generation_key if known else None
+    await run_times.recall()
+    async with (
+        settled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
+        end_recorded(hooks, destination, key, request_id),
+        waiting(submission, hooks) as looked,
+    ):
+        async for look in follow(
+            client,
+            request_id,
+            submitted_at=known.submitted_at if known else None,
+            deadlines=policy.deadlines,
+            polling=policy.polling,
+            clock=Clock(sleep=hooks.sleep),
+            workload=workload(submission),
+            run_times=run_times,
+        ):
+            looked(look)
+            if show is not None:
+                await show(look)
+            if look.result is not None:
+                return look.result, look.answer
+    raise AssertionError("a request that is followed ends with a result or an error")
+
+
+def workload(submission: Submission | str) -> str | None:
+    """Return what a request has in common with others that take as long, as far as that is known."""
+    return submission.workload if isinstance(submission, Submission) else None
+
+
+async def generate(
+    order: Order,
+    staged: StagedImage | None,
+    engine: Engine,
+    *,
+    label: str,
+    authorise: Authorise | None = None,
+    on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
+) -> Outcome:
+    """Submit, wait, archive, and return what became of it: one generation among many, whose failure is its own.
+
+    Args:
+        order: What is asked for.
+        staged: Its image, for models that take one.
+        engine: The account, the bucket and the policy.
+        label: What it is called in the outcome.
+        authorise: See `Authorise`; what it raises becomes the outcome.
+        on_accepted: Awaited as soon as the journal has the generation: submitted now or before, or archived.
+    """
+    began, key, accepted = time.monotonic(), None, None
+    try:
+        inputs = order.inputs(staged)
+        sha256 = staged.sha256 if staged else None
+        key = await known_key(engine.journal, inputs, image_sha256=sha256, variation=order.variation)
+        submission = await _submitted(engine, inputs, staged, order.variation, authorise)
+        accepted = submission.request_id
+        if on_accepted is not None:
+            await on_accepted(submission)
+        result, answer = await wait(
+            engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
+        )
+        facts, videos = await _archived(engine, inputs, staged, submission, result, answer)
+    except RunComfyError as error:
+        return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
+    except Exception as error:
+        engine.hooks.log.exception("%s failed in a way that nobody thought of", label)
+        unexpected = RunComfyError(f"{type(error).__name__}: {error}")
+        return outcome_of(unexpected, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
+    return Outcome(
+        label=label,
+        status=OutcomeStatus.EXISTING if submission.archive is not None else OutcomeStatus.ARCHIVED,
+        generation_key=submission.generation_key,
+        request_id=submission.request_id,
+        uris=tuple(video.uri for video in videos),
+        cost_usd=facts.cost_usd if facts else result.cost_usd,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+async def _submitted(
+    engine: Engine, inputs: ModelInputs, staged: StagedImage | None, variation: str, authorise: Authorise | None
+) -> Submission:
+    """Submit, a few at a time; where the service says that it is too much, go on trying until the queue deadline."""
+    until = time.monotonic() + engine.policy.deadlines.queue_timeout_seconds
+    while True:
+        try:
+            async with engine.submitting:
+                return await submit(engine, inputs, image=staged, variation=variation, authorise=authorise)
+        except RateLimited as error:
+            if time.monotonic() >= until or not error.retryable:
+                raise
+            pause_seconds = min(error.retry_after_seconds or _LIMITED_SECONDS, _LIMITED_SECONDS)
+            engine.hooks.log.info("The service takes no more at the moment; this one is tried again")
+        await asyncio.sleep(pause_seconds)
+
+
+async def _archived(
+    engine: Engine,
+    inputs: ModelInputs,
+    staged: StagedImage | None,
+    submission: Submission,
+    result: Result,
+    answer: Answer | None,
+) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
+    async for attempt in AsyncRetrying(
+        stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=2, max=60),
+        retry=retry_if_exception(is_retryable),
+        reraise=True,
+    ):
+        known, answer = answer, None  # its URLs may have ended by the next attempt
+        with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
+            archived = await archive(
+                engine,
+                result,
+                model_id=inputs.model_id,
+                inputs=inputs,
+                image=staged,
+                submission=submission,
+                answer=known,
+            )
+    return archived
+
+
+async def _signed(inputs: ModelInputs, image: StagedImage, engine: Engine) -> ModelInputs:
+    store, lifetime = engine.store, engine.policy.deadlines.signed_for
+    await asyncio.to_thread(store.find_region, image.bucket)
+    if not engine.client.is_local:
+        check_reachable(await asyncio.to_thread(sign_image, image, store, lifetime))
+    warning = await asyncio.to_thread(
+        check_signed_url, store, image.key, bucket=image.bucket, size_bytes=image.size_bytes, lifetime=lifetime
+    )
+    if warning:
+        engine.hooks.log.warning(warning)
+    url = await asyncio.to_thread(sign_image, image, store, lifetime)
+    return inputs.model_copy(update={inputs.image_field: url})

@@ -1,0 +1,97 @@
+"""What the program around a generation adds to it: the defaults need nothing but a process; `tasks` has Prefect's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+from runcomfy.journal.entry import EntryState
+from runcomfy.store import Store
+from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
+
+__all__ = ["Change", "Hooks", "Log"]
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A generation that is in another state now.
+
+    Args:
+        state: The state.
+        archive: Where it is archived, `s3://bucket/prefix`.
+        key: The generation, as far as it is known.
+        request_id: Its request, if it has one.
+        model_id: The model, as far as it is known.
+        reason: Why, where that needs a reason.
+        error_type: The class of the error that it ended with, where there was one.
+    """
+
+    state: EntryState
+    archive: str
+    key: str | None = None
+    request_id: str | None = None
+    model_id: str | None = None
+    reason: str | None = None
+    error_type: str | None = None
+
+
+class Hooks:
+    """A program without a server: it logs, sleeps, and is interrupted by Ctrl-C only."""
+
+    notices_ctrl_c = True
+    """Whether a Ctrl-C in this terminal means the generations, and not only the process."""
+
+    @property
+    def log(self) -> Log:
+        """Where a person reads what happens: money, files, what goes wrong."""
+        return logging.getLogger("runcomfy")
+
+    async def run_id(self) -> str:
+        """Return what names the run: one run pays once for a generation, also where an earlier try of it failed."""
+        return _process_run()
+
+    def run_facts(self) -> dict[str, str]:
+        """Return what else is known of the run, for the journal and the provenance."""
+        return {}
+
+    def span_attributes(self) -> Mapping[str, Any]:
+        """Return what the spans of a trace say of the run."""
+        return {}
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; a cancellation ends it early."""
+        await asyncio.sleep(seconds)
+
+    def timed_out(self) -> bool:
+        """Whether it is a time-out of the program that has interrupted the waiting; asked before all else."""
+        return False
+
+    async def cancellation_requested(self) -> bool:
+        """Whether a person cancelled the run; asked when the waiting was interrupted, within 20 seconds."""
+        return False
+
+    def attempt(self) -> int:
+        """Return which attempt at this step it is, from 1."""
+        return 1
+
+    def is_last_attempt(self) -> bool:
+        """Whether nobody tries this step again when it fails now with an error that may pass."""
+        return True
+
+    def changed(self, change: Change) -> None:
+        """Take note that a generation is in another state; it must not raise."""
+
+    def archived(self, facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
+        """Take note that a file is archived, now or before; it must not raise."""
+
+
+@cache
+def _process_run() -> str:
+    return f"process {uuid4()}"
