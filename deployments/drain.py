@@ -19,7 +19,8 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code, print_error
+from runcomfy.cli.failure import print_error
+from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
 from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError, WaitError
 
 if TYPE_CHECKING:

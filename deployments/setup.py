@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 from deployments.setup_values import KEYS, Person, account_values, store_values
-from runcomfy.cli.output import INTERRUPTED, exit_code, print_error
+from runcomfy.cli.failure import print_error
+from runcomfy.cli.output import INTERRUPTED, exit_code
 from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
 
 if TYPE_CHECKING:

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
-import traceback
+from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
-from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code, print_error
-from runcomfy.commands import shell_command
+from runcomfy.cli.failure import print_error, print_traceback, print_unexpected, stopped
+from runcomfy.cli.log import logging_to_stderr
+from runcomfy.cli.options import Run, stated_store
+from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
+from runcomfy.commands import StoreOptions
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
-from runcomfy.redaction import redact
 
 __all__ = ["main", "run"]
 
-_STOPPED = (
-    "Stopped. What was submitted goes on: the next run of the same inputs collects it. What had no answer yet is "
-    "uncertain and is not sent again: `{}` shows it.\n"
-)
-_STORE = ("--bucket", "--journal")
+_VERBOSE = "--verbose"
 
 
-def main(arguments: list[str] | None = None, app: App = app) -> int:
+class _Stop:
+    """Handles a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
+
+    store: StoreOptions | None = None
+    """That of the command that runs."""
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        os.write(2, stopped(self.store).encode())  # a print in a handler may come amid another one
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+
+_stop = _Stop()
+
+
+def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
     """Run one command and return the process's exit code.
 
     Args:
         arguments: What follows the command's name; by default, what this process was started with.
         app: The commands.
     """
-    words = sys.argv[1:] if arguments is None else arguments
+    words, verbose = _without_verbose(sys.argv[1:] if arguments is None else arguments)
+    told: dict[str, Any] = {"as_json": "--json" in words, "verbose": verbose}
     try:
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except (RunComfyError, CycloptsError) as error:
-        named = error if isinstance(error, RunComfyError) else _usage_error(error)
-        print_error(named, as_json="--json" in words)
-        return exit_code(named)
+        with logging_to_stderr(verbose=verbose):
+            command, bound = _parsed(app, words)
+            values = bound.arguments.values()
+            _stop.store = store = next(filter(None, map(stated_store, values)), None)
+            told |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}
+            command(*bound.args, **bound.kwargs)
+    except RunComfyError as error:
+        if verbose:
+            print_traceback()
+        print_error(error, **told)
+        return exit_code(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -49,12 +71,40 @@ def main(arguments: list[str] | None = None, app: App = app) -> int:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if _is_stop(error):
-            sys.stderr.write(_stopped(words))
+            sys.stderr.write(stopped(_stop.store))
             return STOPPED
-        print(redact(traceback.format_exc()), file=sys.stderr)
-        print_error(RunComfyError(f"{type(error).__name__}: {error}"), as_json="--json" in words)
+        if verbose:
+            print_traceback()
+        print_unexpected(error, **told)
         return UNEXPECTED
     return 0
+
+
+def run() -> int:
+    """Run the command that this process was started with, and return its exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    return main()
+
+
+def _without_verbose(words: Iterable[str]) -> tuple[list[str], bool]:
+    """Return the words without the option that every command has, and whether it was among them."""
+    words = list(words)
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != _VERBOSE] + words[end:]
+    return kept, len(kept) < len(words)
+
+
+def _parsed(app: App, words: list[str]) -> tuple[Callable[..., Any], inspect.BoundArguments]:
+    """Return the command that is meant, and what it is called with.
+
+    Raises:
+        InvalidInput: there is no such command, or it does not take this.
+    """
+    try:
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise _usage_error(error) from error
+    return command, bound
 
 
 def _is_stop(error: BaseException) -> bool:
@@ -64,32 +114,12 @@ def _is_stop(error: BaseException) -> bool:
     return type(error).__name__ == "TerminationSignal"
 
 
-def _stopped(words: list[str]) -> str:
-    """Return what is said at the end, with the store named as these words do, or else by the environment."""
-    named = [at for at, word in enumerate(words) if word.partition("=")[0] in _STORE]
-    options = [word for at in named for word in words[at : at + (1 if "=" in words[at] else 2)]]
-    return _STOPPED.format(shell_command("journal", "list", *options))
-
-
-def _say_and_end(number: int, _frame: FrameType | None) -> None:
-    """Handle a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
-    os.write(2, _stopped(sys.argv[1:]).encode())  # a print in a handler may come amid another one
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
-
-
 def _usage_error(error: CycloptsError) -> InvalidInput:
     if isinstance(error.__cause__, ValidationError):
         found = violations(error.__cause__)
         named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
         return InvalidInput(f"These options cannot be used: {named}", violations=found)
     return InvalidInput(f"{error} Try --help.")
-
-
-def run() -> int:
-    """Run the command that this process was started with, and return its exit code."""
-    signal.signal(signal.SIGTERM, _say_and_end)
-    return main()
 
 
 if __name__ == "__main__":

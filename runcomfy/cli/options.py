@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import ConfigDict, field_validator
 
+from runcomfy.cli.environment import store_options
+from runcomfy.commands import StoreOptions
+from runcomfy.errors import ConfigurationError
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.policy import Deadlines
 
-__all__ = ["Archive", "Bucket", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions"]
+__all__ = ["Archive", "Bucket", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions", "stated_store"]
 
 Json = Annotated[
     bool,
@@ -84,3 +87,14 @@ class Run(Archive):
             "let a person decide (see journal), or pay-again, which may pay for both."
         ),
     ] = "stop"
+
+
+def stated_store(argument: object) -> StoreOptions | None:
+    """Return the store that an argument of a command names, as other commands name it; `None` where it names none."""
+    if not isinstance(argument, Bucket):
+        return None
+    try:
+        store = store_options(argument.bucket, argument.journal)
+    except ConfigurationError:
+        return None
+    return replace(store, archive_key=argument.archive_key) if isinstance(argument, Archive) else store

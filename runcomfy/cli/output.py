@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 
 from runcomfy import errors
-from runcomfy.errors import RunComfyError
 from runcomfy.values import ArchivedVideo, Generation
 
 __all__ = [
@@ -19,7 +17,6 @@ __all__ = [
     "STOPPED",
     "UNEXPECTED",
     "exit_code",
-    "print_error",
     "print_facts",
     "print_generation",
     "print_videos",
@@ -104,20 +101,3 @@ def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_j
             "warnings": "\n".join(video.warnings) or None,
         }
         print_facts(f"Output {video.index}", shown, as_json=False)
-
-
-def print_error(error: RunComfyError, *, as_json: bool) -> None:
-    """Print an error: a sentence and its facts to stderr, or an object with an `error` to stdout."""
-    facts = {name: value for name, value in error.facts.items() if name != "violations"}
-    violations = [f"{field}: {message}" for field, message in error.violations or []]
-    if as_json:
-        described = {"error": type(error).__name__, "message": error.message, "exit_code": exit_code(error), **facts}
-        print(
-            json.dumps(described | ({"violations": violations} if violations else {}), default=str, ensure_ascii=False)
-        )
-        return
-    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    console.print(error.message, markup=False)
-    for name, value in facts.items():
-        console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)

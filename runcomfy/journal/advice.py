@@ -167,7 +167,8 @@ def _detached(
         now = "RunComfy knows the request, and not for this account: look at the account."
         return Who.PERSON, now, [*fetch, *_release(situation, options, "If it is given up")]
     if issubclass(kind, errors.HostNotAllowed):
-        return Who.PERSON, "If you trust that host, add it to the output hosts of the credentials block.", fetch
+        now = "If you trust that host, add it to the output hosts (RUNCOMFY_OUTPUT_HOSTS, or the credentials block)."
+        return Who.PERSON, now, fetch
     if issubclass(kind, errors.ArchiveConflict):
         now = "Look at what stands at the key: move it away, change the key template, or do what the reason says."
         return Who.PERSON, now, fetch
@@ -216,7 +217,8 @@ def _without_request(error: RunComfyError) -> tuple[Who, str]:
         case errors.InsufficientBalance():
             return Who.PERSON, "Top up the RunComfy account, and run it again."
         case errors.AuthenticationError():
-            return Who.PERSON, "Fix the token in the credentials block, and run it again."
+            now = "Fix the token (RUNCOMFY_API_TOKEN, or the credentials block), and run it again."
+            return Who.PERSON, now
         case _:
             return Who.PERSON, "Fix what the reason names, and run it again."
 

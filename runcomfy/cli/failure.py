@@ -1,0 +1,117 @@
+"""What is said when a command fails: what happened, whether it was paid for, and what to paste now."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import Any
+
+from rich.console import Console
+
+from runcomfy.cli.output import exit_code
+from runcomfy.commands import StoreOptions, shell_command
+from runcomfy.errors import BatchIncomplete, BudgetReached, ConfigurationError, InvalidInput, RunComfyError
+from runcomfy.redaction import redact
+
+__all__ = ["print_error", "print_traceback", "print_unexpected", "stopped"]
+
+_TOLD = ("request_id", "generation_key", "cost_usd", "details", "counts", "results", "to_run_again")
+_CODES = ("http_status", "error_code")
+_BEFORE_PAYING = (InvalidInput, ConfigurationError)
+_OF_MANY = (BatchIncomplete, BudgetReached)  # each row has its own end, and the sentence says what now
+_ANY_STORE = StoreOptions("BUCKET")
+
+
+def print_error(
+    error: RunComfyError, *, as_json: bool, store: StoreOptions | None = None, pays: bool = False, verbose: bool = False
+) -> None:
+    """Print an error: to stderr what happened and what now, or to stdout an object with an `error`.
+
+    Args:
+        error: The error.
+        as_json: Whether it is one JSON object.
+        store: The store of the command, where it has one.
+        pays: Whether the command may pay for something.
+        verbose: Whether every fact is printed.
+    """
+    if as_json:
+        print(json.dumps(_described(error), default=str, ensure_ascii=False))
+        return
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+    console.print(_sentence(error), markup=False)
+    named = error.facts if verbose else {name: error.facts[name] for name in _TOLD if name in error.facts}
+    for name, value in named.items():
+        if name != "violations":
+            console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
+    for line in _advice(error, store or _ANY_STORE, pays=pays):
+        console.print(f"  {line}", markup=False)
+
+
+def print_unexpected(
+    error: BaseException, *, as_json: bool, store: StoreOptions | None = None, pays: bool = False, verbose: bool = False
+) -> None:
+    """Print an error that is none of ours in one line, and where to find out more.
+
+    Args:
+        error: The error.
+        as_json: Whether it is one JSON object.
+        store: The store of the command, where it has one.
+        pays: Whether the command may pay for something.
+        verbose: Whether its traceback has been printed.
+    """
+    told = " ".join(f"{type(error).__name__}: {redact(str(error))}".split()).removesuffix(":")
+    if as_json:
+        print_error(RunComfyError(told), as_json=True)
+        return
+    print(told, file=sys.stderr)
+    if not verbose:
+        print("  This is a fault of the program: run it again with --verbose for the traceback.", file=sys.stderr)
+    if pays and store is not None:
+        for command in store.journal_list:
+            print(f"  What was submitted is in the journal: `{command}`", file=sys.stderr)
+
+
+def print_traceback() -> None:
+    """Print the traceback of the error that is being handled, without secrets."""
+    print(redact(traceback.format_exc()), file=sys.stderr, end="")
+
+
+def stopped(store: StoreOptions | None) -> str:
+    """Return what is said at the end of a process that was told to stop.
+
+    Args:
+        store: The store of the command, where it has one.
+    """
+    journal = shell_command("journal", "list", *(store or _ANY_STORE).for_journal)
+    return (
+        "Stopped. What was submitted goes on: the next run of the same inputs collects it. What had no answer yet is "
+        f"uncertain and is not sent again: `{journal}` shows it.\n"
+    )
+
+
+def _described(error: RunComfyError) -> dict[str, Any]:
+    facts = {name: value for name, value in error.facts.items() if name != "violations"}
+    violations = [f"{field}: {message}" for field, message in error.violations or []]
+    described = {"error": type(error).__name__, "message": error.message, "exit_code": exit_code(error), **facts}
+    return described | ({"violations": violations} if violations else {})
+
+
+def _sentence(error: RunComfyError) -> str:
+    codes = ", ".join(f"{name.replace('_', ' ')} {error.facts[name]}" for name in _CODES if name in error.facts)
+    happened = " ".join((error.cause or error.message).split())
+    return f"{happened} ({codes})" if codes else happened
+
+
+def _advice(error: RunComfyError, store: StoreOptions, *, pays: bool) -> list[str]:
+    known = error.request_id or error.generation_key
+    if isinstance(error, _OF_MANY):
+        return []
+    if isinstance(error, _BEFORE_PAYING) and not known:
+        return ["Nothing was paid for."] if pays else []  # its sentence says what to mend
+    from runcomfy.journal.advice import advise_on_error
+
+    advice = advise_on_error(error, store, None)
+    lines = [f"paid for: {advice.paid}"] if pays or known else []
+    return [*lines, f"what now: {advice.now}", *(f"{each.does}:\n    {each.shell}" for each in advice.commands)]

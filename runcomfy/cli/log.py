@@ -1,0 +1,54 @@
+"""What the engine logs, in plain lines on stderr: stdout is the command's answer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runcomfy.redaction import redact
+
+__all__ = ["log_progress", "logging_to_stderr"]
+
+_LOGGER = logging.getLogger("runcomfy")
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            told = self.format(record)
+            sys.stderr.write(f"{redact(told)}\n")
+        except Exception:
+            self.handleError(record)
+
+
+class _Plain(logging.Formatter):
+    """The time, and the level where somebody should look."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        return f"{self.formatTime(record, '%H:%M:%S')}  {level}{record.message}"
+
+
+@contextmanager
+def logging_to_stderr(*, verbose: bool) -> Iterator[None]:
+    """Log warnings, and with `verbose` everything, while the body runs."""
+    handler, before = _Stderr(), (_LOGGER.level, _LOGGER.propagate)
+    handler.setFormatter(_Plain())
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    _LOGGER.propagate = False
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.level, _LOGGER.propagate = before
+
+
+def log_progress() -> None:
+    """Log from here on what goes on, too: for a command that takes long."""
+    if _LOGGER.level > logging.INFO:
+        _LOGGER.setLevel(logging.INFO)
