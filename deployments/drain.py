@@ -34,7 +34,7 @@ app = App(
     name="python -m deployments.drain",
     help=__doc__,
     help_epilogue="Exit codes: that of your command; 6 if runs were still under way when the time was over (the pool "
-    "is resumed, the command was not run); 130 and 143 after Ctrl-C and SIGTERM; 2 and 3 as `python -m flows`. A run "
+    "is resumed, the command was not run); 130 and 143 after Ctrl-C and SIGTERM; 2 and 3 as `prefect-runcomfy`. A run "
     "that waits for a person (Paused, Suspended) is not waited for, nor is a batch all of whose parts are held back by "
     "the pause; runs of upkeep are given a minute. Flows that `deployments.serve` runs have no pool to pause.",
     version_flags=(),
@@ -162,7 +162,7 @@ def _ended_by(number: signal.Signals | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Drain, and return the process's exit code, as `python -m flows` has them."""
+    """Drain, and return the process's exit code, as `prefect-runcomfy` has them."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (RunComfyError, CycloptsError) as error:

@@ -1,5 +1,4 @@
-"""Stories: what a deployment, a script or the command line runs, one line a stage.
+"""Stories: what a deployment or a script runs, one line a stage.
 
-Each flow is imported from its own module (`from flows.image_to_video import image_to_video`), so that the command line
-answers `--help` without loading Prefect.
+Each flow is imported from its own module (`from flows.image_to_video import image_to_video`).
 """

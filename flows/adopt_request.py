@@ -29,7 +29,7 @@ async def adopt_request(
     """Say which request a generation became whose submission nobody knows the answer of; wait for it and archive it.
 
     Args:
-        key: The generation, or at least eight digits of it: `python -m flows journal list` shows them.
+        key: The generation, or at least eight digits of it: `prefect-runcomfy journal list` shows them.
         request_id: Its request, from RunComfy's dashboard.
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video, with the journal.

@@ -20,7 +20,7 @@ async def release_generation(key: str, store: MediaStore) -> Entry:
     """Let the next run of the same inputs submit it again. What was paid for it, and runs still, is then nobody's.
 
     Args:
-        key: The generation, or at least eight digits of it: `python -m flows journal list` shows them.
+        key: The generation, or at least eight digits of it: `prefect-runcomfy journal list` shows them.
         store: The bucket with the journal.
     """
     return await mark_released(key, store)

@@ -1,4 +1,4 @@
-"""Commands of `python -m flows` to paste, word for word, and the options that name the store that they are about."""
+"""Commands of `prefect-runcomfy` to paste, word for word, and the options that name the store that they are about."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from runcomfy.redaction import redact
 
 __all__ = ["StoreOptions", "shell_command"]
 
-_PROGRAM = ("python", "-m", "flows")
+_PROGRAM = ("prefect-runcomfy",)
 _USUAL_JOURNAL, _FOLDER = "bucket", "/journal"
 
 
 def shell_command(*words: object) -> str:
-    """Return a command of `python -m flows` as a shell takes it."""
+    """Return a command of `prefect-runcomfy` as a shell takes it."""
     return str(redact(shlex.join([*_PROGRAM, *map(str, words)])))
 
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from runcomfy.download import open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
 from runcomfy.hosts import HostPolicy
+from runcomfy.image_files import check_image_size, read_image_file, scheme_of
 from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
 from runcomfy.store import Store
@@ -36,8 +34,6 @@ _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
 _READ_BYTES = 1024 * 1024
 # Each holds one picture and its pixels: that many at once bound the memory, however many are asked for.
 _STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")
-_SCHEMES = ("s3", "http", "https", "file")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
 
 
 async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
@@ -65,20 +61,15 @@ def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
 
 
 def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
-    scheme = _SCHEME.match(source) if isinstance(source, str) else None
-    if scheme and scheme[1].lower() not in _SCHEMES and Path(source).exists():
-        scheme = None  # a file whose name has a colon in it
-    match scheme[1].lower() if scheme else "path":
+    match scheme_of(source):
         case "s3":
             data, shown = _read_object(str(source), store), str(source)
         case "http" | "https":
             data, shown = _fetched(str(source), hosts), strip_query(str(source))
         case "file":
-            data, shown = _read_file(_path_of(str(source))), strip_query(str(source))
-        case "path":
-            data, shown = _read_file(Path(source)), str(source)
-        case other:
-            refuse_image(f"An image cannot be read from {other}:. Name a path, https://… or s3://bucket/key.")
+            data, shown = read_image_file(source), strip_query(str(source))
+        case _:
+            data, shown = read_image_file(source), str(source)
     facts = inspect_image(data)
     sha256 = hashlib.sha256(data).hexdigest()
     key = store.key(f"{IMAGES}{sha256}.{facts.extension}")
@@ -113,36 +104,14 @@ def _read_object(uri: str, store: Store) -> bytes:
     standing = store.head(key, bucket)
     if standing is None:
         refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")
-    _check_size(standing.size_bytes)
+    check_image_size(standing.size_bytes)
     return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
-
-
-def _path_of(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        refuse_image("A file:// URL names a file of this machine: file:///folder/picture.png.")
-    return Path(url2pathname(parts.path))
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        path = path.expanduser()
-        if path.is_dir():
-            refuse_image(f"{path} is a folder. Name the image in it.")
-        if not path.is_file():
-            refuse_image(f"There is no file {path}. Check the path, and the machine that this runs on.")
-        with path.open("rb") as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)
-    except (OSError, RuntimeError, ValueError) as error:
-        refuse_image(f"{path} cannot be read: {error}.")
-    _check_size(len(data))
-    return data
 
 
 def _fetched(url: str, hosts: HostPolicy) -> bytes:
     try:
         with open_url(url, hosts) as download:
-            _check_size(download.length or 0)
+            check_image_size(download.length or 0)
             buffer = io.BytesIO()  # gives out what it holds without another copy
             while buffer.tell() <= MAX_IMAGE_BYTES and (piece := download.read(_READ_BYTES)):
                 buffer.write(piece)
@@ -152,10 +121,5 @@ def _fetched(url: str, hosts: HostPolicy) -> bytes:
         if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
             raise ImageUnavailable(f"{error.message} Nothing was paid for.", **error.facts) from None
         refuse_image(f"{error.message} It is needed as an image that can be fetched without a login.")
-    _check_size(buffer.tell())
+    check_image_size(buffer.tell())
     return buffer.getvalue()
-
-
-def _check_size(size_bytes: int) -> None:
-    if size_bytes > MAX_IMAGE_BYTES:
-        refuse_image(f"The image has more than {MAX_IMAGE_BYTES:,} bytes. Make it smaller.")

@@ -1,4 +1,4 @@
-"""Commands of `python -m flows` on Prefect's pages: those of an advice, and the options that mean the same store."""
+"""Commands of `prefect-runcomfy` on Prefect's pages: those of an advice, and the options that mean the same store."""
 
 from __future__ import annotations
 

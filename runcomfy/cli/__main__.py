@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -15,10 +14,10 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
-from runcomfy.cli.failure import print_error, print_traceback, print_unexpected, stopped
+from runcomfy.cli.failure import print_error, print_interrupted, print_traceback, print_unexpected, stopped
 from runcomfy.cli.log import logging_to_stderr
 from runcomfy.cli.options import Run, stated_store
-from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
+from runcomfy.cli.output import INTERRUPTED, UNEXPECTED, exit_code
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
@@ -29,7 +28,7 @@ _VERBOSE = "--verbose"
 
 
 class _Stop:
-    """Handles a SIGTERM that nobody else handles, or that Prefect passes on when it has recorded the crash."""
+    """Handles a SIGTERM, when what is being answered is written down."""
 
     store: StoreOptions | None = None
     """That of the command that runs."""
@@ -54,25 +53,23 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
     told: dict[str, Any] = {"as_json": "--json" in words, "verbose": verbose}
     try:
         with logging_to_stderr(verbose=verbose):
-            command, bound = _parsed(app, words)
+            command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
             values = bound.arguments.values()
             _stop.store = store = next(filter(None, map(stated_store, values)), None)
             told |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}
             command(*bound.args, **bound.kwargs)
-    except RunComfyError as error:
+    except (RunComfyError, CycloptsError) as error:
         if verbose:
             print_traceback()
-        print_error(error, **told)
-        return exit_code(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("Interrupted.", file=sys.stderr)
+        named = error if isinstance(error, RunComfyError) else _usage_error(error)
+        print_error(named, **told)
+        return exit_code(named)
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        print_interrupted(getattr(error, "situation", None), told.get("store"), pays=told.get("pays", False))
         return INTERRUPTED
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        if _is_stop(error):
-            sys.stderr.write(stopped(_stop.store))
-            return STOPPED
         if verbose:
             print_traceback()
         print_unexpected(error, **told)
@@ -92,26 +89,6 @@ def _without_verbose(words: Iterable[str]) -> tuple[list[str], bool]:
     end = words.index("--") if "--" in words else len(words)
     kept = [word for word in words[:end] if word != _VERBOSE] + words[end:]
     return kept, len(kept) < len(words)
-
-
-def _parsed(app: App, words: list[str]) -> tuple[Callable[..., Any], inspect.BoundArguments]:
-    """Return the command that is meant, and what it is called with.
-
-    Raises:
-        InvalidInput: there is no such command, or it does not take this.
-    """
-    try:
-        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        raise _usage_error(error) from error
-    return command, bound
-
-
-def _is_stop(error: BaseException) -> bool:
-    """Whether it is what Prefect raises at a SIGTERM, wherever the event loop was; importing it would cost seconds."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(_is_stop, error.exceptions))
-    return type(error).__name__ == "TerminationSignal"
 
 
 def _usage_error(error: CycloptsError) -> InvalidInput:

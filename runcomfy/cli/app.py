@@ -7,15 +7,20 @@ once.
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from runcomfy.cli import environment
+from runcomfy.cli.batch import batch
 from runcomfy.cli.catalogue import catalogue
 from runcomfy.cli.doctor import doctor
+from runcomfy.cli.generate import fetch, image_to_video, text_to_video
+from runcomfy.cli.inbox import inbox
 from runcomfy.cli.journal import journal_app
-from runcomfy.cli.options import Json
+from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
+from runcomfy.cli.reconcile import reconcile
 from runcomfy.cli.report import report
 from runcomfy.errors import NotFinished
 from runcomfy.wire import Answer, State, Status
@@ -28,7 +33,11 @@ _MEANINGS = {
     INTERRUPTED: "interrupted",
     STOPPED: "stopped by SIGTERM",
 } | {code: meaning for _, code, meaning in reversed(EXIT_CODES)}
-_HELP = """Make videos with RunComfy, and archive them in your bucket.
+_HELP = """Make videos with RunComfy, and archive them in your bucket; each is paid for once, whatever crashes.
+
+It needs no Prefect and no server. So it has no limit of the account that it shares with Prefect's runs, no page of a
+run, and no event: what has to be shared is run as a deployment. The journal is the same: both may be used at once.
+RunComfy's own command, `runcomfy`, is another one: it keeps no journal and fills no bucket.
 
 Environment:
   RUNCOMFY_API_TOKEN     your account's token (or RUNCOMFY_TOKEN)
@@ -48,13 +57,27 @@ app = App(
     version_flags=(),
     suppress_keyboard_interrupt=False,  # `main` says so, and ends with 130
 )
+app.command(image_to_video, help_epilogue=EPILOGUE)
+app.command(text_to_video, help_epilogue=EPILOGUE)
+app.command(batch, help_epilogue=EPILOGUE)
+app.command(fetch, help_epilogue=EPILOGUE)
 app.command(journal_app)
-app.command(catalogue, help_epilogue="")
-app.command(doctor, help_epilogue="")
-app.command(report, help_epilogue="")
+app.command(reconcile, help_epilogue=EPILOGUE)
+app.command(inbox, help_epilogue=EPILOGUE)
+app.command(catalogue, help_epilogue=EPILOGUE)
+app.command(report, help_epilogue=EPILOGUE)
+app.command(doctor, help_epilogue=EPILOGUE)
 
 
-@app.command(help_epilogue="")
+@app.command(help_flags=(), help_epilogue=EPILOGUE)
+def sandbox(*words: Annotated[str, Parameter(allow_leading_hyphen=True, help="See sandbox --help.")]) -> None:
+    """Serve a local RunComfy on this machine, to try things out: `python -m runcomfy.sandbox`."""
+    from runcomfy.sandbox.__main__ import app as sandbox_app
+
+    sandbox_app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@app.command(help_epilogue=EPILOGUE)
 def status(request_id: str, /, *, json: Json = False) -> None:
     """Show where a request is, and how it ended."""
 
@@ -78,7 +101,7 @@ def status(request_id: str, /, *, json: Json = False) -> None:
     print_facts("Request", facts, as_json=json)
 
 
-@app.command(help_epilogue="")
+@app.command(help_epilogue=EPILOGUE)
 def cancel(request_id: str, /, *, json: Json = False) -> None:
     """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
     from runcomfy.cancelling import cancel as cancel_request
@@ -102,7 +125,7 @@ def cancel(request_id: str, /, *, json: Json = False) -> None:
     print_facts("Request", {"request_id": request_id, "outcome": outcome or "cancelled"}, as_json=json)
 
 
-@app.command(help_epilogue="")
+@app.command(help_epilogue=EPILOGUE)
 def balance(*, json: Json = False) -> None:
     """Show the account's balance."""
 

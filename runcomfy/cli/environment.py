@@ -13,11 +13,24 @@ from runcomfy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from runcomfy.client import RunComfyClient
+    from runcomfy.generation.destination import Destination
     from runcomfy.hosts import HostPolicy
     from runcomfy.journal import Journal
+    from runcomfy.keys import KeyTemplate
     from runcomfy.store import Store
 
-__all__ = ["base_url", "bucket_and_prefix", "client", "host_policy", "journal", "store", "store_options", "token"]
+__all__ = [
+    "base_url",
+    "bucket_and_prefix",
+    "check",
+    "client",
+    "destination",
+    "host_policy",
+    "journal",
+    "store",
+    "store_options",
+    "token",
+]
 
 
 def token() -> str:
@@ -98,6 +111,43 @@ def store(bucket: str) -> Store:
     return Store(name, prefix)
 
 
+def check(bucket: str, journal: str, archive_key: str | None) -> None:
+    """Make sure of all that can be known of account and bucket without asking anybody.
+
+    Args:
+        bucket: `s3://bucket/prefix`, or a bucket's name.
+        journal: Where the journal is kept.
+        archive_key: How archived files are named, if not as by default.
+
+    Raises:
+        ConfigurationError: there is no token, or a setting cannot be used.
+    """
+    token()
+    name, prefix = bucket_and_prefix(bucket)
+    host_policy()
+    template = _template(archive_key)
+    from runcomfy.generation.destination import check_place
+    from runcomfy.journal import check_choice
+
+    check_place(template, name, prefix, check_choice(journal))
+
+
+def destination(bucket: str, journal: str, archive_key: str | None) -> Destination:
+    """Return where a generation goes; see `check`.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+        StorageError: there are no usable credentials.
+    """
+    here = store(bucket)
+    from runcomfy.generation.destination import Destination
+    from runcomfy.journal import Journal, check_choice, open_place
+    from runcomfy.store import Store
+
+    choice = check_choice(journal)
+    return Destination(here, Journal(open_place(choice, lambda: here, Store)), choice, _template(archive_key))
+
+
 def journal(bucket: str, choice: str = "bucket") -> Journal:
     """Return the journal of that bucket, for a command that reads or changes what is in it.
 
@@ -131,3 +181,12 @@ def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
         ConfigurationError: it names no bucket.
     """
     return StoreOptions(f"s3://{'/'.join(filter(None, bucket_and_prefix(bucket)))}".rstrip("/"), journal.strip())
+
+
+def _template(archive_key: str | None) -> KeyTemplate:
+    from runcomfy.keys import KeyTemplate
+
+    try:
+        return KeyTemplate(archive_key) if archive_key else KeyTemplate()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"The bucket cannot be used as given: --archive-key: {error.message}") from None

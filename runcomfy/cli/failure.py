@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,12 +15,17 @@ from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import BatchIncomplete, BudgetReached, ConfigurationError, InvalidInput, RunComfyError
 from runcomfy.redaction import redact
 
-__all__ = ["print_error", "print_traceback", "print_unexpected", "stopped"]
+if TYPE_CHECKING:
+    from runcomfy.journal.advice import Advice
+    from runcomfy.journal.situation import Situation
 
-_TOLD = ("request_id", "generation_key", "cost_usd", "details", "counts", "results", "to_run_again")
-_CODES = ("http_status", "error_code")
+__all__ = ["print_error", "print_interrupted", "print_traceback", "print_unexpected", "stopped"]
+
+_TOLD = ("details", "counts", "results", "to_run_again")
+_BESIDE = ("request_id", "http_status", "error_code")
 _BEFORE_PAYING = (InvalidInput, ConfigurationError)
 _OF_MANY = (BatchIncomplete, BudgetReached)  # each row has its own end, and the sentence says what now
+_NOTHING_PAID = "Nothing was paid for."
 _ANY_STORE = StoreOptions("BUCKET")
 
 
@@ -41,7 +47,8 @@ def print_error(
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
     console.print(_sentence(error), markup=False)
-    named = error.facts if verbose else {name: error.facts[name] for name in _TOLD if name in error.facts}
+    told = error.facts if verbose else _TOLD if pays else ()
+    named = {name: error.facts[name] for name in told if name in error.facts}
     for name, value in named.items():
         if name != "violations":
             console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
@@ -73,6 +80,29 @@ def print_unexpected(
             print(f"  What was submitted is in the journal: `{command}`", file=sys.stderr)
 
 
+def print_interrupted(situation: Situation | None, store: StoreOptions | None, *, pays: bool) -> None:
+    """Print how it stands when a person has interrupted the command.
+
+    Args:
+        situation: That of the generation that the command is about, where it is about one that was submitted.
+        store: The store of the command, where it has one.
+        pays: Whether the command may have paid for something.
+    """
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    if situation is not None and situation.request_id:
+        from runcomfy.journal.advice import advise
+
+        console.print(f"Interrupted. Request {situation.request_id} is {situation.state}.", markup=False)
+        for line in _lines(advise(situation, store or _ANY_STORE), paid=True):
+            console.print(f"  {line}", markup=False)
+        return
+    console.print("Interrupted.")
+    if pays and store is not None:
+        console.print("  Run the same again to go on; what was submitted is not submitted again.", markup=False)
+        for command in store.journal_list:
+            console.print(f"  What is open is in the journal: `{command}`", markup=False)
+
+
 def print_traceback() -> None:
     """Print the traceback of the error that is being handled, without secrets."""
     print(redact(traceback.format_exc()), file=sys.stderr, end="")
@@ -99,19 +129,27 @@ def _described(error: RunComfyError) -> dict[str, Any]:
 
 
 def _sentence(error: RunComfyError) -> str:
-    codes = ", ".join(f"{name.replace('_', ' ')} {error.facts[name]}" for name in _CODES if name in error.facts)
     happened = " ".join((error.cause or error.message).split())
-    return f"{happened} ({codes})" if codes else happened
+    known = {name: error.facts[name] for name in _BESIDE if name in error.facts}
+    beside = [f"{name.replace('_', ' ')} {value}" for name, value in known.items() if str(value) not in happened]
+    return f"{happened} ({', '.join(beside)})" if beside else happened
 
 
 def _advice(error: RunComfyError, store: StoreOptions, *, pays: bool) -> list[str]:
     known = error.request_id or error.generation_key
     if isinstance(error, _OF_MANY):
         return []
-    if isinstance(error, _BEFORE_PAYING) and not known:
-        return ["Nothing was paid for."] if pays else []  # its sentence says what to mend
+    if isinstance(error, _BEFORE_PAYING) and not (pays and known):
+        said = _NOTHING_PAID.lower() in error.message.lower()
+        return [_NOTHING_PAID] if pays and not said else []  # its sentence says what to mend
     from runcomfy.journal.advice import advise_on_error
 
-    advice = advise_on_error(error, store, None)
-    lines = [f"paid for: {advice.paid}"] if pays or known else []
-    return [*lines, f"what now: {advice.now}", *(f"{each.does}:\n    {each.shell}" for each in advice.commands)]
+    return list(_lines(advise_on_error(error, store, None), paid=pays or bool(known)))
+
+
+def _lines(advice: Advice, *, paid: bool) -> Iterator[str]:
+    if paid:
+        yield f"paid for: {advice.paid}"
+    yield f"what now: {advice.now}"
+    for command in advice.commands:
+        yield f"{command.does}:\n    {command.shell}"

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from cyclopts import App, Parameter
 
 from runcomfy.cli import environment
-from runcomfy.cli.options import Bucket, Json
-from runcomfy.cli.output import print_facts
+from runcomfy.cli.log import log_progress
+from runcomfy.cli.options import EPILOGUE, Archive, Bucket, Json
+from runcomfy.cli.output import print_facts, print_generation
 from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
     from runcomfy.cli.journal_view import Item
     from runcomfy.commands import StoreOptions
     from runcomfy.journal import Entry, Journal, Versioned
+    from runcomfy.values import Generation
 
-__all__ = ["Key", "StateName", "entry_facts", "journal_app"]
+__all__ = ["StateName", "journal_app"]
 
 StateName: TypeAlias = Literal[
     "intent", "submitted", "detached", "uncertain", "expired", "archived", "failed", "refused", "cancelled", "released"
@@ -30,7 +33,7 @@ Key: TypeAlias = Annotated[str, Parameter(help="The generation's key, or at leas
 journal_app = App(
     name="journal",
     help="Show what was paid for and what became of it, and decide where nobody knows.",
-    help_epilogue="",
+    help_epilogue=EPILOGUE,
 )
 
 
@@ -75,6 +78,45 @@ def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
 
 
 @journal_app.command
+def adopt(
+    key: Key,
+    request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
+    /,
+    *,
+    archive: Archive,
+    deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    no_wait: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Only write it down; the next run or reconcile collects it."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say which request an uncertain submission became; wait for it, and archive what it makes."""
+    environment.check(archive.bucket, archive.journal, archive.archive_key)
+    journal = environment.journal(archive.bucket, archive.journal)
+    entry = asyncio.run(_adopted(journal, key, request_id))
+    if no_wait:
+        print_facts("Adopted", _facts(entry), as_json=json)
+        return
+    log_progress()
+    from runcomfy.cli.following import Following, finished, to_the_end
+    from runcomfy.generation.engine import open_engine
+    from runcomfy.journal import inputs_of, submission_of
+    from runcomfy.policy import RunPolicy
+
+    hooks = Following()
+
+    async def made() -> Generation:
+        account, hosts = environment.client(), environment.host_policy()
+        here = environment.destination(archive.bucket, archive.journal, archive.archive_key)
+        there = here.at(entry.store)
+        async with open_engine(account, there, hosts=hosts, policy=RunPolicy(deadlines), hooks=hooks) as engine:
+            return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.image)
+
+    print_generation(to_the_end(made(), hooks), as_json=json)
+
+
+@journal_app.command
 def release(
     key: Key,
     /,
@@ -86,7 +128,7 @@ def release(
     """Let the next run of the same inputs submit it again; what was submitted before may be billed all the same."""
     journal = environment.journal(where.bucket, where.journal)
     entry = asyncio.run(_released(journal, key, ask=not yes))
-    print_facts("Released", entry_facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
+    print_facts("Released", _facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
 
 
 async def _everything(journal: Journal, options: StoreOptions) -> list[Item]:
@@ -97,6 +139,13 @@ async def _everything(journal: Journal, options: StoreOptions) -> list[Item]:
 
     found = [entry async for entry in journal.entries(unreadable=unreadable)]
     return view(found, options)
+
+
+async def _adopted(journal: Journal, key: str, request_id: str) -> Entry:
+    from runcomfy.journal import adopt
+
+    async with environment.client() as client:
+        return await adopt(client, journal, key, request_id)
 
 
 async def _released(journal: Journal, key: str, *, ask: bool) -> Entry:
@@ -127,8 +176,7 @@ def _confirm(found: Versioned) -> None:
         raise InvalidInput(f"Generation {short} was not released.")
 
 
-def entry_facts(entry: Entry) -> dict[str, object]:
-    """Return what is said of an entry that was changed."""
+def _facts(entry: Entry) -> dict[str, object]:
     return {
         "generation": entry.generation_key,
         "state": str(entry.state),

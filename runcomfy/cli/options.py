@@ -6,21 +6,52 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from pydantic import ConfigDict, field_validator
 
 from runcomfy.cli.environment import store_options
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
-from runcomfy.policy import Deadlines
+from runcomfy.policy import Deadlines, RunPolicy
 
-__all__ = ["Archive", "Bucket", "ImageToVideoOptions", "Json", "Run", "TextToVideoOptions", "stated_store"]
+__all__ = [
+    "ABOVE_ZERO",
+    "EPILOGUE",
+    "Archive",
+    "AtOnce",
+    "Bucket",
+    "FirstAtOnce",
+    "ImageToVideoOptions",
+    "Json",
+    "Run",
+    "StopAfterAlike",
+    "TextToVideoOptions",
+    "stated_store",
+]
 
 Json = Annotated[
     bool,
     Parameter(
         name="--json", negative="", show_default=False, help="Print one JSON object to stdout; the log is on stderr."
     ),
+]
+
+
+EPILOGUE = "--verbose, of every command: the traceback of an error, all its facts, and a log of everything."
+ABOVE_ZERO = Number(gt=0)
+_AT_LEAST_ONE = Number(gte=1)
+
+AtOnce = Annotated[
+    int,
+    Parameter(validator=Number(gte=1, lte=10_000), help="How many generations are under way at the same time."),
+]
+FirstAtOnce = Annotated[
+    int,
+    Parameter(validator=_AT_LEAST_ONE, help="How many are paid for until one is archived; if all fail, it stops."),
+]
+StopAfterAlike = Annotated[
+    int, Parameter(validator=_AT_LEAST_ONE, help="After so many in a row that fail alike, it stops.")
 ]
 
 
@@ -74,7 +105,7 @@ class Archive(Bucket):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Run(Archive):
-    """How a flow is run."""
+    """How what is paid for is made."""
 
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines()
     variation: Annotated[
@@ -87,6 +118,11 @@ class Run(Archive):
             "let a person decide (see journal), or pay-again, which may pay for both."
         ),
     ] = "stop"
+
+    @property
+    def policy(self) -> RunPolicy:
+        """What holds for every request."""
+        return RunPolicy(self.deadlines, on_uncertain="pay_again" if self.on_uncertain == "pay-again" else "stop")
 
 
 def stated_store(argument: object) -> StoreOptions | None:

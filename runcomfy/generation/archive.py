@@ -5,21 +5,25 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from runcomfy.archiving import archive_answer
-from runcomfy.errors import InvalidInput
+from runcomfy.errors import InvalidInput, is_retryable
 from runcomfy.expectation import Expectation
 from runcomfy.generation.ending import end_recorded
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.origin import Origin, origin_of
-from runcomfy.generation.phases import archiving
+from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, tell_archived
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.outcome import collect
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 from runcomfy.wire import Answer
 
-__all__ = ["archive", "facts_of", "what_to_archive"]
+__all__ = ["archive", "archive_patiently", "facts_of", "what_to_archive"]
+
+_ARCHIVING_ATTEMPTS = 6
 
 _T = TypeVar("_T")
 
@@ -135,6 +139,31 @@ async def archive(
     for video in videos:
         _log(video, hooks.log)
     return facts, videos
+
+
+async def archive_patiently(
+    engine: Engine,
+    result: Result | str,
+    *,
+    model_id: str,
+    inputs: ModelInputs | None = None,
+    image: StagedImage | None = None,
+    submission: Submission | None = None,
+    answer: Answer | None = None,
+) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
+    """Do it again, up to six times, where it failed with an error that may pass; see `archive`."""
+    async for attempt in AsyncRetrying(
+        stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=2, max=60),
+        retry=retry_if_exception(is_retryable),
+        reraise=True,
+    ):
+        known, answer = answer, None  # its URLs may have ended by the next attempt
+        with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
+            archived = await archive(
+                engine, result, model_id=model_id, inputs=inputs, image=image, submission=submission, answer=known
+            )
+    return archived
 
 
 def facts_of(

@@ -8,19 +8,17 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-
 from runcomfy.archiving import check_folder, still_stands
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.errors import InvalidInput, RateLimited, RunComfyError, is_retryable
-from runcomfy.generation.archive import archive
+from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
+from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, settle, settled_if_interrupted
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Change, Hooks
 from runcomfy.generation.outcomes import outcome_of
-from runcomfy.generation.phases import staging, submitting, tried, waiting
+from runcomfy.generation.phases import staging, submitting, waiting
 from runcomfy.hosts import check_reachable
 from runcomfy.interruption import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
@@ -34,8 +32,6 @@ from runcomfy.staging import sign_image, stage_image
 from runcomfy.store import Store
 from runcomfy.values import (
     Archive,
-    ArchivedVideo,
-    GenerationFacts,
     Outcome,
     OutcomeStatus,
     Result,
@@ -49,7 +45,6 @@ __all__ = ["Authorise", "generate", "stage", "submit", "wait", "workload"]
 Authorise = Callable[[], Awaitable[None]]
 """Awaited right before each call that may be paid for; what it raises comes out, and nothing is sent."""
 
-_ARCHIVING_ATTEMPTS = 6
 _LIMITED_SECONDS = 600.0
 
 
@@ -263,7 +258,9 @@ async def generate(
         result, answer = await wait(
             engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
         )
-        facts, videos = await _archived(engine, inputs, staged, submission, result, answer)
+        facts, videos = await archive_patiently(
+            engine, result, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission, answer=answer
+        )
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     except Exception as error:
@@ -296,34 +293,6 @@ async def _submitted(
             pause_seconds = min(error.retry_after_seconds or _LIMITED_SECONDS, _LIMITED_SECONDS)
             engine.hooks.log.info("The service takes no more at the moment; this one is tried again")
         await asyncio.sleep(pause_seconds)
-
-
-async def _archived(
-    engine: Engine,
-    inputs: ModelInputs,
-    staged: StagedImage | None,
-    submission: Submission,
-    result: Result,
-    answer: Answer | None,
-) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
-    async for attempt in AsyncRetrying(
-        stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=2, max=60),
-        retry=retry_if_exception(is_retryable),
-        reraise=True,
-    ):
-        known, answer = answer, None  # its URLs may have ended by the next attempt
-        with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
-            archived = await archive(
-                engine,
-                result,
-                model_id=inputs.model_id,
-                inputs=inputs,
-                image=staged,
-                submission=submission,
-                answer=known,
-            )
-    return archived
 
 
 async def _signed(inputs: ModelInputs, image: StagedImage, engine: Engine) -> ModelInputs:

@@ -43,7 +43,15 @@ class Location:
             InvalidInput: There is no such file, or it is empty, too large or not readable.
             StorageError: The store could not be read.
         """
-        data = _read_file(self.path, self.uri) if self.path else self._read_object(store)
+        if self.path:
+            return self.read_file()
+        return self._whole(self._read_object(store))
+
+    def read_file(self) -> bytes:
+        """Return the bytes of a file of this machine; see `read`."""
+        return self._whole(_read_file(self.path or Path(), self.uri))
+
+    def _whole(self, data: bytes) -> bytes:
         if not data.strip():
             refuse_manifest(self.uri, "is empty. Look at where it was written.")
         return data

@@ -32,7 +32,7 @@ class MediaLinks:
 
 
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")  # it goes into the policy as it is
-_OPEN = "run `python -m flows report --open`, which signs each link when it is clicked"
+_OPEN = "run `prefect-runcomfy report --open`, which signs each link when it is clicked"
 
 
 def beside_the_page(store: Store, page_key: str) -> MediaLinks:

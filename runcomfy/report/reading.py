@@ -39,7 +39,7 @@ def read_rows(store: Store, selection: Selection) -> tuple[Selection, list[Row]]
     if not days:
         raise ConfigurationError(
             f"There is no catalogue in {store.uri(store.key(TABLE))}, and a report is made of that: run "
-            "`python -m flows catalogue` first."
+            "`prefect-runcomfy catalogue` first."
         )
     until = selection.until or max(days[-1], selection.since or days[-1])
     selection = selection.model_copy(update={"since": selection.since or until, "until": until})

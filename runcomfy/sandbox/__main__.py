@@ -20,6 +20,7 @@ __all__ = ["app"]
 app = App(
     name="python -m runcomfy.sandbox",
     help="A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and books.",
+    help_epilogue="",
     version_flags=[],
     default_parameter=Parameter(negative=()),
 )
@@ -89,6 +90,8 @@ def serve(
     except ValidationError as error:
         wrong = "; ".join(f"{fact['loc'][0]}: {fact['msg']}" for fact in error.errors())
         sys.exit(f"The sandbox cannot start: {wrong}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"The sandbox needs {error.name}: run `pip install 'runcomfy-prefect[sandbox]'`.")
     except (ConfigurationError, OSError) as error:
         sys.exit(f"The sandbox cannot start: {error}")
 

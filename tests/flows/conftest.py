@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from tests.runcomfy.cli.command_line import surroundings
+from tests.runcomfy.cli.command_line import CommandLine, surroundings
 
 __all__ = ["surroundings"]
 
@@ -34,3 +34,9 @@ def media_store(object_store: ObjectStore, prefix: str) -> MediaStore:
         aws_client_parameters=AwsClientParameters(endpoint_url=object_store.endpoint_url),
     )
     return MediaStore(bucket="videos", prefix=prefix, credentials=keys)
+
+
+@pytest.fixture
+def command_line(surroundings: dict[str, str], prefect_api: str, prefix: str) -> CommandLine:
+    """`prefect-runcomfy`, in an environment that a flow could run in."""
+    return CommandLine(surroundings | {"PREFECT_API_URL": prefect_api}, f"s3://videos/{prefix}")

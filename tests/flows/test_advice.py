@@ -9,9 +9,9 @@ import shlex
 import pytest
 
 from blocks import MediaStore
-from flows.__main__ import app
 from runcomfy import errors
 from runcomfy.catalogue.rows import row_of_entry
+from runcomfy.cli.app import app
 from runcomfy.cli.journal_output import print_entry
 from runcomfy.cli.journal_view import view
 from runcomfy.commands import StoreOptions
@@ -56,7 +56,7 @@ ENTRIES = [
     for error in (ENDS if state is S.DETACHED else ENDS[:1])
     if (request_id is None if state in WITHOUT_REQUEST else request_id or state is S.UNCERTAIN)
 ]
-COMMAND = re.compile(r"python -m flows [^`\n]+")
+COMMAND = re.compile(r"prefect-runcomfy [^`\n]+")
 every_entry = pytest.mark.parametrize(
     ("state", "request_id", "error"), ENTRIES, ids=lambda value: type(value).__name__ if value is None else str(value)
 )
@@ -78,8 +78,8 @@ def shells(advice: Advice) -> list[str]:
 def parsed(command: str) -> object:
     """Return what the command line makes of a command: a wrong option or a missing one is an error."""
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "flows"]
-    return app.parse_args(words[3:], print_error=False, exit_on_error=False)[1]
+    assert words[0] == "prefect-runcomfy"
+    return app.parse_args(words[1:], print_error=False, exit_on_error=False)[1]
 
 
 @every_store
@@ -213,7 +213,7 @@ def test_a_request_of_two_generations_is_for_runcomfy_to_explain() -> None:
 
     assert advice.who is Who.RUNCOMFY and "twice" in advice.paid
     assert shells(advice) == [
-        f"python -m flows journal {what} {'a' * 12} --bucket s3://videos/clips" for what in ("show", "release")
+        f"prefect-runcomfy journal {what} {'a' * 12} --bucket s3://videos/clips" for what in ("show", "release")
     ]
 
 
@@ -229,7 +229,9 @@ def test_what_was_limited_too_often_may_be_accepted_all_the_same() -> None:
     assert (told.who, told.paid, told.now, told.commands) == (known.who, known.paid, known.now, known.commands)
     assert told.who is Who.PERSON and "by RunComfy's word" in told.paid and "dashboard" in told.now
     (command,) = shells(told)
-    assert command == f"python -m flows journal adopt {entry.generation_key[:12]} REQUEST_ID --bucket s3://videos/clips"
+    assert (
+        command == f"prefect-runcomfy journal adopt {entry.generation_key[:12]} REQUEST_ID --bucket s3://videos/clips"
+    )
     assert entry.may_become(S.SUBMITTED)
 
 

@@ -28,10 +28,8 @@ from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.books import RequestEntry
-from tests.flows.test_command_line import CommandLine, command_line
+from tests.runcomfy.cli.command_line import CommandLine
 from tests.runcomfy.journal.making import submit_anew
-
-__all__ = ["command_line"]
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 PATIENT, IMPATIENT = Deadlines(), Deadlines(queue_timeout_seconds=2, run_timeout_seconds=2)

@@ -65,7 +65,7 @@ async def test_a_wrong_model_is_refused_and_none_is_needed(
     for wrong in (IMAGE_TO_VIDEO, ANOTHER):
         with pytest.raises(InvalidInput) as caught:
             await fetch_request(request_id, wrong, account, media_store)
-        for named in (TEXT_TO_VIDEO, wrong, f"python -m flows fetch {request_id} --bucket s3://videos/"):
+        for named in (TEXT_TO_VIDEO, wrong, f"prefect-runcomfy fetch {request_id} --bucket s3://videos/"):
             assert named in caught.value.message
     assert files(media_store) == []
     (video,) = await fetch_request(request_id, None, account, media_store)

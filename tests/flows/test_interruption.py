@@ -19,9 +19,7 @@ from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tasks import submit_request, wait_for_result
-from tests.flows.test_command_line import CommandLine, command_line
-
-__all__ = ["command_line"]
+from tests.runcomfy.cli.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
 

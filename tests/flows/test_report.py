@@ -19,10 +19,8 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import ConfigurationError, GenerationFailed
 from runcomfy.policy import Polling
 from runcomfy.report.options import ReportSettings, Selection
-from tests.flows.test_command_line import CommandLine, command_line
+from tests.runcomfy.cli.command_line import CommandLine
 from tests.runcomfy.report.reading_html import Reader, read
-
-__all__ = ["command_line"]
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 
@@ -106,7 +104,7 @@ async def test_a_selection_has_a_page_of_its_own(account: RunComfyCredentials, m
 
 async def test_without_a_catalogue_the_flow_says_what_makes_one(media_store: MediaStore) -> None:
     """And fails."""
-    with pytest.raises(ConfigurationError, match="python -m flows catalogue"):
+    with pytest.raises(ConfigurationError, match="prefect-runcomfy catalogue"):
         await report(media_store)
 
 

@@ -15,10 +15,8 @@ import pytest
 from blocks import MediaStore
 from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
-from tests.flows.test_command_line import CommandLine, command_line
 from tests.flows.test_interruption import until
-
-__all__ = ["command_line"]
+from tests.runcomfy.cli.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
 
@@ -28,11 +26,17 @@ MANY = 40
 PROGRAM = """
 import asyncio, os, sys
 from prefect import flow, unmapped
-from flows import environment
+from blocks import MediaStore, RunComfyCredentials
 from runcomfy.models import TextToVideo
 from tasks import submit_request, wait_for_result
 
-account, store = environment.credentials(), environment.media_store(os.environ["BUCKET"])
+account = RunComfyCredentials(
+    api_token=os.environ["RUNCOMFY_API_TOKEN"],
+    base_url=os.environ["RUNCOMFY_BASE_URL"],
+    output_hosts=[os.environ["RUNCOMFY_OUTPUT_HOSTS"]],
+)
+bucket, _, prefix = os.environ["BUCKET"].removeprefix("s3://").partition("/")
+store = MediaStore(bucket=bucket, prefix=prefix)
 inputs = [TextToVideo(prompt=f"{os.environ['PROMPT']} {number}") for number in range(int(os.environ["MANY"]))]
 
 async def all_at_once():
@@ -111,7 +115,7 @@ async def test_a_batch_on_the_command_line_that_is_stopped(
     manifest = tmp_path / "rows.csv"
     rows = [f"rain {number} [sandbox: submit=slow:seconds=6]" for number in range(MANY)]
     manifest.write_text("\n".join(["prompt", *rows]))
-    command = ["-m", "flows", "batch", str(manifest), "--bucket", command_line.bucket]
+    command = ["-m", "runcomfy", "batch", str(manifest), "--bucket", command_line.bucket]
     with started(command, command_line.environment) as process:
         until(lambda: sandbox.books().submissions_accepted > 0)
         process.send_signal(signal.SIGTERM)
@@ -119,7 +123,7 @@ async def test_a_batch_on_the_command_line_that_is_stopped(
 
     accepted = sandbox.books().submissions_accepted
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log[-6000:]
-    assert f"`python -m flows journal list --bucket {command_line.bucket}` shows it" in log, log[-6000:]
+    assert f"`prefect-runcomfy journal list --bucket {command_line.bucket}` shows it" in log, log[-6000:]
     known = await states(media_store)
     assert known[EntryState.SUBMITTED] == accepted and known.keys() <= {EntryState.SUBMITTED, EntryState.REFUSED}, log
 

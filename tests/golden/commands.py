@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect_aws import AwsCredentials
 
-from flows.__main__ import main
+from blocks import MediaStore, RunComfyCredentials
+from flows.text_to_video import text_to_video
+from runcomfy.cli.__main__ import main
 from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
@@ -77,6 +80,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
 
     with environment(sandbox, object_store, prefix):
         made = note("text-to-video", "rain")
+        of_flow = asyncio.run(_by_flow("fog", sandbox, object_store, prefix))
         note("status", made["request_id"])
         note("fetch", made["request_id"])
         note("balance")
@@ -88,7 +92,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
             sandbox.release()
         lost = [uncertain(store, sandbox, prompt) for prompt in ("thunder", "lightning")]
         note("journal", "list", name="journal list")
-        note("journal", "show", made["generation"], name="journal show")
+        note("journal", "show", of_flow, name="journal show")
         note("journal", "adopt", lost[0], submitted(sandbox, "thunder"), name="journal adopt")
         note("journal", "release", lost[1], "--yes", name="journal release")
         note("catalogue")
@@ -98,6 +102,15 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
         note("text-to-video", "rain", "--num-frames", "80", name="an error of the input")
         note("status", "no-such-request", name="an error of the service")
     return found
+
+
+async def _by_flow(prompt: str, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> str:
+    """Make a video by the flow, whose run the journal notes, and return the generation's key."""
+    account = RunComfyCredentials(api_token=sandbox.token, base_url=sandbox.url, output_hosts=[sandbox.host])
+    keys = AwsCredentials(aws_access_key_id=object_store.access_key, aws_secret_access_key=object_store.secret_key)
+    store = MediaStore(bucket="videos", prefix=prefix, credentials=keys, endpoint_url=object_store.endpoint_url)
+    generation = await text_to_video(prompt, account, store)
+    return str(generation.submission.generation_key)
 
 
 def submitted(sandbox: Sandbox, prompt: str) -> str:

@@ -372,7 +372,7 @@ async def test_one_request_id_for_two_generations_is_told(
 
     assert "two generations" in told.value.message
     assert "both may be billed" in told.value.message
-    assert f"python -m flows journal release {'b' * 64} --bucket s3://videos/" in told.value.message
+    assert f"prefect-runcomfy journal release {'b' * 64} --bucket s3://videos/" in told.value.message
     assert keys(object_store, store) == before
 
 

@@ -106,7 +106,7 @@ async def test_the_page_says_whether_it_was_paid_for_and_what_to_do(
     page = str(artifact.data)
     assert raised == kind and kind in run.tags
     assert f"**Paid for?** {paid}" in page and f"Paid for? {paid}" in str(artifact.description)
-    typed = re.findall(r"^python -m flows .*$", page, re.MULTILINE)
+    typed = re.findall(r"^prefect-runcomfy .*$", page, re.MULTILINE)
     if command is None:
         assert typed == []
     else:

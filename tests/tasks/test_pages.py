@@ -80,8 +80,8 @@ async def test_a_reconcile_shows_what_waits_for_a_person_with_what_to_type(
     description, page = (await shown_by(state.state_details.flow_run_id))["runcomfy-journal"]
     key, where = generation_key(TextToVideo(prompt=lost))[:12], f"--bucket s3://videos/{media_store.prefix}"
     assert description == "2 open generations looked at, 0 finished, 1 wait for a person."
-    assert f"python -m flows journal adopt {key} REQUEST_ID {where}\n" in page
-    assert f"python -m flows journal release {key} {where}\n" in page
+    assert f"prefect-runcomfy journal adopt {key} REQUEST_ID {where}\n" in page
+    assert f"prefect-runcomfy journal release {key} {where}\n" in page
     assert page.index(key) < page.index("### The others") < page.index("**detached**")
     assert "\\<b\\>|\\</b\\>" in page
 

@@ -17,7 +17,7 @@ import pytest
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 
-__all__ = ["ROOT", "CommandLine", "one_object", "prefect_runcomfy", "surroundings"]
+__all__ = ["ROOT", "CommandLine", "command_line", "one_object", "surroundings"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,13 +28,11 @@ class CommandLine:
 
     environment: dict[str, str]
     bucket: str
-    program: str = "runcomfy"
-    """The package that is run."""
 
     def run(self, *arguments: str, code: int = 0, **changed: str | None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; fail the test if it ends with another exit code."""
         done = subprocess.run(
-            [sys.executable, "-m", self.program, *arguments],
+            [sys.executable, "-m", "runcomfy", *arguments],
             cwd=ROOT,
             env=self._with(changed),
             capture_output=True,
@@ -50,7 +48,7 @@ class CommandLine:
     def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """Start a command and leave it running, until the body ends at the latest."""
         with subprocess.Popen(
-            [sys.executable, "-m", self.program, *arguments],
+            [sys.executable, "-m", "runcomfy", *arguments],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -70,7 +68,7 @@ class CommandLine:
     def modules(self, *arguments: str) -> set[str]:
         """Run a command inside an interpreter that says which top-level packages it has loaded at the end."""
         program = (
-            f"import sys\nfrom {self.program}.__main__ import main\n"
+            "import sys\nfrom runcomfy.cli.__main__ import main\n"
             "try: main(sys.argv[1:])\n"
             "finally: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
         )
@@ -107,7 +105,7 @@ def surroundings(sandbox: Sandbox, object_store: ObjectStore) -> dict[str, str]:
 
 
 @pytest.fixture
-def prefect_runcomfy(surroundings: dict[str, str], prefix: str) -> CommandLine:
+def command_line(surroundings: dict[str, str], prefix: str) -> CommandLine:
     """`prefect-runcomfy` on a prefix of this test's own."""
     return CommandLine(surroundings, f"s3://videos/{prefix}")
 

@@ -119,7 +119,7 @@ async def test_what_two_generations_name_is_not_given_to_either(journal: Journal
     with pytest.raises(InvalidInput, match="journal release") as caught:
         await find_request(journal, "same")
     for entry in (one, other):
-        release = f"`python -m flows journal release {entry.generation_key[:12]} --bucket s3://videos/clips`"
+        release = f"`prefect-runcomfy journal release {entry.generation_key[:12]} --bucket s3://videos/clips`"
         assert release in caught.value.message
     await journal.advance(other.generation_key, "same", S.RELEASED)
     released = await find_request(journal, "same")

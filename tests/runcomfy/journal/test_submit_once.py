@@ -553,7 +553,7 @@ async def test_an_id_that_cannot_be_written_down_is_in_the_error(
     (paid,) = sandbox.books().requests
     assert caught.value.facts["request_id"] == paid.id
     assert caught.value.generation_key == spec.key
-    assert f"`python -m flows journal adopt {spec.key[:12]} {paid.id} --bucket s3://videos/clips`" in str(caught.value)
+    assert f"`prefect-runcomfy journal adopt {spec.key[:12]} {paid.id} --bucket s3://videos/clips`" in str(caught.value)
     assert place.calls.count("replace") > 10
     assert (await entry_of(journal, spec)).state is _S.INTENT
 

@@ -180,7 +180,7 @@ async def test_where_there_is_no_catalogue_the_error_says_what_makes_one(archivi
     """A report is never made from a listing of the archive."""
     archiving.put(provenance_of(archiving.store, "r1"))
 
-    with pytest.raises(ConfigurationError, match="python -m flows catalogue"):
+    with pytest.raises(ConfigurationError, match="prefect-runcomfy catalogue"):
         made(archiving)
 
 
@@ -277,18 +277,18 @@ async def test_what_waits_for_a_person_comes_with_its_command(archiving: Archivi
     commands = [
         code.text
         for code in page.all("code")
-        if code.text.startswith(("python -m flows journal", "python -m flows status", "python -m flows fetch"))
+        if code.text.startswith(("prefect-runcomfy journal", "prefect-runcomfy status", "prefect-runcomfy fetch"))
     ]
     where = f"--bucket {bucket} --journal 's3://other/journal dir'"
     expired = rows["expired"]
     key, request_id = rows["uncertain"]["generation_key"][:12], rows["uncertain"]["request_id"]
     assert commands == [
-        f"python -m flows journal adopt {key} {request_id} {where}",
-        f"python -m flows journal release {key} {where}",
-        f"python -m flows journal adopt {expired['generation_key'][:12]} {expired['request_id']} {where}",
-        f"python -m flows journal release {expired['generation_key'][:12]} {where}",
-        f"python -m flows status {rows['detached']['request_id']}",
-        f"python -m flows fetch {rows['detached']['request_id']} --model text-to-video {where}",
+        f"prefect-runcomfy journal adopt {key} {request_id} {where}",
+        f"prefect-runcomfy journal release {key} {where}",
+        f"prefect-runcomfy journal adopt {expired['generation_key'][:12]} {expired['request_id']} {where}",
+        f"prefect-runcomfy journal release {expired['generation_key'][:12]} {where}",
+        f"prefect-runcomfy status {rows['detached']['request_id']}",
+        f"prefect-runcomfy fetch {rows['detached']['request_id']} --model text-to-video {where}",
     ]
 
 

@@ -1,14 +1,17 @@
-"""`batch`: a manifest from the command line."""
+"""`batch`: a video for each row of a manifest."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 from cyclopts import Parameter
+from slugify import slugify
 
-from flows import environment
-from runcomfy.cli.options import Json, Run
+from runcomfy.cli import environment
+from runcomfy.cli.log import log_progress
+from runcomfy.cli.options import ABOVE_ZERO, AtOnce, FirstAtOnce, Json, Run, StopAfterAlike
 from runcomfy.cli.output import print_facts
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import BatchIncomplete, BudgetReached
@@ -16,6 +19,7 @@ from runcomfy.models.orders import OrderDefaults
 
 if TYPE_CHECKING:
     from runcomfy.batch.results import BatchReport
+    from runcomfy.batch.run import Rules
 
 __all__ = ["batch"]
 
@@ -25,17 +29,19 @@ def batch(
     /,
     *,
     run: Run,
-    at_once: Annotated[int, Parameter(help="How many generations are under way at the same time.")] = 50,
-    first_at_once: Annotated[
-        int, Parameter(help="How many are paid for until one is archived; if they fail alike, it stops.")
-    ] = 5,
-    stop_after_alike: Annotated[int, Parameter(help="After so many in a row that fail alike, it stops.")] = 20,
+    at_once: AtOnce = 50,
+    first_at_once: FirstAtOnce = 5,
+    stop_after_alike: StopAfterAlike = 20,
     budget_usd: Annotated[
         float | None,
-        Parameter(help="What all videos of this manifest may cost together, whichever run pays; with --usd-per-video."),
+        Parameter(
+            validator=ABOVE_ZERO,
+            help="What all videos of this manifest may cost together, whichever run pays.",
+        ),
     ] = None,
     usd_per_video: Annotated[
-        float | None, Parameter(help="What one is taken to cost until RunComfy says; rather too high than too low.")
+        float | None,
+        Parameter(validator=ABOVE_ZERO, help="What one is taken to cost until RunComfy says; needed with a budget."),
     ] = None,
     defaults: Annotated[OrderDefaults, Parameter(name="*")] = OrderDefaults(),
     allow_placeholder_prompts: Annotated[
@@ -48,32 +54,17 @@ def batch(
     The whole manifest is checked before anything is paid for. Settings that are given here count for the rows that do
     not say them.
     """
-    account, store = environment.credentials(), environment.media_store(run.bucket, run.archive_key, run.journal)
-    from flows.batch import batch as flow
-    from runcomfy.batch.results import BatchReport
-    from tasks.command_line import store_options
+    environment.check(run.bucket, run.journal, run.archive_key)
+    from runcomfy.batch.run import Rules
+    from runcomfy.manifest.location import locate
 
-    async def ended() -> Any:
-        state: Any = await flow(
-            manifest,
-            account,
-            store,
-            defaults=_with_variation(defaults, run.variation),
-            allow_placeholder_prompts=allow_placeholder_prompts,
-            at_once=at_once,
-            first_at_once=first_at_once,
-            stop_after_alike=stop_after_alike,
-            budget_usd=budget_usd,
-            usd_per_video=usd_per_video,
-            deadlines=run.deadlines,
-            on_uncertain="pay_again" if run.on_uncertain == "pay-again" else "stop",
-            return_state=True,
-        )
-        return await state.aresult(raise_on_failure=False)
-
-    report = asyncio.run(ended())
-    if not isinstance(report, BatchReport):
-        raise report
+    rules = Rules(at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike, run.policy)
+    rules.check_journal(run.journal.strip())
+    if (location := locate(manifest)).path is not None:
+        location.read_file()
+    log_progress()
+    given = _with_variation(defaults, run.variation).given()
+    report = _run(manifest, run, rules, given, allow_placeholder_prompts=allow_placeholder_prompts)
     facts: dict[str, Any] = {
         "rows": report.rows,
         "archived": report.archived,
@@ -90,11 +81,39 @@ def batch(
         print_facts("Batch", facts, as_json=json)
         return
     kind = BudgetReached if report.stopped_by == BudgetReached.__name__ else BatchIncomplete
-    advice = "" if report.stopped_by else _advice(report, store_options(store))
+    advice = "" if report.stopped_by else _advice(report, environment.store_options(run.bucket, run.journal))
     if json:
         raise kind(f"{report.sentence}{advice}", **facts)
     print_facts("Batch", facts, as_json=False)
     raise kind(f"{report.sentence}{advice}")
+
+
+def _run(
+    manifest: str, run: Run, rules: Rules, defaults: dict[str, Any], *, allow_placeholder_prompts: bool
+) -> BatchReport:
+    from runcomfy.batch.prepare import prepare
+    from runcomfy.batch.program import Program
+    from runcomfy.batch.results import report_of
+    from runcomfy.batch.run import run_here
+    from runcomfy.cli.following import to_the_end
+    from runcomfy.generation.hooks import Hooks
+
+    hooks = Hooks()
+    name = slugify(manifest.rstrip("/").rpartition("/")[2], max_length=48) or "batch"
+    folder = f"batches/{name}-{uuid4().hex[:8]}"
+
+    async def made() -> BatchReport:
+        destination = environment.destination(run.bucket, run.journal, run.archive_key)
+        program = Program(environment.client, destination, environment.host_policy(), hooks)
+        plan = await prepare(
+            manifest, destination, defaults, hooks.log, allow_placeholder_prompts=allow_placeholder_prompts
+        )
+        outcomes, cost_usd = await run_here(plan, program, rules)
+        return await asyncio.to_thread(
+            report_of, plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder
+        )
+
+    return to_the_end(made(), hooks)
 
 
 def _advice(report: BatchReport, options: StoreOptions) -> str:

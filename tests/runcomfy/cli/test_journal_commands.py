@@ -17,16 +17,10 @@ from typing import Any, get_args
 
 import pytest
 
-from blocks import MediaStore, RunComfyCredentials
-from flows.__main__ import main
-from flows.adopt_request import adopt_request
-from flows.generation import ImageSource
-from flows.image_to_video import image_to_video
-from flows.release_generation import release_generation
+from runcomfy.cli.__main__ import main
 from runcomfy.cli.journal import StateName
 from runcomfy.cli.journal_view import view
 from runcomfy.commands import StoreOptions
-from runcomfy.errors import UncertainSubmission
 from runcomfy.journal import (
     OPEN,
     BucketPlace,
@@ -38,14 +32,13 @@ from runcomfy.journal import (
     Place,
     Versioned,
 )
-from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, ImageToVideoSettings, TextToVideo
-from runcomfy.policy import Polling
+from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
 from tests.runcomfy.journal.making import Later, accepted_elsewhere
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PICTURE = ROOT / "deployments" / "demo.jpg"
 S = EntryState
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -69,9 +62,8 @@ Command = Callable[..., Printed]
 
 
 @pytest.fixture
-def surroundings(sandbox: Sandbox, object_store: ObjectStore, prefect_api: str, prefix: str) -> dict[str, str]:
+def surroundings(sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> dict[str, str]:
     return {
-        "PREFECT_API_URL": prefect_api,
         "RUNCOMFY_API_TOKEN": sandbox.token,
         "RUNCOMFY_BASE_URL": sandbox.url,
         "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
@@ -92,8 +84,7 @@ def command(
     for name in ("RUNCOMFY_TOKEN", "RUNCOMFY_JOURNAL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in surroundings.items():
-        if name != "PREFECT_API_URL":
-            monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value)
 
     def run(*arguments: str, code: int = 0) -> Printed:
         capsys.readouterr()
@@ -113,7 +104,7 @@ class Process:
 
     def run(self, *arguments: str, code: int = 0) -> Printed:
         done = subprocess.run(
-            [sys.executable, "-m", "flows", *arguments],
+            [sys.executable, "-m", "runcomfy", *arguments],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120,
             check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -124,7 +115,7 @@ class Process:
     def modules(self, *commands: list[str]) -> set[str]:
         """The top-level packages that are loaded after these commands, which must all succeed."""
         program = (
-            "import json, sys, flows.__main__ as command\n"
+            "import json, sys, runcomfy.cli.__main__ as command\n"
             "codes = {command.main(words) for words in json.loads(sys.argv[1])}\n"
             "print(codes == {0}, *{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
         )
@@ -282,43 +273,6 @@ def test_who_says_so_pays_again(command: Command, sandbox: Sandbox) -> None:
     command("text-to-video", "rain", "--on-uncertain", "pay-again", "--json")
 
     assert sandbox.books().submissions_accepted == 2
-
-
-async def test_an_adopted_image_keeps_its_picture_and_settings(
-    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
-) -> None:
-    """From the journal alone: the provenance says what was asked for, though the run that knew it is over."""
-    sandbox.inject("lost_answer", endpoint="submit", times=1)
-    settings = ImageToVideoSettings(seed=7, resolution="480p")
-    with pytest.raises(UncertainSubmission) as caught:
-        await image_to_video(ImageSource(str(PICTURE)), "a boat", account, media_store, settings)
-    (request,) = sandbox.books().requests
-
-    generation = await adopt_request(
-        caught.value.generation_key,
-        request.id,
-        account,
-        media_store,
-        polling=Polling(min_interval_seconds=0.05, default_interval_seconds=0.05),
-    )
-
-    assert generation.image is not None
-    (video,) = generation.videos
-    provenance = json.loads(media_store.get_store().read(video.provenance_key, limit_bytes=10**6))
-    assert provenance["model_id"] == IMAGE_TO_VIDEO
-    assert (provenance["seed"], provenance["inputs"]["resolution"]) == (7, "480p")
-    assert provenance["image"]["sha256"] == generation.image.sha256
-    assert provenance["inputs"]["image_url"] == generation.image.uri
-    assert provenance["generation_key"] == caught.value.generation_key
-
-
-async def test_a_generation_is_released_by_a_flow(media_store: MediaStore) -> None:
-    """From Prefect's UI, where there is no shell."""
-    entry = await asyncio.to_thread(written, media_store.get_journal().place, "rain", UNCERTAIN)
-
-    released = await release_generation(entry.generation_key[:12], media_store)
-
-    assert released.state is S.RELEASED
 
 
 # The list
@@ -487,7 +441,7 @@ def test_a_person_is_told_what_to_do(command: Command, place: Place, state: Entr
 
     assert "what now" in shown and "paid for" in shown
     for decision in ("adopt", "release"):
-        assert (f"`python -m flows journal {decision} {entry.generation_key[:12]}" in shown) is decides
+        assert (f"`prefect-runcomfy journal {decision} {entry.generation_key[:12]}" in shown) is decides
     assert ("a person" in shown) is decides
 
 

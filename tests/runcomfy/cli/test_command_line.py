@@ -1,4 +1,4 @@
-"""`python -m flows` as a process of its own: what it prints, where, and the exit code that it ends with."""
+"""`prefect-runcomfy` as a process of its own: what it prints, where, and the exit code that it ends with."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ from tests.runcomfy.journal.making import accepted_elsewhere
 
 PICTURE = str(ROOT / "deployments" / "demo.jpg")
 NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def command_line(surroundings: dict[str, str], prefect_api: str, prefix: str) -> CommandLine:
-    return CommandLine(surroundings | {"PREFECT_API_URL": prefect_api}, f"s3://videos/{prefix}", "flows")
 
 
 def exists(object_store: ObjectStore, uri: str) -> bool:
@@ -71,8 +66,8 @@ def test_an_image_and_settings_become_a_video_and_a_readable_summary(
     assert exists(object_store, video)
     assert exists(object_store, provenance)
     assert "90 frames" in shown["size"]
-    assert "Flow run 'a-boat'" in done.stderr
-    assert "Flow run" not in done.stdout
+    assert f"Request {request.id} was accepted" in done.stderr
+    assert "accepted" not in done.stdout
 
 
 def test_a_prompt_and_settings_become_a_video_and_one_json_object(
@@ -110,7 +105,7 @@ def test_a_prompt_and_settings_become_a_video_and_one_json_object(
         "seed": 3,
         "enable_prompt_expansion": True,
     }
-    assert "Finished in state Completed()" in done.stderr
+    assert f"Archived {video['uri']}" in done.stderr
 
 
 def test_a_finished_request_is_fetched_by_its_id(
@@ -346,9 +341,12 @@ def test_10_and_6_for_a_request_that_cannot_be_fetched(command_line: CommandLine
     assert "NotFinished" in command_line.run("fetch", queued, *rest, code=6).stderr
 
 
-def test_130_and_a_cancelled_request_for_ctrl_c(command_line: CommandLine, sandbox: Sandbox) -> None:
-    """A person who stops the command means the request as well, if it can still be cancelled."""
-    sandbox.hold()
+@pytest.mark.parametrize("running", [False, True])
+def test_130_and_what_became_of_the_request_for_ctrl_c(
+    command_line: CommandLine, sandbox: Sandbox, running: bool
+) -> None:
+    """A person who stops the command means the request as well; one that runs is named, and how to fetch it."""
+    sandbox.hold(queue=not running, runs=True)
     with command_line.start("text-to-video", "rain", "--bucket", command_line.bucket) as process:
         deadline = time.monotonic() + 300
         while sandbox.books().polls < 1:
@@ -358,26 +356,14 @@ def test_130_and_a_cancelled_request_for_ctrl_c(command_line: CommandLine, sandb
         printed, log = process.communicate(timeout=300)
 
     books = sandbox.books()
+    request_id = books.requests[0].id
     assert process.returncode == 130, log
-    assert (books.cancelled, books.submissions_accepted) == (1, 1)
-    assert printed == ""
-    assert f"Request {books.requests[0].id} was cancelled in the queue" in log
-    assert log.splitlines()[-1].startswith("Interrupted")
-
-
-def test_a_users_default_retries_do_not_pay_again(command_line: CommandLine, sandbox: Sandbox) -> None:
-    """Retries of tasks and flows that somebody set for all of his Prefect do not send an uncertain submission again."""
-    sandbox.inject("lost_answer", endpoint="submit", rate=1.0)
-
-    command_line.text_to_video(
-        code=9,
-        PREFECT_TASKS_DEFAULT_RETRIES="3",
-        PREFECT_FLOWS_DEFAULT_RETRIES="2",
-        PREFECT_TASKS_REFRESH_CACHE="true",
-        PREFECT_TASKS_DISABLE_CACHING="true",
-    )
-
-    assert sandbox.books().submissions_received == 1
+    assert (books.cancelled, books.submissions_accepted) == (0 if running else 1, 1)
+    assert (printed, log.count("Traceback")) == ("", 0)
+    *_, told = log.partition("Interrupted. ")
+    assert told.startswith(f"Request {request_id} is {'detached' if running else 'cancelled'}.")
+    fetch = f"prefect-runcomfy fetch {request_id} --model text-to-video --bucket {command_line.bucket}"
+    assert (fetch in told) is running
 
 
 @pytest.mark.slow
@@ -416,5 +402,5 @@ def test_14_and_whom_to_ask_for_a_batch_with_uncertain_rows(
     done = command_line.run("batch", str(manifest), "--bucket", command_line.bucket, code=14)
 
     last = done.stderr.splitlines()[-1]
-    assert f"`python -m flows journal list --bucket {command_line.bucket}`" in last
+    assert f"`prefect-runcomfy journal list --bucket {command_line.bucket}`" in last
     assert "again for the rest" not in last

@@ -1,0 +1,111 @@
+"""Run the work of a command to its end, and know what it was about if a person interrupts it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from runcomfy.generation.archive import archive_patiently
+from runcomfy.generation.engine import Engine
+from runcomfy.generation.generate import wait
+from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.journal import EntryState
+from runcomfy.journal.situation import Situation
+from runcomfy.models import ModelInputs
+from runcomfy.polling.poll import Look
+from runcomfy.values import Generation, StagedImage, Submission
+from runcomfy.wire import State
+
+__all__ = ["Following", "Interrupted", "finished", "to_the_end"]
+
+_T = TypeVar("_T")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person pressed Ctrl-C.
+
+    Args:
+        situation: How it stands then with the generation that the command is about, where it is about one.
+    """
+
+    def __init__(self, situation: Situation | None) -> None:
+        super().__init__()
+        self.situation = situation
+
+
+class Following(Hooks):
+    """Follows the one generation that a command is about: what a person is told of it, and how it stands."""
+
+    def __init__(self) -> None:
+        self.situation: Situation | None = None
+        self._shown: tuple[State, int | None] | None = None
+
+    def changed(self, change: Change) -> None:
+        """Take note of its state."""
+        before = self.situation
+        self.situation = Situation(
+            # one that runs goes on without this process
+            state=EntryState.DETACHED if change.state is EntryState.SUBMITTED else change.state,
+            generation_key=change.key or (before.generation_key if before else ""),
+            model_id=change.model_id or (before.model_id if before else ""),
+            request_id=change.request_id or (before.request_id if before else None),
+            reason=change.reason or "",
+            error_type=change.error_type,
+        )
+
+    def follows(self, submission: Submission) -> None:
+        """Take note of the submission that is waited for, which may be that of another run."""
+        if submission.archive is None:
+            state, key = EntryState.SUBMITTED, submission.generation_key
+            self.changed(Change(state, "", key=key, request_id=submission.request_id, model_id=submission.model_id))
+
+    async def show(self, look: Look) -> None:
+        """Log what a look showed, where it is another than before."""
+        now = (look.state, look.queue_position)
+        if look.failure is not None:
+            self.log.warning("The service did not say where the request is: %s", look.failure)
+        elif now != self._shown and not look.state.is_final:
+            place = f", {look.queue_position} before it" if look.queue_position else ""
+            left = f"; likely done in {look.seconds_left:.0f} s" if look.seconds_left else ""
+            self.log.info("The request is %s%s%s", str(look.state).replace("_", " "), place, left)
+            self._shown = now
+
+
+async def finished(
+    engine: Engine,
+    hooks: Following,
+    submission: Submission,
+    inputs: ModelInputs | None,
+    image: StagedImage | None,
+) -> Generation:
+    """Wait for a request, archive what it makes, and return all that is known of it.
+
+    Args:
+        engine: The account and the bucket.
+        hooks: Those of the engine.
+        submission: The submission.
+        inputs: What was asked for, where that is known.
+        image: Its staged image, where it has one.
+    """
+    hooks.follows(submission)
+    result, answer = await wait(
+        engine.client, submission, engine.destination, engine.run_times, engine.policy, hooks, show=hooks.show
+    )
+    _, videos = await archive_patiently(
+        engine, result,
+        model_id=submission.model_id, inputs=inputs, image=image, submission=submission, answer=answer,
+    )  # fmt: skip
+    return Generation(image=image, submission=submission, result=result, videos=videos)
+
+
+def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
+    """Run the work in an event loop, and return what it returns.
+
+    Raises:
+        Interrupted: a person pressed Ctrl-C; what becomes of a request is settled by then.
+    """
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise Interrupted(hooks.situation if isinstance(hooks, Following) else None) from None
