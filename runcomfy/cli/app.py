@@ -45,6 +45,10 @@ Environment:
   RUNCOMFY_OUTPUT_HOSTS  hosts that files may come from, separated by commas
   RUNCOMFY_BUCKET        what --bucket is otherwise
   RUNCOMFY_JOURNAL       what --journal is otherwise
+  RUNCOMFY_JOURNAL_PATIENCE_SECONDS
+                         how long an unanswered submission may be that of a process that lives; 180 without it
+  RUNCOMFY_PUBLIC_ENDPOINT_URL
+                         the S3 server as RunComfy reaches it, if under another address
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
 """

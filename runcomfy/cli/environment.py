@@ -6,6 +6,7 @@ What is missing or wrong is said before anything is imported that takes time.
 from __future__ import annotations
 
 import os
+from math import inf
 from typing import TYPE_CHECKING
 
 from runcomfy.commands import StoreOptions
@@ -105,10 +106,7 @@ def store(bucket: str) -> Store:
         ConfigurationError: it names no bucket.
         StorageError: there are no usable credentials.
     """
-    name, prefix = bucket_and_prefix(bucket)
-    from runcomfy.store import Store
-
-    return Store(name, prefix)
+    return _store_at(*bucket_and_prefix(bucket))
 
 
 def check(bucket: str, journal: str, archive_key: str | None) -> None:
@@ -125,6 +123,7 @@ def check(bucket: str, journal: str, archive_key: str | None) -> None:
     token()
     name, prefix = bucket_and_prefix(bucket)
     host_policy()
+    _patience_seconds()
     template = _template(archive_key)
     from runcomfy.generation.destination import check_place
     from runcomfy.journal import check_choice
@@ -142,10 +141,11 @@ def destination(bucket: str, journal: str, archive_key: str | None) -> Destinati
     here = store(bucket)
     from runcomfy.generation.destination import Destination
     from runcomfy.journal import Journal, check_choice, open_place
-    from runcomfy.store import Store
+    from runcomfy.journal.journal import LEASE_SECONDS
 
     choice = check_choice(journal)
-    return Destination(here, Journal(open_place(choice, lambda: here, Store)), choice, _template(archive_key))
+    kept = Journal(open_place(choice, lambda: here, _store_at), patience_seconds=_patience_seconds() or LEASE_SECONDS)
+    return Destination(here, kept, choice, _template(archive_key), open_store=_store_at)
 
 
 def journal(bucket: str, choice: str = "bucket") -> Journal:
@@ -181,6 +181,25 @@ def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
         ConfigurationError: it names no bucket.
     """
     return StoreOptions(f"s3://{'/'.join(filter(None, bucket_and_prefix(bucket)))}".rstrip("/"), journal.strip())
+
+
+def _store_at(bucket: str, prefix: str) -> Store:
+    from runcomfy.store import Store
+
+    return Store(bucket, prefix, public_endpoint_url=os.environ.get("RUNCOMFY_PUBLIC_ENDPOINT_URL") or None)
+
+
+def _patience_seconds() -> float | None:
+    said = os.environ.get("RUNCOMFY_JOURNAL_PATIENCE_SECONDS")
+    if not said:
+        return None
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < inf:
+        raise ConfigurationError(f"RUNCOMFY_JOURNAL_PATIENCE_SECONDS is {said!r}: give seconds, above 0.")
+    return seconds
 
 
 def _template(archive_key: str | None) -> KeyTemplate:

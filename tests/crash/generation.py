@@ -17,7 +17,7 @@ from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.store import Store
 from runcomfy.sweeping import sweep
-from tests.crash.points import Scenario, Trigger
+from tests.crash.points import By, Scenario, Trigger
 from tests.crash.proxy import Proxy
 from tests.crash.wire import Drop, Hook, Wire
 from tests.crash.workers import Outcome, Process, Starter
@@ -91,11 +91,12 @@ class Generation:
             outcome = self.run()
             assert outcome.videos, outcome
 
-    def start(self, *, fresh: bool = False) -> Process:
-        """Start a process that wants this generation."""
+    def start(self, *, fresh: bool = False, by: By | None = None) -> Process:
+        """Start a process that wants this generation, run by what its story says or by something else."""
         sandbox, store = self.setting.sandbox, self.setting.store
         job: dict[str, Any] = {
             "flow": self.scenario.flow,
+            "by": by or self.scenario.by,
             "prompt": self.prompt,
             "image": self._picture() if self.scenario.flow == "image-to-video" else "",
             "request_id": self.request_id,
@@ -149,10 +150,10 @@ class Generation:
         started.set_result([self.start(fresh=fresh) for _ in range(processes)])
         return self._end(started.result())
 
-    def run_together(self, processes: int) -> list[Outcome]:
-        """Run it in some processes at once, to their ends."""
+    def run_together(self, processes: int, by: Sequence[By] = ("prefect",)) -> list[Outcome]:
+        """Run it in some processes at once, to their ends; they are run by these in turn."""
         self.lane.record(None)
-        return self._end([self.start() for _ in range(processes)])
+        return self._end([self.start(by=by[number % len(by)]) for number in range(processes)])
 
     def sweep(self) -> None:
         """Take away what the reconcile flow does: what is unfinished, however young it is."""

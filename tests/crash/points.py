@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tests.crash.wire import Answer, Drop, Hook, Point
 
-__all__ = ["SCENARIOS", "Scenario", "Trigger", "at", "nth", "points_of", "writes_of"]
+__all__ = ["SCENARIOS", "By", "Scenario", "Trigger", "at", "nth", "points_of", "writes_of"]
 
 Act = Callable[[], Drop | Answer | None]
+By = Literal["prefect", "command"]
+"""What runs a story: a flow, or the command without Prefect."""
+_USUALLY_BY: By = "command" if os.environ.get("CRASH_BY") == "command" else "prefect"
 Trigger = Callable[[Act], Hook]
 """Makes a hook that acts once its moment has come."""
 
@@ -29,6 +33,7 @@ class Scenario:
         before: What has happened before the first run that is recorded or killed: nothing; the generation was archived
             by a run that nobody disturbed; or a request was made elsewhere and is to be fetched.
         directive: What the prompt asks of the sandbox.
+        by: What runs it.
         new_bucket: Whether nothing was ever kept where it is archived. Otherwise the notes that earlier generations
             left of what the store is able to do are there, and it is not tried out again.
     """
@@ -38,6 +43,7 @@ class Scenario:
     before: Literal["nothing", "archived", "requested"] = "nothing"
     directive: str = ""
     new_bucket: bool = False
+    by: By = _USUALLY_BY
 
 
 SCENARIOS = (
@@ -46,6 +52,9 @@ SCENARIOS = (
     Scenario("parts", "text-to-video", directive=" [sandbox: output_bytes=9000000]"),
     Scenario("rerun", "text-to-video", before="archived"),
     Scenario("fetch", "fetch", before="requested"),
+    Scenario("image by command", "image-to-video", new_bucket=True, by="command"),
+    Scenario("text by command", "text-to-video", by="command"),
+    Scenario("fetch by command", "fetch", before="requested", by="command"),
 )
 
 

@@ -109,6 +109,17 @@ def test_twenty_at_once(stage: Stage, tally: Tally) -> None:
     assert len({str(video["key"]) for outcome in outcomes for video in outcome.videos}) == 1
 
 
+def test_flows_and_the_command_want_the_same(stage: Stage, tally: Tally) -> None:
+    """One journal serves both at the same time: one submission, and the same video for all."""
+    with stage.generation(TEXT, patience_seconds=90) as generation:
+        outcomes = generation.run_together(10, by=("prefect", "command"))
+
+        row = tally.row("flows and commands", [judge("ten", generation, look(generation), outcomes, honest=False)])
+
+    assert not row.broken
+    assert len({str(video["key"]) for outcome in outcomes for video in outcome.videos}) == 1
+
+
 def error(status: int, code: str) -> Answer:
     return Answer(status, f"<Error><Code>{code}</Code><Message>Injected</Message></Error>".encode())
 

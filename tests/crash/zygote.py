@@ -1,4 +1,4 @@
-"""A program that runs flows in processes of their own, without importing Prefect for each of them.
+"""A program that runs flows, or the command, in processes of their own, without importing Prefect for each of them.
 
 It imports everything once, starts no thread, and then forks for every job that it reads, a JSON object a line. Each
 child is a process like any other: it runs one flow, writes how that ended into a file, and can be killed meanwhile.
@@ -8,10 +8,12 @@ child is a process like any other: it runs one flow, writes how that ended into 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import importlib
 import inspect
+import io
 import json
 import os
 import signal
@@ -31,6 +33,7 @@ from flows.fetch_request import fetch_request
 from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
 from flows.text_to_video import text_to_video
+from runcomfy.cli.__main__ import main as command
 from runcomfy.errors import RunComfyError
 from runcomfy.policy import Polling
 from runcomfy.values import ArchivedVideo, Generation
@@ -94,7 +97,7 @@ def _work(job: dict[str, Any]) -> None:
     faulthandler.dump_traceback_later(_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS)
     outcome: dict[str, Any]
     try:
-        outcome = {"value": asyncio.run(_flow(job))}
+        outcome = {"value": asyncio.run(_flow(job))} if job["by"] == "prefect" else _command(job)
     except RunComfyError as error:
         facts = {name: str(fact) for name, fact in error.facts.items()}
         outcome = {"error": type(error).__name__, "message": error.message, "facts": facts}
@@ -135,6 +138,36 @@ async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
         case _:
             done = await fetch_request(job["request_id"], job["model_id"], account, store)
     return [video.model_dump(mode="json") for video in (done.videos if isinstance(done, Generation) else done)]
+
+
+def _command(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the command in this process, and return what it printed; its exit code is that of its error."""
+    account, store = job["account"], job["store"]
+    os.environ.update(
+        RUNCOMFY_API_TOKEN=account["token"],
+        RUNCOMFY_BASE_URL=f"http://{account['host']}",
+        RUNCOMFY_OUTPUT_HOSTS=account["host"],
+        RUNCOMFY_JOURNAL_PATIENCE_SECONDS=str(store["patience_seconds"]),
+        RUNCOMFY_PUBLIC_ENDPOINT_URL=store["public_endpoint_url"],
+        AWS_ACCESS_KEY_ID=store["access_key"],
+        AWS_SECRET_ACCESS_KEY=store["secret_key"],
+        AWS_DEFAULT_REGION="us-east-1",
+        AWS_ENDPOINT_URL_S3=store["endpoint_url"],
+    )
+    given = {
+        "image-to-video": [job["image"], job["prompt"]],
+        "text-to-video": [job["prompt"]],
+        "fetch": [job["request_id"], "--model", job["model_id"]],
+    }
+    words = [job["flow"], *given[job["flow"]], "--bucket", f"s3://{store['bucket']}/{store['prefix']}", "--json"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        command(words)
+    said = json.loads(printed.getvalue())
+    if "error" in said:
+        facts = {name: str(fact) for name, fact in said.items() if name not in ("error", "message", "exit_code")}
+        return {"error": said["error"], "message": said["message"], "facts": facts}
+    return {"value": said["videos"]}
 
 
 def account_of(facts: Mapping[str, Any]) -> RunComfyCredentials:
