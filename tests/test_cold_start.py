@@ -65,7 +65,6 @@ def test_a_help_loads_nothing_that_it_does_not_show(command: tuple[str, ...]) ->
     [
         ("make-video",), ("status",), ("status", "x"), ("balance",), ("text-to-video", "x"),
         ("text-to-video", "x", "--bucket", "videos", "--num-frames", "3"),
-        ("image-to-video", "nofile.jpg", "x", "--bucket", "videos"),
     ],
     ids=" ".join,
 )  # fmt: skip

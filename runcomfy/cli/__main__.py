@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
@@ -96,6 +96,8 @@ def _usage_error(error: CycloptsError) -> InvalidInput:
         found = violations(error.__cause__)
         named = "; ".join(f"--{field.replace('_', '-')}: {message}" for field, message in found)
         return InvalidInput(f"These options cannot be used: {named}", violations=found)
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.argument.name == "--bucket":
+        return InvalidInput("No bucket is named: give --bucket s3://bucket/prefix, or set RUNCOMFY_BUCKET.")
     return InvalidInput(f"{error} Try --help.")
 
 

@@ -33,22 +33,26 @@ _MEANINGS = {
     INTERRUPTED: "interrupted",
     STOPPED: "stopped by SIGTERM",
 } | {code: meaning for _, code, meaning in reversed(EXIT_CODES)}
-_HELP = """Make videos with RunComfy, and archive them in your bucket; each is paid for once, whatever crashes.
+_HELP = """Make videos with RunComfy, and archive them in your bucket:
+each is paid for once, whatever crashes.
 
-It needs no Prefect and no server. So it has no limit of the account that it shares with Prefect's runs, no page of a
-run, and no event: what has to be shared is run as a deployment. The journal is the same: both may be used at once.
-RunComfy's own command, `runcomfy`, is another one: it keeps no journal and fills no bucket.
+It needs no Prefect and no server. So it has no limit of the account that it
+shares with Prefect's runs, no page of a run, and no event: what has to be
+shared is run as a deployment. The journal is the same: both may be used at
+once. RunComfy's own command, `runcomfy`, is another one: it keeps no journal
+and fills no bucket.
 
 Environment:
   RUNCOMFY_API_TOKEN     your account's token (or RUNCOMFY_TOKEN)
   RUNCOMFY_BASE_URL      another service, such as the sandbox
-  RUNCOMFY_OUTPUT_HOSTS  hosts that files may come from, separated by commas
+  RUNCOMFY_OUTPUT_HOSTS  hosts that files may come from, comma-separated
   RUNCOMFY_BUCKET        what --bucket is otherwise
   RUNCOMFY_JOURNAL       what --journal is otherwise
   RUNCOMFY_JOURNAL_PATIENCE_SECONDS
-                         how long an unanswered submission may be that of a process that lives; 180 without it
+                         after how long (180 without it) a submission that has
+                         no answer is taken for that of a process that died
   RUNCOMFY_PUBLIC_ENDPOINT_URL
-                         the S3 server as RunComfy reaches it, if under another address
+                         the S3 server as RunComfy reaches it, if otherwise
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
 """

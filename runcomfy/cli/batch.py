@@ -54,14 +54,15 @@ def batch(
     The whole manifest is checked before anything is paid for. Settings that are given here count for the rows that do
     not say them.
     """
+    from runcomfy.manifest.location import locate
+
+    if (location := locate(manifest)).path is not None:
+        location.read_file()
     environment.check(run.bucket, run.journal, run.archive_key)
     from runcomfy.batch.run import Rules
-    from runcomfy.manifest.location import locate
 
     rules = Rules(at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike, run.policy)
     rules.check_journal(run.journal.strip())
-    if (location := locate(manifest)).path is not None:
-        location.read_file()
     log_progress()
     given = _with_variation(defaults, run.variation).given()
     report = _run(manifest, run, rules, given, allow_placeholder_prompts=allow_placeholder_prompts)

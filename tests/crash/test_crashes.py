@@ -78,7 +78,7 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
     row = tally.row("random times, chained", stage.side_by_side(crash, range(CHAINS)))
 
     assert not row.broken
-    assert row.kills >= 60
+    assert row.kills >= (60 if TEXT.by == "prefect" else 30)  # the command has made its calls in a second
 
 
 def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
