@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +46,15 @@ def loaded(program: str, *arguments: str) -> set[str]:
 def test_a_module_of_the_engine_loads_what_it_needs_only(module: str, needed: set[str]) -> None:
     """The service without the bucket, the bucket without the service, and neither what reads pictures and videos."""
     assert loaded(f"import {module}") <= needed
+
+
+def test_the_script_is_the_command() -> None:
+    """`prefect-runcomfy`, and never `runcomfy`, which is RunComfy's own."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+
+    ((module, _, function),) = (target.partition(":") for target in scripts.values())
+    assert list(scripts) == ["prefect-runcomfy"]
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def commands(app: App, *words: str) -> Iterator[tuple[str, ...]]:

@@ -50,7 +50,7 @@ def print_error(
     told = error.facts if verbose else _TOLD if pays else ()
     named = {name: error.facts[name] for name in told if name in error.facts}
     for name, value in named.items():
-        if name != "violations":
+        if name != "violations" and (verbose or str(value) not in error.message):
             console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
     for line in _advice(error, store or _ANY_STORE, pays=pays):
         console.print(f"  {line}", markup=False)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from runcomfy.errors import RunComfyError
 from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
@@ -109,3 +110,7 @@ def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise Interrupted(hooks.situation if isinstance(hooks, Following) else None) from None
+    except RunComfyError as error:
+        if isinstance(hooks, Following) and hooks.situation is not None:
+            error.model_id = error.model_id or hooks.situation.model_id or None  # so that it can be fetched anywhere
+        raise

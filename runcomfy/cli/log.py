@@ -45,7 +45,8 @@ def logging_to_stderr(*, verbose: bool) -> Iterator[None]:
         yield
     finally:
         _LOGGER.removeHandler(handler)
-        _LOGGER.level, _LOGGER.propagate = before
+        _LOGGER.setLevel(before[0])
+        _LOGGER.propagate = before[1]
 
 
 def log_progress() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,9 +22,30 @@ from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
 from tasks import submit_request, wait_for_result
-from tests.runcomfy.cli.command_line import CommandLine
+from tests.runcomfy.cli.command_line import ROOT, CommandLine
 
 pytestmark = pytest.mark.slow
+
+BLOCKS = """
+import os
+from blocks import MediaStore, RunComfyCredentials
+
+account = RunComfyCredentials(
+    api_token=os.environ["RUNCOMFY_API_TOKEN"],
+    base_url=os.environ["RUNCOMFY_BASE_URL"],
+    output_hosts=[os.environ["RUNCOMFY_OUTPUT_HOSTS"]],
+)
+bucket, _, prefix = os.environ["BUCKET"].removeprefix("s3://").partition("/")
+store = MediaStore(bucket=bucket, prefix=prefix)
+"""
+"""Makes the two blocks of what the environment says, in a script."""
+
+FLOW = f"""{BLOCKS}
+import asyncio
+from flows.text_to_video import text_to_video
+
+asyncio.run(text_to_video("rain", account, store))
+"""
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.2, max_interval_seconds=0.2)
 
@@ -30,6 +54,17 @@ async def entry_of(store: MediaStore) -> Entry:
     found = await store.get_journal().read(generation_key(TextToVideo(prompt="rain")))
     assert found is not None
     return found.entry
+
+
+@contextlib.contextmanager
+def started(words: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(happened: Callable[[], Any]) -> None:
@@ -48,7 +83,9 @@ def until(happened: Callable[[], Any]) -> None:
         (signal.SIGTERM, True, EntryState.SUBMITTED, None),
     ],
 )
+@pytest.mark.parametrize("what", ["the command", "a flow"])
 async def test_signals_in_a_terminal(
+    what: str,
     command_line: CommandLine,
     sandbox: Sandbox,
     account: RunComfyCredentials,
@@ -60,13 +97,15 @@ async def test_signals_in_a_terminal(
 ) -> None:
     """Ctrl-C cancels what is queued and detaches what runs; SIGTERM leaves both to the next run, to collect."""
     sandbox.hold(queue=not running, runs=True)
-    with command_line.start("text-to-video", "rain", "--bucket", command_line.bucket) as process:
+    words = ["-m", "runcomfy", "text-to-video", "rain", "--bucket", command_line.bucket]
+    words = words if what == "the command" else ["-c", FLOW]
+    with started(words, command_line.environment | {"BUCKET": command_line.bucket}) as process:
         until(lambda: sandbox.books().polls > 1)
 
         process.send_signal(sent)
 
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == code or (code is None and process.returncode != 0), said
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == code or ((code is None or what == "a flow") and process.returncode != 0), said
     assert (await entry_of(media_store)).state is state
     assert sandbox.books().cancelled == (state is EntryState.CANCELLED)
     sandbox.release()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,29 +11,20 @@ import pytest
 from blocks import MediaStore
 from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
-from tests.flows.test_interruption import until
+from tests.flows.test_interruption import BLOCKS, started, until
 from tests.runcomfy.cli.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 MANY = 40
 
-PROGRAM = """
-import asyncio, os, sys
+PROGRAM = f"""{BLOCKS}
+import asyncio, sys
 from prefect import flow, unmapped
-from blocks import MediaStore, RunComfyCredentials
 from runcomfy.models import TextToVideo
 from tasks import submit_request, wait_for_result
 
-account = RunComfyCredentials(
-    api_token=os.environ["RUNCOMFY_API_TOKEN"],
-    base_url=os.environ["RUNCOMFY_BASE_URL"],
-    output_hosts=[os.environ["RUNCOMFY_OUTPUT_HOSTS"]],
-)
-bucket, _, prefix = os.environ["BUCKET"].removeprefix("s3://").partition("/")
-store = MediaStore(bucket=bucket, prefix=prefix)
-inputs = [TextToVideo(prompt=f"{os.environ['PROMPT']} {number}") for number in range(int(os.environ["MANY"]))]
+inputs = [TextToVideo(prompt=f"{{os.environ['PROMPT']}} {{number}}") for number in range(int(os.environ["MANY"]))]
 
 async def all_at_once():
     await asyncio.gather(*(submit_request(each, account, store) for each in inputs))
@@ -64,17 +51,6 @@ elif how == "without_a_flow":
 else:
     globals()[how]()
 """
-
-
-@contextlib.contextmanager
-def started(words: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 async def states(store: MediaStore) -> Counter[EntryState]:

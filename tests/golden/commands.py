@@ -95,6 +95,8 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
         note("journal", "show", of_flow, name="journal show")
         note("journal", "adopt", lost[0], submitted(sandbox, "thunder"), name="journal adopt")
         note("journal", "release", lost[1], "--yes", name="journal release")
+        note("reconcile")
+        note("inbox", f"s3://videos/{prefix}/arrivals")
         note("catalogue")
         note("report", "--output", str(folder / "page.html"))
         note("doctor")

@@ -148,7 +148,9 @@ def test_what_goes_wrong_after_paying_says_so_and_what_to_paste(
         ]
         words = line.split()
         assert words[-2:] == ["--bucket", command_line.bucket]
-        assert (request.id in words) is ("{id}" in command)
+        if "{id}" in command:
+            told = f"prefect-runcomfy {command.format(id=request.id)} --bucket {command_line.bucket}"
+            assert line.strip() == told
 
 
 def test_an_error_that_nobody_thought_of_is_one_line(
