@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.program import Program
-from runcomfy.generation.engine import Engine
-from runcomfy.generation.generate import Authorise
-from runcomfy.models.orders import Order
-from runcomfy.values import Outcome, StagedImage, Submission
 from tasks.generate import generate_one
 from tasks.hooks import PREFECT
 from tasks.progress import shown_progress
@@ -29,22 +25,10 @@ class PrefectProgram(Program):
     """
 
     def __init__(self, credentials: RunComfyCredentials, store: MediaStore) -> None:
-        super().__init__(credentials.get_client, store.destination(), credentials.host_policy(), PREFECT)
+        destination, hosts = store.destination(), credentials.host_policy()
+        super().__init__(credentials.get_client, destination, hosts, PREFECT, generate_one)
         self._credentials = credentials
         self.slots_are_shared = bool(credentials.concurrency_limit)
-
-    async def generate(
-        self,
-        order: Order,
-        staged: StagedImage | None,
-        engine: Engine,
-        *,
-        label: str,
-        authorise: Authorise | None = None,
-        on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
-    ) -> Outcome:
-        """Make one generation in a task run of its own."""
-        return await generate_one(order, staged, engine, label=label, authorise=authorise, on_accepted=on_accepted)
 
     def slots(self, wanted: int) -> AbstractAsyncContextManager[int]:
         """Hold slots of the account's limit, which all flow runs share."""

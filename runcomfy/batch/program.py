@@ -48,6 +48,7 @@ class Program:
         destination: The bucket and its journal.
         hosts: Which hosts generated files may be downloaded from.
         hooks: What the program adds to each generation.
+        generate: Makes one of them.
     """
 
     slots_are_shared = False
@@ -59,26 +60,15 @@ class Program:
         destination: Destination,
         hosts: HostPolicy = HostPolicy(),
         hooks: Hooks = Hooks(),
+        generate: GenerateOne = generate,
     ) -> None:
+        self.generate = generate
         self._client, self._hosts = client, hosts
         self.destination, self.hooks = destination, hooks
 
     def open(self, policy: RunPolicy) -> AbstractAsyncContextManager[Engine]:
         """Open the engine; its client is closed with the body."""
         return open_engine(self._client(), self.destination, hosts=self._hosts, policy=policy, hooks=self.hooks)
-
-    async def generate(
-        self,
-        order: Order,
-        staged: StagedImage | None,
-        engine: Engine,
-        *,
-        label: str,
-        authorise: Authorise | None = None,
-        on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
-    ) -> Outcome:
-        """Make one generation; see `runcomfy.generation.generate.generate`."""
-        return await generate(order, staged, engine, label=label, authorise=authorise, on_accepted=on_accepted)
 
     def slots(self, wanted: int) -> AbstractAsyncContextManager[int]:
         """Hold slots of the account while the body runs; they are as many as it yields, and no more than are wanted."""
