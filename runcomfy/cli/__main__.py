@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -14,13 +15,21 @@ from cyclopts import App, CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
-from runcomfy.cli.failure import print_error, print_interrupted, print_traceback, print_unexpected, stopped
+from runcomfy.cli.failure import (
+    AfterSubmitting,
+    print_error,
+    print_interrupted,
+    print_traceback,
+    print_unexpected,
+    stopped,
+)
 from runcomfy.cli.log import logging_to_stderr
 from runcomfy.cli.options import Run, stated_store
 from runcomfy.cli.output import INTERRUPTED, UNEXPECTED, exit_code
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
+from runcomfy.redaction import redact
 
 __all__ = ["main", "run"]
 
@@ -34,9 +43,11 @@ class _Stop:
     """That of the command that runs."""
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        os.write(2, stopped(self.store).encode())  # a print in a handler may come amid another one
+        with contextlib.suppress(OSError):  # nobody may be reading stderr any more
+            os.write(2, stopped(self.store).encode())  # a print in a handler may come amid another one
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+        os._exit(128 + number)  # the first process of a container is not ended by a signal that it does not handle
 
 
 _stop = _Stop()
@@ -64,6 +75,15 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
         named = error if isinstance(error, RunComfyError) else _usage_error(error)
         print_error(named, **told)
         return exit_code(named)
+    except AfterSubmitting as failure:
+        if verbose:
+            print_traceback()
+        cause = failure.error
+        told["submitted"] = True
+        if not isinstance(cause, RunComfyError):
+            cause = RunComfyError(redact(f"{type(cause).__name__}: {cause}"))
+        print_error(cause, **told)
+        return exit_code(cause)
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         print_interrupted(getattr(error, "situation", None), told.get("store"), pays=told.get("pays", False))
         return INTERRUPTED

@@ -96,10 +96,9 @@ def _run(
     from runcomfy.batch.program import Program
     from runcomfy.batch.results import report_of
     from runcomfy.batch.run import run_here
-    from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.hooks import Hooks
+    from runcomfy.cli.following import Counting, patiently, to_the_end
 
-    hooks = Hooks()
+    hooks = Counting()
     name = slugify(manifest.rstrip("/").rpartition("/")[2], max_length=48) or "batch"
     folder = f"batches/{name}-{uuid4().hex[:8]}"
 
@@ -110,9 +109,8 @@ def _run(
             manifest, destination, defaults, hooks.log, allow_placeholder_prompts=allow_placeholder_prompts
         )
         outcomes, cost_usd = await run_here(plan, program, rules)
-        return await asyncio.to_thread(
-            report_of, plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder
-        )
+        written = (plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder)
+        return await patiently(lambda: asyncio.to_thread(report_of, *written))
 
     return to_the_end(made(), hooks)
 

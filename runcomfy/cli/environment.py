@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+_CALLS_PER_SECOND = 50.0  # as the block has it by default; submissions do not count
+
+
 def token() -> str:
     """Return the account's token: `RUNCOMFY_API_TOKEN`, or `RUNCOMFY_TOKEN`.
 
@@ -61,8 +64,9 @@ def client() -> RunComfyClient:
     """
     found = token()
     from runcomfy.client import RunComfyClient
+    from runcomfy.pace import shared_pace
 
-    return RunComfyClient(found, base_url=base_url())
+    return RunComfyClient(found, base_url=base_url(), pace=shared_pace("environment", _CALLS_PER_SECOND))
 
 
 def host_policy() -> HostPolicy:

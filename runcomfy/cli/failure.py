@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runcomfy.journal.advice import Advice
     from runcomfy.journal.situation import Situation
 
-__all__ = ["print_error", "print_interrupted", "print_traceback", "print_unexpected", "stopped"]
+__all__ = ["AfterSubmitting", "print_error", "print_interrupted", "print_traceback", "print_unexpected", "stopped"]
 
 _TOLD = ("details", "counts", "results", "to_run_again")
 _BESIDE = ("request_id", "http_status", "error_code")
@@ -29,8 +29,26 @@ _NOTHING_PAID = "Nothing was paid for."
 _ANY_STORE = StoreOptions("BUCKET")
 
 
+class AfterSubmitting(Exception):
+    """What ended a command that makes many generations, when it had submitted some.
+
+    Args:
+        error: The error; it says nothing of those.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 def print_error(
-    error: RunComfyError, *, as_json: bool, store: StoreOptions | None = None, pays: bool = False, verbose: bool = False
+    error: RunComfyError,
+    *,
+    as_json: bool,
+    store: StoreOptions | None = None,
+    pays: bool = False,
+    verbose: bool = False,
+    submitted: bool = False,
 ) -> None:
     """Print an error: to stderr what happened and what now, or to stdout an object with an `error`.
 
@@ -40,6 +58,7 @@ def print_error(
         store: The store of the command, where it has one.
         pays: Whether the command may pay for something.
         verbose: Whether every fact is printed.
+        submitted: Whether a command that makes many generations had submitted some, of which it says nothing.
     """
     if as_json:
         print(json.dumps(_described(error), default=str, ensure_ascii=False))
@@ -52,7 +71,8 @@ def print_error(
     for name, value in named.items():
         if name != "violations" and (verbose or str(value) not in error.message):
             console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
-    for line in _advice(error, store or _ANY_STORE, pays=pays):
+    lines = _of_submitted(store) if submitted else _advice(error, store or _ANY_STORE, pays=pays)
+    for line in lines:
         console.print(f"  {line}", markup=False)
 
 
@@ -145,6 +165,12 @@ def _advice(error: RunComfyError, store: StoreOptions, *, pays: bool) -> list[st
     from runcomfy.journal.advice import advise_on_error
 
     return list(_lines(advise_on_error(error, store, None), paid=pays or bool(known)))
+
+
+def _of_submitted(store: StoreOptions | None) -> Iterator[str]:
+    yield "What was submitted may be paid for, and goes on: run the same again to collect it, which costs nothing more."
+    for command in store.journal_list if store is not None else ():
+        yield f"What is open is in the journal: `{command}`"
 
 
 def _lines(advice: Advice, *, paid: bool) -> Iterator[str]:

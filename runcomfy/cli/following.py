@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from runcomfy.errors import RunComfyError
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from runcomfy.cli.failure import AfterSubmitting
+from runcomfy.errors import RunComfyError, is_retryable
 from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
@@ -15,10 +18,11 @@ from runcomfy.journal import EntryState
 from runcomfy.journal.situation import Situation
 from runcomfy.models import ModelInputs
 from runcomfy.polling.poll import Look
+from runcomfy.redaction import redact
 from runcomfy.values import Generation, StagedImage, Submission
 from runcomfy.wire import State
 
-__all__ = ["Following", "Interrupted", "finished", "to_the_end"]
+__all__ = ["Counting", "Following", "Interrupted", "finished", "patiently", "to_the_end"]
 
 _T = TypeVar("_T")
 
@@ -100,17 +104,52 @@ async def finished(
     return Generation(image=image, submission=submission, result=result, videos=videos)
 
 
+class Counting(Hooks):
+    """Knows whether anything was submitted by a command that makes many generations."""
+
+    has_submitted = False
+
+    def changed(self, change: Change) -> None:
+        """Take note of a submission."""
+        self.has_submitted = self.has_submitted or change.state is not EntryState.REFUSED
+
+
 def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
     """Run the work in an event loop, and return what it returns.
 
+    An error of the one generation that a command is about names its request, as soon as there is one.
+
     Raises:
         Interrupted: a person pressed Ctrl-C; what becomes of a request is settled by then.
+        AfterSubmitting: something went wrong when a command that makes many had submitted some.
     """
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise Interrupted(hooks.situation if isinstance(hooks, Following) else None) from None
-    except RunComfyError as error:
-        if isinstance(hooks, Following) and hooks.situation is not None:
-            error.model_id = error.model_id or hooks.situation.model_id or None  # so that it can be fetched anywhere
-        raise
+    except Exception as error:
+        if isinstance(hooks, Counting) and hooks.has_submitted:
+            raise AfterSubmitting(error) from error
+        situation = hooks.situation if isinstance(hooks, Following) else None
+        if situation is None or not situation.request_id:
+            raise
+        known = error if isinstance(error, RunComfyError) else RunComfyError(redact(f"{type(error).__name__}: {error}"))
+        known.request_id = known.request_id or situation.request_id
+        known.generation_key = known.generation_key or situation.generation_key or None
+        known.model_id = known.model_id or situation.model_id or None  # so that it can be fetched anywhere
+        if known is error:
+            raise
+        raise known from error
+
+
+async def patiently(call: Callable[[], Awaitable[_T]]) -> _T:
+    """Await something up to four times, where it fails with an error that may pass."""
+    async for attempt in AsyncRetrying(
+        stop=stop_after_attempt(4),
+        wait=wait_random_exponential(multiplier=2, max=60),
+        retry=retry_if_exception(is_retryable),
+        reraise=True,
+    ):
+        with attempt:
+            found = await call()
+    return found

@@ -94,7 +94,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
         check_image_file(source)
     environment.check(run.bucket, run.journal, run.archive_key)
     log_progress()
-    from runcomfy.cli.following import Following, finished, to_the_end
+    from runcomfy.cli.following import Following, finished, patiently, to_the_end
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.generate import stage, submit
 
@@ -104,7 +104,9 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
         account, hosts = environment.client(), environment.host_policy()
         destination = environment.destination(run.bucket, run.journal, run.archive_key)
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
-            staged = await stage(source, destination.store, hooks) if source is not None else None
+            staged = None
+            if source is not None:
+                staged = await patiently(lambda: stage(source, destination.store, hooks))
             inputs = check_inputs(kind, given | ({"image_url": staged.uri} if staged else {}))
             submission = await submit(engine, inputs, image=staged, variation=run.variation)
             return await finished(engine, hooks, submission, inputs, staged)

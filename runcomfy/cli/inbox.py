@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from runcomfy.cli import environment
+from runcomfy.cli.failure import AfterSubmitting
 from runcomfy.cli.log import log_progress
 from runcomfy.cli.options import ABOVE_ZERO, AtOnce, FirstAtOnce, ImageToVideoOptions, Json, Run, StopAfterAlike
 from runcomfy.cli.output import exit_code, print_facts
@@ -63,14 +64,17 @@ def inbox(
         at_once=at_once, first_at_once=first_at_once, stop_after_alike=stop_after_alike,
         run_for_seconds=run_for_seconds, idle_seconds=idle_seconds,
     )  # fmt: skip
-    if trouble is not None:
-        raise trouble
     if json:
-        print_facts("", report.model_dump(mode="json"), as_json=True)
+        ended = {} if trouble is None else {"error": type(trouble).__name__, "message": trouble.message}
+        print_facts("", report.model_dump(mode="json") | ended, as_json=True)
     else:
         told = [" ".join([f"{one.source}: {one.fate}", *one.uris]) for one in report.received]
         print_facts("Inbox", {"source": report.source, "arrived": "\n".join(told) or None}, as_json=False)
         print_facts("Done", {"what became of it": report.sentence}, as_json=False)
+    if trouble is not None and not json:
+        raise AfterSubmitting(trouble) if report.received else trouble
+    if trouble is not None:
+        raise SystemExit(exit_code(trouble))
     if report.troubles:
         raise SystemExit(exit_code(BatchIncomplete("Some have no video.")))
 
@@ -81,13 +85,12 @@ def _received(
     import boto3
 
     from runcomfy.batch.program import Program
-    from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.hooks import Hooks
+    from runcomfy.cli.following import Counting, to_the_end
     from runcomfy.inbox.pictures import Source
     from runcomfy.inbox.queue import Queue
     from runcomfy.inbox.run import check_queue, receive
 
-    hooks = Hooks()
+    hooks = Counting()
 
     async def received() -> tuple[InboxReport, RunComfyError | None]:
         destination = environment.destination(run.bucket, run.journal, run.archive_key)

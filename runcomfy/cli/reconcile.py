@@ -61,7 +61,7 @@ def _reconciled(
     archive: Archive, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
 ) -> Reconciliation:
     from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.archive import archive as archive_files
+    from runcomfy.generation.archive import archive_patiently
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.hooks import Hooks
     from runcomfy.journal import Entry, inputs_of, submission_of
@@ -75,7 +75,7 @@ def _reconciled(
         async with open_engine(account, destination, hosts=hosts, hooks=hooks) as engine:
 
             async def archived(entry: Entry) -> list[ArchivedVideo]:
-                _, videos = await archive_files(
+                _, videos = await archive_patiently(
                     engine, entry.request_id or "",
                     model_id=entry.model_id, inputs=inputs_of(entry), image=entry.image,
                     submission=submission_of(entry),

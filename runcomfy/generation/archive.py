@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from runcomfy.archiving import archive_answer
-from runcomfy.errors import InvalidInput, is_retryable
+from runcomfy.errors import InvalidInput, RunComfyError, is_retryable
 from runcomfy.expectation import Expectation
 from runcomfy.generation.ending import end_recorded
 from runcomfy.generation.engine import Engine
@@ -133,7 +133,11 @@ async def archive(
     if key is not None:
         ended = result if isinstance(result, Result) else _late(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
-        entry = await tell_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        try:
+            entry = await tell_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+        except RunComfyError as error:  # it was paid for, and its files stand: archiving again finds them
+            error.request_id, error.generation_key = error.request_id or request_id, error.generation_key or key
+            raise
         if entry is not None:
             await note_archived(engine.journal, entry)
     for video in videos:
