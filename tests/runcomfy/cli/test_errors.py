@@ -96,7 +96,14 @@ BEFORE_PAYING = [
 ]
 
 
-@pytest.mark.parametrize("case", BEFORE_PAYING, ids=lambda case: case.name)
+PATIENT = ("a service that is away", "a store that is away")  # they are asked again for half a minute
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if case.name in PATIENT else ()) for case in BEFORE_PAYING],
+    ids=[case.name for case in BEFORE_PAYING],
+)
 def test_what_is_wrong_before_paying_takes_three_lines_at_most(
     command_line: CommandLine, sandbox: Sandbox, tmp_path: Path, case: Case
 ) -> None:
@@ -125,7 +132,14 @@ def test_what_is_wrong_before_paying_takes_three_lines_at_most(
         ("stuck_in_queue", ("--queue-timeout-seconds", "0.5"), 7, "Not known", None),
         ("failed", (), 8, "Yes, RunComfy says 0.25 USD", None),
         ("lost_answer", (), 9, "Perhaps", "journal adopt {key} REQUEST_ID"),
-        ("truncated", (), 13, "Yes, and the video was made", "fetch {id} --model text-to-video"),
+        pytest.param(
+            "truncated",
+            (),
+            13,
+            "Yes, and the video was made",
+            "fetch {id} --model text-to-video",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_goes_wrong_after_paying_says_so_and_what_to_paste(

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.runcomfy.cli.command_line import ROOT, CommandLine
@@ -39,6 +41,7 @@ def run(command_line: CommandLine, *words: str, code: int = 0, **more: str) -> d
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_every_command_works(
     command_line: CommandLine, sandbox: Sandbox, object_store: ObjectStore, tmp_path: Path, prefix: str
 ) -> None:
