@@ -79,8 +79,8 @@ class Provenance(GenerationFacts):
 
 @functools.cache
 def archiver_name() -> str:
-    """Return `runcomfy-prefect/<version>`."""
+    """Return `runcomfy-prefect/<version>`: what stored files call the program, whose package is `prefect-runcomfy`."""
     try:
-        return f"runcomfy-prefect/{version('runcomfy-prefect')}"
+        return f"runcomfy-prefect/{version('prefect-runcomfy')}"
     except PackageNotFoundError:  # run from a checkout that was not installed
         return "runcomfy-prefect/unknown"

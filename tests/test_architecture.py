@@ -1,11 +1,10 @@
-"""The layers import to the right only: deployments -> flows -> tasks -> blocks -> runcomfy."""
+"""The layers import to the right only: prefect_runcomfy -> deployments -> flows -> tasks -> blocks -> runcomfy."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from benchmarks.structure import files_at, structure_of
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("deployments", "flows", "tasks", "blocks", "runcomfy")
+LAYERS = ("prefect_runcomfy", "deployments", "flows", "tasks", "blocks", "runcomfy")
 FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 
 
@@ -118,22 +117,3 @@ def test_the_engine_runs_without_prefect() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
-
-
-def test_the_wheel_holds_the_engine_only(tmp_path: Path) -> None:
-    """The generic names (`flows`, `tasks` …) never land in anybody's site-packages."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if ".dist-info/" not in name]
-
-    assert {name.partition("/")[0] for name in names} == {"runcomfy"}
-    modules = {str(path.relative_to(ROOT)) for path in FILES if path.is_relative_to(ROOT / "runcomfy")}
-    assert modules <= set(names)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("blocks", "deployments", "flows", "runcomfy", "tasks")
+PACKAGES = ("blocks", "deployments", "flows", "prefect_runcomfy", "runcomfy", "tasks")
 
 
 def module_name(path: Path) -> str:

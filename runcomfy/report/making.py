@@ -82,7 +82,7 @@ def make_report(
         if error.name not in _EXTRA:
             raise
         raise ConfigurationError(
-            f"A report needs {error.name}, which is not installed: run `pip install 'runcomfy-prefect[report]'`, or "
+            f"A report needs {error.name}, which is not installed: run `pip install 'prefect-runcomfy[report]'`, or "
             "`pip install -e '.[report]'` in a checkout."
         ) from None
     selection, rows = read_rows(store, selection)

@@ -1,6 +1,6 @@
 """A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and books.
 
-It needs the extra `sandbox` (`pip install 'runcomfy-prefect[sandbox]'`).
+It needs the extra `sandbox` (`pip install 'prefect-runcomfy[sandbox]'`).
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def serve(
         wrong = "; ".join(f"{fact['loc'][0]}: {fact['msg']}" for fact in error.errors())
         sys.exit(f"The sandbox cannot start: {wrong}")
     except ModuleNotFoundError as error:
-        sys.exit(f"The sandbox needs {error.name}: run `pip install 'runcomfy-prefect[sandbox]'`.")
+        sys.exit(f"The sandbox needs {error.name}: run `pip install 'prefect-runcomfy[sandbox]'`.")
     except (ConfigurationError, OSError) as error:
         sys.exit(f"The sandbox cannot start: {error}")
 

@@ -1,0 +1,304 @@
+"""The package as users have it: built, installed into an empty environment, used from a project of one's own."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.store import Store
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "prefect_runcomfy"
+FOLDERS = ("blocks", "tasks", "flows", "deployments")
+LEFT_OUT = ("deployments/production/", "deployments/monitoring/")
+COLLECTIONS = """
+import sys
+from prefect.plugins import load_prefect_collections
+found = load_prefect_collections()["prefect_runcomfy"]
+from prefect.blocks.core import Block
+print(found.__file__, [name for name in sys.modules if name.endswith(("tasks.submit_request", "flows.inbox"))])
+for slug in ("runcomfy-credentials", "media-store"):
+    kind = Block.get_block_class_from_key(slug)
+    print(slug, kind.__module__, kind._calculate_schema_checksum())
+"""
+FLOW = """
+import asyncio, os
+from pydantic import SecretStr
+from prefect_aws import AwsCredentials
+from prefect_aws.client_parameters import AwsClientParameters
+from prefect_runcomfy import MediaStore, RunComfyCredentials, text_to_video
+from runcomfy import Polling
+
+env = os.environ
+account = RunComfyCredentials(
+    api_token=SecretStr(env["TOKEN"]), base_url=env["SERVICE"], output_hosts=[env["OUTPUT_HOST"]]
+)
+keys = AwsCredentials(
+    aws_access_key_id=env["ACCESS_KEY"], aws_secret_access_key=SecretStr(env["SECRET_KEY"]), region_name="us-east-1",
+    aws_client_parameters=AwsClientParameters(endpoint_url=env["S3"]),
+)
+store = MediaStore(bucket="videos", prefix=env["PREFIX"], credentials=keys)
+quick = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
+made = asyncio.run(text_to_video("Rain on a window at night", account, store, polling=quick))
+print(made.videos[0].uri, text_to_video.__module__, type(made).__module__)
+"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment that a wheel is installed in, and a project that has `blocks`, `tasks` … of its own."""
+
+    python: Path
+    project: Path
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project; fail the test if it does not end well, or if it warns of anything."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PREFECT_"))}
+        done = subprocess.run(
+            [self.python, *arguments], cwd=self.project, env=kept | {"HOME": str(self.project)} | variables,
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+
+def build(target: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, folder: Path) -> Installed:
+    """Install a wheel into an empty environment, which finds the packages that it needs where those of the tests are.
+
+    The checkout is not on its path: a `.pth` names the folder of the packages, whose own `.pth` files are not read.
+    """
+    project, environment = folder / "project", folder / "environment"
+    venv.create(environment, with_pip=False, symlinks=True)
+    python = environment / "bin" / "python"
+    paths = sysconfig.get_paths("venv", vars={"base": str(environment), "platbase": str(environment)})
+    needed = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    (Path(paths["purelib"]) / "packages_of_the_tests.pth").write_text("\n".join(needed), encoding="utf-8")
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)], check=True)
+    for name in (*FOLDERS, "generic"):
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("raise AssertionError('This is the user\\'s.')\n", encoding="utf-8")
+    return Installed(python, project)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(wheel: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(wheel.parent / "unpacked")
+    return wheel.parent / "unpacked"
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def in_checkout(path: Path) -> Path:
+    """Return the file of the checkout that a file of the wheel is made of, by its path in the wheel."""
+    if path.parts[0] == PACKAGE and len(path.parts) > 2:
+        return ROOT / Path(*path.parts[1:])
+    return ROOT / path
+
+
+def files_in(folder: Path) -> set[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    return {name for name in listed if (ROOT / name).exists() and not name.startswith(LEFT_OUT)}
+
+
+def test_the_wheel_holds_every_file_and_no_generic_name(unpacked: Path) -> None:
+    """The engine as it is, the rest below `prefect_runcomfy`; no production, no monitoring, nothing ignored."""
+    found = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
+    (information,) = {name.partition("/")[0] for name in found if ".dist-info/" in name}
+    code = {name for name in found if not name.startswith(information)}
+
+    expected = files_in(ROOT / "runcomfy") | files_in(ROOT / PACKAGE)
+    for folder in FOLDERS:
+        expected |= {f"{PACKAGE}/{name}" for name in files_in(ROOT / folder)}
+    assert code == expected
+    assert {name for name in code if name.endswith("py.typed")} == {
+        "runcomfy/py.typed", f"{PACKAGE}/py.typed", *(f"{PACKAGE}/{folder}/py.typed" for folder in FOLDERS),
+    }  # fmt: skip
+    assert (unpacked / information / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    entries = configparser.ConfigParser()
+    entries.read(unpacked / information / "entry_points.txt", encoding="utf-8")
+    assert dict(entries["console_scripts"]) == {"prefect-runcomfy": "runcomfy.cli.__main__:run"}
+    assert dict(entries["prefect.collections"]) == {PACKAGE: PACKAGE}
+
+
+class Comparable(ast.NodeTransformer):
+    """Gives imports and texts the names that they have in a checkout."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        node.module = str(node.module).removeprefix(f"{PACKAGE}.")
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        if isinstance(node.value, str):
+            node.value = node.value.replace(f"{PACKAGE}.", "")
+        return node
+
+
+def test_only_imports_and_texts_differ_from_the_checkout(unpacked: Path) -> None:
+    """What runs is what was tested: the same code, but for the names of our own modules."""
+    compared = 0
+    for path in unpacked.rglob("*.py"):
+        source = in_checkout(path.relative_to(unpacked))
+        ours, theirs = (
+            ast.dump(Comparable().visit(ast.parse(file.read_text(encoding="utf-8")))) for file in (source, path)
+        )
+        assert ours == theirs, path
+        compared += 1
+    assert compared > 250
+    told = (unpacked / PACKAGE / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+    assert told.replace(f"{PACKAGE}.", "") == (ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+
+
+def test_every_command_that_a_message_names_is_there(unpacked: Path) -> None:
+    """`python -m prefect_runcomfy.deployments.setup`, and no `python -m deployments.setup`, which is the checkout's."""
+    named = {
+        found
+        for path in [*unpacked.rglob("*.py"), *unpacked.rglob("*.yaml")]
+        for found in re.findall(r"\b(?:python|register) -m ([\w.]+\w)", path.read_text(encoding="utf-8"))
+    }
+
+    assert {f"{PACKAGE}.deployments.setup", f"{PACKAGE}.deployments.worker", f"{PACKAGE}.blocks"} <= named
+    missing = {name for name in named if not list(unpacked.glob(f"{name.replace('.', '/')}*"))}
+    assert missing == set()
+
+
+def test_every_module_imports_away_from_the_checkout(installed: Installed) -> None:
+    """With `blocks`, `tasks`, `flows` and `deployments` of the user's own beside it, none of which is touched."""
+    program = f"""
+import importlib, json, pkgutil, sys, {PACKAGE}
+unlisted = sorted(set({PACKAGE}.__all__) - set(dir({PACKAGE})))
+names = [each.name for each in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+for name in {PACKAGE}.__all__:
+    getattr({PACKAGE}, name)
+generic = sorted({set(FOLDERS)!r} & sys.modules.keys())
+print(json.dumps([{PACKAGE}.__file__, len(names), generic, sys.path, unlisted]))
+"""
+    done = installed.run("-c", program)
+    file, count, generic, path, unlisted = json.loads(done.stdout)
+
+    assert Path(file).is_relative_to(installed.python.parents[1])
+    assert count > 80
+    assert generic == []
+    assert str(ROOT) not in path
+    assert unlisted == []
+    assert "warning" not in done.stderr.lower()
+
+
+@pytest.mark.parametrize("target", ["wheel", "wheel:editable"])
+def test_prefect_finds_the_blocks_without_a_warning(
+    target: str, installed: Installed, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """By the entry point; a block has the same schema by either name, so that both read what the other has stored."""
+    if target == "wheel:editable":
+        folder = tmp_path_factory.mktemp("editable")
+        installed = install(build(target, folder), folder)
+        for name in FOLDERS:  # a checkout is a project of its own: its names are its folders'
+            (installed.project / name / "__init__.py").unlink()
+            (installed.project / name).rmdir()
+    done = installed.run("-c", COLLECTIONS)
+    (file, loaded), *blocks = (line.split(" ", 1) for line in done.stdout.splitlines())
+
+    assert "warning" not in (done.stdout + done.stderr).lower()
+    where, below = (ROOT, "") if target == "wheel:editable" else (installed.python.parents[1], f"{PACKAGE}.")
+    assert Path(file).is_relative_to(where)
+    assert loaded == "[]"  # a server has no use for tasks and flows
+    from blocks import MediaStore, RunComfyCredentials  # late: the other tests need no Prefect
+
+    assert blocks == [
+        [kind.get_block_type_slug(), f"{below}{kind.__module__} {kind._calculate_schema_checksum()}"]
+        for kind in (RunComfyCredentials, MediaStore)
+    ]
+
+
+def test_what_prefect_yaml_names_is_found(installed: Installed, unpacked: Path) -> None:
+    """Its steps, and its flows both by their files, as `deployments.serve` loads them, and by their modules."""
+    told = YAML(typ="safe").load(unpacked / PACKAGE / "deployments" / "prefect.yaml")
+    steps = sorted({name for step in told["build"] for name in step})
+    entrypoints = [each["entrypoint"] for each in told["deployments"]]
+    program = f"""
+import json, {PACKAGE}
+from pathlib import Path
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.importtools import import_object
+for step in {steps!r}:
+    assert callable(import_object(step)), step
+for entrypoint in {entrypoints!r}:
+    file, _, name = entrypoint.partition(":")
+    by_file = load_flow_from_entrypoint(str(Path({PACKAGE}.__file__).parent / entrypoint))
+    module = file.removesuffix(".py").replace("/", ".")
+    by_module = load_flow_from_entrypoint(f"{PACKAGE}.{{module}}.{{name}}")
+    assert by_file.name == by_module.name == name.replace("_", "-"), entrypoint
+"""
+    installed.run("-c", program)
+
+    assert steps == [f"{PACKAGE}.deployments.steps.{name}" for name in ("read_environment", "refer_to_blocks")]
+    assert len(entrypoints) == 11
+
+
+@pytest.mark.slow
+def test_a_whole_flow_runs_from_the_wheel(
+    installed: Installed, prefect_api: str, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """One request, one video in the bucket, whose provenance says who archived it."""
+    script = installed.project / "my_flow.py"
+    script.write_text(FLOW, encoding="utf-8")
+    done = installed.run(
+        str(script), PREFECT_API_URL=prefect_api, PREFECT_CLIENT_MAX_RETRIES="20", TOKEN=sandbox.token,
+        SERVICE=sandbox.url, OUTPUT_HOST=sandbox.host, S3=object_store.endpoint_url, PREFIX=prefix,
+        ACCESS_KEY=object_store.access_key, SECRET_KEY=object_store.secret_key,
+    )  # fmt: skip
+    uri, *modules = done.stdout.split()
+
+    assert modules == [f"{PACKAGE}.flows.text_to_video", "runcomfy.values"]
+    assert sandbox.books().submissions_accepted == 1
+    key = uri.removeprefix(f"s3://videos/{prefix}/")
+    assert key != uri
+    store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    told = json.loads(store.read(store.key(f"{key}.json"), limit_bytes=2**20))
+    assert told["uri"] == uri
+    assert re.fullmatch(r"runcomfy-prefect/\d+\.\d+\.\d+", told["archiver"])
+
+
+def test_the_command_is_installed(installed: Installed) -> None:
+    """It stands beside the interpreter, and finds the engine of the wheel."""
+    done = installed.run(str(installed.python.with_name("prefect-runcomfy")), "--help")
+
+    assert "text-to-video" in done.stdout
