@@ -30,7 +30,7 @@ from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, P
 from runcomfy.models import TextToVideo
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import running_object_store
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
 
 __all__ = ["main"]

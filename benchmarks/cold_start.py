@@ -37,7 +37,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
     "import runcomfy": ("-c", "import runcomfy"),
     "import runcomfy.client": ("-c", "import runcomfy.client"),
     "import runcomfy.polling.poll": ("-c", "import runcomfy.polling.poll"),
-    "import runcomfy.store": ("-c", "import runcomfy.store"),
+    "import runcomfy.storage.store": ("-c", "import runcomfy.storage.store"),
     "import runcomfy.archiving": ("-c", "import runcomfy.archiving"),
     "import flows.image_to_video": ("-c", "import flows.image_to_video"),
     "import flows.batch": ("-c", "import flows.batch"),
@@ -45,7 +45,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
 _CLIENTS = """
 import sys, time
 from runcomfy.client import RunComfyClient
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 def took(make):
     began = time.perf_counter(); make(); return 1000 * (time.perf_counter() - began)
 service = [took(lambda: RunComfyClient("token-of-tests")) for _ in range(2)]

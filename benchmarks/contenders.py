@@ -102,7 +102,7 @@ def ours(where: Where) -> Move:
     """Archive: hashed, checked, conditional, with provenance."""
     from runcomfy.archiving import archive_output
     from runcomfy.hosts import HostPolicy
-    from runcomfy.store import Store
+    from runcomfy.storage.store import Store
     from runcomfy.values import GenerationFacts
 
     store = Store(where.bucket, session=boto3.Session(region_name="us-east-1"), endpoint_url=where.endpoint)

@@ -34,7 +34,7 @@ from runcomfy.outcome import collect
 from runcomfy.pace import Pace
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import follow
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, GenerationFacts, Result
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import running_object_store
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, Result, Submission
 
 __all__ = ["main"]

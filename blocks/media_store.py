@@ -24,8 +24,8 @@ from blocks.travelling import MASK, Origin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, check_place
 from runcomfy.journal import Journal, Place, check_choice, names_folder, open_place
-from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
-from runcomfy.store import Store
+from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
+from runcomfy.storage.store import Store
 
 __all__ = ["MediaStore"]
 

@@ -14,7 +14,7 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.parts import Parts, PartsFailed
 from runcomfy.journal import Entry, inputs_of, submission_of
 from runcomfy.reconcile import JournalLook, Reconciliation, collect, need_a_person
-from runcomfy.sweeping import Swept
+from runcomfy.storage.garbage import Swept
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs

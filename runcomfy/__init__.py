@@ -54,11 +54,11 @@ if TYPE_CHECKING:
     from runcomfy.generation.hooks import Hooks
     from runcomfy.hosts import HostPolicy
     from runcomfy.journal import Journal
-    from runcomfy.keys import KeyTemplate
     from runcomfy.models import ImageToVideo, ImageToVideoSettings, TextToVideo, TextToVideoSettings
     from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
     from runcomfy.provenance import Provenance
-    from runcomfy.store import Store
+    from runcomfy.storage.keys import KeyTemplate
+    from runcomfy.storage.store import Store
     from runcomfy.values import (
         Archive,
         ArchivedVideo,

@@ -10,16 +10,16 @@ from runcomfy._arriving import Arrived, arrive, early_kind, said_of
 from runcomfy._place import Kept, Place
 from runcomfy._scratch import Room, ScratchFile
 from runcomfy._transfer import Stop, fetch_object, receive
-from runcomfy._upload import Body
 from runcomfy.download import Download, Patience, open_url
 from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
-from runcomfy.keys import KeyTemplate
 from runcomfy.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
 from runcomfy.marking import ai_box
 from runcomfy.media import judge
-from runcomfy.store import ObjectFacts, Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import ObjectFacts, Store
+from runcomfy.storage.upload import Body
 from runcomfy.values import ArchivedVideo, GenerationFacts
 
 __all__ = ["Archiving"]

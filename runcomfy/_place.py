@@ -16,12 +16,12 @@ from runcomfy._transfer import Stop, digest_object
 from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.expectation import Expectation
-from runcomfy.keys import KeyTemplate
 from runcomfy.kinds import MediaKind
 from runcomfy.marking import DIGITAL_SOURCE_TYPE
 from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
 from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
-from runcomfy.store import ObjectFacts, Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
 
 __all__ = ["Kept", "Place"]

@@ -6,10 +6,10 @@ import hashlib
 import threading
 
 from runcomfy._scratch import Digest, ScratchFile
-from runcomfy._upload import SupportsRead
 from runcomfy.download import Download
 from runcomfy.errors import DownloadError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
+from runcomfy.storage.upload import SupportsRead
 
 __all__ = ["Stop", "Stopped", "digest_object", "fetch_object", "receive"]
 

@@ -22,8 +22,8 @@ from runcomfy.download import Patience
 from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
-from runcomfy.keys import KeyTemplate
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.wire import Answer
 

@@ -17,7 +17,7 @@ from runcomfy.generation.hooks import Change, Log
 from runcomfy.generation.phases import found_late
 from runcomfy.journal import OPEN, DueIn, Entry, EntryState, Finding, Versioned, look_after, watched_entries, withdraw
 from runcomfy.polling.schedule import due_in
-from runcomfy.sweeping import Swept, sweep
+from runcomfy.storage.garbage import Swept, sweep
 from runcomfy.values import ArchivedVideo
 
 __all__ = ["JournalLook", "KnownRuns", "Reconciliation", "collect", "look_over_journal", "need_a_person", "sweep_store"]

@@ -20,7 +20,7 @@ from runcomfy.hosts import HostPolicy
 from runcomfy.image_files import check_image_size, read_image_file, scheme_of
 from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
 __all__ = ["IMAGES", "REFRESHED_AFTER", "sign_image", "stage_image"]

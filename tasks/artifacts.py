@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
 from runcomfy.redaction import strip_query
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tasks.markdown import code, facts_table, text
 from tasks.posters import poster_image

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from runcomfy.generation.hooks import Change
 from runcomfy.journal import EntryState
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.artifacts import address
 

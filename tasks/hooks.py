@@ -16,7 +16,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation.engine import Engine, open_engine
 from runcomfy.generation.hooks import Change, Hooks, Log
 from runcomfy.policy import RunPolicy
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.events import emit_archived, emit_change
 from tasks.interruption import cancelled_by_person, timed_out, watchful_sleep

@@ -20,7 +20,7 @@ from prefect.states import Crashed
 from runcomfy.batch.results import outcomes_from_json
 from runcomfy.batch.shard import Shard
 from runcomfy.errors import RunComfyError, StorageError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.interruption import watchful_sleep
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from runcomfy.poster import embedded_poster
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["poster_image"]
 

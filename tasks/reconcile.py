@@ -13,7 +13,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy import reconcile
 from runcomfy.journal import Finding
 from runcomfy.reconcile import JournalLook
-from runcomfy.sweeping import Swept
+from runcomfy.storage.garbage import Swept
 from tasks.abandoned import FlowRuns
 from tasks.artifacts import show
 from tasks.hooks import open_service

@@ -19,7 +19,7 @@ from runcomfy.errors import RunComfyError
 from runcomfy.report.making import make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.reading import last_day
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tasks.artifacts import address, show
 from tasks.markdown import code
 from tasks.retrying import worth_retrying

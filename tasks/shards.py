@@ -25,7 +25,7 @@ from runcomfy.batch.halt import Halt
 from runcomfy.batch.plan import PlannedRow, rows_to_json
 from runcomfy.batch.shard import Allowance, Shard
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 from tasks.interruption import cancellation_requested
 from tasks.part import HICCUPS, Part

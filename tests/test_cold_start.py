@@ -40,7 +40,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
         ("runcomfy.sandbox", set()),
         ("runcomfy.client", {"httpx"}),
         ("runcomfy.polling.poll", {"httpx"}),
-        ("runcomfy.store", {"boto3"}),
+        ("runcomfy.storage.store", {"boto3"}),
     ],
 )
 def test_a_module_of_the_engine_loads_what_it_needs_only(module: str, needed: set[str]) -> None:

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "prefect_runcomfy"

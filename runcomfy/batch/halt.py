@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.batch.proving import Proving
 from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError, StorageError
 from runcomfy.generation.hooks import Log
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["CONCERN_ALL", "Halt", "halting", "tell_others"]
 

@@ -17,7 +17,7 @@ from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.models import generation_key
 from runcomfy.models.orders import Order
 from runcomfy.staging import stage_image
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
 __all__ = [

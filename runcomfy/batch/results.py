@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
 __all__ = [

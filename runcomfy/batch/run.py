@@ -27,7 +27,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.journal import Entry
 from runcomfy.policy import RunPolicy
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
 __all__ = ["Rules", "money", "run_here", "run_part"]

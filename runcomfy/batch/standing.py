@@ -12,7 +12,7 @@ from runcomfy.batch.plan import PlannedRow
 from runcomfy.journal.entry import OPEN, Entry, EntryState
 from runcomfy.journal.journal import Journal
 from runcomfy.journal.spec import known_key
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["Standing", "known_rows", "look_up", "true_outcome"]

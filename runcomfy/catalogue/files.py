@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from runcomfy.keys import RESERVED
 from runcomfy.provenance import Provenance
-from runcomfy.store import Store
+from runcomfy.storage.keys import RESERVED
+from runcomfy.storage.store import Store
 
 __all__ = ["provenance_files", "read_documents"]
 
 _READING_AT_ONCE = 8
 _MAX_BYTES = 16 * 1024 * 1024
-_PROVENANCE = re.compile(r"\.[a-z0-9]{1,12}\.json$")  # whatever kind of file it is: `runcomfy.keys` has the same
+_PROVENANCE = re.compile(r"\.[a-z0-9]{1,12}\.json$")  # of any kind of file: `runcomfy.storage.keys` has the same
 _OTHERS = tuple(f"{folder}/" for folder in sorted(RESERVED))
 """What else this project keeps below the prefix, and what no archived file is looked for in."""
 _MOST_FOLDERS = 100

@@ -17,7 +17,7 @@ from runcomfy.catalogue.partitions import generations_requests
 from runcomfy.catalogue.rows import REQUEST, Row, created_at, day_of, row_of_entry, row_of_files
 from runcomfy.journal import Entry, Journal
 from runcomfy.provenance import Provenance
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["Gathering"]
 

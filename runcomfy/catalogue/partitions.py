@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.catalogue.columns import SCHEMA, SCHEMA_VERSION, VERSION_FIELD
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = [
     "FOLDER",

@@ -23,7 +23,7 @@ from runcomfy.catalogue.gathering import Gathering
 from runcomfy.catalogue.partitions import FOLDER, TABLE, Day, merged, read_partition, summary, write_partition
 from runcomfy.errors import ConfigurationError, StoreUnavailable
 from runcomfy.journal import Journal
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["Update", "update"]
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-from runcomfy._s3 import refusal, storage_errors
 from runcomfy.checkup.clock import Clock
 from runcomfy.checkup.connecting import no_connection
 from runcomfy.checkup.findings import Mark, Verdict, broken, not_checked, ok, warning
@@ -24,7 +23,8 @@ from runcomfy.checkup.running import Check, in_thread
 from runcomfy.checkup.signing import reachable_from_outside, signed_for, signed_url_serves
 from runcomfy.errors import StorageError
 from runcomfy.journal.bucket import PROBES
-from runcomfy.store import Store, Upload
+from runcomfy.storage.s3 import refusal, storage_errors
+from runcomfy.storage.store import Store, Upload
 
 __all__ = ["Bucket", "bucket_checks"]
 

@@ -7,7 +7,7 @@ import copy
 from runcomfy.checkup.findings import Verdict, ok, refused, warning
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal import open_place
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["journal_serves"]
 

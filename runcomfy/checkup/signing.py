@@ -13,8 +13,8 @@ from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, refused,
 from runcomfy.checkup.running import in_thread
 from runcomfy.errors import ConfigurationError, HostNotAllowed, StorageError
 from runcomfy.hosts import HostPolicy, check_reachable
-from runcomfy.signed_urls import read_signed
-from runcomfy.store import Store
+from runcomfy.storage.signed_urls import read_signed
+from runcomfy.storage.store import Store
 
 __all__ = ["reachable_from_outside", "signed_for", "signed_url_serves"]
 

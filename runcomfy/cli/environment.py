@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from runcomfy.generation.destination import Destination
     from runcomfy.hosts import HostPolicy
     from runcomfy.journal import Journal
-    from runcomfy.keys import KeyTemplate
-    from runcomfy.store import Store
+    from runcomfy.storage.keys import KeyTemplate
+    from runcomfy.storage.store import Store
 
 __all__ = [
     "base_url",
@@ -164,7 +164,7 @@ def journal(bucket: str, choice: str = "bucket") -> Journal:
     """
     name, prefix = bucket_and_prefix(bucket)
     from runcomfy.journal import Journal, check_choice, open_place
-    from runcomfy.store import Store
+    from runcomfy.storage.store import Store
 
     if check_choice(choice) == "none":
         raise ConfigurationError(
@@ -188,7 +188,7 @@ def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
 
 
 def _store_at(bucket: str, prefix: str) -> Store:
-    from runcomfy.store import Store
+    from runcomfy.storage.store import Store
 
     return Store(bucket, prefix, public_endpoint_url=os.environ.get("RUNCOMFY_PUBLIC_ENDPOINT_URL") or None)
 
@@ -207,7 +207,7 @@ def _patience_seconds() -> float | None:
 
 
 def _template(archive_key: str | None) -> KeyTemplate:
-    from runcomfy.keys import KeyTemplate
+    from runcomfy.storage.keys import KeyTemplate
 
     try:
         return KeyTemplate(archive_key) if archive_key else KeyTemplate()

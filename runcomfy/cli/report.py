@@ -19,7 +19,7 @@ from runcomfy.report.options import ReportSettings, Selection
 
 if TYPE_CHECKING:
     from runcomfy.report.making import Report
-    from runcomfy.store import Store
+    from runcomfy.storage.store import Store
 
 __all__ = ["report"]
 

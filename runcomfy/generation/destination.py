@@ -8,8 +8,8 @@ from typing import Any
 
 from runcomfy.commands import StoreOptions
 from runcomfy.journal.journal import Journal
-from runcomfy.keys import DEFAULT_TEMPLATE, KeyTemplate
-from runcomfy.store import Store
+from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
+from runcomfy.storage.store import Store
 
 __all__ = ["Destination", "check_place", "options_of"]
 

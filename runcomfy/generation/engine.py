@@ -14,7 +14,7 @@ from runcomfy.hosts import HostPolicy
 from runcomfy.journal.journal import Journal
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["Engine", "open_engine"]
 

@@ -27,9 +27,9 @@ from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import Look, follow
-from runcomfy.signed_urls import check_signed_url
 from runcomfy.staging import sign_image, stage_image
-from runcomfy.store import Store
+from runcomfy.storage.signed_urls import check_signed_url
+from runcomfy.storage.store import Store
 from runcomfy.values import (
     Archive,
     Outcome,

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from runcomfy.journal.entry import EntryState
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 
 __all__ = ["Change", "Hooks", "Log"]

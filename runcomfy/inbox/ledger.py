@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runcomfy.inbox.pictures import Picture
 from runcomfy.redaction import redact
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["Ledger", "Record"]
 

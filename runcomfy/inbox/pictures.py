@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.keys import KeyTemplate
 from runcomfy.staging import IMAGES
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 
 __all__ = ["SIDECARS", "Found", "Picture", "Source"]
 

@@ -20,9 +20,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, SSLError
 
-from runcomfy._s3 import refusal
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.redaction import redact_loggers
+from runcomfy.storage.s3 import refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -22,7 +22,7 @@ from runcomfy.inbox.taking import Held
 from runcomfy.inbox.wishes import read_wish
 from runcomfy.models.orders import Order
 from runcomfy.staging import stage_image
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 
 __all__ = ["Fate", "Generate", "Received", "Reception"]

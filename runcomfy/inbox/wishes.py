@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Found, Picture
 from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.whole_numbers import json_number
 
 __all__ = ["read_wish"]

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.places import Stored
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["PROBES", "BucketPlace"]
 

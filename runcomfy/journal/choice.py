@@ -8,7 +8,7 @@ from collections.abc import Callable
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal.bucket import BucketPlace
 from runcomfy.journal.places import Place, memory_place
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["check_choice", "names_folder", "open_place"]
 

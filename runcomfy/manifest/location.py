@@ -10,7 +10,7 @@ from typing import NoReturn
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest.rows import ManifestFormat
 from runcomfy.redaction import redact
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["MAX_MANIFEST_BYTES", "Location", "locate", "refuse_manifest"]
 

@@ -13,7 +13,7 @@ from runcomfy.manifest.location import locate, refuse_manifest
 from runcomfy.manifest.rows import Manifest, ManifestFormat
 from runcomfy.manifest.table import IGNORED, Table, UnreadableTable, shown
 from runcomfy.models.orders import FIELDS
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["read_manifest"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["MediaLinks", "below", "beside_the_page", "key_in"]
 

@@ -15,7 +15,7 @@ from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.posters import small_posters
 from runcomfy.report.reading import read_rows
 from runcomfy.report.waiting import waiting
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 if TYPE_CHECKING:
     from runcomfy.report.page import Budget

@@ -10,7 +10,7 @@ from PIL import Image
 
 from runcomfy.errors import StorageError
 from runcomfy.poster import embedded_poster
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["small_posters"]
 

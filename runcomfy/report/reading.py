@@ -10,7 +10,7 @@ from runcomfy.catalogue.partitions import TABLE, read_partition
 from runcomfy.catalogue.rows import Row
 from runcomfy.errors import ConfigurationError
 from runcomfy.report.options import Selection
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["last_day", "read_rows"]
 

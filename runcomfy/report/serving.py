@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from runcomfy.errors import RunComfyError
 from runcomfy.report.links import MediaLinks, key_in
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 __all__ = ["ReportServer"]
 

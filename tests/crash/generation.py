@@ -15,8 +15,8 @@ from PIL import Image
 from runcomfy.models import TEXT_TO_VIDEO
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
-from runcomfy.sweeping import sweep
+from runcomfy.storage.garbage import sweep
+from runcomfy.storage.store import Store
 from tests.crash.points import By, Scenario, Trigger
 from tests.crash.proxy import Proxy
 from tests.crash.wire import Drop, Hook, Wire

@@ -17,7 +17,7 @@ from runcomfy.journal import BucketPlace, Entry, EntryState, Journal
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.books import RequestEntry
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.deployments.chaos_api import FINAL, Api, moment
 from tests.deployments.chaos_orders import Order, Orders
 

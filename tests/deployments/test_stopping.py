@@ -19,7 +19,7 @@ from prefect.states import Cancelling
 from runcomfy.journal import BucketPlace, EntryState, Journal
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.deployments.conftest import PrefectServer
 from tests.deployments.test_running import api, archived, ended, parameters, registered, until
 

@@ -19,7 +19,7 @@ import pytest
 from runcomfy.catalogue import COLUMNS, SCHEMA, SCHEMA_VERSION
 from runcomfy.journal import EntryState
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.catalogue.making import DAY, Archiving, provenance_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "catalogue.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.reconcile import Reconciliation
 from runcomfy.sandbox import Sandbox
-from runcomfy.sweeping import sweep
+from runcomfy.storage.garbage import sweep
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 SOON = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)

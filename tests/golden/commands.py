@@ -22,7 +22,7 @@ from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.golden.comparing import shape
 
 __all__ = ["environment", "printed", "said"]

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from runcomfy.client import RunComfyClient
 from runcomfy.journal import BucketPlace, EntryState, Journal, adopt, release
 from runcomfy.sandbox import Sandbox, SandboxSettings
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.deployments.conftest import BusyServer, PrefectServer
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 
 @pytest.fixture

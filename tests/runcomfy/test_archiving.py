@@ -29,11 +29,11 @@ from runcomfy.errors import (
 )
 from runcomfy.expectation import Expectation
 from runcomfy.hosts import HostPolicy
-from runcomfy.keys import KeyTemplate
 from runcomfy.marking import ai_box
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 
 HOSTS = HostPolicy(allowed=("127.0.0.1",))

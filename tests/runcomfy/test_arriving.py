@@ -20,7 +20,7 @@ from runcomfy.expectation import Expectation
 from runcomfy.marking import ai_box
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from runcomfy.wire import parse_answer
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video

@@ -22,7 +22,6 @@ from runcomfy.clock import Clock
 from runcomfy.download import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.hosts import HostPolicy
-from runcomfy.keys import KeyTemplate
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, Polling
@@ -32,7 +31,8 @@ from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.staging import sign_image, stage_image
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
 from tests.runcomfy.journal.making import instantly, submit_anew

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runcomfy.errors import ConfigurationError, InvalidInput
-from runcomfy.keys import RESERVED, KeyTemplate
+from runcomfy.storage.keys import RESERVED, KeyTemplate
 
 
 def render(pattern: str | None = None, **changes: object) -> str:

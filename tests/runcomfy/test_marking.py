@@ -20,7 +20,7 @@ from runcomfy.marking import DIGITAL_SOURCE_TYPE, ai_box
 from runcomfy.media import judge
 from runcomfy.poster import poster
 from runcomfy.provenance import Provenance
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tests.runcomfy.ranged_server import RangedServer, ranged_server
 

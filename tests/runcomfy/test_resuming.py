@@ -21,7 +21,7 @@ from runcomfy.errors import DownloadError, HostNotAllowed, RunComfyError
 from runcomfy.hosts import HostPolicy
 from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts
 from tests.runcomfy.certificate import server_context, write_certificate
 from tests.runcomfy.ranged_server import Asked, Break, RangedServer, ranged_server

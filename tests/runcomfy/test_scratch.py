@@ -19,9 +19,9 @@ from runcomfy._archiving import Archiving
 from runcomfy._resuming import Patience
 from runcomfy._scratch import Room, ScratchFile, check_folder
 from runcomfy.errors import ConfigurationError, TemporaryFileError
-from runcomfy.keys import KeyTemplate
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, archive, keys, source, video
 

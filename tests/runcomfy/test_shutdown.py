@@ -18,7 +18,7 @@ import pytest
 from runcomfy.journal import BucketPlace, EntryState, Journal
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
 MANY = 40
@@ -31,7 +31,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
 from runcomfy.models import TextToVideo
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 env = os.environ
 store = Store("videos", env["PREFIX"], session=boto3.Session(), endpoint_url=env["ENDPOINT"])

@@ -20,11 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
-from runcomfy import signed_urls
 from runcomfy.errors import ConfigurationError, StoreUnavailable, is_retryable
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.signed_urls import check_signed_url
-from runcomfy.store import Store
+from runcomfy.storage import signed_urls
+from runcomfy.storage.signed_urls import check_signed_url
+from runcomfy.storage.store import Store
 from tests.runcomfy.certificate import server_context, write_certificate
 
 HOUR = timedelta(hours=1)

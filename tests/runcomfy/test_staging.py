@@ -19,7 +19,7 @@ from runcomfy.hosts import HostPolicy
 from runcomfy.images import MAX_IMAGE_BYTES
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.staging import sign_image, stage_image
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
 LOOPBACK = HostPolicy(("127.0.0.1",))

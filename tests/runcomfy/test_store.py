@@ -19,10 +19,10 @@ import pytest
 import urllib3
 from botocore.credentials import RefreshableCredentials
 
-from runcomfy._upload import Body
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
+from runcomfy.storage.upload import Body
 from tests.runcomfy.certificate import server_context, write_certificate
 
 MIB = 1024 * 1024

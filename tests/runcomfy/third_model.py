@@ -36,7 +36,7 @@ from runcomfy.manifest import Manifest, read_manifest
 from runcomfy.models import TextToVideo, generation_key, short_name, workload_of
 from runcomfy.outcome import collect
 from runcomfy.sandbox import Sandbox, SandboxSettings
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, StagedImage
 from runcomfy.wire import Answer
 

@@ -7,7 +7,7 @@ import pytest
 from runcomfy.batch.halt import Halt
 from runcomfy.batch.shard import Shard
 from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from runcomfy.batch.halt import Halt, halting
 from runcomfy.batch.proving import Proving
 from runcomfy.errors import CommonCause
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 
 async def test_a_part_that_runs_begins_no_more_once_another_was_stopped(object_store: ObjectStore, prefix: str) -> None:

@@ -23,7 +23,7 @@ from runcomfy.journal.submit import submit_once
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 PRICE_USD, LIMIT_USD = 0.25, 2.0
 PROMPTS = [f"scene {number}" for number in range(14)]

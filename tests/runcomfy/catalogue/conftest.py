@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.catalogue.making import Archiving
 
 

@@ -15,7 +15,7 @@ from runcomfy.catalogue import TABLE, Update, update
 from runcomfy.journal import BucketPlace, Entry, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
 from runcomfy.provenance import Provenance
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
 
 __all__ = ["DAY", "Archiving", "entry_of", "provenance_of", "video_of"]

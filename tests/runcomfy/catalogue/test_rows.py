@@ -17,7 +17,7 @@ from runcomfy.errors import GenerationFailed, RequestRejected, StorageError
 from runcomfy.journal import Entry, EntryState, GenerationSpec
 from runcomfy.models import ImageToVideo
 from runcomfy.redaction import redact
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 from tests.runcomfy.catalogue.making import DAY, entry_of, provenance_of
 

@@ -23,7 +23,7 @@ from runcomfy.client import RunComfyClient
 from runcomfy.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.crash.proxy import Proxy, proxies
 from tests.crash.wire import Answer, Drop, Point, Wire
 from tests.runcomfy.conftest import RawServer

@@ -35,7 +35,7 @@ from runcomfy.journal import (
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import Later, accepted_elsewhere
 
 ROOT = Path(__file__).parents[3]

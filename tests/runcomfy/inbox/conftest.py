@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.inbox.cloud import Cloud, running_cloud
 
 

@@ -6,7 +6,7 @@ import json
 
 from runcomfy.inbox.ledger import Ledger
 from runcomfy.inbox.pictures import Picture, Source
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 
 def picture(store: Store, name: str = "p.jpg") -> Picture:

@@ -6,7 +6,7 @@ import pytest
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.inbox.pictures import Picture, Source
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.inbox.cloud import Cloud
 
 

@@ -15,7 +15,7 @@ from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.reception import Fate, Generate, Received, Reception
 from runcomfy.inbox.taking import take
 from runcomfy.models.orders import Order
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 from tests.runcomfy.inbox.cloud import Cloud, painted
 

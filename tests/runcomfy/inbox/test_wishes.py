@@ -11,7 +11,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.inbox.pictures import Source
 from runcomfy.inbox.wishes import read_wish
 from runcomfy.models.orders import Order
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 DEFAULTS: dict[str, Any] = {"prompt": "", "resolution": "720p", "seed": 1}
 

@@ -23,7 +23,7 @@ from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.journal import BucketPlace, MemoryPlace, Place, check_choice, names_folder
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import body, journal_at, spec_for, submit_for
 
 NAME = "a" * 64 + ".json"
@@ -216,7 +216,7 @@ _RACER = """
 import json, sys
 import boto3
 from runcomfy.journal import BucketPlace
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import body
 
 where, rounds = json.loads(sys.argv[1]), int(sys.argv[2])

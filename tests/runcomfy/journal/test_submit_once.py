@@ -39,7 +39,7 @@ from runcomfy.journal import (
 )
 from runcomfy.models import TextToVideo, earlier_key
 from runcomfy.sandbox import Sandbox
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
 from tests.runcomfy.journal.making import FailingPlace, Later, instantly, journal_at, spec_for, submit_for
 from tests.runcomfy.journal.world import START

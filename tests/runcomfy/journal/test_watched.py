@@ -9,7 +9,7 @@ import pytest
 from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, MemoryPlace, watched_entries
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 
 class Counting:

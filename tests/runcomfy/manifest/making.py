@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 
 from runcomfy.manifest import Manifest, read_manifest
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 
 NOT_ASKED = Store("videos", session=boto3.Session("key", "secret", region_name="eu-west-1"))
 """A store for manifests that are files: it is not reached."""

@@ -13,7 +13,7 @@ from runcomfy.manifest import ManifestFormat, read_manifest, standalone_row, wri
 from runcomfy.manifest.location import MAX_MANIFEST_BYTES
 from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.manifest.making import NOT_ASKED, csv_text, jsonl_text, problems, read_text
 
 

@@ -22,7 +22,7 @@ from runcomfy.journal import EntryState
 from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.making import Report, make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from runcomfy.values import Archive, Result
 from tests.runcomfy.catalogue.making import DAY, Archiving, entry_of, provenance_of, video_of
 from tests.runcomfy.report.reading_html import Reader, read

@@ -14,7 +14,7 @@ from runcomfy.errors import ConfigurationError
 from runcomfy.report.making import make_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.serving import ReportServer
-from runcomfy.store import Store
+from runcomfy.storage.store import Store
 from tests.runcomfy.catalogue.making import Archiving
 from tests.runcomfy.report.reading_html import read
 from tests.runcomfy.test_signed_urls import Imitation, serving, signed_region, store_at

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 from botocore.exceptions import ClientError
 
-from runcomfy._s3 import is_aws, make_client
+from runcomfy.storage.s3 import is_aws, make_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

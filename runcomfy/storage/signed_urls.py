@@ -13,8 +13,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
-from runcomfy.one_byte import Refusal, Unreachable, read_one_byte
-from runcomfy.store import Store
+from runcomfy.storage.one_byte import Refusal, Unreachable, read_one_byte
+from runcomfy.storage.store import Store
 
 __all__ = ["check_signed_url", "read_signed"]
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, TypedDict, cast
 from botocore.exceptions import BotoCoreError, ClientError
 from zlib_ng.zlib_ng import crc32
 
-from runcomfy._s3 import refusal
+from runcomfy.storage.s3 import refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

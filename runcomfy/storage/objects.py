@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from runcomfy._s3 import refusal, storage_errors
 from runcomfy.errors import StorageError
+from runcomfy.storage.s3 import refusal, storage_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

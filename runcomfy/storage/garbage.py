@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.bucket import PROBES
-from runcomfy.keys import KeyTemplate
 from runcomfy.staging import IMAGES, REFRESHED_AFTER
-from runcomfy.store import Store
+from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.store import Store
 
 __all__ = ["Swept", "sweep"]
 

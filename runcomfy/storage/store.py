@@ -18,13 +18,13 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy import _objects
-from runcomfy._clients import Clients
-from runcomfy._credentials import LONGEST_SIGNATURE, CredentialLife
-from runcomfy._objects import Listed, Upload, Version
-from runcomfy._s3 import refusal, storage_errors
-from runcomfy._upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.storage import objects as _objects
+from runcomfy.storage.clients import Clients
+from runcomfy.storage.credentials import LONGEST_SIGNATURE, CredentialLife
+from runcomfy.storage.objects import Listed, Upload, Version
+from runcomfy.storage.s3 import refusal, storage_errors
+from runcomfy.storage.upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
