@@ -26,9 +26,9 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, Place
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import running_object_store
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result

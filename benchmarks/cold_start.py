@@ -38,7 +38,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
     "import runcomfy.client": ("-c", "import runcomfy.client"),
     "import runcomfy.polling.poll": ("-c", "import runcomfy.polling.poll"),
     "import runcomfy.storage.store": ("-c", "import runcomfy.storage.store"),
-    "import runcomfy.archiving": ("-c", "import runcomfy.archiving"),
+    "import runcomfy.archive.archive": ("-c", "import runcomfy.archive.archive"),
     "import flows.image_to_video": ("-c", "import flows.image_to_video"),
     "import flows.batch": ("-c", "import flows.batch"),
 }

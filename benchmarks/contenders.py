@@ -100,8 +100,8 @@ def memory(where: Where) -> Move:
 
 def ours(where: Where) -> Move:
     """Archive: hashed, checked, conditional, with provenance."""
-    from runcomfy.archiving import archive_output
-    from runcomfy.hosts import HostPolicy
+    from runcomfy.archive.archive import archive_output
+    from runcomfy.download.hosts import HostPolicy
     from runcomfy.storage.store import Store
     from runcomfy.values import GenerationFacts
 

@@ -24,9 +24,9 @@ import boto3
 import httpx
 from pydantic import SecretStr
 
-from runcomfy.archiving import archive_output
+from runcomfy.archive.archive import archive_output
 from runcomfy.client import RunComfyClient
-from runcomfy.hosts import HostPolicy
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
 from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, workload_of

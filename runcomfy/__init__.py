@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from runcomfy.lazy_names import lazily
 
 if TYPE_CHECKING:
+    from runcomfy.archive.provenance import Provenance
     from runcomfy.client import RunComfyClient
+    from runcomfy.download.hosts import HostPolicy
     from runcomfy.errors import (
         ArchiveConflict,
         ArchiveError,
@@ -52,11 +54,9 @@ if TYPE_CHECKING:
     from runcomfy.generation.destination import Destination
     from runcomfy.generation.engine import Engine, open_engine
     from runcomfy.generation.hooks import Hooks
-    from runcomfy.hosts import HostPolicy
     from runcomfy.journal import Journal
     from runcomfy.models import ImageToVideo, ImageToVideoSettings, TextToVideo, TextToVideoSettings
     from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
-    from runcomfy.provenance import Provenance
     from runcomfy.storage.keys import KeyTemplate
     from runcomfy.storage.store import Store
     from runcomfy.values import (

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from runcomfy.download import open_url
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
-from runcomfy.hosts import HostPolicy
-from runcomfy.image_files import check_image_size, read_image_file, scheme_of
-from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
+from runcomfy.media.image_files import check_image_size, read_image_file, scheme_of
+from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
 from runcomfy.errors import BudgetReached
-from runcomfy.poster import poster_key
+from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.artifacts import address
 from tasks.command_line import store_options

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runcomfy.poster import embedded_poster
+from runcomfy.media.poster import embedded_poster
 from runcomfy.storage.store import Store
 
 __all__ = ["poster_image"]

@@ -110,7 +110,7 @@ def test_only_what_prefect_publishes_is_used(layer: str) -> None:
 def test_the_engine_runs_without_prefect() -> None:
     """Whatever imports what: after the engine is loaded, Prefect is not."""
     program = (
-        "import sys, runcomfy.client, runcomfy.archiving, runcomfy.polling.poll, runcomfy.staging\n"
+        "import sys, runcomfy.client, runcomfy.archive.archive, runcomfy.polling.poll, runcomfy.staging\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'prefect', 'prefect_aws', 'aiohttp'}))"
     )
 

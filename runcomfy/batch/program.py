@@ -10,11 +10,11 @@ from typing import Protocol
 
 from runcomfy.batch.estimate import Tally
 from runcomfy.client import RunComfyClient
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine, open_engine
 from runcomfy.generation.generate import Authorise, generate
 from runcomfy.generation.hooks import Hooks, Log
-from runcomfy.hosts import HostPolicy
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
 from runcomfy.values import Outcome, StagedImage, Submission

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from runcomfy.archiving import still_stands
+from runcomfy.archive.archive import still_stands
 from runcomfy.batch.account import account_of
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.journal.entry import OPEN, Entry, EntryState

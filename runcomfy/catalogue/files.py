@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from runcomfy.provenance import Provenance
+from runcomfy.archive.provenance import Provenance
 from runcomfy.storage.keys import RESERVED
 from runcomfy.storage.store import Store
 

@@ -10,13 +10,13 @@ from datetime import date, datetime
 import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue.changes import SETTLED_SECONDS
 from runcomfy.catalogue.columns import SCHEMA
 from runcomfy.catalogue.files import read_documents
 from runcomfy.catalogue.partitions import generations_requests
 from runcomfy.catalogue.rows import REQUEST, Row, created_at, day_of, row_of_entry, row_of_files
 from runcomfy.journal import Entry, Journal
-from runcomfy.provenance import Provenance
 from runcomfy.storage.store import Store
 
 __all__ = ["Gathering"]

@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.journal import Entry, EntryState
 from runcomfy.models import inputs_class
-from runcomfy.provenance import Provenance
 from runcomfy.redaction import strip_query
 from runcomfy.values import ArchivedVideo, MediaFacts, StagedImage
 

@@ -14,6 +14,7 @@ from runcomfy.checkup.connecting import no_connection
 from runcomfy.checkup.findings import Verdict, broken, ok, refused, warning
 from runcomfy.checkup.running import Check
 from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient, is_local
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import (
     AuthenticationError,
     HostNotAllowed,
@@ -22,7 +23,6 @@ from runcomfy.errors import (
     RequestNotFound,
     ServiceError,
 )
-from runcomfy.hosts import HostPolicy
 
 __all__ = ["Account", "service_checks"]
 

@@ -11,8 +11,8 @@ from humanize import precisedelta
 from runcomfy.checkup.connecting import no_connection
 from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, refused, warning
 from runcomfy.checkup.running import in_thread
+from runcomfy.download.hosts import HostPolicy, check_reachable
 from runcomfy.errors import ConfigurationError, HostNotAllowed, StorageError
-from runcomfy.hosts import HostPolicy, check_reachable
 from runcomfy.storage.signed_urls import read_signed
 from runcomfy.storage.store import Store
 

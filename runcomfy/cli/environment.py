@@ -14,8 +14,8 @@ from runcomfy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from runcomfy.client import RunComfyClient
+    from runcomfy.download.hosts import HostPolicy
     from runcomfy.generation.destination import Destination
-    from runcomfy.hosts import HostPolicy
     from runcomfy.journal import Journal
     from runcomfy.storage.keys import KeyTemplate
     from runcomfy.storage.store import Store
@@ -75,7 +75,7 @@ def host_policy() -> HostPolicy:
     Raises:
         ConfigurationError: what it says is no host.
     """
-    from runcomfy.hosts import HostPolicy
+    from runcomfy.download.hosts import HostPolicy
 
     hosts = tuple(filter(None, (host.strip() for host in os.environ.get("RUNCOMFY_OUTPUT_HOSTS", "").split(","))))
     try:

@@ -89,7 +89,7 @@ def fetch(
 def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str | None = None) -> Generation:
     """Check all that can be checked at once, then make the generation and archive it."""
     if source is not None:
-        from runcomfy.image_files import check_image_file
+        from runcomfy.media.image_files import check_image_file
 
         check_image_file(source)
     environment.check(run.bucket, run.journal, run.archive_key)

@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from runcomfy.archiving import archive_answer
+from runcomfy.archive.archive import archive_answer
 from runcomfy.errors import InvalidInput, RunComfyError, is_retryable
-from runcomfy.expectation import Expectation
 from runcomfy.generation.ending import end_recorded
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.origin import Origin, origin_of
 from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, tell_archived
+from runcomfy.media.validation import Expectation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.outcome import collect
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from runcomfy.client import RunComfyClient
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Hooks
-from runcomfy.hosts import HostPolicy
 from runcomfy.journal.journal import Journal
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runcomfy.archiving import check_folder, still_stands
+from runcomfy.archive.archive import check_folder, still_stands
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
+from runcomfy.download.hosts import check_reachable
 from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.destination import Destination
@@ -19,7 +20,6 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Change, Hooks
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import staging, submitting, waiting
-from runcomfy.hosts import check_reachable
 from runcomfy.interruption import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
 from runcomfy.models import ModelInputs

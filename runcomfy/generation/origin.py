@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runcomfy.archiving import still_stands
+from runcomfy.archive.archive import still_stands
 from runcomfy.commands import shell_command
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination

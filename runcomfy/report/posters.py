@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from runcomfy.errors import StorageError
-from runcomfy.poster import embedded_poster
+from runcomfy.media.poster import embedded_poster
 from runcomfy.storage.store import Store
 
 __all__ = ["small_posters"]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue.rows import row_of_entry, row_of_files
 from runcomfy.errors import GenerationFailed, RequestNotFound, RequestRejected
 from runcomfy.journal import Entry, EntryState, GenerationSpec
 from runcomfy.models import ImageToVideo, ImageToVideoSettings
-from runcomfy.provenance import Provenance
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, StagedImage
 
 __all__ = ["entries", "meaning", "meaning_of_files", "provenance"]

@@ -14,11 +14,11 @@ from ruamel.yaml import YAML
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy import errors
+from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue import SCHEMA
 from runcomfy.cli import output
 from runcomfy.cli.output import exit_code
 from runcomfy.journal import Entry
-from runcomfy.provenance import Provenance
 from runcomfy.telemetry.metrics import METRICS
 from tasks.events import ASSET_MADE, ASSET_READ, EVENTS
 from tests.golden.comparing import schema_of

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.journal import Entry
-from runcomfy.provenance import Provenance
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.golden import commands, saved_blocks

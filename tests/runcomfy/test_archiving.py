@@ -17,7 +17,9 @@ from typing import Any
 import av
 import pytest
 
-from runcomfy.archiving import archive_output
+from runcomfy.archive.archive import archive_output
+from runcomfy.archive.provenance import Provenance
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import (
     ArchiveConflict,
     ArchiveError,
@@ -27,10 +29,8 @@ from runcomfy.errors import (
     StorageError,
     UnexpectedContent,
 )
-from runcomfy.expectation import Expectation
-from runcomfy.hosts import HostPolicy
-from runcomfy.marking import ai_box
-from runcomfy.provenance import Provenance
+from runcomfy.media.marking import ai_box
+from runcomfy.media.validation import Expectation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import archive_answer, archive_output
-from runcomfy.download import Patience
+from runcomfy.archive.archive import archive_answer, archive_output
+from runcomfy.archive.provenance import Provenance
+from runcomfy.download.stream import Patience
 from runcomfy.errors import ArchiveConflict, DownloadError, UnexpectedContent
-from runcomfy.expectation import Expectation
-from runcomfy.marking import ai_box
-from runcomfy.provenance import Provenance
+from runcomfy.media.marking import ai_box
+from runcomfy.media.validation import Expectation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from runcomfy.download import open_url
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import open_url
 from runcomfy.errors import DownloadError, HostNotAllowed
-from runcomfy.hosts import HostPolicy
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
 Answer = Callable[..., bytes]

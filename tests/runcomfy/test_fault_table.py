@@ -16,17 +16,17 @@ import httpx
 import pytest
 from PIL import Image
 
-from runcomfy.archiving import archive_answer
+from runcomfy.archive.archive import archive_answer
+from runcomfy.archive.provenance import Provenance
 from runcomfy.client import RunComfyClient
 from runcomfy.clock import Clock
-from runcomfy.download import Patience
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
-from runcomfy.hosts import HostPolicy
 from runcomfy.models import ImageToVideo
 from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.poll import follow
-from runcomfy.provenance import Provenance
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore

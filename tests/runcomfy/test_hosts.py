@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import ConfigurationError, HostNotAllowed
-from runcomfy.hosts import HostPolicy
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runcomfy.errors import InvalidInput
-from runcomfy.images import MAX_IMAGE_BYTES, inspect_image
+from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image
 from runcomfy.values import image_warnings
 
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runcomfy.archiving import archive_output
-from runcomfy.hosts import HostPolicy
-from runcomfy.kinds import sniff
-from runcomfy.marking import DIGITAL_SOURCE_TYPE, ai_box
-from runcomfy.media import judge
-from runcomfy.poster import poster
-from runcomfy.provenance import Provenance
+from runcomfy.archive.archive import archive_output
+from runcomfy.archive.provenance import Provenance
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.media.kinds import sniff
+from runcomfy.media.marking import DIGITAL_SOURCE_TYPE, ai_box
+from runcomfy.media.poster import poster
+from runcomfy.media.quality import judge
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tests.runcomfy.ranged_server import RangedServer, ranged_server

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runcomfy.expectation import Expectation
-from runcomfy.kinds import SNIFF_BYTES, by_name, describe, sniff
-from runcomfy.media import Judged, judge
+from runcomfy.media.kinds import SNIFF_BYTES, by_name, describe, sniff
+from runcomfy.media.quality import Judged, judge
+from runcomfy.media.validation import Expectation
 from runcomfy.values import MediaFacts
 
 LAYOUTS = {

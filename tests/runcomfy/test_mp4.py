@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runcomfy.mp4 import Boxes, indexed_samples, walk
+from runcomfy.media.mp4 import Boxes, indexed_samples, walk
 
 
 def box(kind: bytes, body: bytes = b"") -> bytes:

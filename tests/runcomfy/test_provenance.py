@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runcomfy.provenance import Provenance
+from runcomfy.archive.provenance import Provenance
 from runcomfy.values import GenerationFacts, MediaFacts, StagedImage
 
 IMAGE = StagedImage(

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcomfy.archiving import archive_output
-from runcomfy.download import Patience, open_url
+from runcomfy.archive.archive import archive_output
+from runcomfy.archive.provenance import Provenance
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import Patience, open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, RunComfyError
-from runcomfy.hosts import HostPolicy
-from runcomfy.provenance import Provenance
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts

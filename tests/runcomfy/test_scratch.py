@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from runcomfy._archiving import Archiving
-from runcomfy._resuming import Patience
-from runcomfy._scratch import Room, ScratchFile, check_folder
+from runcomfy.archive.attempt import Archiving
+from runcomfy.archive.temporary_file import Room, ScratchFile, check_folder
+from runcomfy.download.resume import Patience
 from runcomfy.errors import ConfigurationError, TemporaryFileError
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
@@ -195,7 +195,7 @@ async def test_archives_beyond_the_disk_all_come(source: Source, store: Store, o
 
 KILLED = """
 import sys
-from runcomfy._scratch import Room
+from runcomfy.archive.temporary_file import Room
 with Room().file(None, check=lambda: None) as file:
     file.write(b"x" * 5_000_000)
     print("written", flush=True)

@@ -11,10 +11,10 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.dataset as ds  # type: ignore[import-untyped]
 import pyarrow.fs as fs  # type: ignore[import-untyped]
 
+from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue import TABLE, Update, update
 from runcomfy.journal import BucketPlace, Entry, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
-from runcomfy.provenance import Provenance
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
 

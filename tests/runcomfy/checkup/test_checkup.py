@@ -20,7 +20,7 @@ from runcomfy.checkup.running import in_thread
 from runcomfy.checkup.service import Account, service_checks
 from runcomfy.checkup.signing import reachable_from_outside, signed_for
 from runcomfy.client import RunComfyClient
-from runcomfy.hosts import HostPolicy
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store

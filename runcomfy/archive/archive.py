@@ -16,12 +16,12 @@ from typing import Any
 
 import anyio
 
-from runcomfy._archiving import Archiving
-from runcomfy._scratch import check_folder
-from runcomfy.download import Patience
+from runcomfy.archive.attempt import Archiving
+from runcomfy.archive.temporary_file import check_folder
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import Patience
 from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
-from runcomfy.expectation import Expectation
-from runcomfy.hosts import HostPolicy
+from runcomfy.media.validation import Expectation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
@@ -68,7 +68,7 @@ async def archive_output(
         template: The key, under the store's prefix. The extension follows the content.
         expected: What was asked for; a file that is different is kept, with warnings.
         patience: How often a connection that breaks in the middle of the file is replaced, where the host allows it.
-        mark: Whether the file shall say that a model made it, if it is an MP4 that can (see `runcomfy.marking`);
+        mark: Whether the file shall say that a model made it, if it is an MP4 that can (see `runcomfy.media.marking`);
             its provenance says so in any case.
 
     Raises:

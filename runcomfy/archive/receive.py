@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError
 
-from runcomfy._scratch import ScratchFile, folder
-from runcomfy._transfer import Stop, receive
-from runcomfy.download import Download
+from runcomfy.archive.temporary_file import ScratchFile, folder
+from runcomfy.archive.transfer import Stop, receive
+from runcomfy.download.stream import Download
 from runcomfy.errors import DownloadError, TemporaryFileError, UnexpectedContent
-from runcomfy.kinds import SNIFF_BYTES, MediaKind, by_name, describe, sniff
-from runcomfy.media import Judged, judge
+from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, describe, sniff
+from runcomfy.media.quality import Judged, judge
 
 __all__ = ["Arrived", "arrive", "early_kind", "said_of"]
 

@@ -11,15 +11,15 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from runcomfy._scratch import Digest
-from runcomfy._transfer import Stop, digest_object
+from runcomfy.archive.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
+from runcomfy.archive.temporary_file import Digest
+from runcomfy.archive.transfer import Stop, digest_object
 from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
-from runcomfy.expectation import Expectation
-from runcomfy.kinds import MediaKind
-from runcomfy.marking import DIGITAL_SOURCE_TYPE
-from runcomfy.poster import POSTER_CONTENT_TYPE, poster, poster_key
-from runcomfy.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
+from runcomfy.media.kinds import MediaKind
+from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
+from runcomfy.media.poster import POSTER_CONTENT_TYPE, poster, poster_key
+from runcomfy.media.validation import Expectation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from runcomfy._fetching import Answer, Fetcher, transported
+from runcomfy.download.http import Answer, Fetcher, transported
 from runcomfy.errors import DownloadError
 
 __all__ = ["CONTENT_RANGE", "Patience", "RemoteFile", "Span", "refused"]

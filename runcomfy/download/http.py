@@ -24,8 +24,8 @@ from urllib3.exceptions import TimeoutError as TransportTimeout
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers, parse_url
 
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import DownloadError
-from runcomfy.hosts import HostPolicy
 
 __all__ = ["Answer", "Fetcher", "transported"]
 

@@ -11,10 +11,10 @@ from contextlib import closing, contextmanager
 
 import urllib3
 
-from runcomfy._fetching import Answer, Fetcher
-from runcomfy._resuming import CONTENT_RANGE, Patience, RemoteFile, Span, refused
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.http import Answer, Fetcher
+from runcomfy.download.resume import CONTENT_RANGE, Patience, RemoteFile, Span, refused
 from runcomfy.errors import DownloadError
-from runcomfy.hosts import HostPolicy
 from runcomfy.redaction import redact_loggers
 
 __all__ = ["Download", "Patience", "open_url"]

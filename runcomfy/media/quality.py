@@ -11,9 +11,9 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-from runcomfy.kinds import MediaKind
-from runcomfy.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
-from runcomfy.probing import Probed, probe
+from runcomfy.media.kinds import MediaKind
+from runcomfy.media.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
+from runcomfy.media.probe import Probed, probe
 from runcomfy.values import MediaFacts
 
 __all__ = ["Judged", "judge"]

@@ -6,17 +6,17 @@ import threading
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from runcomfy._arriving import Arrived, arrive, early_kind, said_of
-from runcomfy._place import Kept, Place
-from runcomfy._scratch import Room, ScratchFile
-from runcomfy._transfer import Stop, fetch_object, receive
-from runcomfy.download import Download, Patience, open_url
+from runcomfy.archive.place import Kept, Place
+from runcomfy.archive.receive import Arrived, arrive, early_kind, said_of
+from runcomfy.archive.temporary_file import Room, ScratchFile
+from runcomfy.archive.transfer import Stop, fetch_object, receive
+from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.stream import Download, Patience, open_url
 from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
-from runcomfy.expectation import Expectation
-from runcomfy.hosts import HostPolicy
-from runcomfy.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
-from runcomfy.marking import ai_box
-from runcomfy.media import judge
+from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
+from runcomfy.media.marking import ai_box
+from runcomfy.media.quality import judge
+from runcomfy.media.validation import Expectation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.storage.upload import Body

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from runcomfy._scratch import Digest, ScratchFile
-from runcomfy.download import Download
+from runcomfy.archive.temporary_file import Digest, ScratchFile
+from runcomfy.download.stream import Download
 from runcomfy.errors import DownloadError
 from runcomfy.storage.store import Store
 from runcomfy.storage.upload import SupportsRead

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from runcomfy.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
+from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 
 __all__ = ["check_image_file", "check_image_size", "read_image_file", "scheme_of"]
 
