@@ -35,7 +35,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
     "prefect-runcomfy doctor --help": ("-m", "runcomfy", "doctor", "--help"),
     "prefect-runcomfy status (without a token)": ("-m", "runcomfy", "status", "x"),
     "import runcomfy": ("-c", "import runcomfy"),
-    "import runcomfy.client": ("-c", "import runcomfy.client"),
+    "import runcomfy.api.client": ("-c", "import runcomfy.api.client"),
     "import runcomfy.polling.poll": ("-c", "import runcomfy.polling.poll"),
     "import runcomfy.storage.store": ("-c", "import runcomfy.storage.store"),
     "import runcomfy.archive.archive": ("-c", "import runcomfy.archive.archive"),
@@ -44,7 +44,7 @@ _STARTS: dict[str, tuple[str, ...]] = {
 }
 _CLIENTS = """
 import sys, time
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.storage.store import Store
 def took(make):
     began = time.perf_counter(); make(); return 1000 * (time.perf_counter() - began)

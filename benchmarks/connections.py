@@ -35,7 +35,7 @@ from cryptography.x509.oid import NameOID
 from rich.console import Console
 from rich.table import Table
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 
 __all__ = ["main"]
 

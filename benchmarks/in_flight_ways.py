@@ -24,14 +24,14 @@ import boto3
 import httpx
 from pydantic import SecretStr
 
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Pace
+from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_output
-from runcomfy.client import RunComfyClient
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
 from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, workload_of
-from runcomfy.outcome import collect
-from runcomfy.pace import Pace
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import follow
 from runcomfy.storage.store import Store

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, Place, memory_place, submit_once
 from runcomfy.journal.telling import tell_archived
 from runcomfy.models import TextToVideo

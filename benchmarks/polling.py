@@ -27,11 +27,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.responses import Answer, State, Status
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import follow
-from runcomfy.wire import Answer, State, Status
 
 __all__ = ["main"]
 

@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from blocks.travelling import MASK, Origin, environment_token, find_block, origin_of, refusal
-from runcomfy.client import DEFAULT_BASE_URL, RunComfyClient
+from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient
+from runcomfy.api.rate_limit import shared_pace
 from runcomfy.download.hosts import DEFAULT_HOSTS, HostPolicy
 from runcomfy.errors import ConfigurationError
-from runcomfy.pace import shared_pace
 
 __all__ = ["RunComfyCredentials"]
 

@@ -92,8 +92,8 @@ class BlockSources(Sources):
         if not name:
             return await super().account()
         from blocks import RunComfyCredentials
+        from runcomfy.api.client import is_local
         from runcomfy.checkup.service import Account
-        from runcomfy.client import is_local
 
         block = await _load(RunComfyCredentials, name)
         self.is_sandbox = is_local(block.base_url)

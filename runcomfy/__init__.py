@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from runcomfy.lazy_names import lazily
 
 if TYPE_CHECKING:
+    from runcomfy.api.client import RunComfyClient
     from runcomfy.archive.provenance import Provenance
-    from runcomfy.client import RunComfyClient
     from runcomfy.download.hosts import HostPolicy
     from runcomfy.errors import (
         ArchiveConflict,

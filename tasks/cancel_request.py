@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import RunComfyCredentials
-from runcomfy.cancelling import cancel
+from runcomfy.api.requests import cancel
 from tasks.naming import fact, task_name
 from tasks.retrying import worth_retrying
 

@@ -12,10 +12,10 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
+from runcomfy.api.responses import State
 from runcomfy.errors import RunComfyError
 from runcomfy.polling.forecast import Forecast
 from runcomfy.polling.poll import Look
-from runcomfy.wire import State
 from tasks.artifacts import show
 from tasks.markdown import text
 

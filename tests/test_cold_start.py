@@ -38,7 +38,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
         ("runcomfy.errors", set()),
         ("runcomfy.values", set()),
         ("runcomfy.sandbox", set()),
-        ("runcomfy.client", {"httpx"}),
+        ("runcomfy.api.client", {"httpx"}),
         ("runcomfy.polling.poll", {"httpx"}),
         ("runcomfy.storage.store", {"boto3"}),
     ],

@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 
+from runcomfy.api.responses import Answer
 from runcomfy.archive.attempt import Archiving
 from runcomfy.archive.temporary_file import check_folder
 from runcomfy.download.hosts import HostPolicy
@@ -25,7 +26,6 @@ from runcomfy.media.validation import Expectation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from runcomfy.wire import Answer
 
 __all__ = [
     "archive_answer",
@@ -104,7 +104,7 @@ async def archive_answer(
     Where files had to be guessed, what proves to be none (a page, a host that is not trusted) is only logged.
 
     Args:
-        answer: A success, as `runcomfy.outcome.collect` returns it.
+        answer: A success, as `runcomfy.api.requests.collect` returns it.
         facts: What is known of the generation.
         store: Where the files go.
         expected: What was asked for.

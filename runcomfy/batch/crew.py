@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
+from runcomfy.api.requests import token_is_refused
 from runcomfy.batch.halt import CONCERN_ALL
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.program import GenerateOne
@@ -22,7 +23,6 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import working_on
 from runcomfy.journal import Entry, EntryState
-from runcomfy.token import token_is_refused
 from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["run_rows"]

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Protocol
 
+from runcomfy.api.client import RunComfyClient
 from runcomfy.batch.estimate import Tally
-from runcomfy.client import RunComfyClient
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine, open_engine

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from runcomfy.api.responses import Answer, State, Status
 from runcomfy.cli import environment
 from runcomfy.cli.batch import batch
 from runcomfy.cli.catalogue import catalogue
@@ -23,7 +24,6 @@ from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, pr
 from runcomfy.cli.reconcile import reconcile
 from runcomfy.cli.report import report
 from runcomfy.errors import NotFinished
-from runcomfy.wire import Answer, State, Status
 
 __all__ = ["app"]
 
@@ -112,7 +112,7 @@ def status(request_id: str, /, *, json: Json = False) -> None:
 @app.command(help_epilogue=EPILOGUE)
 def cancel(request_id: str, /, *, json: Json = False) -> None:
     """Cancel a request that is still in the queue; one that runs cannot be stopped (exit code 6)."""
-    from runcomfy.cancelling import cancel as cancel_request
+    from runcomfy.api.requests import cancel as cancel_request
 
     async def ask() -> tuple[str | None, State]:
         async with environment.client() as client:

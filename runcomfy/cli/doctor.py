@@ -79,8 +79,8 @@ class Sources:
             ConfigurationError: it is not set, or cannot be used.
         """
         environment.token()
+        from runcomfy.api.client import is_local
         from runcomfy.checkup.service import Account
-        from runcomfy.client import is_local
 
         self.is_sandbox = is_local(environment.base_url())
         return Account(environment.client, environment.host_policy(), "the environment")

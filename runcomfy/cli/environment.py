@@ -13,7 +13,7 @@ from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from runcomfy.client import RunComfyClient
+    from runcomfy.api.client import RunComfyClient
     from runcomfy.download.hosts import HostPolicy
     from runcomfy.generation.destination import Destination
     from runcomfy.journal import Journal
@@ -51,7 +51,7 @@ def token() -> str:
 
 def base_url() -> str:
     """Return the address of the service: `RUNCOMFY_BASE_URL`, or RunComfy's own."""
-    from runcomfy.client import DEFAULT_BASE_URL
+    from runcomfy.api.client import DEFAULT_BASE_URL
 
     return os.environ.get("RUNCOMFY_BASE_URL") or DEFAULT_BASE_URL
 
@@ -63,8 +63,8 @@ def client() -> RunComfyClient:
         ConfigurationError: there is no token, or the base URL cannot be used.
     """
     found = token()
-    from runcomfy.client import RunComfyClient
-    from runcomfy.pace import shared_pace
+    from runcomfy.api.client import RunComfyClient
+    from runcomfy.api.rate_limit import shared_pace
 
     return RunComfyClient(found, base_url=base_url(), pace=shared_pace("environment", _CALLS_PER_SECOND))
 

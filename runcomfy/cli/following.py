@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from runcomfy.api.responses import State
 from runcomfy.cli.failure import AfterSubmitting
 from runcomfy.errors import RunComfyError, is_retryable
 from runcomfy.generation.archive import archive_patiently
@@ -20,7 +21,6 @@ from runcomfy.models import ModelInputs
 from runcomfy.polling.poll import Look
 from runcomfy.redaction import redact
 from runcomfy.values import Generation, StagedImage, Submission
-from runcomfy.wire import State
 
 __all__ = ["Counting", "Following", "Interrupted", "finished", "patiently", "to_the_end"]
 

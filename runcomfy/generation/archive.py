@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from runcomfy.api.requests import collect
+from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import archive_answer
 from runcomfy.errors import InvalidInput, RunComfyError, is_retryable
 from runcomfy.generation.ending import end_recorded
@@ -17,9 +19,7 @@ from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, tell_archived
 from runcomfy.media.validation import Expectation
 from runcomfy.models import ModelInputs, inputs_class
-from runcomfy.outcome import collect
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
-from runcomfy.wire import Answer
 
 __all__ = ["archive", "archive_patiently", "facts_of", "what_to_archive"]
 

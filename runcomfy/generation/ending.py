@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Change, Hooks

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Hooks

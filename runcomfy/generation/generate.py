@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, still_stands
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
 from runcomfy.download.hosts import check_reachable
 from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_patiently
@@ -38,7 +39,6 @@ from runcomfy.values import (
     StagedImage,
     Submission,
 )
-from runcomfy.wire import Answer
 
 __all__ = ["Authorise", "generate", "stage", "submit", "wait", "workload"]
 

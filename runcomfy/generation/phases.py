@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from opentelemetry.trace import Span
 
+from runcomfy.api.responses import State
 from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
 from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
@@ -22,7 +23,6 @@ from runcomfy.polling.poll import Look
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
 from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
-from runcomfy.wire import State
 
 __all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
 

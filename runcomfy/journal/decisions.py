@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, worker_name

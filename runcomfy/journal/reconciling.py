@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
+from runcomfy.api.requests import succeeded
+from runcomfy.api.responses import Answer, State
 from runcomfy.errors import AuthenticationError, GenerationError, NoOutput, RequestNotFound, RunComfyError, ServiceError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
@@ -14,9 +17,6 @@ from runcomfy.journal.spec import same_service
 from runcomfy.journal.telling import may_lag, state_after
 from runcomfy.journal.watched import LATE
 from runcomfy.models import workload_of
-from runcomfy.outcome import succeeded
-from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
-from runcomfy.wire import Answer, State
 
 __all__ = ["DueIn", "Finding", "look_after"]
 

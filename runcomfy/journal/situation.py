@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Self
 
 from runcomfy import errors
+from runcomfy.api.refusals import ANOTHER_ACCOUNT
 from runcomfy.errors import RunComfyError
 from runcomfy.journal.entry import Entry, EntryState, code_of
-from runcomfy.refusals import ANOTHER_ACCOUNT
 
 __all__ = ["Situation"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from runcomfy.client import is_local
+from runcomfy.api.client import is_local
 from runcomfy.errors import InvalidInput
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal

@@ -15,7 +15,8 @@ from typing import Any
 import anyio
 import httpx
 
-from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.api.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.api.refusals import ANOTHER_ACCOUNT, classify_submission
 from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     RateLimited,
@@ -35,7 +36,6 @@ from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_n
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs, workload_of
 from runcomfy.policy import OnUncertain
-from runcomfy.refusals import ANOTHER_ACCOUNT, classify_submission
 from runcomfy.shutdown import Hold, Unanswered, shutdown
 from runcomfy.telemetry.metrics import retried, submission_answered
 from runcomfy.values import Archive, Submission

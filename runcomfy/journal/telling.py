@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.errors import (
     ArchiveError,
     GenerationCancelled,
@@ -23,7 +24,6 @@ from runcomfy.errors import (
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
-from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.values import Archive
 
 __all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from runcomfy.cancelling import GOES_ON, cancel, seen_after_cancel
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.requests import GOES_ON, cancel, seen_after_cancel
+from runcomfy.api.responses import State
 from runcomfy.errors import RequestNotFound, ServiceError
 from runcomfy.journal.entry import EntryState
 from runcomfy.journal.journal import Journal
 from runcomfy.journal.telling import state_after, tell
-from runcomfy.wire import State
 
 __all__ = ["withdraw"]
 

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from runcomfy.cancelling import GOES_ON, seen_after_cancel
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock, Pace
+from runcomfy.api.requests import GOES_ON, seen_after_cancel, succeeded
+from runcomfy.api.responses import Answer, State
 from runcomfy.errors import (
     GenerationCancelled,
     NoOutput,
@@ -22,15 +23,12 @@ from runcomfy.errors import (
     RunComfyError,
     ServiceError,
 )
-from runcomfy.outcome import succeeded
-from runcomfy.pace import Pace
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.schedule import Plan
 from runcomfy.polling.watch import Watch
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result
-from runcomfy.wire import Answer, State
 
 __all__ = ["Look", "follow"]
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from runcomfy.api.responses import State
 from runcomfy.policy import Polling
 from runcomfy.polling.forecast import Forecast, RunTimes
-from runcomfy.wire import State
 
 __all__ = ["Observed", "Plan", "due_in"]
 

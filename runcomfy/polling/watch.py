@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runcomfy.clock import Clock
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
+from runcomfy.api.responses import State
 from runcomfy.errors import NoOutput, PollingFailed, RequestNotFound, RunTimeout, ServiceError
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.schedule import Plan
-from runcomfy.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
-from runcomfy.wire import State
 
 __all__ = ["Watch"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from blocks import MediaStore
 from runcomfy import errors
+from runcomfy.api.refusals import ANOTHER_ACCOUNT
 from runcomfy.catalogue.rows import row_of_entry
 from runcomfy.cli.app import app
 from runcomfy.cli.journal_output import print_entry
@@ -21,7 +22,6 @@ from runcomfy.journal.advice import Advice, Command, Who, advise, advise_on_erro
 from runcomfy.journal.claiming import claim
 from runcomfy.journal.situation import Situation
 from runcomfy.journal.telling import state_after
-from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.report.waiting import waiting
 from runcomfy.shutdown import shutdown
 from tasks.command_line import advised, store_options

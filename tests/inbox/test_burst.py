@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.journal import BucketPlace, EntryState, Journal, adopt, release
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.storage.store import Store

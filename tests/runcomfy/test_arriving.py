@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from runcomfy.api.responses import parse_answer
 from runcomfy.archive.archive import archive_answer, archive_output
 from runcomfy.archive.provenance import Provenance
 from runcomfy.download.stream import Patience
@@ -22,7 +23,6 @@ from runcomfy.media.validation import Expectation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from runcomfy.wire import parse_answer
 from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video
 
 __all__ = ["source"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from runcomfy.client import PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.api.client import PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.errors import ServiceUnavailable, SubmissionNotSent, UncertainSubmission
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.journal.making import submit_anew

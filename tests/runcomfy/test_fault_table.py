@@ -16,15 +16,15 @@ import httpx
 import pytest
 from PIL import Image
 
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_answer
 from runcomfy.archive.provenance import Provenance
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.models import ImageToVideo
-from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.poll import follow
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runcomfy.api.outputs import given_urls
+from runcomfy.api.requests import succeeded
+from runcomfy.api.responses import Answer, parse_answer
 from runcomfy.errors import GenerationCancelled, GenerationFailed, RunComfyError
-from runcomfy.outcome import succeeded
-from runcomfy.outputs import given_urls
-from runcomfy.wire import Answer, parse_answer
 
 A, B, C = "https://x.runcomfy.net/a.mp4", "https://x.runcomfy.net/b.mp4", "https://x.runcomfy.net/c.png"
 STAGED = f"https://bucket.example.com/archive/images/{'5e' * 32}.png?X-Amz-Signature=5ec2e7"

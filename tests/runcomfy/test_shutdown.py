@@ -27,7 +27,7 @@ MANY = 40
 PROGRAM = """
 import asyncio, os, signal, sys
 import boto3
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import RunComfyError
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
 from runcomfy.models import TextToVideo

@@ -29,16 +29,16 @@ class Restyle(ModelInputs):
 
 registry.MODELS[Restyle.model_id] = Restyle  # the one line; everything below is imported after it, and knows the model
 
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.requests import collect
+from runcomfy.api.responses import Answer
 from runcomfy.catalogue.rows import row_of_entry
-from runcomfy.client import RunComfyClient
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, inputs_of, submission_of, submit_once
 from runcomfy.manifest import Manifest, read_manifest
 from runcomfy.models import TextToVideo, generation_key, short_name, workload_of
-from runcomfy.outcome import collect
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, StagedImage
-from runcomfy.wire import Answer
 
 IMAGE = StagedImage(
     bucket="b", key="images/k.png", sha256="ab" * 32, size_bytes=1, content_type="image/png", width=64, height=64,

@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from runcomfy.api.requests import collect
 from runcomfy.batch.account import account_of
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.purse import Purse, purse_name
@@ -21,7 +22,6 @@ from runcomfy.errors import BudgetReached, RunComfyError, StorageError, StoreUna
 from runcomfy.journal import Entry, EntryState, GenerationSpec, Journal, MemoryPlace, outcome_told, release, submit_once
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
-from runcomfy.outcome import collect
 from tests.runcomfy.journal.stepping import How
 from tests.runcomfy.journal.world import World
 

@@ -13,9 +13,9 @@ from collections import Counter
 
 import pytest
 
+from runcomfy.api.client import RunComfyClient
 from runcomfy.batch.budget import Budget
 from runcomfy.batch.purse import Purse, purse_name
-from runcomfy.client import RunComfyClient
 from runcomfy.errors import BudgetReached, UncertainSubmission
 from runcomfy.journal import Entry, GenerationSpec, Journal
 from runcomfy.journal.bucket import BucketPlace

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import StoreUnavailable
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
 from runcomfy.journal.places import Stored

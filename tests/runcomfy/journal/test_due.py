@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.responses import State
 from runcomfy.journal import Entry, EntryState, Finding, MemoryPlace, look_after
 from runcomfy.models import workload_of
-from runcomfy.wire import State
 from tests.runcomfy.journal.making import journal_at
 
 

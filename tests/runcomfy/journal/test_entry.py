@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import UnreadableEntry
 from runcomfy.journal import OPEN, RESTARTABLE, Entry, EntryState, Event, GenerationSpec, MemoryPlace
 from runcomfy.models import ImageToVideo, TextToVideo

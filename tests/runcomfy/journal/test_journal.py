@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.refusals import ANOTHER_ACCOUNT
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
@@ -37,7 +38,6 @@ from runcomfy.journal import (
     tell_archived,
     watched_entries,
 )
-from runcomfy.refusals import ANOTHER_ACCOUNT
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.journal.making import FailingPlace, Later, instantly, journal_at, spec_for, submit_for
 from tests.runcomfy.journal.test_submit_once import archive_of

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from blocks import MediaStore
-from runcomfy.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.api.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
+from runcomfy.api.requests import collect, token_is_refused
 from runcomfy.errors import (
     BudgetReached,
     NoOutput,
@@ -21,8 +22,6 @@ from runcomfy.errors import (
 )
 from runcomfy.journal import Entry, EntryState, Journal, MemoryPlace, look_after, outcome_told, submission_of
 from runcomfy.journal.journal import LEASE_SECONDS
-from runcomfy.outcome import collect
-from runcomfy.token import token_is_refused
 from runcomfy.values import Submission
 from tests.runcomfy.journal.making import Later, instantly, journal_at, spec_for, submit_for
 

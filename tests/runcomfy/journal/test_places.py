@@ -18,7 +18,7 @@ from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.journal import BucketPlace, MemoryPlace, Place, check_choice, names_folder
 from runcomfy.sandbox import Sandbox

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.refusals import retry_after_seconds
 from runcomfy.errors import (
     AuthenticationError,
     BudgetReached,
@@ -23,7 +24,6 @@ from runcomfy.errors import (
     UncertainSubmission,
 )
 from runcomfy.models import TextToVideo, generation_key
-from runcomfy.refusals import retry_after_seconds
 from runcomfy.values import Submission
 from tests.runcomfy.journal.making import FailingPlace, submit_anew
 

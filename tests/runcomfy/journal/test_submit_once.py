@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runcomfy.client import RunComfyClient
+from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.requests import collect
 from runcomfy.errors import RunComfyError, StoreUnavailable
 from runcomfy.journal import (
     OPEN,
@@ -35,7 +36,6 @@ from runcomfy.journal import (
 )
 from runcomfy.journal.places import Stored
 from runcomfy.models import TextToVideo
-from runcomfy.outcome import collect
 from runcomfy.policy import Deadlines, OnUncertain, Polling
 from runcomfy.polling.poll import follow
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission

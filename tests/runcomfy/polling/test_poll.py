@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock
+from runcomfy.api.responses import State, parse_answer, parse_state
 from runcomfy.errors import (
     AuthenticationError,
     GenerationCancelled,
@@ -25,7 +26,6 @@ from runcomfy.errors import (
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.poll import Look, follow
 from runcomfy.values import Result
-from runcomfy.wire import State, parse_answer, parse_state
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}

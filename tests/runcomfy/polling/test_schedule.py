@@ -17,16 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcomfy.client import RunComfyClient
-from runcomfy.clock import Clock
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.rate_limit import Clock, Pace
+from runcomfy.api.responses import State
 from runcomfy.journal import Journal, memory_place
 from runcomfy.models import TextToVideo, workload_of
-from runcomfy.pace import Pace
 from runcomfy.policy import Polling
 from runcomfy.polling.forecast import Forecast, RunTimes
 from runcomfy.polling.poll import Look, follow
 from runcomfy.polling.schedule import due_in
-from runcomfy.wire import State
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 VIDEO = {"video": "https://x.runcomfy.net/a.mp4"}

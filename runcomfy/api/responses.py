@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from runcomfy.outputs import Outputs, find_outputs, given_urls
+from runcomfy.api.outputs import Outputs, find_outputs, given_urls
+from runcomfy.api.refusals import error_code
 from runcomfy.redaction import redact
-from runcomfy.refusals import error_code
 
 __all__ = [
     "Answer",

@@ -19,15 +19,11 @@ import httpx
 from cachetools import LRUCache
 from pydantic import SecretStr
 
-from runcomfy._connections import Connections, one_connection
-from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
-from runcomfy.models import ModelInputs
-from runcomfy.outputs import given_urls
-from runcomfy.pace import Pace
-from runcomfy.redaction import redact_loggers
-from runcomfy.refusals import json_object, read_refusal
-from runcomfy.telemetry.metrics import called
-from runcomfy.wire import (
+from runcomfy.api.connections import Connections, one_connection
+from runcomfy.api.outputs import given_urls
+from runcomfy.api.rate_limit import Pace
+from runcomfy.api.refusals import json_object, read_refusal
+from runcomfy.api.responses import (
     Answer,
     Cancellation,
     State,
@@ -37,6 +33,10 @@ from runcomfy.wire import (
     parse_state,
     parse_status,
 )
+from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
+from runcomfy.models import ModelInputs
+from runcomfy.redaction import redact_loggers
+from runcomfy.telemetry.metrics import called
 
 __all__ = ["DEFAULT_BASE_URL", "LINE_SECONDS", "PAID_CALL_SECONDS", "RunComfyClient", "is_local"]
 

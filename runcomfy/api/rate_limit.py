@@ -1,13 +1,28 @@
-"""How often one account is asked, whatever the number of requests in flight."""
+"""How often one account is asked, whatever the number of requests in flight; and time as an argument."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Hashable
+import random
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from runcomfy.clock import Clock
+__all__ = ["Clock", "Pace", "shared_pace"]
 
-__all__ = ["Pace", "shared_pace"]
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as an argument: wall clock (UTC), monotonic seconds, a sleep in seconds, and a random number in [0, 1)."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
 
 _IN_USE = 0.85  # plans use so much of the rate; the rest is for results, and for looks that come at the same time
 

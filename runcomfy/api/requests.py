@@ -1,17 +1,31 @@
-"""What an answer of the result call means: a success, a failure, or not yet."""
+"""What takes more than one call: collect a result, cancel a request and make sure of it, tell a refused token.
+
+Only a request that is still in the queue can be cancelled.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from runcomfy.client import RunComfyClient
-from runcomfy.errors import GenerationCancelled, GenerationError, GenerationFailed, NoOutput, NotFinished
-from runcomfy.wire import Answer, State
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.responses import Answer, Cancellation, State
+from runcomfy.errors import (
+    AuthenticationError,
+    GenerationCancelled,
+    GenerationError,
+    GenerationFailed,
+    NoOutput,
+    NotFinished,
+    RequestNotFound,
+    RunComfyError,
+    ServiceError,
+)
 
-__all__ = ["collect", "succeeded"]
+__all__ = ["GOES_ON", "cancel", "collect", "seen_after_cancel", "succeeded", "token_is_refused"]
 
 _LONGEST_SHOWN = 1000
 
@@ -98,3 +112,68 @@ async def collect(
             f"The request is not finished (the service says '{answer.word}'): fetch it later.", request_id=request_id
         )
     return answer
+
+
+GOES_ON = (State.IN_PROGRESS, State.SUCCEEDED, State.FAILED)
+"""Where a request is that was not cancelled, whatever was said: it runs, or it has come to its end."""
+
+
+async def cancel(
+    client: RunComfyClient,
+    request_id: str,
+    *,
+    attempts: int = 5,
+    sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+) -> Cancellation:
+    """Ask for a request to be cancelled until the service has answered; asking twice does no harm.
+
+    Returns:
+        The service's word: `outcome` is `cancelled`, `not_cancellable` (it is running or done: collect it), or `None`
+        (look at its status).
+
+    Raises:
+        ServiceError: no attempt was answered; the request may be queued, running or cancelled.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return await client.cancel(request_id)
+        except ServiceError as error:
+            if not error.retryable or attempt == attempts:
+                raise
+            await sleep(min(error.retry_after_seconds or 0.5 * 2.0**attempt, 10.0))
+    raise ValueError("attempts must be at least 1")
+
+
+async def seen_after_cancel(client: RunComfyClient, request_id: str) -> State:
+    """Return where a request is that is said to be cancelled; `UNKNOWN` where that could not be learnt.
+
+    A cancel that is believed without a look may be paid for twice: by the request that went on, and by the next run.
+    """
+    try:
+        answer = await client.result(request_id)
+    except ServiceError:
+        return State.UNKNOWN
+    return State.SUCCEEDED if answer.state is State.COMPLETED and answer.outputs else answer.state
+
+
+async def token_is_refused(client: RunComfyClient) -> bool:
+    """Ask about a request that there is not, and return whether that is refused for the token, too; it costs nothing.
+
+    One call that is refused may be a proxy's word, or about one model. Where this answer says nothing about the token,
+    since what refuses does so in its own words, the balance is asked for; what is not confirmed then is not refused.
+    """
+    try:
+        await client.status(str(uuid.uuid4()))
+    except AuthenticationError:
+        return True
+    except RequestNotFound:
+        return False
+    except RunComfyError:
+        pass
+    try:
+        await client.balance_usd()
+    except AuthenticationError:
+        return True
+    except RunComfyError:
+        pass
+    return False
