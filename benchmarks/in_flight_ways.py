@@ -30,7 +30,7 @@ from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_output
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
-from runcomfy.journal.telling import tell_archived
+from runcomfy.journal.record import tell_archived
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, workload_of
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import follow

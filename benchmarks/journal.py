@@ -20,7 +20,7 @@ from rich.table import Table
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.journal import BucketPlace, GenerationSpec, Journal, Place, memory_place, submit_once
-from runcomfy.journal.telling import tell_archived
+from runcomfy.journal.record import tell_archived
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import running_object_store

@@ -122,8 +122,8 @@ async def _four_empty_tasks() -> None:
 
 def _single(where: Surroundings, run_seconds: float, times: int) -> list[float]:
     """How long the flow took each time, beyond what its request ran; each with a picture and a seed."""
-    from flows.generation import ImageSource
     from flows.image_to_video import image_to_video
+    from flows.parameters import ImageSource
     from runcomfy.models import ImageToVideoSettings
 
     account, store = where.blocks()

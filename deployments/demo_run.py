@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.parameters import ImageSource
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store

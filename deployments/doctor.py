@@ -21,8 +21,8 @@ from runcomfy.policy import Deadlines
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
 
-    from runcomfy.checkup.bucket import Bucket
-    from runcomfy.checkup.service import Account
+    from runcomfy.doctor.bucket import Bucket
+    from runcomfy.doctor.service import Account
 
 __all__ = ["BlockSources", "app", "main"]
 
@@ -93,7 +93,7 @@ class BlockSources(Sources):
             return await super().account()
         from blocks import RunComfyCredentials
         from runcomfy.api.client import is_local
-        from runcomfy.checkup.service import Account
+        from runcomfy.doctor.service import Account
 
         block = await _load(RunComfyCredentials, name)
         self.is_sandbox = is_local(block.base_url)
@@ -109,7 +109,7 @@ class BlockSources(Sources):
         if not name:
             return await super().bucket()
         from blocks import MediaStore
-        from runcomfy.checkup.bucket import Bucket
+        from runcomfy.doctor.bucket import Bucket
 
         block = await _load(MediaStore, name)
         return Bucket(block.get_store, block.journal, block.conditional_writes, _source(block, name))

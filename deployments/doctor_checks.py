@@ -23,7 +23,7 @@ from blocks import MediaStore, RunComfyCredentials
 from deployments.doctor_parameters import clear_secrets, lost_blocks
 from deployments.doctor_server import has_server, server_answers
 from deployments.doctor_upkeep import Deployed, UpkeepLooks, how_to_start, starts_by_itself
-from runcomfy.checkup import Check, Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor import Check, Verdict, broken, not_checked, ok, warning
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]
 

@@ -12,8 +12,8 @@ from prefect.client.base import ServerType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from runcomfy.checkup import Verdict, broken, ok, warning
-from runcomfy.checkup.connecting import no_connection
+from runcomfy.doctor import Verdict, broken, ok, warning
+from runcomfy.doctor.connecting import no_connection
 
 __all__ = ["has_server", "server_answers"]
 

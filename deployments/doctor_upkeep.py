@@ -14,8 +14,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation
 from prefect.exceptions import ObjectNotFound
 
-from flows.automations import CRASHED, DEAD, PENDING, dead, reconcile_among, same
-from runcomfy.checkup import Verdict, broken, not_checked, ok, warning
+from deployments.automations import CRASHED, DEAD, PENDING, dead, reconcile_among, same
+from runcomfy.doctor import Verdict, broken, not_checked, ok, warning
 from tasks.heartbeats import FREQUENCY, default_frequency, frequencies, patience
 from tasks.upkeep.held import slots_held
 

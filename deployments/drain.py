@@ -74,7 +74,7 @@ async def _reaching(url: str, drain: _Drain) -> int:
     import httpx
     from prefect import get_client
 
-    from runcomfy.checkup.connecting import no_connection
+    from runcomfy.doctor.connecting import no_connection
 
     try:
         async with get_client() as client:

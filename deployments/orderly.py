@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runcomfy.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
+from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 
 __all__ = ["in_order", "patience_seconds", "terminate"]
 

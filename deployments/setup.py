@@ -172,8 +172,8 @@ def _check(pool: str, credentials_block: str, store_block: str, look: Callable[[
         SystemExit: something is broken, missing, or differs.
     """
     from deployments.doctor_checks import prefect_checks
-    from runcomfy.checkup import Mark
     from runcomfy.cli.doctor import find, print_findings
+    from runcomfy.doctor import Mark
 
     findings = find(prefect_checks(credentials_block, store_block, pool), quiet=False)
     server_answers = any(finding.name == "server" and finding.mark is not Mark.BROKEN for finding in findings)
@@ -190,7 +190,7 @@ async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list
     """Say what is wrong with the server's address, where it cannot be reached."""
     import httpx
 
-    from runcomfy.checkup.connecting import no_connection
+    from runcomfy.doctor.connecting import no_connection
 
     try:
         return await work()

@@ -12,8 +12,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
 
-from deployments.setup_steps import Allowed, Step
-from flows.automations import (
+from deployments.automations import (
     CRASHED,
     PENDING_PATIENCE,
     dead,
@@ -22,6 +21,7 @@ from flows.automations import (
     reconcile_among,
     same,
 )
+from deployments.setup_steps import Allowed, Step
 from tasks.heartbeats import FREQUENCY, frequencies, patience
 
 __all__ = ["ensure_automations"]

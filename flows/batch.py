@@ -12,7 +12,7 @@ from slugify import slugify
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.results import BatchReport
 from runcomfy.batch.run import Rules
 from runcomfy.models.orders import OrderDefaults

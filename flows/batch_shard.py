@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.run import Rules, run_part
 from runcomfy.batch.shard import Shard
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy

@@ -8,8 +8,7 @@ from prefect import flow
 from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.generation import ImageSource, run_name
-from flows.parameters import fields_of, left_out_is, needed
+from flows.parameters import ImageSource, fields_of, left_out_is, needed, run_name
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation

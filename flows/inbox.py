@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
-from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE
-from runcomfy.inbox.pictures import Source
+from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.inbox.images import Source
 from runcomfy.inbox.run import InboxReport, check_queue, receive
 from runcomfy.models import ImageToVideoSettings
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy

@@ -3,6 +3,8 @@
 Prefect renders a trigger's parameters from an event: a number may arrive as a text, and what the event does not have as
 an empty text, `None` or null. Here, at the border of the flows, a text is read as the type that its field wants, and
 what is missing is left out. The models themselves stay strict.
+
+The image as a parameter, and the name of a run, are here too: the two flows that make one video share them.
 """
 
 from __future__ import annotations
@@ -19,19 +21,23 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    RootModel,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_serializer,
 )
+from slugify import slugify
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models import violations
 from runcomfy.redaction import redact
-from runcomfy.whole_numbers import whole_number, why_not_whole
+from runcomfy.texts import whole_number, why_not_whole
+from tasks.naming import fact, flow_name
 
-__all__ = ["WrongParameter", "fields_of", "left_out_is", "needed"]
+__all__ = ["ImageSource", "WrongParameter", "fields_of", "left_out_is", "needed", "run_name"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _NOTHING = ("", "none", "null", "undefined")
@@ -198,3 +204,24 @@ def _refusal(wrong: Mapping[str, tuple[str, Any]]) -> WrongParameter:
 def _shown(value: Any) -> str:
     text = repr(redact(value) if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+class ImageSource(RootModel[str]):
+    """A local path, an `https://` URL, or an `s3://` URI.
+
+    What Prefect stores of it has no query, so that a signed URL does not end up in its database. (Parameters that are
+    sent to a deployment are stored by Prefect's server before this code sees them: use `s3://` there.)
+    """
+
+    def __repr__(self) -> str:
+        return f"ImageSource({redact(self.root)!r})"
+
+    @model_serializer
+    def _without_query(self) -> str:
+        return str(redact(self.root))
+
+
+run_name = flow_name(
+    lambda given: slugify(fact(given["prompt"]), max_length=48, word_boundary=True), otherwise="generation"
+)
+"""Names a flow run after its prompt."""

@@ -25,8 +25,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
+from runcomfy.generation.reconcile import KnownRuns
 from runcomfy.journal import Entry, EntryState
-from runcomfy.reconcile import KnownRuns
 from runcomfy.texts import normal_text
 
 __all__ = ["FlowRuns", "Known", "cancelled_by_person", "is_abandoned", "known_of_runs", "may_wait_too"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from blocks import MediaStore
-from runcomfy.commands import StoreOptions
 from runcomfy.journal.advice import Advice
+from runcomfy.storage.commands import StoreOptions
 from tasks.markdown import console, text
 
 __all__ = ["advised", "store_options"]

@@ -10,8 +10,8 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
+from runcomfy.inbox.processor import Fate, Received
 from runcomfy.inbox.queue import Queue
-from runcomfy.inbox.reception import Fate, Received
 from runcomfy.inbox.run import summed_up
 from tasks.artifacts import show
 from tasks.markdown import code, text

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from runcomfy.shutdown import shutdown
+from runcomfy.interruption.shutdown import shutdown
 
 __all__ = ["cancellation_requested", "cancelled_by_person", "timed_out", "watchful_sleep"]
 

@@ -10,9 +10,9 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy import reconcile
+from runcomfy.generation import reconcile
+from runcomfy.generation.reconcile import JournalLook
 from runcomfy.journal import Finding
-from runcomfy.reconcile import JournalLook
 from runcomfy.storage.garbage import Swept
 from tasks.abandoned import FlowRuns
 from tasks.artifacts import show
@@ -27,7 +27,7 @@ __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 async def look_over_journal(
     credentials: RunComfyCredentials, store: MediaStore, *, abandoned_after_seconds: float
 ) -> JournalLook:
-    """Find out where every open generation is, and tell the journal; see `runcomfy.reconcile.look_over_journal`."""
+    """Find out where every open generation is, and record it: `runcomfy.generation.reconcile.look_over_journal`."""
     async with open_service(credentials, store) as engine:
         return await reconcile.look_over_journal(engine, FlowRuns(), abandoned_after_seconds=abandoned_after_seconds)
 
@@ -40,7 +40,7 @@ async def sweep_store(
     uploads_older_than: timedelta,
     images_older_than: timedelta | None,
 ) -> Swept:
-    """Abort unfinished uploads and delete staged images that are old; see `runcomfy.reconcile.sweep_store`."""
+    """Abort old unfinished uploads and delete old staged images: `runcomfy.generation.reconcile.sweep_store`."""
     return await reconcile.sweep_store(
         store.destination(),
         findings,

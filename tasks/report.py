@@ -14,11 +14,11 @@ from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
 from runcomfy.catalogue import Day
-from runcomfy.commands import shell_command
 from runcomfy.errors import RunComfyError
 from runcomfy.report.making import make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.reading import last_day
+from runcomfy.storage.commands import shell_command
 from runcomfy.storage.store import Store
 from tasks.artifacts import address, show
 from tasks.markdown import code

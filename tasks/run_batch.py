@@ -11,10 +11,10 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.prepare import Plan
-from runcomfy.batch.purse import purse_name
 from runcomfy.batch.run import Rules, money, run_here
 from runcomfy.batch.shard import Allowance, divide
-from runcomfy.batch.standing import Standing, look_up, true_outcome
+from runcomfy.batch.shared_budget import purse_name
+from runcomfy.batch.status import Standing, look_up, true_outcome
 from runcomfy.errors import BudgetReached, StoreUnavailable
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.program import PrefectProgram

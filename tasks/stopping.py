@@ -3,8 +3,8 @@
 Prefect looks its handler up in its module when a flow begins, installs it for as long as the flow runs, and recognises
 it there (`capture_sigterm` and `is_prefect_sigterm_handler_installed` in `prefect/utilities/engine/__init__.py`,
 Prefect 3.8 and 3.9; there is no public hook). So the name there is given a handler that does the same a little later.
-Where a version of Prefect has no such name, `runcomfy.shutdown` stands in front of the handler by itself, as long as
-the main thread submits.
+Where a version of Prefect has no such name, `runcomfy.interruption.shutdown` stands in front of the handler by
+itself, as long as the main thread submits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 
 from prefect.utilities import engine
 
-from runcomfy.shutdown import shutdown
+from runcomfy.interruption.shutdown import shutdown
 
 __all__ = ["hold_back_sigterm"]
 

@@ -75,21 +75,21 @@ def test_a_circle_is_found_and_the_floors_are_counted() -> None:
     files = {
         "runcomfy/__init__.py": "",
         "runcomfy/values.py": "import json",
-        "runcomfy/api/client.py": "from runcomfy.telemetry.metrics import called\nfrom runcomfy.values import Value",
+        "runcomfy/client.py": "from runcomfy.telemetry.metrics import called\nfrom runcomfy.values import Value",
         "runcomfy/telemetry/__init__.py": "",
         "runcomfy/telemetry/metrics.py": "",
         "runcomfy/telemetry/request.py": "def late():\n    from runcomfy import client",
-        "tasks/one.py": "import runcomfy.api.client\nimport tasks.two",
+        "tasks/one.py": "import runcomfy.client\nimport tasks.two",
         "tasks/two.py": "import tasks.one",
     }
     sound = structure_of(files | {"runcomfy/telemetry/request.py": ""})
     found = structure_of(files)
 
     assert sound.floors == {
-        "runcomfy/values.py": 1, "runcomfy/telemetry/": 1, "runcomfy/api/client.py": 2, "tasks/": 3,
+        "runcomfy/values.py": 1, "runcomfy/telemetry/": 1, "runcomfy/client.py": 2, "tasks/": 3,
     }  # fmt: skip
     assert (sound.upwards, sound.circles) == ([], [])
-    assert found.circles == [["runcomfy/api/client.py", "runcomfy/telemetry/"]]
+    assert found.circles == [["runcomfy/client.py", "runcomfy/telemetry/"]]
     assert len(found.upwards) == 1
 
 
@@ -110,7 +110,7 @@ def test_only_what_prefect_publishes_is_used(layer: str) -> None:
 def test_the_engine_runs_without_prefect() -> None:
     """Whatever imports what: after the engine is loaded, Prefect is not."""
     program = (
-        "import sys, runcomfy.api.client, runcomfy.archive.archive, runcomfy.polling.poll, runcomfy.staging\n"
+        "import sys, runcomfy.api.client, runcomfy.archive.archive, runcomfy.generation.staging\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'prefect', 'prefect_aws', 'aiohttp'}))"
     )
 

@@ -14,12 +14,12 @@ from PIL import Image
 from runcomfy.archive.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
 from runcomfy.archive.temporary_file import Digest
 from runcomfy.archive.transfer import Stop, digest_object
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
 from runcomfy.media.poster import POSTER_CONTENT_TYPE, poster, poster_key
 from runcomfy.media.validation import Expectation
+from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.batch.proving import Proving
+from runcomfy.batch.circuit_breaker import Proving
 from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError, StorageError
 from runcomfy.generation.hooks import Log
 from runcomfy.storage.store import Store

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from runcomfy.errors import InvalidInput, is_retryable
+from runcomfy.generation.staging import stage_image
 from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.models import generation_key
 from runcomfy.models.orders import Order
-from runcomfy.staging import stage_image
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 

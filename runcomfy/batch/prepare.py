@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runcomfy.batch.plan import PlannedRow, check_pictures
-from runcomfy.batch.standing import Standing, known_rows, look_up
+from runcomfy.batch.status import Standing, known_rows, look_up
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
 from runcomfy.manifest import Manifest, read_manifest

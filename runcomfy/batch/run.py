@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import anyio
 
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.crew import run_rows
+from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_proving
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.halt import Halt, halting, tell_others
 from runcomfy.batch.plan import PlannedRow, rows_from_json
 from runcomfy.batch.prepare import Plan
 from runcomfy.batch.program import Program
-from runcomfy.batch.proving import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_proving
-from runcomfy.batch.purse import Purse, purse_name
 from runcomfy.batch.results import outcomes_to_json
+from runcomfy.batch.row_scheduler import run_rows
 from runcomfy.batch.shard import Shard
-from runcomfy.batch.standing import Standing, look_up, true_outcome
+from runcomfy.batch.shared_budget import Purse, purse_name
+from runcomfy.batch.status import Standing, look_up, true_outcome
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log

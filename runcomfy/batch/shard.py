@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.purse import purse_name
+from runcomfy.batch.shared_budget import purse_name
 
 __all__ = ["Allowance", "Shard", "divide"]
 

@@ -26,10 +26,10 @@ from runcomfy.cli.failure import (
 from runcomfy.cli.log import logging_to_stderr
 from runcomfy.cli.options import Run, stated_store
 from runcomfy.cli.output import INTERRUPTED, UNEXPECTED, exit_code
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
 from runcomfy.redaction import redact
+from runcomfy.storage.commands import StoreOptions
 
 __all__ = ["main", "run"]
 

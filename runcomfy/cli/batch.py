@@ -13,9 +13,9 @@ from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
 from runcomfy.cli.options import ABOVE_ZERO, AtOnce, FirstAtOnce, Json, Run, StopAfterAlike
 from runcomfy.cli.output import print_facts
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import BatchIncomplete, BudgetReached
 from runcomfy.models.orders import OrderDefaults
+from runcomfy.storage.commands import StoreOptions
 
 if TYPE_CHECKING:
     from runcomfy.batch.results import BatchReport

@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runcomfy.checkup import Clock, Finding, Mark, clock_check, run_checks
 from runcomfy.cli import environment
 from runcomfy.cli.options import Json
 from runcomfy.cli.output import exit_code
+from runcomfy.doctor import Clock, Finding, Mark, clock_check, run_checks
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
-    from runcomfy.checkup import Check
-    from runcomfy.checkup.bucket import Bucket
-    from runcomfy.checkup.service import Account
+    from runcomfy.doctor import Check
+    from runcomfy.doctor.bucket import Bucket
+    from runcomfy.doctor.service import Account
 
 __all__ = ["BucketOption", "JournalOption", "Sources", "conclude", "doctor", "engine_checks", "find", "print_findings"]
 
@@ -80,7 +80,7 @@ class Sources:
         """
         environment.token()
         from runcomfy.api.client import is_local
-        from runcomfy.checkup.service import Account
+        from runcomfy.doctor.service import Account
 
         self.is_sandbox = is_local(environment.base_url())
         return Account(environment.client, environment.host_policy(), "the environment")
@@ -91,7 +91,7 @@ class Sources:
         Raises:
             ConfigurationError: none is named, or it cannot be used.
         """
-        from runcomfy.checkup.bucket import Bucket
+        from runcomfy.doctor.bucket import Bucket
         from runcomfy.journal import check_choice
 
         if not self._bucket:
@@ -111,8 +111,8 @@ def engine_checks(
         account_needs: Names of checks without which there is no account to find.
         bucket_needs: Names of checks without which there is no bucket to find.
     """
-    from runcomfy.checkup.bucket import bucket_checks
-    from runcomfy.checkup.service import service_checks
+    from runcomfy.doctor.bucket import bucket_checks
+    from runcomfy.doctor.service import service_checks
 
     clock = Clock()
     return [

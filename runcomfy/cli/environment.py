@@ -9,8 +9,8 @@ import os
 from math import inf
 from typing import TYPE_CHECKING
 
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
+from runcomfy.storage.commands import StoreOptions
 
 if TYPE_CHECKING:
     from runcomfy.api.client import RunComfyClient

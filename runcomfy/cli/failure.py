@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from runcomfy.cli.output import exit_code
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import BatchIncomplete, BudgetReached, ConfigurationError, InvalidInput, RunComfyError
 from runcomfy.redaction import redact
+from runcomfy.storage.commands import StoreOptions, shell_command
 
 if TYPE_CHECKING:
     from runcomfy.journal.advice import Advice

@@ -86,7 +86,7 @@ def _received(
 
     from runcomfy.batch.program import Program
     from runcomfy.cli.following import Counting, to_the_end
-    from runcomfy.inbox.pictures import Source
+    from runcomfy.inbox.images import Source
     from runcomfy.inbox.queue import Queue
     from runcomfy.inbox.run import check_queue, receive
 

@@ -17,8 +17,8 @@ from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
     from runcomfy.cli.journal_view import Item
-    from runcomfy.commands import StoreOptions
     from runcomfy.journal import Entry, Journal, Versioned
+    from runcomfy.storage.commands import StoreOptions
     from runcomfy.values import Generation
 
 __all__ = ["StateName", "journal_app"]

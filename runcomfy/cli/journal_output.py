@@ -19,8 +19,8 @@ from rich.text import Text
 
 from runcomfy.cli.journal_view import Item, totals
 from runcomfy.cli.output import print_facts
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.journal import Entry, EntryState
+from runcomfy.storage.commands import StoreOptions, shell_command
 
 __all__ = ["print_entry", "print_list"]
 

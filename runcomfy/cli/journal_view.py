@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Literal
 
-from runcomfy.commands import StoreOptions
 from runcomfy.journal import Entry, EntryState, Versioned
 from runcomfy.journal.advice import Advice, Who, advise
 from runcomfy.journal.situation import Situation
+from runcomfy.storage.commands import StoreOptions
 
 __all__ = ["Item", "Stake", "Total", "totals", "view"]
 

@@ -10,10 +10,10 @@ from cyclopts.validators import Number
 from pydantic import ConfigDict, field_validator
 
 from runcomfy.cli.environment import store_options
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.policy import Deadlines, RunPolicy
+from runcomfy.storage.commands import StoreOptions
 
 __all__ = [
     "ABOVE_ZERO",

@@ -12,11 +12,11 @@ from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
 from runcomfy.cli.options import Archive, Json
 from runcomfy.cli.output import exit_code, print_facts
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import ArchiveError, ConfigurationError
+from runcomfy.storage.commands import StoreOptions, shell_command
 
 if TYPE_CHECKING:
-    from runcomfy.reconcile import Reconciliation
+    from runcomfy.generation.reconcile import Reconciliation
     from runcomfy.values import ArchivedVideo
 
 __all__ = ["reconcile"]
@@ -64,8 +64,15 @@ def _reconciled(
     from runcomfy.generation.archive import archive_patiently
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.hooks import Hooks
+    from runcomfy.generation.reconcile import (
+        KnownRuns,
+        Reconciliation,
+        collect,
+        look_over_journal,
+        need_a_person,
+        sweep_store,
+    )
     from runcomfy.journal import Entry, inputs_of, submission_of
-    from runcomfy.reconcile import KnownRuns, Reconciliation, collect, look_over_journal, need_a_person, sweep_store
 
     hooks = Hooks()
 

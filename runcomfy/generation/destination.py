@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runcomfy.commands import StoreOptions
 from runcomfy.journal.journal import Journal
+from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.storage.store import Store
 

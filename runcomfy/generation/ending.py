@@ -17,9 +17,9 @@ from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Change, Hooks
-from runcomfy.interruption import ctrl_c_pressed, noticing_ctrl_c
+from runcomfy.interruption.keyboard import ctrl_c_pressed, noticing_ctrl_c
 from runcomfy.journal import EntryState, outcome_told, withdraw
-from runcomfy.journal.telling import state_after
+from runcomfy.journal.record import state_after
 from runcomfy.policy import OnInterrupt
 from runcomfy.telemetry.request import MeasuredRequest
 

@@ -21,14 +21,14 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Change, Hooks
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import staging, submitting, waiting
-from runcomfy.interruption import noticing_ctrl_c
+from runcomfy.generation.staging import sign_image, stage_image
+from runcomfy.interruption.keyboard import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
 from runcomfy.models import ModelInputs
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import Look, follow
-from runcomfy.staging import sign_image, stage_image
 from runcomfy.storage.signed_urls import check_signed_url
 from runcomfy.storage.store import Store
 from runcomfy.values import (

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runcomfy.archive.archive import still_stands
-from runcomfy.commands import shell_command
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
 from runcomfy.journal import EntryState, find_request, inputs_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
+from runcomfy.storage.commands import shell_command
 from runcomfy.values import StagedImage, Submission
 
 __all__ = ["Origin", "origin_of"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runcomfy.errors import RunComfyError, StorageError, UncertainSubmission
 from runcomfy.journal.entry import EntryState, code_of
-from runcomfy.journal.telling import state_after
+from runcomfy.journal.record import state_after
 from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["outcome_of"]

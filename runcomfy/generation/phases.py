@@ -18,7 +18,7 @@ from runcomfy.api.responses import State
 from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
 from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
-from runcomfy.journal.telling import state_after
+from runcomfy.journal.record import state_after
 from runcomfy.polling.poll import Look
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging

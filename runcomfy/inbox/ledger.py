@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runcomfy.inbox.pictures import Picture
+from runcomfy.inbox.images import Picture
 from runcomfy.redaction import redact
 from runcomfy.storage.store import Store
 

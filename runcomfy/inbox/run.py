@@ -9,17 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runcomfy.batch.circuit_breaker import Proving, note_stop, open_proving
 from runcomfy.batch.program import Program
-from runcomfy.batch.proving import Proving, note_stop, open_proving
 from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.outcomes import outcome_of
-from runcomfy.inbox.pictures import Source
+from runcomfy.inbox.consumer import take
+from runcomfy.inbox.images import Source
+from runcomfy.inbox.processor import Fate, Generate, Received, Reception
 from runcomfy.inbox.queue import Queue
-from runcomfy.inbox.reception import Fate, Generate, Received, Reception
-from runcomfy.inbox.taking import take
 from runcomfy.models import IMAGE_TO_VIDEO
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy

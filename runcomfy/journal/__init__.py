@@ -1,28 +1,25 @@
 """The journal of generations: what makes one paid request and one archived video of each, whatever dies in between.
 
-`entry` says what is known of a generation, `places` where that is kept, `journal` reads and writes it; `claiming` says
-who submits, `submit` makes the paid call, `telling` and `withdrawing` stand around the waiting, `decisions` is for
-people, `reconciling` picks up what nobody waits for, and `requests` finds a generation by its request; `proof` shares
-what worked lately.
+`entry` says what is known of a generation, `stores` and `bucket` where it is kept, `journal` reads and writes it, `claim`
+says who submits, `submit` makes the paid call, `record` writes down how the waiting ended, `resolve` is what a person
+decides, `reconcile` picks up what nobody waits for, and `requests` finds a generation by its request. `situation` and
+`advice` say what a person can do about it; `proof` shares what worked lately.
 """
 
 from __future__ import annotations
 
 from runcomfy.journal.accepted import submission_of
-from runcomfy.journal.bucket import BucketPlace
-from runcomfy.journal.choice import check_choice, names_folder, open_place
-from runcomfy.journal.decisions import adopt, release
+from runcomfy.journal.bucket import BucketPlace, check_choice, names_folder, open_place
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
-from runcomfy.journal.places import MemoryPlace, Place, memory_place
 from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was_lately
-from runcomfy.journal.reconciling import DueIn, Finding, look_after
+from runcomfy.journal.reconcile import DueIn, Finding, look_after, watched_entries
+from runcomfy.journal.record import outcome_told, tell, tell_archived, withdraw
 from runcomfy.journal.requests import KnownRequest, find_request
+from runcomfy.journal.resolve import adopt, release
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
+from runcomfy.journal.stores import MemoryPlace, Place, memory_place
 from runcomfy.journal.submit import submit_once
-from runcomfy.journal.telling import outcome_told, tell, tell_archived
-from runcomfy.journal.watched import watched_entries
-from runcomfy.journal.withdrawing import withdraw
 
 __all__ = [
     "OPEN",

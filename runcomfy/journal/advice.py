@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from runcomfy import errors
 from runcomfy.api.refusals import ANOTHER_ACCOUNT
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import RunComfyError
 from runcomfy.journal.entry import OPEN, EntryState
 from runcomfy.journal.situation import Situation
 from runcomfy.models import short_name
 from runcomfy.redaction import redact
+from runcomfy.storage.commands import StoreOptions, shell_command
 
 __all__ = ["Advice", "Command", "Who", "advise", "advise_on_error"]
 

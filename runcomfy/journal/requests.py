@@ -17,12 +17,12 @@ from datetime import UTC, datetime, timedelta
 
 from cachetools import LRUCache
 
-from runcomfy.commands import StoreOptions, shell_command
 from runcomfy.errors import InvalidInput
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.models import workload_of
+from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.values import Submission
 
 __all__ = ["KnownRequest", "find_request"]

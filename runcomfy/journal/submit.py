@@ -17,7 +17,6 @@ import httpx
 
 from runcomfy.api.client import LINE_SECONDS, PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.api.refusals import ANOTHER_ACCOUNT, classify_submission
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     RateLimited,
     RequestNotFound,
@@ -27,16 +26,17 @@ from runcomfy.errors import (
     SubmissionNotSent,
     UncertainSubmission,
 )
-from runcomfy.interruption import to_its_end
+from runcomfy.interruption.keyboard import to_its_end
+from runcomfy.interruption.shutdown import Hold, Unanswered, shutdown
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.advice import advise_on_error
-from runcomfy.journal.claiming import claim
+from runcomfy.journal.claim import claim
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import LEASE_SECONDS, Journal, Versioned, worker_name
 from runcomfy.journal.spec import GenerationSpec
 from runcomfy.models import ModelInputs, workload_of
 from runcomfy.policy import OnUncertain
-from runcomfy.shutdown import Hold, Unanswered, shutdown
+from runcomfy.storage.commands import StoreOptions
 from runcomfy.telemetry.metrics import retried, submission_answered
 from runcomfy.values import Archive, Submission
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from runcomfy.manifest.table import Record, Table, check_length, decode, shown
-from runcomfy.whole_numbers import json_number
+from runcomfy.texts import json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from runcomfy.manifest.table import IGNORED, Record, Table, UnreadableTable, check_columns, check_length, shown
 from runcomfy.models.orders import FIELDS
-from runcomfy.whole_numbers import exact_below
+from runcomfy.texts import exact_below
 
 __all__ = ["read_parquet", "write_parquet"]
 

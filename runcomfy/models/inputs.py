@@ -24,8 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from runcomfy.errors import InvalidInput
-from runcomfy.texts import as_given, normal_text, unusable
-from runcomfy.whole_numbers import exact_below
+from runcomfy.texts import as_given, exact_below, normal_text, unusable
 
 __all__ = [
     "Integer",

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs, check_inputs
 from runcomfy.models.registry import MODELS, default_model, short_name, short_names
+from runcomfy.texts import whole_number, why_not_whole
 from runcomfy.values import StagedImage
-from runcomfy.whole_numbers import whole_number, why_not_whole
 
 __all__ = ["FIELDS", "TEXTS", "Order", "OrderDefaults", "read_order", "unknown_field"]
 

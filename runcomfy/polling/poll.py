@@ -25,8 +25,8 @@ from runcomfy.errors import (
 )
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.forecast import RunTimes
+from runcomfy.polling.poll_state import Watch
 from runcomfy.polling.schedule import Plan
-from runcomfy.polling.watch import Watch
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result
 

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from runcomfy.catalogue.rows import Row
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import ConfigurationError
 from runcomfy.report.figures import Figures, causes, figures
 from runcomfy.report.links import MediaLinks, below, beside_the_page
@@ -15,6 +14,7 @@ from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.posters import small_posters
 from runcomfy.report.reading import read_rows
 from runcomfy.report.waiting import waiting
+from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.store import Store
 
 if TYPE_CHECKING:

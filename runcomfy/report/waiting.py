@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runcomfy.catalogue.rows import Row
-from runcomfy.commands import StoreOptions
 from runcomfy.journal import EntryState
 from runcomfy.journal.advice import Advice, advise
 from runcomfy.journal.situation import Situation
+from runcomfy.storage.commands import StoreOptions
 
 __all__ = ["Waiting", "waiting"]
 

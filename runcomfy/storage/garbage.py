@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.journal.bucket import PROBES
-from runcomfy.staging import IMAGES, REFRESHED_AFTER
-from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.keys import IMAGES, PROBES, REFRESHED_AFTER, KeyTemplate
 from runcomfy.storage.store import Store
 
 __all__ = ["Swept", "sweep"]

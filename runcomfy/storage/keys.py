@@ -7,18 +7,25 @@ import re
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from slugify import slugify
 
 from runcomfy.errors import ConfigurationError, InvalidInput
 
-__all__ = ["DEFAULT_TEMPLATE", "RESERVED", "KeyTemplate"]
+__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate"]
 
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
 
 RESERVED = frozenset({"batches", "catalogue", "images", "inbox", "journal", "media", "models", "quarantine", "reports"})
 """The folders right below a store's prefix that this project keeps for itself; no archived file may be in them."""
+IMAGES = "images/"
+"""Where staged pictures stand, below the store's prefix."""
+REFRESHED_AFTER = timedelta(days=1)
+"""A staged picture that is older is written again when it is staged again: an old one is one that nobody uses."""
+PROBES = "journal/.probe-"
+"""Where the store's abilities are tried out, below its prefix; a process that is killed in the middle leaves one."""
 
 MAX_PROMPT_CHARACTERS = 40
 _MAX_KEY_BYTES = 900  # S3 allows 1024; the store's prefix and the provenance's ".json" need some

@@ -30,8 +30,8 @@ from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
-from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.parameters import ImageSource
 from flows.text_to_video import text_to_video
 from runcomfy.cli.__main__ import main as command
 from runcomfy.errors import RunComfyError

@@ -41,7 +41,7 @@ from prefect.states import (
     Suspended,
 )
 
-from flows.automations import CRASHED, DEAD, PENDING, dead, pending, reconcile_after_crash
+from deployments.automations import CRASHED, DEAD, PENDING, dead, pending, reconcile_after_crash
 from tests.deployments.conftest import PrefectServer
 from tests.deployments.stack import SECRETS, Stack, _postgres
 from tests.ports import free_ports

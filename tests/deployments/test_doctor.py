@@ -29,9 +29,9 @@ from prefect.states import Late, Running
 from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
+from deployments.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
 from deployments.doctor_checks import prefect_checks
-from flows.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
-from runcomfy.checkup import Finding, Mark, run_checks
+from runcomfy.doctor import Finding, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tasks.heartbeats import ENVIRONMENT, patience

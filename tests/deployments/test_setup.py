@@ -34,8 +34,8 @@ from prefect.states import Crashed, Running
 from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
+from deployments.automations import CRASHED, DEAD, PENDING
 from deployments.setup import main
-from flows.automations import CRASHED, DEAD, PENDING
 from tasks.heartbeats import frequency_given
 from tests.deployments.conftest import ROOT, PrefectServer
 

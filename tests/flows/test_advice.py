@@ -15,15 +15,15 @@ from runcomfy.catalogue.rows import row_of_entry
 from runcomfy.cli.app import app
 from runcomfy.cli.journal_output import print_entry
 from runcomfy.cli.journal_view import view
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import RunComfyError, UncertainSubmission
+from runcomfy.interruption.shutdown import shutdown
 from runcomfy.journal import OPEN, Entry, EntryState, Finding, MemoryPlace, Versioned, release
 from runcomfy.journal.advice import Advice, Command, Who, advise, advise_on_error
-from runcomfy.journal.claiming import claim
+from runcomfy.journal.claim import claim
+from runcomfy.journal.record import state_after
 from runcomfy.journal.situation import Situation
-from runcomfy.journal.telling import state_after
 from runcomfy.report.waiting import waiting
-from runcomfy.shutdown import shutdown
+from runcomfy.storage.commands import StoreOptions
 from tasks.command_line import advised, store_options
 from tasks.journal_page import decision
 from tests.runcomfy.journal.making import Later, journal_at, spec_for

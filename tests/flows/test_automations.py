@@ -9,7 +9,7 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import EventTrigger
 from prefect.settings.models.worker import WorkerSettings
 
-from flows.automations import reconcile_after_crash
+from deployments.automations import reconcile_after_crash
 
 
 def test_a_crash_of_the_reconcile_that_a_crash_started_starts_another() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.adopt_request import adopt_request
-from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.parameters import ImageSource
 from flows.release_generation import release_generation
 from runcomfy.errors import UncertainSubmission
 from runcomfy.journal import EntryState, GenerationSpec

@@ -24,8 +24,8 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
-from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.parameters import ImageSource
 from flows.text_to_video import text_to_video
 from runcomfy.errors import (
     AuthenticationError,

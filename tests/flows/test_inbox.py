@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from blocks import MediaStore, RunComfyCredentials
 from flows.inbox import inbox
 from runcomfy.errors import ConfigurationError
-from runcomfy.inbox.reception import Fate
+from runcomfy.inbox.processor import Fate
 from runcomfy.inbox.run import InboxReport
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox

@@ -11,10 +11,10 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, NoOutput, QueueTimeout, RequestNotFound, RunTimeout, UncertainSubmission
+from runcomfy.generation.reconcile import Reconciliation
 from runcomfy.journal import Entry, EntryState, withdraw
 from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.reconcile import Reconciliation
 from runcomfy.sandbox import Sandbox
 from runcomfy.storage.garbage import sweep
 

@@ -29,7 +29,7 @@ from prefect_aws.client_parameters import AwsClientParameters
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
 from flows.fetch_request import fetch_request
-from flows.generation import ImageSource
+from flows.parameters import ImageSource
 from flows.image_to_video import image_to_video
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video

@@ -24,13 +24,13 @@ from runcomfy.archive.provenance import Provenance
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import Patience
 from runcomfy.errors import RunComfyError, SubmissionNotSent
+from runcomfy.generation.staging import sign_image, stage_image
 from runcomfy.models import ImageToVideo
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.poll import follow
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.staging import sign_image, stage_image
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts

@@ -211,7 +211,7 @@ async def test_a_grace_that_is_no_number_is_refused_before_anything_is_paid_for(
 
 FORKS = """
 import asyncio, os, signal, threading
-from runcomfy.shutdown import Shutdown
+from runcomfy.interruption.shutdown import Shutdown
 
 shutdown = Shutdown(grace_seconds=1)
 signal.signal(signal.SIGTERM, shutdown.in_front_of(lambda *_: None))
@@ -261,7 +261,7 @@ def test_a_child_is_not_stopped_with_its_parent() -> None:
 
 CALLBACKS = """
 import asyncio, os, signal, sys, time
-from runcomfy.shutdown import shutdown
+from runcomfy.interruption.shutdown import shutdown
 
 class Stop(BaseException):
     pass

@@ -16,9 +16,9 @@ from PIL import Image
 
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import ImageUnavailable, InvalidInput, StorageError
+from runcomfy.generation.staging import sign_image, stage_image
 from runcomfy.media.images import MAX_IMAGE_BYTES
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.staging import sign_image, stage_image
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 

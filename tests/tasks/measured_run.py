@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.batch import batch
-from flows.generation import ImageSource
 from flows.image_to_video import image_to_video
+from flows.parameters import ImageSource
 from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, RunTimeout

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from runcomfy.batch.circuit_breaker import Proving
 from runcomfy.batch.halt import Halt, halting
-from runcomfy.batch.proving import Proving
 from runcomfy.errors import CommonCause
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store

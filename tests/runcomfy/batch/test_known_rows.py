@@ -8,7 +8,7 @@ import pytest
 
 from runcomfy.batch.plan import check_pictures, rows_from_json, rows_to_json
 from runcomfy.batch.shard import Shard
-from runcomfy.batch.standing import known_rows
+from runcomfy.batch.status import known_rows
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace
 from runcomfy.manifest import read_manifest

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runcomfy.batch.proving import Proving
+from runcomfy.batch.circuit_breaker import Proving
 from runcomfy.errors import CommonCause, InsufficientBalance
 from runcomfy.values import Outcome, OutcomeStatus
 

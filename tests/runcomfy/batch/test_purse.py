@@ -17,10 +17,10 @@ import pytest
 from runcomfy.api.requests import collect
 from runcomfy.batch.account import account_of
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.purse import Purse, purse_name
+from runcomfy.batch.shared_budget import Purse, purse_name
 from runcomfy.errors import BudgetReached, RunComfyError, StorageError, StoreUnavailable
 from runcomfy.journal import Entry, EntryState, GenerationSpec, Journal, MemoryPlace, outcome_told, release, submit_once
-from runcomfy.journal.places import Stored
+from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from tests.runcomfy.journal.stepping import How
 from tests.runcomfy.journal.world import World

@@ -15,7 +15,7 @@ import pytest
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.purse import Purse, purse_name
+from runcomfy.batch.shared_budget import Purse, purse_name
 from runcomfy.errors import BudgetReached, UncertainSubmission
 from runcomfy.journal import Entry, GenerationSpec, Journal
 from runcomfy.journal.bucket import BucketPlace

@@ -22,7 +22,7 @@ from runcomfy.catalogue.columns import VERSION_FIELD
 from runcomfy.catalogue.files import provenance_files
 from runcomfy.errors import ConfigurationError, GenerationFailed, StorageError
 from runcomfy.journal import BucketPlace, EntryState, Journal
-from runcomfy.journal.places import Stored
+from runcomfy.journal.stores import Stored
 from tests.runcomfy.catalogue.making import DAY, Archiving, provenance_of
 
 PARTITION = f"catalogue/generations/day={DAY.date()}/generations.parquet"

@@ -15,11 +15,11 @@ import pytest
 from botocore.credentials import RefreshableCredentials
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.checkup import Check, Clock, Finding, Mark, Verdict, clock_check, run_checks
-from runcomfy.checkup.bucket import Bucket, bucket_checks
-from runcomfy.checkup.running import in_thread
-from runcomfy.checkup.service import Account, service_checks
-from runcomfy.checkup.signing import reachable_from_outside, signed_for
+from runcomfy.doctor import Check, Clock, Finding, Mark, Verdict, clock_check, run_checks
+from runcomfy.doctor.bucket import Bucket, bucket_checks
+from runcomfy.doctor.running import in_thread
+from runcomfy.doctor.service import Account, service_checks
+from runcomfy.doctor.signing import reachable_from_outside, signed_for
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore

@@ -20,7 +20,6 @@ import pytest
 from runcomfy.cli.__main__ import main
 from runcomfy.cli.journal import StateName
 from runcomfy.cli.journal_view import view
-from runcomfy.commands import StoreOptions
 from runcomfy.journal import (
     OPEN,
     BucketPlace,
@@ -35,6 +34,7 @@ from runcomfy.journal import (
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import Later, accepted_elsewhere
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from runcomfy.inbox.images import Picture, Source
 from runcomfy.inbox.ledger import Ledger
-from runcomfy.inbox.pictures import Picture, Source
 from runcomfy.storage.store import Store
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.inbox.pictures import Picture, Source
+from runcomfy.inbox.images import Picture, Source
 from runcomfy.storage.store import Store
 from tests.runcomfy.inbox.cloud import Cloud
 

@@ -10,10 +10,10 @@ from urllib.parse import quote_plus
 import pytest
 
 from runcomfy.errors import RunComfyError
-from runcomfy.inbox.pictures import Source
+from runcomfy.inbox.consumer import take
+from runcomfy.inbox.images import Source
+from runcomfy.inbox.processor import Fate, Generate, Received, Reception
 from runcomfy.inbox.queue import Queue
-from runcomfy.inbox.reception import Fate, Generate, Received, Reception
-from runcomfy.inbox.taking import take
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.inbox.consumer import Held, take
 from runcomfy.inbox.queue import Queue
-from runcomfy.inbox.taking import Held, take
 from tests.runcomfy.inbox.cloud import Cloud
 
 

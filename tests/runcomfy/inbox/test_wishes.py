@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runcomfy.errors import InvalidInput
-from runcomfy.inbox.pictures import Source
-from runcomfy.inbox.wishes import read_wish
+from runcomfy.inbox.images import Source
+from runcomfy.inbox.request_spec import read_wish
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
 

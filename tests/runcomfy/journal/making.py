@@ -12,7 +12,7 @@ from typing import Any
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import StoreUnavailable
 from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
-from runcomfy.journal.places import Stored
+from runcomfy.journal.stores import Stored
 from runcomfy.models import ModelInputs, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Archive, Submission

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, MemoryPlace, watched_entries
-from runcomfy.journal.places import Stored
+from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.storage.store import Store
 

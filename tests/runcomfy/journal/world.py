@@ -34,7 +34,7 @@ from runcomfy.journal import (
     tell_archived,
     withdraw,
 )
-from runcomfy.journal.places import Stored
+from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.policy import Deadlines, OnUncertain, Polling
 from runcomfy.polling.poll import follow

@@ -1,7 +1,11 @@
-"""Tell the journal how the waiting for a request ended."""
+"""Record in the journal how the waiting for a request ended.
+
+What is not to be waited for any longer is cancelled while it is queued, and detached when it runs.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +13,10 @@ from typing import Any
 
 import anyio
 
+from runcomfy.api.client import RunComfyClient
 from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
+from runcomfy.api.requests import GOES_ON, cancel, seen_after_cancel
+from runcomfy.api.responses import State
 from runcomfy.errors import (
     ArchiveError,
     GenerationCancelled,
@@ -20,13 +27,14 @@ from runcomfy.errors import (
     RequestNotFound,
     RunComfyError,
     RunTimeout,
+    ServiceError,
     StorageError,
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.values import Archive
 
-__all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived"]
+__all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived", "withdraw"]
 
 logger = logging.getLogger(__name__)
 
@@ -138,3 +146,49 @@ async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, ar
             return moved
         conflicts = await journal.pause_after_conflict(conflicts)
     return None
+
+
+_LOOKS = 4
+
+
+async def withdraw(
+    client: RunComfyClient, journal: Journal | None, key: str | None, request_id: str, *, reason: str
+) -> EntryState:
+    """Cancel a request if it is still in the queue, and tell the journal what became of it.
+
+    A cancel that is lost, refused, or answered with what then proves wrong leaves the request detached: it is looked at
+    again by the next run, or by `reconcile`, until it is known how it ended.
+
+    Args:
+        client: The service.
+        journal: What is told.
+        key: The generation. Without a journal or a key, nothing is told.
+        request_id: Its request.
+        reason: Why, for a person.
+
+    Returns:
+        `cancelled`, `detached`, or `expired` where the service does not know the request.
+    """
+    state, said = await _cancelled(client, request_id)
+    if journal is not None and key is not None:
+        await tell(journal, key, request_id, state, reason=f"{reason}; {said}")
+    return state
+
+
+async def _cancelled(client: RunComfyClient, request_id: str) -> tuple[EntryState, str]:
+    try:
+        outcome = (await cancel(client, request_id)).outcome
+    except RequestNotFound as error:
+        return state_after(error) or EntryState.DETACHED, error.message
+    except ServiceError as error:
+        return EntryState.DETACHED, f"the cancel was not answered: {error.message}"
+    if outcome != "cancelled":
+        return EntryState.DETACHED, f"the service answered the cancel with {outcome or 'nothing that can be read'}"
+    for attempt in range(_LOOKS):
+        seen = await seen_after_cancel(client, request_id)
+        if seen is State.CANCELLED:
+            return EntryState.CANCELLED, "cancelled in the queue"
+        if seen in GOES_ON:
+            return EntryState.DETACHED, "the service said that it was cancelled, but it goes on"
+        await asyncio.sleep(0.5 * 2**attempt)
+    return EntryState.DETACHED, "the service said that it was cancelled, but does not show it as cancelled yet"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.staging import IMAGES
-from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.keys import IMAGES, KeyTemplate
 from runcomfy.storage.store import Store
 
 __all__ = ["SIDECARS", "Found", "Picture", "Source"]

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-from runcomfy.checkup.clock import Clock
-from runcomfy.checkup.connecting import no_connection
-from runcomfy.checkup.findings import Mark, Verdict, broken, not_checked, ok, warning
-from runcomfy.checkup.journal import journal_serves
-from runcomfy.checkup.running import Check, in_thread
-from runcomfy.checkup.signing import reachable_from_outside, signed_for, signed_url_serves
+from runcomfy.doctor.clock import Clock
+from runcomfy.doctor.connecting import no_connection
+from runcomfy.doctor.findings import Mark, Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.journal import journal_serves
+from runcomfy.doctor.running import Check, in_thread
+from runcomfy.doctor.signing import reachable_from_outside, signed_for, signed_url_serves
 from runcomfy.errors import StorageError
-from runcomfy.journal.bucket import PROBES
+from runcomfy.storage.keys import PROBES
 from runcomfy.storage.s3 import refusal, storage_errors
 from runcomfy.storage.store import Store, Upload
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from runcomfy.checkup.findings import Finding, Mark, Verdict, broken, not_checked, refused
+from runcomfy.doctor.findings import Finding, Mark, Verdict, broken, not_checked, refused
 from runcomfy.errors import RunComfyError
 
 __all__ = ["Check", "in_thread", "run_checks"]

@@ -5,9 +5,9 @@ What checks the service and the bucket is in `service` and `bucket`, and loads t
 
 from __future__ import annotations
 
-from runcomfy.checkup.clock import Clock, clock_check
-from runcomfy.checkup.findings import Finding, Mark, Verdict, broken, not_checked, ok, warning
-from runcomfy.checkup.running import Check, run_checks
+from runcomfy.doctor.clock import Clock, clock_check
+from runcomfy.doctor.findings import Finding, Mark, Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.running import Check, run_checks
 
 __all__ = [
     "Check",

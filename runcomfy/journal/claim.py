@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from runcomfy.commands import StoreOptions
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
@@ -15,14 +14,15 @@ from runcomfy.errors import (
     RunComfyError,
     UncertainSubmission,
 )
-from runcomfy.interruption import to_its_end
+from runcomfy.interruption.keyboard import to_its_end
+from runcomfy.interruption.shutdown import Hold
 from runcomfy.journal.advice import advise
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.journal.situation import Situation
 from runcomfy.journal.spec import GenerationSpec, known_spec
 from runcomfy.policy import OnUncertain
-from runcomfy.shutdown import Hold
+from runcomfy.storage.commands import StoreOptions
 
 __all__ = ["claim"]
 

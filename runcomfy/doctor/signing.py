@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from humanize import precisedelta
 
-from runcomfy.checkup.connecting import no_connection
-from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, refused, warning
-from runcomfy.checkup.running import in_thread
+from runcomfy.doctor.connecting import no_connection
+from runcomfy.doctor.findings import Verdict, broken, not_checked, ok, refused, warning
+from runcomfy.doctor.running import in_thread
 from runcomfy.download.hosts import HostPolicy, check_reachable
 from runcomfy.errors import ConfigurationError, HostNotAllowed, StorageError
 from runcomfy.storage.signed_urls import read_signed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from runcomfy.checkup.findings import Verdict, ok, refused, warning
+from runcomfy.doctor.findings import Verdict, ok, refused, warning
 from runcomfy.errors import ConfigurationError
 from runcomfy.journal import open_place
 from runcomfy.storage.store import Store
@@ -17,7 +17,7 @@ def journal_serves(store: Store, name: str, choice: str, conditional_writes: boo
 
     Args:
         store: The bucket that the videos go to.
-        name: The folder below a prefix where it is tried out; it begins with `runcomfy.journal.bucket.PROBES`.
+        name: The folder below a prefix where it is tried out; it begins with `runcomfy.storage.keys.PROBES`.
         choice: Where the journal is kept, as `runcomfy.journal.open_place` takes it.
         conditional_writes: Whether the server is said to have them.
     """

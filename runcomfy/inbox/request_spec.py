@@ -10,10 +10,10 @@ from email.header import decode_header, make_header
 from typing import Any, NoReturn
 
 from runcomfy.errors import InvalidInput
-from runcomfy.inbox.pictures import Found, Picture
+from runcomfy.inbox.images import Found, Picture
 from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
 from runcomfy.storage.store import Store
-from runcomfy.whole_numbers import json_number
+from runcomfy.texts import json_number
 
 __all__ = ["read_wish"]
 

@@ -15,13 +15,13 @@ from weakref import WeakValueDictionary
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput, RunComfyError, StorageError
+from runcomfy.generation.staging import stage_image
+from runcomfy.inbox.consumer import Held
+from runcomfy.inbox.images import Picture, Source
 from runcomfy.inbox.ledger import Ledger
 from runcomfy.inbox.notices import read_notice
-from runcomfy.inbox.pictures import Picture, Source
-from runcomfy.inbox.taking import Held
-from runcomfy.inbox.wishes import read_wish
+from runcomfy.inbox.request_spec import read_wish
 from runcomfy.models.orders import Order
-from runcomfy.staging import stage_image
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 

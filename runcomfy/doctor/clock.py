@@ -6,8 +6,8 @@ import email.utils
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from runcomfy.checkup.findings import Verdict, broken, not_checked, ok, warning
-from runcomfy.checkup.running import Check
+from runcomfy.doctor.findings import Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.running import Check
 
 __all__ = ["Clock", "clock_check"]
 

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient, is_local
-from runcomfy.checkup.clock import Clock
-from runcomfy.checkup.connecting import no_connection
-from runcomfy.checkup.findings import Verdict, broken, ok, refused, warning
-from runcomfy.checkup.running import Check
+from runcomfy.doctor.clock import Clock
+from runcomfy.doctor.connecting import no_connection
+from runcomfy.doctor.findings import Verdict, broken, ok, refused, warning
+from runcomfy.doctor.running import Check
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import (
     AuthenticationError,

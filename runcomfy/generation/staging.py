@@ -20,15 +20,11 @@ from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
 from runcomfy.media.image_files import check_image_size, read_image_file, scheme_of
 from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 from runcomfy.redaction import strip_query
+from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
-__all__ = ["IMAGES", "REFRESHED_AFTER", "sign_image", "stage_image"]
-
-IMAGES = "images/"
-"""Where staged pictures stand, below the store's prefix."""
-REFRESHED_AFTER = timedelta(days=1)
-"""A staged picture that is older is written again when it is staged again: an old one is one that nobody uses."""
+__all__ = ["sign_image", "stage_image"]
 
 _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
 _READ_BYTES = 1024 * 1024

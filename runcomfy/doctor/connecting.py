@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from runcomfy.checkup.findings import Verdict, broken
+from runcomfy.doctor.findings import Verdict, broken
 
 __all__ = ["no_connection"]
 

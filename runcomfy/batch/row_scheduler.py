@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from runcomfy.api.requests import token_is_refused
+from runcomfy.batch.circuit_breaker import Proving
 from runcomfy.batch.halt import CONCERN_ALL
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.program import GenerateOne
-from runcomfy.batch.proving import Proving
-from runcomfy.batch.purse import Purse
+from runcomfy.batch.shared_budget import Purse
 from runcomfy.errors import (
     AuthenticationError,
     BudgetReached,
