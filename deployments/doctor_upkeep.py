@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.automations import CRASHED, DEAD, PENDING, dead, reconcile_among, same
 from runcomfy.doctor import Verdict, broken, not_checked, ok, warning
-from tasks.heartbeats import FREQUENCY, default_frequency, frequencies, patience
+from tasks.runtime.heartbeats import FREQUENCY, default_frequency, frequencies, patience
 from tasks.upkeep.held import slots_held
 
 __all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepLooks", "how_to_start", "starts_by_itself"]

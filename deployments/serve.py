@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from deployments.orderly import in_order
-from tasks.heartbeats import ENVIRONMENT, FREQUENCY
+from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY
 
 __all__ = ["main"]
 

@@ -22,7 +22,7 @@ from deployments.automations import (
     same,
 )
 from deployments.setup_steps import Allowed, Step
-from tasks.heartbeats import FREQUENCY, frequencies, patience
+from tasks.runtime.heartbeats import FREQUENCY, frequencies, patience
 
 __all__ = ["ensure_automations"]
 

@@ -12,7 +12,7 @@ from prefect.workers.process import ProcessWorker
 
 from deployments.doctor_upkeep import UPKEEP_QUEUE
 from deployments.setup_steps import Allowed, Step
-from tasks.heartbeats import ENVIRONMENT, FREQUENCY, default_frequency, frequency_given
+from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY, default_frequency, frequency_given
 
 __all__ = ["ensure_upkeep_queue", "ensure_work_pool"]
 

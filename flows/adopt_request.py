@@ -9,7 +9,7 @@ from runcomfy.journal import inputs_of, submission_of
 from runcomfy.policy import Deadlines, OnInterrupt, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, mark_adopted, wait_for_result
-from tasks.naming import fact, flow_name
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["adopt_request"]
 

@@ -17,10 +17,10 @@ from runcomfy.batch.results import BatchReport
 from runcomfy.batch.run import Rules
 from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
-from tasks.naming import fact, flow_name
-from tasks.plan_batch import plan_batch
-from tasks.report_batch import report_batch
-from tasks.run_batch import batch_folder, run_batch
+from tasks.batch.plan import plan_batch
+from tasks.batch.report import report_batch
+from tasks.batch.run import batch_folder, run_batch
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["batch"]
 

@@ -12,8 +12,8 @@ from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.run import Rules, run_part
 from runcomfy.batch.shard import Shard
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
-from tasks.naming import flow_name
-from tasks.program import PrefectProgram
+from tasks.batch.program import PrefectProgram
+from tasks.runtime.naming import flow_name
 
 __all__ = ["batch_shard"]
 

@@ -8,8 +8,8 @@ from blocks import MediaStore
 from runcomfy.catalogue import Update
 from runcomfy.report.options import ReportSettings
 from tasks.catalogue import report_catalogue, update_catalogue
-from tasks.naming import fact, flow_name
 from tasks.report import report_days
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["catalogue"]
 

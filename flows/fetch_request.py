@@ -7,8 +7,8 @@ from prefect import flow
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
-from tasks.failure import failure_shown
-from tasks.naming import fact, flow_name
+from tasks.pages.failure import failure_shown
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["fetch_request"]
 

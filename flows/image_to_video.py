@@ -13,8 +13,8 @@ from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, 
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
-from tasks.failure import failure_shown
-from tasks.slots import slots
+from tasks.pages.failure import failure_shown
+from tasks.runtime.slots import slots
 
 __all__ = ["image_to_video"]
 

@@ -17,9 +17,9 @@ from runcomfy.inbox.images import Source
 from runcomfy.inbox.run import InboxReport, check_queue, receive
 from runcomfy.models import ImageToVideoSettings
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
+from tasks.batch.program import PrefectProgram
 from tasks.inbox import open_queue, report_received
-from tasks.naming import fact, flow_name
-from tasks.program import PrefectProgram
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["inbox"]
 

@@ -35,7 +35,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.models import violations
 from runcomfy.redaction import redact
 from runcomfy.texts import whole_number, why_not_whole
-from tasks.naming import fact, flow_name
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["ImageSource", "WrongParameter", "fields_of", "left_out_is", "needed", "run_name"]
 

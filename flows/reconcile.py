@@ -18,13 +18,13 @@ from runcomfy.storage.garbage import Swept
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
-from tasks.naming import fact, flow_name
-from tasks.next_look import COVERED, cover_waiting, covered_by, covering_run, run_again_at
-from tasks.operations import show_operations
 from tasks.reconcile import look_over_journal, report_findings, sweep_store
+from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain
 from tasks.upkeep.look import look_at_slots
+from tasks.upkeep.next_run import COVERED, cover_waiting, covered_by, covering_run, run_again_at
+from tasks.upkeep.operations import show_operations
 
 __all__ = ["Parts", "PartsFailed", "reconcile"]
 

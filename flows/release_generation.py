@@ -7,7 +7,7 @@ from prefect import flow
 from blocks import MediaStore
 from runcomfy.journal import Entry
 from tasks import mark_released
-from tasks.naming import fact, flow_name
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["release_generation"]
 

@@ -6,8 +6,8 @@ from prefect import flow
 
 from blocks import MediaStore
 from runcomfy.report.options import ReportSettings, Selection
-from tasks.naming import fact, flow_name
 from tasks.report import report_selection
+from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["report"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flows.text_to_video import text_to_video
     from tasks.archive_outputs import archive_outputs
     from tasks.cancel_request import cancel_request
-    from tasks.decide import mark_adopted, mark_released
+    from tasks.resolve import mark_adopted, mark_released
     from tasks.stage_image import stage_image
     from tasks.submit_request import submit_request
     from tasks.wait_for_result import wait_for_result

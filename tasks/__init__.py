@@ -2,9 +2,9 @@
 
 from tasks.archive_outputs import archive_outputs
 from tasks.cancel_request import cancel_request
-from tasks.decide import mark_adopted, mark_released
+from tasks.resolve import mark_adopted, mark_released
+from tasks.runtime.sigterm import hold_back_sigterm
 from tasks.stage_image import stage_image
-from tasks.stopping import hold_back_sigterm
 from tasks.submit_request import submit_request
 from tasks.wait_for_result import wait_for_result
 

@@ -12,10 +12,10 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation.archive import archive, facts_of, what_to_archive
 from runcomfy.models import ModelInputs
 from runcomfy.values import ArchivedVideo, Result, StagedImage, Submission
-from tasks.artifacts import publish
-from tasks.hooks import PREFECT, open_service
-from tasks.naming import fact, task_name
-from tasks.retrying import worth_retrying
+from tasks.pages.artifacts import publish
+from tasks.runtime.hooks import PREFECT, open_service
+from tasks.runtime.naming import fact, task_name
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["archive_outputs"]
 

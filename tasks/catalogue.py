@@ -11,8 +11,8 @@ from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
 from runcomfy.catalogue import Day, Update, update
-from tasks.artifacts import show
-from tasks.retrying import worth_retrying
+from tasks.pages.artifacts import show
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["report_catalogue", "update_catalogue"]
 

@@ -15,7 +15,7 @@ from runcomfy.generation.generate import Authorise
 from runcomfy.generation.generate import generate as generate_it
 from runcomfy.models.orders import Order
 from runcomfy.values import Outcome, StagedImage, Submission
-from tasks.naming import fact, task_name
+from tasks.runtime.naming import fact, task_name
 
 __all__ = ["generate", "generate_one"]
 

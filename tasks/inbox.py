@@ -13,8 +13,8 @@ from blocks import MediaStore
 from runcomfy.inbox.processor import Fate, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.run import summed_up
-from tasks.artifacts import show
-from tasks.markdown import code, text
+from tasks.pages.artifacts import show
+from tasks.pages.markdown import code, text
 
 __all__ = ["open_queue", "report_received"]
 

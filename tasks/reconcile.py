@@ -14,11 +14,11 @@ from runcomfy.generation import reconcile
 from runcomfy.generation.reconcile import JournalLook
 from runcomfy.journal import Finding
 from runcomfy.storage.garbage import Swept
-from tasks.abandoned import FlowRuns
-from tasks.artifacts import show
-from tasks.hooks import open_service
-from tasks.journal_page import journal_page, summed_up
-from tasks.retrying import worth_retrying
+from tasks.pages.artifacts import show
+from tasks.pages.journal import journal_page, summed_up
+from tasks.runtime.abandoned import FlowRuns
+from tasks.runtime.hooks import open_service
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 

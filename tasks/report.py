@@ -20,9 +20,9 @@ from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.reading import last_day
 from runcomfy.storage.commands import shell_command
 from runcomfy.storage.store import Store
-from tasks.artifacts import address, show
-from tasks.markdown import code
-from tasks.retrying import worth_retrying
+from tasks.pages.artifacts import address, show
+from tasks.pages.markdown import code
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["report_days", "report_selection"]
 

@@ -10,8 +10,8 @@ from runcomfy.generation.generate import submit
 from runcomfy.models import ModelInputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, RunPolicy
 from runcomfy.values import StagedImage, Submission
-from tasks.hooks import open_service
-from tasks.naming import fact, task_name
+from tasks.runtime.hooks import open_service
+from tasks.runtime.naming import fact, task_name
 
 __all__ = ["submit_request"]
 

@@ -10,10 +10,10 @@ from runcomfy.generation.generate import wait, workload
 from runcomfy.policy import Deadlines, OnInterrupt, Polling, RunPolicy
 from runcomfy.polling.forecast import Forecast, RunTimes
 from runcomfy.values import Result, Submission
-from tasks.hooks import PREFECT
-from tasks.naming import fact, task_name
-from tasks.retrying import worth_retrying
-from tasks.wait_progress import WaitProgress
+from tasks.pages.poll_progress import WaitProgress
+from tasks.runtime.hooks import PREFECT
+from tasks.runtime.naming import fact, task_name
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["wait_for_result"]
 

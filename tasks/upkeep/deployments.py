@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitStrategy, Flow, Worke
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
-from tasks.heartbeats import frequency_given
+from tasks.runtime.heartbeats import frequency_given
 from tasks.upkeep.facts import DeploymentFacts, WorkerFacts
 from tasks.upkeep.marks import NOT_AGAIN_TAG, OURS_TAG
 

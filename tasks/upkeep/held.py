@@ -16,8 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.slot_label import LEASE_PASSED
-from tasks.slots import LABEL_SECONDS
+from tasks.runtime.slot_label import LEASE_PASSED
+from tasks.runtime.slots import LABEL_SECONDS
 from tasks.upkeep.deployments import our_deployments
 from tasks.upkeep.facts import HeldSlots
 from tasks.upkeep.server_time import server_time

@@ -20,7 +20,7 @@ from enum import StrEnum
 from prefect.client.schemas.objects import StateType
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.heartbeats import default_frequency, patience
+from tasks.runtime.heartbeats import default_frequency, patience
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.marks import has_crashed
 

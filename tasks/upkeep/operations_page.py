@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import StateType
 
 from blocks import MediaStore
 from runcomfy.journal import Finding
-from tasks.markdown import code, text
+from tasks.pages.markdown import code, text
 from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
 from tasks.upkeep.healing import Change, Healed
 from tasks.upkeep.judging import Verdict

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from tasks.markdown import text
+from tasks.pages.markdown import text
 from tasks.upkeep.facts import RunFacts
 
 __all__ = ["bullets", "clock", "cut", "run_link", "table"]

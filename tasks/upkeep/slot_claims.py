@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tasks.slot_label import LEASE_PASSED, SlotsLabel
+from tasks.runtime.slot_label import LEASE_PASSED, SlotsLabel
 
 __all__ = ["Claim", "Claims", "Sighting", "Verdict", "claims_of", "judge_slots"]
 

@@ -22,7 +22,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
-from tasks.heartbeats import FREQUENCY, VARIABLE, frequency_given
+from tasks.runtime.heartbeats import FREQUENCY, VARIABLE, frequency_given
 from tests.deployments.stack import PRODUCTION, ROOT, compose
 
 DOCKERFILE = PRODUCTION / "Dockerfile"

@@ -34,7 +34,7 @@ from deployments.doctor_checks import prefect_checks
 from runcomfy.doctor import Finding, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from tasks.heartbeats import ENVIRONMENT, patience
+from tasks.runtime.heartbeats import ENVIRONMENT, patience
 from tests.flows.conftest import account, media_store
 
 __all__ = ["account", "media_store"]

@@ -36,7 +36,7 @@ from prefect.workers.process import ProcessWorker
 from blocks import MediaStore, RunComfyCredentials
 from deployments.automations import CRASHED, DEAD, PENDING
 from deployments.setup import main
-from tasks.heartbeats import frequency_given
+from tasks.runtime.heartbeats import frequency_given
 from tests.deployments.conftest import ROOT, PrefectServer
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from tasks.slot_label import SlotsLabel
+from tasks.runtime.slot_label import SlotsLabel
 from tasks.upkeep.held import SlotsLook, free_leaked_slots
 from tests.deployments.conftest import ROOT, PrefectServer
 from tests.ports import free_ports
@@ -40,7 +40,7 @@ from pathlib import Path
 from prefect import flow
 from pydantic import SecretStr
 from blocks import RunComfyCredentials
-from tasks.slots import slots
+from tasks.runtime.slots import slots
 
 @flow(flow_run_name=sys.argv[1])
 async def holder():

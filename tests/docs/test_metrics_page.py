@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PARTS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 SOURCES = "".join(
     (ROOT / name).read_text()
-    for name in ("runcomfy/generation/phases.py", "runcomfy/telemetry/request.py", "tasks/hooks.py")
+    for name in ("runcomfy/generation/phases.py", "runcomfy/telemetry/request.py", "tasks/runtime/hooks.py")
 )
 TRACING = (ROOT / "runcomfy/telemetry/tracing.py").read_text()
 

@@ -35,7 +35,7 @@ from runcomfy.models import TextToVideo, earlier_key
 from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
-from tasks.plan_batch import plan_batch
+from tasks.batch.plan import plan_batch
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 

@@ -23,7 +23,7 @@ from runcomfy.errors import GenerationFailed, QueueTimeout, RunTimeout, Uncertai
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation
-from tasks.events import ASSET_MADE, ASSET_READ, EVENTS
+from tasks.runtime.events import ASSET_MADE, ASSET_READ, EVENTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prefect.md").read_text(encoding="utf-8")
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)

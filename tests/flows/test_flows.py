@@ -55,7 +55,7 @@ from runcomfy.polling.forecast import RunTimes
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation
 from tasks import cancel_request, submit_request
-from tasks.artifacts import show
+from tasks.pages.artifacts import show
 from tests.runcomfy.test_signed_urls import Answer, Imitation, error, serving
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"

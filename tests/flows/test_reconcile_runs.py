@@ -27,7 +27,7 @@ from flows.text_to_video import text_to_video
 from runcomfy.errors import AuthenticationError
 from runcomfy.journal import EntryState
 from runcomfy.sandbox import Sandbox
-from tasks import abandoned
+from tasks.runtime import abandoned
 from tests.flows.test_reconcile import QUICK, entry_of, objects
 from tests.prefect_server import delete_runs
 

@@ -36,7 +36,7 @@ from flows.text_to_video import text_to_video
 from prefect import flow
 from runcomfy.models import IMAGE_TO_VIDEO
 from runcomfy.policy import Polling
-from tasks.failure import failure_shown
+from tasks.pages.failure import failure_shown
 
 env = os.environ
 account = RunComfyCredentials(api_token=env["TOKEN"], base_url=env["URL"], output_hosts=[env["HOST"]])

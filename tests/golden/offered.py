@@ -20,7 +20,7 @@ from runcomfy.cli import output
 from runcomfy.cli.output import exit_code
 from runcomfy.journal import Entry
 from runcomfy.telemetry.metrics import METRICS
-from tasks.events import ASSET_MADE, ASSET_READ, EVENTS
+from tasks.runtime.events import ASSET_MADE, ASSET_READ, EVENTS
 from tests.golden.comparing import schema_of
 
 __all__ = ["OFFERED", "ROOT"]

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from runcomfy.journal import Entry
-from tasks.abandoned import Known, cancelled_by_person, is_abandoned, may_wait_too
+from tasks.runtime.abandoned import Known, cancelled_by_person, is_abandoned, may_wait_too
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OWN, OUTER, DEPLOYMENT = uuid4(), uuid4(), uuid4()

@@ -17,7 +17,7 @@ from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
-from tasks.failure import failure_shown
+from tasks.pages.failure import failure_shown
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 SOON = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)

@@ -12,7 +12,7 @@ from prefect.settings import get_current_settings
 from prefect.workers.base import BaseJobConfiguration
 from prefect.workers.process import ProcessWorker
 
-from tasks.heartbeats import ENVIRONMENT, FREQUENCY, VARIABLE, default_frequency, frequency_given, patience
+from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY, VARIABLE, default_frequency, frequency_given, patience
 
 FORMER = "PREFECT_RUNNER_HEARTBEAT_FREQUENCY"
 

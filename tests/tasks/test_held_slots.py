@@ -17,8 +17,8 @@ from prefect.states import Crashed, Pending, Running
 from pydantic import SecretStr
 
 from blocks import RunComfyCredentials
-from tasks.slot_label import SLOTS_LABEL, SlotsLabel
-from tasks.slots import slots
+from tasks.runtime.slot_label import SLOTS_LABEL, SlotsLabel
+from tasks.runtime.slots import slots
 from tasks.upkeep.facts import HeldSlots
 from tasks.upkeep.held import SlotsLook, free_leaked_slots, slots_held
 from tasks.upkeep.slot_runs import unlabelled_holders

@@ -20,7 +20,7 @@ from prefect.utilities.annotations import allow_failure, quote, unmapped
 
 import flows
 import tasks
-from tasks.naming import LONGEST, clean, fact, flow_name, task_name
+from tasks.runtime.naming import LONGEST, clean, fact, flow_name, task_name
 
 
 def public(package: Any, kind: type[Any]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymen
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Crashed, Failed, Running, Scheduled, State
 
-from tasks.next_look import COVERED, WHEN_DUE_TAG, covering_run, covers, next_time, run_again_at
+from tasks.upkeep.next_run import COVERED, WHEN_DUE_TAG, covering_run, covers, next_time, run_again_at
 from tests.tasks.deployed import Deployed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tasks.slot_label import LEASE_PASSED, SLOTS_LABEL, EarlierSlots, SlotsLabel
+from tasks.runtime.slot_label import LEASE_PASSED, SLOTS_LABEL, EarlierSlots, SlotsLabel
 from tasks.upkeep.slot_claims import Claim, Claims, Sighting, claims_of, judge_slots
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
-from tasks.slots import slots
+from tasks.runtime.slots import slots
 
 
 @pytest.fixture(autouse=True)

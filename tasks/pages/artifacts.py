@@ -12,8 +12,8 @@ from prefect.artifacts import acreate_markdown_artifact
 from runcomfy.redaction import strip_query
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from tasks.markdown import code, facts_table, text
-from tasks.posters import poster_image
+from tasks.pages.markdown import code, facts_table, text
+from tasks.pages.posters import poster_image
 
 __all__ = ["address", "publish", "show"]
 

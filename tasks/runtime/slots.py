@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
-from tasks.slot_label import SlotsLabel
+from tasks.runtime.slot_label import SlotsLabel
 
 __all__ = ["LABEL_SECONDS", "slots"]
 

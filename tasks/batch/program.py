@@ -9,9 +9,9 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.program import Program
 from tasks.generate import generate_one
-from tasks.hooks import PREFECT
-from tasks.progress import shown_progress
-from tasks.slots import slots
+from tasks.pages.progress import shown_progress
+from tasks.runtime.hooks import PREFECT
+from tasks.runtime.slots import slots
 
 __all__ = ["PrefectProgram"]
 

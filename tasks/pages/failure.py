@@ -12,9 +12,9 @@ from prefect.context import FlowRunContext
 from blocks import MediaStore
 from runcomfy.errors import RunComfyError
 from runcomfy.journal.advice import Advice, advise_on_error
-from tasks.artifacts import show
-from tasks.command_line import advised, store_options
-from tasks.markdown import code, text
+from tasks.pages.artifacts import show
+from tasks.pages.command_line import advised, store_options
+from tasks.pages.markdown import code, text
 
 __all__ = ["failure_shown"]
 

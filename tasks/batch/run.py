@@ -17,9 +17,9 @@ from runcomfy.batch.shared_budget import purse_name
 from runcomfy.batch.status import Standing, look_up, true_outcome
 from runcomfy.errors import BudgetReached, StoreUnavailable
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.program import PrefectProgram
-from tasks.progress import shown_progress
-from tasks.shards import Spread, block_reference, check_deployment
+from tasks.batch.program import PrefectProgram
+from tasks.batch.shards import Spread, block_reference, check_deployment
+from tasks.pages.progress import shown_progress
 
 __all__ = ["batch_folder", "run_batch"]
 

@@ -37,7 +37,7 @@ _BEGUN = (StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 _STOPPED = (StateType.CANCELLING, StateType.CANCELLED)
 _RUN_AGAIN_WITHIN = timedelta(days=2)  # reconcile does it for a day
 _TIME_TO_ACT = timedelta(minutes=1)
-"""How long a run that is being cancelled may take to cancel its own request: `tasks.interruption` takes 20 s."""
+"""How long a run that is being cancelled may take to cancel its request; `tasks.runtime.interruption` takes 20 s."""
 _BY_PREFECT = ("concurrency limit reached", "concurrency slot lost", "no longer exists", "runner is shutting down")
 """What Prefect says of a run that it cancels itself, an earlier attempt of which may have submitted: over its
 deployment's limit (`SecureFlowConcurrencySlots`), too late for its place there

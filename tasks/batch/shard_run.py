@@ -22,7 +22,7 @@ from runcomfy.batch.shard import Shard
 from runcomfy.errors import RunComfyError, StorageError
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.interruption import watchful_sleep
+from tasks.runtime.interruption import watchful_sleep
 
 __all__ = ["HICCUPS", "Part"]
 

@@ -9,10 +9,10 @@ from blocks import MediaStore
 from runcomfy.errors import BudgetReached
 from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.artifacts import address
-from tasks.command_line import store_options
-from tasks.markdown import code, console, facts_table, text
-from tasks.posters import poster_image
+from tasks.pages.artifacts import address
+from tasks.pages.command_line import store_options
+from tasks.pages.markdown import code, console, facts_table, text
+from tasks.pages.posters import poster_image
 
 __all__ = ["causes", "gallery", "linked", "next_steps", "spent"]
 

@@ -27,8 +27,8 @@ from runcomfy.batch.shard import Allowance, Shard
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
-from tasks.interruption import cancellation_requested
-from tasks.part import HICCUPS, Part
+from tasks.batch.shard_run import HICCUPS, Part
+from tasks.runtime.interruption import cancellation_requested
 
 __all__ = ["Spread", "block_reference", "check_deployment"]
 

@@ -15,10 +15,10 @@ from blocks import MediaStore
 from runcomfy.batch.prepare import Plan
 from runcomfy.batch.results import BatchReport, report_of
 from runcomfy.values import Outcome
-from tasks.artifacts import show
-from tasks.batch_page import causes, gallery, linked, next_steps, spent
-from tasks.markdown import facts_table, text
-from tasks.retrying import worth_retrying
+from tasks.pages.artifacts import show
+from tasks.pages.batch import causes, gallery, linked, next_steps, spent
+from tasks.pages.markdown import facts_table, text
+from tasks.runtime.retries import worth_retrying
 
 __all__ = ["report_batch"]
 

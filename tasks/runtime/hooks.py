@@ -18,8 +18,8 @@ from runcomfy.generation.hooks import Change, Hooks, Log
 from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
-from tasks.events import emit_archived, emit_change
-from tasks.interruption import cancelled_by_person, timed_out, watchful_sleep
+from tasks.runtime.events import emit_archived, emit_change
+from tasks.runtime.interruption import cancelled_by_person, timed_out, watchful_sleep
 
 __all__ = ["PREFECT", "open_service"]
 

@@ -16,8 +16,8 @@ from runcomfy.api.responses import State
 from runcomfy.errors import RunComfyError
 from runcomfy.polling.forecast import Forecast
 from runcomfy.polling.poll import Look
-from tasks.artifacts import show
-from tasks.markdown import text
+from tasks.pages.artifacts import show
+from tasks.pages.markdown import text
 
 __all__ = ["WaitProgress"]
 

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
 from runcomfy.journal import Finding
-from tasks.artifacts import show
+from tasks.pages.artifacts import show
 from tasks.upkeep.facts import HeldSlots
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.operations_page import headline, operations_page

@@ -7,7 +7,7 @@ import re
 from blocks import MediaStore
 from runcomfy.journal.advice import Advice
 from runcomfy.storage.commands import StoreOptions
-from tasks.markdown import console, text
+from tasks.pages.markdown import console, text
 
 __all__ = ["advised", "store_options"]
 

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
 from runcomfy.batch.estimate import Tally
-from tasks.artifacts import show
+from tasks.pages.artifacts import show
 
 __all__ = ["shown_progress"]
 

@@ -18,7 +18,7 @@ from runcomfy.generation.hooks import Change
 from runcomfy.journal import EntryState
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
-from tasks.artifacts import address
+from tasks.pages.artifacts import address
 
 __all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "emit_archived", "emit_change"]
 
