@@ -30,7 +30,7 @@ from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
 from deployments.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
-from deployments.doctor_checks import prefect_checks
+from deployments.doctor.checks import prefect_checks
 from runcomfy.doctor import Finding, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore

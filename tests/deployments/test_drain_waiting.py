@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from deployments.drain_places import ActiveRun
-from deployments.drain_progress import summary
-from deployments.drain_waiting import Quiet
+from deployments.drain.places import ActiveRun
+from deployments.drain.progress import summary
+from deployments.drain.waiting import Quiet
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 

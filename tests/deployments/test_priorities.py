@@ -13,8 +13,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.setup_pool import ensure_upkeep_queue
-from deployments.setup_steps import Allowed
+from deployments.setup.pool import ensure_upkeep_queue
+from deployments.setup.steps import Allowed
 from tests.deployments.conftest import PrefectServer
 
 pytestmark = pytest.mark.slow

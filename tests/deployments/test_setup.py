@@ -35,7 +35,7 @@ from prefect.workers.process import ProcessWorker
 
 from blocks import MediaStore, RunComfyCredentials
 from deployments.automations import CRASHED, DEAD, PENDING
-from deployments.setup import main
+from deployments.setup.__main__ import main
 from tasks.runtime.heartbeats import frequency_given
 from tests.deployments.conftest import ROOT, PrefectServer
 

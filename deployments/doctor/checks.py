@@ -20,9 +20,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from blocks import MediaStore, RunComfyCredentials
-from deployments.doctor_parameters import clear_secrets, lost_blocks
-from deployments.doctor_server import has_server, server_answers
-from deployments.doctor_upkeep import Deployed, UpkeepLooks, how_to_start, starts_by_itself
+from deployments.doctor.parameters import clear_secrets, lost_blocks
+from deployments.doctor.server import has_server, server_answers
+from deployments.doctor.upkeep import Deployed, UpkeepLooks, how_to_start, starts_by_itself
 from runcomfy.doctor import Check, Verdict, broken, not_checked, ok, warning
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]

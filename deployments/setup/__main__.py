@@ -21,7 +21,7 @@ from cyclopts.validators import Number
 from rich.console import Console
 from rich.text import Text
 
-from deployments.setup_values import KEYS, Person, account_values, store_values
+from deployments.setup.values import KEYS, Person, account_values, store_values
 from runcomfy.cli.failure import print_error
 from runcomfy.cli.output import INTERRUPTED, exit_code
 from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
@@ -29,7 +29,7 @@ from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-    from deployments.setup_steps import Step
+    from deployments.setup.steps import Step
 
 __all__ = ["app", "main"]
 
@@ -113,7 +113,7 @@ def setup(
         bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
     )
     person = Person(sys.stdin.isatty() and not no_prompt, update)
-    from deployments.setup_steps import LOOK_ONLY, Allowed
+    from deployments.setup.steps import LOOK_ONLY, Allowed
 
     allowed = LOOK_ONLY if check else Allowed(person.confirm)
 
@@ -121,10 +121,10 @@ def setup(
         from prefect import get_client
 
         from blocks import MediaStore, RunComfyCredentials
-        from deployments.setup_automations import ensure_automations
-        from deployments.setup_blocks import BlockPlan
-        from deployments.setup_pool import ensure_upkeep_queue, ensure_work_pool
-        from deployments.setup_steps import ensure_block_type, ensure_limit
+        from deployments.setup.automations import ensure_automations
+        from deployments.setup.blocks import BlockPlan
+        from deployments.setup.pool import ensure_upkeep_queue, ensure_work_pool
+        from deployments.setup.steps import ensure_block_type, ensure_limit
 
         async def pool_steps(client: PrefectClient) -> list[Step]:
             return [
@@ -171,7 +171,7 @@ def _check(pool: str, credentials_block: str, store_block: str, look: Callable[[
     Raises:
         SystemExit: something is broken, missing, or differs.
     """
-    from deployments.doctor_checks import prefect_checks
+    from deployments.doctor.checks import prefect_checks
     from runcomfy.cli.doctor import find, print_findings
     from runcomfy.doctor import Mark
 

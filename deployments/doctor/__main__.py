@@ -52,8 +52,8 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Check account, bucket, clock and Prefect server, and say what to mend (exit code 3 if something is)."""
-    from deployments.doctor_checks import BLOCK_CHECKS, prefect_checks
-    from deployments.doctor_server import has_server
+    from deployments.doctor.checks import BLOCK_CHECKS, prefect_checks
+    from deployments.doctor.server import has_server
 
     if (credentials_block or store_block) and not has_server():
         raise ConfigurationError("Blocks are kept by a Prefect server: set PREFECT_API_URL, or name no block.")

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deployments.drain_places import ActiveRun
+from deployments.drain.places import ActiveRun
 
 __all__ = ["Progress", "summary"]
 

@@ -10,8 +10,8 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from deployments.doctor_upkeep import UPKEEP_QUEUE
-from deployments.setup_steps import Allowed, Step
+from deployments.doctor.upkeep import UPKEEP_QUEUE
+from deployments.setup.steps import Allowed, Step
 from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY, default_frequency, frequency_given
 
 __all__ = ["ensure_upkeep_queue", "ensure_work_pool"]

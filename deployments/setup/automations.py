@@ -21,7 +21,7 @@ from deployments.automations import (
     reconcile_among,
     same,
 )
-from deployments.setup_steps import Allowed, Step
+from deployments.setup.steps import Allowed, Step
 from tasks.runtime.heartbeats import FREQUENCY, frequencies, patience
 
 __all__ = ["ensure_automations"]

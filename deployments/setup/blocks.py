@@ -13,7 +13,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
-from deployments.setup_steps import Allowed, Step
+from deployments.setup.steps import Allowed, Step
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
 

@@ -13,8 +13,8 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.drain_places import ActiveRun, Places
-from deployments.drain_progress import Progress, summary
+from deployments.drain.places import ActiveRun, Places
+from deployments.drain.progress import Progress, summary
 from runcomfy.errors import WaitError
 
 __all__ = ["Interruption", "Quiet", "run_command", "until_idle", "until_resumed"]

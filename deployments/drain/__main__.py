@@ -26,7 +26,7 @@ from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError, Wai
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-    from deployments.drain_places import Places
+    from deployments.drain.places import Places
 
 __all__ = ["app", "main"]
 
@@ -99,7 +99,7 @@ class _Drain:
 
     async def run(self, client: PrefectClient) -> int:
         """Do it, and return the exit code."""
-        from deployments.drain_places import Places
+        from deployments.drain.places import Places
 
         places = await Places.read(client, self._pool, self._queues)
         if self._only_resume:
@@ -112,8 +112,8 @@ class _Drain:
         return await self._emptied(client, places, ours)
 
     async def _emptied(self, client: PrefectClient, places: Places, ours: list[str]) -> int:
-        from deployments.drain_progress import Progress
-        from deployments.drain_waiting import Interruption, run_command, until_idle, until_resumed
+        from deployments.drain.progress import Progress
+        from deployments.drain.waiting import Interruption, run_command, until_idle, until_resumed
 
         interruption = Interruption()
         stays_paused = False
