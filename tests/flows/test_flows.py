@@ -56,7 +56,7 @@ from runcomfy.sandbox import Sandbox
 from runcomfy.values import Generation
 from tasks import cancel_request, submit_request
 from tasks.pages.artifacts import show
-from tests.runcomfy.test_signed_urls import Answer, Imitation, error, serving
+from tests.runcomfy.storage.test_signed_urls import Answer, Imitation, error, serving
 
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)

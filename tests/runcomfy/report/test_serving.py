@@ -17,7 +17,7 @@ from runcomfy.report.serving import ReportServer
 from runcomfy.storage.store import Store
 from tests.runcomfy.catalogue.making import Archiving
 from tests.runcomfy.report.reading_html import read
-from tests.runcomfy.test_signed_urls import Imitation, serving, signed_region, store_at
+from tests.runcomfy.storage.test_signed_urls import Imitation, serving, signed_region, store_at
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MANY = 40
 
 # Submissions with the engine alone, in the loop of the main thread; then, so to speak, the waiting for their results.

@@ -20,7 +20,7 @@ from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 SOON = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
 

@@ -23,10 +23,10 @@ from runcomfy.errors import DownloadError, HostNotAllowed, RunComfyError
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts
+from tests.runcomfy.archive.test_archive import keys, unfinished_uploads, video
 from tests.runcomfy.certificate import server_context, write_certificate
-from tests.runcomfy.ranged_server import Asked, Break, RangedServer, ranged_server
-from tests.runcomfy.test_archiving import keys, unfinished_uploads, video
-from tests.runcomfy.test_download import everything_said_by
+from tests.runcomfy.download.ranged_server import Asked, Break, RangedServer, ranged_server
+from tests.runcomfy.download.test_stream import everything_said_by
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
 HASTY = Patience(first_pause_seconds=0.001)

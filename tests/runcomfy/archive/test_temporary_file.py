@@ -23,7 +23,7 @@ from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts
-from tests.runcomfy.test_archiving import HOSTS, Answer, Source, archive, keys, source, video
+from tests.runcomfy.archive.test_archive import HOSTS, Answer, Source, archive, keys, source, video
 
 __all__ = ["source"]
 

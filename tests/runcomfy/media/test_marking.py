@@ -22,7 +22,7 @@ from runcomfy.media.poster import poster
 from runcomfy.media.quality import judge
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from tests.runcomfy.ranged_server import RangedServer, ranged_server
+from tests.runcomfy.download.ranged_server import RangedServer, ranged_server
 
 LOOPBACK = HostPolicy(allowed=("127.0.0.1",))
 FACTS = GenerationFacts(model_id='a "model" <&>', request_id="r-1")

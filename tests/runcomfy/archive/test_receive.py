@@ -23,7 +23,7 @@ from runcomfy.media.validation import Expectation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from tests.runcomfy.test_archiving import HOSTS, Answer, Source, keys, source, video
+from tests.runcomfy.archive.test_archive import HOSTS, Answer, Source, keys, source, video
 
 __all__ = ["source"]
 

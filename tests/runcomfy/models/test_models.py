@@ -23,7 +23,7 @@ from runcomfy.models import (
 )
 from runcomfy.texts import normal_text, unusable
 
-CONTRACT = Path(__file__).parent.parent / "contract"
+CONTRACT = Path(__file__).parents[2] / "contract"
 SCHEMAS: dict[str, dict[str, Any]] = {
     IMAGE_TO_VIDEO: json.loads((CONTRACT / "wan-2-1-image-to-video.input.json").read_text()),
     TEXT_TO_VIDEO: json.loads((CONTRACT / "wan-2-1-text-to-video.input.json").read_text()),

@@ -14,7 +14,7 @@ from runcomfy.telemetry.metrics import METRICS
 from runcomfy.telemetry.tracing import request_ids, trace_id_of
 from tests.collector import Collector, running_collector
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = "0123456789abcdef" * 4
 USE = f"""
 from runcomfy.telemetry import activation, metrics, tracing
