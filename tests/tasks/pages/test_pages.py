@@ -90,7 +90,7 @@ def test_every_artifact_stands_on_the_page_and_no_other() -> None:
     """By its key, in the table of `docs/prefect.md`."""
     made = {
         key
-        for file in (ROOT / "tasks").glob("*.py")
+        for file in (ROOT / "tasks").rglob("*.py")
         for key in re.findall(r'key="(runcomfy-[a-z-]+)"', file.read_text())
     }
     page = (ROOT / "docs" / "prefect.md").read_text(encoding="utf-8")
