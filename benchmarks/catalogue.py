@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runcomfy.archive.provenance import Provenance
-from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, Place
+from runcomfy.journal import BucketJournalStore, EntryState, GenerationSpec, Journal, JournalStore
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox.objectstore import running_object_store
 from runcomfy.storage.store import Store
@@ -41,7 +41,7 @@ _MEDIA = MediaFacts(
 _PROCESSES, _THREADS = 2, 8
 
 
-def _write(store: Store, place: Place, number: int, begun: datetime) -> None:
+def _write(store: Store, place: JournalStore, number: int, begun: datetime) -> None:
     """Write what a generation leaves behind."""
     request_id = str(uuid.uuid4())
     inputs = TextToVideo(prompt=f"Scene {number}: snow begins to fall over the harbour at night", seed=number)
@@ -72,7 +72,7 @@ def _write(store: Store, place: Place, number: int, begun: datetime) -> None:
 
 def _write_all(endpoint_url: str, numbers: range, days: int) -> None:
     store = _store(endpoint_url)
-    place, began = BucketPlace(store), datetime.now(UTC) - timedelta(days=1)
+    place, began = BucketJournalStore(store), datetime.now(UTC) - timedelta(days=1)
     with ThreadPoolExecutor(_THREADS) as threads:
         for _ in threads.map(lambda n: _write(store, place, n, began - timedelta(days=n % days)), numbers):
             pass
@@ -102,7 +102,7 @@ async def _update(endpoint_url: str) -> dict[str, Any]:
     )
     at_rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    found = await update(store, Journal(BucketPlace(store)))
+    found = await update(store, Journal(BucketJournalStore(store)))
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

@@ -25,15 +25,15 @@ import httpx
 from pydantic import SecretStr
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.api.rate_limit import Pace
+from runcomfy.api.rate_limit import RateLimiter
 from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_output
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
-from runcomfy.journal.record import tell_archived
+from runcomfy.journal import BucketJournalStore, GenerationSpec, Journal, submit_once
+from runcomfy.journal.record import record_archived
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo, workload_of
 from runcomfy.polling.forecast import RunTimes
-from runcomfy.polling.poll import follow
+from runcomfy.polling.poll import poll_until_done
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, GenerationFacts, Result
 
@@ -129,16 +129,18 @@ async def _floor(where: Surroundings) -> None:
 
 
 async def _engine(where: Surroundings) -> None:
-    """The engine under asyncio, without Prefect: journal, `submit_once`, `follow`, `archive_output`."""
+    """The engine under asyncio, without Prefect: journal, `submit_once`, `poll_until_done`, `archive_output`."""
     store = where.store()
     places = asyncio.Semaphore(where.at_once)
-    journal, times, submitting = Journal(BucketPlace(store)), RunTimes(), asyncio.Semaphore(_SUBMITTING_AT_ONCE)
+    journal, times, submitting = Journal(BucketJournalStore(store)), RunTimes(), asyncio.Semaphore(_SUBMITTING_AT_ONCE)
     hosts = HostPolicy(allowed=(where.url.removeprefix("http://"),))
 
     async def intact(archive: Archive) -> bool:
         return True
 
-    async with RunComfyClient(where.token, base_url=where.url, pace=Pace(where.calls_per_second)) as client:
+    async with RunComfyClient(
+        where.token, base_url=where.url, rate_limiter=RateLimiter(where.calls_per_second)
+    ) as client:
 
         async def one(prompt: str) -> None:
             async with places:
@@ -154,7 +156,7 @@ async def _engine(where: Surroundings) -> None:
                 spec = GenerationSpec(inputs, client.base_url)
                 submission = await submit_once(client, journal, spec, prepare=prepare, intact=intact)
             result: Result | None = None
-            async for look in follow(
+            async for look in poll_until_done(
                 client, submission.request_id, submitted_at=submission.submitted_at,
                 workload=workload_of(inputs.model_id, inputs.body()), run_times=times,
             ):  # fmt: skip
@@ -164,7 +166,7 @@ async def _engine(where: Surroundings) -> None:
             video = await archive_output(answer.outputs[0], 0, facts, store, hosts=hosts)
             if result is not None:
                 archive = Archive(result=result, videos=(video,))
-                await tell_archived(journal, submission.generation_key, submission.request_id, archive)
+                await record_archived(journal, submission.generation_key, submission.request_id, archive)
 
         async with asyncio.TaskGroup() as group:
             for prompt in where.prompts():

@@ -19,8 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.journal import BucketPlace, GenerationSpec, Journal, Place, memory_place, submit_once
-from runcomfy.journal.record import tell_archived
+from runcomfy.journal import (
+    BucketJournalStore,
+    GenerationSpec,
+    Journal,
+    JournalStore,
+    memory_journal_store,
+    submit_once,
+)
+from runcomfy.journal.record import record_archived
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import running_object_store
@@ -56,13 +63,13 @@ async def _generation(client: RunComfyClient, journal: Journal, prompt: str) -> 
     submission = await submit()
     submitted = time.perf_counter()
     archive = Archive(result=_result(submission), videos=())
-    await tell_archived(journal, submission.generation_key, submission.request_id, archive)
+    await record_archived(journal, submission.generation_key, submission.request_id, archive)
     told = time.perf_counter()
     await submit()
     return [1000 * (b - a) for a, b in ((began, submitted), (submitted, told), (told, time.perf_counter()))]
 
 
-async def _measure(sandbox: Sandbox, place: Place, name: str, count: int) -> list[float]:
+async def _measure(sandbox: Sandbox, place: JournalStore, name: str, count: int) -> list[float]:
     async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
         journal = Journal(place)
         await journal.check()
@@ -86,9 +93,9 @@ def main() -> None:
             calls[request.method] += 1
 
         store.client.meta.events.register("before-send.s3", count_call)
-        places: dict[str, Callable[[], Place]] = {
-            "none (memory)": lambda: memory_place("bench"),
-            "bucket": lambda: BucketPlace(store),
+        places: dict[str, Callable[[], JournalStore]] = {
+            "none (memory)": lambda: memory_journal_store("bench"),
+            "bucket": lambda: BucketJournalStore(store),
         }
         floor = 0.0
         for name, place in places.items():

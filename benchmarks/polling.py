@@ -2,8 +2,8 @@
 
     python -m benchmarks.polling [--jobs 1000]
 
-On a clock of its own, so it needs no service and no network. Ours is the real `follow` with what it has learnt itself.
-The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then look every
+On a clock of its own, so it needs no service and no network. Ours is the real `poll_until_done`, which learns by
+itself. The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then look every
 twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish them.
 
 `looks x delay` is what a way is judged by: looking twice as often halves the delay, so for a fixed interval it is about
@@ -31,7 +31,7 @@ from runcomfy.api.client import RunComfyClient
 from runcomfy.api.rate_limit import Clock
 from runcomfy.api.responses import Answer, State, Status
 from runcomfy.polling.forecast import RunTimes
-from runcomfy.polling.poll import follow
+from runcomfy.polling.poll import poll_until_done
 
 __all__ = ["main"]
 
@@ -125,7 +125,9 @@ class _Service(RunComfyClient):
         self.now, self.ends, self.looks, known = 0.0, seconds, 0, RunTimes()
         for each in seen:
             known.saw("w", each)
-        async for look in follow(self, "r", submitted_at=_START, clock=self.clock, workload="w", run_times=known):
+        async for look in poll_until_done(
+            self, "r", submitted_at=_START, clock=self.clock, workload="w", run_times=known
+        ):
             if look.result is not None:
                 return look.result.running_seconds
         return None

@@ -20,10 +20,10 @@ from pydantic import (
     model_serializer,
 )
 
-from blocks.travelling import MASK, Origin, find_block, origin_of, refusal
+from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, check_place
-from runcomfy.journal import Journal, Place, check_choice, names_folder, open_place
+from runcomfy.journal import Journal, JournalStore, check_choice, names_folder, open_journal_store
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.storage.store import Store
 
@@ -121,7 +121,7 @@ class MediaStore(Block):
     _journal: Journal | None = PrivateAttr(default=None)
     _made_for: tuple[Any, ...] = PrivateAttr(default=())
     _first_credentials: Any = PrivateAttr(default=None)
-    _origin: Origin | None = PrivateAttr(default=None)
+    _origin: SecretOrigin | None = PrivateAttr(default=None)
 
     @field_serializer("credentials", mode="wrap")
     def _serialize_credentials(
@@ -159,7 +159,7 @@ class MediaStore(Block):
         state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT | {"_origin": origin}
         return _arrived, (type(self), state)
 
-    def _origin_of_credentials(self) -> Origin | None:
+    def _origin_of_credentials(self) -> SecretOrigin | None:
         """Return where they are to be found, `None` if there are none to be kept secret."""
         if self.credentials is None or not _holds_secrets(self.credentials):
             return None
@@ -299,8 +299,10 @@ class MediaStore(Block):
             **self._connection(),
         )
 
-    def _place(self) -> Place:
-        return open_place(self.journal, self.get_store, self._store_at, conditional_writes=self.conditional_writes)
+    def _place(self) -> JournalStore:
+        return open_journal_store(
+            self.journal, self.get_store, self._store_at, conditional_writes=self.conditional_writes
+        )
 
     def _session(self) -> boto3.Session:
         return self.credentials.get_boto3_session() if self.credentials else boto3.Session()

@@ -18,9 +18,9 @@ from pydantic import (
     model_serializer,
 )
 
-from blocks.travelling import MASK, Origin, environment_token, find_block, origin_of, refusal
+from blocks.travelling import MASK, SecretOrigin, environment_token, find_block, origin_of, refusal
 from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient
-from runcomfy.api.rate_limit import shared_pace
+from runcomfy.api.rate_limit import shared_rate_limiter
 from runcomfy.download.hosts import DEFAULT_HOSTS, HostPolicy
 from runcomfy.errors import ConfigurationError
 
@@ -80,7 +80,7 @@ class RunComfyCredentials(CredentialsBlock):
     )
 
     _first_token: SecretStr | None = PrivateAttr(default=None)
-    _origin: Origin | None = PrivateAttr(default=None)
+    _origin: SecretOrigin | None = PrivateAttr(default=None)
     """Where the token is to be found, in a process that this was sent to."""
 
     def block_initialization(self) -> None:
@@ -111,12 +111,12 @@ class RunComfyCredentials(CredentialsBlock):
         state["__pydantic_private__"] = state["__pydantic_private__"] | private
         return _arrived, (type(self), state)
 
-    def _origin_of_token(self) -> Origin:
+    def _origin_of_token(self) -> SecretOrigin:
         saved = origin_of(self)
         if saved is not None and self.api_token == self._first_token:
             return saved
         if self.api_token == environment_token():
-            return Origin("environment")
+            return SecretOrigin("environment")
         raise refusal(self, "set RUNCOMFY_API_TOKEN, here and there, to the token that it has")
 
     def _look_up(self) -> None:
@@ -164,8 +164,8 @@ class RunComfyCredentials(CredentialsBlock):
         """
         token = self.api_token.get_secret_value()
         account = hashlib.sha256(f"{self.base_url} {token}".encode()).hexdigest()
-        pace = shared_pace(account, self.calls_per_second)
-        return RunComfyClient(self.api_token, base_url=self.base_url, pace=pace)
+        rate_limiter = shared_rate_limiter(account, self.calls_per_second)
+        return RunComfyClient(self.api_token, base_url=self.base_url, rate_limiter=rate_limiter)
 
     def host_policy(self) -> HostPolicy:
         """Return which hosts generated files may be downloaded from."""

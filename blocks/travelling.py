@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["MASK", "TOKEN_VARIABLES", "Origin", "environment_token", "find_block", "origin_of", "refusal"]
+__all__ = ["MASK", "TOKEN_VARIABLES", "SecretOrigin", "environment_token", "find_block", "origin_of", "refusal"]
 
 MASK = "**********"
 """What Prefect shows, and stores, of a secret."""
@@ -26,7 +26,7 @@ MASK = "**********"
 TOKEN_VARIABLES = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
 
 
-class Origin(NamedTuple):
+class SecretOrigin(NamedTuple):
     """Where a secret is found."""
 
     kind: Literal["document", "environment"]
@@ -35,14 +35,14 @@ class Origin(NamedTuple):
     name: str | None = None
 
 
-def origin_of(block: Block) -> Origin | None:
+def origin_of(block: Block) -> SecretOrigin | None:
     """Return the document that holds the block, `None` if it is not saved."""
     if block._block_document_id is None or block._block_document_name is None:
         return None
-    return Origin("document", type(block), block._block_document_name)
+    return SecretOrigin("document", type(block), block._block_document_name)
 
 
-def find_block(origin: Origin) -> Any:
+def find_block(origin: SecretOrigin) -> Any:
     """Load the block of a document.
 
     Raises:

@@ -14,7 +14,7 @@ from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.results import BatchReport
-from runcomfy.batch.run import Rules
+from runcomfy.batch.run import BatchPolicy
 from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.plan import plan_batch
@@ -77,7 +77,7 @@ async def batch(
         on_uncertain: What to do about earlier submissions that nobody knows the answer of: "stop" and let a person
             decide, or "pay_again", which may pay for both.
     """
-    rules = Rules(
+    rules = BatchPolicy(
         at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip

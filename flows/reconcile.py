@@ -12,9 +12,9 @@ from prefect.states import Completed
 from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.generation.reconcile import JournalLook, Reconciliation, collect, need_a_person
+from runcomfy.generation.reconcile import JournalCheck, Reconciliation, collect, need_a_person
 from runcomfy.journal import Entry, inputs_of, submission_of
-from runcomfy.storage.garbage import Swept
+from runcomfy.storage.garbage import Collected
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
@@ -22,7 +22,7 @@ from tasks.reconcile import look_over_journal, report_findings, sweep_store
 from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import RunAgain
-from tasks.upkeep.look import look_at_slots
+from tasks.upkeep.look import inspect_slots
 from tasks.upkeep.next_run import COVERED, cover_waiting, covered_by, covering_run, run_again_at
 from tasks.upkeep.operations import show_operations
 
@@ -112,12 +112,12 @@ async def reconcile(
     look = await parts.run(
         "the journal",
         look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),
-        JournalLook([]),
+        JournalCheck([]),
     )
     parts.note("the flow runs of open generations", look.trouble)
     findings = look.findings
     collected, failures = await collect(findings, lambda entry: _archived(entry, credentials, store))
-    swept = Swept([], [])
+    swept = Collected([], [])
     if not parts.failed("the journal"):  # it says which pictures are needed still
         sweeping = sweep_store(
             store,
@@ -126,7 +126,7 @@ async def reconcile(
             images_older_than=None if images_older_than_days is None else timedelta(days=images_older_than_days),
         )
         swept = await parts.run("the sweeping of the bucket", sweeping, swept)
-    slots = await parts.run("the slots", look_at_slots(credentials.concurrency_limit), None)
+    slots = await parts.run("the slots", inspect_slots(credentials.concurrency_limit), None)
     due = [finding.due for finding in findings if finding.due]
     reasons = [f"{len(due)} request(s) that nobody waits for are due then"] if due else []
     if slots is not None and slots.due is not None:

@@ -17,18 +17,18 @@ from prefect.exceptions import PrefectException
 from runcomfy.telemetry import activation, metrics
 from tasks.upkeep.events import emit_order_event
 from tasks.upkeep.healing import Healed, carry_out
-from tasks.upkeep.judging import Judgement, RunAgain, Verdict, beat_seconds, judge, judge_all
+from tasks.upkeep.judging import Judgement, Liveness, RunAgain, beat_seconds, judge, judge_all
 from tasks.upkeep.reading import read_facts, read_runs
 
 __all__ = ["heal", "heal_runs", "still_silent"]
 
 _Outcome: TypeAlias = Literal["run_again", "given_up", "crashed", "cancelled"]
-_COUNTED_AS: dict[Verdict, _Outcome] = {
-    Verdict.AGAIN: "run_again",
-    Verdict.GIVEN_UP: "given_up",
-    Verdict.PENDING_ZOMBIE: "crashed",
-    Verdict.RUNNING_ZOMBIE: "crashed",
-    Verdict.CANCELLING_ZOMBIE: "cancelled",
+_COUNTED_AS: dict[Liveness, _Outcome] = {
+    Liveness.AGAIN: "run_again",
+    Liveness.GIVEN_UP: "given_up",
+    Liveness.PENDING_ZOMBIE: "crashed",
+    Liveness.RUNNING_ZOMBIE: "crashed",
+    Liveness.CANCELLING_ZOMBIE: "cancelled",
 }
 
 _Logger: TypeAlias = Logger | LoggerAdapter[Any]
@@ -84,7 +84,7 @@ async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Log
 async def _heal(client: PrefectClient, bounds: RunAgain, *, by: str) -> Healed:
     facts = await read_facts(client)
     judgements = judge_all(facts, bounds)
-    silent = [each for each in judgements if each.verdict is Verdict.RUNNING_ZOMBIE]
+    silent = [each for each in judgements if each.verdict is Liveness.RUNNING_ZOMBIE]
     changes = await carry_out(client, [each for each in judgements if each not in silent], bounds, by=by)
     if silent:
         await asyncio.sleep(_WATCHED_BEATS * max(beat_seconds(each.run, facts) for each in silent))
@@ -96,7 +96,7 @@ async def _heal(client: PrefectClient, bounds: RunAgain, *, by: str) -> Healed:
     return Healed(facts, tuple(judgements), tuple(changes))
 
 
-_CRASHED_NOW = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE)
+_CRASHED_NOW = (Liveness.PENDING_ZOMBIE, Liveness.RUNNING_ZOMBIE)
 
 
 async def still_silent(client: PrefectClient, silent: Sequence[Judgement], at: datetime) -> list[Judgement]:

@@ -10,7 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
-from runcomfy.inbox.processor import Fate, Received
+from runcomfy.inbox.processor import Disposition, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.run import summed_up
 from tasks.pages.artifacts import show
@@ -52,7 +52,7 @@ async def report_received(received: Sequence[Received], source: str) -> None:
     cut = f"; the first {_MOST_ROWS:,} are shown" if len(received) > _MOST_ROWS else ""
     title = f"{code(source)}: {summed_up(received)}{cut}"
     await show(acreate_table_artifact(rows, key="runcomfy-inbox", description=title))
-    aside = [one for one in ordered if one.fate is Fate.SET_ASIDE][:_MOST_ROWS]
+    aside = [one for one in ordered if one.fate is Disposition.SET_ASIDE][:_MOST_ROWS]
     if aside:
         lines = [
             f"**{len(aside)}** of {code(source)} were set aside. Each is taken up again when the picture or a sidecar "

@@ -11,9 +11,9 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation import reconcile
-from runcomfy.generation.reconcile import JournalLook
+from runcomfy.generation.reconcile import JournalCheck
 from runcomfy.journal import Finding
-from runcomfy.storage.garbage import Swept
+from runcomfy.storage.garbage import Collected
 from tasks.pages.artifacts import show
 from tasks.pages.journal import journal_page, summed_up
 from tasks.runtime.abandoned import FlowRuns
@@ -26,10 +26,10 @@ __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 @task(task_run_name="look over the journal", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def look_over_journal(
     credentials: RunComfyCredentials, store: MediaStore, *, abandoned_after_seconds: float
-) -> JournalLook:
-    """Find out where every open generation is, and record it: `runcomfy.generation.reconcile.look_over_journal`."""
+) -> JournalCheck:
+    """Find out where every open generation is, and record it: `runcomfy.generation.reconcile.check_journal`."""
     async with open_service(credentials, store) as engine:
-        return await reconcile.look_over_journal(engine, FlowRuns(), abandoned_after_seconds=abandoned_after_seconds)
+        return await reconcile.check_journal(engine, FlowRuns(), abandoned_after_seconds=abandoned_after_seconds)
 
 
 @task(task_run_name="sweep the bucket", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
@@ -39,9 +39,9 @@ async def sweep_store(
     *,
     uploads_older_than: timedelta,
     images_older_than: timedelta | None,
-) -> Swept:
-    """Abort old unfinished uploads and delete old staged images: `runcomfy.generation.reconcile.sweep_store`."""
-    return await reconcile.sweep_store(
+) -> Collected:
+    """Abort old unfinished uploads and delete old staged images: `runcomfy.generation.reconcile.collect_garbage_of`."""
+    return await reconcile.collect_garbage_of(
         store.destination(),
         findings,
         get_run_logger(),

@@ -21,8 +21,8 @@ from runcomfy.policy import Deadlines
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
 
-    from runcomfy.doctor.bucket import Bucket
-    from runcomfy.doctor.service import Account
+    from runcomfy.doctor.bucket import BucketUnderTest
+    from runcomfy.doctor.service import AccountUnderTest
 
 __all__ = ["BlockSources", "app", "main"]
 
@@ -82,7 +82,7 @@ class BlockSources(Sources):
         super().__init__(bucket, journal)
         self._credentials_block, self._store_block = credentials_block, store_block
 
-    async def account(self) -> Account:
+    async def account(self) -> AccountUnderTest:
         """Return the account.
 
         Raises:
@@ -93,13 +93,13 @@ class BlockSources(Sources):
             return await super().account()
         from blocks import RunComfyCredentials
         from runcomfy.api.client import is_local
-        from runcomfy.doctor.service import Account
+        from runcomfy.doctor.service import AccountUnderTest
 
         block = await _load(RunComfyCredentials, name)
         self.is_sandbox = is_local(block.base_url)
-        return Account(block.get_client, block.host_policy(), _source(block, name))
+        return AccountUnderTest(block.get_client, block.host_policy(), _source(block, name))
 
-    async def bucket(self) -> Bucket:
+    async def bucket(self) -> BucketUnderTest:
         """Return the bucket.
 
         Raises:
@@ -109,10 +109,10 @@ class BlockSources(Sources):
         if not name:
             return await super().bucket()
         from blocks import MediaStore
-        from runcomfy.doctor.bucket import Bucket
+        from runcomfy.doctor.bucket import BucketUnderTest
 
         block = await _load(MediaStore, name)
-        return Bucket(block.get_store, block.journal, block.conditional_writes, _source(block, name))
+        return BucketUnderTest(block.get_store, block.journal, block.conditional_writes, _source(block, name))
 
 
 async def _load(kind: type[_B], name: str) -> _B:

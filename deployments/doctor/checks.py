@@ -22,8 +22,8 @@ from prefect.exceptions import ObjectNotFound
 from blocks import MediaStore, RunComfyCredentials
 from deployments.doctor.parameters import clear_secrets, lost_blocks
 from deployments.doctor.server import has_server, server_answers
-from deployments.doctor.upkeep import Deployed, UpkeepLooks, how_to_start, starts_by_itself
-from runcomfy.doctor import Check, Verdict, broken, not_checked, ok, warning
+from deployments.doctor.upkeep import Deployed, UpkeepChecks, how_to_start, starts_by_itself
+from runcomfy.doctor import Check, Diagnosis, broken, not_checked, ok, warning
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]
 
@@ -49,13 +49,13 @@ def prefect_checks(credentials_block: str | None, store_block: str | None, pool:
     """
     if not has_server():
 
-        async def no_server() -> Verdict:
+        async def no_server() -> Diagnosis:
             return not_checked("PREFECT_API_URL is not set; runs use a temporary one")
 
         return [Check(_AREA, "server", no_server)]
     deployed = Deployed()
-    looks = _Looks(pool, credentials_block or _ACCOUNT, deployed)
-    upkeep = UpkeepLooks(deployed, looks.limit_name)
+    looks = _PrefectChecks(pool, credentials_block or _ACCOUNT, deployed)
+    upkeep = UpkeepChecks(deployed, looks.limit_name)
 
     def block(kind: type[RunComfyCredentials] | type[MediaStore], name: str | None, usual: str) -> Any:
         return lambda: _block(kind, name or usual, needed=name is not None)
@@ -81,7 +81,7 @@ def prefect_checks(credentials_block: str | None, store_block: str | None, pool:
     ]
 
 
-class _Looks:
+class _PrefectChecks:
     def __init__(self, pool: str | None, account: str, deployed: Deployed) -> None:
         self._pool, self._account = pool, account
         self._deployed = deployed
@@ -94,7 +94,7 @@ class _Looks:
     def _pools(self) -> list[WorkPool]:
         return self._deployed.pools
 
-    async def block_types(self) -> Verdict:
+    async def block_types(self) -> Diagnosis:
         """Look for both types."""
         missing = []
         async with get_client() as client:
@@ -107,7 +107,7 @@ class _Looks:
             return broken(f"Not registered: {', '.join(missing)}.", f"{_SETUP} Or: `prefect block register -m blocks`.")
         return ok("registered")
 
-    async def deployments(self) -> Verdict:
+    async def deployments(self) -> Diagnosis:
         """Find this project's, by their tag."""
         async with get_client() as client:
             tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
@@ -116,7 +116,7 @@ class _Looks:
             return warning(f"None with the tag {_TAG}: runs are started from here only.", _DEPLOY)
         return ok(f"{len(self._deployments)}: {', '.join(sorted(_label(each) for each in self._deployments))}")
 
-    async def parameters(self) -> Verdict:
+    async def parameters(self) -> Diagnosis:
         """Make sure that blocks are referred to, and that no secret stands in clear text."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
@@ -139,7 +139,7 @@ class _Looks:
             )
         return ok("blocks by reference, no secrets")
 
-    async def schedules(self) -> Verdict:
+    async def schedules(self) -> Diagnosis:
         """Tell what runs by itself."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
@@ -159,7 +159,7 @@ class _Looks:
             )
         return ok(told or "none")
 
-    async def work_pool(self) -> Verdict:
+    async def work_pool(self) -> Diagnosis:
         """Look at the pool that was named, or at those that the deployments go to."""
         names = [self._pool] if self._pool else sorted({each.work_pool_name or "" for each in self._deployments} - {""})
         homeless = [
@@ -186,7 +186,7 @@ class _Looks:
                 return broken(f"{pool.name} is {why}: nothing starts.", f"Run `prefect work-pool resume {pool.name}`.")
         return ok(", ".join(f"{_called(pool)}, {_at_once(pool.concurrency_limit)}" for pool in self._pools))
 
-    async def worker(self) -> Verdict:
+    async def worker(self) -> Diagnosis:
         """Look for one that has sent a sign of life."""
         told = []
         async with get_client() as client:
@@ -204,7 +204,7 @@ class _Looks:
                 told.append(f"{len(online)} online: {', '.join(sorted(online))}")
         return ok("; ".join(told))
 
-    async def limit(self) -> Verdict:
+    async def limit(self) -> Diagnosis:
         """Look for the global concurrency limit that the account names; without it, no generation begins."""
         slug = RunComfyCredentials.get_block_type_slug()
         try:
@@ -238,7 +238,7 @@ class _Looks:
             block = await client.read_block_document_by_name(self._account, slug, include_secrets=False)
         return str(block.data.get("concurrency_limit") or "")
 
-    async def late_runs(self) -> Verdict:
+    async def late_runs(self) -> Diagnosis:
         """Count the runs that should have begun."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
@@ -263,7 +263,7 @@ class _Looks:
 _NOTHING_DEPLOYED = not_checked("because nothing is deployed")
 
 
-async def _block(kind: type[RunComfyCredentials] | type[MediaStore], name: str, *, needed: bool) -> Verdict:
+async def _block(kind: type[RunComfyCredentials] | type[MediaStore], name: str, *, needed: bool) -> Diagnosis:
     slug = kind.get_block_type_slug()
     async with get_client() as client:
         try:

@@ -12,7 +12,7 @@ from prefect.client.base import ServerType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from runcomfy.doctor import Verdict, broken, ok, warning
+from runcomfy.doctor import Diagnosis, broken, ok, warning
 from runcomfy.doctor.connecting import no_connection
 
 __all__ = ["has_server", "server_answers"]
@@ -23,7 +23,7 @@ def has_server() -> bool:
     return bool(PREFECT_API_URL.value())
 
 
-async def server_answers() -> Verdict:
+async def server_answers() -> Diagnosis:
     """Ask the server for its version, and compare it with this machine's."""
     url = str(PREFECT_API_URL.value())
     host = urlsplit(url).netloc.rpartition("@")[2]
@@ -42,7 +42,7 @@ async def server_answers() -> Verdict:
     return _compare(host, str(version), prefect.__version__)
 
 
-def _compare(host: str, server: str, here: str) -> Verdict:
+def _compare(host: str, server: str, here: str) -> Diagnosis:
     ours, theirs = ([int(number) for number in re.findall(r"\d+", version)[:2]] for version in (here, server))
     if theirs != ours:
         older = "server" if theirs < ours else "client"
@@ -52,7 +52,7 @@ def _compare(host: str, server: str, here: str) -> Verdict:
     return ok(f"{host} answers, Prefect {server}")
 
 
-def _refused(host: str, status: int) -> Verdict:
+def _refused(host: str, status: int) -> Diagnosis:
     if status in (401, 403):
         return broken(f"{host} refuses the key ({status}).", "Check PREFECT_API_KEY or PREFECT_API_AUTH_STRING.")
     return broken(

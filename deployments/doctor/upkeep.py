@@ -15,11 +15,11 @@ from prefect.events.schemas.automations import Automation
 from prefect.exceptions import ObjectNotFound
 
 from deployments.automations import CRASHED, DEAD, PENDING, dead, reconcile_among, same
-from runcomfy.doctor import Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor import Diagnosis, broken, not_checked, ok, warning
 from tasks.runtime.heartbeats import FREQUENCY, default_frequency, frequencies, patience
 from tasks.upkeep.held import slots_held
 
-__all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepLooks", "how_to_start", "starts_by_itself"]
+__all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepChecks", "how_to_start", "starts_by_itself"]
 
 UPKEEP_QUEUE = "upkeep"
 """The work queue of `reconcile`, of the highest priority in its pool."""
@@ -43,7 +43,7 @@ class Deployed:
         return frequencies(self.deployments, {pool.name: pool.base_job_template for pool in self.pools})
 
 
-class UpkeepLooks:
+class UpkeepChecks:
     """The looks themselves.
 
     Args:
@@ -54,7 +54,7 @@ class UpkeepLooks:
     def __init__(self, deployed: Deployed, limit: Any) -> None:
         self._deployed, self._limit = deployed, limit
 
-    async def heartbeats(self) -> Verdict:
+    async def heartbeats(self) -> Diagnosis:
         """Tell how often runs say that they are alive."""
         if not self._deployed.deployments:
             return _NOTHING
@@ -69,7 +69,7 @@ class UpkeepLooks:
             f"Run {_SETUP}, then {_DEPLOY}; start `python -m deployments.serve` anew.",
         )
 
-    async def automations(self) -> Verdict:
+    async def automations(self) -> Diagnosis:
         """Compare the automations with what they are to be, above all their patience with the heartbeats."""
         if not self._deployed.deployments:
             return _NOTHING
@@ -98,7 +98,7 @@ class UpkeepLooks:
         silence = max(_within(each) for each in found[DEAD])
         return ok(f"a dead run is marked after {silence:g} s, and a crash starts reconcile")
 
-    async def upkeep(self) -> Verdict:
+    async def upkeep(self) -> Diagnosis:
         """Make sure that `reconcile` starts, however many generations wait or are dead."""
         reconcile = reconcile_among(self._deployed.deployments)
         if reconcile is None:
@@ -139,7 +139,7 @@ class UpkeepLooks:
         polled = "" if starts_by_itself(pool) else ", and is polled"
         return ok(f"the work queue {pool.name}/{queue.name} goes first{polled}")
 
-    async def leases(self) -> Verdict:
+    async def leases(self) -> Diagnosis:
         """Ask the server where it keeps who holds the slots of concurrency limits."""
         async with get_client() as client:
             try:
@@ -154,7 +154,7 @@ class UpkeepLooks:
             )
         return ok(f"kept over a restart ({kept})")
 
-    async def slots(self) -> Verdict:
+    async def slots(self) -> Diagnosis:
         """Compare the slots that are taken with the runs that are alive."""
         if not self._deployed.deployments:
             return _NOTHING

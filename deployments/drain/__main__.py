@@ -26,7 +26,7 @@ from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError, Wai
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-    from deployments.drain.places import Places
+    from deployments.drain.places import DrainedQueues
 
 __all__ = ["app", "main"]
 
@@ -99,9 +99,9 @@ class _Drain:
 
     async def run(self, client: PrefectClient) -> int:
         """Do it, and return the exit code."""
-        from deployments.drain.places import Places
+        from deployments.drain.places import DrainedQueues
 
-        places = await Places.read(client, self._pool, self._queues)
+        places = await DrainedQueues.read(client, self._pool, self._queues)
         if self._only_resume:
             await places.set_paused(client, False, places.names)
             self._say(f"Resumed: {places.described(places.names)}.")
@@ -111,7 +111,7 @@ class _Drain:
             self._say(f"Paused before, and stays so: {places.described(before)}.")
         return await self._emptied(client, places, ours)
 
-    async def _emptied(self, client: PrefectClient, places: Places, ours: list[str]) -> int:
+    async def _emptied(self, client: PrefectClient, places: DrainedQueues, ours: list[str]) -> int:
         from deployments.drain.progress import Progress
         from deployments.drain.waiting import Interruption, run_command, until_idle, until_resumed
 
@@ -149,7 +149,7 @@ class _Drain:
                 else:
                     self._say(f"STILL PAUSED: {places.described(ours)}. Resume it: {self._resuming(places)}")
 
-    def _resuming(self, places: Places) -> str:
+    def _resuming(self, places: DrainedQueues) -> str:
         queues = [word for name in places.queues for word in ("--queue", name)]
         return shlex.join(["python", "-m", "deployments.drain", "--pool", places.pool, *queues, "--resume"])
 

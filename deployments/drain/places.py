@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["ActiveRun", "Places"]
+__all__ = ["ActiveRun", "DrainedQueues"]
 
 _ACTIVE = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _PAGE = 200
@@ -56,7 +56,7 @@ class ActiveRun:
 
 
 @dataclass
-class Places:
+class DrainedQueues:
     """A work pool, or some of its queues.
 
     Attributes:
@@ -72,7 +72,7 @@ class Places:
     _deployments: dict[UUID, str] = field(default_factory=dict)
 
     @classmethod
-    async def read(cls, client: PrefectClient, pool: str, queues: Sequence[str]) -> Places:
+    async def read(cls, client: PrefectClient, pool: str, queues: Sequence[str]) -> DrainedQueues:
         """Find them on the server.
 
         Raises:

@@ -13,7 +13,7 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.drain.places import ActiveRun, Places
+from deployments.drain.places import ActiveRun, DrainedQueues
 from deployments.drain.progress import Progress, summary
 from runcomfy.errors import WaitError
 
@@ -98,7 +98,7 @@ class Quiet:
 
 
 async def until_idle(
-    client: PrefectClient, places: Places, progress: Progress, interruption: Interruption, timeout_seconds: float
+    client: PrefectClient, places: DrainedQueues, progress: Progress, interruption: Interruption, timeout_seconds: float
 ) -> list[ActiveRun]:
     """Wait until nothing is under way that is waited for, and return what is under way all the same.
 

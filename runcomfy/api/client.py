@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from runcomfy.api.connections import Connections, one_connection
 from runcomfy.api.outputs import given_urls
-from runcomfy.api.rate_limit import Pace
+from runcomfy.api.rate_limit import RateLimiter
 from runcomfy.api.refusals import json_object, read_refusal
 from runcomfy.api.responses import (
     Answer,
@@ -71,7 +71,7 @@ class RunComfyClient:
         timeout_seconds: How long one call may take to connect, and between two pieces of an answer.
         paid_call_seconds: How long the paid call may take in all, from the moment that it has a connection to use.
         transport: An httpx transport to speak through, for tests.
-        pace: How often requests may be looked at; share one among the clients of an account.
+        rate_limiter: How often requests may be polled; share one among the clients of an account.
 
     Raises:
         ConfigurationError: the token or the URL cannot be used.
@@ -86,7 +86,7 @@ class RunComfyClient:
         timeout_seconds: float = 30.0,
         paid_call_seconds: float = PAID_CALL_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
-        pace: Pace | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> None:
         self.base_url = _checked_url(base_url)
         default_balance = (
@@ -103,7 +103,7 @@ class RunComfyClient:
                 headers=headers, timeout=timeout_seconds, limits=limits, verify=trust, transport=transport
             )
 
-        self.pace = pace
+        self.rate_limiter = rate_limiter
         self.paid_call_seconds = paid_call_seconds
         self._timeout_seconds = min(timeout_seconds, LINE_SECONDS)
         self._connect_seconds = min(timeout_seconds, _CONNECT_SECONDS)
@@ -199,8 +199,8 @@ class RunComfyClient:
         return f"{self.base_url}/v1/requests/{quote(request_id, safe='')}"
 
     async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
-        if self.pace is not None:
-            await self.pace.turn()
+        if self.rate_limiter is not None:
+            await self.rate_limiter.acquire()
         url = f"{self._request_url(request_id)}/{call}"
         return await self._call("GET", url, params=params, tells=_tells_a_state, request_id=request_id)
 

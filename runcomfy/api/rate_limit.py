@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Clock", "Pace", "shared_pace"]
+__all__ = ["Clock", "RateLimiter", "shared_rate_limiter"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Clock:
 _IN_USE = 0.85  # plans use so much of the rate; the rest is for results, and for looks that come at the same time
 
 
-class Pace:
+class RateLimiter:
     """A rate limit for the calls of a process, and what follows from it for the plans of those who wait.
 
     It belongs to no event loop, and its clock is an argument, unlike those of the libraries for this.
@@ -44,7 +44,7 @@ class Pace:
         self._wanted: dict[Hashable, float] = {}
         self._total = 0.0
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait until the next call may be made; in the order of asking."""
         now = self._clock.monotonic()
         mine = max(now, self._next)
@@ -54,12 +54,12 @@ class Pace:
             await self._clock.sleep(wait)
         self._last = self._clock.monotonic()
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Let no call be made for so long: the service asks for a pause."""
         self._next = max(self._next, self._clock.monotonic() + seconds)
 
-    def wants(self, who: Hashable, per_second: float) -> None:
-        """Note how often somebody would look; 0 when he is done."""
+    def declare_rate(self, who: Hashable, per_second: float) -> None:
+        """Note how often one request would be polled; 0 when it is no longer followed."""
         self._total += per_second - self._wanted.pop(who, 0.0)
         if per_second:
             self._wanted[who] = per_second
@@ -67,12 +67,12 @@ class Pace:
             self._total = 0.0  # what rounding left over
 
     @property
-    def stretch(self) -> float:
-        """How many times longer everybody has to wait between looks, so that all of them keep within the rate."""
+    def backpressure(self) -> float:
+        """How many times longer all have to wait between polls, so that all of them keep within the rate."""
         return max(1.0, self._total * self._interval / _IN_USE)
 
 
 @functools.lru_cache(maxsize=256)
-def shared_pace(account: str, per_second: float) -> Pace:
-    """Return the one pace that all clients of an account share in this process; `account` only names it."""
-    return Pace(per_second)
+def shared_rate_limiter(account: str, per_second: float) -> RateLimiter:
+    """Return the one rate limiter that all clients of an account share in this process; `account` only names it."""
+    return RateLimiter(per_second)

@@ -20,7 +20,7 @@ from runcomfy.api.responses import Answer
 from runcomfy.archive.attempt import Archiving
 from runcomfy.archive.temporary_file import check_folder
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.stream import Patience
+from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
 from runcomfy.media.validation import Expectation
 from runcomfy.storage.keys import KeyTemplate
@@ -31,13 +31,13 @@ __all__ = [
     "archive_answer",
     "archive_output",
     "check_folder",
-    "still_stands",
+    "verify_exists",
 ]
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
-_PATIENCE = Patience()
+_PATIENCE = RetryBudget()
 # Threads of their own: slow files must not hold up what else a process has to do, least of all a cancellation.
 _TRANSFERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="archive")
 
@@ -51,7 +51,7 @@ async def archive_output(
     hosts: HostPolicy,
     template: KeyTemplate = _DEFAULT_TEMPLATE,
     expected: Expectation | None = None,
-    patience: Patience = _PATIENCE,
+    patience: RetryBudget = _PATIENCE,
     mark: bool = True,
 ) -> ArchivedVideo:
     """Copy one output file into the store, with its provenance, and return where it stands. May be repeated at will.
@@ -127,7 +127,7 @@ async def archive_answer(
     return archived
 
 
-def still_stands(videos: Sequence[ArchivedVideo], store: Store) -> bool:
+def verify_exists(videos: Sequence[ArchivedVideo], store: Store) -> bool:
     """Whether archived files and their provenance are where they were put; two small calls a file. Blocks.
 
     Raises:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from runcomfy.archive.place import Kept, Place
 from runcomfy.archive.receive import Arrived, arrive, early_kind, said_of
 from runcomfy.archive.temporary_file import Room, ScratchFile
-from runcomfy.archive.transfer import Stop, fetch_object, receive
+from runcomfy.archive.transfer import TransferStop, fetch_object, receive
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.stream import Download, Patience, open_url
+from runcomfy.download.stream import Download, RetryBudget, open_url
 from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
 from runcomfy.media.marking import ai_box
@@ -46,14 +46,14 @@ class Archiving:
         hosts: HostPolicy,
         template: KeyTemplate,
         expected: Expectation | None,
-        patience: Patience,
+        patience: RetryBudget,
         mark: bool,
         room: Room = _ROOM,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._patience, self._mark, self._room = hosts, patience, mark, room
         self._place = Place(index, facts, store, template, expected, urlsplit(url).hostname or "")
-        self._stop = Stop()
+        self._stop = TransferStop()
         self._downloads: list[Download] = []
         self._absent = ""
         self.opened = threading.Event()

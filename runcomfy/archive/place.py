@@ -13,7 +13,7 @@ from PIL import Image
 
 from runcomfy.archive.provenance import PROVENANCE_CONTENT_TYPE, Provenance, archiver_name
 from runcomfy.archive.temporary_file import Digest
-from runcomfy.archive.transfer import Stop, digest_object
+from runcomfy.archive.transfer import TransferStop, digest_object
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
@@ -142,7 +142,7 @@ class Place:
         self._check_generation(key, provenance.generation_key)
         return provenance
 
-    def compare(self, key: str, candidates: Iterable[Digest], stop: Stop) -> Digest:
+    def compare(self, key: str, candidates: Iterable[Digest], stop: TransferStop) -> Digest:
         """Make sure, by its bytes, that an object is one of these files, and return which."""
         standing = self._store.head(key)
         if standing is None:
@@ -178,7 +178,7 @@ class Place:
         image: Image.Image | None,
         *,
         candidates: Iterable[Digest],
-        stop: Stop,
+        stop: TransferStop,
         created: bool,
     ) -> ArchivedVideo:
         """Complete a file that is in the bucket: poster first, provenance last.
@@ -219,7 +219,7 @@ class Place:
         )
 
     def _write(
-        self, key: str, provenance: Provenance, candidates: Iterable[Digest], stop: Stop, looked: bool
+        self, key: str, provenance: Provenance, candidates: Iterable[Digest], stop: TransferStop, looked: bool
     ) -> Provenance:
         """Write the provenance, or return the one that another worker wrote for the same bytes meanwhile."""
         document = provenance.to_json()

@@ -13,7 +13,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError
 
 from runcomfy.archive.temporary_file import ScratchFile, folder
-from runcomfy.archive.transfer import Stop, receive
+from runcomfy.archive.transfer import TransferStop, receive
 from runcomfy.download.stream import Download
 from runcomfy.errors import DownloadError, TemporaryFileError, UnexpectedContent
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, describe, sniff
@@ -57,7 +57,12 @@ def early_kind(start: bytes, download: Download, url: str) -> MediaKind | None:
 
 @contextmanager
 def arrive(
-    file: ScratchFile, start: bytes, download: Download, url: str, again: Callable[[ScratchFile], Download], stop: Stop
+    file: ScratchFile,
+    start: bytes,
+    download: Download,
+    url: str,
+    again: Callable[[ScratchFile], Download],
+    stop: TransferStop,
 ) -> Iterator[Arrived]:
     """Read a download into `file`, and give the file that is to be kept, with its judgement.
 
@@ -89,7 +94,9 @@ def arrive(
         yield kept._replace(warnings=_said(kept, download))
 
 
-def _judged(file: ScratchFile, download: Download, url: str, another: Callable[[], ScratchFile], stop: Stop) -> Arrived:
+def _judged(
+    file: ScratchFile, download: Download, url: str, another: Callable[[], ScratchFile], stop: TransferStop
+) -> Arrived:
     warnings: tuple[str, ...] = ()
     head = _head(file)
     encoded = download.encoding not in _NO_ENCODING
@@ -190,7 +197,7 @@ def _decoded_start(start: bytes, encoding: str) -> bytes:
     return b""
 
 
-def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: Stop) -> bool:
+def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: TransferStop) -> bool:
     """Decode a whole file; false where that cannot be done, or makes unreasonably much of it."""
     file.file.seek(0)
     body = cast(IO[bytes], _Unclosed(file))

@@ -11,7 +11,7 @@ from runcomfy.errors import DownloadError
 from runcomfy.storage.store import Store
 from runcomfy.storage.upload import SupportsRead
 
-__all__ = ["Stop", "Stopped", "digest_object", "fetch_object", "receive"]
+__all__ = ["Stopped", "TransferStop", "digest_object", "fetch_object", "receive"]
 
 _READ_BYTES = 1024 * 1024
 
@@ -20,7 +20,7 @@ class Stopped(BaseException):
     """The caller of this transfer was cancelled. No `Exception`: boto3 would try again what ends by one of those."""
 
 
-class Stop:
+class TransferStop:
     """Whether a transfer has to end."""
 
     def __init__(self) -> None:
@@ -47,21 +47,21 @@ class Stop:
         return chunk
 
 
-def receive(download: Download, start: bytes, file: ScratchFile, stop: Stop) -> None:
+def receive(download: Download, start: bytes, file: ScratchFile, stop: TransferStop) -> None:
     """Write a download to its end, after its first bytes, which were read already."""
     file.write(start)
     while chunk := stop.read(download, _READ_BYTES):
         file.write(chunk)
 
 
-def fetch_object(store: Store, key: str, file: ScratchFile, stop: Stop) -> None:
+def fetch_object(store: Store, key: str, file: ScratchFile, stop: TransferStop) -> None:
     """Write an object's bytes to a file."""
     with store.open(key) as body:
         while chunk := stop.read(body, _READ_BYTES):
             file.write(chunk)
 
 
-def digest_object(store: Store, key: str, stop: Stop) -> Digest:
+def digest_object(store: Store, key: str, stop: TransferStop) -> Digest:
     """Return what tells an object's bytes from others, at constant memory."""
     digest, size = hashlib.sha256(), 0
     with store.open(key) as body:

@@ -18,7 +18,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.journal import Entry, StopNote, note_stops, what_was_lately
 from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "Proving", "note_stop", "open_proving"]
+__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "CircuitBreaker", "note_stop", "open_proving"]
 
 FIRST_AT_ONCE = 5
 STOP_AFTER_ALIKE = 20
@@ -31,7 +31,7 @@ class _Failure:
     cause: tuple[str, str]
 
 
-class Proving:
+class CircuitBreaker:
     """Lets generations begin.
 
     Until the first of a model is archived, those that are under way and those that have failed alike are never more
@@ -182,7 +182,7 @@ async def open_proving(
     first_at_once: int,
     stop_after_alike: int,
     entries: Iterable[Entry] = (),
-) -> Proving:
+) -> CircuitBreaker:
     """Return what lets generations begin; a model of which one was archived lately needs no proof.
 
     Args:
@@ -193,10 +193,10 @@ async def open_proving(
         entries: What is known of the journal already.
     """
     lately = await what_was_lately(engine.journal, engine.client.base_url, engine.destination.uri, models, entries)
-    return Proving(first_at_once, stop_after_alike, lately.archived, lately.stopped)
+    return CircuitBreaker(first_at_once, stop_after_alike, lately.archived, lately.stopped)
 
 
-async def note_stop(engine: Engine, proving: Proving) -> None:
+async def note_stop(engine: Engine, proving: CircuitBreaker) -> None:
     """Let the next run know what stopped this one: at once, and again when what was under way has ended."""
     if proving.stops:
         await note_stops(engine.journal, engine.client.base_url, engine.destination.uri, proving.stops)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.batch.circuit_breaker import Proving
+from runcomfy.batch.circuit_breaker import CircuitBreaker
 from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalance, RunComfyError, StorageError
 from runcomfy.generation.hooks import Log
 from runcomfy.storage.store import Store
@@ -68,7 +68,7 @@ class Halt:
 
 
 @asynccontextmanager
-async def halting(halt: Halt | None, proving: Proving, *, look_seconds: float = 5.0) -> AsyncIterator[None]:
+async def halting(halt: Halt | None, proving: CircuitBreaker, *, look_seconds: float = 5.0) -> AsyncIterator[None]:
     """Let nothing more begin in the body once another part was stopped; one that was before it is known at its start.
 
     Args:
@@ -98,13 +98,13 @@ async def tell_others(halt: Halt | None, error: RunComfyError, log: Log) -> None
         log.warning("The other parts could not be told: %s", failure)
 
 
-async def _keep_looking(halt: Halt, proving: Proving, look_seconds: float) -> None:
+async def _keep_looking(halt: Halt, proving: CircuitBreaker, look_seconds: float) -> None:
     while proving.stopped is None:
         await asyncio.sleep(look_seconds)
         await _look(halt, proving)
 
 
-async def _look(halt: Halt, proving: Proving) -> None:
+async def _look(halt: Halt, proving: CircuitBreaker) -> None:
     try:
         told = await asyncio.to_thread(halt.look)
     except StorageError:  # the next look tells the same

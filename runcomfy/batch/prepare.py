@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from runcomfy.batch.plan import PlannedRow, check_pictures
-from runcomfy.batch.status import Standing, known_rows, look_up
+from runcomfy.batch.status import RowStatus, known_rows, look_up
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
 from runcomfy.manifest import Manifest, read_manifest
 
-__all__ = ["Plan", "prepare"]
+__all__ = ["BatchPlan", "prepare"]
 
 _SHOWN_WARNINGS = 50
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """A manifest that can be run as it is."""
 
     manifest: Manifest
     rows: list[PlannedRow]
-    standing: Standing
+    standing: RowStatus
 
 
 async def prepare(
@@ -34,7 +34,7 @@ async def prepare(
     log: Log,
     *,
     allow_placeholder_prompts: bool = False,
-) -> Plan:
+) -> BatchPlan:
     """Read and check a manifest as a whole, stage its images, and look up what is archived already.
 
     Args:
@@ -62,7 +62,7 @@ async def prepare(
     _warn(rows, log)
     standing = await look_up(rows, journal, store)
     log.info("%d of %d rows are archived already", len(standing.existing), len(rows))
-    return Plan(read, rows, standing)
+    return BatchPlan(read, rows, standing)
 
 
 def _warn(rows: Sequence[PlannedRow], log: Log) -> None:

@@ -19,7 +19,7 @@ from runcomfy.values import Outcome
 __all__ = [
     "BatchFiles",
     "BatchReport",
-    "Stop",
+    "BatchStop",
     "outcomes_from_json",
     "outcomes_to_json",
     "report_of",
@@ -31,7 +31,7 @@ _STOPS = tuple(kind.__name__ for kind in (CommonCause, AuthenticationError, Insu
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
 
 
-class Stop(NamedTuple):
+class BatchStop(NamedTuple):
     """Why rows of a batch were not begun."""
 
     error_type: str
@@ -39,13 +39,13 @@ class Stop(NamedTuple):
     reason: str
 
 
-def stop_of(outcomes: Iterable[Outcome]) -> Stop | None:
+def stop_of(outcomes: Iterable[Outcome]) -> BatchStop | None:
     """Return what kept rows from being begun, the gravest first; `None` if nothing did that concerns all."""
     told = [outcome for outcome in outcomes if outcome.error_type in _STOPS and not outcome.status.is_good]
     if not told:
         return None
     first = min(told, key=lambda outcome: _STOPS.index(outcome.error_type or ""))
-    return Stop(first.error_type or "", first.error_code, (first.error or "").rstrip("."))
+    return BatchStop(first.error_type or "", first.error_code, (first.error or "").rstrip("."))
 
 
 class BatchFiles(BaseModel):

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from runcomfy.api.requests import token_is_refused
-from runcomfy.batch.circuit_breaker import Proving
+from runcomfy.batch.circuit_breaker import CircuitBreaker
 from runcomfy.batch.halt import CONCERN_ALL
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.batch.program import GenerateOne
-from runcomfy.batch.shared_budget import Purse
+from runcomfy.batch.shared_budget import SharedBudget
 from runcomfy.errors import (
     AuthenticationError,
     BudgetReached,
@@ -32,8 +32,8 @@ async def run_rows(
     rows: Sequence[PlannedRow],
     engine: Engine,
     generate: GenerateOne,
-    purse: Purse,
-    proving: Proving,
+    purse: SharedBudget,
+    proving: CircuitBreaker,
     *,
     at_once: int,
     paid_before: Callable[[PlannedRow], bool],
@@ -57,17 +57,17 @@ async def run_rows(
         until_proven: Begin no more, and tell of no more, once all models are proven: others do the rest.
     """
     with working_on(len(rows), engine.hooks):
-        crew = _Crew(engine, generate, purse, proving, at_once, paid_before, ended, stopped)
+        crew = RowScheduler(engine, generate, purse, proving, at_once, paid_before, ended, stopped)
         await crew.run(rows, until_proven=until_proven)
 
 
-class _Crew:
+class RowScheduler:
     def __init__(
         self,
         engine: Engine,
         generate: GenerateOne,
-        purse: Purse,
-        proving: Proving,
+        purse: SharedBudget,
+        proving: CircuitBreaker,
         at_once: int,
         paid_before: Callable[[PlannedRow], bool],
         ended: Callable[[PlannedRow, Outcome, Entry | None], None],

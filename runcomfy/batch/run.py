@@ -15,13 +15,13 @@ from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.halt import Halt, halting, tell_others
 from runcomfy.batch.plan import PlannedRow, rows_from_json
-from runcomfy.batch.prepare import Plan
+from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.program import Program
 from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.row_scheduler import run_rows
 from runcomfy.batch.shard import Shard
-from runcomfy.batch.shared_budget import Purse, purse_name
-from runcomfy.batch.status import Standing, look_up, true_outcome
+from runcomfy.batch.shared_budget import SharedBudget, shared_budget_name
+from runcomfy.batch.status import RowStatus, look_up, true_outcome
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
@@ -30,14 +30,14 @@ from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
-__all__ = ["Rules", "money", "run_here", "run_part"]
+__all__ = ["BatchPolicy", "money", "run_here", "run_part"]
 
 _WRITE_SECONDS = 15.0
 _MAX_ROWS_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Rules:
+class BatchPolicy:
     """What holds for all rows of a batch."""
 
     at_once: int
@@ -61,7 +61,7 @@ class Rules:
 
 
 async def run_here(
-    plan: Plan, program: Program, rules: Rules, *, until_proven: bool = False
+    plan: BatchPlan, program: Program, rules: BatchPolicy, *, until_proven: bool = False
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet, in this process.
 
@@ -78,12 +78,12 @@ async def run_here(
         ConfigurationError: there is a budget, and nothing that remembers what was paid for.
     """
     rules.check_journal(program.destination.journal_choice)
-    outcomes, purse = dict(plan.standing.existing), purse_name(row.generation_key for row in plan.rows)
+    outcomes, purse = dict(plan.standing.existing), shared_budget_name(row.generation_key for row in plan.rows)
     cost_usd = await _run(plan.rows, plan.standing, program, rules, outcomes, purse, until_proven=until_proven)
     return outcomes, cost_usd
 
 
-async def run_part(shard: Shard, program: Program, rules: Rules) -> dict[str, int]:
+async def run_part(shard: Shard, program: Program, rules: BatchPolicy) -> dict[str, int]:
     """Generate the rows of one part, write down what becomes of them, and return how many ended in which way."""
     store, journal = program.destination.store, program.destination.journal
     outcomes = dict[int, Outcome]()
@@ -92,17 +92,17 @@ async def run_part(shard: Shard, program: Program, rules: Rules) -> dict[str, in
         standing = await look_up(rows, journal, store)
         outcomes |= standing.existing
         halt = Halt(store, shard.halt_key)
-        await _run(rows, standing, program, rules, outcomes, shard.purse_of(rows), halt=halt)
+        await _run(rows, standing, program, rules, outcomes, shard.shared_budget_of(rows), halt=halt)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 
 async def _run(
     rows: list[PlannedRow],
-    standing: Standing,
+    standing: RowStatus,
     program: Program,
-    rules: Rules,
+    rules: BatchPolicy,
     outcomes: dict[int, Outcome],
-    purse_name: str,
+    budget_name: str,
     *,
     until_proven: bool = False,
     halt: Halt | None = None,
@@ -126,7 +126,7 @@ async def _run(
             standing = await look_up(rows, engine.journal, engine.store)
             outcomes |= standing.existing
         entries |= standing.entries
-        purse = Purse(Budget(rules.budget_usd, rules.usd_per_video), engine.journal, purse_name)
+        purse = SharedBudget(Budget(rules.budget_usd, rules.usd_per_video), engine.journal, budget_name)
         await purse.open([row.generation_key for row in rows], entries)
         models = {row.order.model_id for row in rows}
         proving = await open_proving(engine, models, rules.first_at_once, rules.stop_after_alike, entries.values())
@@ -145,11 +145,15 @@ async def _run(
             )  # fmt: skip
         await note_stop(engine, proving)
         not_sent = await _look_again(rows, engine, purse, entries, outcomes)
-    return Standing(entries, {}).cost_usd(rows, price, not_sent)
+    return RowStatus(entries, {}).cost_usd(rows, price, not_sent)
 
 
 async def _look_again(
-    rows: Sequence[PlannedRow], engine: Engine, purse: Purse, entries: dict[str, Entry], outcomes: dict[int, Outcome]
+    rows: Sequence[PlannedRow],
+    engine: Engine,
+    purse: SharedBudget,
+    entries: dict[str, Entry],
+    outcomes: dict[int, Outcome],
 ) -> set[str]:
     """Ask the journal what became of rows without a video: another run may have paid for them, now or before.
 
@@ -171,7 +175,7 @@ async def _look_again(
     return not_sent
 
 
-def money(spent_usd: float, rules: Rules) -> str:
+def money(spent_usd: float, rules: BatchPolicy) -> str:
     """Return what there is to say of money, for the progress."""
     if rules.budget_usd is not None:
         return f"{spent_usd:,.2f} of {rules.budget_usd:,.2f} USD spent"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.shared_budget import purse_name
+from runcomfy.batch.shared_budget import shared_budget_name
 
 __all__ = ["Allowance", "Shard", "divide"]
 
@@ -41,13 +41,13 @@ class Shard(BaseModel):
         """Key of what tells all parts of its folder that one of them was stopped."""
         return f"{self.rows_key.rpartition('/')[0]}/halt.json"
 
-    def purse_of(self, rows: Sequence[PlannedRow]) -> str:
+    def shared_budget_of(self, rows: Sequence[PlannedRow]) -> str:
         """Return where it counts what it spends: a part that an earlier version made has its own share and purse.
 
         Args:
             rows: Its rows.
         """
-        return self.allowance.purse or purse_name(row.generation_key for row in rows)
+        return self.allowance.purse or shared_budget_name(row.generation_key for row in rows)
 
 
 def divide(rows: Sequence[PlannedRow], size: int) -> list[list[PlannedRow]]:

@@ -21,17 +21,17 @@ from runcomfy.errors import BudgetReached, UnreadableEntry
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal
 
-__all__ = ["Purse", "purse_name"]
+__all__ = ["SharedBudget", "shared_budget_name"]
 
 _DIGITS = 24  # of a generation's key: enough to tell those of a manifest apart, and a third of the bytes
 
 
-def purse_name(generation_keys: Iterable[str]) -> str:
+def shared_budget_name(generation_keys: Iterable[str]) -> str:
     """Return what the budget of these generations is called: the same rows share it, whatever their file is called."""
     return hashlib.sha256("\n".join(sorted(generation_keys)).encode()).hexdigest()[:_DIGITS]
 
 
-class _Note(BaseModel):
+class _BudgetNote(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
@@ -48,7 +48,7 @@ class _Note(BaseModel):
 
 
 @dataclass(eq=False)
-class _Change:
+class _BudgetChange:
     """Something to be written into the note, together with whatever else waits for that."""
 
     apply: Callable[[Budget], None]
@@ -56,13 +56,13 @@ class _Change:
     is_written: bool = False
 
 
-class Purse:
+class SharedBudget:
     """A budget, and what other runs take from it. Without a limit there is nothing to share, and nothing is written.
 
     Args:
         budget: The limit, and what is counted.
         journal: Where the note is kept, and what it is about.
-        name: What the budget is called; see `purse_name`.
+        name: What the budget is called; see `shared_budget_name`.
     """
 
     def __init__(self, budget: Budget, journal: Journal, name: str) -> None:
@@ -71,7 +71,7 @@ class Purse:
         self._note = f"budget-{name}"
         self._standing: bytes | None = None
         """The note that the budget is as; `None` while that is not sure. To read 100,000 accounts takes a second."""
-        self._waiting: list[_Change] = []
+        self._waiting: list[_BudgetChange] = []
         self._turn = asyncio.Lock()
 
     async def open(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
@@ -162,7 +162,7 @@ class Purse:
         if not self._is_shared:
             apply(self.budget)
             return
-        change = _Change(apply)
+        change = _BudgetChange(apply)
         self._waiting.append(change)
         try:
             async with self._turn:
@@ -191,7 +191,7 @@ class Purse:
                     change.apply(self.budget)
                 except BudgetReached as refusal:
                     change.refusal = refusal
-            made = _Note.written(self.budget)
+            made = _BudgetNote.written(self.budget)
             return made
 
         conflicts = 0
@@ -202,9 +202,9 @@ class Purse:
             change.is_written = True
             self._waiting.remove(change)
 
-    def _read(self, body: bytes | None) -> _Note:
+    def _read(self, body: bytes | None) -> _BudgetNote:
         try:
-            return _Note() if body is None else _Note.model_validate_json(body)
+            return _BudgetNote() if body is None else _BudgetNote.model_validate_json(body)
         except ValidationError:
             raise UnreadableEntry(
                 f"The budget's note {self._journal.place.where}/.{self._note}.json cannot be read by this version, so "

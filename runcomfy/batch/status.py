@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from runcomfy.archive.archive import still_stands
+from runcomfy.archive.archive import verify_exists
 from runcomfy.batch.account import account_of
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.journal.entry import OPEN, Entry, EntryState
@@ -15,7 +15,7 @@ from runcomfy.journal.spec import known_key
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["Standing", "known_rows", "look_up", "true_outcome"]
+__all__ = ["RowStatus", "known_rows", "look_up", "true_outcome"]
 
 _READING_AT_ONCE = 32
 _S, _O = EntryState, OutcomeStatus
@@ -32,7 +32,7 @@ _BY_STATE = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class RowStatus:
     """What the journal knows of rows."""
 
     entries: Mapping[str, Entry]
@@ -83,14 +83,14 @@ async def known_rows(rows: Sequence[PlannedRow], journal: Journal) -> list[Plann
     return list(await asyncio.gather(*map(known, rows)))
 
 
-async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) -> Standing:
+async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) -> RowStatus:
     """Return what is known of these rows.
 
     Raises:
         StorageError: the journal or the archive could not be read.
     """
     entries = await _read_entries(rows, journal)
-    return Standing(entries, await _existing(rows, entries, store))
+    return RowStatus(entries, await _existing(rows, entries, store))
 
 
 def true_outcome(outcome: Outcome, entry: Entry | None) -> Outcome:
@@ -141,7 +141,7 @@ async def _existing(rows: Sequence[PlannedRow], entries: Mapping[str, Entry], st
         if entry is None or entry.state is not EntryState.ARCHIVED or entry.archive is None:
             return
         async with gate:
-            if await asyncio.to_thread(still_stands, entry.archive.videos, store):
+            if await asyncio.to_thread(verify_exists, entry.archive.videos, store):
                 found[row.line] = Outcome(
                     label=row.label,
                     status=OutcomeStatus.EXISTING,

@@ -56,7 +56,7 @@ class Update(BaseModel):
         return f"{what}; {entries} journal entries and {files} provenance files read"
 
 
-class _State(BaseModel):
+class _CatalogueState(BaseModel):
     """What an update leaves for the next one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -93,7 +93,7 @@ async def update(
         prompts = before.prompts if before is not None else True
     wanted = (SCHEMA_VERSION, _RULES, prompts)
     current = before is not None and (before.schema_version, before.rules, before.prompts) == wanted
-    known = before if before is not None and current and not everything else _State(prompts=prompts)
+    known = before if before is not None and current and not everything else _CatalogueState(prompts=prompts)
     # In this order: an entry is older than its files, so the entry of every file that is seen here is seen as well.
     files = await asyncio.to_thread(provenance_files, store)
     entries = await journal.modified() if journal is not None else dict[str, datetime]()
@@ -103,7 +103,7 @@ async def update(
     unnamed = [key for key in changed(files, known.files) if key not in rows.named]
     await rows.take_files(unnamed, files)
     days = await _write(store, rows, rows.gone(), began)
-    state = _State(
+    state = _CatalogueState(
         prompts=prompts,
         rules=_RULES,
         requests=rows.requests,
@@ -124,10 +124,10 @@ async def update(
     )
 
 
-def _read_state(store: Store) -> _State | None:
+def _read_state(store: Store) -> _CatalogueState | None:
     found = store.read_version(store.key(_STATE), limit_bytes=_MAX_STATE_BYTES)
     try:
-        state = _State.model_validate_json(found.body) if found else None
+        state = _CatalogueState.model_validate_json(found.body) if found else None
     except ValidationError:
         return None  # then everything is read once more
     if state is not None and state.schema_version > SCHEMA_VERSION:

@@ -36,7 +36,7 @@ __all__ = ["main", "run"]
 _VERBOSE = "--verbose"
 
 
-class _Stop:
+class _SigtermHandler:
     """Handles a SIGTERM, when what is being answered is written down."""
 
     store: StoreOptions | None = None
@@ -50,7 +50,7 @@ class _Stop:
         os._exit(128 + number)  # the first process of a container is not ended by a signal that it does not handle
 
 
-_stop = _Stop()
+_stop = _SigtermHandler()
 
 
 def main(arguments: Iterable[str] | None = None, app: App = app) -> int:

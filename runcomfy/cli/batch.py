@@ -19,7 +19,7 @@ from runcomfy.storage.commands import StoreOptions
 
 if TYPE_CHECKING:
     from runcomfy.batch.results import BatchReport
-    from runcomfy.batch.run import Rules
+    from runcomfy.batch.run import BatchPolicy
 
 __all__ = ["batch"]
 
@@ -59,9 +59,9 @@ def batch(
     if (location := locate(manifest)).path is not None:
         location.read_file()
     environment.check(run.bucket, run.journal, run.archive_key)
-    from runcomfy.batch.run import Rules
+    from runcomfy.batch.run import BatchPolicy
 
-    rules = Rules(at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike, run.policy)
+    rules = BatchPolicy(at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike, run.policy)
     rules.check_journal(run.journal.strip())
     log_progress()
     given = _with_variation(defaults, run.variation).given()
@@ -90,7 +90,7 @@ def batch(
 
 
 def _run(
-    manifest: str, run: Run, rules: Rules, defaults: dict[str, Any], *, allow_placeholder_prompts: bool
+    manifest: str, run: Run, rules: BatchPolicy, defaults: dict[str, Any], *, allow_placeholder_prompts: bool
 ) -> BatchReport:
     from runcomfy.batch.prepare import prepare
     from runcomfy.batch.program import Program

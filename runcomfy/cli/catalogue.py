@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from runcomfy.cli import environment
-from runcomfy.cli.options import Bucket, Json
+from runcomfy.cli.options import BucketOptions, Json
 from runcomfy.cli.output import print_facts
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def catalogue(
         bool,
         Parameter(negative="", show_default=False, help="Read everything again, not only what has changed."),
     ] = False,
-    where: Bucket,
+    where: BucketOptions,
     json: Json = False,
 ) -> None:
     """Bring the table of all generations up to date: Parquet files in the bucket, for any tool to query."""

@@ -21,14 +21,14 @@ from rich.text import Text
 from runcomfy.cli import environment
 from runcomfy.cli.options import Json
 from runcomfy.cli.output import exit_code
-from runcomfy.doctor import Clock, Finding, Mark, clock_check, run_checks
+from runcomfy.doctor import CheckResult, Mark, ServerClock, clock_check, run_checks
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
 
 if TYPE_CHECKING:
     from runcomfy.doctor import Check
-    from runcomfy.doctor.bucket import Bucket
-    from runcomfy.doctor.service import Account
+    from runcomfy.doctor.bucket import BucketUnderTest
+    from runcomfy.doctor.service import AccountUnderTest
 
 __all__ = ["BucketOption", "JournalOption", "Sources", "conclude", "doctor", "engine_checks", "find", "print_findings"]
 
@@ -72,7 +72,7 @@ class Sources:
     def __init__(self, bucket: str | None, journal: str) -> None:
         self._bucket, self._journal = bucket, journal
 
-    async def account(self) -> Account:
+    async def account(self) -> AccountUnderTest:
         """Return the account.
 
         Raises:
@@ -80,24 +80,26 @@ class Sources:
         """
         environment.token()
         from runcomfy.api.client import is_local
-        from runcomfy.doctor.service import Account
+        from runcomfy.doctor.service import AccountUnderTest
 
         self.is_sandbox = is_local(environment.base_url())
-        return Account(environment.client, environment.host_policy(), "the environment")
+        return AccountUnderTest(environment.client, environment.host_policy(), "the environment")
 
-    async def bucket(self) -> Bucket:
+    async def bucket(self) -> BucketUnderTest:
         """Return the bucket.
 
         Raises:
             ConfigurationError: none is named, or it cannot be used.
         """
-        from runcomfy.doctor.bucket import Bucket
+        from runcomfy.doctor.bucket import BucketUnderTest
         from runcomfy.journal import check_choice
 
         if not self._bucket:
             raise ConfigurationError("No bucket is named. Give --bucket (or RUNCOMFY_BUCKET).")
         environment.bucket_and_prefix(self._bucket)
-        return Bucket(partial(environment.store, self._bucket), check_choice(self._journal), True, "the environment")
+        return BucketUnderTest(
+            partial(environment.store, self._bucket), check_choice(self._journal), True, "the environment"
+        )
 
 
 def engine_checks(
@@ -114,7 +116,7 @@ def engine_checks(
     from runcomfy.doctor.bucket import bucket_checks
     from runcomfy.doctor.service import service_checks
 
-    clock = Clock()
+    clock = ServerClock()
     return [
         *service_checks(sources.account, clock, needs=tuple(account_needs)),
         *bucket_checks(
@@ -128,13 +130,13 @@ def engine_checks(
     ]
 
 
-def find(checks: Sequence[Check], *, quiet: bool) -> list[Finding]:
+def find(checks: Sequence[Check], *, quiet: bool) -> list[CheckResult]:
     """Run the checks, and show that something goes on where somebody looks."""
     with _checking(quiet=quiet):
         return asyncio.run(run_checks(checks))
 
 
-def conclude(findings: Sequence[Finding], *, as_json: bool) -> None:
+def conclude(findings: Sequence[CheckResult], *, as_json: bool) -> None:
     """Print what was found, and end with exit code 3 if something is broken.
 
     Raises:
@@ -156,7 +158,7 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def print_findings(findings: Sequence[Finding], *, as_json: bool) -> bool:
+def print_findings(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
     """Print every finding in its order and how it stands with the whole, and return whether something is broken."""
     counts = Counter(finding.mark for finding in findings)
     if as_json:
@@ -184,7 +186,7 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> bool:
     return bool(counts[Mark.BROKEN])
 
 
-def _print_table(console: Console, findings: Sequence[Finding]) -> None:
+def _print_table(console: Console, findings: Sequence[CheckResult]) -> None:
     width = max(len(word) for word in ("not checked", *(finding.name for finding in findings)))
     for area, members in groupby(findings, key=lambda finding: finding.area):
         console.print(area, style="bold")
@@ -207,7 +209,7 @@ def _print_table(console: Console, findings: Sequence[Finding]) -> None:
     console.print()
 
 
-def _unchecked(findings: Sequence[Finding]) -> dict[str, list[str]]:
+def _unchecked(findings: Sequence[CheckResult]) -> dict[str, list[str]]:
     """Return what was not checked by its reason: one line each, since only the reason is of use."""
     names: dict[str, list[str]] = {}
     for finding in findings:

@@ -64,9 +64,11 @@ def client() -> RunComfyClient:
     """
     found = token()
     from runcomfy.api.client import RunComfyClient
-    from runcomfy.api.rate_limit import shared_pace
+    from runcomfy.api.rate_limit import shared_rate_limiter
 
-    return RunComfyClient(found, base_url=base_url(), pace=shared_pace("environment", _CALLS_PER_SECOND))
+    return RunComfyClient(
+        found, base_url=base_url(), rate_limiter=shared_rate_limiter("environment", _CALLS_PER_SECOND)
+    )
 
 
 def host_policy() -> HostPolicy:
@@ -144,11 +146,13 @@ def destination(bucket: str, journal: str, archive_key: str | None) -> Destinati
     """
     here = store(bucket)
     from runcomfy.generation.destination import Destination
-    from runcomfy.journal import Journal, check_choice, open_place
+    from runcomfy.journal import Journal, check_choice, open_journal_store
     from runcomfy.journal.journal import LEASE_SECONDS
 
     choice = check_choice(journal)
-    kept = Journal(open_place(choice, lambda: here, _store_at), patience_seconds=_patience_seconds() or LEASE_SECONDS)
+    kept = Journal(
+        open_journal_store(choice, lambda: here, _store_at), patience_seconds=_patience_seconds() or LEASE_SECONDS
+    )
     return Destination(here, kept, choice, _template(archive_key), open_store=_store_at)
 
 
@@ -163,7 +167,7 @@ def journal(bucket: str, choice: str = "bucket") -> Journal:
         ConfigurationError: it names no bucket, or there is no journal that outlives a process.
     """
     name, prefix = bucket_and_prefix(bucket)
-    from runcomfy.journal import Journal, check_choice, open_place
+    from runcomfy.journal import Journal, check_choice, open_journal_store
     from runcomfy.storage.store import Store
 
     if check_choice(choice) == "none":
@@ -171,7 +175,7 @@ def journal(bucket: str, choice: str = "bucket") -> Journal:
             "The journal is 'none': each process keeps its own, in its memory, and there is nothing to look at."
         )
     # A person waits for the answer, and can ask again.
-    return Journal(open_place(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
+    return Journal(open_journal_store(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
 
 
 def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:

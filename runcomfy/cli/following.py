@@ -14,11 +14,11 @@ from runcomfy.errors import RunComfyError, is_retryable
 from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
-from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.generation.hooks import Hooks, StateChange
 from runcomfy.journal import EntryState
 from runcomfy.journal.situation import Situation
 from runcomfy.models import ModelInputs
-from runcomfy.polling.poll import Look
+from runcomfy.polling.poll import Poll
 from runcomfy.redaction import redact
 from runcomfy.values import Generation, StagedImage, Submission
 
@@ -46,7 +46,7 @@ class Following(Hooks):
         self.situation: Situation | None = None
         self._shown: tuple[State, int | None] | None = None
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: StateChange) -> None:
         """Take note of its state."""
         before = self.situation
         self.situation = Situation(
@@ -63,9 +63,11 @@ class Following(Hooks):
         """Take note of the submission that is waited for, which may be that of another run."""
         if submission.archive is None:
             state, key = EntryState.SUBMITTED, submission.generation_key
-            self.changed(Change(state, "", key=key, request_id=submission.request_id, model_id=submission.model_id))
+            self.changed(
+                StateChange(state, "", key=key, request_id=submission.request_id, model_id=submission.model_id)
+            )
 
-    async def show(self, look: Look) -> None:
+    async def show(self, look: Poll) -> None:
         """Log what a look showed, where it is another than before."""
         now = (look.state, look.queue_position)
         if look.failure is not None:
@@ -109,7 +111,7 @@ class Counting(Hooks):
 
     has_submitted = False
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: StateChange) -> None:
         """Take note of a submission."""
         self.has_submitted = self.has_submitted or change.state is not EntryState.REFUSED
 

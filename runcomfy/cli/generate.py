@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import Archive, ImageToVideoOptions, Json, Run, TextToVideoOptions
+from runcomfy.cli.options import ArchiveOptions, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from runcomfy.cli.output import print_generation, print_videos
 from runcomfy.models import ImageToVideo, ModelInputs, TextToVideo, check_inputs, model_id_of, short_names
 
@@ -58,7 +58,7 @@ def fetch(
             f"{', '.join(short_names())}, or the id of any other."
         ),
     ] = None,
-    archive: Archive,
+    archive: ArchiveOptions,
     json: Json = False,
 ) -> None:
     """Archive what a finished request made; doing it again does no harm."""

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import EPILOGUE, Archive, Bucket, Json
+from runcomfy.cli.options import EPILOGUE, ArchiveOptions, BucketOptions, Json
 from runcomfy.cli.output import print_facts, print_generation
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.policy import Deadlines
@@ -46,7 +46,7 @@ def list_generations(
     every: Annotated[
         bool, Parameter(name="--all", negative="", show_default=False, help="Also those that are at an end.")
     ] = False,
-    where: Bucket,
+    where: BucketOptions,
     json: Json = False,
 ) -> None:
     """List the generations that are not at an end: what needs a person first, then the oldest first."""
@@ -67,7 +67,7 @@ def list_generations(
 
 
 @journal_app.command
-def show(key: Key, /, *, where: Bucket, json: Json = False) -> None:
+def show(key: Key, /, *, where: BucketOptions, json: Json = False) -> None:
     """Show a generation with its history; as JSON, just as it is kept."""
     from runcomfy.cli.journal_output import print_entry
     from runcomfy.cli.journal_view import view
@@ -83,7 +83,7 @@ def adopt(
     request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
     /,
     *,
-    archive: Archive,
+    archive: ArchiveOptions,
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
     no_wait: Annotated[
         bool,
@@ -121,7 +121,7 @@ def release(
     key: Key,
     /,
     *,
-    where: Bucket,
+    where: BucketOptions,
     yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:

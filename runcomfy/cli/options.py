@@ -18,9 +18,9 @@ from runcomfy.storage.commands import StoreOptions
 __all__ = [
     "ABOVE_ZERO",
     "EPILOGUE",
-    "Archive",
+    "ArchiveOptions",
     "AtOnce",
-    "Bucket",
+    "BucketOptions",
     "FirstAtOnce",
     "ImageToVideoOptions",
     "Json",
@@ -75,7 +75,7 @@ class TextToVideoOptions(TextToVideoSettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Bucket:
+class BucketOptions:
     """Where the videos are, and the journal of what was paid for."""
 
     bucket: Annotated[
@@ -93,7 +93,7 @@ class Bucket:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Archive(Bucket):
+class ArchiveOptions(BucketOptions):
     """Where files go, and under which names."""
 
     archive_key: Annotated[
@@ -104,7 +104,7 @@ class Archive(Bucket):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Run(Archive):
+class Run(ArchiveOptions):
     """How what is paid for is made."""
 
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines()
@@ -127,10 +127,10 @@ class Run(Archive):
 
 def stated_store(argument: object) -> StoreOptions | None:
     """Return the store that an argument of a command names, as other commands name it; `None` where it names none."""
-    if not isinstance(argument, Bucket):
+    if not isinstance(argument, BucketOptions):
         return None
     try:
         store = store_options(argument.bucket, argument.journal)
     except ConfigurationError:
         return None
-    return replace(store, archive_key=argument.archive_key) if isinstance(argument, Archive) else store
+    return replace(store, archive_key=argument.archive_key) if isinstance(argument, ArchiveOptions) else store

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import Archive, Json
+from runcomfy.cli.options import ArchiveOptions, Json
 from runcomfy.cli.output import exit_code, print_facts
 from runcomfy.errors import ArchiveError, ConfigurationError
 from runcomfy.storage.commands import StoreOptions, shell_command
@@ -35,7 +35,7 @@ def reconcile(
         float | None,
         Parameter(validator=Number(gte=2), help="Staged images that are unused for so long are deleted."),
     ] = None,
-    archive: Archive,
+    archive: ArchiveOptions,
     json: Json = False,
 ) -> None:
     """Archive what has finished without anybody waiting, find out what became of the rest, and say what needs a person.
@@ -58,7 +58,7 @@ def reconcile(
 
 
 def _reconciled(
-    archive: Archive, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
+    archive: ArchiveOptions, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
 ) -> Reconciliation:
     from runcomfy.cli.following import to_the_end
     from runcomfy.generation.archive import archive_patiently
@@ -67,10 +67,10 @@ def _reconciled(
     from runcomfy.generation.reconcile import (
         KnownRuns,
         Reconciliation,
+        check_journal,
         collect,
-        look_over_journal,
+        collect_garbage_of,
         need_a_person,
-        sweep_store,
     )
     from runcomfy.journal import Entry, inputs_of, submission_of
 
@@ -89,9 +89,9 @@ def _reconciled(
                 )  # fmt: skip
                 return videos
 
-            look = await look_over_journal(engine, KnownRuns(), abandoned_after_seconds=abandoned_after_seconds)
+            look = await check_journal(engine, KnownRuns(), abandoned_after_seconds=abandoned_after_seconds)
             collected, failures = await collect(look.findings, archived)
-            swept = await sweep_store(
+            swept = await collect_garbage_of(
                 destination, look.findings, hooks.log, uploads_older_than=uploads, images_older_than=images
             )
         due = [finding.due for finding in look.findings if finding.due]

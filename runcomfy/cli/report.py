@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from runcomfy.cli import environment
-from runcomfy.cli.options import Bucket, Json
+from runcomfy.cli.options import BucketOptions, Json
 from runcomfy.cli.output import print_facts
 from runcomfy.errors import ConfigurationError
 from runcomfy.report.options import ReportSettings, Selection
@@ -40,7 +40,7 @@ def report(
         bool, Parameter(negative="", show_default=False, help="As --open, but only say where the page is.")
     ] = False,
     port: Annotated[int, Parameter(help="Of 127.0.0.1, for --open and --serve; 0 is any free one.")] = 0,
-    where: Bucket,
+    where: BucketOptions,
     json: Json = False,
 ) -> None:
     """Make a page of what was made, what it cost and how it went: in the bucket, in a file, or in your browser."""

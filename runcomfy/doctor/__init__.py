@@ -5,16 +5,16 @@ What checks the service and the bucket is in `service` and `bucket`, and loads t
 
 from __future__ import annotations
 
-from runcomfy.doctor.clock import Clock, clock_check
-from runcomfy.doctor.findings import Finding, Mark, Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.clock import ServerClock, clock_check
+from runcomfy.doctor.findings import CheckResult, Diagnosis, Mark, broken, not_checked, ok, warning
 from runcomfy.doctor.running import Check, run_checks
 
 __all__ = [
     "Check",
-    "Clock",
-    "Finding",
+    "CheckResult",
+    "Diagnosis",
     "Mark",
-    "Verdict",
+    "ServerClock",
     "broken",
     "clock_check",
     "not_checked",

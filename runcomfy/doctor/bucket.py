@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-from runcomfy.doctor.clock import Clock
+from runcomfy.doctor.clock import ServerClock
 from runcomfy.doctor.connecting import no_connection
-from runcomfy.doctor.findings import Mark, Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.findings import Diagnosis, Mark, broken, not_checked, ok, warning
 from runcomfy.doctor.journal import journal_serves
 from runcomfy.doctor.running import Check, in_thread
 from runcomfy.doctor.signing import reachable_from_outside, signed_for, signed_url_serves
@@ -26,14 +26,14 @@ from runcomfy.storage.keys import PROBES
 from runcomfy.storage.s3 import refusal, storage_errors
 from runcomfy.storage.store import Store, Upload
 
-__all__ = ["Bucket", "bucket_checks"]
+__all__ = ["BucketUnderTest", "bucket_checks"]
 
-_AREA = "Bucket"
+_AREA = "BucketUnderTest"
 _CONTENT = b"RunComfy for Prefect tries out this bucket. Delete me.\n"
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketUnderTest:
     """Where videos go, and where that is set.
 
     Args:
@@ -50,9 +50,13 @@ class Bucket:
 
 
 def bucket_checks(
-    find: Callable[[], Awaitable[Bucket]], clock: Clock, *, lifetime: timedelta, is_sandbox: Callable[[], bool],
+    find: Callable[[], Awaitable[BucketUnderTest]],
+    clock: ServerClock,
+    *,
+    lifetime: timedelta,
+    is_sandbox: Callable[[], bool],
     needs: tuple[str, ...] = (),
-) -> list[Check]:  # fmt: skip
+) -> list[Check]:
     """Return the checks of the bucket; they leave nothing behind, where deleting is allowed.
 
     Args:
@@ -63,7 +67,7 @@ def bucket_checks(
             `credentials`.
         needs: Names of checks without which there is nothing to find.
     """
-    looks = _Looks(find, clock, lifetime, is_sandbox)
+    looks = _BucketChecks(find, clock, lifetime, is_sandbox)
     tried = ("list", "write", "read", "multipart", "journal", "signed URL")
     return [
         Check(_AREA, "store", looks.store, needs=needs),
@@ -80,12 +84,16 @@ def bucket_checks(
     ]
 
 
-class _Looks:
-    _found: Bucket
+class _BucketChecks:
+    _found: BucketUnderTest
     _store: Store
 
     def __init__(
-        self, find: Callable[[], Awaitable[Bucket]], clock: Clock, lifetime: timedelta, is_sandbox: Callable[[], bool]
+        self,
+        find: Callable[[], Awaitable[BucketUnderTest]],
+        clock: ServerClock,
+        lifetime: timedelta,
+        is_sandbox: Callable[[], bool],
     ) -> None:
         self._find, self._clock, self._lifetime, self._is_sandbox = find, clock, lifetime, is_sandbox
         self._name = f"{PROBES}{uuid.uuid4().hex}"
@@ -97,14 +105,14 @@ class _Looks:
     def _key(self) -> str:
         return self._store.key(f"{self._name}/try")
 
-    async def store(self) -> Verdict:
+    async def store(self) -> Diagnosis:
         """Find the settings, and make a client of them."""
         self._found = await self._find()
         self._store = store = await in_thread(self._found.open_store)
         where = f" at {store.endpoint_url}" if store.endpoint_url else ""
         return ok(f"{store.uri(store.prefix)}{where}, from {self._found.source}")
 
-    async def bucket(self) -> Verdict:
+    async def bucket(self) -> Diagnosis:
         """Ask for a listing: unlike a HEAD, its refusal says which of bucket, key or secret is wrong."""
         verdict = await in_thread(self._ask_for_a_listing)
         if verdict.mark is Mark.BROKEN:
@@ -113,7 +121,7 @@ class _Looks:
         await in_thread(store.find_region)  # its client may be another one after this
 
         def note(params: dict[str, Any], **_: Any) -> None:
-            self._written.add((params["Bucket"], params["Key"]))
+            self._written.add((params["BucketUnderTest"], params["Key"]))
 
         store.client.meta.events.register("provide-client-params.s3.PutObject", note)
         region, said = store.region_of(), store.region_name
@@ -121,28 +129,28 @@ class _Looks:
             return verdict
         return ok(f"{verdict.found}, in {region}, which counts more than the setting {said}")
 
-    async def listing(self) -> Verdict:
+    async def listing(self) -> Diagnosis:
         """Say how the listing was answered."""
         return self._listing
 
-    async def write(self) -> Verdict:
+    async def write(self) -> Diagnosis:
         """Put a small object."""
         await in_thread(lambda: self._store.put(self._key, _CONTENT, content_type="text/plain"))
         self._writable = True
         return ok("allowed")
 
-    async def read(self) -> Verdict:
+    async def read(self) -> Diagnosis:
         """Read the object, and compare."""
         content = await in_thread(lambda: self._store.read(self._key, limit_bytes=1024))
         if content != _CONTENT:
             return broken("What was written is not what is read.", "Look at what stands between here and the store.")
         return ok("allowed")
 
-    async def multipart(self) -> Verdict:
+    async def multipart(self) -> Diagnosis:
         """Begin an upload in parts, as a video's, and abort it."""
         store, key = self._store, f"{self._key}-parts"
 
-        def begin_and_abort() -> Verdict:
+        def begin_and_abort() -> Diagnosis:
             with storage_errors("begin an upload in parts to", store.bucket, key):
                 upload = store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
             try:
@@ -156,7 +164,7 @@ class _Looks:
 
         return await in_thread(begin_and_abort)
 
-    async def journal(self) -> Verdict:
+    async def journal(self) -> Diagnosis:
         """Try out the journal's place."""
         if self._found.journal == "bucket" and not self._writable:
             return not_checked("because of: write")
@@ -164,21 +172,21 @@ class _Looks:
             lambda: journal_serves(self._store, self._name, self._found.journal, self._found.conditional_writes)
         )
 
-    async def signed_url(self) -> Verdict:
+    async def signed_url(self) -> Diagnosis:
         """Fetch the object by a signed URL, as RunComfy fetches a picture."""
         return await signed_url_serves(self._store, self._key, len(_CONTENT))
 
-    async def signed_for(self) -> Verdict:
+    async def signed_for(self) -> Diagnosis:
         """Compare the credentials' life with that of a signed URL."""
         return await in_thread(lambda: signed_for(self._store, self._lifetime))
 
-    async def public_address(self) -> Verdict:
+    async def public_address(self) -> Diagnosis:
         """Judge the address that pictures are signed for."""
         if self._is_sandbox():
             return ok("not needed: the service runs on this machine")
         return await in_thread(lambda: reachable_from_outside(self._store))
 
-    async def delete(self) -> Verdict:
+    async def delete(self) -> Diagnosis:
         """Take away all that was written, and make sure that it is gone."""
         if not self._written:
             return not_checked("because nothing was written")
@@ -207,7 +215,7 @@ class _Looks:
             )
         return ok("allowed; nothing is left behind")
 
-    def _ask_for_a_listing(self) -> Verdict:
+    def _ask_for_a_listing(self) -> Diagnosis:
         store, host = self._store, urlsplit(self._store.client.meta.endpoint_url).netloc
         with storage_errors("list", store.bucket, store.prefix):
             try:

@@ -6,15 +6,15 @@ import email.utils
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from runcomfy.doctor.findings import Verdict, broken, not_checked, ok, warning
+from runcomfy.doctor.findings import Diagnosis, broken, not_checked, ok, warning
 from runcomfy.doctor.running import Check
 
-__all__ = ["Clock", "clock_check"]
+__all__ = ["ServerClock", "clock_check"]
 
 _WARN, _BREAK = timedelta(seconds=30), timedelta(minutes=5)
 
 
-class Clock:
+class ServerClock:
     """What the servers' `Date` headers say of this machine's clock.
 
     Args:
@@ -35,7 +35,7 @@ class Clock:
             theirs = theirs.replace(tzinfo=UTC)
         self._ahead[server] = self.now() - theirs
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Diagnosis:
         """Compare: more than 30 seconds is a warning, more than five minutes is broken; S3 refuses 15 minutes."""
         if not self._ahead:
             return not_checked("because no server told its time")
@@ -50,7 +50,7 @@ class Clock:
         return warning(found, advice) if abs(worst) <= _BREAK else broken(found, advice)
 
 
-def clock_check(clock: Clock, after: tuple[str, ...]) -> Check:
+def clock_check(clock: ServerClock, after: tuple[str, ...]) -> Check:
     """Return the check of the clock.
 
     Args:
@@ -58,7 +58,7 @@ def clock_check(clock: Clock, after: tuple[str, ...]) -> Check:
         after: The names of those.
     """
 
-    async def look() -> Verdict:
+    async def look() -> Diagnosis:
         return clock.verdict()
 
     return Check("Machine", "clock", look, after=after)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import httpx
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from runcomfy.doctor.findings import Verdict, broken
+from runcomfy.doctor.findings import Diagnosis, broken
 
 __all__ = ["no_connection"]
 
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException, ConnectTimeoutError, ReadTimeoutError)
 
 
-def no_connection(error: BaseException, host: str) -> Verdict:
+def no_connection(error: BaseException, host: str) -> Diagnosis:
     """Name the reason for which a host could not be reached.
 
     Args:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from runcomfy.errors import RunComfyError
 from runcomfy.redaction import redact
 
-__all__ = ["Finding", "Mark", "Verdict", "broken", "not_checked", "ok", "refused", "warning"]
+__all__ = ["CheckResult", "Diagnosis", "Mark", "broken", "not_checked", "ok", "refused", "warning"]
 
 
 class Mark(StrEnum):
@@ -21,7 +21,7 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Diagnosis:
     """What a check says; it holds no secret.
 
     Args:
@@ -40,12 +40,12 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """A verdict, and what it is about."""
 
     area: str
     name: str
-    verdict: Verdict
+    verdict: Diagnosis
 
     @property
     def mark(self) -> Mark:
@@ -53,27 +53,27 @@ class Finding:
         return self.verdict.mark
 
 
-def ok(found: str) -> Verdict:
+def ok(found: str) -> Diagnosis:
     """Say that it works."""
-    return Verdict(Mark.OK, found)
+    return Diagnosis(Mark.OK, found)
 
 
-def warning(found: str, advice: str) -> Verdict:
+def warning(found: str, advice: str) -> Diagnosis:
     """Say that it works, and what may go wrong."""
-    return Verdict(Mark.WARNING, found, advice)
+    return Diagnosis(Mark.WARNING, found, advice)
 
 
-def broken(found: str, advice: str) -> Verdict:
+def broken(found: str, advice: str) -> Diagnosis:
     """Say that it does not work, and what mends it."""
-    return Verdict(Mark.BROKEN, found, advice)
+    return Diagnosis(Mark.BROKEN, found, advice)
 
 
-def not_checked(reason: str) -> Verdict:
+def not_checked(reason: str) -> Diagnosis:
     """Say why nothing can be said."""
-    return Verdict(Mark.NOT_CHECKED, reason)
+    return Diagnosis(Mark.NOT_CHECKED, reason)
 
 
-def refused(error: RunComfyError, advice: str = "") -> Verdict:
+def refused(error: RunComfyError, advice: str = "") -> Diagnosis:
     """Call something broken by its error, whose first part says what happened and whose other what to do."""
     happened, _, mend = error.message.partition(". ")
     if not (mend or advice):

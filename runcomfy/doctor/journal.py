@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 
-from runcomfy.doctor.findings import Verdict, ok, refused, warning
+from runcomfy.doctor.findings import Diagnosis, ok, refused, warning
 from runcomfy.errors import ConfigurationError
-from runcomfy.journal import open_place
+from runcomfy.journal import open_journal_store
 from runcomfy.storage.store import Store
 
 __all__ = ["journal_serves"]
 
 
-def journal_serves(store: Store, name: str, choice: str, conditional_writes: bool) -> Verdict:
+def journal_serves(store: Store, name: str, choice: str, conditional_writes: bool) -> Diagnosis:
     """Try out the journal's place. Blocks.
 
     Args:
         store: The bucket that the videos go to.
         name: The folder below a prefix where it is tried out; it begins with `runcomfy.storage.keys.PROBES`.
-        choice: Where the journal is kept, as `runcomfy.journal.open_place` takes it.
+        choice: Where the journal is kept, as `runcomfy.journal.open_journal_store` takes it.
         conditional_writes: Whether the server is said to have them.
     """
     if choice == "none":
@@ -34,7 +34,7 @@ def journal_serves(store: Store, name: str, choice: str, conditional_writes: boo
         probe.prefix = f"{prefix.strip('/')}/{name}/".lstrip("/")
         return probe
 
-    place = open_place(
+    place = open_journal_store(
         choice, lambda: probe_at(store.bucket, store.prefix), probe_at, conditional_writes=conditional_writes
     )
     shown = place.where.replace(f"{name}/journal", "journal")

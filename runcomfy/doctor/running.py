@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from runcomfy.doctor.findings import Finding, Mark, Verdict, broken, not_checked, refused
+from runcomfy.doctor.findings import CheckResult, Diagnosis, Mark, broken, not_checked, refused
 from runcomfy.errors import RunComfyError
 
 __all__ = ["Check", "in_thread", "run_checks"]
@@ -33,17 +33,17 @@ class Check:
 
     area: str
     name: str
-    look: Callable[[], Awaitable[Verdict]]
+    look: Callable[[], Awaitable[Diagnosis]]
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     seconds: float = 20.0
 
 
-async def run_checks(checks: Sequence[Check]) -> list[Finding]:
+async def run_checks(checks: Sequence[Check]) -> list[CheckResult]:
     """Run every check as soon as what it needs is known; return the findings in the order of the checks."""
-    verdicts: dict[str, asyncio.Task[Verdict]] = {}
+    verdicts: dict[str, asyncio.Task[Diagnosis]] = {}
 
-    async def run(check: Check) -> Verdict:
+    async def run(check: Check) -> Diagnosis:
         await asyncio.sleep(0)  # until every task is there
         for name in check.after:
             await verdicts[name]
@@ -57,7 +57,7 @@ async def run_checks(checks: Sequence[Check]) -> list[Finding]:
 
     async with asyncio.TaskGroup() as group:
         verdicts |= {check.name: group.create_task(run(check)) for check in checks}
-    return [Finding(check.area, check.name, verdicts[check.name].result()) for check in checks]
+    return [CheckResult(check.area, check.name, verdicts[check.name].result()) for check in checks]
 
 
 async def in_thread(call: Callable[[], _T]) -> _T:
@@ -85,7 +85,7 @@ async def in_thread(call: Callable[[], _T]) -> _T:
     return await done
 
 
-async def _bounded(check: Check) -> Verdict:
+async def _bounded(check: Check) -> Diagnosis:
     try:
         async with asyncio.timeout(check.seconds):
             return await check.look()

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient, is_local
-from runcomfy.doctor.clock import Clock
+from runcomfy.doctor.clock import ServerClock
 from runcomfy.doctor.connecting import no_connection
-from runcomfy.doctor.findings import Verdict, broken, ok, refused, warning
+from runcomfy.doctor.findings import Diagnosis, broken, ok, refused, warning
 from runcomfy.doctor.running import Check
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import (
@@ -24,14 +24,14 @@ from runcomfy.errors import (
     ServiceError,
 )
 
-__all__ = ["Account", "service_checks"]
+__all__ = ["AccountUnderTest", "service_checks"]
 
 _AREA = "RunComfy"
 _TOKEN_ADVICE = "Copy the token anew from the profile page of your RunComfy account."  # noqa: S105 - a sentence
 
 
 @dataclass(frozen=True)
-class Account:
+class AccountUnderTest:
     """Who pays, and where it is set.
 
     Args:
@@ -45,7 +45,9 @@ class Account:
     source: str
 
 
-def service_checks(find: Callable[[], Awaitable[Account]], clock: Clock, *, needs: tuple[str, ...] = ()) -> list[Check]:
+def service_checks(
+    find: Callable[[], Awaitable[AccountUnderTest]], clock: ServerClock, *, needs: tuple[str, ...] = ()
+) -> list[Check]:
     """Return the checks of the service; none of them costs anything.
 
     Args:
@@ -64,19 +66,19 @@ def service_checks(find: Callable[[], Awaitable[Account]], clock: Clock, *, need
 
 
 class _Service:
-    _account: Account
+    _account: AccountUnderTest
 
-    def __init__(self, find: Callable[[], Awaitable[Account]], clock: Clock) -> None:
+    def __init__(self, find: Callable[[], Awaitable[AccountUnderTest]], clock: ServerClock) -> None:
         self._find, self._clock = find, clock
         self._token = ok("")
 
-    async def credentials(self) -> Verdict:
+    async def credentials(self) -> Diagnosis:
         """Find the account, and make sure that a client can be made of it."""
         self._account = await self._find()
         async with self._account.open_client():
             return ok(f"from {self._account.source}")
 
-    async def service(self) -> Verdict:
+    async def service(self) -> Diagnosis:
         """Ask for a request that does not exist, without the token and then with it: two calls tell most of it."""
         async with self._account.open_client() as client:
             parts, request_id = urlsplit(client.base_url), str(uuid.uuid4())
@@ -107,11 +109,11 @@ class _Service:
                 return _not_runcomfy(parts.netloc, answer.status_code)
         return ok(f"{client.base_url} answers")
 
-    async def token(self) -> Verdict:
+    async def token(self) -> Diagnosis:
         """Say how the token was answered."""
         return self._token
 
-    async def balance(self) -> Verdict:
+    async def balance(self) -> Diagnosis:
         """Ask for the balance; what a video costs is not published, so any is enough."""
         try:
             async with self._account.open_client() as client:
@@ -127,7 +129,7 @@ class _Service:
             return broken(f"{balance:.2f} USD", "Top the account up.")
         return ok(f"{balance:.2f} USD")
 
-    async def output_hosts(self) -> Verdict:
+    async def output_hosts(self) -> Diagnosis:
         """Judge the allow-list: a file that may not be fetched is found out after it was paid for."""
         policy = self._account.hosts
         shown = ", ".join(policy.allowed)
@@ -157,7 +159,7 @@ class _Service:
         return ok(shown)
 
 
-def _not_runcomfy(host: str, status: int) -> Verdict:
+def _not_runcomfy(host: str, status: int) -> Diagnosis:
     return broken(
         f"{host} answers with {status}, and not as RunComfy does.", "Check the base URL, and proxies that want a login."
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from humanize import precisedelta
 
 from runcomfy.doctor.connecting import no_connection
-from runcomfy.doctor.findings import Verdict, broken, not_checked, ok, refused, warning
+from runcomfy.doctor.findings import Diagnosis, broken, not_checked, ok, refused, warning
 from runcomfy.doctor.running import in_thread
 from runcomfy.download.hosts import HostPolicy, check_reachable
 from runcomfy.errors import ConfigurationError, HostNotAllowed, StorageError
@@ -23,7 +23,7 @@ _UNSIGNED = not_checked("because nothing can be signed")
 _PUBLIC = HostPolicy(allowed=("*",))
 
 
-async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Verdict:
+async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Diagnosis:
     """Fetch one byte of an object by a URL that is signed for the public endpoint, and for our own if it is another."""
     try:
         host, own_host = await in_thread(
@@ -32,7 +32,7 @@ async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Verdict:
     except ConfigurationError:
         return _UNSIGNED
 
-    async def trouble(*, own: bool) -> Verdict | None:
+    async def trouble(*, own: bool) -> Diagnosis | None:
         found = await in_thread(lambda: read_signed(store, key, size_bytes=size_bytes, lifetime=_BRIEFLY, own=own))
         return no_connection(found.error, found.host) if found is not None else None
 
@@ -49,7 +49,7 @@ async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Verdict:
     )
 
 
-def signed_for(store: Store, lifetime: timedelta) -> Verdict:
+def signed_for(store: Store, lifetime: timedelta) -> Diagnosis:
     """Sign a URL that outlives both deadlines, as a submission does. Blocks.
 
     Args:
@@ -80,7 +80,7 @@ def signed_for(store: Store, lifetime: timedelta) -> Verdict:
     return ok(f"{wanted}, which both deadlines need{ends}")
 
 
-def reachable_from_outside(store: Store) -> Verdict:
+def reachable_from_outside(store: Store) -> Diagnosis:
     """Judge the host that pictures are signed for, by its name and by the address that it has here. Blocks."""
     try:
         url = store.sign(store.key("images/none"), _BRIEFLY)

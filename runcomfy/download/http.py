@@ -27,7 +27,7 @@ from urllib3.util import make_headers, parse_url
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import DownloadError
 
-__all__ = ["Answer", "Fetcher", "transported"]
+__all__ = ["Fetcher", "HttpAnswer", "transported"]
 
 _SOME_PUBLIC_ADDRESS = "1.1.1.1"
 _MOST_REDIRECTS = 5
@@ -36,7 +36,7 @@ _KEPT_CONNECTIONS = 4
 _T = TypeVar("_T")
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer that is no redirect, its body not yet read, and the host that gave it."""
 
     response: BaseHTTPResponse
@@ -61,7 +61,7 @@ class Fetcher:
         self._interruptible: WeakSet[socket.socket | BaseHTTPResponse] = WeakSet()
         self._lock = threading.Lock()
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
         """Send one GET, follow up to five redirects, each checked like the first URL, and return whatever is answered.
 
         Raises:
@@ -75,7 +75,7 @@ class Fetcher:
             response, host = self._send(url, {**self._headers, **(headers or {})})
             location = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not location:
-                return Answer(response, host)
+                return HttpAnswer(response, host)
             response.close()
             url = transported(partial(urljoin, url, location), host)
         raise DownloadError(

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from runcomfy.download.http import Answer, Fetcher, transported
+from runcomfy.download.http import Fetcher, HttpAnswer, transported
 from runcomfy.errors import DownloadError
 
-__all__ = ["CONTENT_RANGE", "Patience", "RemoteFile", "Span", "refused"]
+__all__ = ["CONTENT_RANGE", "ByteRange", "RemoteFile", "RetryBudget", "refused"]
 
 _READ_BYTES = 1024 * 1024
 """What is read at once. What a read had got when the connection broke is lost, and read again."""
@@ -25,7 +25,7 @@ CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryBudget:
     """How long a broken connection is put up with: so many new ones in a row that bring nothing."""
 
     resumes: int = 3
@@ -46,7 +46,7 @@ class RemoteFile:
     etag: str
     """Its strong ETag; empty where it has none, and then no part of it can be asked for."""
     length: int | None
-    patience: Patience
+    patience: RetryBudget
     encoding: str = ""
 
     @property
@@ -54,12 +54,12 @@ class RemoteFile:
         """Whether a part can be asked for so that it is surely of this version."""
         return bool(self.etag and self.length)
 
-    def ask(self, start: int, end: int) -> Answer:
+    def ask(self, start: int, end: int) -> HttpAnswer:
         """Ask for the bytes from `start` up to `end`; what is answered has still to be looked at."""
         headers: Mapping[str, str] = {"Range": f"bytes={start}-{end - 1}", "If-Range": self.etag}
         return self.fetcher.get(self.url, headers)
 
-    def check(self, answer: Answer, start: int, end: int) -> None:
+    def check(self, answer: HttpAnswer, start: int, end: int) -> None:
         """Make sure that an answer is that part of this version; a part that ends early is one."""
         status = answer.response.status
         if status not in (200, 206, 412, 416):
@@ -79,10 +79,10 @@ class RemoteFile:
             )
 
 
-class Span:
+class ByteRange:
     """Reads the bytes of a file from `start` up to `end`; where the end is not known, as far as they come."""
 
-    def __init__(self, file: RemoteFile, start: int, end: int | None, answer: Answer | None = None) -> None:
+    def __init__(self, file: RemoteFile, start: int, end: int | None, answer: HttpAnswer | None = None) -> None:
         """Start with the body of an answer, or ask for one at the first read."""
         self.end = end
         """May be brought forward while it is read."""
@@ -134,7 +134,7 @@ class Span:
         if self._since_break >= _CAREFUL_BYTES:
             self._failed = 0
 
-    def _asked(self, trouble: DownloadError | None = None) -> Answer:
+    def _asked(self, trouble: DownloadError | None = None) -> HttpAnswer:
         """Ask for the rest, after a pause where something broke; raise what broke if that is all that comes."""
         while True:
             if trouble is not None:
@@ -165,7 +165,7 @@ class Span:
         self._since_break = 0
 
 
-def refused(answer: Answer) -> DownloadError:
+def refused(answer: HttpAnswer) -> DownloadError:
     """Return the error that an answer without the file means."""
     status = answer.response.status
     advice = " Try again." if _passing(status) else ""

@@ -12,23 +12,23 @@ from contextlib import closing, contextmanager
 import urllib3
 
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.http import Answer, Fetcher
-from runcomfy.download.resume import CONTENT_RANGE, Patience, RemoteFile, Span, refused
+from runcomfy.download.http import Fetcher, HttpAnswer
+from runcomfy.download.resume import CONTENT_RANGE, ByteRange, RemoteFile, RetryBudget, refused
 from runcomfy.errors import DownloadError
 from runcomfy.redaction import redact_loggers
 
-__all__ = ["Download", "Patience", "open_url"]
+__all__ = ["Download", "RetryBudget", "open_url"]
 
 _NOT_FOR_CALLERS = frozenset(
     {"accept-encoding", "authorization", "cookie", "if-range", "proxy-authorization", "range"}
 )  # fmt: skip
-_PATIENCE = Patience()
+_PATIENCE = RetryBudget()
 
 
 class Download:
     """An open answer with the whole file: what it says of itself, and its body."""
 
-    def __init__(self, answer: Answer, url: str, fetcher: Fetcher, patience: Patience) -> None:
+    def __init__(self, answer: HttpAnswer, url: str, fetcher: Fetcher, patience: RetryBudget) -> None:
         self.host = answer.host
         self.content_type = answer.header("Content-Type").partition(";")[0].strip().lower()
         length = answer.header("Content-Length")
@@ -38,7 +38,7 @@ class Download:
         etag = answer.header("ETag")
         strong = len(etag) > 1 and etag[0] == etag[-1] == '"'
         self._file = RemoteFile(url, fetcher, etag if strong else "", self.length, patience, self.encoding)
-        self._first = Span(self._file, 0, self.length, answer)
+        self._first = ByteRange(self._file, 0, self.length, answer)
 
     def read(self, amount: int, /) -> bytes:
         """Return exactly `amount` bytes, fewer only at the end of the body.
@@ -64,7 +64,7 @@ class Download:
         self._file.fetcher.close()
 
 
-def _is_whole(answer: Answer) -> bool:
+def _is_whole(answer: HttpAnswer) -> bool:
     """Whether the body is all of the file: also where a proxy says so by 203, or by 206 with all there is."""
     said = CONTENT_RANGE.fullmatch(answer.header("Content-Range"))
     if answer.response.status == 206 and said is not None:
@@ -80,7 +80,7 @@ def open_url(
     connect_timeout_seconds: float = 10.0,
     read_timeout_seconds: float = 60.0,
     headers: Mapping[str, str] | None = None,
-    patience: Patience = _PATIENCE,
+    patience: RetryBudget = _PATIENCE,
     packed: bool = False,
 ) -> Iterator[Download]:
     """Open a URL and close its connections at the end; blocks, so call it in a thread.

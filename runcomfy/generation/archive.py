@@ -16,7 +16,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.origin import Origin, origin_of
 from runcomfy.generation.phases import archiving, tried
-from runcomfy.journal import note_archived, tell_archived
+from runcomfy.journal import note_archived, record_archived
 from runcomfy.media.validation import Expectation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
@@ -134,7 +134,7 @@ async def archive(
         ended = result if isinstance(result, Result) else _late(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
         try:
-            entry = await tell_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
+            entry = await record_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
         except RunComfyError as error:  # it was paid for, and its files stand: archiving again finds them
             error.request_id, error.generation_key = error.request_id or request_id, error.generation_key or key
             raise

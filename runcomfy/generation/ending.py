@@ -16,14 +16,14 @@ import anyio
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.generation.destination import Destination
-from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.generation.hooks import Hooks, StateChange
 from runcomfy.interruption.keyboard import ctrl_c_pressed, noticing_ctrl_c
-from runcomfy.journal import EntryState, outcome_told, withdraw
+from runcomfy.journal import EntryState, cancel_or_detach, record_outcome
 from runcomfy.journal.record import state_after
 from runcomfy.policy import OnInterrupt
 from runcomfy.telemetry.request import MeasuredRequest
 
-__all__ = ["end_emitted", "end_recorded", "settle", "settled_if_interrupted"]
+__all__ = ["end_emitted", "end_recorded", "handle_cancellation", "handled_if_interrupted"]
 
 _PATIENCE_SECONDS = 20
 
@@ -39,7 +39,7 @@ def end_emitted(
         state = EntryState.UNCERTAIN if isinstance(error, UncertainSubmission) else state_after(error)
         if destination is not None and state is not None:
             hooks.changed(
-                Change(
+                StateChange(
                     state,
                     destination.uri,
                     key=key or error.generation_key,
@@ -64,7 +64,7 @@ async def end_recorded(
     journal = destination.journal if destination is not None and key is not None else None
     with end_emitted(hooks, destination, key, request_id):
         try:
-            async with outcome_told(journal, key, request_id):
+            async with record_outcome(journal, key, request_id):
                 yield
         except RunComfyError as error:
             error.request_id = error.request_id or request_id
@@ -73,7 +73,7 @@ async def end_recorded(
 
 
 @asynccontextmanager
-async def settled_if_interrupted(
+async def handled_if_interrupted(
     client: RunComfyClient,
     hooks: Hooks,
     destination: Destination | None,
@@ -86,11 +86,11 @@ async def settled_if_interrupted(
         try:
             yield
         except asyncio.CancelledError:
-            await settle(client, hooks, destination, key, request_id, how)
+            await handle_cancellation(client, hooks, destination, key, request_id, how)
             raise
 
 
-async def settle(
+async def handle_cancellation(
     client: RunComfyClient,
     hooks: Hooks,
     destination: Destination | None,
@@ -112,12 +112,12 @@ async def settle(
             return
         journal = destination.journal if destination is not None else None
         try:
-            state = await withdraw(client, journal, key, request_id, reason=wish)
+            state = await cancel_or_detach(client, journal, key, request_id, reason=wish)
         except RunComfyError as error:
             hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
             return
         if destination is not None:
-            hooks.changed(Change(state, destination.uri, key=key, request_id=request_id, reason=wish))
+            hooks.changed(StateChange(state, destination.uri, key=key, request_id=request_id, reason=wish))
         if state is EntryState.CANCELLED:
             MeasuredRequest(request_id, key=key).end(state)
             hooks.log.warning("Request %s was cancelled in the queue (%s)", request_id, wish)

@@ -11,14 +11,14 @@ from pathlib import Path
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.rate_limit import Clock
 from runcomfy.api.responses import Answer
-from runcomfy.archive.archive import check_folder, still_stands
+from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
 from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_patiently
 from runcomfy.generation.destination import Destination
-from runcomfy.generation.ending import end_emitted, end_recorded, settle, settled_if_interrupted
+from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
 from runcomfy.generation.engine import Engine
-from runcomfy.generation.hooks import Change, Hooks
+from runcomfy.generation.hooks import Hooks, StateChange
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import staging, submitting, waiting
 from runcomfy.generation.staging import sign_image, stage_image
@@ -28,7 +28,7 @@ from runcomfy.models import ModelInputs
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
-from runcomfy.polling.poll import Look, follow
+from runcomfy.polling.poll import Poll, poll_until_done
 from runcomfy.storage.signed_urls import check_signed_url
 from runcomfy.storage.store import Store
 from runcomfy.values import (
@@ -123,11 +123,11 @@ async def submit(
         return inputs if image is None else await _signed(inputs, image, engine)
 
     async def intact(archive: Archive) -> bool:
-        return await asyncio.to_thread(still_stands, archive.videos, engine.store)
+        return await asyncio.to_thread(verify_exists, archive.videos, engine.store)
 
     async def interrupted(submission: Submission) -> None:
         key, request_id = submission.generation_key, submission.request_id
-        await settle(client, hooks, destination, key, request_id, policy.on_interrupt)
+        await handle_cancellation(client, hooks, destination, key, request_id, policy.on_interrupt)
 
     spec = GenerationSpec(
         inputs, client.base_url, image, variation,
@@ -151,7 +151,9 @@ async def submit(
     key, request_id = submission.generation_key, submission.request_id
     if is_ours:
         hooks.changed(
-            Change(EntryState.SUBMITTED, destination.uri, key=key, request_id=request_id, model_id=submission.model_id)
+            StateChange(
+                EntryState.SUBMITTED, destination.uri, key=key, request_id=request_id, model_id=submission.model_id
+            )
         )
     done = "is archived already" if submission.archive else "submitted"
     hooks.log.info("Request %s (generation %s) %s", request_id, key[:12], done)
@@ -166,7 +168,7 @@ async def wait(
     policy: RunPolicy,
     hooks: Hooks,
     *,
-    show: Callable[[Look], Awaitable[None]] | None = None,
+    show: Callable[[Poll], Awaitable[None]] | None = None,
 ) -> tuple[Result, Answer | None]:
     """Follow a request until it has succeeded; it may be done again at any time, from the request id alone.
 
@@ -200,11 +202,11 @@ async def wait(
     key = known.generation_key if known else None
     await run_times.recall()
     async with (
-        settled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
+        handled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
         end_recorded(hooks, destination, key, request_id),
         waiting(submission, hooks) as looked,
     ):
-        async for look in follow(
+        async for look in poll_until_done(
             client,
             request_id,
             submitted_at=known.submitted_at if known else None,

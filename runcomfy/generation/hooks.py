@@ -14,13 +14,13 @@ from runcomfy.journal.entry import EntryState
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 
-__all__ = ["Change", "Hooks", "Log"]
+__all__ = ["Hooks", "Log", "StateChange"]
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """A generation that is in another state now.
 
     Args:
@@ -85,7 +85,7 @@ class Hooks:
         """Whether nobody tries this step again when it fails now with an error that may pass."""
         return True
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: StateChange) -> None:
         """Take note that a generation is in another state; it must not raise."""
 
     def archived(self, facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:

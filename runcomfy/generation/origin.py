@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runcomfy.archive.archive import still_stands
+from runcomfy.archive.archive import verify_exists
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
@@ -70,7 +70,7 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
     if there is not destination:
         log.warning("Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store)
     submission = known.submission
-    if submission.archive and not await asyncio.to_thread(still_stands, submission.archive.videos, there.store):
+    if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, there.store):
         await destination.journal.advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
         submission = submission.model_copy(update={"archive": None})
     return Origin(entry.model_id, there, submission, inputs_of(entry), entry.image)

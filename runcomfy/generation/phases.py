@@ -19,7 +19,7 @@ from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
 from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.record import state_after
-from runcomfy.polling.poll import Look
+from runcomfy.polling.poll import Poll
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
 from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
@@ -77,7 +77,7 @@ def submitting(
 
 
 @asynccontextmanager
-async def waiting(submission: Submission | str, hooks: Hooks) -> AsyncIterator[Callable[[Look], None]]:
+async def waiting(submission: Submission | str, hooks: Hooks) -> AsyncIterator[Callable[[Poll], None]]:
     """Measure the waiting for a request; the body tells of each look."""
     activation.turn_on()
     _count_retry("run", hooks)
@@ -85,7 +85,7 @@ async def waiting(submission: Submission | str, hooks: Hooks) -> AsyncIterator[C
     model_id, states = request.model_id, list[State]()
     with _phase("run", "wait", request, hooks) as span, metrics.in_flight("queue", model_id) as place:
 
-        def looked(look: Look) -> None:
+        def looked(look: Poll) -> None:
             if look.failure is None and look.state not in states[-1:]:
                 states.append(look.state)
                 span.add_event(str(look.state), {"runcomfy.waited_seconds": look.waited_seconds})

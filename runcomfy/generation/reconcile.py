@@ -13,14 +13,32 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.errors import RunComfyError
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine
-from runcomfy.generation.hooks import Change, Log
+from runcomfy.generation.hooks import Log, StateChange
 from runcomfy.generation.phases import found_late
-from runcomfy.journal import OPEN, DueIn, Entry, EntryState, Finding, Versioned, look_after, watched_entries, withdraw
+from runcomfy.journal import (
+    OPEN,
+    DueIn,
+    Entry,
+    EntryState,
+    Finding,
+    Versioned,
+    cancel_or_detach,
+    look_after,
+    watched_entries,
+)
 from runcomfy.polling.schedule import due_in
-from runcomfy.storage.garbage import Swept, sweep
+from runcomfy.storage.garbage import Collected, collect_garbage
 from runcomfy.values import ArchivedVideo
 
-__all__ = ["JournalLook", "KnownRuns", "Reconciliation", "collect", "look_over_journal", "need_a_person", "sweep_store"]
+__all__ = [
+    "JournalCheck",
+    "KnownRuns",
+    "Reconciliation",
+    "check_journal",
+    "collect",
+    "collect_garbage_of",
+    "need_a_person",
+]
 
 _LOOKING_AT_ONCE = 8
 _ARCHIVING_AT_ONCE = 4
@@ -66,7 +84,7 @@ class KnownRuns:
 
 
 @dataclass(frozen=True)
-class JournalLook:
+class JournalCheck:
     """What a look over the journal found."""
 
     findings: list[Finding]
@@ -75,7 +93,7 @@ class JournalLook:
     """Why it is not known which runs have ended: then only what has not moved for long was looked at."""
 
 
-async def look_over_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seconds: float) -> JournalLook:
+async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seconds: float) -> JournalCheck:
     """Find out where every open generation is, and tell the journal; cancel what a person cancelled.
 
     What a run submitted that has ended, or waits to run again, is looked at without delay. A request whose run was
@@ -116,7 +134,7 @@ async def look_over_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_
         if finding.news:
             level = engine.hooks.log.warning if finding.needs_person else engine.hooks.log.info
             level("Generation %s is %s: %s", finding.entry.generation_key[:12], finding.entry.state, finding.news)
-    return JournalLook([each for each in findings if each.news or each.entry.state in OPEN], runs.trouble)
+    return JournalCheck([each for each in findings if each.news or each.entry.state in OPEN], runs.trouble)
 
 
 async def collect(
@@ -153,14 +171,14 @@ def need_a_person(findings: Sequence[Finding]) -> dict[str, str]:
     }
 
 
-async def sweep_store(
+async def collect_garbage_of(
     destination: Destination,
     findings: Sequence[Finding],
     log: Log,
     *,
     uploads_older_than: timedelta,
     images_older_than: timedelta | None,
-) -> Swept:
+) -> Collected:
     """Abort unfinished uploads and delete staged images that are old; what open generations need is kept.
 
     Raises:
@@ -168,7 +186,7 @@ async def sweep_store(
         StorageError: the store refused.
     """
     swept = await asyncio.to_thread(
-        sweep,
+        collect_garbage,
         destination.store,
         uploads_older_than=uploads_older_than,
         images_older_than=images_older_than,
@@ -186,7 +204,7 @@ async def _cancelled_for_person(engine: Engine, finding: Finding, runs: KnownRun
     entry, journal = finding.entry, engine.journal
     if finding.ready or finding.stuck or entry.request_id is None or not await runs.unwanted(entry):
         return finding
-    await withdraw(engine.client, journal, entry.generation_key, entry.request_id, reason=_CANCELLED_RUN)
+    await cancel_or_detach(engine.client, journal, entry.generation_key, entry.request_id, reason=_CANCELLED_RUN)
     now = await journal.read(entry.generation_key)
     if now is None or now.entry.state is entry.state:
         return finding
@@ -202,7 +220,7 @@ def _emit_end(before: EntryState, finding: Finding, engine: Engine) -> None:
     if entry.state is before or entry.state in (EntryState.SUBMITTED, EntryState.ARCHIVED):
         return
     engine.hooks.changed(
-        Change(
+        StateChange(
             entry.state,
             engine.destination.uri,
             key=entry.generation_key,

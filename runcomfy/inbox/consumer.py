@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from runcomfy.errors import RunComfyError
 from runcomfy.inbox.queue import Message, Queue
 
-__all__ = ["Held", "take"]
+__all__ = ["InFlightMessage", "take"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 300.0
 _SHORTEST_AWAY_SECONDS, _LONGEST_AWAY_SECONDS = 30, 900
 
 
-class Held:
+class InFlightMessage:
     """A message that somebody works on. Its queue hears that it is done, or gets it back; both once.
 
     A queue that cannot be told is no trouble for the work: the message comes back, and is found to be done.
@@ -56,7 +56,7 @@ class Held:
 
 async def take(
     queue: Queue,
-    work: Callable[[Held], Awaitable[None]],
+    work: Callable[[InFlightMessage], Awaitable[None]],
     *,
     at_once: int,
     idle_seconds: float,
@@ -87,7 +87,7 @@ async def take(
     cancelled = asyncio.Event()
     started = heard = answered = monotonic()
 
-    async def do(held: Held) -> None:
+    async def do(held: InFlightMessage) -> None:
         try:
             await work(held)
         except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
@@ -120,7 +120,7 @@ async def take(
                 if cancelled.is_set():  # they come back by themselves
                     break
                 for message in messages:
-                    task = group.create_task(do(Held(message, queue, holding)))
+                    task = group.create_task(do(InFlightMessage(message, queue, holding)))
                     working.add(task)
                     task.add_done_callback(working.discard)
                 if messages:

@@ -14,7 +14,7 @@ from runcomfy.errors import ConfigurationError
 from runcomfy.storage.keys import IMAGES, KeyTemplate
 from runcomfy.storage.store import Store
 
-__all__ = ["SIDECARS", "Found", "Picture", "Source"]
+__all__ = ["SIDECARS", "Found", "InboxImage", "Source"]
 
 _PICTURES = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 SIDECARS = ("json", "txt")
@@ -49,7 +49,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Picture:
+class InboxImage:
     """A picture in the inbox, as it stands there now."""
 
     bucket: str
@@ -106,7 +106,7 @@ class Source:
         name = key.removeprefix(self._store.prefix)
         return not (_OWN.fullmatch(name) or self._template.matches(_BESIDE.sub("", name)))
 
-    def pictures(self) -> list[Picture]:
+    def images(self) -> list[InboxImage]:
         """Return every picture, the oldest first; a call for each thousand objects.
 
         Raises:
@@ -114,7 +114,7 @@ class Source:
         """
         return self._pictures(self._listed(self.prefix))
 
-    def pictures_of(self, key: str) -> list[Picture]:
+    def images_of(self, key: str) -> list[InboxImage]:
         """Return the pictures that an arrival is about: the object itself, or those that it is a sidecar of.
 
         None where it is neither, or where its picture has not come yet, or is gone.
@@ -134,19 +134,19 @@ class Source:
             if self.holds(self.bucket, found.key):
                 yield Found(found.key, found.etag, found.size_bytes, found.modified_at)
 
-    def _pictures(self, objects: Iterable[Found]) -> list[Picture]:
-        pictures: list[Found] = []
+    def _pictures(self, objects: Iterable[Found]) -> list[InboxImage]:
+        images: list[Found] = []
         sidecars: dict[str, list[Found]] = defaultdict(list)
         for found in objects:
             if found.extension in _PICTURES:
-                pictures.append(found)
+                images.append(found)
             elif found.extension in SIDECARS:
                 sidecars[found.stem].append(found)
         return [
-            Picture(
+            InboxImage(
                 self.bucket,
                 found,
                 tuple(sorted(sidecars.get(found.stem, ()), key=lambda sidecar: SIDECARS.index(sidecar.extension))),
             )
-            for found in sorted(pictures, key=lambda found: (found.modified_at, found.key))
+            for found in sorted(images, key=lambda found: (found.modified_at, found.key))
         ]

@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runcomfy.inbox.images import Picture
+from runcomfy.inbox.images import InboxImage
 from runcomfy.redaction import redact
 from runcomfy.storage.store import Store
 
-__all__ = ["Ledger", "Record"]
+__all__ = ["Ledger", "LedgerRecord"]
 
 _FOLDER = "inbox/"
 _MESSAGES = "inbox/messages/"
@@ -25,7 +25,7 @@ _MAX_BYTES = 256 * 1024
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
-class Record(BaseModel):
+class LedgerRecord(BaseModel):
     """How it ended with one version of a picture; it is not taken up again until the picture or a sidecar changes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -61,7 +61,7 @@ class Ledger:
         names = (found.key.removeprefix(folder).removesuffix(".json") for found in self._store.list(folder))
         return {name for name in names if _NAME.fullmatch(name)}
 
-    def read(self, picture: Picture) -> Record | None:
+    def read(self, picture: InboxImage) -> LedgerRecord | None:
         """Return the record of this version of a picture, if there is one that can be read.
 
         Raises:
@@ -69,13 +69,13 @@ class Ledger:
         """
         found = self._store.read_version(self._key(picture), limit_bytes=_MAX_BYTES)
         try:
-            return Record.model_validate_json(found.body) if found else None
+            return LedgerRecord.model_validate_json(found.body) if found else None
         except ValidationError:
             return None
 
     def write(
         self,
-        picture: Picture,
+        picture: InboxImage,
         outcome: Literal["archived", "failed", "rejected"],
         *,
         generation_key: str | None = None,
@@ -86,7 +86,7 @@ class Ledger:
         Raises:
             StorageError: the store failed.
         """
-        record = Record(
+        record = LedgerRecord(
             source=picture.uri,
             etag=picture.object.etag,
             outcome=outcome,
@@ -107,5 +107,5 @@ class Ledger:
         self._store.put(key, json.dumps(kept, indent=2).encode(), content_type=_TYPE)
         return self._store.uri(key)
 
-    def _key(self, picture: Picture) -> str:
+    def _key(self, picture: InboxImage) -> str:
         return self._store.key(f"{_FOLDER}{picture.identity}.json")

@@ -16,16 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput, RunComfyError, StorageError
 from runcomfy.generation.staging import stage_image
-from runcomfy.inbox.consumer import Held
-from runcomfy.inbox.images import Picture, Source
+from runcomfy.inbox.consumer import InFlightMessage
+from runcomfy.inbox.images import InboxImage, Source
 from runcomfy.inbox.ledger import Ledger
 from runcomfy.inbox.notices import read_notice
-from runcomfy.inbox.request_spec import read_wish
+from runcomfy.inbox.request_spec import read_request_spec
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 
-__all__ = ["Fate", "Generate", "Received", "Reception"]
+__all__ = ["Disposition", "Generate", "ImageProcessor", "Received"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _ITS_OWN_FAULT = ("InvalidInput", "RequestRejected")
 _CONCERNS_ALL = ("AuthenticationError", "CommonCause", "ConfigurationError", "InsufficientBalance")
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What became of a picture in this run."""
 
     ARCHIVED = "archived"
@@ -58,12 +58,18 @@ class Fate(StrEnum):
     @property
     def is_trouble(self) -> bool:
         """Whether there is no video although one was wanted."""
-        return self in (Fate.SET_ASIDE, Fate.OPEN, Fate.CANCELLED, Fate.POSTPONED)
+        return self in (Disposition.SET_ASIDE, Disposition.OPEN, Disposition.CANCELLED, Disposition.POSTPONED)
 
     @property
     def is_final(self) -> bool:
         """Whether nothing of it depends on being told again."""
-        return self in (Fate.ARCHIVED, Fate.EXISTING, Fate.HANDLED, Fate.WAITING, Fate.SET_ASIDE)
+        return self in (
+            Disposition.ARCHIVED,
+            Disposition.EXISTING,
+            Disposition.HANDLED,
+            Disposition.WAITING,
+            Disposition.SET_ASIDE,
+        )
 
 
 class Received(BaseModel):
@@ -72,7 +78,7 @@ class Received(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(description="The picture, s3://bucket/key; or where an unreadable message is kept.")
-    fate: Fate
+    fate: Disposition
     generation_key: str | None = None
     uris: tuple[str, ...] = Field(default=(), description="Where its files stand, s3://bucket/key.")
     cost_usd: float | None = Field(default=None, description="US dollars, where the service told.")
@@ -88,7 +94,7 @@ class Generate(Protocol):
         """Submit, wait, archive; await `accepted` as soon as the journal has the generation."""
 
 
-class Reception:
+class ImageProcessor:
     """Receives pictures. The same one at the same time is taken up once here; elsewhere, the journal sees to it.
 
     Args:
@@ -123,7 +129,7 @@ class Reception:
         self._gate = asyncio.Semaphore(at_once)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def take_message(self, held: Held) -> None:
+    async def take_message(self, held: InFlightMessage) -> None:
         """Do what a message asks for. It is deleted as soon as the journal or the ledger has all its pictures.
 
         What cannot be done for now leaves it unsettled: it is to be given back.
@@ -132,7 +138,7 @@ class Reception:
         try:
             pictures = await self._pictures(held)
         except StorageError as error:
-            self._say(held.id, Received(source=f"message {held.id}", fate=Fate.POSTPONED, reason=error.message))
+            self._say(held.id, Received(source=f"message {held.id}", fate=Disposition.POSTPONED, reason=error.message))
             return
         unsafe = set(pictures)
 
@@ -141,7 +147,7 @@ class Reception:
             if not unsafe:
                 await held.done()
 
-        async def take(picture: Picture) -> None:
+        async def take(picture: InboxImage) -> None:
             received = await self._take(picture, lambda: safe(picture.identity))
             if received.fate.is_final:
                 await safe(picture.identity)
@@ -165,7 +171,7 @@ class Reception:
             StorageError: the source or the ledger could not be listed.
         """
         until = time.monotonic() + run_for_seconds
-        standing = await _in_thread(self._source.pictures)
+        standing = await _in_thread(self._source.images)
         known = await _in_thread(self._ledger.identities)
 
         troubles: list[Exception] = []
@@ -173,7 +179,7 @@ class Reception:
 
         async def nobody_to_tell() -> None: ...
 
-        async def take(picture: Picture) -> None:
+        async def take(picture: InboxImage) -> None:
             try:
                 await self._take(picture, nobody_to_tell)
             except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
@@ -193,7 +199,7 @@ class Reception:
                     break
                 if self.blocked or time.monotonic() >= until:
                     reason = self.blocked or "The time of this run was over."
-                    self._note(picture, Fate.POSTPONED, reason=reason)
+                    self._note(picture, Disposition.POSTPONED, reason=reason)
                     continue
                 task = group.create_task(take(picture))
                 working.add(task)
@@ -203,70 +209,70 @@ class Reception:
         if troubles:
             raise troubles[0]
 
-    async def _pictures(self, held: Held) -> dict[str, Picture]:
+    async def _pictures(self, held: InFlightMessage) -> dict[str, InboxImage]:
         """Return what a message is about, as it stands in the bucket now; keep a message that is about nothing."""
-        pictures: dict[str, Picture] = {}
+        pictures: dict[str, InboxImage] = {}
         try:
             arrivals = read_notice(held.body)
         except InvalidInput as error:
             kept = await _in_thread(self._ledger.keep_message, held.id, held.body, error.message)
-            self._say(held.id, Received(source=kept, fate=Fate.SET_ASIDE, reason=error.message))
+            self._say(held.id, Received(source=kept, fate=Disposition.SET_ASIDE, reason=error.message))
             arrivals = ()
         for arrival in arrivals:
             if self._source.holds(arrival.bucket, arrival.key):
-                found = await _in_thread(self._source.pictures_of, arrival.key)
+                found = await _in_thread(self._source.images_of, arrival.key)
                 pictures |= {picture.identity: picture for picture in found}
             else:
                 self.elsewhere += 1
         return pictures
 
-    async def _take(self, picture: Picture, accepted: Callable[[], Awaitable[None]]) -> Received:
+    async def _take(self, picture: InboxImage, accepted: Callable[[], Awaitable[None]]) -> Received:
         turn = self._turns.setdefault(picture.identity, asyncio.Lock())
         async with turn, self._gate:
             try:
                 if record := await _in_thread(self._ledger.read, picture):
-                    return self._note(picture, Fate.HANDLED, record.generation_key, reason=record.reason)
-                order = await _in_thread(read_wish, picture, self._store, self._defaults)
+                    return self._note(picture, Disposition.HANDLED, record.generation_key, reason=record.reason)
+                order = await _in_thread(read_request_spec, picture, self._store, self._defaults)
                 if order is None:
-                    return self._note(picture, Fate.WAITING, reason="There is no prompt for it yet.")
+                    return self._note(picture, Disposition.WAITING, reason="There is no prompt for it yet.")
                 image = await stage_image(picture.uri, self._store)
                 for warning in image.warnings:
                     logger.warning("%s: %s", picture.uri, warning)
             except RunComfyError as error:
                 if isinstance(error, InvalidInput) and not error.retryable:
                     return await self._set_aside(picture, "rejected", error.message)
-                return self._note(picture, Fate.POSTPONED, reason=error.message)
+                return self._note(picture, Disposition.POSTPONED, reason=error.message)
             return await self._conclude(picture, await self._generate(order, image, picture.uri, accepted))
 
-    async def _conclude(self, picture: Picture, outcome: Outcome) -> Received:
+    async def _conclude(self, picture: InboxImage, outcome: Outcome) -> Received:
         status, key = outcome.status, outcome.generation_key
         if status.is_good:
             await self._record(picture, "archived", key, None)
-            fate = Fate.ARCHIVED if status is OutcomeStatus.ARCHIVED else Fate.EXISTING
+            fate = Disposition.ARCHIVED if status is OutcomeStatus.ARCHIVED else Disposition.EXISTING
         elif status is OutcomeStatus.FAILED:
             return await self._set_aside(picture, "failed", outcome.error or "", outcome)
         elif status is OutcomeStatus.REFUSED and outcome.error_type in _ITS_OWN_FAULT and not outcome.retryable:
             return await self._set_aside(picture, "rejected", outcome.error or "", outcome)
         elif status is OutcomeStatus.CANCELLED:
-            fate = Fate.CANCELLED
+            fate = Disposition.CANCELLED
         else:
-            fate = Fate.OPEN if status.may_be_paid else Fate.POSTPONED
-            if fate is Fate.POSTPONED and outcome.error_type in _CONCERNS_ALL:
+            fate = Disposition.OPEN if status.may_be_paid else Disposition.POSTPONED
+            if fate is Disposition.POSTPONED and outcome.error_type in _CONCERNS_ALL:
                 self.blocked = outcome.error
         return self._note(picture, fate, key, outcome.uris, outcome.cost_usd, outcome.error)
 
     async def _set_aside(
-        self, picture: Picture, how: Literal["failed", "rejected"], reason: str, outcome: Outcome | None = None
+        self, picture: InboxImage, how: Literal["failed", "rejected"], reason: str, outcome: Outcome | None = None
     ) -> Received:
         key = outcome.generation_key if outcome else None
         if await self._record(picture, how, key, reason):
             return self._note(
-                picture, Fate.SET_ASIDE, key, cost_usd=outcome.cost_usd if outcome else None, reason=reason
+                picture, Disposition.SET_ASIDE, key, cost_usd=outcome.cost_usd if outcome else None, reason=reason
             )
-        return self._note(picture, Fate.POSTPONED, key, reason=reason)
+        return self._note(picture, Disposition.POSTPONED, key, reason=reason)
 
     async def _record(
-        self, picture: Picture, how: Literal["archived", "failed", "rejected"], key: str | None, reason: str | None
+        self, picture: InboxImage, how: Literal["archived", "failed", "rejected"], key: str | None, reason: str | None
     ) -> bool:
         """Write it into the ledger. Without that, the next arrival or listing finds out again, which costs no money."""
         try:
@@ -279,8 +285,8 @@ class Reception:
 
     def _note(
         self,
-        picture: Picture,
-        fate: Fate,
+        picture: InboxImage,
+        fate: Disposition,
         generation_key: str | None = None,
         uris: tuple[str, ...] = (),
         cost_usd: float | None = None,
@@ -294,7 +300,7 @@ class Reception:
 
     def _say(self, identity: str, received: Received) -> None:
         before = self.received.get(identity)
-        if before is None or received.fate is not Fate.HANDLED:
+        if before is None or received.fate is not Disposition.HANDLED:
             self.received[identity] = received
             self._tell(received)
 

@@ -10,19 +10,19 @@ from email.header import decode_header, make_header
 from typing import Any, NoReturn
 
 from runcomfy.errors import InvalidInput
-from runcomfy.inbox.images import Found, Picture
+from runcomfy.inbox.images import Found, InboxImage
 from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
 from runcomfy.storage.store import Store
 from runcomfy.texts import json_number
 
-__all__ = ["read_wish"]
+__all__ = ["read_request_spec"]
 
 _MAX_SIDECAR_BYTES = 64 * 1024
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 _NOT_IN_METADATA = ("image", "model")  # cameras and asset systems note a `model` of their own
 
 
-def read_wish(picture: Picture, store: Store, defaults: Mapping[str, Any]) -> Order | None:
+def read_request_spec(picture: InboxImage, store: Store, defaults: Mapping[str, Any]) -> Order | None:
     """Return what is asked for with a picture, or `None` while there is no prompt for it anywhere. Blocks.
 
     Field by field, `<name>.json` comes first, then `<name>.txt` (the prompt only), then the metadata of the picture's

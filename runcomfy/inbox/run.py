@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runcomfy.batch.circuit_breaker import Proving, note_stop, open_proving
+from runcomfy.batch.circuit_breaker import CircuitBreaker, note_stop, open_proving
 from runcomfy.batch.program import Program
 from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.generation.destination import Destination
@@ -18,7 +18,7 @@ from runcomfy.generation.hooks import Log
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.inbox.consumer import take
 from runcomfy.inbox.images import Source
-from runcomfy.inbox.processor import Fate, Generate, Received, Reception
+from runcomfy.inbox.processor import Disposition, Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.models import IMAGE_TO_VIDEO
 from runcomfy.models.orders import Order
@@ -41,7 +41,7 @@ class InboxReport(BaseModel):
     @property
     def archived(self) -> int:
         """How many have their video in the archive, by this run or before it."""
-        return sum(one.fate in (Fate.ARCHIVED, Fate.EXISTING) for one in self.received)
+        return sum(one.fate in (Disposition.ARCHIVED, Disposition.EXISTING) for one in self.received)
 
     @property
     def troubles(self) -> tuple[Received, ...]:
@@ -61,7 +61,7 @@ class InboxReport(BaseModel):
 def summed_up(received: Iterable[Received]) -> str:
     """Return how many came to which end, such as `3 archived, 1 set aside`."""
     counts = Counter(one.fate for one in received)
-    return ", ".join(f"{counts[fate]} {fate}" for fate in Fate if counts[fate]) or "nothing new"
+    return ", ".join(f"{counts[fate]} {fate}" for fate in Disposition if counts[fate]) or "nothing new"
 
 
 def check_queue(queue_url: str, destination: Destination) -> None:
@@ -115,7 +115,7 @@ async def receive(
     async with program.slots(at_once) as granted, program.open(policy) as engine:
         proving = await open_proving(engine, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
         log = program.hooks.log
-        reception = Reception(
+        reception = ImageProcessor(
             place, destination.store, defaults, _generating(engine, program, proving),
             at_once=granted, tell=lambda received: _log(received, log),
         )  # fmt: skip
@@ -140,7 +140,7 @@ async def receive(
     return report, trouble
 
 
-def _generating(engine: Engine, program: Program, proving: Proving) -> Generate:
+def _generating(engine: Engine, program: Program, proving: CircuitBreaker) -> Generate:
     async def generating(
         order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
     ) -> Outcome:

@@ -9,22 +9,22 @@ a person decides, `reconcile` picks up what nobody waits for, and `requests` fin
 from __future__ import annotations
 
 from runcomfy.journal.accepted import submission_of
-from runcomfy.journal.bucket import BucketPlace, check_choice, names_folder, open_place
+from runcomfy.journal.bucket import BucketJournalStore, check_choice, names_folder, open_journal_store
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was_lately
 from runcomfy.journal.reconcile import DueIn, Finding, look_after, watched_entries
-from runcomfy.journal.record import outcome_told, tell, tell_archived, withdraw
+from runcomfy.journal.record import cancel_or_detach, record_archived, record_end, record_outcome
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.resolve import adopt, release
 from runcomfy.journal.spec import GenerationSpec, inputs_of, known_key, known_spec, same_service
-from runcomfy.journal.stores import MemoryPlace, Place, memory_place
+from runcomfy.journal.stores import JournalStore, MemoryJournalStore, memory_journal_store
 from runcomfy.journal.submit import submit_once
 
 __all__ = [
     "OPEN",
     "RESTARTABLE",
-    "BucketPlace",
+    "BucketJournalStore",
     "DueIn",
     "Entry",
     "EntryState",
@@ -32,31 +32,31 @@ __all__ = [
     "Finding",
     "GenerationSpec",
     "Journal",
+    "JournalStore",
     "KnownRequest",
-    "MemoryPlace",
-    "Place",
+    "MemoryJournalStore",
     "StopNote",
     "Versioned",
     "adopt",
+    "cancel_or_detach",
     "check_choice",
     "find_request",
     "inputs_of",
     "known_key",
     "known_spec",
     "look_after",
-    "memory_place",
+    "memory_journal_store",
     "names_folder",
     "note_archived",
     "note_stops",
-    "open_place",
-    "outcome_told",
+    "open_journal_store",
+    "record_archived",
+    "record_end",
+    "record_outcome",
     "release",
     "same_service",
     "submission_of",
     "submit_once",
-    "tell",
-    "tell_archived",
     "watched_entries",
     "what_was_lately",
-    "withdraw",
 ]

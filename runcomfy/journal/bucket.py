@@ -17,11 +17,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.journal.stores import Place, Stored, memory_place
+from runcomfy.journal.stores import JournalStore, Stored, memory_journal_store
 from runcomfy.storage.keys import PROBES
 from runcomfy.storage.store import Store
 
-__all__ = ["BucketPlace", "check_choice", "names_folder", "open_place"]
+__all__ = ["BucketJournalStore", "check_choice", "names_folder", "open_journal_store"]
 
 _TYPE = "application/json"
 _MAX_BYTES = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ _ADVICE = (
 )
 
 
-class BucketPlace:
+class BucketJournalStore:
     """The folder `journal/` below a store's prefix."""
 
     def __init__(self, store: Store) -> None:
@@ -159,9 +159,9 @@ def check_choice(choice: str) -> str:
     return choice
 
 
-def open_place(
+def open_journal_store(
     choice: str, store: Callable[[], Store], store_at: Callable[[str, str], Store], *, conditional_writes: bool = True
-) -> Place:
+) -> JournalStore:
     """Return the place that is chosen; nothing is read or written yet.
 
     Args:
@@ -176,11 +176,11 @@ def open_place(
     """
     choice = check_choice(choice)
     if choice == "none":
-        return memory_place(store().uri(store().prefix))
+        return memory_journal_store(store().uri(store().prefix))
     if not conditional_writes:
         raise ConfigurationError(
             "The journal in a bucket needs conditional writes, and they are turned off. Use a server that has them, or "
             "set journal to 'none' and go on without its promise."
         )
     bucket, _, prefix = choice.removeprefix("s3://").partition("/")
-    return BucketPlace(store() if choice == "bucket" else store_at(bucket, prefix))
+    return BucketJournalStore(store() if choice == "bucket" else store_at(bucket, prefix))

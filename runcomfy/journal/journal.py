@@ -24,7 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable, UnreadableEntry
 from runcomfy.journal.entry import Entry, EntryState
-from runcomfy.journal.stores import Place, Stored
+from runcomfy.journal.stores import JournalStore, Stored
 
 __all__ = ["LEASE_SECONDS", "Journal", "Versioned", "worker_name"]
 
@@ -75,7 +75,7 @@ class Journal:
 
     def __init__(
         self,
-        place: Place,
+        place: JournalStore,
         *,
         patience_seconds: float = LEASE_SECONDS,
         retry_seconds: float = 30.0,

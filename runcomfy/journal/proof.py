@@ -56,7 +56,7 @@ class Lately(NamedTuple):
     """At which a run was stopped, and of which none was archived since."""
 
 
-class _Note(BaseModel):
+class _ProofNote(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
@@ -66,7 +66,7 @@ class _Note(BaseModel):
     """The same."""
 
     @classmethod
-    def read(cls, body: bytes | None) -> _Note:
+    def read(cls, body: bytes | None) -> _ProofNote:
         """Read it, without what is older than a day."""
         try:
             note = cls() if body is None else cls.model_validate_json(body)
@@ -88,7 +88,7 @@ async def note_archived(journal: Journal, entry: Entry) -> None:
     _noted[once] = True
 
     def change(body: bytes | None) -> bytes:
-        note = _Note.read(body)
+        note = _ProofNote.read(body)
         note.archived_at[name] = datetime.now(UTC)
         note.stops.pop(name, None)
         return note.model_dump_json().encode()
@@ -109,7 +109,7 @@ async def note_stops(journal: Journal, service: str, store: str, stops: Mapping[
     named = {_name(service, store, model): stop for model, stop in stops.items()}
 
     def change(body: bytes | None) -> bytes:
-        note = _Note.read(body)
+        note = _ProofNote.read(body)
         note.stops.update(named)
         return note.model_dump_json().encode()
 
@@ -135,10 +135,10 @@ async def what_was_lately(
         entries: Entries that are known already, which may tell more than the note.
     """
     try:
-        note = _Note.read(await journal.read_note(_NOTE))
+        note = _ProofNote.read(await journal.read_note(_NOTE))
     except RunComfyError as error:
         logger.info("It could not be read what was archived lately: %s", error)
-        note = _Note()
+        note = _ProofNote()
     since = datetime.now(UTC) - _LATELY
     for entry in entries:
         name = _name(entry.service, entry.store, entry.model_id)

@@ -36,7 +36,7 @@ _NOTE = "watched"
 _SKEW = timedelta(hours=1)
 
 
-class _Note(BaseModel):
+class _OpenNote(BaseModel):
     """What the last look found: up to when everything is known, and the keys that are watched."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -70,7 +70,7 @@ async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[
     if modified:
         watched = (*(version.entry.generation_key for version in found), *unread)
         until = min(max(modified.values()), datetime.now(UTC))  # a clock may have been ahead
-        keep = _Note(known_until=until, watched=watched, entries=len(modified))
+        keep = _OpenNote(known_until=until, watched=watched, entries=len(modified))
         await journal.write_note(_NOTE, keep.model_dump_json().encode())
     return found
 
@@ -80,9 +80,9 @@ def _is_watched(found: Versioned) -> bool:
     return state in OPEN or (state is EntryState.CANCELLED and found.age_seconds < LATE.total_seconds())
 
 
-def _parsed(body: bytes | None) -> _Note | None:
+def _parsed(body: bytes | None) -> _OpenNote | None:
     try:
-        return _Note.model_validate_json(body) if body is not None else None
+        return _OpenNote.model_validate_json(body) if body is not None else None
     except ValidationError:
         return None  # then everything is read once more
 

@@ -34,7 +34,7 @@ from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
 from runcomfy.values import Archive
 
-__all__ = ["may_lag", "outcome_told", "state_after", "tell", "tell_archived", "withdraw"]
+__all__ = ["cancel_or_detach", "may_lag", "record_archived", "record_end", "record_outcome", "state_after"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def may_lag(found: Versioned) -> bool:
 
 
 @asynccontextmanager
-async def outcome_told(journal: Journal | None, key: str | None, request_id: str) -> AsyncIterator[None]:
+async def record_outcome(journal: Journal | None, key: str | None, request_id: str) -> AsyncIterator[None]:
     """Tell the journal of the error with which the body ends, if it says something of the request.
 
     Args:
@@ -78,11 +78,13 @@ async def outcome_told(journal: Journal | None, key: str | None, request_id: str
     except RunComfyError as error:
         state = state_after(error)
         if journal is not None and key is not None and state is not None:
-            await tell(journal, key, request_id, state, reason=error.message, error=error, cost_usd=error.cost_usd)
+            await record_end(
+                journal, key, request_id, state, reason=error.message, error=error, cost_usd=error.cost_usd
+            )
         raise
 
 
-async def tell(
+async def record_end(
     journal: Journal, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
 ) -> Entry | None:
     """Note what became of a request; if the journal cannot be written, the next run or `reconcile` finds out anew.
@@ -100,7 +102,7 @@ async def tell(
     return None
 
 
-async def tell_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
+async def record_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
     """Note that a request of a generation is archived, the present one or an earlier one; return the entry.
 
     Raises:
@@ -151,7 +153,7 @@ async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, ar
 _LOOKS = 4
 
 
-async def withdraw(
+async def cancel_or_detach(
     client: RunComfyClient, journal: Journal | None, key: str | None, request_id: str, *, reason: str
 ) -> EntryState:
     """Cancel a request if it is still in the queue, and tell the journal what became of it.
@@ -171,7 +173,7 @@ async def withdraw(
     """
     state, said = await _cancelled(client, request_id)
     if journal is not None and key is not None:
-        await tell(journal, key, request_id, state, reason=f"{reason}; {said}")
+        await record_end(journal, key, request_id, state, reason=f"{reason}; {said}")
     return state
 
 

@@ -35,7 +35,7 @@ _FIRST, _EVERY = 8, 1000
 _SETTLED_SECONDS = 2.0  # a store tells times in whole seconds: an entry that is younger may change within the same one
 
 
-class _Seen:
+class _SeenRequests:
     """Which requests the entries named that this process has read, as long as they are not written again."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _Seen:
         return known is None or known[0] != modified_at or request_id in known[1]
 
 
-_seen = _Seen()
+_seen = _SeenRequests()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["MemoryPlace", "Place", "Stored", "memory_place", "tag_of"]
+__all__ = ["JournalStore", "MemoryJournalStore", "Stored", "memory_journal_store", "tag_of"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stored:
     """Since it was written, by the clock of the place and not by that of this machine."""
 
 
-class Place(Protocol):
+class JournalStore(Protocol):
     """Documents by name. Every method blocks, and raises `StoreUnavailable` where another try may help.
 
     Of any number that create or replace the same version at once, exactly one gets a tag; the others get `None`. Bodies
@@ -64,7 +64,7 @@ def tag_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-class MemoryPlace:
+class MemoryJournalStore:
     """This process's memory: the choice of those who go on without a promise that outlives the process."""
 
     def __init__(self) -> None:
@@ -109,9 +109,9 @@ class MemoryPlace:
         return tag_of(body)
 
 
-_memories: defaultdict[str, MemoryPlace] = defaultdict(MemoryPlace)
+_memories: defaultdict[str, MemoryJournalStore] = defaultdict(MemoryJournalStore)
 
 
-def memory_place(name: str) -> MemoryPlace:
+def memory_journal_store(name: str) -> MemoryJournalStore:
     """Return the one place in this process that has this name: two blocks of the same bucket share it."""
     return _memories[name]

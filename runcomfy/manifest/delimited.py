@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from runcomfy.manifest.table import Record, Table, UnreadableTable, check_columns, check_length, decode
+from runcomfy.manifest.table import RawRow, Table, UnreadableTable, check_columns, check_length, decode
 
 __all__ = ["read_delimited", "write_delimited"]
 
@@ -38,12 +38,12 @@ def read_delimited(data: bytes) -> Table:
     rows = []
     for line, cells in records:
         if isinstance(cells, str):
-            rows.append(Record(line, {}, cells))
+            rows.append(RawRow(line, {}, cells))
         elif len(cells) > len(header) or any(cell.strip() for cell in cells[len(names) :]):
-            rows.append(Record(line, {}, _too_many(len(cells), len(names))))
+            rows.append(RawRow(line, {}, _too_many(len(cells), len(names))))
         elif any(cell and not cell.isspace() for cell in cells):
             padded = cells + [""] * (len(names) - len(cells))
-            rows.append(Record(line, dict(zip(names, padded, strict=False))))
+            rows.append(RawRow(line, dict(zip(names, padded, strict=False))))
         check_length(len(rows) or 1)
     check_length(len(rows))
     return Table(dict.fromkeys(names, _HEADER_LINE), rows, delimiter)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from runcomfy.manifest.table import Record, Table, check_length, decode, shown
+from runcomfy.manifest.table import RawRow, Table, check_length, decode, shown
 from runcomfy.texts import json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
@@ -29,15 +29,15 @@ def read_json_lines(data: bytes) -> Table:
         try:
             values = _DECODER.decode(text.strip())
         except json.JSONDecodeError as error:
-            records.append(Record(line, {}, f"it is no JSON: {error.msg} at column {error.colno}"))
+            records.append(RawRow(line, {}, f"it is no JSON: {error.msg} at column {error.colno}"))
         except (ValueError, RecursionError) as error:
-            records.append(Record(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
+            records.append(RawRow(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
         else:
             if isinstance(values, dict):
-                records.append(Record(line, values))
+                records.append(RawRow(line, values))
                 columns |= {name: line for name in values if name not in columns}
             else:
-                records.append(Record(line, {}, 'it is no object; write one object a line, {"prompt": "…"}'))
+                records.append(RawRow(line, {}, 'it is no object; write one object a line, {"prompt": "…"}'))
         check_length(len(records))
     check_length(len(records))
     return Table(columns, records)

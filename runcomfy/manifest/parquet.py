@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from runcomfy.manifest.table import IGNORED, Record, Table, UnreadableTable, check_columns, check_length, shown
+from runcomfy.manifest.table import IGNORED, RawRow, Table, UnreadableTable, check_columns, check_length, shown
 from runcomfy.models.orders import FIELDS
 from runcomfy.texts import exact_below
 
@@ -40,7 +40,7 @@ def read_parquet(data: bytes) -> Table:
         for name, given in used.items():
             _check_type(name, schema.field(given).type)
         unread = dict.fromkeys(name for name in names if name not in FIELDS and name not in IGNORED)
-        records: list[Record] = []
+        records: list[RawRow] = []
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(used.values())):
             cells = [[_plain(value) for value in batch.column(given).to_pylist()] for given in used.values()]
             exact = {name: _exact_below(schema.field(given).type) for name, given in used.items()}
@@ -86,7 +86,7 @@ def _exact_below(kind: Any) -> int | None:
     return exact_below(kind.bit_width) if pa.types.is_floating(kind) else None
 
 
-def _record(line: int, values: dict[str, Any], exact: Mapping[str, int | None]) -> Record:
+def _record(line: int, values: dict[str, Any], exact: Mapping[str, int | None]) -> RawRow:
     for name, limit in exact.items():
         value = values[name]
         if limit is not None and isinstance(value, int) and abs(value) >= limit:
@@ -94,8 +94,8 @@ def _record(line: int, values: dict[str, Any], exact: Mapping[str, int | None]) 
                 f"{name}: {value} may have been rounded: such a column of decimal numbers is exact below {limit} only. "
                 'Write it as a column of integers (in pandas, of the type "Int64")'
             )
-            return Record(line, {}, sentence)
-    return Record(line, values)
+            return RawRow(line, {}, sentence)
+    return RawRow(line, values)
 
 
 def _array(values: list[Any]) -> Any:

@@ -14,7 +14,7 @@ from runcomfy.redaction import redact
 __all__ = [
     "IGNORED",
     "MAX_ROWS",
-    "Record",
+    "RawRow",
     "Table",
     "UnreadableTable",
     "check_columns",
@@ -36,7 +36,7 @@ class UnreadableTable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RawRow:
     """One record as it stands in the file."""
 
     line: int
@@ -51,7 +51,7 @@ class Table:
 
     columns: Mapping[str, int]
     """Each name, and the line on which it first stands: 0 where the names stand apart from the rows."""
-    records: Sequence[Record]
+    records: Sequence[RawRow]
     delimiter: str = ","
     """What stands between the cells of a CSV file."""
 

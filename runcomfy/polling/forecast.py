@@ -72,7 +72,7 @@ class Forecast:
         return max(self.median_seconds * math.pow(1 + 2 * self.odds(age), self.scale) - age, 0.0)
 
 
-class _Note(BaseModel):
+class _RunTimesNote(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
@@ -151,7 +151,7 @@ class RunTimes:
         if note is None:
             return
         try:
-            self._known = _Note.model_validate_json(note).run_seconds
+            self._known = _RunTimesNote.model_validate_json(note).run_seconds
         except ValidationError:
             self._known = {}
 
@@ -163,4 +163,4 @@ class RunTimes:
             latest = [*together.pop(workload, ()), *seconds][-_KEPT:]
             together[workload] = [float(f"{each:.4g}") for each in latest]  # the latest workload last
         self._known = dict(list(together.items())[-_MOST_WORKLOADS:])
-        return _Note(run_seconds=self._known).model_dump_json().encode()
+        return _RunTimesNote(run_seconds=self._known).model_dump_json().encode()

@@ -1,7 +1,7 @@
 """Wait for a request: the one polling loop of the project.
 
-`follow` yields what each look at the request shows, and its last look carries the result; whoever iterates logs,
-counts, or stops. A look that fails says nothing about the request, so failures are tolerated, within bounds.
+`poll_until_done` yields what each poll of the request shows, and the last one carries the result; the caller logs,
+counts, or stops. A poll that fails says nothing about the request, so failures are tolerated, within bounds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.api.rate_limit import Clock, Pace
+from runcomfy.api.rate_limit import Clock, RateLimiter
 from runcomfy.api.requests import GOES_ON, seen_after_cancel, succeeded
 from runcomfy.api.responses import Answer, State
 from runcomfy.errors import (
@@ -25,18 +25,18 @@ from runcomfy.errors import (
 )
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.forecast import RunTimes
-from runcomfy.polling.poll_state import Watch
-from runcomfy.polling.schedule import Plan
+from runcomfy.polling.poll_state import PollState
+from runcomfy.polling.schedule import PollSchedule
 from runcomfy.telemetry.metrics import looking
 from runcomfy.values import Result
 
-__all__ = ["Look", "follow"]
+__all__ = ["Poll", "poll_until_done"]
 
 _CLOCKS_DIFFER_SECONDS = 60.0  # a little in the future is a submission of just now
 
 
 @dataclass(frozen=True)
-class Look:
+class Poll:
     """What one look at a request showed: its state, or why it could not be learnt, or, at the end, its result."""
 
     state: State
@@ -50,7 +50,7 @@ class Look:
     """What the service answered at the end, with URLs that may be signed: to be used at once, and never kept."""
 
 
-async def follow(
+async def poll_until_done(
     client: RunComfyClient,
     request_id: str,
     *,
@@ -60,7 +60,7 @@ async def follow(
     clock: Clock | None = None,
     workload: str | None = None,
     run_times: RunTimes | None = None,
-) -> AsyncIterator[Look]:
+) -> AsyncIterator[Poll]:
     """Yield what each look at the request shows, until one carries its result.
 
     Args:
@@ -82,11 +82,11 @@ async def follow(
         ServiceError: the service refuses to tell: the token, or an unknown or expired request.
     """
     clock, polling = clock or Clock(), polling or Polling()
-    run_times, pace = run_times or RunTimes(), client.pace
+    run_times, rate_limiter = run_times or RunTimes(), client.rate_limiter
     deadlines, now = deadlines or Deadlines(), clock.monotonic()
     ago = _ago_seconds(submitted_at, clock, deadlines)
-    plan = Plan(polling, now - (ago or 0.0), ago is not None, lambda: run_times.forecast(workload))
-    watch = Watch(request_id, deadlines, polling, clock, plan, last_success=now)
+    plan = PollSchedule(polling, now - (ago or 0.0), ago is not None, lambda: run_times.forecast(workload))
+    watch = PollState(request_id, deadlines, polling, clock, plan, last_success=now)
     try:
         while True:
             error: ServiceError | None = None
@@ -100,7 +100,7 @@ async def follow(
             except ServiceError as caught:
                 watch.failed(caught)
                 error = caught
-                look = Look(watch.state, watch.elapsed(), failure=caught)
+                look = Poll(watch.state, watch.elapsed(), failure=caught)
             if look.result is not None and workload:
                 seen = plan.observed(clock.monotonic())
                 if seen.tells:
@@ -111,10 +111,10 @@ async def follow(
             if watch.queue_deadline_passed():
                 await _cancel_in_queue(client, watch)
             watch.check_run_deadline()
-            await clock.sleep(_pause_seconds(watch, error, pace))
+            await clock.sleep(_pause_seconds(watch, error, rate_limiter))
     finally:
-        if pace is not None:
-            pace.wants(watch.request_id, 0.0)
+        if rate_limiter is not None:
+            rate_limiter.declare_rate(watch.request_id, 0.0)
 
 
 def _ago_seconds(submitted_at: datetime | None, clock: Clock, deadlines: Deadlines) -> float | None:
@@ -127,21 +127,21 @@ def _ago_seconds(submitted_at: datetime | None, clock: Clock, deadlines: Deadlin
     return max(0.0, ago)
 
 
-def _pause_seconds(watch: Watch, error: ServiceError | None, pace: Pace | None) -> float:
+def _pause_seconds(watch: PollState, error: ServiceError | None, rate_limiter: RateLimiter | None) -> float:
     """Return how long to wait, and tell those who wait at the same time how often this one would look."""
     pause = watch.pause_seconds(error)
-    if pace is None:
+    if rate_limiter is None:
         return pause
     if isinstance(error, RateLimited):
-        pace.hold(pause)
+        rate_limiter.pause(pause)
     elif error is None:
-        pace.wants(watch.request_id, 1 / pause)
-        if pace.stretch > 1:
-            return watch.pause_seconds(None, pace.stretch)
+        rate_limiter.declare_rate(watch.request_id, 1 / pause)
+        if rate_limiter.backpressure > 1:
+            return watch.pause_seconds(None, rate_limiter.backpressure)
     return pause
 
 
-async def _look(client: RunComfyClient, watch: Watch) -> Look:
+async def _look(client: RunComfyClient, watch: PollState) -> Poll:
     """Look once, and collect the result if the request is finished."""
     watch.polls += 1
     status = await client.status(watch.request_id)
@@ -152,17 +152,17 @@ async def _look(client: RunComfyClient, watch: Watch) -> Look:
     if answer is None or (answer.state is State.UNKNOWN and not status.state.is_final):
         watch.saw(status.state, status.queue_position)
         left = watch.plan.seconds_left(watch.clock.monotonic())
-        return Look(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
+        return Poll(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
     watch.saw(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
     try:
         result = _conclude(answer, watch)
     except NoOutput as error:
         watch.named_no_output(error)
-        return Look(State.COMPLETED, watch.elapsed())
-    return Look(answer.state, watch.elapsed(), result=result, answer=answer)
+        return Poll(State.COMPLETED, watch.elapsed())
+    return Poll(answer.state, watch.elapsed(), result=result, answer=answer)
 
 
-async def _told_all_the_same(client: RunComfyClient, watch: Watch) -> Answer | None:
+async def _told_all_the_same(client: RunComfyClient, watch: PollState) -> Answer | None:
     """Ask for the result of a request whose status is a word that nobody knows: it may hide the end.
 
     Where the result is not told, the status was, so the look has not failed; unless the request is not known any more.
@@ -175,7 +175,7 @@ async def _told_all_the_same(client: RunComfyClient, watch: Watch) -> Answer | N
         return None
 
 
-def _conclude(answer: Answer, watch: Watch) -> Result | None:
+def _conclude(answer: Answer, watch: PollState) -> Result | None:
     """Return the result of a request that succeeded, and `None` for one whose result is not there yet."""
     if not succeeded(answer):
         return None
@@ -196,7 +196,7 @@ def _conclude(answer: Answer, watch: Watch) -> Result | None:
     )
 
 
-async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
+async def _cancel_in_queue(client: RunComfyClient, watch: PollState) -> None:
     """Cancel at the queue deadline, and believe the outcome; one that cannot be cancelled is followed on."""
     try:
         outcome = (await client.cancel(watch.request_id)).outcome
@@ -211,7 +211,7 @@ async def _cancel_in_queue(client: RunComfyClient, watch: Watch) -> None:
         watch.cancel_not_confirmed()
 
 
-def _queue_timeout(watch: Watch) -> QueueTimeout:
+def _queue_timeout(watch: PollState) -> QueueTimeout:
     return QueueTimeout(
         f"The request was still in the queue after {watch.elapsed():.0f} s and was cancelled.",
         request_id=watch.request_id,

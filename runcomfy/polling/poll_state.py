@@ -9,9 +9,9 @@ from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
 from runcomfy.api.responses import State
 from runcomfy.errors import NoOutput, PollingFailed, RequestNotFound, RunTimeout, ServiceError
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.polling.schedule import Plan
+from runcomfy.polling.schedule import PollSchedule
 
-__all__ = ["Watch"]
+__all__ = ["PollState"]
 
 _CANCELS = 10
 _SHORTEST_PAUSE_SECONDS = 0.05
@@ -22,14 +22,14 @@ _LOOKS_FOR_OUTPUT = 5  # with pauses of 1, 2, 4 and 8 times the shortest interva
 
 
 @dataclass
-class Watch:
+class PollState:
     """What is known of a request while it is followed, and what follows from it: go on, pause, or give up."""
 
     request_id: str
     deadlines: Deadlines
     polling: Polling
     clock: Clock
-    plan: Plan
+    plan: PollSchedule
     last_success: float
     polls: int = 0
     failures: int = 0

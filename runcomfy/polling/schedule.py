@@ -18,7 +18,7 @@ from runcomfy.api.responses import State
 from runcomfy.policy import Polling
 from runcomfy.polling.forecast import Forecast, RunTimes
 
-__all__ = ["Observed", "Plan", "due_in"]
+__all__ = ["Observed", "PollSchedule", "due_in"]
 
 _START_KNOWN = 0.25  # of the run time
 _HALF = 0.5
@@ -39,7 +39,7 @@ class Observed:
 
 
 @dataclass
-class Plan:
+class PollSchedule:
     """What was seen of a request, on the monotonic clock.
 
     Args:

@@ -17,7 +17,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
-from runcomfy.report.figures import OUTCOMES, Cause, Span, Spread
+from runcomfy.report.figures import OUTCOMES, Cause, Period, Quantiles
 
 __all__ = ["cost_over_time", "failures_by_cause", "how_long", "outcomes_over_time", "steps_of"]
 
@@ -32,7 +32,7 @@ _WANTED_BARS = 20
 _ROLES = re.compile(r' (?:role="graphics-[a-z]+"|aria-roledescription="[^"]*")')
 
 
-def outcomes_over_time(spans: Sequence[Span], about: str) -> Markup:
+def outcomes_over_time(spans: Sequence[Period], about: str) -> Markup:
     """Draw what was begun when, and what became of it: bars on each other.
 
     Args:
@@ -62,7 +62,7 @@ def outcomes_over_time(spans: Sequence[Span], about: str) -> Markup:
     )
 
 
-def cost_over_time(spans: Sequence[Span], budget_usd: float | None, about: str) -> Markup:
+def cost_over_time(spans: Sequence[Period], budget_usd: float | None, about: str) -> Markup:
     """Draw what was paid until when, as far as the service has said, and the budget as a line above it."""
     paid, data = Decimal(0), [{"at": _iso(spans[0].start), "usd": 0.0}] if spans else []
     for span in spans:
@@ -88,7 +88,7 @@ def cost_over_time(spans: Sequence[Span], budget_usd: float | None, about: str) 
     return _svg(alt.layer(*layers), about)
 
 
-def how_long(taken: Spread, about: str) -> Markup:
+def how_long(taken: Quantiles, about: str) -> Markup:
     """Draw how many took how long, with the median and the 95th percentile as lines."""
     data = [{"start": start, "end": end, "count": count} for start, end, count in steps_of(taken)]
     first, last, most = data[0]["start"], data[-1]["end"], max(row["count"] for row in data)
@@ -136,7 +136,7 @@ def failures_by_cause(causes: Sequence[Cause], about: str) -> Markup:
     return _svg(drawn, about)
 
 
-def steps_of(taken: Spread) -> list[tuple[float, float, int]]:
+def steps_of(taken: Quantiles) -> list[tuple[float, float, int]]:
     """Return how many took how long, in steps of one width that is a round number of seconds."""
     lowest, highest = taken.values[0], taken.values[-1]
     rough = max((highest - lowest) / _WANTED_BARS, 0.001)
@@ -153,7 +153,7 @@ def _chart(data: Sequence[Mapping[str, Any]], height: Any = _HEIGHT) -> alt.Char
     return alt.Chart(alt.InlineData(list(data)), width=_WIDTH, height=height)
 
 
-def _time(field: str, spans: Sequence[Span]) -> alt.X:
+def _time(field: str, spans: Sequence[Period]) -> alt.X:
     """Return the axis of time in UTC: hours of a day or two, days of more."""
     long = bool(spans) and spans[-1].end - spans[0].start > timedelta(days=2)
     axis = alt.Axis(format="%d %b" if long else "%H:%M", labelOverlap=True, labelFlush=False, tickCount=5)

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from runcomfy.catalogue.rows import Row
 
-__all__ = ["OUTCOMES", "Cause", "Figures", "Span", "Spread", "causes", "cost_of", "figures", "over_time", "spread"]
+__all__ = ["OUTCOMES", "Cause", "Figures", "Period", "Quantiles", "causes", "cost_of", "figures", "over_time", "spread"]
 
 OUTCOMES = (
     "archived", "under_way", "detached", "uncertain", "expired", "cancelled", "failed", "refused", "released",
@@ -24,7 +24,7 @@ _MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quantiles:
     """How long something took: every value in order, half of them and nearly all. Seconds."""
 
     values: tuple[float, ...]
@@ -48,10 +48,10 @@ class Figures:
     """What the service said, earlier attempts included."""
     unpriced: int
     """Requests that may be billed, and whose cost the service has not said."""
-    total: Spread | None
+    total: Quantiles | None
     """From the submission to the archive."""
-    queued: Spread | None
-    running: Spread | None
+    queued: Quantiles | None
+    running: Quantiles | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Span:
+class Period:
     """A piece of time: what was begun in it, and what that cost in US dollars."""
 
     start: datetime
@@ -108,10 +108,10 @@ def cost_of(row: Row) -> Decimal:
     return Decimal(row["cost_usd"] or 0) + Decimal(row["earlier_cost_usd"] or 0)
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
+def spread(values: Iterable[float | None]) -> Quantiles | None:
     """Return how values are spread; `None` where there are none."""
     known = sorted(value for value in values if value is not None and value >= 0)
-    return Spread(tuple(known), _quantile(known, 0.5), _quantile(known, 0.95)) if known else None
+    return Quantiles(tuple(known), _quantile(known, 0.5), _quantile(known, 0.95)) if known else None
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
@@ -132,7 +132,7 @@ def causes(rows: Iterable[Row]) -> list[Cause]:
     return sorted(grouped, key=lambda cause: (-len(cause.rows), cause.name, cause.outcome))
 
 
-def over_time(rows: Sequence[Row]) -> list[Span]:
+def over_time(rows: Sequence[Row]) -> list[Period]:
     """Return the time from the first to the last row in equal pieces, the empty ones too; a few dozen at most."""
     if not rows:
         return []
@@ -144,7 +144,7 @@ def over_time(rows: Sequence[Row]) -> list[Span]:
     for row, at in zip(rows, times, strict=True):
         spans[(at - start) // step].append(row)
     return [
-        Span(
+        Period(
             start=start + number * step,
             end=start + (number + 1) * step,
             outcomes=dict(Counter(row["outcome"] for row in own)),

@@ -18,7 +18,7 @@ from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.store import Store
 
 if TYPE_CHECKING:
-    from runcomfy.report.page import Budget
+    from runcomfy.report.page import BudgetFigures
 
 __all__ = ["FOLDER", "Report", "make_report", "write_report"]
 
@@ -141,13 +141,13 @@ def _day(day: date | None) -> str:
     return f"{day.day} {day:%B %Y}" if day else ""
 
 
-def _budget(found: Figures, settings: ReportSettings) -> Budget | None:
-    from runcomfy.report.page import Budget
+def _budget(found: Figures, settings: ReportSettings) -> BudgetFigures | None:
+    from runcomfy.report.page import BudgetFigures
 
     if settings.budget_usd is None:
         return None
     guessed = found.unpriced * (settings.usd_per_video or 0.0)
-    return Budget(settings.budget_usd, float(found.cost_usd) + guessed, sure=not found.unpriced)
+    return BudgetFigures(settings.budget_usd, float(found.cost_usd) + guessed, sure=not found.unpriced)
 
 
 def _flow_run(row: Row, prefect_ui_url: str | None) -> str | None:

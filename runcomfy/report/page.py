@@ -23,7 +23,7 @@ from runcomfy.report.figures import Cause, Figures
 from runcomfy.report.links import MediaLinks
 from runcomfy.report.waiting import Waiting
 
-__all__ = ["Budget", "Page", "Plot", "render"]
+__all__ = ["BudgetFigures", "Page", "Plot", "render"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetFigures:
     """What may be spent and what was, in US dollars; `sure` is whether nothing of it is a guess."""
 
     limit_usd: float
@@ -55,7 +55,7 @@ class Page:
     place: str
     made_at: datetime
     figures: Figures
-    budget: Budget | None
+    budget: BudgetFigures | None
     gallery: Sequence[Row]
     posters: Mapping[str, str]
     waiting: Sequence[Waiting]

@@ -7,13 +7,13 @@ from decimal import Decimal
 
 from runcomfy.catalogue.rows import Row
 from runcomfy.report import drawing
-from runcomfy.report.figures import OUTCOMES, Cause, Figures, Span, Spread, over_time
-from runcomfy.report.page import Budget, Plot
+from runcomfy.report.figures import OUTCOMES, Cause, Figures, Period, Quantiles, over_time
+from runcomfy.report.page import BudgetFigures, Plot
 
 __all__ = ["failures", "plots_of"]
 
 
-def plots_of(rows: Sequence[Row], found: Figures, budget: Budget | None) -> list[Plot]:
+def plots_of(rows: Sequence[Row], found: Figures, budget: BudgetFigures | None) -> list[Plot]:
     """Return the plots of time, cost and duration, as far as there is something to draw."""
     spans = over_time(rows)
     drawn = [_outcomes(spans, found), _cost(spans, found, budget)] if spans else []
@@ -33,7 +33,7 @@ def failures(causes: Sequence[Cause]) -> Plot | None:
     return Plot("Failures by cause", about, drawing.failures_by_cause(causes, about), (), ())
 
 
-def _outcomes(spans: Sequence[Span], found: Figures) -> Plot:
+def _outcomes(spans: Sequence[Period], found: Figures) -> Plot:
     counted = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in found.outcomes.items())
     about = f"What became of the generations that were begun from {_span(spans)}: {counted}."
     named = [outcome for outcome in OUTCOMES if outcome in found.outcomes]
@@ -42,7 +42,7 @@ def _outcomes(spans: Sequence[Span], found: Figures) -> Plot:
     return Plot("Outcome over time", about, drawing.outcomes_over_time(spans, about), head, tuple(rows))
 
 
-def _cost(spans: Sequence[Span], found: Figures, budget: Budget | None) -> Plot:
+def _cost(spans: Sequence[Period], found: Figures, budget: BudgetFigures | None) -> Plot:
     limit = budget.limit_usd if budget else None
     against = f", of a budget of {limit:,.2f}" if limit is not None else ""
     about = f"What they cost together from {_span(spans)}: {found.cost_usd:,.2f} US dollars{against}."
@@ -55,7 +55,7 @@ def _cost(spans: Sequence[Span], found: Figures, budget: Budget | None) -> Plot:
     return Plot("Cost over time", about, drawing.cost_over_time(spans, limit, about), head, tuple(rows))
 
 
-def _duration(title: str, taken: Spread) -> Plot:
+def _duration(title: str, taken: Quantiles) -> Plot:
     about = (
         f"{title} of {len(taken.values):,} generations: half of them within {taken.p50:,.1f} seconds, 95 % within "
         f"{taken.p95:,.1f}, all within {taken.values[-1]:,.1f}."
@@ -64,9 +64,9 @@ def _duration(title: str, taken: Spread) -> Plot:
     return Plot(title, about, drawing.how_long(taken, about), ("from, s", "to, s", "generations"), tuple(rows))
 
 
-def _span(spans: Sequence[Span]) -> str:
+def _span(spans: Sequence[Period]) -> str:
     return f"{_from(spans[0])} to {spans[-1].end:%Y-%m-%d %H:%M} UTC"
 
 
-def _from(span: Span) -> str:
+def _from(span: Period) -> str:
     return f"{span.start:%Y-%m-%d %H:%M}"

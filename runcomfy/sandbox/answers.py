@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from runcomfy.sandbox.board import DueFault
+from runcomfy.sandbox.fault_registry import DueFault
 
 __all__ = ["error_answer", "fault_answer"]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.redaction import strip_query
-from runcomfy.sandbox.board import DueFault, FaultBoard, FaultOrder, order_from_text, wishes_of
-from runcomfy.sandbox.books import Books, Counters, RequestEntry
-from runcomfy.sandbox.jobs import Job, JobQueue
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, FaultRegistry, order_from_text, wishes_of
+from runcomfy.sandbox.job_queue import Job, JobQueue
+from runcomfy.sandbox.ledger import Counters, RequestEntry, RequestLedger
 from runcomfy.sandbox.models import CATEGORIES, MODELS, violations, with_defaults
 from runcomfy.sandbox.render import Recipe
+from runcomfy.sandbox.renderer import USUAL, Renderer
 from runcomfy.sandbox.settings import SandboxSettings
-from runcomfy.sandbox.studio import USUAL, Studio
 
 __all__ = ["Api", "Refusal"]
 
@@ -48,10 +48,10 @@ class Api:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self.board = FaultBoard(self.settings.seed)
+        self.board = FaultRegistry(self.settings.seed)
         for text in self.settings.faults:
             self.board.add(order_from_text(text))
-        self.studio = Studio(self.directory, self.settings.tiny_videos, self._image_fetched)
+        self.studio = Renderer(self.directory, self.settings.tiny_videos, self._image_fetched)
         self.queue = JobQueue(self.settings, self._produce, self._ended)
         self.balance_usd = self.settings.opening_balance_usd
         self._last_second: deque[float] = deque()
@@ -208,7 +208,7 @@ class Api:
         else:
             raise ConfigurationError(f"There is no request {order.request_id!r} to put a fault on.")
 
-    def books(self) -> Books:
+    def books(self) -> RequestLedger:
         """Return the counters and the requests as they are now."""
         entries = tuple(
             RequestEntry(
@@ -222,7 +222,7 @@ class Api:
             )
             for job in self.queue.jobs.values()
         )
-        return Books(**self.counters.model_dump(), balance_usd=self.balance_usd, requests=entries)
+        return RequestLedger(**self.counters.model_dump(), balance_usd=self.balance_usd, requests=entries)
 
     def reset(self) -> None:
         """Empty everything but the faults of the settings; what was rendered is kept, as it is the same again."""

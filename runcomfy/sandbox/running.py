@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.sandbox.books import Books
+from runcomfy.sandbox.ledger import RequestLedger
 from runcomfy.sandbox.settings import SandboxSettings
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Sandbox:
         Raises:
             ConfigurationError: There is no such fault, it cannot strike there, or a parameter does not fit.
         """
-        from runcomfy.sandbox.board import FaultOrder
+        from runcomfy.sandbox.fault_registry import FaultOrder
 
         named = {"fault": fault, "endpoint": endpoint, "times": times, "rate": rate, "request_id": request_id}
         order = FaultOrder(**named | parameters)
@@ -150,7 +150,7 @@ class Sandbox:
 
         asyncio.run_coroutine_threadsafe(ended(), self._loop).result()
 
-    def books(self) -> Books:
+    def books(self) -> RequestLedger:
         """Return what was asked, done and charged so far."""
         return self._ask(lambda api: api.books())
 

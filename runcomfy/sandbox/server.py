@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox.answers import error_answer, fault_answer
 from runcomfy.sandbox.api import Api, Refusal
-from runcomfy.sandbox.board import DueFault, FaultOrder, wishes_of
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, wishes_of
 from runcomfy.sandbox.files import OutputFile, hang_up, send
-from runcomfy.sandbox.jobs import Job
+from runcomfy.sandbox.job_queue import Job
 
 __all__ = ["build_app"]
 
@@ -35,7 +35,7 @@ def build_app(api: Api) -> web.Application:
     return _Server(api).app()
 
 
-class _Hold(BaseModel):
+class _HoldOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     queue: bool | None = None
@@ -196,7 +196,7 @@ class _Server:
 
     async def _hold(self, request: web.Request) -> web.Response:
         try:
-            wanted = _Hold(**await request.json())
+            wanted = _HoldOrder(**await request.json())
         except (TypeError, ValueError):
             return error_answer(400, 400000, 'Expected {"queue": true or false, "runs": true or false}.')
         self._api.queue.hold(queue=wanted.queue, runs=wanted.runs)

@@ -11,24 +11,24 @@ from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.storage.keys import IMAGES, PROBES, REFRESHED_AFTER, KeyTemplate
 from runcomfy.storage.store import Store
 
-__all__ = ["Swept", "sweep"]
+__all__ = ["Collected", "collect_garbage"]
 
 _DEFAULT_TEMPLATE = KeyTemplate()
 _PICTURE = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z0-9]+")
 
 
 @dataclass(frozen=True)
-class Swept:
+class Collected:
     """What was taken away, by its keys."""
 
     uploads: list[str]
     images: list[str]
 
 
-def sweep(
+def collect_garbage(
     store: Store, *, uploads_older_than: timedelta, images_older_than: timedelta | None = None,
     keep: Collection[str] = (), template: KeyTemplate = _DEFAULT_TEMPLATE,
-) -> Swept:  # fmt: skip
+) -> Collected:  # fmt: skip
     """Abort old unfinished uploads of archived files, and delete old staged pictures. Blocks.
 
     The bucket may hold other people's files, so only what has a name that we give is touched: pictures that are named
@@ -62,7 +62,7 @@ def sweep(
                 continue
             uploads.append(upload.key)
     if images_older_than is None:
-        return Swept(uploads, [])
+        return Collected(uploads, [])
     if images_older_than < 2 * REFRESHED_AFTER:
         raise ConfigurationError("Staged pictures are kept for two days at least: younger ones may be in use.")
     images = []
@@ -74,4 +74,4 @@ def sweep(
             if standing is not None and now - standing.modified_at >= images_older_than:
                 store.delete(image.key)
                 images.append(image.key)
-    return Swept(uploads, images)
+    return Collected(uploads, images)

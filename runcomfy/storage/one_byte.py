@@ -21,7 +21,7 @@ import httpx
 from runcomfy.errors import ConfigurationError, StoreUnavailable
 from runcomfy.redaction import redact_loggers
 
-__all__ = ["Refusal", "Unreachable", "read_one_byte"]
+__all__ = ["FetchRefusal", "Unreachable", "read_one_byte"]
 
 _PATIENCE = httpx.Timeout(10.0, connect=5.0)
 _ATTEMPTS = 3
@@ -61,7 +61,7 @@ class Unreachable:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FetchRefusal:
     """An answer that is not the file."""
 
     host: str
@@ -116,7 +116,7 @@ class Refusal:
 
 def read_one_byte(
     url: str, *, size_bytes: int | None, verify: bool | str, is_own: bool, sleep: Callable[[float], None] = time.sleep
-) -> Refusal | Unreachable | None:
+) -> FetchRefusal | Unreachable | None:
     """Return `None` if the URL serves; blocks, for some seconds where nothing answers.
 
     Args:
@@ -131,13 +131,13 @@ def read_one_byte(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         outcome = _fetch(url, size_bytes, verify, is_own)
-        if not (isinstance(outcome, Refusal) and outcome.is_passing) or attempt == _ATTEMPTS:
+        if not (isinstance(outcome, FetchRefusal) and outcome.is_passing) or attempt == _ATTEMPTS:
             return outcome
         sleep(float(attempt))
     raise AssertionError("unreachable: the last attempt returns")
 
 
-def _fetch(url: str, size_bytes: int | None, verify: bool | str, is_own: bool) -> Refusal | Unreachable | None:
+def _fetch(url: str, size_bytes: int | None, verify: bool | str, is_own: bool) -> FetchRefusal | Unreachable | None:
     redact_loggers()
     host = urlsplit(url).netloc.rpartition("@")[2]
     trouble: httpx.TransportError | None = None
@@ -178,7 +178,7 @@ def _trust(verify: bool | str) -> ssl.SSLContext | bool:
     return context
 
 
-def _judged(answer: httpx.Response, host: str, size_bytes: int | None) -> Refusal | None:
+def _judged(answer: httpx.Response, host: str, size_bytes: int | None) -> FetchRefusal | None:
     body = b""
     for piece in answer.iter_raw():
         body += piece
@@ -197,7 +197,7 @@ def _judged(answer: httpx.Response, host: str, size_bytes: int | None) -> Refusa
         instead = ", with nothing"
     code = re.search(r"<Code>(\w+)</Code>", said)
     region = answer.headers.get("x-amz-bucket-region") or next(iter(re.findall(r"<Region>([\w-]+)</Region>", said)), "")
-    return Refusal(
+    return FetchRefusal(
         host=host,
         status=answer.status_code,
         code=code[1] if code else "",

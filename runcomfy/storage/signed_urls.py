@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
-from runcomfy.storage.one_byte import Refusal, Unreachable, read_one_byte
+from runcomfy.storage.one_byte import FetchRefusal, Unreachable, read_one_byte
 from runcomfy.storage.store import Store
 
 __all__ = ["check_signed_url", "read_signed"]
@@ -87,13 +87,13 @@ def read_signed(
     """
     is_own = own or store.public_endpoint_url == store.endpoint_url
     regions: list[str | None] = [store.region_of(bucket)]
-    refused: list[tuple[Refusal, str | None]] = []
+    refused: list[tuple[FetchRefusal, str | None]] = []
     for region in regions:  # which grows
         outcome = read_one_byte(
             store.sign(key, lifetime, bucket, region=region, own=own),
             size_bytes=size_bytes, verify=store.verify, is_own=is_own, sleep=sleep,
         )  # fmt: skip
-        if not isinstance(outcome, Refusal):
+        if not isinstance(outcome, FetchRefusal):
             if outcome is None and refused and region:
                 store.sign_for(region, bucket)
             return outcome

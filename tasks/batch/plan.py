@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
-from runcomfy.batch.prepare import Plan, prepare
+from runcomfy.batch.prepare import BatchPlan, prepare
 from tasks.runtime.retries import worth_retrying
 
 __all__ = ["plan_batch"]
@@ -24,7 +24,7 @@ __all__ = ["plan_batch"]
 )
 async def plan_batch(
     manifest: str, store: MediaStore, defaults: dict[str, Any], *, allow_placeholder_prompts: bool = False
-) -> Plan:
+) -> BatchPlan:
     """Read and check a manifest as a whole, stage its pictures, and look up what is archived already.
 
     Args:

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
-from runcomfy.batch.prepare import Plan
+from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.results import BatchReport, report_of
 from runcomfy.values import Outcome
 from tasks.pages.artifacts import show
@@ -34,7 +34,7 @@ _SHOWN_ROWS = 200
     persist_result=False,
 )
 async def report_batch(
-    plan: Plan,
+    plan: BatchPlan,
     outcomes: Mapping[int, Outcome],
     cost_usd: float,
     store: MediaStore,
@@ -83,7 +83,7 @@ async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore
     await acreate_markdown_artifact("\n\n".join(filter(None, lines)), key="runcomfy-batch", description=description)
 
 
-def _table(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
+def _table(plan: BatchPlan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
     """Rows that have no video come first, and the table ends where a page would get slow."""
     ordered = sorted(plan.rows, key=lambda row: (outcomes[row.line].status.is_good, row.line))
     return [
@@ -100,7 +100,7 @@ def _table(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(plan: Plan) -> str:
+def _shown(plan: BatchPlan) -> str:
     if len(plan.rows) <= _SHOWN_ROWS:
         return "Every row; those without a video first."
     return f"The first {_SHOWN_ROWS} of {len(plan.rows):,} rows, those without a video first; all are in results.csv."

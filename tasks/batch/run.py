@@ -10,15 +10,15 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.batch.prepare import Plan
-from runcomfy.batch.run import Rules, money, run_here
+from runcomfy.batch.prepare import BatchPlan
+from runcomfy.batch.run import BatchPolicy, money, run_here
 from runcomfy.batch.shard import Allowance, divide
-from runcomfy.batch.shared_budget import purse_name
-from runcomfy.batch.status import Standing, look_up, true_outcome
+from runcomfy.batch.shared_budget import shared_budget_name
+from runcomfy.batch.status import RowStatus, look_up, true_outcome
 from runcomfy.errors import BudgetReached, StoreUnavailable
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.batch.program import PrefectProgram
-from tasks.batch.shards import Spread, block_reference, check_deployment
+from tasks.batch.shards import ShardRunner, block_reference, check_deployment
 from tasks.pages.progress import shown_progress
 
 __all__ = ["batch_folder", "run_batch"]
@@ -32,10 +32,10 @@ def batch_folder() -> str:
 
 
 async def run_batch(
-    plan: Plan,
+    plan: BatchPlan,
     credentials: RunComfyCredentials,
     store: MediaStore,
-    rules: Rules,
+    rules: BatchPolicy,
     rows_per_shard: int | None,
     shard_deployment: str,
 ) -> tuple[dict[int, Outcome], float]:
@@ -54,10 +54,10 @@ async def run_batch(
 
 
 async def _on_workers(
-    plan: Plan,
+    plan: BatchPlan,
     credentials: RunComfyCredentials,
     store: MediaStore,
-    rules: Rules,
+    rules: BatchPolicy,
     rows_per_shard: int,
     deployment: str,
 ) -> tuple[dict[int, Outcome], float]:
@@ -86,9 +86,9 @@ async def _on_workers(
     allowance = Allowance(
         limit_usd=rules.budget_usd,
         usd_per_video=rules.usd_per_video,
-        purse=purse_name(row.generation_key for row in plan.rows),
+        purse=shared_budget_name(row.generation_key for row in plan.rows),
     )
-    spread = Spread(deployment, parameters, store.get_store(), outcomes.update)
+    spread = ShardRunner(deployment, parameters, store.get_store(), outcomes.update)
     if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
         standing = await _look_up(plan.rows, store)
     else:
@@ -112,7 +112,7 @@ async def _on_workers(
     return _true_ends(plan.rows, standing, outcomes), standing.cost_usd(plan.rows, price)
 
 
-async def _look_up(rows: list[PlannedRow], store: MediaStore) -> Standing:
+async def _look_up(rows: list[PlannedRow], store: MediaStore) -> RowStatus:
     """Look up what is known, for minutes if need be: rows are under way."""
     async for attempt in AsyncRetrying(
         stop=stop_after_delay(900),
@@ -134,7 +134,7 @@ def _to_do(rows: list[PlannedRow], outcomes: Mapping[int, Outcome], *, affordabl
     return [row for row in rows if wanted(outcomes.get(row.line))]
 
 
-def _true_ends(rows: list[PlannedRow], standing: Standing, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+def _true_ends(rows: list[PlannedRow], standing: RowStatus, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
     """Add what is to be said of rows whose workers died, and correct what a part did not know of its rows."""
     ends = {}
     for row in rows:

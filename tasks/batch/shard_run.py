@@ -24,7 +24,7 @@ from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.runtime.interruption import watchful_sleep
 
-__all__ = ["HICCUPS", "Part"]
+__all__ = ["HICCUPS", "ShardRun"]
 
 HICCUPS = (PrefectHTTPStatusError, httpx.HTTPError, OSError)
 """What Prefect's API may answer for a while."""
@@ -35,7 +35,7 @@ _STARTING_SECONDS = 300.0  # from when a worker takes it until it is at work; a 
 _MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 
 
-class Part:
+class ShardRun:
     """One part, and what is seen of it while it runs.
 
     Args:

@@ -27,10 +27,10 @@ from runcomfy.batch.shard import Allowance, Shard
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
-from tasks.batch.shard_run import HICCUPS, Part
+from tasks.batch.shard_run import HICCUPS, ShardRun
 from tasks.runtime.interruption import cancellation_requested
 
-__all__ = ["Spread", "block_reference", "check_deployment"]
+__all__ = ["ShardRunner", "block_reference", "check_deployment"]
 
 _PAGE = 200
 _LOOK_SECONDS = 5.0
@@ -66,7 +66,7 @@ async def check_deployment(name: str) -> None:
             ) from None
 
 
-class Spread:
+class ShardRunner:
     """Runs parts of a batch as flow runs of a deployment, and reports what becomes of their rows as it gets known.
 
     A part that dies, or that cannot be watched any more, leaves rows out; nothing here raises but a cancellation.
@@ -143,8 +143,8 @@ class Spread:
                 )
             )
 
-    def _part(self, shard: Shard, name: str, client: PrefectClient) -> Part:
-        return Part(shard, name, self._store, client, self._known, lambda: self.halted)
+    def _part(self, shard: Shard, name: str, client: PrefectClient) -> ShardRun:
+        return ShardRun(shard, name, self._store, client, self._known, lambda: self.halted)
 
     @asynccontextmanager
     async def _halting(self, halt: Halt) -> AsyncIterator[None]:

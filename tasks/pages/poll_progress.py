@@ -15,7 +15,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from runcomfy.api.responses import State
 from runcomfy.errors import RunComfyError
 from runcomfy.polling.forecast import Forecast
-from runcomfy.polling.poll import Look
+from runcomfy.polling.poll import Poll
 from tasks.pages.artifacts import show
 from tasks.pages.markdown import text
 
@@ -45,7 +45,7 @@ class WaitProgress:
         self._failure = ""
         self._shown = (0.0, "")
         self._percent = 0.0
-        self._look: Look | None = None
+        self._look: Poll | None = None
         self._looked_at = 0.0
         self._said = ""
         self._left_queue_at: float | None = None
@@ -70,7 +70,7 @@ class WaitProgress:
             finally:
                 passing.cancel()
 
-    async def show(self, look: Look) -> None:
+    async def show(self, look: Poll) -> None:
         """Show a look if it shows something new; how long it has been is shown all the time."""
         if self._look is None:
             self._usual_seconds = await self._usual()
@@ -130,13 +130,13 @@ class WaitProgress:
         else:
             await show(aupdate_progress_artifact(self._artifact, percent, description=description))
 
-    def _aged(self, look: Look) -> Look:
+    def _aged(self, look: Poll) -> Poll:
         """Return a look as it would be now, if nothing but the time has changed since."""
         since = time.monotonic() - self._looked_at
         left = None if look.seconds_left is None else max(look.seconds_left - since, 0.0)
         return replace(look, waited_seconds=look.waited_seconds + since, seconds_left=left)
 
-    def _sentence(self, look: Look) -> str:
+    def _sentence(self, look: Poll) -> str:
         self._percent = self._guess(look)
         news = _state(look)
         unseen = f"; the last look failed ({type(look.failure).__name__})" if look.failure is not None else ""
@@ -145,7 +145,7 @@ class WaitProgress:
             f"{self._outlook(look)}{unseen}."
         )
 
-    def _outlook(self, look: Look) -> str:
+    def _outlook(self, look: Poll) -> str:
         """Say how long it took, or what is to be expected from how long others of its kind ran."""
         if look.result is not None:
             queued, running = look.result.queued_seconds, look.result.running_seconds
@@ -161,7 +161,7 @@ class WaitProgress:
             left = "; due at any moment"
         return f"{left}; others like it ran for {self._usual_seconds:.0f} s"
 
-    def _guess(self, look: Look) -> float:
+    def _guess(self, look: Poll) -> float:
         """Guess how far it is: the service does not say, so this only ever approaches 90 before the end.
 
         Where others of its kind have been seen, the guess is how long those took; else, that another minute is left.
@@ -175,7 +175,7 @@ class WaitProgress:
         return round(10 + 80 * running / (running + left), 1)
 
 
-def _state(look: Look) -> str:
+def _state(look: Poll) -> str:
     if look.result is not None:
         return "finished"
     if look.queue_position is not None:

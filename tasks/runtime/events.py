@@ -14,7 +14,7 @@ from prefect.context import AssetContext
 from prefect.events import emit_event
 from pydantic import ValidationError
 
-from runcomfy.generation.hooks import Change
+from runcomfy.generation.hooks import StateChange
 from runcomfy.journal import EntryState
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
@@ -39,7 +39,7 @@ ASSET_MADE, ASSET_READ = "prefect.asset.materialization.succeeded", "prefect.ass
 _NAMESPACE = uuid.UUID("5f0b1bd4-52a4-4a3c-9a53-6c4f2d3b7f11")
 
 
-def emit_change(change: Change) -> None:
+def emit_change(change: StateChange) -> None:
     """Emit that a generation is in another state, if `EVENTS` names it; its resource is the archive."""
     if change.state not in EVENTS:
         return

@@ -14,7 +14,7 @@ from prefect.utilities.urls import url_for
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation.engine import Engine, open_engine
-from runcomfy.generation.hooks import Change, Hooks, Log
+from runcomfy.generation.hooks import Hooks, Log, StateChange
 from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
@@ -85,7 +85,7 @@ class PrefectHooks(Hooks):
         task_run = TaskRunContext.get()
         return task_run is None or task_run.task_run.run_count > task_run.task.retries
 
-    def changed(self, change: Change) -> None:
+    def changed(self, change: StateChange) -> None:
         """Emit the event of a generation that is in another state."""
         emit_change(change)
 

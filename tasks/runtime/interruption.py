@@ -32,7 +32,7 @@ _STOP_SECONDS = 1.0
 _TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
-class _Watch:
+class _CancelWatch:
     """What is known of the wish to cancel one flow run; a thousand requests that ask at once share a look or two."""
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class _Watch:
         return self.cancelled
 
 
-_watches: LRUCache[tuple[UUID, int], _Watch] = LRUCache(maxsize=1024)
+_watches: LRUCache[tuple[UUID, int], _CancelWatch] = LRUCache(maxsize=1024)
 
 
-def _watch(run_id: UUID) -> _Watch:
+def _watch(run_id: UUID) -> _CancelWatch:
     """One for each run and event loop, since a lock belongs to its loop."""
-    return _watches.setdefault((run_id, id(asyncio.get_running_loop())), _Watch())
+    return _watches.setdefault((run_id, id(asyncio.get_running_loop())), _CancelWatch())
 
 
 async def cancellation_requested() -> bool:

@@ -53,7 +53,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
     if not name:
         yield wanted
         return
-    patience, granted = _Patience(), 0
+    patience, granted = _ErrorBudget(), 0
     while True:
         async with AsyncExitStack() as held:
             label = _Label()
@@ -75,7 +75,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
         await asyncio.sleep(pause)
 
 
-class _Patience:
+class _ErrorBudget:
     """How long trouble with Prefect's server is borne: what waits for hours must not end with a restart of it."""
 
     def __init__(self) -> None:

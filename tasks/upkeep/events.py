@@ -9,18 +9,18 @@ import logging
 
 from prefect.events import emit_event
 
-from tasks.upkeep.healing import Change
-from tasks.upkeep.judging import Verdict
+from tasks.upkeep.healing import Healing
+from tasks.upkeep.judging import Liveness
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["ORDER_EVENTS", "emit_order_event"]
 
-ORDER_EVENTS = {Verdict.AGAIN: "runcomfy.order.run_again", Verdict.GIVEN_UP: "runcomfy.order.given_up"}
+ORDER_EVENTS = {Liveness.AGAIN: "runcomfy.order.run_again", Liveness.GIVEN_UP: "runcomfy.order.given_up"}
 """What is told of an order that crashed, by what was decided."""
 
 
-def emit_order_event(change: Change) -> None:
+def emit_order_event(change: Healing) -> None:
     """Tell of an order that was run again, or given up; of one that was given up, once. Its resource is the flow run.
 
     Args:

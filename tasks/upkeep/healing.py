@@ -36,18 +36,18 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from tasks.upkeep.facts import Facts
-from tasks.upkeep.judging import Judgement, RunAgain, Verdict
+from tasks.upkeep.judging import Judgement, Liveness, RunAgain
 from tasks.upkeep.marks import AGAIN_TAG, PERSON_TAG, again_message
 from tasks.upkeep.task_runs import end_task_runs
 
-__all__ = ["Change", "Healed", "carry_out"]
+__all__ = ["Healed", "Healing", "carry_out"]
 
 _AT_ONCE = 8
 _LONGEST_WHY = 300
 
 
 @dataclass(frozen=True)
-class Change:
+class Healing:
     """What was done about a run, or why it was not."""
 
     judgement: Judgement
@@ -65,7 +65,7 @@ class Healed:
     facts: Facts | None
     """`None` where Prefect's API did not tell."""
     judgements: tuple[Judgement, ...] = ()
-    changes: tuple[Change, ...] = ()
+    changes: tuple[Healing, ...] = ()
 
     @property
     def suspects_due(self) -> datetime | None:
@@ -76,12 +76,12 @@ class Healed:
     def given_up(self) -> list[Judgement]:
         """The orders that a person has to decide about, those among them that were ended just now."""
         judged = (*self.judgements, *(change.judgement for change in self.changes))
-        return list({each.run.id: each for each in judged if each.verdict is Verdict.GIVEN_UP}.values())
+        return list({each.run.id: each for each in judged if each.verdict is Liveness.GIVEN_UP}.values())
 
 
 async def carry_out(
     client: PrefectClient, judgements: Iterable[Judgement], bounds: RunAgain, *, by: str
-) -> list[Change]:
+) -> list[Healing]:
     """Change the states of zombies, run again what crashed, and mark what a person has to decide about.
 
     Safe to do twice, by two at the same time, and where a run moves meanwhile: then it is left as it is.
@@ -97,20 +97,20 @@ async def carry_out(
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def change(judgement: Judgement) -> Change:
+    async def change(judgement: Judgement) -> Healing:
         async with gate:
             try:
                 return await _change(client, judgement, bounds, by)
             except ObjectNotFound:
-                return Change(judgement, False, "it is gone")
+                return Healing(judgement, False, "it is gone")
             except (PrefectException, httpx.HTTPError, OSError) as error:
-                return Change(judgement, False, f"Prefect's API did not take it ({type(error).__name__})")
+                return Healing(judgement, False, f"Prefect's API did not take it ({type(error).__name__})")
 
     wanted = [judgement for judgement in judgements if judgement.verdict in _CHANGES]
     return list(await asyncio.gather(*map(change, wanted)))
 
 
-async def _change(client: PrefectClient, judgement: Judgement, bounds: RunAgain, by: str) -> Change:
+async def _change(client: PrefectClient, judgement: Judgement, bounds: RunAgain, by: str) -> Healing:
     run = await client.read_flow_run(judgement.run.id)
     if _moved(run, judgement):
         return _left_as_it_is(run, judgement)
@@ -121,19 +121,19 @@ def _moved(run: FlowRun, judgement: Judgement) -> bool:
     return run.state is None or run.state.id != judgement.run.state_id
 
 
-def _left_as_it_is(run: FlowRun, judgement: Judgement) -> Change:
-    return Change(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
+def _left_as_it_is(run: FlowRun, judgement: Judgement) -> Healing:
+    return Healing(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
 
 
-async def _crash(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+async def _crash(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     return await _set(client, judgement, Crashed(message=f"Crashed by {by}: {judgement.why}"))
 
 
-async def _cancel(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+async def _cancel(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     return await _set(client, judgement, Cancelled(message=f"Cancelled by {by}: {judgement.why}"))
 
 
-async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
     await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
@@ -145,10 +145,10 @@ async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, 
     return await _set(client, judgement, Scheduled(name="AwaitingRetry", scheduled_time=judgement.at, message=message))
 
 
-async def _put_back(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+async def _put_back(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     rested = judgement.run.rested
     if rested is None:
-        return Change(judgement, False, "it did not rest")
+        return Healing(judgement, False, "it did not rest")
     state = State[Any](
         type=rested.type,
         name=rested.name,
@@ -158,20 +158,20 @@ async def _put_back(client: PrefectClient, judgement: Judgement, run: FlowRun, b
     return await _set(client, judgement, state, force=True)
 
 
-async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Change:
+async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     told_before = PERSON_TAG in run.tags
     if not told_before:
         await _update(client, run, {"tags": sorted({*run.tags, PERSON_TAG})})
         await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
-    return Change(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
+    return Healing(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
 
 
-async def _set(client: PrefectClient, judgement: Judgement, state: State[Any], *, force: bool = False) -> Change:
+async def _set(client: PrefectClient, judgement: Judgement, state: State[Any], *, force: bool = False) -> Healing:
     answer = await client.set_flow_run_state(judgement.run.id, state, force=force)
     if answer.status is SetStateStatus.ACCEPT:
-        return Change(judgement, True, state.message or "")
+        return Healing(judgement, True, state.message or "")
     reason = getattr(answer.details, "reason", None) or "no reason is known"
-    return Change(judgement, False, f"Prefect's server refused it: {reason}")
+    return Healing(judgement, False, f"Prefect's server refused it: {reason}")
 
 
 async def _update(client: PrefectClient, run: FlowRun, changes: dict[str, Any]) -> None:
@@ -179,12 +179,12 @@ async def _update(client: PrefectClient, run: FlowRun, changes: dict[str, Any]) 
     await client.request("PATCH", "/flow_runs/{id}", path_params={"id": run.id}, json=changes)
 
 
-_Way = Callable[[PrefectClient, Judgement, FlowRun, RunAgain, str], Awaitable[Change]]
-_CHANGES: dict[Verdict, _Way] = {
-    Verdict.PENDING_ZOMBIE: _crash,
-    Verdict.RUNNING_ZOMBIE: _crash,
-    Verdict.CANCELLING_ZOMBIE: _cancel,
-    Verdict.AGAIN: _run_again,
-    Verdict.RESTED: _put_back,
-    Verdict.GIVEN_UP: _give_up,
+_Way = Callable[[PrefectClient, Judgement, FlowRun, RunAgain, str], Awaitable[Healing]]
+_CHANGES: dict[Liveness, _Way] = {
+    Liveness.PENDING_ZOMBIE: _crash,
+    Liveness.RUNNING_ZOMBIE: _crash,
+    Liveness.CANCELLING_ZOMBIE: _cancel,
+    Liveness.AGAIN: _run_again,
+    Liveness.RESTED: _put_back,
+    Liveness.GIVEN_UP: _give_up,
 }

@@ -21,10 +21,10 @@ from tasks.runtime.slots import LABEL_SECONDS
 from tasks.upkeep.deployments import our_deployments
 from tasks.upkeep.facts import HeldSlots
 from tasks.upkeep.server_time import server_time
-from tasks.upkeep.slot_claims import Claims, Sighting, Verdict, claims_of, judge_slots
+from tasks.upkeep.slot_claims import Claims, Sighting, SlotReview, claims_of, judge_slots
 from tasks.upkeep.slot_runs import HoldingRuns, earlier_looks, holding_runs, unlabelled_holders
 
-__all__ = ["UNEXPLAINED_LABEL", "SlotsLook", "free_leaked_slots", "slots_held"]
+__all__ = ["UNEXPLAINED_LABEL", "SlotsInspection", "free_leaked_slots", "slots_held"]
 
 UNEXPLAINED_LABEL = "runcomfy.unexplained-slots"
 """In the label of a run of `reconcile`: slots that no run at work held when it looked, by their limits."""
@@ -46,7 +46,7 @@ class _Limit:
 
 
 @dataclass(frozen=True)
-class SlotsLook:
+class SlotsInspection:
     """What a look at the slots found and did."""
 
     held: tuple[HeldSlots, ...]
@@ -76,7 +76,7 @@ async def free_leaked_slots(
     *,
     lease: timedelta = LEASE_PASSED,
     says_so_seconds: float = _WHO_TOOK_SAYS_SO_SECONDS,
-) -> SlotsLook:
+) -> SlotsInspection:
     """Free the slots that nobody holds for sure, and note for later looks what is not explained.
 
     Args:
@@ -119,7 +119,7 @@ async def free_leaked_slots(
         left = {name: verdict.unexplained - verdict.free for name, verdict in verdicts.items()}
         await client.update_flow_run_labels(this_run.id, {UNEXPLAINED_LABEL: json.dumps(left)})
     due = [verdict.due for verdict in verdicts.values() if verdict.due]
-    return SlotsLook(tuple(held), min(due, default=None))
+    return SlotsInspection(tuple(held), min(due, default=None))
 
 
 async def _freed(client: PrefectClient, name: str, slots: int) -> bool:
@@ -132,7 +132,7 @@ async def _freed(client: PrefectClient, name: str, slots: int) -> bool:
     return True
 
 
-def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime, lease: timedelta) -> Verdict:
+def _judged(limit: _Limit, earlier: Sequence[FlowRun], now: datetime, lease: timedelta) -> SlotReview:
     return judge_slots(limit.active, limit.claims, _sightings(limit.name, earlier), now, lease=lease)
 
 

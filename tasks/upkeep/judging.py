@@ -28,8 +28,8 @@ __all__ = [
     "PAUSED",
     "TURNED_OFF",
     "Judgement",
+    "Liveness",
     "RunAgain",
-    "Verdict",
     "beat_seconds",
     "judge",
     "judge_all",
@@ -67,7 +67,7 @@ class RunAgain(BaseModel):
         return timedelta(seconds=min(doubled, max(self.longest_after_seconds, self.first_after_seconds)))
 
 
-class Verdict(StrEnum):
+class Liveness(StrEnum):
     """What a run is."""
 
     ALIVE = "alive"
@@ -93,7 +93,7 @@ class Judgement:
     """What was decided about a run, and why."""
 
     run: RunFacts
-    verdict: Verdict
+    verdict: Liveness
     why: str
     at: datetime | None = None
     """When it is to be run again."""
@@ -124,15 +124,15 @@ def judge(run: RunFacts, facts: Facts, bounds: RunAgain) -> Judgement:
         case StateType.RUNNING:
             return _running(run, facts)
         case StateType.PENDING:
-            return _waited_for(run, facts, _PENDING_SECONDS, Verdict.PENDING_ZOMBIE, "a worker took it")
+            return _waited_for(run, facts, _PENDING_SECONDS, Liveness.PENDING_ZOMBIE, "a worker took it")
         case StateType.CANCELLING:
-            return _waited_for(run, facts, _CANCELLING_SECONDS, Verdict.CANCELLING_ZOMBIE, "it was cancelled")
+            return _waited_for(run, facts, _CANCELLING_SECONDS, Liveness.CANCELLING_ZOMBIE, "it was cancelled")
         case StateType.CRASHED | StateType.FAILED | StateType.CANCELLED if has_crashed(run.state_type, run.message):
             return _crashed(run, deployment, facts, bounds)
         case StateType.SCHEDULED | StateType.PAUSED:
-            return Judgement(run, Verdict.RESTING, run.state_name)
+            return Judgement(run, Liveness.RESTING, run.state_name)
         case _:
-            return Judgement(run, Verdict.LEFT, f"it has ended: {run.state_name}")
+            return Judgement(run, Liveness.LEFT, f"it has ended: {run.state_name}")
 
 
 def beat_seconds(run: RunFacts, facts: Facts) -> float:
@@ -167,21 +167,21 @@ def _running(run: RunFacts, facts: Facts) -> Judgement:
     if silent <= allowed:
         suspect = silent > _SUSPECT_BEATS * beat_seconds(run, facts)
         dead_at = last + timedelta(seconds=allowed) if suspect else None
-        return Judgement(run, Verdict.ALIVE, f"a sign of life {silent:.0f} s ago", dead_at=dead_at)
+        return Judgement(run, Liveness.ALIVE, f"a sign of life {silent:.0f} s ago", dead_at=dead_at)
     if run.last_heartbeat is None and not facts.beats_known:
-        return Judgement(run, Verdict.ALIVE, "no heartbeats are known here, so nobody can tell")
+        return Judgement(run, Liveness.ALIVE, "no heartbeats are known here, so nobody can tell")
     return Judgement(
         run,
-        Verdict.RUNNING_ZOMBIE,
+        Liveness.RUNNING_ZOMBIE,
         f"no sign of life since {last:%H:%M:%S} UTC, for {silent:.0f} s, where {allowed:.0f} s are allowed",
     )
 
 
-def _waited_for(run: RunFacts, facts: Facts, allowed: float, verdict: Verdict, what: str) -> Judgement:
+def _waited_for(run: RunFacts, facts: Facts, allowed: float, verdict: Liveness, what: str) -> Judgement:
     waited = (facts.at - run.since).total_seconds()
     if waited <= allowed:
         dead_at = run.since + timedelta(seconds=allowed) if waited > _SUSPECT_SECONDS else None
-        return Judgement(run, Verdict.ALIVE, f"{what} {waited:.0f} s ago", dead_at=dead_at)
+        return Judgement(run, Liveness.ALIVE, f"{what} {waited:.0f} s ago", dead_at=dead_at)
     return Judgement(
         run, verdict, f"{what} at {run.since:%H:%M:%S} UTC, and nothing came of it in {waited:.0f} s ({run.state_name})"
     )
@@ -189,9 +189,9 @@ def _waited_for(run: RunFacts, facts: Facts, allowed: float, verdict: Verdict, w
 
 def _crashed(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> Judgement:
     if run.rested is not None:
-        return Judgement(run, Verdict.RESTED, f"it was {run.rested.name}, which is no crash")
+        return Judgement(run, Liveness.RESTED, f"it was {run.rested.name}, which is no crash")
     if left := _left_alone(run, deployment, facts, bounds):
-        return Judgement(run, Verdict.LEFT, left)
+        return Judgement(run, Liveness.LEFT, left)
     crashes, since = max(run.crashes, 1), run.first_crash or run.since
     wanted = run.since + bounds.wait(crashes)
     if deployment is None:
@@ -203,8 +203,8 @@ def _crashed(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bo
     elif max(wanted, facts.at) - since > timedelta(hours=bounds.within_hours):
         given_up = f"it crashed first at {since:%Y-%m-%d %H:%M} UTC, more than {bounds.within_hours:g} hours ago"
     else:
-        return Judgement(run, Verdict.AGAIN, f"{crashes} of {bounds.times}", max(wanted, facts.at))
-    return Judgement(run, Verdict.GIVEN_UP, given_up)
+        return Judgement(run, Liveness.AGAIN, f"{crashes} of {bounds.times}", max(wanted, facts.at))
+    return Judgement(run, Liveness.GIVEN_UP, given_up)
 
 
 def _left_alone(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> str | None:

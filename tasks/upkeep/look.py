@@ -6,13 +6,13 @@ from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from tasks.upkeep.held import SlotsLook, free_leaked_slots
+from tasks.upkeep.held import SlotsInspection, free_leaked_slots
 
-__all__ = ["look_at_slots"]
+__all__ = ["inspect_slots"]
 
 
 @task(task_run_name="look at the slots", cache_policy=NO_CACHE)
-async def look_at_slots(limit: str) -> SlotsLook:
+async def inspect_slots(limit: str) -> SlotsInspection:
     """Free the slots that nobody holds any more, of the account's concurrency limit and of our deployments'.
 
     Args:

@@ -10,15 +10,15 @@ from blocks import MediaStore
 from runcomfy.journal import Finding
 from tasks.pages.markdown import code, text
 from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
-from tasks.upkeep.healing import Change, Healed
-from tasks.upkeep.judging import Verdict
+from tasks.upkeep.healing import Healed, Healing
+from tasks.upkeep.judging import Liveness
 from tasks.upkeep.page_parts import bullets, clock, cut, run_link, table
 from tasks.upkeep.people import needed, people
 
 __all__ = ["headline", "operations_page"]
 
 _MOST_SHOWN = 25
-_FORCED = (Verdict.PENDING_ZOMBIE, Verdict.RUNNING_ZOMBIE, Verdict.CANCELLING_ZOMBIE)
+_FORCED = (Liveness.PENDING_ZOMBIE, Liveness.RUNNING_ZOMBIE, Liveness.CANCELLING_ZOMBIE)
 _OF_A_DEPLOYMENT = "deployment:"
 _UNKNOWN = "Prefect's API did not tell of the flow runs this time; the log of this run says why."
 
@@ -141,7 +141,7 @@ def _workers(facts: Facts) -> list[str]:
     return ["### Workers", table(("pool", "worker", "is", "last heartbeat"), cut(rows, _MOST_SHOWN), len(rows))]
 
 
-def _forced(healed: Healed) -> list[Change]:
+def _forced(healed: Healed) -> list[Healing]:
     return [each for each in healed.changes if each.done and each.judgement.verdict in _FORCED]
 
 
@@ -163,7 +163,7 @@ def _again(healed: Healed) -> list[tuple[RunFacts, str, str]]:
     now = {
         each.judgement.run.id: (each.judgement.run, "AwaitingRetry", each.said)
         for each in healed.changes
-        if each.done and each.judgement.verdict is Verdict.AGAIN
+        if each.done and each.judgement.verdict is Liveness.AGAIN
     }
     given_up = {each.run.id for each in healed.given_up}  # they stand above, with what to type
     again = healed.facts.again if healed.facts else ()

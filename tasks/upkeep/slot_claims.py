@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from tasks.runtime.slot_label import LEASE_PASSED, SlotsLabel
 
-__all__ = ["Claim", "Claims", "Sighting", "Verdict", "claims_of", "judge_slots"]
+__all__ = ["Claim", "Claims", "Sighting", "SlotReview", "claims_of", "judge_slots"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SlotReview:
     """What becomes of a limit's slots."""
 
     unexplained: int
@@ -83,7 +83,7 @@ def claims_of(runs: Iterable[Claim], limit: str, *, lease: timedelta = LEASE_PAS
 
 def judge_slots(
     active: int, claims: Claims, sightings: Sequence[Sighting], now: datetime, *, lease: timedelta = LEASE_PASSED
-) -> Verdict:
+) -> SlotReview:
     """Decide how many slots nobody holds.
 
     Args:
@@ -100,8 +100,8 @@ def judge_slots(
     steady = min((each.slots for each in sightings if since and each.at >= since), default=0)
     free = min(nobody, steady)
     if not unexplained - free:
-        return Verdict(unexplained, free, None)
+        return SlotReview(unexplained, free, None)
     first = min((each.at for each in sightings if each.slots), default=now)
     ends = min((until for _, until in claims.lately if until > now), default=now)
     due = max(first + lease, ends)
-    return Verdict(unexplained, free, due if due > now else now + lease)
+    return SlotReview(unexplained, free, due if due > now else now + lease)

@@ -15,7 +15,7 @@ from PIL import Image
 from runcomfy.models import TEXT_TO_VIDEO
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
-from runcomfy.storage.garbage import sweep
+from runcomfy.storage.garbage import collect_garbage
 from runcomfy.storage.store import Store
 from tests.crash.points import By, Scenario, Trigger
 from tests.crash.proxy import Proxy
@@ -155,10 +155,10 @@ class Generation:
         self.lane.record(None)
         return self._end([self.start(by=by[number % len(by)]) for number in range(processes)])
 
-    def sweep(self) -> None:
+    def collect_garbage(self) -> None:
         """Take away what the reconcile flow does: what is unfinished, however young it is."""
         store = self.setting.store
-        sweep(
+        collect_garbage(
             Store(BUCKET, self.prefix, session=store.session(), endpoint_url=store.endpoint_url),
             uploads_older_than=timedelta(0),
         )

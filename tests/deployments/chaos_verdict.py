@@ -13,9 +13,9 @@ from typing import Any
 
 import av
 
-from runcomfy.journal import BucketPlace, Entry, EntryState, Journal
+from runcomfy.journal import BucketJournalStore, Entry, EntryState, Journal
 from runcomfy.sandbox import Sandbox
-from runcomfy.sandbox.books import RequestEntry
+from runcomfy.sandbox.ledger import RequestEntry
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from tests.deployments.chaos_api import FINAL, Api, moment
@@ -166,7 +166,7 @@ def _strangely_cancelled(
 
 async def _entries(store: ObjectStore) -> list[Entry]:
     place = Store(BUCKET, PREFIX, session=store.session(), endpoint_url=store.endpoint_url)
-    return [found.entry async for found in Journal(BucketPlace(place)).entries()]
+    return [found.entry async for found in Journal(BucketJournalStore(place)).entries()]
 
 
 def _files(store: ObjectStore) -> dict[str, list[str]]:

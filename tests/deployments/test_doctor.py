@@ -31,7 +31,7 @@ from prefect.workers.process import ProcessWorker
 from blocks import MediaStore, RunComfyCredentials
 from deployments.automations import CRASHED, DEAD, dead, pending, reconcile_after_crash
 from deployments.doctor.checks import prefect_checks
-from runcomfy.doctor import Finding, Mark, run_checks
+from runcomfy.doctor import CheckResult, Mark, run_checks
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tasks.runtime.heartbeats import ENVIRONMENT, patience
@@ -79,25 +79,25 @@ class SetUp:
         wanted = (dead(patience(frequency)), pending(), reconcile_after_crash(reconcile))
         return [await self.client.create_automation(each) for each in wanted]
 
-    async def check(self, **changed: Any) -> list[Finding]:
+    async def check(self, **changed: Any) -> list[CheckResult]:
         """Return what `doctor` finds on the server."""
         named = {"credentials_block": self.name, "store_block": self.name, "pool": None}
         return await run_checks(prefect_checks(**named | changed))
 
 
-def marked(findings: list[Finding], mark: Mark) -> set[str]:
+def marked(findings: list[CheckResult], mark: Mark) -> set[str]:
     """Return the names of the checks with a mark; not the warning that a test server has its leases in its memory."""
     return {each.name for each in findings if each.mark is mark} - ({"leases"} if mark is Mark.WARNING else set())
 
 
-def found(findings: list[Finding], name: str) -> str:
+def found(findings: list[CheckResult], name: str) -> str:
     (verdict,) = [finding.verdict for finding in findings if finding.name == name]
     if verdict.mark in (Mark.BROKEN, Mark.WARNING):
         assert verdict.advice, name
     return verdict.found
 
 
-def advised(findings: list[Finding], name: str) -> str:
+def advised(findings: list[CheckResult], name: str) -> str:
     (verdict,) = [finding.verdict for finding in findings if finding.name == name]
     return verdict.advice
 

@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from tasks.runtime.slot_label import SlotsLabel
-from tasks.upkeep.held import SlotsLook, free_leaked_slots
+from tasks.upkeep.held import SlotsInspection, free_leaked_slots
 from tests.deployments.conftest import ROOT, PrefectServer
 from tests.ports import free_ports
 from tests.tasks.deployed import Deployed
@@ -135,7 +135,7 @@ async def run_named(client: PrefectClient, name: str) -> FlowRun:
 
 async def test_slots_come_free_whose_holders_died_or_whose_server_forgot_them(server: Server) -> None:
     """And a run that waits for one is not harmed by the restart, nor is one that holds one."""
-    looks: list[SlotsLook] = []
+    looks: list[SlotsInspection] = []
 
     async def look() -> None:
         context = FlowRunContext.get()

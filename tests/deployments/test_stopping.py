@@ -16,7 +16,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling
 
-from runcomfy.journal import BucketPlace, EntryState, Journal
+from runcomfy.journal import BucketJournalStore, EntryState, Journal
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
@@ -57,7 +57,7 @@ async def start(client: PrefectClient, name: str, given: dict[str, Any], prompts
 
 async def states(object_store: ObjectStore, prefix: str) -> Counter[EntryState]:
     store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
-    return Counter([found.entry.state async for found in Journal(BucketPlace(store)).entries()])
+    return Counter([found.entry.state async for found in Journal(BucketJournalStore(store)).entries()])
 
 
 @pytest.mark.parametrize("narrow", [2], indirect=True)

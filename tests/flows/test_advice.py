@@ -17,7 +17,7 @@ from runcomfy.cli.journal_output import print_entry
 from runcomfy.cli.journal_view import view
 from runcomfy.errors import RunComfyError, UncertainSubmission
 from runcomfy.interruption.shutdown import shutdown
-from runcomfy.journal import OPEN, Entry, EntryState, Finding, MemoryPlace, Versioned, release
+from runcomfy.journal import OPEN, Entry, EntryState, Finding, MemoryJournalStore, Versioned, release
 from runcomfy.journal.advice import Advice, Command, Who, advise, advise_on_error
 from runcomfy.journal.claim import claim
 from runcomfy.journal.record import state_after
@@ -162,7 +162,7 @@ async def test_what_is_offered_is_what_the_journal_takes(
     state: EntryState, request_id: str | None, error: RunComfyError | None
 ) -> None:
     """Whoever is offered a release, in whatever state, is not refused; nobody is offered one that would be."""
-    place, entry = MemoryPlace(), entry_of(state, request_id, error)
+    place, entry = MemoryJournalStore(), entry_of(state, request_id, error)
     journal = journal_at(Later(place))
     place.create(f"{entry.generation_key}.json", entry.to_json())
     advice = advise(
@@ -186,7 +186,7 @@ async def test_the_error_of_a_run_that_finds_it_says_the_same(
     where: str, state: EntryState, request_id: str | None
 ) -> None:
     """With the store and the journal that the run has."""
-    place, entry = MemoryPlace(), entry_of(state, request_id)
+    place, entry = MemoryJournalStore(), entry_of(state, request_id)
     place.where = where
     place.create(f"{entry.generation_key}.json", entry.to_json())
 

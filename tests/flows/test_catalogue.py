@@ -27,7 +27,7 @@ from runcomfy.journal import EntryState, release
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
-from runcomfy.sandbox.books import RequestEntry
+from runcomfy.sandbox.ledger import RequestEntry
 from tests.runcomfy.cli.command_line import CommandLine
 from tests.runcomfy.journal.making import submit_anew
 

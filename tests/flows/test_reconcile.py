@@ -12,11 +12,11 @@ from flows.reconcile import reconcile
 from flows.text_to_video import text_to_video
 from runcomfy.errors import GenerationFailed, NoOutput, QueueTimeout, RequestNotFound, RunTimeout, UncertainSubmission
 from runcomfy.generation.reconcile import Reconciliation
-from runcomfy.journal import Entry, EntryState, withdraw
+from runcomfy.journal import Entry, EntryState, cancel_or_detach
 from runcomfy.models import TextToVideo, generation_key
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
-from runcomfy.storage.garbage import sweep
+from runcomfy.storage.garbage import collect_garbage
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 SOON = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
@@ -168,7 +168,7 @@ async def test_a_cancel_that_was_answered_wrongly_is_found_out(
     sandbox.inject("cancel_says_completed", endpoint="cancel")
     key = generation_key(TextToVideo(prompt="rain"))
     async with account.get_client() as client:
-        state = await withdraw(client, media_store.get_journal(), key, request_id, reason="a test")
+        state = await cancel_or_detach(client, media_store.get_journal(), key, request_id, reason="a test")
     assert state is EntryState.DETACHED
 
     await media_store.get_journal().advance(key, request_id, EntryState.CANCELLED)  # as if it had been believed
@@ -240,7 +240,7 @@ async def test_unfinished_uploads_and_old_pictures_are_removed(
 
     found = await reconcile(account, media_store, images_older_than_days=2)
     assert (found.aborted_uploads, found.removed_images) == ([], [])
-    swept = sweep(store, uploads_older_than=timedelta(0), images_older_than=timedelta(days=2))
+    swept = collect_garbage(store, uploads_older_than=timedelta(0), images_older_than=timedelta(days=2))
 
     assert (swept.uploads, swept.images) == ([ours], [])
     assert [upload.key for upload in store.unfinished_uploads(store.prefix)] == [others]

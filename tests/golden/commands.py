@@ -18,7 +18,7 @@ from prefect_aws import AwsCredentials
 from blocks import MediaStore, RunComfyCredentials
 from flows.text_to_video import text_to_video
 from runcomfy.cli.__main__ import main
-from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal
+from runcomfy.journal import BucketJournalStore, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
@@ -129,5 +129,5 @@ def uncertain(store: Store, sandbox: Sandbox, prompt: str) -> str:
     """Write a generation of which nobody knows whether it was accepted, and return its key."""
     entry = GenerationSpec(TextToVideo(prompt=prompt), sandbox.url).intent("host:1")
     lost = entry.moved(EntryState.UNCERTAIN, worker="host:1", reason="The connection broke.")
-    asyncio.run(Journal(BucketPlace(store)).create(lost))
+    asyncio.run(Journal(BucketJournalStore(store)).create(lost))
     return lost.generation_key

@@ -18,7 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.journal import BucketPlace, EntryState, Journal, adopt, release
+from runcomfy.journal import BucketJournalStore, EntryState, Journal, adopt, release
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.storage.store import Store
 from tests.deployments.conftest import BusyServer, PrefectServer
@@ -96,7 +96,7 @@ def test_a_burst_of_pictures_becomes_one_video_each(server: PrefectServer) -> No
     with running_cloud() as cloud, Sandbox(settings) as sandbox:
         bucket, told, queue_url = cloud.bucket(), cloud.queue(), cloud.queue()
         store = Store(bucket, "archive", session=cloud.session(), endpoint_url=cloud.endpoint_url)
-        journal = Journal(BucketPlace(store))
+        journal = Journal(BucketJournalStore(store))
         cloud.notify(bucket, told, "in/")
 
         def drop(number: int) -> None:

@@ -22,12 +22,12 @@ from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_answer
 from runcomfy.archive.provenance import Provenance
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.stream import Patience
+from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import RunComfyError, SubmissionNotSent
 from runcomfy.generation.staging import sign_image, stage_image
 from runcomfy.models import ImageToVideo
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.polling.poll import follow
+from runcomfy.polling.poll import poll_until_done
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
 from runcomfy.sandbox.faults import ENDPOINTS
 from runcomfy.sandbox.objectstore import ObjectStore
@@ -42,7 +42,7 @@ PRICE_USD = 0.25
 LARGE_BYTES = 9_000_000  # more than is uploaded in one piece
 START = datetime(2026, 11, 21, tzinfo=UTC)
 HASTY_SECONDS, PATIENT_SECONDS = 0.3, 60.0
-HASTY = Patience(first_pause_seconds=0.001)
+HASTY = RetryBudget(first_pause_seconds=0.001)
 ATTEMPTS = 3
 
 _numbers = itertools.count()
@@ -133,10 +133,10 @@ class Generation:
             self.strike()
         return await self.archive()
 
-    async def follow(self) -> None:
+    async def poll_until_done(self) -> None:
         clock = Clock(lambda: START + timedelta(seconds=self.seconds), lambda: self.seconds, self.pause, lambda: 0.0)
         async with self.client("status", "result", "cancel") as client:
-            async for look in follow(
+            async for look in poll_until_done(
                 client,
                 str(self.request_id),
                 submitted_at=START,

@@ -33,7 +33,7 @@ from runcomfy.api.client import RunComfyClient
 from runcomfy.api.requests import collect
 from runcomfy.api.responses import Answer
 from runcomfy.catalogue.rows import row_of_entry
-from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, inputs_of, submission_of, submit_once
+from runcomfy.journal import GenerationSpec, Journal, MemoryJournalStore, inputs_of, submission_of, submit_once
 from runcomfy.manifest import Manifest, read_manifest
 from runcomfy.models import TextToVideo, generation_key, short_name, workload_of
 from runcomfy.sandbox import Sandbox, SandboxSettings
@@ -68,7 +68,7 @@ async def _main(manifest: Manifest) -> None:
     assert key == generation_key(signed, image_sha256=IMAGE.sha256)
     assert key != generation_key(inputs, image_sha256="cd" * 32)
 
-    journal = Journal(MemoryPlace())
+    journal = Journal(MemoryJournalStore())
     with Sandbox(SandboxSettings(run_seconds=0, tiny_videos=True, price_unit="second")) as sandbox:
         async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
             picture = await client.post_submission(TextToVideo(prompt="a cat"))

@@ -16,8 +16,8 @@ import pytest
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import Sandbox, SandboxSettings
-from runcomfy.sandbox.board import RequestWishes
-from runcomfy.sandbox.jobs import Job, JobQueue
+from runcomfy.sandbox.fault_registry import RequestWishes
+from runcomfy.sandbox.job_queue import Job, JobQueue
 from runcomfy.sandbox.models import MODELS, violations
 from runcomfy.sandbox.render import Recipe
 

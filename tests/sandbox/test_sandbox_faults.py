@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
-from runcomfy.sandbox.board import plain_prompt, wishes_of
+from runcomfy.sandbox.fault_registry import plain_prompt, wishes_of
 
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
 

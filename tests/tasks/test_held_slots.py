@@ -20,7 +20,7 @@ from blocks import RunComfyCredentials
 from tasks.runtime.slot_label import SLOTS_LABEL, SlotsLabel
 from tasks.runtime.slots import slots
 from tasks.upkeep.facts import HeldSlots
-from tasks.upkeep.held import SlotsLook, free_leaked_slots, slots_held
+from tasks.upkeep.held import SlotsInspection, free_leaked_slots, slots_held
 from tasks.upkeep.slot_runs import unlabelled_holders
 from tests.tasks.deployed import Deployed
 
@@ -78,7 +78,7 @@ class Looks:
     """A deployment whose runs look at the slots, with short patience."""
 
     def __init__(self, *limits: str) -> None:
-        self.limits, self.found = limits, SlotsLook(())
+        self.limits, self.found = limits, SlotsInspection(())
         self.deployed = Deployed(self._look)
 
     async def _look(self) -> None:
@@ -89,7 +89,7 @@ class Looks:
                 client, self.limits, context.flow_run, lease=LEASE, says_so_seconds=0.5
             )
 
-    async def look(self) -> SlotsLook:
+    async def look(self) -> SlotsInspection:
         if self.deployed.id.int == 0:
             await self.deployed.create()
         state = await self.deployed.carry_out()

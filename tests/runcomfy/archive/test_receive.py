@@ -16,7 +16,7 @@ from PIL import Image
 from runcomfy.api.responses import parse_answer
 from runcomfy.archive.archive import archive_answer, archive_output
 from runcomfy.archive.provenance import Provenance
-from runcomfy.download.stream import Patience
+from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import ArchiveConflict, DownloadError, UnexpectedContent
 from runcomfy.media.marking import ai_box
 from runcomfy.media.validation import Expectation
@@ -37,7 +37,7 @@ async def archive(
 ) -> ArchivedVideo:
     url = source.url.replace("video.mp4", name)
     return await archive_output(
-        url, index, facts, store, hosts=HOSTS, expected=ASKED, patience=Patience(first_pause_seconds=0.001)
+        url, index, facts, store, hosts=HOSTS, expected=ASKED, patience=RetryBudget(first_pause_seconds=0.001)
     )
 
 
@@ -313,7 +313,7 @@ async def test_a_file_that_cannot_be_had_does_not_keep_the_others_from_the_bucke
     answer = parse_answer("r-1", {"status": "succeeded", "output": {"videos": [source.url, f"{source.url}2"]}})
 
     with pytest.raises((DownloadError, UnexpectedContent)) as caught:
-        await archive_answer(answer, FACTS, store, hosts=HOSTS, patience=Patience(resumes=0))
+        await archive_answer(answer, FACTS, store, hosts=HOSTS, patience=RetryBudget(resumes=0))
 
     assert caught.value.facts["output_index"] == 0
     assert keys(object_store, store) == ["m/r-1-1.mp4", "m/r-1-1.mp4.jpg", "m/r-1-1.mp4.json"]

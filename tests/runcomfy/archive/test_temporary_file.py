@@ -17,7 +17,7 @@ import pytest
 
 from runcomfy.archive.attempt import Archiving
 from runcomfy.archive.temporary_file import Room, ScratchFile, check_folder
-from runcomfy.download.resume import Patience
+from runcomfy.download.resume import RetryBudget
 from runcomfy.errors import ConfigurationError, TemporaryFileError
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
@@ -177,7 +177,7 @@ async def test_proc_cannot_be_written_to(source: Source, store: Store, monkeypat
 
 def archiving(source: Source, store: Store, room: Room, request_id: str) -> Archiving:
     facts = GenerationFacts(model_id="m", request_id=request_id)
-    return Archiving(source.url, 0, facts, store, HOSTS, KeyTemplate(), None, Patience(), True, room)
+    return Archiving(source.url, 0, facts, store, HOSTS, KeyTemplate(), None, RetryBudget(), True, room)
 
 
 async def test_archives_beyond_the_disk_all_come(source: Source, store: Store, object_store: ObjectStore) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runcomfy.batch.circuit_breaker import Proving
+from runcomfy.batch.circuit_breaker import CircuitBreaker
 from runcomfy.errors import CommonCause, InsufficientBalance
 from runcomfy.values import Outcome, OutcomeStatus
 
@@ -20,7 +20,12 @@ def failed(kind: str = "GenerationFailed", code: str = "", status: OutcomeStatus
 
 
 async def paid(
-    proving: Proving, ends: Callable[[int], Outcome], *, rows: int = 200, at_once: int = 50, slow: tuple[int, ...] = ()
+    proving: CircuitBreaker,
+    ends: Callable[[int], Outcome],
+    *,
+    rows: int = 200,
+    at_once: int = 50,
+    slow: tuple[int, ...] = (),
 ) -> int:
     """Run rows as a batch does, and return how many were paid for; those that are slow end last."""
     places, count, late = asyncio.Semaphore(at_once), 0, asyncio.Event()
@@ -49,7 +54,7 @@ async def paid(
 )
 async def test_rows_that_fail_alike_pay_for_five(status: OutcomeStatus) -> None:
     """However they fail, as long as that may be billed."""
-    proving = Proving()
+    proving = CircuitBreaker()
 
     assert await paid(proving, lambda row: failed("ArchiveError", "301", status)) == 5
     assert proving.stopped is not None
@@ -59,7 +64,7 @@ async def test_rows_that_fail_alike_pay_for_five(status: OutcomeStatus) -> None:
 
 async def test_a_cause_that_arises_later_pays_for_what_was_under_way_and_twenty() -> None:
     """Those that were begun before it, and end well after it, hide nothing."""
-    proving = Proving()
+    proving = CircuitBreaker()
 
     count = await paid(
         proving, lambda row: GOOD if row < 100 else failed(), rows=1000, slow=(60, 70, 80, 90)
@@ -71,17 +76,17 @@ async def test_a_cause_that_arises_later_pays_for_what_was_under_way_and_twenty(
 
 async def test_rows_that_fail_each_in_its_own_way_are_tried_five_at_a_time() -> None:
     """They prove no common cause."""
-    assert await paid(Proving(), lambda row: failed(code=str(row))) == 200
+    assert await paid(CircuitBreaker(), lambda row: failed(code=str(row))) == 200
 
 
 async def test_two_causes_by_turns_are_both_common() -> None:
     """What comes between without a video makes no failure a different one."""
-    assert await paid(Proving(), lambda row: failed(code=str(row % 2))) <= 9
+    assert await paid(CircuitBreaker(), lambda row: failed(code=str(row % 2))) <= 9
 
 
 async def test_refusals_that_cost_nothing_prove_nothing() -> None:
     """Rows that are wrong by themselves leave the others their turn."""
-    proving = Proving()
+    proving = CircuitBreaker()
 
     assert await paid(proving, lambda row: REFUSED if row < 100 else GOOD) == 100
     assert proving.stopped is None
@@ -89,7 +94,7 @@ async def test_refusals_that_cost_nothing_prove_nothing() -> None:
 
 async def test_what_worked_lately_needs_no_proof() -> None:
     """Then all begin at once, and twenty alike stop it."""
-    proving = Proving(proven={"model"})
+    proving = CircuitBreaker(proven={"model"})
     numbers = [await asyncio.wait_for(proving.begin("model"), 1) for _ in range(50)]
 
     for number in numbers[:19]:
@@ -101,7 +106,7 @@ async def test_what_worked_lately_needs_no_proof() -> None:
 
 async def test_each_model_is_proven_for_itself() -> None:
     """One that works does not open the gate for one that has not been tried; and none waits for ever."""
-    proving = Proving(first_at_once=2, proven={"a"})
+    proving = CircuitBreaker(first_at_once=2, proven={"a"})
     for _ in range(10):
         proving.end(await proving.begin("a"), failed(), was_sent=True)
 
@@ -113,7 +118,7 @@ async def test_each_model_is_proven_for_itself() -> None:
 
 async def test_what_was_uncertain_before_is_no_news() -> None:
     """Rows that wait for a person from earlier runs do not stop the others; what is collected and fails alike does."""
-    proving, old = Proving(), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)
+    proving, old = CircuitBreaker(), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)
     for _ in range(40):
         proving.end(await proving.begin("model", is_paid=True), old, was_sent=False)
     assert proving.stopped is None
@@ -124,9 +129,9 @@ async def test_what_was_uncertain_before_is_no_news() -> None:
         await proving.begin("model")
 
 
-async def stopped_run(*, proven: tuple[str, ...] = ()) -> Proving:
+async def stopped_run(*, proven: tuple[str, ...] = ()) -> CircuitBreaker:
     """Return a run that was stopped by what fails alike."""
-    proving = Proving(proven=proven)
+    proving = CircuitBreaker(proven=proven)
     await paid(proving, lambda row: failed(code="301"), at_once=30)
     assert proving.stops["model"].alike == (20 if proven else 5)
     return proving
@@ -137,7 +142,7 @@ async def test_after_a_stop_the_next_run_pays_for_one(proven: tuple[str, ...]) -
     """Over and over, as a schedule does; also where one was archived before the cause arose."""
     earlier = await stopped_run(proven=proven)
     for _ in range(3):
-        again = Proving(proven=proven, stopped_before=earlier.stops)
+        again = CircuitBreaker(proven=proven, stopped_before=earlier.stops)
         assert await paid(again, lambda row: failed(code="301")) == 1
         assert isinstance(again.stopped, CommonCause) and "the same again" in again.stopped.message
         assert again.stops["model"].alike == earlier.stops["model"].alike, "what has to be raised does not grow"
@@ -146,7 +151,7 @@ async def test_after_a_stop_the_next_run_pays_for_one(proven: tuple[str, ...]) -
 
 async def test_after_a_stop_one_that_is_archived_opens_the_gate() -> None:
     """The cause is over: all are made, one of them before the others."""
-    proving = Proving(stopped_before=(await stopped_run()).stops)
+    proving = CircuitBreaker(stopped_before=(await stopped_run()).stops)
     first = await proving.begin("model")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(proving.begin("model"), 0.05)
@@ -159,8 +164,8 @@ async def test_after_a_stop_another_cause_is_counted_from_its_beginning() -> Non
     """And so is none: those that fail each in its own way are tried, one at a time."""
     before = (await stopped_run()).stops
 
-    assert await paid(Proving(stopped_before=before), lambda row: failed(code="302")) == 5
-    assert await paid(Proving(stopped_before=before), lambda row: failed(code=str(row))) == 200
+    assert await paid(CircuitBreaker(stopped_before=before), lambda row: failed(code="302")) == 5
+    assert await paid(CircuitBreaker(stopped_before=before), lambda row: failed(code=str(row))) == 200
 
 
 @pytest.mark.parametrize("proven", [(), ("model",)])
@@ -171,14 +176,14 @@ async def test_a_setting_that_is_raised_above_what_failed_ends_the_stop(proven: 
     setting, alike = ("stop_after_alike", 20) if proven else ("first_at_once", 5)
     assert f"raise {setting} above {alike}" in earlier.stopped.message
 
-    again = Proving(**{setting: alike + 1}, proven=proven, stopped_before=earlier.stops)
+    again = CircuitBreaker(**{setting: alike + 1}, proven=proven, stopped_before=earlier.stops)
 
     assert alike < await paid(again, lambda row: failed(code="301"), at_once=30) <= alike + 31
 
 
 async def test_after_a_stop_what_it_has_spoilt_keeps_nothing_from_being_tried() -> None:
     """Requests of the earlier run may fail for ever when they are collected; the cause may be over all the same."""
-    proving = Proving(stopped_before=(await stopped_run()).stops)
+    proving = CircuitBreaker(stopped_before=(await stopped_run()).stops)
     for _ in range(20):
         proving.end(await proving.begin("model", is_paid=True), failed(code="301"), was_sent=False)
 
@@ -188,7 +193,7 @@ async def test_after_a_stop_what_it_has_spoilt_keeps_nothing_from_being_tried() 
 async def test_several_models_that_were_stopped_wait_for_none_for_ever() -> None:
     """One of either may always be tried; what is archived of one proves nothing of the other."""
     stop = (await stopped_run()).stops["model"]
-    proving = Proving(stopped_before={"a": stop, "b": stop})
+    proving = CircuitBreaker(stopped_before={"a": stop, "b": stop})
     proving.end(await asyncio.wait_for(proving.begin("a"), 1), GOOD, was_sent=True)
     await asyncio.wait_for(proving.begin("a"), 1)
     number = await asyncio.wait_for(proving.begin("b"), 1)
@@ -201,7 +206,7 @@ async def test_several_models_that_were_stopped_wait_for_none_for_ever() -> None
 
 async def test_what_is_told_from_outside_stops_those_that_wait() -> None:
     """Such as another part of a batch; and the first that is told stays."""
-    proving = Proving(first_at_once=1)
+    proving = CircuitBreaker(first_at_once=1)
     await proving.begin("model")
     waiting = asyncio.create_task(proving.begin("model"))
     await asyncio.sleep(0)

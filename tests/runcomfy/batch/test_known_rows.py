@@ -10,7 +10,7 @@ from runcomfy.batch.plan import check_pictures, rows_from_json, rows_to_json
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.status import known_rows
 from runcomfy.errors import InvalidInput
-from runcomfy.journal import GenerationSpec, Journal, MemoryPlace
+from runcomfy.journal import GenerationSpec, Journal, MemoryJournalStore
 from runcomfy.manifest import read_manifest
 from runcomfy.models import TextToVideo, earlier_key, generation_key
 from tests.runcomfy.manifest.making import NOT_ASKED
@@ -41,7 +41,7 @@ async def test_a_row_that_was_paid_for_under_its_earlier_key_keeps_it(tmp_path: 
     """For the workers that share a batch too; the other rows have the key of their normal text."""
     (tmp_path / "b.csv").write_bytes(SAVED["b.csv"])
     rows = await check_pictures(read_manifest(str(tmp_path / "b.csv"), NOT_ASKED), NOT_ASKED)
-    journal, inputs = Journal(MemoryPlace()), TextToVideo(prompt="A dog ", seed=3)
+    journal, inputs = Journal(MemoryJournalStore()), TextToVideo(prompt="A dog ", seed=3)
     earlier = earlier_key(inputs)
     await journal.create(GenerationSpec(inputs, "http://127.0.0.1:1", known_as=earlier).intent("old:1"))
 
@@ -70,5 +70,5 @@ async def test_a_part_that_an_earlier_version_made_spends_its_own_share(tmp_path
     earlier = Shard.model_validate_json(told)
     today = earlier.model_copy(update={"allowance": earlier.allowance.model_copy(update={"purse": "all"})})
 
-    assert len({"", earlier.purse_of(rows[:1]), earlier.purse_of(rows[1:])}) == 3
-    assert today.purse_of(rows[:1]) == today.purse_of(rows[1:]) == "all"
+    assert len({"", earlier.shared_budget_of(rows[:1]), earlier.shared_budget_of(rows[1:])}) == 3
+    assert today.shared_budget_of(rows[:1]) == today.shared_budget_of(rows[1:]) == "all"

@@ -17,9 +17,18 @@ import pytest
 from runcomfy.api.requests import collect
 from runcomfy.batch.account import account_of
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.shared_budget import Purse, purse_name
+from runcomfy.batch.shared_budget import SharedBudget, shared_budget_name
 from runcomfy.errors import BudgetReached, RunComfyError, StorageError, StoreUnavailable
-from runcomfy.journal import Entry, EntryState, GenerationSpec, Journal, MemoryPlace, outcome_told, release, submit_once
+from runcomfy.journal import (
+    Entry,
+    EntryState,
+    GenerationSpec,
+    Journal,
+    MemoryJournalStore,
+    record_outcome,
+    release,
+    submit_once,
+)
 from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from tests.runcomfy.journal.stepping import How
@@ -53,7 +62,7 @@ class Shop(World):
         """Generate rows one after the other, as a batch does, and return what it says that all have cost."""
         journal = self.journal(patience=20.0)
         keys = {row: self.spec(row).key for row in rows}
-        purse = Purse(Budget(limit_usd, price_usd), journal, purse_name(keys.values()))
+        purse = SharedBudget(Budget(limit_usd, price_usd), journal, shared_budget_name(keys.values()))
         await purse.open(keys.values(), await self.read(journal, *keys.values()))
         for row, key in keys.items():
             try:
@@ -68,7 +77,7 @@ class Shop(World):
         price = purse.budget.price_usd
         return sum(account_of(entry).cost_usd(price) for entry in (await self.read(journal, *keys.values())).values())
 
-    async def generate(self, journal: Journal, purse: Purse, row: str, run: str) -> None:
+    async def generate(self, journal: Journal, purse: SharedBudget, row: str, run: str) -> None:
         spec = self.spec(row, run)
 
         async def prepare() -> TextToVideo:
@@ -82,7 +91,7 @@ class Shop(World):
             prepare=prepare, intact=intact, authorise=lambda: purse.authorise(spec.key), on_uncertain="pay_again",
         )  # fmt: skip
         if submission.archive is None:
-            async with outcome_told(journal, spec.key, submission.request_id):
+            async with record_outcome(journal, spec.key, submission.request_id):
                 result = await self._waited(submission)
                 answer = await collect(self.client, submission.request_id)
             await self.archive(journal, spec.key, result.model_copy(update={"cost_usd": answer.cost_usd}))
@@ -197,7 +206,7 @@ def test_what_a_person_releases_is_free_again_and_what_is_adopted_is_not() -> No
         assert world.billed_usd == COST
 
 
-class Counting(MemoryPlace):
+class Counting(MemoryJournalStore):
     """A place that counts what is written."""
 
     def __init__(self) -> None:
@@ -221,7 +230,7 @@ async def test_what_waits_is_written_together() -> None:
     place = Counting()
     journal = Journal(place)
     specs = [GenerationSpec(TextToVideo(prompt=row), "https://model-api.runcomfy.net") for row in map(str, range(64))]
-    purse = Purse(Budget(10.0, 0.25), journal, "x")
+    purse = SharedBudget(Budget(10.0, 0.25), journal, "x")
     for spec in specs:
         await journal.create(spec.intent("w"))
 
@@ -236,7 +245,7 @@ async def test_a_send_takes_no_longer_the_more_rows_there_are() -> None:
     """A batch may have 100,000: they are neither added up nor read again for each one that is begun and sent."""
     calls: Counter[int] = Counter()
     for rows in (10, 2000):
-        purse = Purse(Budget(1e6, 0.25), Journal(MemoryPlace()), "x")
+        purse = SharedBudget(Budget(1e6, 0.25), Journal(MemoryJournalStore()), "x")
         await asyncio.gather(*(purse.authorise(f"{row:024x}") for row in range(rows)))
         await asyncio.sleep(0)
         gc.collect()
@@ -256,9 +265,9 @@ async def test_a_send_takes_no_longer_the_more_rows_there_are() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"accounts": {"a": "much"}}'])
 async def test_a_note_that_cannot_be_read_stops_every_send(body: bytes) -> None:
     """With what to do about it; deleted, it is made anew from the journal."""
-    journal = Journal(MemoryPlace())
+    journal = Journal(MemoryJournalStore())
     await journal.write_note("budget-x", body)
-    purse = Purse(Budget(1.0, 0.25), journal, "x")
+    purse = SharedBudget(Budget(1.0, 0.25), journal, "x")
 
     for call in (purse.open(["a" * 64], {}), purse.authorise("a" * 64)):
         with pytest.raises(StorageError, match=r"budget-x\.json cannot be read .* delete it"):
@@ -268,7 +277,7 @@ async def test_a_note_that_cannot_be_read_stops_every_send(body: bytes) -> None:
 async def test_a_write_that_was_lost_is_not_counted() -> None:
     """What the note says counts, and not what was to be written into it."""
     place = Lossy()
-    purse = Purse(Budget(1.0, 0.25), Journal(place, retry_seconds=0.0), "x")
+    purse = SharedBudget(Budget(1.0, 0.25), Journal(place, retry_seconds=0.0), "x")
     await purse.authorise("a" * 64)
     place.loses = True
     with pytest.raises(StorageError):
@@ -285,12 +294,12 @@ async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
     spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
     idle = []
 
-    class Watched(MemoryPlace):
+    class Watched(MemoryJournalStore):
         def replace(self, name: str, body: bytes, tag: str) -> str | None:
             idle.append(purse.budget.is_idle)
             return super().replace(name, body, tag)
 
-    purse = Purse(Budget(1.0, 0.5), Journal(Watched()), "x")
+    purse = SharedBudget(Budget(1.0, 0.5), Journal(Watched()), "x")
     purse.begin(spec.key)
     await purse.authorise(spec.key)
     await purse.settle(spec.key, spec.intent("w").moved(EntryState.REFUSED, worker="w"))
@@ -298,7 +307,7 @@ async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
     assert idle == [False] and purse.budget.is_idle and purse.budget.committed_usd == 0
 
 
-class Lossy(MemoryPlace):
+class Lossy(MemoryJournalStore):
     """A place whose writes are lost for a while."""
 
     loses = False
@@ -311,13 +320,13 @@ class Lossy(MemoryPlace):
 
 async def test_the_note_is_put_right_from_the_journal() -> None:
     """What a killed run left reserved is free as soon as the journal says that it was refused."""
-    journal = Journal(MemoryPlace())
+    journal = Journal(MemoryJournalStore())
     spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
     intent = await journal.create(spec.intent("w"))
     assert intent is not None
-    await Purse(Budget(0.25, 0.25), journal, "x").authorise(spec.key)
+    await SharedBudget(Budget(0.25, 0.25), journal, "x").authorise(spec.key)
 
-    later = Purse(Budget(0.25, 0.25), journal, "x")
+    later = SharedBudget(Budget(0.25, 0.25), journal, "x")
     await later.open([spec.key], {})
     with pytest.raises(BudgetReached):
         later.begin("another")
@@ -328,20 +337,20 @@ async def test_the_note_is_put_right_from_the_journal() -> None:
 
 async def test_an_intent_that_nobody_authorised_is_not_said_to_be_paid_for() -> None:
     """A run writes its intent before it asks for money: another run that ends in between counts it as nothing."""
-    journal = Journal(MemoryPlace())
+    journal = Journal(MemoryJournalStore())
     entries = {}
     for prompt in ("rain", "snow"):
         spec = GenerationSpec(TextToVideo(prompt=prompt), "https://model-api.runcomfy.net")
         entries[spec.key] = spec.intent("w")
         await journal.create(entries[spec.key])
     authorised, waiting = entries
-    await Purse(Budget(0.25, 0.25), journal, "x").authorise(authorised)
+    await SharedBudget(Budget(0.25, 0.25), journal, "x").authorise(authorised)
 
-    ending = Purse(Budget(0.25, 0.25), journal, "x")
+    ending = SharedBudget(Budget(0.25, 0.25), journal, "x")
     assert await ending.not_sent(entries) == {waiting}
-    assert await Purse(Budget(), journal, "x").not_sent(entries) == set(), "without a limit nobody asks"
+    assert await SharedBudget(Budget(), journal, "x").not_sent(entries) == set(), "without a limit nobody asks"
 
 
 def test_the_same_rows_share_a_budget_whatever_their_order() -> None:
     """It is theirs, not that of a file's name."""
-    assert purse_name(["a", "b"]) == purse_name(["b", "a"]) != purse_name(["a"])
+    assert shared_budget_name(["a", "b"]) == shared_budget_name(["b", "a"]) != shared_budget_name(["a"])

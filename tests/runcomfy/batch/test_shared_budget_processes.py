@@ -15,10 +15,10 @@ import pytest
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.shared_budget import Purse, purse_name
+from runcomfy.batch.shared_budget import SharedBudget, shared_budget_name
 from runcomfy.errors import BudgetReached, UncertainSubmission
 from runcomfy.journal import Entry, GenerationSpec, Journal
-from runcomfy.journal.bucket import BucketPlace
+from runcomfy.journal.bucket import BucketJournalStore
 from runcomfy.journal.submit import submit_once
 from runcomfy.models import TextToVideo
 from runcomfy.sandbox import Sandbox
@@ -32,10 +32,12 @@ LEASE_SECONDS, ROUNDS = 9.0, 8
 
 async def run(service: str, endpoint: str, prefix: str) -> None:
     """Submit what can be afforded, as a batch does: in an order of its own, three at a time."""
-    journal = Journal(BucketPlace(Store("videos", prefix, endpoint_url=endpoint)), patience_seconds=LEASE_SECONDS)
+    journal = Journal(
+        BucketJournalStore(Store("videos", prefix, endpoint_url=endpoint)), patience_seconds=LEASE_SECONDS
+    )
     await journal.check()
     specs = [GenerationSpec(TextToVideo(prompt=prompt), service, run=str(os.getpid())) for prompt in PROMPTS]
-    purse = Purse(Budget(LIMIT_USD, PRICE_USD), journal, purse_name(spec.key for spec in specs))
+    purse = SharedBudget(Budget(LIMIT_USD, PRICE_USD), journal, shared_budget_name(spec.key for spec in specs))
     entries: dict[str, Entry] = {found.entry.generation_key: found.entry async for found in journal.entries()}
     await purse.open([spec.key for spec in specs], entries)
     gate = asyncio.Semaphore(3)

@@ -13,7 +13,7 @@ import pyarrow.fs as fs  # type: ignore[import-untyped]
 
 from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue import TABLE, Update, update
-from runcomfy.journal import BucketPlace, Entry, EntryState, GenerationSpec, Journal
+from runcomfy.journal import BucketJournalStore, Entry, EntryState, GenerationSpec, Journal
 from runcomfy.models import TextToVideo
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result
@@ -65,7 +65,7 @@ class Archiving:
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:
-        self.journal = Journal(BucketPlace(self.store))
+        self.journal = Journal(BucketJournalStore(self.store))
 
     async def begin(self, prompt: str = "rain", **how: Any) -> Entry:
         """Write an intent that was accepted, and return its entry."""

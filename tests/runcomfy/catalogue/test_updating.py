@@ -21,7 +21,7 @@ from runcomfy.catalogue import SCHEMA, SCHEMA_VERSION, update
 from runcomfy.catalogue.columns import VERSION_FIELD
 from runcomfy.catalogue.files import provenance_files
 from runcomfy.errors import ConfigurationError, GenerationFailed, StorageError
-from runcomfy.journal import BucketPlace, EntryState, Journal
+from runcomfy.journal import BucketJournalStore, EntryState, Journal
 from runcomfy.journal.stores import Stored
 from tests.runcomfy.catalogue.making import DAY, Archiving, provenance_of
 
@@ -292,7 +292,7 @@ async def test_an_update_that_is_overtaken_does_not_go_back(archiving: Archiving
     """It has read an entry; the entry moves on, and another update writes that: the older state does not come back."""
     entry = await archiving.begin()
 
-    class Slow(BucketPlace):
+    class Slow(BucketJournalStore):
         overtaken = False
 
         def read(self, name: str) -> Stored | None:

@@ -22,13 +22,13 @@ from runcomfy.cli.journal import StateName
 from runcomfy.cli.journal_view import view
 from runcomfy.journal import (
     OPEN,
-    BucketPlace,
+    BucketJournalStore,
     Entry,
     EntryState,
     GenerationSpec,
     Journal,
-    MemoryPlace,
-    Place,
+    JournalStore,
+    MemoryJournalStore,
     Versioned,
 )
 from runcomfy.models import TEXT_TO_VIDEO, TextToVideo
@@ -136,9 +136,9 @@ def process(surroundings: dict[str, str]) -> Process:
 
 
 @pytest.fixture
-def place(object_store: ObjectStore, prefix: str) -> Place:
+def place(object_store: ObjectStore, prefix: str) -> JournalStore:
     store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
-    return BucketPlace(store)
+    return BucketJournalStore(store)
 
 
 Step = tuple[EntryState, dict[str, Any]]
@@ -147,7 +147,12 @@ UNCERTAIN: Step = (S.UNCERTAIN, {"reason": "The connection broke. Look for it."}
 
 
 def written(
-    place: Place, prompt: str, *steps: Step, minutes_ago: float = 0, model_id: str = TEXT_TO_VIDEO, service: str = "x"
+    place: JournalStore,
+    prompt: str,
+    *steps: Step,
+    minutes_ago: float = 0,
+    model_id: str = TEXT_TO_VIDEO,
+    service: str = "x",
 ) -> Entry:
     """Write an entry that has come this way; its request is named after its prompt."""
     as_it_is = TextToVideo(prompt="x").model_copy(update={"prompt": prompt})  # earlier versions took any text
@@ -168,11 +173,11 @@ def written(
     return entry
 
 
-def kept(place: Place, key: str) -> Entry:
+def kept(place: JournalStore, key: str) -> Entry:
     return asyncio.run(Journal(place).find(key)).entry
 
 
-def one_of_each(place: Place) -> dict[EntryState, Entry]:
+def one_of_each(place: JournalStore) -> dict[EntryState, Entry]:
     """Write a generation in each state, the first one the oldest."""
     ways: dict[EntryState, list[Step]] = {
         S.ARCHIVED: [SUBMITTED, (S.ARCHIVED, {"cost_usd": 0.2})],
@@ -203,7 +208,7 @@ def lost(command: Command, sandbox: Sandbox, *options: str) -> dict[str, Any]:
 
 
 def test_an_uncertain_submission_is_paid_for_once_listed_and_adopted(
-    process: Process, sandbox: Sandbox, place: Place
+    process: Process, sandbox: Sandbox, place: JournalStore
 ) -> None:
     """The whole way of a person, each step a process of its own: exit code 9, the list, the dashboard, the video."""
     sandbox.inject("lost_answer", endpoint="submit", times=1)
@@ -226,7 +231,9 @@ def test_an_uncertain_submission_is_paid_for_once_listed_and_adopted(
     assert sandbox.books().submissions_received == 1
 
 
-def test_an_adopted_request_is_collected_by_the_next_run(command: Command, sandbox: Sandbox, place: Place) -> None:
+def test_an_adopted_request_is_collected_by_the_next_run(
+    command: Command, sandbox: Sandbox, place: JournalStore
+) -> None:
     """With `--no-wait` the request id is written down, and nothing else happens."""
     said = lost(command, sandbox)
     (request,) = sandbox.books().requests
@@ -251,7 +258,9 @@ def test_adopting_twice_ends_with_the_same_video(command: Command, sandbox: Sand
     assert sandbox.books().downloads == 1
 
 
-def test_a_released_generation_is_submitted_by_the_next_run(command: Command, sandbox: Sandbox, place: Place) -> None:
+def test_a_released_generation_is_submitted_by_the_next_run(
+    command: Command, sandbox: Sandbox, place: JournalStore
+) -> None:
     """And not before; the entry remembers both attempts."""
     said = lost(command, sandbox)
     command("text-to-video", "rain", code=9)
@@ -278,7 +287,7 @@ def test_who_says_so_pays_again(command: Command, sandbox: Sandbox) -> None:
 # The list
 
 
-def test_what_is_open_is_listed_and_the_rest_is_counted(command: Command, place: Place) -> None:
+def test_what_is_open_is_listed_and_the_rest_is_counted(command: Command, place: JournalStore) -> None:
     """What needs a person stands first, then the oldest; keys and request ids are whole."""
     entries = one_of_each(place)
 
@@ -305,7 +314,7 @@ def test_what_is_open_is_listed_and_the_rest_is_counted(command: Command, place:
     ids=["all", "one", "two"],
 )
 def test_other_states_are_listed_if_they_are_named(
-    command: Command, place: Place, options: list[str], states: set[EntryState]
+    command: Command, place: JournalStore, options: list[str], states: set[EntryState]
 ) -> None:
     """Each generation is either listed or counted."""
     one_of_each(place)
@@ -316,7 +325,7 @@ def test_other_states_are_listed_if_they_are_named(
     assert set(listed["totals"]["not_listed"]) == set(EntryState) - states
 
 
-def test_the_money_at_stake(command: Command, place: Place) -> None:
+def test_the_money_at_stake(command: Command, place: JournalStore) -> None:
     """What is known; what is usual for the model, where something may be billed; nothing where nothing was accepted."""
     for number, cost in enumerate((0.1, 0.3, 5.0)):
         written(place, f"done {number}", SUBMITTED, (S.ARCHIVED, {"cost_usd": cost}))
@@ -341,7 +350,7 @@ def test_the_money_at_stake(command: Command, place: Place) -> None:
 
 def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
     """An intent that nobody finishes needs a person like an uncertain one, also before a run has called it so."""
-    fresh, stale = MemoryPlace(), MemoryPlace()
+    fresh, stale = MemoryJournalStore(), MemoryJournalStore()
     written(fresh, "fresh")
     written(stale, "stale", minutes_ago=60)
 
@@ -356,7 +365,7 @@ def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
     assert "journal adopt" in listed[0]["what_now"]
 
 
-def test_a_pipe_gets_a_whole_line_for_each_generation(command: Command, place: Place) -> None:
+def test_a_pipe_gets_a_whole_line_for_each_generation(command: Command, place: JournalStore) -> None:
     """However narrow the terminal is said to be: no colours, no cut lines."""
     entry = written(place, "rain " * 100, SUBMITTED, (S.DETACHED, {"reason": "It takes so long. " * 20}))
     written(place, "snow", UNCERTAIN)
@@ -372,7 +381,7 @@ def test_a_pipe_gets_a_whole_line_for_each_generation(command: Command, place: P
 
 @pytest.mark.parametrize("columns", [80, 100, 139, 140, 160, 220])
 def test_a_terminal_gets_a_table_that_fits(
-    command: Command, place: Place, monkeypatch: pytest.MonkeyPatch, columns: int
+    command: Command, place: JournalStore, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """No line is longer than the terminal is wide, and what is copied is on one line."""
     request_id = "4bfcb582-4bbf-4ce7-b7f3-4858f9206df2"
@@ -390,7 +399,7 @@ def test_a_terminal_gets_a_table_that_fits(
     assert any(entry.generation_key[:12] in line and "~123.46" in line for line in lines)
 
 
-def test_strangers_do_not_write_to_the_terminal(command: Command, place: Place) -> None:
+def test_strangers_do_not_write_to_the_terminal(command: Command, place: JournalStore) -> None:
     """Neither a prompt nor a service's words can move the cursor, colour the screen or pass for markup."""
     entry = written(place, "\x1b[2Jrain\r[bold]x[/bold]", SUBMITTED, (S.DETACHED, {"reason": "\x1b]0;title\x07 bad"}))
 
@@ -408,7 +417,9 @@ def test_an_empty_journal_is_said_to_be_empty(command: Command) -> None:
 # One generation
 
 
-def test_a_generation_is_shown_with_its_files_and_history(command: Command, sandbox: Sandbox, place: Place) -> None:
+def test_a_generation_is_shown_with_its_files_and_history(
+    command: Command, sandbox: Sandbox, place: JournalStore
+) -> None:
     """By the digits that the list shows."""
     made = command("text-to-video", "rain", "--seed", "7", "--json").json
     key, (video,) = made["generation"], made["videos"]
@@ -422,7 +433,7 @@ def test_a_generation_is_shown_with_its_files_and_history(command: Command, sand
     assert made["request_id"] in history[1]
 
 
-def test_a_generation_is_shown_as_json_as_it_is_kept(command: Command, place: Place) -> None:
+def test_a_generation_is_shown_as_json_as_it_is_kept(command: Command, place: JournalStore) -> None:
     """Nothing is added, left out or named otherwise."""
     entry = written(place, "rain", SUBMITTED, (S.DETACHED, {"reason": "The deadline was over."}))
 
@@ -432,7 +443,7 @@ def test_a_generation_is_shown_as_json_as_it_is_kept(command: Command, place: Pl
 
 
 @pytest.mark.parametrize("state", EntryState, ids=str)
-def test_a_person_is_told_what_to_do(command: Command, place: Place, state: EntryState) -> None:
+def test_a_person_is_told_what_to_do(command: Command, place: JournalStore, state: EntryState) -> None:
     """In each state; and where it needs a decision, the command for it."""
     entry = one_of_each(place)[state]
 
@@ -486,7 +497,7 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
     assert command("journal", *arguments, "--json", code=code).json["exit_code"] == code
 
 
-def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place: Place) -> None:
+def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place: JournalStore) -> None:
     """A generation that has a request, or a video, gets no other one; a request that nobody knows is not adopted."""
     request_id = accepted_elsewhere(sandbox)
     uncertain = written(place, "uncertain", UNCERTAIN, service=sandbox.url)
@@ -500,7 +511,7 @@ def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place:
         assert kept(place, entry.generation_key) == entry
 
 
-def test_what_is_archived_or_free_is_not_released(command: Command, place: Place) -> None:
+def test_what_is_archived_or_free_is_not_released(command: Command, place: JournalStore) -> None:
     """There is nothing to allow."""
     entries = one_of_each(place)
 
@@ -509,7 +520,7 @@ def test_what_is_archived_or_free_is_not_released(command: Command, place: Place
         assert kept(place, entries[state].generation_key) == entries[state]
 
 
-def test_an_ambiguous_key_is_refused(command: Command, place: Place) -> None:
+def test_an_ambiguous_key_is_refused(command: Command, place: JournalStore) -> None:
     """Rather than to guess which generation is meant."""
     entry = written(place, "rain", UNCERTAIN)
     twin = entry.model_copy(update={"generation_key": entry.generation_key[:20] + "0" * 44})
@@ -523,7 +534,7 @@ def test_an_ambiguous_key_is_refused(command: Command, place: Place) -> None:
 
 
 def test_nothing_is_released_without_a_person(
-    command: Command, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command: Command, place: JournalStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A script says `--yes`; without it, and without a terminal, nothing happens."""
     entry = written(place, "rain", UNCERTAIN)
@@ -539,7 +550,7 @@ def test_nothing_is_released_without_a_person(
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)], ids="yn- ")
 def test_a_person_confirms_a_release(
-    command: Command, place: Place, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+    command: Command, place: JournalStore, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     """After having been told which requests may be billed; anything but a yes is a no."""
     entry = written(place, "rain", SUBMITTED, (S.EXPIRED, {}))
@@ -577,7 +588,7 @@ def test_the_journal_is_where_the_environment_says(
     assert keys("--journal", "bucket") == []
 
 
-def test_what_a_person_looks_at_needs_no_prefect(process: Process, place: Place, sandbox: Sandbox) -> None:
+def test_what_a_person_looks_at_needs_no_prefect(process: Process, place: JournalStore, sandbox: Sandbox) -> None:
     """Loading it takes seconds; only the waiting for an adopted request is a flow."""
     entry = written(place, "rain", UNCERTAIN)
     lost = written(place, "snow", UNCERTAIN, service=sandbox.url)

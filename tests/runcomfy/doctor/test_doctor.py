@@ -15,10 +15,10 @@ import pytest
 from botocore.credentials import RefreshableCredentials
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.doctor import Check, Clock, Finding, Mark, Verdict, clock_check, run_checks
-from runcomfy.doctor.bucket import Bucket, bucket_checks
+from runcomfy.doctor import Check, CheckResult, Diagnosis, Mark, ServerClock, clock_check, run_checks
+from runcomfy.doctor.bucket import BucketUnderTest, bucket_checks
 from runcomfy.doctor.running import in_thread
-from runcomfy.doctor.service import Account, service_checks
+from runcomfy.doctor.service import AccountUnderTest, service_checks
 from runcomfy.doctor.signing import reachable_from_outside, signed_for
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox, SandboxSettings
@@ -54,13 +54,15 @@ class SetUp:
         return replace(self, **changed)
 
     def check(self) -> Report:
-        async def account() -> Account:
-            return Account(lambda: RunComfyClient(self.token, base_url=self.base_url), HostPolicy(self.hosts), "a test")
+        async def account() -> AccountUnderTest:
+            return AccountUnderTest(
+                lambda: RunComfyClient(self.token, base_url=self.base_url), HostPolicy(self.hosts), "a test"
+            )
 
-        async def bucket() -> Bucket:
-            return Bucket(self.open_store, self.journal, True, "a test")
+        async def bucket() -> BucketUnderTest:
+            return BucketUnderTest(self.open_store, self.journal, True, "a test")
 
-        clock = Clock(self.now)
+        clock = ServerClock(self.now)
         checks = [
             *service_checks(account, clock),
             *bucket_checks(bucket, clock, lifetime=timedelta(hours=2), is_sandbox=lambda: self.is_sandbox),
@@ -74,7 +76,7 @@ class SetUp:
 
 @dataclass(frozen=True)
 class Report:
-    findings: list[Finding]
+    findings: list[CheckResult]
 
     def marked(self, mark: Mark) -> set[str]:
         return {finding.name for finding in self.findings if finding.mark is mark}
@@ -399,7 +401,7 @@ def test_a_clock_that_is_wrong_is_named(healthy: SetUp, skew: timedelta, mark: M
 
 def test_the_clock_of_one_server_is_not_blamed_on_this_machine() -> None:
     """Where another server agrees with this machine, the odd one is named."""
-    clock = Clock(lambda: datetime(2025, 1, 1, tzinfo=UTC))
+    clock = ServerClock(lambda: datetime(2025, 1, 1, tzinfo=UTC))
     clock.note("right.example", "Wed, 01 Jan 2025 00:00:02 GMT")
     clock.note("odd.example", "Wed, 01 Jan 2025 00:10:00 GMT")
 
@@ -416,12 +418,12 @@ def test_a_store_that_refuses_this_machines_time_says_where_to_look(healthy: Set
     assert "time" in report.found("bucket")
 
 
-async def _never() -> Verdict:
+async def _never() -> Diagnosis:
     await asyncio.sleep(60)
     raise AssertionError
 
 
-async def _fails() -> Verdict:
+async def _fails() -> Diagnosis:
     raise ValueError("token=abcdef123456")
 
 

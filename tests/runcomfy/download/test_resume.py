@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from runcomfy.archive.archive import archive_output
 from runcomfy.archive.provenance import Provenance
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.stream import Patience, open_url
+from runcomfy.download.stream import RetryBudget, open_url
 from runcomfy.errors import DownloadError, HostNotAllowed, RunComfyError
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
@@ -29,7 +29,7 @@ from tests.runcomfy.download.ranged_server import Asked, Break, RangedServer, ra
 from tests.runcomfy.download.test_stream import everything_said_by
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
-HASTY = Patience(first_pause_seconds=0.001)
+HASTY = RetryBudget(first_pause_seconds=0.001)
 NOISE = random.Random(5).randbytes(3_000_000)
 FACTS = GenerationFacts(model_id="wan-ai/wan-2-1/text-to-video", request_id="r-1")
 
@@ -42,7 +42,7 @@ def server() -> Iterator[RangedServer]:
         yield running
 
 
-def read(server: RangedServer, patience: Patience = HASTY, amount: int = 300_000) -> bytes:
+def read(server: RangedServer, patience: RetryBudget = HASTY, amount: int = 300_000) -> bytes:
     with open_url(server.url, LOOPBACK, patience=patience) as download:
         return b"".join(iter(lambda: download.read(amount), b""))
 
@@ -76,7 +76,7 @@ def test_wherever_it_breaks_the_bytes_are_right(
     """Whatever the places, the ways and the sizes of reads: the digest is that of the whole file."""
     server.body, server.breaks = NOISE[:size], list(breaks)
 
-    data = read(server, Patience(resumes=9, first_pause_seconds=0.0), amount)
+    data = read(server, RetryBudget(resumes=9, first_pause_seconds=0.0), amount)
 
     assert hashlib.sha256(data).digest() == hashlib.sha256(NOISE[:size]).digest()
 
@@ -205,7 +205,7 @@ def test_a_stop_ends_the_mending_at_once(server: RangedServer, where: str) -> No
     """Neither the pause before a new connection nor an answer that does not come keeps a cancellation waiting."""
     server.breaks = [Break(1_000_000)]
     server.silent_parts = True
-    patience = Patience(first_pause_seconds=60 if where == "pause" else 0.0)
+    patience = RetryBudget(first_pause_seconds=60 if where == "pause" else 0.0)
     with open_url(server.url, LOOPBACK, patience=patience) as download:
         assert len(download.read(1_000_000)) == 1_000_000
         failed: list[DownloadError] = []
@@ -259,7 +259,7 @@ def test_a_stop_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
     assert time.monotonic() - began < 3
 
 
-async def archived(server: RangedServer, store: Store, patience: Patience = HASTY) -> Provenance:
+async def archived(server: RangedServer, store: Store, patience: RetryBudget = HASTY) -> Provenance:
     archive = await archive_output(server.url, 0, FACTS, store, hosts=LOOPBACK, patience=patience)
     return Provenance.from_json(store.read(archive.provenance_key, limit_bytes=10_000))
 
@@ -301,7 +301,7 @@ async def test_cancelling_in_a_pause_leaves_nothing(
     """An archive that is cancelled while it waits to go on ends at once, with nothing in the bucket."""
     server.body = video(20_000_000)
     server.breaks = [Break(18_000_000)]
-    work = asyncio.create_task(archived(server, store, Patience(first_pause_seconds=60)))
+    work = asyncio.create_task(archived(server, store, RetryBudget(first_pause_seconds=60)))
     while not server.broken:  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.inbox.consumer import Held, take
+from runcomfy.inbox.consumer import InFlightMessage, take
 from runcomfy.inbox.queue import Queue
 from tests.runcomfy.inbox.cloud import Cloud
 
@@ -23,7 +23,7 @@ async def test_a_burst_is_smoothed(cloud: Cloud, queue: Queue) -> None:
     done: list[str] = []
     at_work, most, least_waiting = 0, 0, 40
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         nonlocal at_work, most, least_waiting
         at_work += 1
         most = max(most, at_work)
@@ -46,7 +46,7 @@ async def test_long_work_is_kept_hidden(cloud: Cloud, queue: Queue) -> None:
     cloud.send(queue.url, ["slow"])
     seen = []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         seen.append(held.id)
         await asyncio.sleep(9)
         assert cloud.count(queue.url) == (0, 1)
@@ -63,7 +63,7 @@ async def test_work_goes_on_after_its_message_is_deleted(cloud: Cloud, queue: Qu
     cloud.send(queue.url, ["a", "b"])
     ended = []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         await held.done()
         assert held.settled
         await asyncio.sleep(0.5)
@@ -78,7 +78,7 @@ async def test_what_is_not_settled_is_given_back(cloud: Cloud, queue: Queue) -> 
     """Hidden for half a minute first, so that it does not spin."""
     cloud.send(queue.url, ["a"])
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         return
 
     await take(queue, work, at_once=3, idle_seconds=0, run_for_seconds=60)
@@ -92,7 +92,7 @@ async def test_an_error_nobody_thought_of_comes_out_after_the_others_are_done(cl
     cloud.send(queue.url, map(str, range(10)))
     done = []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         if held.body == "0":
             raise ZeroDivisionError
         await asyncio.sleep(0.3)
@@ -109,7 +109,7 @@ async def test_an_error_nobody_thought_of_comes_out_after_the_others_are_done(cl
 async def test_it_waits_for_more_and_ends_when_none_comes(cloud: Cloud, queue: Queue) -> None:
     """What comes within the idle time is taken."""
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         done.append(held.body)
         await held.done()
 
@@ -127,7 +127,7 @@ async def test_when_its_time_is_over_it_finishes_what_it_has(cloud: Cloud, queue
     cloud.send(queue.url, map(str, range(20)))
     done = []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         await asyncio.sleep(1.5)
         await held.done()
         done.append(held.body)
@@ -142,7 +142,7 @@ async def test_it_stops_taking_when_that_is_said(cloud: Cloud, queue: Queue) -> 
     cloud.send(queue.url, map(str, range(20)))
     seen = []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         seen.append(held.body)
 
     await take(queue, work, at_once=2, idle_seconds=60, run_for_seconds=60, enough=lambda: bool(seen))
@@ -156,7 +156,7 @@ async def test_a_cancellation_ends_all_work(cloud: Cloud, queue: Queue) -> None:
     cloud.send(queue.url, ["a"])
     begun, ends = asyncio.Event(), []
 
-    async def work(held: Held) -> None:
+    async def work(held: InFlightMessage) -> None:
         begun.set()
         try:
             await asyncio.sleep(60)
@@ -180,7 +180,7 @@ async def test_a_queue_that_is_not_there_is_told_at_once(cloud: Cloud) -> None:
     """It is not asked again for minutes."""
     queue = Queue(f"{cloud.endpoint_url}/123456789012/nowhere", session=cloud.session())
 
-    async def work(held: Held) -> None: ...
+    async def work(held: InFlightMessage) -> None: ...
 
     with pytest.raises(ConfigurationError, match="no such queue"):
         await take(queue, work, at_once=2, idle_seconds=60, run_for_seconds=60)

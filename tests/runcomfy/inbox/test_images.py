@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.inbox.images import Picture, Source
+from runcomfy.inbox.images import InboxImage, Source
 from runcomfy.storage.store import Store
 from tests.runcomfy.inbox.cloud import Cloud
 
@@ -15,7 +15,7 @@ def put(store: Store, *keys: str, body: bytes = b"x", bucket: str | None = None)
         store.client.put_object(Bucket=bucket or store.bucket, Key=key, Body=body)
 
 
-def shown(pictures: list[Picture]) -> dict[str, list[str]]:
+def shown(pictures: list[InboxImage]) -> dict[str, list[str]]:
     return {picture.object.key: [sidecar.key for sidecar in picture.sidecars] for picture in pictures}
 
 
@@ -28,7 +28,7 @@ def test_pictures_are_found_with_their_sidecars(archive: Store) -> None:
 
     source = Source(f"s3://{archive.bucket}/in", archive)
 
-    assert shown(source.pictures()) == {
+    assert shown(source.images()) == {
         "in/a.jpg": ["in/a.json", "in/a.txt"],
         "in/b.b.PNG": ["in/b.b.txt"],
         "in/c.jpeg": ["in/c.txt"],
@@ -51,12 +51,12 @@ def test_an_arrival_is_that_of_its_picture(archive: Store) -> None:
     )
     source = Source(f"s3://{archive.bucket}/in/", archive)
 
-    assert shown(source.pictures_of("in/a.jpg")) == {"in/a.jpg": ["in/a.txt"]}
-    assert shown(source.pictures_of("in/a.txt")) == {"in/a.jpg": ["in/a.txt"]}
-    assert shown(source.pictures_of("in/c.json")) == {"in/c.png": ["in/c.json"], "in/c.webp": ["in/c.json"]}
-    assert shown(source.pictures_of("in/c.png")) == {"in/c.png": ["in/c.json"]}
+    assert shown(source.images_of("in/a.jpg")) == {"in/a.jpg": ["in/a.txt"]}
+    assert shown(source.images_of("in/a.txt")) == {"in/a.jpg": ["in/a.txt"]}
+    assert shown(source.images_of("in/c.json")) == {"in/c.png": ["in/c.json"], "in/c.webp": ["in/c.json"]}
+    assert shown(source.images_of("in/c.png")) == {"in/c.png": ["in/c.json"]}
     for key in ("in/lonely.txt", "in/gone.jpg", "in/a.mp4", "in/a", "a.jpg/x", ""):
-        assert source.pictures_of(key) == []
+        assert source.images_of(key) == []
 
 
 def test_another_version_is_told_apart(archive: Store) -> None:
@@ -64,7 +64,7 @@ def test_another_version_is_told_apart(archive: Store) -> None:
     source = Source(f"s3://{archive.bucket}", archive)
 
     def identity() -> str:
-        (picture,) = source.pictures()
+        (picture,) = source.images()
         return picture.identity
 
     seen = []
@@ -90,8 +90,8 @@ def test_what_we_keep_ourselves_is_no_arrival(archive: Store) -> None:
     assert [name for name in theirs if not source.holds(archive.bucket, archive.key(name))] == []
     assert all(source.holds(archive.bucket, name) for name in ours), "outside of the store's prefix they are not ours"
     put(archive, *map(archive.key, ours + theirs))
-    assert len(source.pictures()) == 3
-    assert source.pictures_of(archive.key(ours[0])) == []
+    assert len(source.images()) == 3
+    assert source.images_of(archive.key(ours[0])) == []
 
 
 def test_another_bucket_and_another_folder_are_elsewhere(archive: Store, cloud: Cloud) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from runcomfy.inbox.images import Picture, Source
+from runcomfy.inbox.images import InboxImage, Source
 from runcomfy.inbox.ledger import Ledger
 from runcomfy.storage.store import Store
 
 
-def picture(store: Store, name: str = "p.jpg") -> Picture:
+def picture(store: Store, name: str = "p.jpg") -> InboxImage:
     store.put(f"in/{name}", b"x", content_type="image/jpeg")
     (found,) = Source(f"s3://{store.bucket}/in", store).pictures_of(f"in/{name}")
     return found

@@ -12,7 +12,7 @@ import pytest
 from runcomfy.errors import RunComfyError
 from runcomfy.inbox.consumer import take
 from runcomfy.inbox.images import Source
-from runcomfy.inbox.processor import Fate, Generate, Received, Reception
+from runcomfy.inbox.processor import Disposition, Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
@@ -43,12 +43,12 @@ def notice(archive: Store, *keys: str) -> str:
     return json.dumps({"Records": records})
 
 
-def reception(archive: Store, generate: Generate, *, at_once: int = 8) -> Reception:
+def reception(archive: Store, generate: Generate, *, at_once: int = 8) -> ImageProcessor:
     source = Source(f"s3://{archive.bucket}/in", archive)
-    return Reception(source, archive, {"prompt": ""}, generate, at_once=at_once)
+    return ImageProcessor(source, archive, {"prompt": ""}, generate, at_once=at_once)
 
 
-def fates(received: Reception) -> list[Fate]:
+def fates(received: ImageProcessor) -> list[Disposition]:
     return [one.fate for one in received.received.values()]
 
 
@@ -68,7 +68,7 @@ def ending(status: OutcomeStatus, error: str, kind: str, *, accept: bool = False
     return generate
 
 
-async def work_off(queue: Queue, to: Reception) -> None:
+async def work_off(queue: Queue, to: ImageProcessor) -> None:
     await take(queue, to.take_message, at_once=8, idle_seconds=0, run_for_seconds=60, enough=lambda: bool(to.blocked))
 
 
@@ -86,27 +86,27 @@ async def test_a_message_of_several_pictures_goes_when_all_are_safe(cloud: Cloud
     await work_off(queue, receiving)
 
     assert counts == [(0, 1)] * 3
-    assert fates(receiving) == [Fate.ARCHIVED] * 3
+    assert fates(receiving) == [Disposition.ARCHIVED] * 3
     assert cloud.count(queue.url) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("generate", "fate", "left"),
     [
-        (archived, Fate.ARCHIVED, 0),
-        (ending(OutcomeStatus.REFUSED, "no seed", "InvalidInput"), Fate.SET_ASIDE, 0),
-        (ending(OutcomeStatus.REFUSED, "no", "RequestRejected"), Fate.SET_ASIDE, 0),
-        (ending(OutcomeStatus.REFUSED, "busy", "SubmissionNotSent"), Fate.POSTPONED, 1),
-        (ending(OutcomeStatus.REFUSED, "poor", "InsufficientBalance"), Fate.POSTPONED, 1),
-        (ending(OutcomeStatus.NOT_STARTED, "no store", "StoreUnavailable"), Fate.POSTPONED, 1),
-        (ending(OutcomeStatus.UNCERTAIN, "lost", "UncertainSubmission"), Fate.OPEN, 1),
-        (ending(OutcomeStatus.DETACHED, "slow", "RunTimeout", accept=True), Fate.OPEN, 0),
-        (ending(OutcomeStatus.CANCELLED, "queue", "QueueTimeout", accept=True), Fate.CANCELLED, 0),
-        (ending(OutcomeStatus.FAILED, "failed", "GenerationFailed", accept=True), Fate.SET_ASIDE, 0),
+        (archived, Disposition.ARCHIVED, 0),
+        (ending(OutcomeStatus.REFUSED, "no seed", "InvalidInput"), Disposition.SET_ASIDE, 0),
+        (ending(OutcomeStatus.REFUSED, "no", "RequestRejected"), Disposition.SET_ASIDE, 0),
+        (ending(OutcomeStatus.REFUSED, "busy", "SubmissionNotSent"), Disposition.POSTPONED, 1),
+        (ending(OutcomeStatus.REFUSED, "poor", "InsufficientBalance"), Disposition.POSTPONED, 1),
+        (ending(OutcomeStatus.NOT_STARTED, "no store", "StoreUnavailable"), Disposition.POSTPONED, 1),
+        (ending(OutcomeStatus.UNCERTAIN, "lost", "UncertainSubmission"), Disposition.OPEN, 1),
+        (ending(OutcomeStatus.DETACHED, "slow", "RunTimeout", accept=True), Disposition.OPEN, 0),
+        (ending(OutcomeStatus.CANCELLED, "queue", "QueueTimeout", accept=True), Disposition.CANCELLED, 0),
+        (ending(OutcomeStatus.FAILED, "failed", "GenerationFailed", accept=True), Disposition.SET_ASIDE, 0),
     ],
 )
 async def test_a_message_stays_until_it_is_safe(
-    cloud: Cloud, archive: Store, queue: Queue, generate: Generate, fate: Fate, left: int
+    cloud: Cloud, archive: Store, queue: Queue, generate: Generate, fate: Disposition, left: int
 ) -> None:
     """In the journal, or set aside for good; what is neither comes back."""
     cloud.send(queue.url, [notice(archive, put(archive, 1))])
@@ -129,7 +129,7 @@ async def test_the_same_picture_at_the_same_time_is_taken_up_once(cloud: Cloud, 
     receiving = reception(archive, generate)
     await work_off(queue, receiving)
 
-    assert (len(calls), fates(receiving)) == (1, [Fate.ARCHIVED])
+    assert (len(calls), fates(receiving)) == (1, [Disposition.ARCHIVED])
     assert cloud.count(queue.url) == (0, 0)
 
 
@@ -138,12 +138,12 @@ async def test_a_store_that_fails_leaves_the_message(cloud: Cloud, archive: Stor
     cloud.send(queue.url, [notice(archive, put(archive, 1))])
     lost = Store("no-such-bucket", session=cloud.session(), endpoint_url=cloud.endpoint_url)
     source = Source(f"s3://{archive.bucket}/in", lost)
-    receiving = Reception(source, lost, {"prompt": "fog"}, archived, at_once=2)
+    receiving = ImageProcessor(source, lost, {"prompt": "fog"}, archived, at_once=2)
 
     await work_off(queue, receiving)
 
     (one,) = receiving.received.values()
-    assert one.fate is Fate.POSTPONED and "no-such-bucket" in str(one.reason)
+    assert one.fate is Disposition.POSTPONED and "no-such-bucket" in str(one.reason)
     assert cloud.count(queue.url) == (0, 1)
 
 
@@ -161,8 +161,8 @@ async def test_a_listing_ends_with_its_time(archive: Store) -> None:
     second = reception(archive, archived)
     await second.take_new(run_for_seconds=60)
 
-    assert sorted(fates(first)) == [Fate.ARCHIVED] * 2 + [Fate.POSTPONED] * 4
-    assert fates(second) == [Fate.ARCHIVED] * 4
+    assert sorted(fates(first)) == [Disposition.ARCHIVED] * 2 + [Disposition.POSTPONED] * 4
+    assert fates(second) == [Disposition.ARCHIVED] * 4
 
 
 async def test_a_listing_stops_where_something_is_wrong_for_all(archive: Store) -> None:
@@ -188,10 +188,10 @@ async def test_an_error_nobody_thought_of_does_not_stop_the_others(archive: Stor
         return await archived(order, image, label, accepted)
 
     told: list[Received] = []
-    receiving = Reception(
+    receiving = ImageProcessor(
         Source(f"s3://{archive.bucket}/in", archive), archive, {"prompt": ""}, generate, at_once=8, tell=told.append
     )
     with pytest.raises(RunComfyError, match="thought"):
         await receiving.take_new(run_for_seconds=60)
 
-    assert fates(receiving) == [Fate.ARCHIVED] * 3 == [one.fate for one in told]
+    assert fates(receiving) == [Disposition.ARCHIVED] * 3 == [one.fate for one in told]

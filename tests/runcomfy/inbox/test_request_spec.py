@@ -9,7 +9,7 @@ import pytest
 
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.images import Source
-from runcomfy.inbox.request_spec import read_wish
+from runcomfy.inbox.request_spec import read_request_spec
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
 
@@ -31,7 +31,7 @@ def wish(
                 f"in/p.{extension}", text if isinstance(text, bytes) else text.encode(), content_type="text/plain"
             )
     (picture,) = Source(f"s3://{store.bucket}/in", store).pictures()
-    return read_wish(picture, store, DEFAULTS | defaults)
+    return read_request_spec(picture, store, DEFAULTS | defaults)
 
 
 def test_each_field_comes_from_where_it_counts_most(archive: Store) -> None:

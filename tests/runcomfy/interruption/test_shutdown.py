@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runcomfy.journal import BucketPlace, EntryState, Journal
+from runcomfy.journal import BucketJournalStore, EntryState, Journal
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
@@ -29,13 +29,13 @@ import asyncio, os, signal, sys
 import boto3
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import RunComfyError
-from runcomfy.journal import BucketPlace, GenerationSpec, Journal, submit_once
+from runcomfy.journal import BucketJournalStore, GenerationSpec, Journal, submit_once
 from runcomfy.models import TextToVideo
 from runcomfy.storage.store import Store
 
 env = os.environ
 store = Store("videos", env["PREFIX"], session=boto3.Session(), endpoint_url=env["ENDPOINT"])
-journal = Journal(BucketPlace(store))
+journal = Journal(BucketJournalStore(store))
 
 async def one(client, number):
     inputs = TextToVideo(prompt=f"{env['PROMPT']} {number}")
@@ -69,7 +69,7 @@ class World:
     def __init__(self, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> None:
         self.sandbox = sandbox
         store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
-        self.journal = Journal(BucketPlace(store))
+        self.journal = Journal(BucketJournalStore(store))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNCOMFY_", "AWS_"))}
         self.environment = kept | {
             "TOKEN": sandbox.token,

@@ -11,7 +11,7 @@ from typing import Any
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import StoreUnavailable
-from runcomfy.journal import GenerationSpec, Journal, MemoryPlace, Place, submit_once
+from runcomfy.journal import GenerationSpec, Journal, JournalStore, MemoryJournalStore, submit_once
 from runcomfy.journal.stores import Stored
 from runcomfy.models import ModelInputs, TextToVideo
 from runcomfy.sandbox import Sandbox
@@ -38,7 +38,7 @@ async def instantly(seconds: float) -> None:
     """Sleep no time at all."""
 
 
-def journal_at(place: Place, **changes: Any) -> Journal:
+def journal_at(place: JournalStore, **changes: Any) -> Journal:
     return Journal(place, **{"retry_seconds": 0.0, "record_seconds": 0.0} | changes)
 
 
@@ -58,13 +58,13 @@ async def submit_anew(
     client: RunComfyClient,
     inputs: ModelInputs = _RAIN,
     *,
-    place: Place | None = None,
+    place: JournalStore | None = None,
     patience_seconds: float = 180.0,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     **options: Any,
 ) -> Submission:
     """Submit with a journal of its own, in memory, that knows nothing yet: so the service is asked each time."""
-    journal = journal_at(place or MemoryPlace(), patience_seconds=patience_seconds, sleep=sleep)
+    journal = journal_at(place or MemoryJournalStore(), patience_seconds=patience_seconds, sleep=sleep)
     return await submit_for(client, journal, GenerationSpec(inputs, client.base_url), **options)
 
 
@@ -78,10 +78,10 @@ def accepted_elsewhere(sandbox: Sandbox, prompt: str = "rain") -> str:
     return asyncio.run(ask())
 
 
-class Later(MemoryPlace):
+class Later(MemoryJournalStore):
     """Another place as it is seen three minutes and some later: no intent in it is fresh."""
 
-    def __init__(self, place: Place, seconds: float = 200.0) -> None:
+    def __init__(self, place: JournalStore, seconds: float = 200.0) -> None:
         self.where, self._place, self._seconds = place.where, place, seconds
 
     def check(self) -> None:
@@ -104,7 +104,7 @@ class Later(MemoryPlace):
         return self._place.modified()
 
 
-class FailingPlace(MemoryPlace):
+class FailingPlace(MemoryJournalStore):
     """A place in memory that cannot be reached for some of its calls, and whose documents can be made old."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.responses import State
-from runcomfy.journal import Entry, EntryState, Finding, MemoryPlace, look_after
+from runcomfy.journal import Entry, EntryState, Finding, MemoryJournalStore, look_after
 from runcomfy.models import workload_of
 from tests.runcomfy.journal.making import journal_at
 
@@ -37,7 +37,7 @@ async def looked_at(state: str, answer: dict[str, object], abandoned: bool | Non
         calls += 1
         return httpx.Response(200, json=answer)
 
-    journal = journal_at(MemoryPlace())
+    journal = journal_at(MemoryJournalStore())
     found = await journal.create(entry(60, state))
     assert found is not None
     client = RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle))

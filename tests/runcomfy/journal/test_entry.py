@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import UnreadableEntry
-from runcomfy.journal import OPEN, RESTARTABLE, Entry, EntryState, Event, GenerationSpec, MemoryPlace
+from runcomfy.journal import OPEN, RESTARTABLE, Entry, EntryState, Event, GenerationSpec, MemoryJournalStore
 from runcomfy.models import ImageToVideo, TextToVideo
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, StagedImage
@@ -182,7 +182,7 @@ def test_history_only_grows_and_forgets_no_request(now: Entry, steps: list[tuple
 @settings(max_examples=30)
 async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> None:
     """They are read over, also within a step of the history, and the entry can be moved."""
-    place, standing = MemoryPlace(), entry()
+    place, standing = MemoryJournalStore(), entry()
     document = json.loads(standing.to_json()) | unknown
     document["history"][0]["colour"] = "green"
     place.create(f"{standing.generation_key}.json", json.dumps(document).encode())
@@ -200,7 +200,7 @@ async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> 
 )
 async def test_an_entry_that_cannot_be_read_stops_everything(sandbox: Sandbox, change: dict[str, Any] | None) -> None:
     """Another schema, an unknown state, no JSON at all: a clear error, nothing submitted, nothing overwritten."""
-    place, spec = MemoryPlace(), spec_for(sandbox.url)
+    place, spec = MemoryJournalStore(), spec_for(sandbox.url)
     standing = json.loads(spec.intent("host:1").to_json())
     document = json.dumps(standing | change).encode() if change is not None else b"<html>"
     place.create(f"{spec.key}.json", document)

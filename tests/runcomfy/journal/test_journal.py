@@ -29,13 +29,13 @@ from runcomfy.journal import (
     Entry,
     EntryState,
     Journal,
-    MemoryPlace,
+    MemoryJournalStore,
     adopt,
-    memory_place,
-    outcome_told,
+    memory_journal_store,
+    record_archived,
+    record_end,
+    record_outcome,
     release,
-    tell,
-    tell_archived,
     watched_entries,
 )
 from runcomfy.sandbox import Sandbox
@@ -54,7 +54,7 @@ async def client(sandbox: Sandbox) -> AsyncIterator[RunComfyClient]:
 
 @pytest.fixture
 def journal() -> Journal:
-    return journal_at(MemoryPlace())
+    return journal_at(MemoryJournalStore())
 
 
 async def put(
@@ -124,7 +124,7 @@ async def test_what_the_place_does_not_take_is_repeated_within_bounds(call: str)
 async def test_what_does_not_pass_by_waiting_is_not_repeated() -> None:
     """Wrong credentials stay wrong."""
 
-    class Refusing(MemoryPlace):
+    class Refusing(MemoryJournalStore):
         calls = 0
 
         def read(self, name: str) -> Any:
@@ -197,7 +197,7 @@ async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(journal: Jo
     assert len(await watched_entries(journal)) == 1
 
 
-class Ahead(MemoryPlace):
+class Ahead(MemoryJournalStore):
     """A place whose clock was a day ahead when it wrote what is named."""
 
     names_ahead: tuple[str, ...] = ()
@@ -221,8 +221,8 @@ async def test_a_clock_that_was_ahead_does_not_hide_what_is_written_later() -> N
 
 def test_a_memory_has_a_name() -> None:
     """Two blocks of one bucket share what this process remembers; two buckets do not."""
-    assert memory_place("s3://one/") is memory_place("s3://one/")
-    assert memory_place("s3://one/") is not memory_place("s3://two/")
+    assert memory_journal_store("s3://one/") is memory_journal_store("s3://one/")
+    assert memory_journal_store("s3://one/") is not memory_journal_store("s3://two/")
 
 
 # ---- what became of a request
@@ -309,7 +309,7 @@ async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseExcep
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
     with pytest.raises(type(error)) as caught:
-        async with outcome_told(journal_at(Later(journal.place)), entry.generation_key, "r1"):
+        async with record_outcome(journal_at(Later(journal.place)), entry.generation_key, "r1"):
             raise error
 
     assert caught.value is error
@@ -326,9 +326,9 @@ async def test_a_journal_that_cannot_be_told_does_not_hide_how_it_ended() -> Non
     place.failures["replace"] = -1
 
     with pytest.raises(GenerationFailed):
-        async with outcome_told(journal, entry.generation_key, "r1"):
+        async with record_outcome(journal, entry.generation_key, "r1"):
             raise GenerationFailed("bad luck")
-    assert await tell(journal, entry.generation_key, "r1", _S.FAILED) is None
+    assert await record_end(journal, entry.generation_key, "r1", _S.FAILED) is None
 
 
 async def test_an_archive_that_cannot_be_told_is_an_error() -> None:
@@ -339,10 +339,10 @@ async def test_an_archive_that_cannot_be_told_is_an_error() -> None:
     place.failures["replace"] = 1
 
     with pytest.raises(StoreUnavailable):
-        await tell_archived(journal, entry.generation_key, "r1", archive)
-    await tell_archived(journal, entry.generation_key, "r1", archive)
+        await record_archived(journal, entry.generation_key, "r1", archive)
+    await record_archived(journal, entry.generation_key, "r1", archive)
     told = await present(journal, entry)
-    await tell_archived(journal, entry.generation_key, "r1", archive)
+    await record_archived(journal, entry.generation_key, "r1", archive)
 
     assert (told.state, told.archive) == (_S.ARCHIVED, archive)
     assert await present(journal, entry) == told
@@ -353,7 +353,7 @@ async def test_an_archive_that_cannot_be_told_is_an_error() -> None:
 
 async def accepted(client: RunComfyClient, sandbox: Sandbox) -> str:
     """Return the id of a request that the service knows, and this journal does not."""
-    return (await submit_for(client, journal_at(MemoryPlace()), spec_for(sandbox.url, "another"))).request_id
+    return (await submit_for(client, journal_at(MemoryJournalStore()), spec_for(sandbox.url, "another"))).request_id
 
 
 @pytest.mark.parametrize("state", [state for state in EntryState if state is not EntryState.INTENT])
@@ -460,7 +460,7 @@ async def test_what_was_released_and_finishes_after_all_is_kept(journal: Journal
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     await release(journal, entry.generation_key)
 
-    await tell_archived(journal, entry.generation_key, "r1", archive_of("r1"))
+    await record_archived(journal, entry.generation_key, "r1", archive_of("r1"))
     assert (await present(journal, entry)).state is _S.ARCHIVED
 
 

@@ -20,7 +20,7 @@ from runcomfy.errors import (
     RunComfyError,
     StillRateLimited,
 )
-from runcomfy.journal import Entry, EntryState, Journal, MemoryPlace, look_after, outcome_told, submission_of
+from runcomfy.journal import Entry, EntryState, Journal, MemoryJournalStore, look_after, record_outcome, submission_of
 from runcomfy.journal.journal import LEASE_SECONDS
 from runcomfy.values import Submission
 from tests.runcomfy.journal.making import Later, instantly, journal_at, spec_for, submit_for
@@ -57,7 +57,7 @@ async def entry_of(journal: Journal) -> Entry:
 
 async def test_a_429_is_answered_with_a_bounded_number_of_submissions_over_all_runs() -> None:
     """Each may have been accepted: six within a day, whoever asks and how often; then it says where to look."""
-    service, place = Service(LIMITED), MemoryPlace()
+    service, place = Service(LIMITED), MemoryJournalStore()
     for _ in range(4):
         with pytest.raises(RateLimited):
             await submit_for(service.client(), journal_at(place, sleep=instantly), SPEC)
@@ -71,7 +71,7 @@ async def test_a_429_is_answered_with_a_bounded_number_of_submissions_over_all_r
 
 async def test_after_a_day_a_429_is_forgotten() -> None:
     """It is a limit, and not an end."""
-    service, journal = Service(LIMITED), journal_at(MemoryPlace(), sleep=instantly)
+    service, journal = Service(LIMITED), journal_at(MemoryJournalStore(), sleep=instantly)
     for _ in range(2):
         with pytest.raises(RateLimited):
             await submit_for(service.client(), journal, SPEC)
@@ -86,7 +86,7 @@ async def test_after_a_day_a_429_is_forgotten() -> None:
 
 async def test_each_send_is_authorised_and_what_is_refused_there_is_written_down() -> None:
     """The money of a send that was answered with 429 is not free for the next one."""
-    service, journal = Service(LIMITED), journal_at(MemoryPlace(), sleep=instantly)
+    service, journal = Service(LIMITED), journal_at(MemoryJournalStore(), sleep=instantly)
     calls = 0
 
     async def authorise() -> None:
@@ -120,13 +120,13 @@ async def test_a_shorter_lease_makes_the_paid_call_shorter() -> None:
         return accepted()
 
     service = Service(answer)
-    await submit_for(service.client(), journal_at(MemoryPlace(), patience_seconds=60.0), SPEC)
-    await submit_for(service.client(), journal_at(MemoryPlace()), SPEC)
+    await submit_for(service.client(), journal_at(MemoryJournalStore(), patience_seconds=60.0), SPEC)
+    await submit_for(service.client(), journal_at(MemoryJournalStore()), SPEC)
 
     assert [(timeout["read"], timeout["connect"]) for timeout in said] == [(40.0, 10.0), (120.0, 10.0)]
 
 
-async def _submitted(place: MemoryPlace, **changes: Any) -> Submission:
+async def _submitted(place: MemoryJournalStore, **changes: Any) -> Submission:
     submission = await submit_for(Service(accepted()).client(), journal_at(place), SPEC)
     if changes:
         journal = journal_at(place)
@@ -139,7 +139,7 @@ async def _submitted(place: MemoryPlace, **changes: Any) -> Submission:
 @pytest.mark.parametrize("hours", [-30, -3, -0.5, 0.5, 3, 30])
 async def test_when_it_was_submitted_is_told_by_the_clock_of_the_store(hours: float) -> None:
     """The machine that submitted it 200 seconds ago had a clock that was wrong, also when it wrote that down."""
-    place, wrong = MemoryPlace(), timedelta(hours=hours)
+    place, wrong = MemoryJournalStore(), timedelta(hours=hours)
     await _submitted(place)
     journal = journal_at(place)
     found = await journal.read(SPEC.key)
@@ -155,7 +155,7 @@ async def test_when_it_was_submitted_is_told_by_the_clock_of_the_store(hours: fl
 
 async def test_right_clocks_leave_the_time_of_submission_as_it_is() -> None:
     """What the provenance says is what was written down."""
-    place = MemoryPlace()
+    place = MemoryJournalStore()
     first = await _submitted(place)
 
     assert (await submit_for(Service(accepted()).client(), journal_at(place), SPEC)).submitted_at == first.submitted_at
@@ -164,10 +164,10 @@ async def test_right_clocks_leave_the_time_of_submission_as_it_is() -> None:
 
 async def test_a_request_that_is_unknown_in_its_first_minute_is_not_given_up() -> None:
     """It is detached, and looked at again; after that the service is believed, and the entry is expired."""
-    place, service = MemoryPlace(), Service(UNKNOWN)
+    place, service = MemoryJournalStore(), Service(UNKNOWN)
     await _submitted(place)
     with pytest.raises(RequestNotFound):
-        async with outcome_told(journal_at(place), SPEC.key, "r1"):
+        async with record_outcome(journal_at(place), SPEC.key, "r1"):
             await collect(service.client(), "r1")
     assert (await entry_of(journal_at(place))).state is _S.DETACHED
 
@@ -181,7 +181,7 @@ async def test_a_request_that_is_unknown_in_its_first_minute_is_not_given_up() -
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
     """It is no reason to release what was paid for."""
-    place, service = MemoryPlace(), Service(httpx.Response(status, text="<html>no</html>"))
+    place, service = MemoryJournalStore(), Service(httpx.Response(status, text="<html>no</html>"))
     await _submitted(place)
     journal = journal_at(Later(place, 1e6))
     found = await journal.read(SPEC.key)
@@ -190,7 +190,7 @@ async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
 
     assert (finding.entry.state, finding.stuck) == (_S.SUBMITTED, False)
     with pytest.raises(RunComfyError) as caught:
-        async with outcome_told(journal, SPEC.key, "r1"):
+        async with record_outcome(journal, SPEC.key, "r1"):
             await collect(service.client(), "r1")
     assert "journal release" not in str(caught.value)
     assert (await entry_of(journal_at(place))).state is _S.SUBMITTED
@@ -198,12 +198,12 @@ async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
 
 async def test_an_output_without_a_file_stands_in_the_journal() -> None:
     """A person sees what the service gave for the money, without its secrets."""
-    place = MemoryPlace()
+    place = MemoryJournalStore()
     await _submitted(place)
     output = {"video": None, "log": "s3://x/y?token=deadbeef01", "note": "lost at noon"}
     service = Service(httpx.Response(200, json={"status": "succeeded", "output": output}))
     with pytest.raises(NoOutput):
-        async with outcome_told(journal_at(place), SPEC.key, "r1"):
+        async with record_outcome(journal_at(place), SPEC.key, "r1"):
             await collect(service.client(), "r1", sleep=instantly)
 
     entry = await entry_of(journal_at(place))

@@ -13,7 +13,7 @@ from runcomfy.journal import (
     Entry,
     EntryState,
     Journal,
-    MemoryPlace,
+    MemoryJournalStore,
     StopNote,
     note_archived,
     note_stops,
@@ -39,7 +39,7 @@ def archived(hours_ago: float = 0.0) -> Entry:
 
 @pytest.fixture
 def journal() -> Journal:
-    place = MemoryPlace()
+    place = MemoryJournalStore()
     place.where = f"memory {id(place)}"
     return journal_at(place, sleep=instantly)
 

@@ -6,7 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from runcomfy.journal import BucketPlace, EntryState, GenerationSpec, Journal, MemoryPlace, watched_entries
+from runcomfy.journal import (
+    BucketJournalStore,
+    EntryState,
+    GenerationSpec,
+    Journal,
+    MemoryJournalStore,
+    watched_entries,
+)
 from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.storage.store import Store
@@ -41,7 +48,7 @@ class Counting:
 
 @pytest.fixture(params=["bucket", "memory"])
 def counting(request: pytest.FixtureRequest, store: Store) -> Counting:
-    places = {"bucket": lambda: BucketPlace(store), "memory": MemoryPlace}
+    places = {"bucket": lambda: BucketJournalStore(store), "memory": MemoryJournalStore}
     return Counting(Journal(places[request.param]()))
 
 
@@ -75,4 +82,4 @@ async def test_a_note_that_cannot_be_read_costs_one_whole_look(counting: Countin
     await counting.journal.write_note("watched", b"not a note")
 
     assert await counting.look() == ({"open"}, 1)
-    assert await watched_entries(Journal(MemoryPlace())) == []
+    assert await watched_entries(Journal(MemoryJournalStore())) == []

@@ -8,7 +8,7 @@ import pytest
 
 from runcomfy.batch.account import account_of
 from runcomfy.errors import InvalidInput
-from runcomfy.journal import Entry, EntryState, Journal, find_request, tell_archived
+from runcomfy.journal import Entry, EntryState, Journal, find_request, record_archived
 from runcomfy.values import Archive, Result
 from tests.runcomfy.journal.making import FailingPlace, journal_at, spec_for
 
@@ -123,7 +123,7 @@ async def test_what_two_generations_name_is_not_given_to_either(journal: Journal
         assert release in caught.value.message
     await journal.advance(other.generation_key, "same", S.RELEASED)
     released = await find_request(journal, "same")
-    await tell_archived(journal, other.generation_key, "same", archive_of("same"))
+    await record_archived(journal, other.generation_key, "same", archive_of("same"))
     archived = await find_request(journal, "same")
 
     assert released is not None and released.entry.generation_key == one.generation_key
@@ -148,7 +148,7 @@ async def test_an_earlier_request_that_made_its_video_ends_the_generation(journa
     )
 
     for _ in range(2):
-        await tell_archived(journal, entry.generation_key, "first", archive_of("first"))
+        await record_archived(journal, entry.generation_key, "first", archive_of("first"))
 
     found = await now(journal, entry)
     assert (found.state, found.request_id, found.cost_usd) == (S.ARCHIVED, "first", 0.25)
@@ -165,7 +165,7 @@ async def test_an_earlier_request_does_not_disturb_a_later_one(journal: Journal,
     )
 
     for _ in range(2):
-        await tell_archived(journal, entry.generation_key, "first", archive_of("first"))
+        await record_archived(journal, entry.generation_key, "first", archive_of("first"))
 
     found = await now(journal, entry)
     assert account_of(found)._replace(known_usd=0, dearest_usd=0) == account_of(entry)._replace(
@@ -182,6 +182,6 @@ async def test_an_uncertain_submission_whose_answer_named_it_is_archived(journal
     """That it has files is the proof that it was accepted."""
     entry = await generation(journal, "rain", (S.UNCERTAIN, "named"))
 
-    await tell_archived(journal, entry.generation_key, "named", archive_of("named"))
+    await record_archived(journal, entry.generation_key, "named", archive_of("named"))
 
     assert (await now(journal, entry)).state is S.ARCHIVED

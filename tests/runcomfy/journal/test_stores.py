@@ -20,7 +20,7 @@ from botocore.httpsession import URLLib3Session
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
-from runcomfy.journal import BucketPlace, MemoryPlace, Place, check_choice, names_folder
+from runcomfy.journal import BucketJournalStore, JournalStore, MemoryJournalStore, check_choice, names_folder
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
@@ -41,10 +41,10 @@ def own_store(object_store: ObjectStore, prefix: str) -> Store:
 
 
 @pytest.fixture(params=["bucket", "memory"])
-def place(request: pytest.FixtureRequest, store: Store) -> Place:
-    places: dict[str, Callable[[], Place]] = {
-        "bucket": lambda: BucketPlace(store),
-        "memory": MemoryPlace,
+def place(request: pytest.FixtureRequest, store: Store) -> JournalStore:
+    places: dict[str, Callable[[], JournalStore]] = {
+        "bucket": lambda: BucketJournalStore(store),
+        "memory": MemoryJournalStore,
     }
     return places[request.param]()
 
@@ -64,7 +64,7 @@ def racing(count: int, work: Callable[[int], Any]) -> list[Any]:
 # ---- what every place promises
 
 
-def test_a_document_is_created_once(place: Place) -> None:
+def test_a_document_is_created_once(place: JournalStore) -> None:
     """The second creation is refused, and changes nothing."""
     first = body()
     tag = place.create(NAME, first)
@@ -75,7 +75,7 @@ def test_a_document_is_created_once(place: Place) -> None:
     assert stands is not None and (stands.body, stands.tag) == (first, tag)
 
 
-def test_only_the_present_version_is_replaced(place: Place) -> None:
+def test_only_the_present_version_is_replaced(place: JournalStore) -> None:
     """With the tag of an older version, or of none, nothing is written."""
     first, second, third = body(), body(), body()
     one = place.create(NAME, first)
@@ -90,7 +90,7 @@ def test_only_the_present_version_is_replaced(place: Place) -> None:
     assert stands is not None and (stands.body, stands.tag) == (third, three)
 
 
-def test_what_is_not_there_is_neither_read_nor_replaced(place: Place) -> None:
+def test_what_is_not_there_is_neither_read_nor_replaced(place: JournalStore) -> None:
     """`None`, before anything was ever written as after it."""
     assert place.read(NAME) is None
     assert place.replace(NAME, body(), '"00000000000000000000000000000000"') is None
@@ -100,7 +100,7 @@ def test_what_is_not_there_is_neither_read_nor_replaced(place: Place) -> None:
     assert place.read(NAME) is None
 
 
-def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(place: Place) -> None:
+def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(place: JournalStore) -> None:
     """Documents only: no mark, probe, lock or half-written file; `check` and refused writes leave none."""
     assert list(place.names()) == []
     place.check()
@@ -115,7 +115,7 @@ def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(plac
     assert list(place.names("f")) == []
 
 
-def test_every_document_has_the_time_of_its_present_version(place: Place) -> None:
+def test_every_document_has_the_time_of_its_present_version(place: JournalStore) -> None:
     """Hidden ones are left out, and each write makes it later, or leaves it within the same second."""
     place.check()
     place.create(".note.json", body())
@@ -130,7 +130,7 @@ def test_every_document_has_the_time_of_its_present_version(place: Place) -> Non
     assert place.read(".note.json") is not None
 
 
-def test_a_document_may_be_any_text(place: Place) -> None:
+def test_a_document_may_be_any_text(place: JournalStore) -> None:
     """What is written is what is read, byte for byte, up to a document of a megabyte."""
     for number, written in enumerate([b"{}", "ü🦊\r\n\0".encode(), os.urandom(1_000_000)]):
         place.create(f"{number}.json", written)
@@ -138,7 +138,7 @@ def test_a_document_may_be_any_text(place: Place) -> None:
         assert stands is not None and stands.body == written
 
 
-def test_a_document_ages_until_it_is_written_again(place: Place) -> None:
+def test_a_document_ages_until_it_is_written_again(place: JournalStore) -> None:
     """By the clock of the place, to a second."""
     tag = place.create(NAME, body())
     assert tag
@@ -153,7 +153,7 @@ def test_a_document_ages_until_it_is_written_again(place: Place) -> None:
     assert stands is not None and 0.0 <= stands.age_seconds <= time.monotonic() - began + 1.1
 
 
-def test_of_many_that_create_one_does(place: Place) -> None:
+def test_of_many_that_create_one_does(place: JournalStore) -> None:
     """Sixteen threads, round after round: one tag, and the document is that thread's."""
     for turn in range(3):
         bodies = [body(str(number)) for number in range(THREADS)]
@@ -169,7 +169,7 @@ def test_of_many_that_create_one_does(place: Place) -> None:
         assert stands is not None and (stands.body, stands.tag) == (bodies[winner], tags[winner])
 
 
-def test_of_many_that_replace_one_does(place: Place) -> None:
+def test_of_many_that_replace_one_does(place: JournalStore) -> None:
     """Sixteen threads that saw the same version, round after round: each round has one winner."""
     tag = place.create(NAME, body())
     assert tag
@@ -187,7 +187,7 @@ def test_of_many_that_replace_one_does(place: Place) -> None:
         tag = tags[winner]
 
 
-def test_readers_never_see_half_a_document(place: Place) -> None:
+def test_readers_never_see_half_a_document(place: JournalStore) -> None:
     """While one writes, others read: each time a whole version, and none older than the one before."""
     tag = place.create(NAME, b"%06d" % 0 * 1000)
     ended = threading.Event()
@@ -215,13 +215,13 @@ def test_readers_never_see_half_a_document(place: Place) -> None:
 _RACER = """
 import json, sys
 import boto3
-from runcomfy.journal import BucketPlace
+from runcomfy.journal import BucketJournalStore
 from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import body
 
 where, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
 session = boto3.Session(where["access"], where["secret"], region_name="us-east-1")
-place = BucketPlace(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
+place = BucketJournalStore(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
 print("ready", flush=True)
 for number in range(rounds):
     sys.stdin.readline()
@@ -301,14 +301,14 @@ def test_what_is_no_folder_is_not_called_one(choice: str) -> None:
 async def test_documents_of_a_folder_serve_in_the_bucket(sandbox: Sandbox, own_store: Store) -> None:
     """The files that a folder held are copied as the advice says, and the generation is not paid for again."""
     spec = spec_for(sandbox.url)
-    kept = MemoryPlace()
+    kept = MemoryJournalStore()
     async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
         first = await submit_for(client, journal_at(kept), spec)
         for name in kept.names():
             document = kept.read(name)
             assert document is not None
             own_store.client.put_object(Bucket="videos", Key=own_store.key(f"journal/{name}"), Body=document.body)
-        again = await submit_for(client, journal_at(BucketPlace(own_store)), spec)
+        again = await submit_for(client, journal_at(BucketJournalStore(own_store)), spec)
 
     assert again.request_id == first.request_id
     assert sandbox.books().submissions_accepted == 1
@@ -393,21 +393,21 @@ def test_the_probe_of_a_good_store_is_made_once_for_all_processes(object_store: 
     first, second = journal_store(object_store, prefix), journal_store(object_store, prefix)
     wires = Wire(first), Wire(second)
 
-    place = BucketPlace(first)
+    place = BucketJournalStore(first)
     place.check()
     assert wires[0].calls.count("PutObject") > 1
     wires[0].calls.clear()
     place.check()
     assert wires[0].calls == []
 
-    BucketPlace(second).check()
+    BucketJournalStore(second).check()
     assert wires[1].calls == ["GetObject"]
     assert left_in(object_store, prefix) == [".conditional-writes.json"]
 
 
 def test_threads_probe_once(own_store: Store) -> None:
     """Sixteen that begin together make one probe."""
-    wire, place = Wire(own_store), BucketPlace(own_store)
+    wire, place = Wire(own_store), BucketJournalStore(own_store)
 
     racing(THREADS, lambda _: place.check())
 
@@ -420,7 +420,7 @@ def test_a_note_about_another_server_does_not_count(object_store: ObjectStore, p
     for note in (b'{"endpoint": "https://elsewhere.example.com"}', b"[]", b"<html>"):
         store.put(store.key("journal/.conditional-writes.json"), note, content_type="application/json")
         wire = Wire(store)
-        BucketPlace(store).check()
+        BucketJournalStore(store).check()
         assert wire.calls.count("PutObject") > 1
 
 
@@ -437,14 +437,14 @@ def test_a_store_without_conditional_writes_is_refused(
 
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"(?s)conditional writes.*Nothing was submitted.*set journal to"):
-            BucketPlace(own_store).check()
+            BucketJournalStore(own_store).check()
     assert left_in(object_store, prefix) == []
 
 
 def test_a_store_that_cannot_be_reached_is_not_called_unfit(own_store: Store) -> None:
     """An outage during the probe is an outage, to be tried again."""
     Wire(own_store).answer(503, "SlowDown", times=5)
-    place = BucketPlace(own_store)
+    place = BucketJournalStore(own_store)
 
     with pytest.raises(StoreUnavailable):
         place.check()
@@ -456,13 +456,13 @@ def test_a_probe_whose_answer_is_lost_does_not_condemn_the_store(own_store: Stor
     """The client repeats the write, which is refused then; that says nothing about the store."""
     Wire(own_store).lose(first=lost)
 
-    BucketPlace(own_store).check()
+    BucketJournalStore(own_store).check()
 
 
 @pytest.mark.parametrize("down", [0, 2])
 def test_a_write_whose_answer_was_lost_is_recognised(own_store: Store, down: int) -> None:
     """The repetition is refused, since the document stands; by its body it is known for ours."""
-    place = BucketPlace(own_store)
+    place = BucketJournalStore(own_store)
     written = body()
     Wire(own_store).lose(down=down)
 
@@ -480,7 +480,7 @@ def test_a_write_whose_answer_was_lost_is_recognised(own_store: Store, down: int
 
 def test_a_write_whose_answer_was_lost_for_good_is_recognised_when_it_is_repeated(own_store: Store) -> None:
     """The write was done, then the store was away for longer than the client tries: the journal tries again later."""
-    place, written = BucketPlace(own_store), body()
+    place, written = BucketJournalStore(own_store), body()
     Wire(own_store).lose(down=4)
 
     with pytest.raises(StoreUnavailable):
@@ -494,7 +494,7 @@ def test_a_lost_write_that_somebody_has_followed_is_not_called_ours(
     own_store: Store, object_store: ObjectStore
 ) -> None:
     """Whoever cannot tell has not won: another worker's version is never taken for this one's."""
-    place = BucketPlace(own_store)
+    place = BucketJournalStore(own_store)
     other = journal_store(object_store, own_store.prefix)
     written, followed = body(), body()
 
@@ -518,6 +518,6 @@ def test_a_missing_bucket_is_an_error_and_not_an_empty_journal(object_store: Obj
     store = Store("no-such-bucket", session=object_store.session(), endpoint_url=object_store.endpoint_url)
 
     with pytest.raises(StorageError, match="no-such-bucket"):
-        BucketPlace(store).check()
+        BucketJournalStore(store).check()
     with pytest.raises(StorageError, match="no-such-bucket"):
-        BucketPlace(store).read(NAME)
+        BucketJournalStore(store).read(NAME)

@@ -26,16 +26,16 @@ from runcomfy.errors import (
 )
 from runcomfy.journal import (
     RESTARTABLE,
-    BucketPlace,
+    BucketJournalStore,
     Entry,
     EntryState,
     GenerationSpec,
     Journal,
-    MemoryPlace,
+    MemoryJournalStore,
     adopt,
     known_spec,
+    record_archived,
     release,
-    tell_archived,
 )
 from runcomfy.models import TextToVideo, earlier_key
 from runcomfy.sandbox import Sandbox
@@ -55,7 +55,7 @@ async def client(sandbox: Sandbox) -> AsyncIterator[RunComfyClient]:
 
 @pytest.fixture
 def journal(store: Store) -> Journal:
-    return journal_at(BucketPlace(store), retry_seconds=10.0)
+    return journal_at(BucketJournalStore(store), retry_seconds=10.0)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_what_is_archived_is_returned_without_a_call(
     """The archive comes out of the journal; the service is not asked anything."""
     submission = await submit_for(client, journal, spec)
     archive = archive_of(submission.request_id)
-    await tell_archived(journal, spec.key, submission.request_id, archive)
+    await record_archived(journal, spec.key, submission.request_id, archive)
     before = sandbox.books()
 
     again = await submit_for(client, journal, another_run(spec))
@@ -136,7 +136,7 @@ async def test_an_archive_that_is_gone_is_collected_again(
 ) -> None:
     """Its request is followed once more, and not paid for again."""
     submission = await submit_for(client, journal, spec)
-    await tell_archived(journal, spec.key, submission.request_id, archive_of(submission.request_id))
+    await record_archived(journal, spec.key, submission.request_id, archive_of(submission.request_id))
 
     async def gone(archive: Archive) -> bool:
         return False
@@ -241,7 +241,7 @@ async def test_an_uncertain_request_that_the_service_knows_is_followed(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """An answer that named a request beside an error left its id; one call tells that it lives."""
-    other = await submit_for(client, journal_at(MemoryPlace()), spec)
+    other = await submit_for(client, journal_at(MemoryJournalStore()), spec)
     await put(journal, spec, _S.UNCERTAIN, request_id=other.request_id)
 
     assert (await submit_for(client, journal, another_run(spec))).request_id == other.request_id
@@ -317,7 +317,7 @@ async def test_who_says_so_does_not_pay_again_for_what_the_service_knows(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """Asking costs nothing: an uncertain request that lives is followed, whatever was allowed."""
-    other = await submit_for(client, journal_at(MemoryPlace()), spec)
+    other = await submit_for(client, journal_at(MemoryJournalStore()), spec)
     await put(journal, spec, _S.UNCERTAIN, request_id=other.request_id)
 
     again = await submit_for(client, journal, another_run(spec), on_uncertain="pay_again")
@@ -577,7 +577,7 @@ async def test_the_probe_of_an_unfit_store_comes_before_the_paid_call(
     store.client.meta.events.register("before-call.s3.PutObject", drop)
 
     with pytest.raises(ConfigurationError, match="Nothing was submitted"):
-        await submit_for(client, journal_at(BucketPlace(store)), spec)
+        await submit_for(client, journal_at(BucketJournalStore(store)), spec)
     assert sandbox.books().submissions_received == 0
 
 
@@ -604,7 +604,7 @@ class SlowService:
 
 async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_written_down() -> None:
     """It is handed over, the journal knows it, and the cancellation goes on."""
-    service, journal, spec = SlowService(), journal_at(MemoryPlace()), spec_for("https://model-api.runcomfy.net")
+    service, journal, spec = SlowService(), journal_at(MemoryJournalStore()), spec_for("https://model-api.runcomfy.net")
     handed_over: list[Submission] = []
 
     async def take(submission: Submission) -> None:
@@ -658,7 +658,7 @@ async def test_cancelled_before_anything_was_sent_is_refused_and_not_uncertain()
         waiting.set()
         await asyncio.Event().wait()
 
-    journal, spec = journal_at(MemoryPlace(), sleep=sleep), spec_for("https://model-api.runcomfy.net")
+    journal, spec = journal_at(MemoryJournalStore(), sleep=sleep), spec_for("https://model-api.runcomfy.net")
     run = asyncio.ensure_future(submit_for(service.client(), journal, spec))
     await waiting.wait()
     run.cancel()
@@ -672,7 +672,7 @@ async def test_cancelled_before_anything_was_sent_is_refused_and_not_uncertain()
 
 async def test_a_loop_that_shuts_down_in_the_middle_of_the_call_leaves_it_uncertain() -> None:
     """Every task is cancelled, that of the call too: perhaps it was accepted."""
-    service, journal, spec = SlowService(), journal_at(MemoryPlace()), spec_for("https://model-api.runcomfy.net")
+    service, journal, spec = SlowService(), journal_at(MemoryJournalStore()), spec_for("https://model-api.runcomfy.net")
     run = asyncio.ensure_future(submit_for(service.client(), journal, spec))
     await service.sent.wait()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -689,7 +689,7 @@ class _Signal(BaseException):
 
 async def test_a_signal_in_the_middle_of_the_call_leaves_it_uncertain() -> None:
     """Raised in the very step that reads the answer, it says nothing of the request: the next run does not pay."""
-    service, journal, spec = SlowService(), journal_at(MemoryPlace()), spec_for("https://model-api.runcomfy.net")
+    service, journal, spec = SlowService(), journal_at(MemoryJournalStore()), spec_for("https://model-api.runcomfy.net")
     service.answer.set()
 
     def interrupted() -> httpx.Response:
@@ -732,7 +732,7 @@ async def test_a_worker_that_was_taken_for_dead_writes_its_request_down_all_the_
 ) -> None:
     """Called uncertain, or released, while its call was under way: the request is the generation's."""
     for released in (False, True):
-        service, journal = SlowService(), journal_at(MemoryPlace())
+        service, journal = SlowService(), journal_at(MemoryJournalStore())
         spec = spec_for("https://model-api.runcomfy.net", "released" if released else "uncertain")
         run = asyncio.ensure_future(submit_for(service.client(), journal, spec))
         await service.sent.wait()
@@ -754,7 +754,7 @@ async def test_a_request_that_comes_after_the_next_attempt_is_kept_in_the_histor
     first, second = SlowService(), SlowService()
     second.answer.set()
     second.outcome = lambda: httpx.Response(200, json={"request_id": "r2"})
-    journal, spec = journal_at(MemoryPlace()), spec_for("https://model-api.runcomfy.net")
+    journal, spec = journal_at(MemoryJournalStore()), spec_for("https://model-api.runcomfy.net")
     run = asyncio.ensure_future(submit_for(first.client(), journal, spec))
     await first.sent.wait()
     await release(old(journal), spec.key)
@@ -773,7 +773,7 @@ async def test_a_worker_that_was_given_up_sends_nothing_more() -> None:
     service = SlowService()
     service.answer.set()
     service.outcome = lambda: httpx.Response(429, json={"error_code": 499999, "error_message": "no"})
-    place, spec = MemoryPlace(), spec_for("https://model-api.runcomfy.net")
+    place, spec = MemoryJournalStore(), spec_for("https://model-api.runcomfy.net")
 
     async def sleep(seconds: float) -> None:
         if service.submissions > 1:
@@ -814,7 +814,7 @@ def test_threads_with_clients_of_their_own_submit_once(
         store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
         start.wait()
         async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-            journal = journal_at(BucketPlace(store), retry_seconds=10.0)
+            journal = journal_at(BucketJournalStore(store), retry_seconds=10.0)
             return (await submit_for(client, journal, another_run(spec, f"run-{number}"))).request_id
 
     with ThreadPoolExecutor(8) as pool:
@@ -841,7 +841,7 @@ async def test_what_stands_under_an_earlier_key_is_continued_there(
 ) -> None:
     """In any state: what may be paid for is followed or left to a person, what may be tried again is tried there."""
     now, earlier = given_otherwise(spec)
-    running = await submit_for(client, journal_at(MemoryPlace()), spec_for(sandbox.url, "another"))
+    running = await submit_for(client, journal_at(MemoryJournalStore()), spec_for(sandbox.url, "another"))
     known = {} if state in (_S.REFUSED, _S.UNCERTAIN, _S.INTENT) else {"request_id": running.request_id}
     archive = {"archive": archive_of(running.request_id)} if state is _S.ARCHIVED else {}
     lost = {"request_id": "gone"} if state is _S.EXPIRED else {}

@@ -27,17 +27,17 @@ from runcomfy.journal import (
     EntryState,
     GenerationSpec,
     Journal,
-    MemoryPlace,
+    MemoryJournalStore,
+    cancel_or_detach,
     look_after,
-    outcome_told,
+    record_archived,
+    record_outcome,
     submit_once,
-    tell_archived,
-    withdraw,
 )
 from runcomfy.journal.stores import Stored
 from runcomfy.models import TextToVideo
 from runcomfy.policy import Deadlines, OnUncertain, Polling
-from runcomfy.polling.poll import follow
+from runcomfy.polling.poll import poll_until_done
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
 from tests.runcomfy.journal.stepping import Steps, Worker, current_worker
 
@@ -128,7 +128,7 @@ class World:
 
         async def interrupted(submission: Submission) -> None:
             if cancels:
-                await withdraw(self.client, journal, spec.key, submission.request_id, reason="cancelled")
+                await cancel_or_detach(self.client, journal, spec.key, submission.request_id, reason="cancelled")
 
         submission = await submit_once(
             self.client, journal, spec,
@@ -137,7 +137,7 @@ class World:
         if submission.archive:
             return submission.archive
         try:
-            async with outcome_told(journal, spec.key, submission.request_id):
+            async with record_outcome(journal, spec.key, submission.request_id):
                 result = await self._waited(submission)
                 await collect(self.client, submission.request_id)
         except asyncio.CancelledError:
@@ -157,7 +157,7 @@ class World:
             )  # fmt: skip
             if finding.ready:
                 key, request_id = finding.entry.generation_key, finding.entry.request_id or ""
-                async with outcome_told(journal, key, request_id):
+                async with record_outcome(journal, key, request_id):
                     answer = await collect(self.client, request_id)
                 result = Result(
                     request_id=request_id, output_count=1, noticed_at=START, queued_seconds=None, running_seconds=None,
@@ -175,7 +175,7 @@ class World:
             media=MediaFacts(container="mp4"), already_archived=False,
         )  # fmt: skip
         archive = Archive(result=result, videos=(video,))
-        await tell_archived(journal, key, result.request_id, archive)
+        await record_archived(journal, key, result.request_id, archive)
         return archive
 
     async def _waited(self, submission: Submission) -> Result:
@@ -184,7 +184,7 @@ class World:
             random=lambda: 0.0,
         )  # fmt: skip
         deadlines = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=60)
-        async for look in follow(
+        async for look in poll_until_done(
             self.client, submission.request_id, deadlines=deadlines, polling=Polling(max_failures=3), clock=clock
         ):
             if look.result is not None:
@@ -363,7 +363,7 @@ class WitnessedPlace:
 
     def __init__(self, world: World) -> None:
         self.where = "the model"
-        self.inner = MemoryPlace()
+        self.inner = MemoryJournalStore()
         self._world = world
         self._written: dict[str, float] = {}
 

@@ -24,7 +24,7 @@ from runcomfy.errors import (
     RunTimeout,
 )
 from runcomfy.policy import Deadlines, Polling
-from runcomfy.polling.poll import Look, follow
+from runcomfy.polling.poll import Poll, poll_until_done
 from runcomfy.values import Result
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -77,9 +77,9 @@ class World:
         state = [state for at, state in self._timeline if at <= self.seconds][-1]
         return self._answer({"status": "succeeded", "output": VIDEO} if state == "completed" else state)
 
-    async def follow(self, **options: Any) -> list[Look]:
+    async def poll_until_done(self, **options: Any) -> list[Poll]:
         async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle)) as client:
-            return [look async for look in follow(client, "r1", clock=self.clock, **options)]
+            return [look async for look in poll_until_done(client, "r1", clock=self.clock, **options)]
 
     def made(self, call: str) -> list[float]:
         return [at for at, made in self.calls if made == call]

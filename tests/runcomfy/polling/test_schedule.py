@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcomfy.api.client import RunComfyClient
-from runcomfy.api.rate_limit import Clock, Pace
+from runcomfy.api.rate_limit import Clock, RateLimiter
 from runcomfy.api.responses import State
-from runcomfy.journal import Journal, memory_place
+from runcomfy.journal import Journal, memory_journal_store
 from runcomfy.models import TextToVideo, workload_of
 from runcomfy.policy import Polling
 from runcomfy.polling.forecast import Forecast, RunTimes
-from runcomfy.polling.poll import Look, follow
+from runcomfy.polling.poll import Poll, poll_until_done
 from runcomfy.polling.schedule import due_in
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -58,11 +58,11 @@ class Job:
             answer["queue_position"] = math.ceil(self.places * (1 - self.seconds / self.queue_seconds))
         return httpx.Response(200, json=answer)
 
-    async def followed(self, run_times: RunTimes, polling: Polling | None = None, *, fresh: bool = True) -> list[Look]:
+    async def followed(self, run_times: RunTimes, polling: Polling | None = None, *, fresh: bool = True) -> list[Poll]:
         async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self._handle)) as client:
             return [
                 look
-                async for look in follow(
+                async for look in poll_until_done(
                     client, "r", submitted_at=START if fresh else None, clock=self.clock, polling=polling,
                     workload=WORKLOAD, run_times=run_times,
                 )
@@ -200,7 +200,7 @@ async def test_a_long_queue_is_looked_at_rarely_while_many_are_before_it() -> No
 
 async def test_what_is_seen_is_learnt_and_shared_through_the_journal() -> None:
     """Three that were followed from the start are enough; other workers read of them beside the journal's entries."""
-    journal = Journal(memory_place("learning"))
+    journal = Journal(memory_journal_store("learning"))
     run_times = RunTimes(journal)
     for _ in range(3):
         await Job(120.0).followed(run_times)
@@ -232,7 +232,7 @@ _ODD_NOTES = [b'{"run_seconds": {"a": [9, 9, %s]}}' % odd for odd in (b"-1", b'"
 @pytest.mark.parametrize("note", [b"", b"not JSON", *_ODD_NOTES])
 async def test_a_note_that_cannot_be_read_says_nothing(note: bytes) -> None:
     """It costs a few looks, and the next one who learns something writes it anew."""
-    journal = Journal(memory_place("unreadable"))
+    journal = Journal(memory_journal_store("unreadable"))
     await journal.write_note("run-times", note)
     run_times = await RunTimes(journal).recall()
 
@@ -245,7 +245,7 @@ async def test_a_note_that_cannot_be_read_says_nothing(note: bytes) -> None:
 
 async def test_a_note_keeps_the_latest_of_each() -> None:
     """It stays small for ever."""
-    journal = Journal(memory_place("latest"))
+    journal = Journal(memory_journal_store("latest"))
     run_times = RunTimes(journal)
     for number in range(700):
         for _ in range(40):
@@ -349,11 +349,13 @@ async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
         return httpx.Response(200, json={"request_id": name, "status": state})
 
     run_times = knowing([60.0, 61.0, 59.0] * 7) if known else RunTimes()
-    pace = Pace(10.0, crowd.clock)
-    async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle), pace=pace) as client:
+    rate_limiter = RateLimiter(10.0, crowd.clock)
+    async with RunComfyClient(
+        "token-of-tests", transport=httpx.MockTransport(handle), rate_limiter=rate_limiter
+    ) as client:
 
         async def one(name: str) -> None:
-            async for _ in follow(
+            async for _ in poll_until_done(
                 client, name, submitted_at=START, clock=crowd.clock, workload=WORKLOAD, run_times=run_times
             ):
                 pass
@@ -366,7 +368,7 @@ async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
     assert busiest <= 11
     # 400 calls are the least that can tell of 200 results: 40 s of the rate
     assert crowd.seconds <= max(ends.values()) + 60
-    assert pace.stretch == 1.0
+    assert rate_limiter.backpressure == 1.0
 
 
 async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
@@ -381,11 +383,13 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
             return httpx.Response(200, json={"request_id": "r", "status": "succeeded", "output": VIDEO})
         return httpx.Response(200, json={"request_id": "r", "status": "completed"})
 
-    pace = Pace(100.0, crowd.clock)
-    async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle), pace=pace) as client:
+    rate_limiter = RateLimiter(100.0, crowd.clock)
+    async with RunComfyClient(
+        "token-of-tests", transport=httpx.MockTransport(handle), rate_limiter=rate_limiter
+    ) as client:
 
         async def one(name: str) -> None:
-            async for _ in follow(client, name, submitted_at=START, clock=crowd.clock):
+            async for _ in poll_until_done(client, name, submitted_at=START, clock=crowd.clock):
                 pass
 
         tasks = [asyncio.create_task(one(name)) for name in ("a", "b")]
@@ -397,10 +401,10 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everybody() -> None:
 
 async def test_a_process_that_stood_still_does_not_make_up_for_it_at_once() -> None:
     """Turns that became due meanwhile are made one by one, at the rate."""
-    pace, made = Pace(100.0), list[float]()
+    rate_limiter, made = RateLimiter(100.0), list[float]()
 
     async def one() -> None:
-        await pace.turn()
+        await rate_limiter.acquire()
         made.append(time.monotonic())
 
     tasks = [asyncio.create_task(one()) for _ in range(30)]

@@ -14,7 +14,7 @@ from prefect.states import Completed, Crashed, Running
 
 from tasks.heal_runs import heal, heal_runs, still_silent
 from tasks.upkeep.healing import Healed
-from tasks.upkeep.judging import RunAgain, Verdict, judge_all
+from tasks.upkeep.judging import Liveness, RunAgain, judge_all
 from tests.ports import free_ports
 from tests.tasks.upkeep.conftest import Orders, now
 
@@ -29,7 +29,7 @@ async def test_what_crashed_is_run_again_and_the_state_names_the_run_that_did_it
 
     healed = await looks_after_runs(RunAgain())
 
-    assert [(change.judgement.verdict, change.done) for change in healed.changes] == [(Verdict.AGAIN, True)]
+    assert [(change.judgement.verdict, change.done) for change in healed.changes] == [(Liveness.AGAIN, True)]
     state = await orders.state(run)
     assert state.message == (
         "Run again (1 of 8) by reconcile (flow run reconcile-videos), since it crashed: out of memory"
@@ -49,7 +49,7 @@ async def test_a_silent_run_that_gives_a_sign_of_life_while_it_is_watched_is_lef
     dead, alive, ended = [await orders.run(Running()) for _ in range(3)]
     facts = await orders.facts()
     later = replace(facts, at=facts.at + timedelta(hours=1), beats_known=True)
-    silent = [each for each in judge_all(later, RunAgain()) if each.verdict is Verdict.RUNNING_ZOMBIE]
+    silent = [each for each in judge_all(later, RunAgain()) if each.verdict is Liveness.RUNNING_ZOMBIE]
     assert len(silent) == 3
 
     await orders.beat(alive, now())

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, Suspended
 
 from tasks.upkeep.facts import RunFacts
-from tasks.upkeep.healing import Change, carry_out
-from tasks.upkeep.judging import Judgement, RunAgain, Verdict, judge_all
+from tasks.upkeep.healing import Healing, carry_out
+from tasks.upkeep.judging import Judgement, Liveness, RunAgain, judge_all
 from tasks.upkeep.marks import FORCED
 from tests.tasks.upkeep.conftest import Orders, now
 
@@ -22,7 +22,7 @@ BY = "reconcile (flow run reconcile-videos)"
 BOUNDS = RunAgain()
 
 
-async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS) -> list[Change]:
+async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS) -> list[Healing]:
     """Look at everything, as it will be so many seconds later, and carry out what follows."""
     facts = await orders.facts()
     judgements = judge_all(replace(facts, at=facts.at + timedelta(seconds=later)), bounds)
@@ -158,8 +158,10 @@ async def test_two_at_once_run_it_again_once(orders: Orders) -> None:
     assert states.count(StateType.SCHEDULED) == 2  # the order, and this
 
 
-@pytest.mark.parametrize("verdict", [Verdict.RUNNING_ZOMBIE, Verdict.PENDING_ZOMBIE, Verdict.AGAIN, Verdict.GIVEN_UP])
-async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    "verdict", [Liveness.RUNNING_ZOMBIE, Liveness.PENDING_ZOMBIE, Liveness.AGAIN, Liveness.GIVEN_UP]
+)
+async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdict: Liveness) -> None:
     """It was alive, or somebody else was quicker."""
     run = await orders.run(Running())
     before = await orders.known(run)
@@ -198,7 +200,7 @@ async def test_the_server_refuses_to_call_crashed_what_has_ended(orders: Orders)
     assert ended.state is not None
     known = RunFacts(run, ended.name, orders.id, ended.state.id, StateType.RUNNING, "Running", now())
 
-    (change,) = await carry_out(orders.client, [Judgement(known, Verdict.RUNNING_ZOMBIE, "silent")], BOUNDS, by=BY)
+    (change,) = await carry_out(orders.client, [Judgement(known, Liveness.RUNNING_ZOMBIE, "silent")], BOUNDS, by=BY)
 
     assert not change.done and "refused" in change.said
     assert (await orders.state(run)).type is StateType.COMPLETED
@@ -222,8 +224,8 @@ async def test_what_is_given_up_is_marked_for_a_person_and_told_once(orders: Ord
     second = await healed(orders, bounds=once, later=60)
 
     assert [(change.judgement.verdict, change.told_before) for change in (*first, *second)] == [
-        (Verdict.GIVEN_UP, False),
-        (Verdict.GIVEN_UP, True),
+        (Liveness.GIVEN_UP, False),
+        (Liveness.GIVEN_UP, True),
     ]
     assert "needs-a-person" in (await orders.client.read_flow_run(run)).tags
     assert (await orders.state(run)).type is StateType.CRASHED
@@ -243,7 +245,7 @@ async def test_it_runs_again_eight_times_and_then_waits_for_a_person(orders: Ord
 
     (change,) = await healed(orders)
 
-    assert change.judgement.verdict is Verdict.GIVEN_UP and "9 times" in change.said
+    assert change.judgement.verdict is Liveness.GIVEN_UP and "9 times" in change.said
 
 
 async def test_a_process_that_was_alive_after_all_says_how_the_run_ended(orders: Orders) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tasks.upkeep.facts import RunFacts
 from tasks.upkeep.healing import Healed
-from tasks.upkeep.judging import RunAgain, Verdict, judge, judge_all
+from tasks.upkeep.judging import Liveness, RunAgain, judge, judge_all
 from tests.tasks.upkeep.making import NOW, ago, facts, run
 
 RUNNING, PENDING, CANCELLING, CRASHED = (
@@ -32,64 +32,68 @@ def failed(message: str) -> RunFacts:
 @pytest.mark.parametrize(
     ("found", "deployment", "verdict"),
     [
-        (run(RUNNING, 3600, last_heartbeat=ago(100), beat_seconds=30), {}, Verdict.ALIVE),
-        (run(RUNNING, 3600, last_heartbeat=ago(160), beat_seconds=30), {}, Verdict.RUNNING_ZOMBIE),
-        (run(RUNNING, 3600, last_heartbeat=ago(160)), {"heartbeat_seconds": 30.0}, Verdict.RUNNING_ZOMBIE),
+        (run(RUNNING, 3600, last_heartbeat=ago(100), beat_seconds=30), {}, Liveness.ALIVE),
+        (run(RUNNING, 3600, last_heartbeat=ago(160), beat_seconds=30), {}, Liveness.RUNNING_ZOMBIE),
+        (run(RUNNING, 3600, last_heartbeat=ago(160)), {"heartbeat_seconds": 30.0}, Liveness.RUNNING_ZOMBIE),
         # ten minutes of work at Prefect's default frequency, one beat missed or late
-        (run(RUNNING, 600, last_heartbeat=ago(400)), {}, Verdict.ALIVE),
-        (run(RUNNING, 900, last_heartbeat=ago(640)), {}, Verdict.RUNNING_ZOMBIE),
+        (run(RUNNING, 600, last_heartbeat=ago(400)), {}, Liveness.ALIVE),
+        (run(RUNNING, 900, last_heartbeat=ago(640)), {}, Liveness.RUNNING_ZOMBIE),
         # its own beats are slower than the setting that its deployment has by now
-        (run(RUNNING, 9000, last_heartbeat=ago(500), beat_seconds=180), {"heartbeat_seconds": 30.0}, Verdict.ALIVE),
+        (run(RUNNING, 9000, last_heartbeat=ago(500), beat_seconds=180), {"heartbeat_seconds": 30.0}, Liveness.ALIVE),
         # beats of an earlier attempt say nothing of this one, which has just begun
-        (run(RUNNING, 20, last_heartbeat=ago(5000)), {"heartbeat_seconds": 30.0}, Verdict.ALIVE),
-        (run(RUNNING, 700), {}, Verdict.RUNNING_ZOMBIE),  # killed before its first heartbeat
-        (run(PENDING, 320), {}, Verdict.ALIVE),
-        (run(PENDING, 340), {}, Verdict.PENDING_ZOMBIE),
-        (run(PENDING, 340, state_name="Submitting"), {}, Verdict.PENDING_ZOMBIE),
-        (run(CANCELLING, 590), {}, Verdict.ALIVE),
-        (run(CANCELLING, 610), {}, Verdict.CANCELLING_ZOMBIE),
-        (run(StateType.PAUSED, 90000, state_name="Suspended"), {}, Verdict.RESTING),
-        (run(StateType.SCHEDULED, 90000, state_name="Resuming"), {}, Verdict.RESTING),
-        (run(StateType.SCHEDULED, 90000, state_name="Late"), {}, Verdict.RESTING),
-        (run(StateType.SCHEDULED, 5, state_name="AwaitingRetry"), {}, Verdict.RESTING),
-        (run(StateType.FAILED, 5), {}, Verdict.LEFT),
+        (run(RUNNING, 20, last_heartbeat=ago(5000)), {"heartbeat_seconds": 30.0}, Liveness.ALIVE),
+        (run(RUNNING, 700), {}, Liveness.RUNNING_ZOMBIE),  # killed before its first heartbeat
+        (run(PENDING, 320), {}, Liveness.ALIVE),
+        (run(PENDING, 340), {}, Liveness.PENDING_ZOMBIE),
+        (run(PENDING, 340, state_name="Submitting"), {}, Liveness.PENDING_ZOMBIE),
+        (run(CANCELLING, 590), {}, Liveness.ALIVE),
+        (run(CANCELLING, 610), {}, Liveness.CANCELLING_ZOMBIE),
+        (run(StateType.PAUSED, 90000, state_name="Suspended"), {}, Liveness.RESTING),
+        (run(StateType.SCHEDULED, 90000, state_name="Resuming"), {}, Liveness.RESTING),
+        (run(StateType.SCHEDULED, 90000, state_name="Late"), {}, Liveness.RESTING),
+        (run(StateType.SCHEDULED, 5, state_name="AwaitingRetry"), {}, Liveness.RESTING),
+        (run(StateType.FAILED, 5), {}, Liveness.LEFT),
         # Prefect's own server was away when the run began, or in the middle of it
         (
             failed("Validation of flow parameters failed with error: ConnectError: [Errno 111] refused"),
             {},
-            Verdict.AGAIN,
+            Liveness.AGAIN,
         ),
-        (failed("Flow run encountered an exception: httpx.ReadTimeout"), {}, Verdict.AGAIN),
-        (failed("Flow run encountered an exception: RemoteProtocolError: Server disconnected"), {}, Verdict.AGAIN),
-        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Server error '503 …"), {}, Verdict.AGAIN),
+        (failed("Flow run encountered an exception: httpx.ReadTimeout"), {}, Liveness.AGAIN),
+        (failed("Flow run encountered an exception: RemoteProtocolError: Server disconnected"), {}, Liveness.AGAIN),
+        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Server error '503 …"), {}, Liveness.AGAIN),
         # reasons of its own, though they name the same words
-        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Client error '404 …"), {}, Verdict.LEFT),
-        (failed("Flow run encountered an exception: ServiceUnavailable: ConnectError"), {}, Verdict.LEFT),
-        (failed("Flow run encountered an exception: InvalidInput: ReadError: is no prompt"), {}, Verdict.LEFT),
-        (failed("Validation of flow parameters failed with error: ParameterTypeError: ConnectError"), {}, Verdict.LEFT),
-        (run(StateType.CANCELLED, 5), {}, Verdict.LEFT),
-        (run(StateType.COMPLETED, 5), {}, Verdict.LEFT),
-        (run(CRASHED, 5), {}, Verdict.AGAIN),
-        (run(CRASHED, 5, crashes=8), {}, Verdict.AGAIN),
-        (run(CRASHED, 5, crashes=9), {}, Verdict.GIVEN_UP),
-        (run(CRASHED, 5, first_crash=ago(23 * 3600)), {}, Verdict.AGAIN),
-        (run(CRASHED, 5, first_crash=ago(25 * 3600)), {}, Verdict.GIVEN_UP),
-        (run(CRASHED, 3 * 86400), {}, Verdict.GIVEN_UP),  # nobody reconciled over the weekend
-        (run(CRASHED, 5, deployment_id=uuid4()), {}, Verdict.GIVEN_UP),  # its deployment was deleted
-        (run(CRASHED, 5), {"again": False}, Verdict.GIVEN_UP),
-        (run(CRASHED, 5, deployment_id=None), {}, Verdict.LEFT),
-        (run(CRASHED, 5, is_child=True), {}, Verdict.LEFT),
-        (run(CRASHED, 5, cancelled=True), {}, Verdict.LEFT),
-        (run(CRASHED, 5), {"paused": True}, Verdict.LEFT),
-        (run(CRASHED, 5), {"drops_new": True}, Verdict.LEFT),
-        (run(CRASHED, 5), {"reconciles": True}, Verdict.LEFT),
+        (failed("Flow run encountered an exception: PrefectHTTPStatusError: Client error '404 …"), {}, Liveness.LEFT),
+        (failed("Flow run encountered an exception: ServiceUnavailable: ConnectError"), {}, Liveness.LEFT),
+        (failed("Flow run encountered an exception: InvalidInput: ReadError: is no prompt"), {}, Liveness.LEFT),
+        (
+            failed("Validation of flow parameters failed with error: ParameterTypeError: ConnectError"),
+            {},
+            Liveness.LEFT,
+        ),
+        (run(StateType.CANCELLED, 5), {}, Liveness.LEFT),
+        (run(StateType.COMPLETED, 5), {}, Liveness.LEFT),
+        (run(CRASHED, 5), {}, Liveness.AGAIN),
+        (run(CRASHED, 5, crashes=8), {}, Liveness.AGAIN),
+        (run(CRASHED, 5, crashes=9), {}, Liveness.GIVEN_UP),
+        (run(CRASHED, 5, first_crash=ago(23 * 3600)), {}, Liveness.AGAIN),
+        (run(CRASHED, 5, first_crash=ago(25 * 3600)), {}, Liveness.GIVEN_UP),
+        (run(CRASHED, 3 * 86400), {}, Liveness.GIVEN_UP),  # nobody reconciled over the weekend
+        (run(CRASHED, 5, deployment_id=uuid4()), {}, Liveness.GIVEN_UP),  # its deployment was deleted
+        (run(CRASHED, 5), {"again": False}, Liveness.GIVEN_UP),
+        (run(CRASHED, 5, deployment_id=None), {}, Liveness.LEFT),
+        (run(CRASHED, 5, is_child=True), {}, Liveness.LEFT),
+        (run(CRASHED, 5, cancelled=True), {}, Liveness.LEFT),
+        (run(CRASHED, 5), {"paused": True}, Liveness.LEFT),
+        (run(CRASHED, 5), {"drops_new": True}, Liveness.LEFT),
+        (run(CRASHED, 5), {"reconciles": True}, Liveness.LEFT),
         # called dead by mistake: it is alive, and has to end by itself
-        (run(CRASHED, 100, last_heartbeat=ago(20)), {"heartbeat_seconds": 30.0}, Verdict.LEFT),
-        (run(CRASHED, 500, last_heartbeat=ago(200)), {"heartbeat_seconds": 30.0}, Verdict.AGAIN),
-        (run(CRASHED, 100, last_heartbeat=ago(103)), {"heartbeat_seconds": 30.0}, Verdict.AGAIN),
+        (run(CRASHED, 100, last_heartbeat=ago(20)), {"heartbeat_seconds": 30.0}, Liveness.LEFT),
+        (run(CRASHED, 500, last_heartbeat=ago(200)), {"heartbeat_seconds": 30.0}, Liveness.AGAIN),
+        (run(CRASHED, 100, last_heartbeat=ago(103)), {"heartbeat_seconds": 30.0}, Liveness.AGAIN),
     ],
 )
-def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Verdict) -> None:
+def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Liveness) -> None:
     """One row each; the reason is in words."""
     judged = judge(found, facts(**deployment), RunAgain())
 
@@ -127,7 +131,7 @@ def test_a_run_of_a_server_without_events_is_not_called_dead(frequency: float | 
     """No heartbeat gets there, whatever the deployment sets, or nobody keeps them: silence says nothing."""
     judged = judge(run(RUNNING, 90000), facts(beats_known=False, heartbeat_seconds=frequency), RunAgain())
 
-    assert judged.verdict is Verdict.ALIVE
+    assert judged.verdict is Liveness.ALIVE
 
 
 def test_a_reason_says_since_when_there_was_no_sign_of_life() -> None:
@@ -152,7 +156,7 @@ def test_what_is_overdue_is_run_again_at_once() -> None:
 
 
 def test_nothing_is_run_again_where_that_is_turned_off() -> None:
-    assert judge(run(CRASHED, 5), facts(), RunAgain(times=0)).verdict is Verdict.LEFT
+    assert judge(run(CRASHED, 5), facts(), RunAgain(times=0)).verdict is Liveness.LEFT
 
 
 def test_a_run_that_was_read_twice_is_judged_once() -> None:
@@ -189,7 +193,7 @@ def test_an_order_that_always_crashes_is_given_up_sometime(
             facts(),
             bounds,
         )
-        if judged.verdict is not Verdict.AGAIN:
+        if judged.verdict is not Liveness.AGAIN:
             break
         assert judged.at is not None and judged.at >= crashed
         assert judged.at <= NOW + timedelta(seconds=lives[0], hours=within_hours)

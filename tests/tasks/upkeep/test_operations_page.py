@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import StateType
 from blocks import MediaStore
 from runcomfy.journal import Entry, EntryState, Finding
 from tasks.upkeep.facts import HeldSlots, RunFacts, WorkerFacts
-from tasks.upkeep.healing import Change, Healed
-from tasks.upkeep.judging import Judgement, RunAgain, Verdict, judge_all
+from tasks.upkeep.healing import Healed, Healing
+from tasks.upkeep.judging import Judgement, Liveness, RunAgain, judge_all
 from tasks.upkeep.operations_page import headline, operations_page
 from tests.runcomfy.journal.making import spec_for
 from tests.tasks.upkeep.making import NOW, ago, facts, run
@@ -23,7 +23,7 @@ def entry(state: EntryState) -> Entry:
     return spec_for("https://runcomfy.example").intent("worker-1").model_copy(update={"state": state})
 
 
-def healed(*runs: RunFacts, changes: tuple[Change, ...] = (), workers: tuple[WorkerFacts, ...] = ()) -> Healed:
+def healed(*runs: RunFacts, changes: tuple[Healing, ...] = (), workers: tuple[WorkerFacts, ...] = ()) -> Healed:
     known = replace(facts(*runs), workers=workers, waiting=sum(each.state_type is SCHEDULED for each in runs))
     return Healed(known, tuple(judge_all(known, RunAgain())), changes)
 
@@ -69,9 +69,11 @@ def test_an_order_that_was_given_up_is_told_of_once() -> None:
 def test_what_was_ended_and_run_again_says_who_did_it() -> None:
     """It counts as what it is now."""
     dead, crashed = run(RUNNING, 3600, last_heartbeat=ago(1000)), run(CRASHED, 60)
-    ended = Change(Judgement(dead, Verdict.RUNNING_ZOMBIE, "silent"), True, "Crashed by reconcile (flow run r): silent")
-    again = Change(
-        Judgement(crashed, Verdict.AGAIN, "1 of 8", NOW), True, "Run again (1 of 8) by reconcile (flow run r)"
+    ended = Healing(
+        Judgement(dead, Liveness.RUNNING_ZOMBIE, "silent"), True, "Crashed by reconcile (flow run r): silent"
+    )
+    again = Healing(
+        Judgement(crashed, Liveness.AGAIN, "1 of 8", NOW), True, "Run again (1 of 8) by reconcile (flow run r)"
     )
     found = healed(dead, crashed, changes=(ended, again))
     said = page(found)

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from runcomfy.models import inputs_class
-from runcomfy.sandbox.board import DueFault, RequestWishes
+from runcomfy.sandbox.fault_registry import DueFault, RequestWishes
 from runcomfy.sandbox.render import Recipe
+from runcomfy.sandbox.renderer import ImageRefused
 from runcomfy.sandbox.settings import SandboxSettings
-from runcomfy.sandbox.studio import PictureRefused
 
 __all__ = ["Job", "JobQueue"]
 
@@ -63,7 +63,7 @@ class JobQueue:
 
     Args:
         settings: Slots and durations.
-        produce: Makes a job's files and returns their recipe; PictureRefused ends the job as failed.
+        produce: Makes a job's files and returns their recipe; ImageRefused ends the job as failed.
         on_end: Is told of each job that comes to its end.
     """
 
@@ -153,7 +153,7 @@ class JobQueue:
         try:
             _, job.recipe = await asyncio.gather(asyncio.sleep(job.run_seconds), self._produce(job))
             job.error = job.fate("error")
-        except PictureRefused as refusal:
+        except ImageRefused as refusal:
             job.error = job.fate("error") or {"type": "image_refused", "message": str(refusal)}
         except Exception as error:
             _log.exception("rendering failed")

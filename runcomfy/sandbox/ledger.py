@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Books", "Counters", "RequestEntry"]
+__all__ = ["Counters", "RequestEntry", "RequestLedger"]
 
 
 class Counters(BaseModel):
@@ -50,7 +50,7 @@ class RequestEntry(BaseModel):
     finished_at: datetime | None
 
 
-class Books(Counters):
+class RequestLedger(Counters):
     """The counters at one moment, and every request in the order of acceptance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import aiohttp
 from PIL import Image
 
-from runcomfy.sandbox.board import plain_prompt
+from runcomfy.sandbox.fault_registry import plain_prompt
 from runcomfy.sandbox.render import Recipe, frame_size, poster, render
 
-__all__ = ["USUAL", "PictureRefused", "Studio"]
+__all__ = ["USUAL", "ImageRefused", "Renderer"]
 
 USUAL = {"resolution": "480p", "num_frames": 81, "frames_per_second": 16, "aspect_ratio": "16:9", "seed": 0}
 """What a video is made with where the model has no such input."""
@@ -29,12 +29,12 @@ _THREADS = 2  # more of them only fight for the interpreter: small videos took t
 _T = TypeVar("_T")
 
 
-class PictureRefused(Exception):
+class ImageRefused(Exception):
     """The picture could not be fetched or is none; the text goes into the failed result, and holds no URL."""
 
 
 @dataclass
-class Studio:
+class Renderer:
     """Renders into `directory`; equal recipes are rendered once, also when they are asked for at the same time."""
 
     directory: Path
@@ -47,7 +47,7 @@ class Studio:
         """Fetch the image that the inputs name, if they do, and settle everything that the video depends on.
 
         Raises:
-            PictureRefused: The picture cannot be had.
+            ImageRefused: The picture cannot be had.
         """
         asked: dict[str, Any] = {**USUAL, **inputs}
         side = None if self.tiny else int(asked["resolution"].removesuffix("p"))
@@ -97,14 +97,14 @@ class Studio:
             timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
                 if answer.status != 200:
-                    raise PictureRefused(f"Fetching {name} was answered with HTTP {answer.status}.")
+                    raise ImageRefused(f"Fetching {name} was answered with HTTP {answer.status}.")
                 data = bytearray()
                 async for chunk in answer.content.iter_chunked(1 << 20):
                     data += chunk
                     if len(data) > _MAX_IMAGE_BYTES:
-                        raise PictureRefused(f"{name} names a file of more than 50 MB.")
+                        raise ImageRefused(f"{name} names a file of more than 50 MB.")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise PictureRefused(f"{name} could not be fetched ({type(error).__name__}).") from None
+            raise ImageRefused(f"{name} could not be fetched ({type(error).__name__}).") from None
         return await self._in_thread(self._keep, bytes(data), name)
 
     def _keep(self, data: bytes, name: str) -> tuple[Path, tuple[int, int]]:
@@ -118,4 +118,4 @@ class Studio:
                 turned = picture.getexif().get(0x0112, 1) >= 5  # the camera was held upright
                 return path, picture.size[::-1] if turned else picture.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise PictureRefused(f"{name} does not name a picture that can be read.") from None
+            raise ImageRefused(f"{name} does not name a picture that can be read.") from None

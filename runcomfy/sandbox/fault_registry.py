@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox.faults import ENDPOINTS, FAULTS, Fault
 
-__all__ = ["DueFault", "FaultBoard", "FaultOrder", "RequestWishes", "order_from_text", "plain_prompt", "wishes_of"]
+__all__ = ["DueFault", "FaultOrder", "FaultRegistry", "RequestWishes", "order_from_text", "plain_prompt", "wishes_of"]
 
 _DIRECTIVE = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 
@@ -92,7 +92,7 @@ class DueFault:
 
 
 @dataclass
-class FaultBoard:
+class FaultRegistry:
     """The faults that are due for everybody."""
 
     seed: int = 0
