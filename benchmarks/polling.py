@@ -3,8 +3,9 @@
     python -m benchmarks.polling [--jobs 1000]
 
 On a clock of its own, so it needs no service and no network. Ours is the real `poll_until_done`, which learns by
-itself. The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then look every
-twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish them.
+itself. The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then
+look every twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish
+them.
 
 `looks x delay` is what a way is judged by: looking twice as often halves the delay, so for a fixed interval it is about
 half the time, whatever the interval. The best possible is that of the inspection problem (Barlow and Proschan 1965) for

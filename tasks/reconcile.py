@@ -40,8 +40,8 @@ async def sweep_store(
     uploads_older_than: timedelta,
     images_older_than: timedelta | None,
 ) -> Collected:
-    """Abort old unfinished uploads and delete old staged images: `runcomfy.generation.reconcile.collect_garbage_of`."""
-    return await reconcile.collect_garbage_of(
+    """Abort old unfinished uploads and delete old staged images: `runcomfy.generation.reconcile.tidy_bucket`."""
+    return await reconcile.tidy_bucket(
         store.destination(),
         findings,
         get_run_logger(),

@@ -69,8 +69,8 @@ def _reconciled(
         Reconciliation,
         check_journal,
         collect,
-        collect_garbage_of,
         need_a_person,
+        tidy_bucket,
     )
     from runcomfy.journal import Entry, inputs_of, submission_of
 
@@ -91,7 +91,7 @@ def _reconciled(
 
             look = await check_journal(engine, KnownRuns(), abandoned_after_seconds=abandoned_after_seconds)
             collected, failures = await collect(look.findings, archived)
-            swept = await collect_garbage_of(
+            swept = await tidy_bucket(
                 destination, look.findings, hooks.log, uploads_older_than=uploads, images_older_than=images
             )
         due = [finding.due for finding in look.findings if finding.due]

@@ -36,8 +36,8 @@ __all__ = [
     "Reconciliation",
     "check_journal",
     "collect",
-    "collect_garbage_of",
     "need_a_person",
+    "tidy_bucket",
 ]
 
 _LOOKING_AT_ONCE = 8
@@ -171,7 +171,7 @@ def need_a_person(findings: Sequence[Finding]) -> dict[str, str]:
     }
 
 
-async def collect_garbage_of(
+async def tidy_bucket(
     destination: Destination,
     findings: Sequence[Finding],
     log: Log,
