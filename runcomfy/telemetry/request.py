@@ -93,7 +93,7 @@ class MeasuredRequest:
         """Send the span of the whole of it, from its beginning as far as this process knows it until now."""
         now = time.time_ns()
         submitted_ns = now if self._submitted_at is None else int(self._submitted_at.timestamp() * 1e9)
-        about = {**self.about, "runcomfy.api.requests": str(outcome), "runcomfy.cost_usd": cost_usd}
+        about = {**self.about, "runcomfy.outcome": str(outcome), "runcomfy.cost_usd": cost_usd}
         with _memory:
             began_ns = _began.pop(self.request_id, submitted_ns)
         tracing.generation_span(self.ids, about, began_ns=began_ns, ended_ns=now, error=error)

@@ -79,7 +79,7 @@ def test_a_generation_is_one_trace_across_its_task_runs(books: tuple[Collector, 
         assert root.began_ns <= phase.began_ns <= phase.ended_ns <= root.ended_ns
     task_runs = {span.trace_id: span.name for span in collector.spans if span.scope == "prefect"}
     assert [task_runs[span.links[0]].split()[0] for span in ordered[1:]] == ["submit", "wait", "archive"]
-    assert (root.attributes["runcomfy.api.requests"], root.attributes["runcomfy.cost_usd"]) == ("archived", 0.25)
+    assert (root.attributes["runcomfy.outcome"], root.attributes["runcomfy.cost_usd"]) == ("archived", 0.25)
     assert ordered[2].events[-1] == "succeeded"
 
 
@@ -88,7 +88,7 @@ def test_what_fails_says_so_in_its_trace(books: tuple[Collector, Any]) -> None:
     collector, _ = books
 
     def of(outcome: str) -> list[Seen]:
-        return [span for span in collector.named("generation") if span.attributes["runcomfy.api.requests"] == outcome]
+        return [span for span in collector.named("generation") if span.attributes["runcomfy.outcome"] == outcome]
 
     assert [span.attributes["error.type"] for span in of("failed")] == ["GenerationFailed"] * 2
     assert all("told to fail" not in span.error and span.error for span in of("failed"))
@@ -104,7 +104,7 @@ def test_what_was_given_up_goes_on_in_its_trace(books: tuple[Collector, Any]) ->
     (late,) = [span for span in collector.named("wait") if span.attributes.get("error.type") == "RunTimeout"]
     (root,) = [span for span in collector.named("generation") if span.trace_id == late.trace_id]
 
-    assert root.attributes["runcomfy.api.requests"] == "archived"
+    assert root.attributes["runcomfy.outcome"] == "archived"
     assert root.attributes["prefect.flow_run.id"] != late.attributes["prefect.flow_run.id"]
     assert root.began_ns <= late.began_ns and late.parent_id == root.span_id
 

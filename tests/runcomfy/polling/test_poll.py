@@ -1,4 +1,4 @@
-"""Following a request: every state, every deadline, every failure, on a clock that the test holds."""
+"""Polling a request: every state, every deadline, every failure, on a clock that the test controls."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -77,23 +77,23 @@ class World:
         state = [state for at, state in self._timeline if at <= self.seconds][-1]
         return self._answer({"status": "succeeded", "output": VIDEO} if state == "completed" else state)
 
-    async def poll_until_done(self, **options: Any) -> list[Poll]:
+    async def poll(self, **options: Any) -> list[Poll]:
         async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle)) as client:
-            return [look async for look in poll_until_done(client, "r1", clock=self.clock, **options)]
+            return [poll async for poll in poll_until_done(client, "r1", clock=self.clock, **options)]
 
     def made(self, call: str) -> list[float]:
         return [at for at, made in self.calls if made == call]
 
 
-async def test_a_request_is_followed_to_its_result() -> None:
-    """Each look is yielded with its state and position; the last one carries the result and how long it took."""
+async def test_a_request_is_polled_to_its_result() -> None:
+    """Each poll is yielded with its state and position; the last one carries the result and how long it took."""
     world = World((0, {"status": "in_queue", "queue_position": 3}), (20, "in_progress"), (100, "completed"))
 
-    looks = await world.follow(submitted_at=START)
+    polls = await world.poll(submitted_at=START)
 
-    assert looks[0].queue_position == 3
-    assert list(dict.fromkeys(look.state for look in looks)) == [State.IN_QUEUE, State.IN_PROGRESS, State.SUCCEEDED]
-    result = looks[-1].result
+    assert polls[0].queue_position == 3
+    assert list(dict.fromkeys(poll.state for poll in polls)) == [State.IN_QUEUE, State.IN_PROGRESS, State.SUCCEEDED]
+    result = polls[-1].result
     assert isinstance(result, Result)
     assert (result.output_count, result.polls) == (1, len(world.made("status")))
     assert result.queued_seconds == pytest.approx(20, abs=3)
@@ -102,10 +102,10 @@ async def test_a_request_is_followed_to_its_result() -> None:
 
 @pytest.mark.parametrize("seconds", [10, 60, 600, 3000])
 async def test_a_result_is_noticed_soon_in_few_calls(seconds: float) -> None:
-    """Where nobody knows when it began, the delay is a twentieth of the time, and the calls grow with its logarithm."""
+    """With an unknown start, the delay is a twentieth of the time, and the calls grow with its logarithm."""
     world = World((0, "in_progress"), (seconds, "completed"))
 
-    await world.follow()
+    await world.poll()
 
     assert world.seconds - seconds <= max(2.0, 0.05 * world.seconds) + 1e-6
     assert len(world.made("status")) <= 24 + 21 * math.log(max(seconds / 40, 2))
@@ -127,7 +127,7 @@ async def test_a_result_is_noticed_soon_in_few_calls(seconds: float) -> None:
 async def test_completed_is_not_success(result: Any, error: type[RunComfyError]) -> None:
     """Only the result says how it ended; the service's reason is kept, without secrets."""
     with pytest.raises(error) as caught:
-        await World((0, "completed"), result=result).follow()
+        await World((0, "completed"), result=result).poll()
 
     assert caught.value.request_id == "r1"
     assert "deadbeef01" not in f"{caught.value} {caught.value.details}"
@@ -135,10 +135,10 @@ async def test_completed_is_not_success(result: Any, error: type[RunComfyError])
 
 @pytest.mark.parametrize("early", ["in_progress", "in_queue", "warming_up", "completed"])
 async def test_a_result_that_lags_behind_is_waited_for(early: str) -> None:
-    """`completed` with a result that is not there yet means: look again."""
+    """`completed` with a result that is not there yet means: poll again."""
     world = World((0, "completed"), result=lambda at: early if at < 5 else {"status": "succeeded", "output": VIDEO})
 
-    assert (await world.follow())[-1].result is not None
+    assert (await world.poll())[-1].result is not None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_result_with_a_file_is_a_success(said: dict[str, Any]) -> None:
     """`completed` with a file, as RunComfy's own clients take it, and a success with an error beside it."""
     world = World((0, "completed"), result=said | {"output": VIDEO})
 
-    last = (await world.follow())[-1]
+    last = (await world.poll())[-1]
 
     assert last.result is not None and last.answer is not None
     assert last.answer.outputs == tuple(VIDEO.values())
@@ -163,30 +163,30 @@ async def test_a_result_with_a_file_is_a_success(said: dict[str, Any]) -> None:
     assert world.seconds == 0
 
 
-async def test_completed_without_a_file_is_not_waited_for_for_ever() -> None:
+async def test_completed_without_a_file_is_not_waited_for_indefinitely() -> None:
     """It is "not yet", up to the run deadline."""
     world = World((0, "completed"), result={"status": "completed", "output": {}})
 
     with pytest.raises(RunTimeout):
-        await world.follow(deadlines=Deadlines(run_timeout_seconds=500))
+        await world.poll(deadlines=Deadlines(run_timeout_seconds=500))
     assert 500 <= world.seconds <= 520
 
 
 async def test_a_file_that_lags_behind_its_success_is_waited_for() -> None:
-    """`succeeded` without a file is asked again a few times; then the error shows what stood there, without secrets."""
+    """`succeeded` without a file is asked again a few times; then the error shows what was there, without secrets."""
     early = {"status": "succeeded", "output": {"video": None, "log": "s3://x/?token=deadbeef01"}}
     world = World((0, "completed"), result=lambda at: early if at < 12 else {"status": "succeeded", "output": VIDEO})
-    assert (await world.follow())[-1].result is not None
+    assert (await world.poll())[-1].result is not None
 
     world = World((0, "completed"), result=early)
     with pytest.raises(NoOutput, match="'video': None") as caught:
-        await world.follow()
+        await world.poll()
     assert world.made("result") == [0, 1, 3, 7, 15]
     assert caught.value.details["video"] is None
     assert "deadbeef01" not in f"{caught.value} {caught.value.details}"
 
     with pytest.raises(NoOutput):  # and not that it may be running
-        await World((0, "completed"), result=early).follow(deadlines=Deadlines(run_timeout_seconds=2))
+        await World((0, "completed"), result=early).poll(deadlines=Deadlines(run_timeout_seconds=2))
 
 
 @pytest.mark.parametrize("word", ["warming_up", "finished", "done", None, 7, "expired"])
@@ -197,10 +197,10 @@ async def test_an_unknown_word_does_not_hide_the_end(word: object, error: type[R
     world = World((0, {"status": word}), result=lambda at: end if at >= 100 else httpx.Response(404, json={}))
 
     if error is None:
-        assert (await world.follow())[-1].result is not None
+        assert (await world.poll())[-1].result is not None
     else:
         with pytest.raises(error):
-            await world.follow()
+            await world.poll()
     assert world.seconds <= 110
     assert len(world.calls) <= 100
 
@@ -213,7 +213,7 @@ async def test_an_unknown_word_with_a_file_and_an_end_is_a_success(word: object)
         (0, {"status": word}), result=lambda at: preview if at < 50 else preview | {"finished_at": "2026-11-21 12:00"}
     )
 
-    assert (await world.follow())[-1].result is not None
+    assert (await world.poll())[-1].result is not None
     assert world.seconds >= 50
 
 
@@ -226,34 +226,34 @@ NOT_THE_SERVICE = [
 
 @pytest.mark.parametrize("answer", NOT_THE_SERVICE, ids=lambda answer: f"{answer.status_code}-{answer.text}")
 async def test_a_proxy_that_says_no_says_nothing_about_the_request(answer: httpx.Response) -> None:
-    """It is a failed look: borne, and given up within the usual bounds, to be fetched later."""
+    """It is a failed poll: tolerated, and given up within the usual bounds, to be fetched later."""
     world = World(
         (0, answer),
         (30, "completed"),
         result=lambda at: answer if at < 60 else {"status": "succeeded", "output": VIDEO},
     )
-    assert (await world.follow(submitted_at=START))[-1].result is not None
+    assert (await world.poll(submitted_at=START))[-1].result is not None
 
     with pytest.raises(PollingFailed, match="fetch it later") as caught:
-        await World((0, answer)).follow()
+        await World((0, answer)).poll()
     assert "journal release" not in str(caught.value)
 
 
 UNKNOWN = httpx.Response(404, json={"error_code": 404001, "error_message": "unknown"})
 
 
-async def test_a_request_that_a_replica_has_not_heard_of_yet_is_followed() -> None:
-    """In the first minute after our own submission; after that, and for another's request, the service is believed."""
+async def test_a_request_that_a_replica_has_not_heard_of_yet_is_polled() -> None:
+    """Only in the first minute after our own submission; otherwise the service is believed."""
     world = World((0, UNKNOWN), (20, "completed"))
-    assert (await world.follow(submitted_at=START))[-1].result is not None
+    assert (await world.poll(submitted_at=START))[-1].result is not None
 
     world = World((0, "completed"), result=lambda at: UNKNOWN if at < 20 else {"status": "succeeded", "output": VIDEO})
-    assert (await world.follow(submitted_at=START))[-1].result is not None
+    assert (await world.poll(submitted_at=START))[-1].result is not None
 
     for submitted_at, seconds in ((START, 60), (START - timedelta(minutes=2), 0), (None, 0)):
         world = World((0, UNKNOWN))
         with pytest.raises(RequestNotFound):
-            await world.follow(submitted_at=submitted_at)
+            await world.poll(submitted_at=submitted_at)
         assert seconds <= world.seconds <= seconds + 31
 
 
@@ -273,36 +273,36 @@ FAILURES = [
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_poll_that_fails_says_nothing_about_the_request(failure: Any) -> None:
-    """Failed looks are shown, and the request is followed on."""
+    """Failed polls are shown, and polling goes on."""
     world = World((0, "in_progress"), (10, failure), (40, "completed"))
 
-    looks = await world.follow()
+    polls = await world.poll()
 
-    assert any(look.failure for look in looks)
-    assert looks[-1].result is not None
+    assert any(poll.failure for poll in polls)
+    assert polls[-1].result is not None
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_polls_that_fail_for_ever_are_given_up(failure: Any) -> None:
+async def test_polls_that_keep_failing_are_given_up(failure: Any) -> None:
     """Within bounds of time and number; the error names the request, to be fetched later."""
     world = World((0, "in_progress"), (10, failure))
 
     with pytest.raises(PollingFailed, match="fetch it later") as caught:
-        await world.follow(polling=Polling(failure_window_seconds=300))
+        await world.poll(polling=Polling(failure_window_seconds=300))
     assert caught.value.request_id == "r1"
     assert 300 <= world.seconds <= 400
 
     with pytest.raises(PollingFailed):
-        await (many := World((0, failure))).follow(polling=Polling(max_failures=4))
+        await (many := World((0, failure))).poll(polling=Polling(max_failures=4))
     assert len(many.made("status")) == 4
 
 
-async def test_retry_after_is_followed() -> None:
+async def test_retry_after_is_honoured() -> None:
     """A service that asks for a pause gets it, within reason."""
     limited = httpx.Response(429, json={"error_message": "no"}, headers={"Retry-After": "100"})
     world = World((0, limited), (50, "completed"))
 
-    await world.follow()
+    await world.poll()
 
     assert world.made("status") == [0, 100]
 
@@ -315,52 +315,52 @@ async def test_retry_after_is_followed() -> None:
         (httpx.Response(403, json={"error_code": 403001}), RequestNotFound),
     ],
 )
-async def test_a_refusal_to_tell_is_not_repeated(refusal: Any, error: type[RunComfyError]) -> None:
-    """A wrong token or an expired request does not pass by waiting."""
+async def test_a_refused_poll_is_not_repeated(refusal: Any, error: type[RunComfyError]) -> None:
+    """Waiting does not help against a wrong token or an expired request."""
     world = World((0, refusal))
 
     with pytest.raises(error):
-        await world.follow()
+        await world.poll()
     assert len(world.calls) == 1
 
 
 async def test_at_the_queue_deadline_the_request_is_cancelled() -> None:
-    """The last look comes right at the deadline, the cancel after it, and the outcome is believed."""
+    """The last poll comes right at the deadline, the cancel after it, and the outcome is believed."""
     world = World((0, "in_queue"), cancel={"status": "completed", "outcome": "cancelled"})
 
     with pytest.raises(QueueTimeout) as caught:
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100))
 
     assert caught.value.request_id == "r1"
     assert world.made("cancel") == [pytest.approx(100)]
 
 
 async def test_the_queue_deadline_counts_from_the_submission() -> None:
-    """Following again after a crash does not give the queue another full time."""
+    """Polling again after a crash does not give the queue another full time."""
     world = World((0, "in_queue"))
 
     with pytest.raises(QueueTimeout):
-        await world.follow(submitted_at=START - timedelta(seconds=90), deadlines=Deadlines(queue_timeout_seconds=100))
+        await world.poll(submitted_at=START - timedelta(seconds=90), deadlines=Deadlines(queue_timeout_seconds=100))
     assert world.seconds == pytest.approx(10)
 
 
 @pytest.mark.parametrize("hours", [-26, -5, -1, 1, 5, 26])
 async def test_the_clock_of_another_machine_does_not_end_the_queue_deadline(hours: int) -> None:
-    """A submission from hours ago, or from the future, is one by a clock that was wrong: it counts from here."""
+    """A submission from hours ago, or from the future, means a wrong clock: the deadline counts from now."""
     world = World((0, "in_queue"))
 
     with pytest.raises(QueueTimeout):
-        await world.follow(submitted_at=START + timedelta(hours=hours), deadlines=Deadlines(queue_timeout_seconds=3600))
+        await world.poll(submitted_at=START + timedelta(hours=hours), deadlines=Deadlines(queue_timeout_seconds=3600))
     assert world.seconds == pytest.approx(3600)
 
 
 async def test_what_cannot_be_cancelled_is_collected() -> None:
-    """`not_cancellable` means that it runs: it gets its run time, and what was paid for is collected."""
+    """`not_cancellable` means that it is running: it gets its run time, and what was paid for is collected."""
     world = World((0, "in_queue"), (130, "completed"), cancel={"outcome": "not_cancellable"})
 
-    looks = await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+    polls = await world.poll(deadlines=Deadlines(queue_timeout_seconds=100))
 
-    assert looks[-1].result is not None
+    assert polls[-1].result is not None
     assert len(world.made("cancel")) == 1
 
 
@@ -375,29 +375,29 @@ async def test_what_cannot_be_cancelled_is_collected() -> None:
     ],
 )
 async def test_a_cancel_that_is_lost_or_answered_oddly_is_repeated(odd: Any) -> None:
-    """The request is followed, not forgotten, and cancelled at the next look."""
+    """The request is polled, not forgotten, and cancelled at the next poll."""
     world = World((0, "in_queue"), cancel=[odd, {"outcome": "cancelled"}])
 
     with pytest.raises(QueueTimeout):
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100))
     assert len(world.made("cancel")) == 2
 
 
 @pytest.mark.parametrize("odd", [{"outcome": "perhaps"}, httpx.Response(503), {"outcome": "not_cancellable"}])
-async def test_a_request_that_nobody_can_cancel_is_not_waited_for_for_ever(odd: Any) -> None:
+async def test_a_request_that_cannot_be_cancelled_is_not_waited_for_indefinitely(odd: Any) -> None:
     """A request that stays in the queue and is never cancelled ends at the run deadline."""
     world = World((0, "in_queue"), cancel=odd)
 
     with pytest.raises(RunTimeout, match="may be billed"):
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=200))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=200))
 
 
-async def test_the_queue_deadline_holds_while_the_status_cannot_be_learnt() -> None:
-    """A request last seen in the queue is cancelled at its deadline though the looks fail."""
+async def test_the_queue_deadline_holds_while_the_status_is_unavailable() -> None:
+    """A request last seen in the queue is cancelled at its deadline although the polls fail."""
     world = World((0, "in_queue"), (50, httpx.Response(503)))
 
     with pytest.raises(QueueTimeout):
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100))
 
 
 @pytest.mark.parametrize("state", ["in_progress", "processing", "IN_PROGRESS"])
@@ -406,7 +406,7 @@ async def test_at_the_run_deadline_a_running_request_is_given_up(state: str) -> 
     world = World((0, "in_queue"), (50, state))
 
     with pytest.raises(RunTimeout, match="may be billed: fetch it later") as caught:
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500))
 
     assert caught.value.request_id == "r1"
     assert 550 <= world.seconds <= 556
@@ -415,14 +415,14 @@ async def test_at_the_run_deadline_a_running_request_is_given_up(state: str) -> 
 
 @pytest.mark.parametrize("state", ["warming_up", "queued", None])
 async def test_an_unknown_word_is_cancelled_at_the_queue_deadline(state: object) -> None:
-    """It does not tell whether the request has left the queue, so a cancel is asked for, and its outcome tells."""
-    patience = Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500)
+    """It may still be in the queue, so it is cancelled, and the outcome of that decides."""
+    deadlines = Deadlines(queue_timeout_seconds=100, run_timeout_seconds=500)
     with pytest.raises(QueueTimeout):
-        await World((0, "in_queue"), (50, {"status": state})).follow(deadlines=patience)
+        await World((0, "in_queue"), (50, {"status": state})).poll(deadlines=deadlines)
 
     refused = World((0, "in_queue"), (50, {"status": state}), cancel={"outcome": "not_cancellable"})
     with pytest.raises(RunTimeout):
-        await refused.follow(deadlines=patience)
+        await refused.poll(deadlines=deadlines)
     assert 600 <= refused.seconds <= 620
 
 
@@ -431,13 +431,13 @@ async def test_one_odd_answer_does_not_end_the_queue_deadline() -> None:
     world = World((0, "in_queue"), (20, "in_progress"), (30, {}), (40, "in_queue"))
 
     with pytest.raises(QueueTimeout):
-        await world.follow(deadlines=Deadlines(queue_timeout_seconds=100))
+        await world.poll(deadlines=Deadlines(queue_timeout_seconds=100))
 
 
 async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
     """Somebody else may cancel it."""
     with pytest.raises(GenerationCancelled):
-        await World((0, "in_queue"), (5, "cancelled"), result="cancelled").follow()
+        await World((0, "in_queue"), (5, "cancelled"), result="cancelled").poll()
 
 
 @given(
@@ -452,16 +452,16 @@ async def test_a_request_that_is_unexpectedly_cancelled_is_reported() -> None:
     st.lists(st.sampled_from([{"outcome": "cancelled"}, {"outcome": "not_cancellable"}, {}, *FAILURES]), min_size=1),
 )
 @settings(max_examples=150)
-async def test_following_always_ends_in_bounded_time_and_calls(timeline: Any, result: Any, cancel: Any) -> None:
+async def test_polling_always_ends_in_bounded_time_and_calls(timeline: Any, result: Any, cancel: Any) -> None:
     """Whatever the service does, it ends with a result or a typed error, soon after the deadlines together."""
     world = World((0, "in_queue"), *sorted(timeline, key=lambda moment: moment[0]), result=result, cancel=cancel)
 
     try:
-        looks = await world.follow(deadlines=Deadlines(queue_timeout_seconds=300, run_timeout_seconds=500))
+        polls = await world.poll(deadlines=Deadlines(queue_timeout_seconds=300, run_timeout_seconds=500))
     except RunComfyError:
         pass
     else:
-        assert looks[-1].result is not None
+        assert polls[-1].result is not None
     assert world.seconds <= 300 + 500 + 10 * 30 + 300
     assert len(world.calls) <= 500
 
