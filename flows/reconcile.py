@@ -21,10 +21,10 @@ from tasks.heal_runs import heal_runs
 from tasks.reconcile import look_over_journal, report_findings, sweep_store
 from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
+from tasks.upkeep.held import inspect_slots
 from tasks.upkeep.judging import RunAgain
-from tasks.upkeep.look import inspect_slots
 from tasks.upkeep.next_run import COVERED, cover_waiting, covered_by, covering_run, run_again_at
-from tasks.upkeep.operations import show_operations
+from tasks.upkeep.operations_page import show_operations
 
 __all__ = ["Parts", "PartsFailed", "reconcile"]
 

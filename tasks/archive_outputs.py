@@ -13,9 +13,8 @@ from runcomfy.generation.archive import archive, facts_of, what_to_archive
 from runcomfy.models import ModelInputs
 from runcomfy.values import ArchivedVideo, Result, StagedImage, Submission
 from tasks.pages.artifacts import publish
-from tasks.runtime.hooks import PREFECT, open_service
+from tasks.runtime.hooks import PREFECT, open_service, worth_retrying
 from tasks.runtime.naming import fact, task_name
-from tasks.runtime.retries import worth_retrying
 
 __all__ = ["archive_outputs"]
 

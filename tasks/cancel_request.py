@@ -7,8 +7,8 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import RunComfyCredentials
 from runcomfy.api.requests import cancel
+from tasks.runtime.hooks import worth_retrying
 from tasks.runtime.naming import fact, task_name
-from tasks.runtime.retries import worth_retrying
 
 __all__ = ["cancel_request"]
 

@@ -12,7 +12,7 @@ from prefect.tasks import exponential_backoff
 from blocks import MediaStore
 from runcomfy.catalogue import Day, Update, update
 from tasks.pages.artifacts import show
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import worth_retrying
 
 __all__ = ["report_catalogue", "update_catalogue"]
 

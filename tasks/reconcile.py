@@ -17,8 +17,7 @@ from runcomfy.storage.garbage import Collected
 from tasks.pages.artifacts import show
 from tasks.pages.journal import journal_page, summed_up
 from tasks.runtime.abandoned import FlowRuns
-from tasks.runtime.hooks import open_service
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import open_service, worth_retrying
 
 __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 

@@ -22,7 +22,7 @@ from runcomfy.storage.commands import shell_command
 from runcomfy.storage.store import Store
 from tasks.pages.artifacts import address, show
 from tasks.pages.markdown import code
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import worth_retrying
 
 __all__ = ["report_days", "report_selection"]
 

@@ -7,8 +7,8 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import Entry, adopt, release
+from tasks.runtime.hooks import worth_retrying
 from tasks.runtime.naming import fact, task_name
-from tasks.runtime.retries import worth_retrying
 
 __all__ = ["mark_adopted", "mark_released"]
 

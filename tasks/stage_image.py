@@ -9,8 +9,7 @@ from prefect.tasks import exponential_backoff
 from blocks import MediaStore
 from runcomfy.generation.generate import stage
 from runcomfy.values import StagedImage
-from tasks.runtime.hooks import PREFECT
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import PREFECT, worth_retrying
 
 __all__ = ["stage_image"]
 

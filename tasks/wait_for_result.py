@@ -11,9 +11,8 @@ from runcomfy.policy import Deadlines, OnInterrupt, Polling, RunPolicy
 from runcomfy.polling.forecast import Forecast, RunTimes
 from runcomfy.values import Result, Submission
 from tasks.pages.poll_progress import WaitProgress
-from tasks.runtime.hooks import PREFECT
+from tasks.runtime.hooks import PREFECT, worth_retrying
 from tasks.runtime.naming import fact, task_name
-from tasks.runtime.retries import worth_retrying
 
 __all__ = ["wait_for_result"]
 

@@ -1,4 +1,4 @@
-"""A batch as Prefect runs it: `plan`, `run` and `report` are its tasks, and `program` is what a row shows in Prefect.
+"""A batch as Prefect runs it: `plan`, `run` and `report` are its stages, and `program` makes each row a task run.
 
-A large one is done by several workers: `shards` starts a flow run for each part, and `shard_run` watches one of them.
+A large batch is done by several workers: `shards` starts a flow run for each shard, and `shard_run` watches one.
 """

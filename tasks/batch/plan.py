@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
 from runcomfy.batch.prepare import BatchPlan, prepare
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import worth_retrying
 
 __all__ = ["plan_batch"]
 

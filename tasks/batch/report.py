@@ -18,7 +18,7 @@ from runcomfy.values import Outcome
 from tasks.pages.artifacts import show
 from tasks.pages.batch import causes, gallery, linked, next_steps, spent
 from tasks.pages.markdown import facts_table, text
-from tasks.runtime.retries import worth_retrying
+from tasks.runtime.hooks import worth_retrying
 
 __all__ = ["report_batch"]
 

@@ -1,4 +1,5 @@
-"""What people read in Prefect's UI: one module for each page (`artifacts` of a generation, `batch`, `journal`,
-`failure`), progress bars (`progress`, `poll_progress`), and what all of them draw with (`markdown`, `command_line`,
-`posters`).
+"""What people read in Prefect's UI.
+
+One module for each page (`artifacts` of a generation, `batch`, `journal`, `failure`), the progress bars (`progress` of
+many generations, `poll_progress` of one request), and `markdown`, which escapes and formats what all of them show.
 """

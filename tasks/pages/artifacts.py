@@ -1,7 +1,12 @@
-"""What the flow run's page shows of a generation: its picture, how it went, what it cost, and where its files are."""
+"""What the flow run's page shows of a generation: its image, how it went, what it cost, and where its files are.
+
+A page of Prefect cannot read a private bucket, and a signed URL must not get into its database; so a poster is embedded
+in the page, as a small `data:` URL.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -9,19 +14,22 @@ from urllib.parse import quote
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
 
+from runcomfy.media.poster import embedded_poster
 from runcomfy.redaction import strip_query
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tasks.pages.markdown import code, facts_table, text
-from tasks.pages.posters import poster_image
 
-__all__ = ["address", "publish", "show"]
+__all__ = ["address", "poster_image", "publish", "show"]
 
 _MOST_POSTERS = 4
+_LARGEST_POSTER_BYTES = 1_000_000
+_LARGEST_EMBEDDED_BYTES = 10_000  # Prefect repeats it in two events
+_QUALITIES = (75, 60, 45, 30, 15)
 
 
 async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
-    """Create or update an artifact if Prefect's API takes it: a picture of a run must never break what is paid for."""
+    """Create or update an artifact if Prefect's API takes it: showing a run must never break what is paid for."""
     try:
         return await artifact
     except Exception as error:
@@ -34,12 +42,12 @@ async def publish(
 ) -> None:
     """Create the artifact of a generation; it holds no signed URL, so the links of a private bucket ask for a login.
 
-    The picture stands in the description, because the card on the flow run's page shows that.
+    The image is in the description, because the card on the flow run's page shows that.
 
     Args:
         facts: What is known of it.
         videos: Its files.
-        store: Where they stand.
+        store: Where they are.
         archiving_seconds: How long it took to archive them; `None` if that was done before.
     """
     await show(_page(facts, videos, store, archiving_seconds))
@@ -52,7 +60,7 @@ async def _page(
         (video, await poster_image(store, video.poster_key, text(_name(video))) if number < _MOST_POSTERS else "")
         for number, video in enumerate(videos)
     ]
-    picture = shown[0][1] if shown else ""
+    image = shown[0][1] if shown else ""
     lines = [_prompt(facts)]
     if len(shown) == 1:
         lines += [_links(videos[0], store), _warnings(videos[0])]
@@ -67,12 +75,12 @@ async def _page(
     await acreate_markdown_artifact(
         "\n\n".join(filter(None, lines)),
         key="runcomfy-generation",
-        description="\n\n".join(filter(None, (picture, said))),
+        description="\n\n".join(filter(None, (image, said))),
     )
 
 
 def address(bucket: str, key: str, store: Store) -> str:
-    """Return where somebody who may see an object sees it: the AWS console, or the object at its server; not signed.
+    """Return the page of an object for people with access: the AWS console, or the object at its server; not signed.
 
     Args:
         bucket: The object's bucket.
@@ -151,3 +159,24 @@ def _frames(video: ArchivedVideo) -> str:
 
 def _warnings(video: ArchivedVideo) -> str:
     return "\n".join(f"- **Not as asked for:** {text(warning)}" for warning in video.warnings)
+
+
+async def poster_image(store: Store, key: str | None, name: str, *, pixels: int = 320) -> str:
+    """Return a poster as an image in Markdown, or nothing where there is none or it cannot be read.
+
+    Args:
+        store: Where it is.
+        key: Its full key.
+        name: What is shown where images are not; Markdown.
+        pixels: Its longer side.
+    """
+    if key is None:
+        return ""
+    try:
+        poster = await asyncio.to_thread(store.read, key, limit_bytes=_LARGEST_POSTER_BYTES)
+        url = await asyncio.to_thread(
+            embedded_poster, poster, pixels=pixels, qualities=_QUALITIES, largest_bytes=_LARGEST_EMBEDDED_BYTES
+        )
+    except Exception:  # showing a run must never break what is paid for, and a page reads well without it
+        return ""
+    return f"![{name}]({url})" if url else ""

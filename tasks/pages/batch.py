@@ -9,10 +9,8 @@ from blocks import MediaStore
 from runcomfy.errors import BudgetReached
 from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
-from tasks.pages.artifacts import address
-from tasks.pages.command_line import store_options
-from tasks.pages.markdown import code, console, facts_table, text
-from tasks.pages.posters import poster_image
+from tasks.pages.artifacts import address, poster_image
+from tasks.pages.markdown import code, console, facts_table, store_options, text
 
 __all__ = ["causes", "gallery", "linked", "next_steps", "spent"]
 

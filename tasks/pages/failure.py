@@ -13,8 +13,7 @@ from blocks import MediaStore
 from runcomfy.errors import RunComfyError
 from runcomfy.journal.advice import Advice, advise_on_error
 from tasks.pages.artifacts import show
-from tasks.pages.command_line import advised, store_options
-from tasks.pages.markdown import code, text
+from tasks.pages.markdown import advised, code, store_options, text
 
 __all__ = ["failure_shown"]
 

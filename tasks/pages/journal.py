@@ -8,8 +8,7 @@ from blocks import MediaStore
 from runcomfy.journal import Finding
 from runcomfy.journal.advice import advise
 from runcomfy.journal.situation import Situation
-from tasks.pages.command_line import advised, store_options
-from tasks.pages.markdown import code, console, text
+from tasks.pages.markdown import advised, code, console, store_options, text
 
 __all__ = ["decision", "journal_page", "summed_up"]
 

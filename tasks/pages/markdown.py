@@ -1,8 +1,10 @@
-"""Texts in artifacts: those of strangers are shown as they are, and never obeyed by Prefect's pages.
+"""Texts in artifacts: untrusted ones are shown as they are, and never rendered as Markdown or HTML.
 
 Prefect's pages render the description of every artifact, the data of a markdown artifact and (in the older UI) the
-cells of a table artifact as Markdown with HTML. Both UIs of Prefect 3.8 take a backslash before punctuation for what
-CommonMark says that it is (2.4, Backslash escapes).
+cells of a table artifact as Markdown with HTML. Both UIs of Prefect 3.8 honour backslash escapes (CommonMark 2.4).
+
+The commands of `prefect-runcomfy` on these pages are made here too: those of an advice, and the options that name the
+same store.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from blocks import MediaStore
+from runcomfy.journal.advice import Advice
 from runcomfy.redaction import redact
+from runcomfy.storage.commands import StoreOptions
 
-__all__ = ["code", "console", "facts_table", "text"]
+__all__ = ["advised", "code", "console", "facts_table", "store_options", "text"]
 
 # What begins or ends emphasis, code, links, entities and HTML. An underscore within a word does nothing.
-_OBEYED = re.compile(r"[\\`*\[\]<>~&]|(?<!\w)_|_(?!\w)")
+_SPECIAL = re.compile(r"[\\`*\[\]<>~&]|(?<!\w)_|_(?!\w)")
+_ESCAPED_CODE = re.compile(r"\\`(\w+)\\`")
 
 
 def text(value: object, *, longest: int = 600) -> str:
@@ -25,11 +31,11 @@ def text(value: object, *, longest: int = 600) -> str:
         value: The text.
         longest: How many characters of it are shown.
     """
-    return _OBEYED.sub(r"\\\g<0>", _one_line(value, longest))
+    return _SPECIAL.sub(r"\\\g<0>", _one_line(value, longest))
 
 
 def code(value: object) -> str:
-    """Return an id or a name as inline code; what would end it or its cell is replaced by what looks like it."""
+    """Return an id or a name as inline code; what would end it or its table cell is replaced by a look-alike."""
     plain = _one_line(value, 600).replace("`", "'").replace("|", "¦")
     return f"`{plain}`"
 
@@ -49,3 +55,16 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> str:
 def _one_line(value: object, longest: int) -> str:
     line = " ".join(str(redact(str(value))).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def store_options(store: MediaStore) -> StoreOptions:
+    """Return the options that name a block's store, its journal and its archive key."""
+    named = store.archive_key != MediaStore.model_fields["archive_key"].default
+    uri = store.get_store().uri(store.get_store().prefix).rstrip("/")
+    return StoreOptions(uri, store.journal.strip(), store.archive_key if named else None)
+
+
+def advised(advice: Advice) -> str:
+    """Return what to do now as Markdown; each command is a block of its own, since a block is copied as a whole."""
+    now = _ESCAPED_CODE.sub(r"`\1`", text(advice.now))
+    return "\n\n".join([now, *(f"{command.does}:\n\n{console(command.shell)}" for command in advice.commands)])

@@ -1,6 +1,6 @@
-"""What only Prefect knows of a run, for the engine: `hooks` hands all of it over.
+"""What only Prefect knows of a run, for the engine: `hooks` hands it over, and says what a task may retry.
 
-Who interrupted it (`interruption`, `sigterm`), whether it will be tried again (`retries`), its slots of the account's
-limit (`slots`, `slot_label`), its events and assets (`events`), its name (`naming`), whether it is alive
-(`heartbeats`), and which generations no run waits for any more (`abandoned`).
+Who interrupted it (`interruption`, `sigterm`), its slots of the account's limit (`slots`, `slot_label`), its events and
+assets (`events`), its name (`naming`), how often it sends a heartbeat (`heartbeats`), and which generations no run
+waits for any more (`abandoned`).
 """

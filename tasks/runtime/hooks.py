@@ -1,4 +1,4 @@
-"""What Prefect adds to a generation: its run's page, its events, its time-outs, and the wish of a person to cancel."""
+"""What Prefect adds to a generation: its run's page, its events, time-outs, retries, and cancellation by a person."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
-from prefect import get_run_logger, runtime
+from prefect import Task, get_run_logger, runtime
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.utilities.urls import url_for
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.errors import is_retryable
 from runcomfy.generation.engine import Engine, open_engine
 from runcomfy.generation.hooks import Hooks, Log, StateChange
 from runcomfy.policy import RunPolicy
@@ -21,18 +23,18 @@ from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.runtime.events import emit_archived, emit_change
 from tasks.runtime.interruption import cancelled_by_person, timed_out, watchful_sleep
 
-__all__ = ["PREFECT", "open_service"]
+__all__ = ["PREFECT", "open_service", "worth_retrying"]
 
 
 class PrefectHooks(Hooks):
-    """A task run or flow run of Prefect; what its context knows is asked, since the API could fail, and would block."""
+    """A task run or flow run of Prefect; its context is read where it will do, since the API may fail, and blocks."""
 
     @property
     def notices_ctrl_c(self) -> bool:  # type: ignore[override]  # it differs from run to run
         """Whether a person started this run in a terminal.
 
-        Ctrl-C in the terminal of `serve` or of a worker reaches runs of a deployment too, and stops the server, not the
-        generations.
+        Ctrl-C in the terminal of `serve` or of a worker reaches runs of a deployment too, but is meant for the server,
+        not for the generations.
         """
         context = FlowRunContext.get()
         run = context.flow_run if context else None
@@ -44,7 +46,7 @@ class PrefectHooks(Hooks):
         return get_run_logger()
 
     async def run_id(self) -> str:
-        """Return the outermost flow run: when that one is retried, its subflows get new ids."""
+        """Return the outermost flow run's id: when that run is retried, its subflows get new ids."""
         return await asyncio.to_thread(_outermost, str(runtime.flow_run.id or runtime.task_run.id))
 
     def run_facts(self) -> dict[str, str]:
@@ -64,11 +66,11 @@ class PrefectHooks(Hooks):
         return {} if run is None else {"prefect.flow_run.id": str(run.id)}
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, and end early with a cancellation if somebody cancels this flow run meanwhile."""
+        """Sleep, and end early with a cancellation if somebody cancels this flow run in the meantime."""
         await watchful_sleep(seconds)
 
     def timed_out(self) -> bool:
-        """Whether a `timeout_seconds` of this task, this flow, or one that it is part of, is over."""
+        """Whether a `timeout_seconds` of this task, this flow, or an enclosing flow has passed."""
         return timed_out()
 
     async def cancellation_requested(self) -> bool:
@@ -76,7 +78,7 @@ class PrefectHooks(Hooks):
         return await cancelled_by_person()
 
     def attempt(self) -> int:
-        """Return which attempt of the task run it is."""
+        """Return the number of the task run's attempt, from 1."""
         task_run = TaskRunContext.get()
         return task_run.task_run.run_count if task_run is not None else 1
 
@@ -86,7 +88,7 @@ class PrefectHooks(Hooks):
         return task_run is None or task_run.task_run.run_count > task_run.task.retries
 
     def changed(self, change: StateChange) -> None:
-        """Emit the event of a generation that is in another state."""
+        """Emit the event of a generation's new state."""
         emit_change(change)
 
     def archived(self, facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
@@ -121,3 +123,8 @@ async def open_service(
 @lru_cache(maxsize=1024)
 def _outermost(flow_run_id: str) -> str:
     return runtime.flow_run.root_flow_run_id or flow_run_id
+
+
+async def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the same call may succeed the next time: a broken connection or a busy server, nothing to fix."""
+    return is_retryable(await state.aresult(raise_on_failure=False))

@@ -1,11 +1,17 @@
-"""Read the deployments that are ours, with what they and their work pools set, and the workers of those pools."""
+"""Read our deployments with their settings and those of their work pools, the workers of those, and the server's time.
+
+The times of states and events are by the clock of Prefect's server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, Flow, WorkerStatus
@@ -16,11 +22,11 @@ from tasks.runtime.heartbeats import frequency_given
 from tasks.upkeep.facts import DeploymentFacts, WorkerFacts
 from tasks.upkeep.marks import NOT_AGAIN_TAG, OURS_TAG
 
-__all__ = ["our_deployments", "read_deployments", "read_workers"]
+__all__ = ["our_deployments", "read_deployments", "read_workers", "server_time"]
 
 _PAGE = 200
 _RECONCILE = ":reconcile"
-_DECISIONS = (":release_generation",)  # what a person decided yesterday may be wrong today, and may be paid for
+_DECISIONS = (":release_generation",)  # what a person decided yesterday may be wrong today, and cost money
 
 
 async def our_deployments(client: PrefectClient) -> dict[str, DeploymentResponse]:
@@ -36,7 +42,7 @@ async def our_deployments(client: PrefectClient) -> dict[str, DeploymentResponse
 
 
 async def read_deployments(client: PrefectClient) -> dict[UUID, DeploymentFacts]:
-    """Return what matters of all deployments with the tag `runcomfy`."""
+    """Return the facts of all deployments with the tag `runcomfy`."""
     found = await our_deployments(client)
     pools = {each.work_pool_name for each in found.values() if each.work_pool_name}
     templates = {pool: await _template(client, pool) for pool in pools}
@@ -44,10 +50,10 @@ async def read_deployments(client: PrefectClient) -> dict[UUID, DeploymentFacts]
 
 
 async def read_workers(client: PrefectClient, pool: str) -> list[WorkerFacts]:
-    """Return the workers of a pool; none where it is gone.
+    """Return the workers of a pool; none if it no longer exists.
 
     Args:
-        client: Speaks to the server.
+        client: Prefect's API.
         pool: The work pool's name.
     """
     found: list[WorkerFacts] = []
@@ -81,3 +87,21 @@ async def _template(client: PrefectClient, pool: str) -> Mapping[str, Any] | Non
         return (await client.read_work_pool(pool)).base_job_template
     except ObjectNotFound:
         return None
+
+
+async def server_time(client: PrefectClient) -> datetime:
+    """Return the time by the server's clock, to the second; by ours if its answer has no date.
+
+    Any answer will do, even from a server without this endpoint.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    try:
+        answer = await client.hello()
+    except httpx.HTTPStatusError as error:
+        answer = error.response
+    try:
+        return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)

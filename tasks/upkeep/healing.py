@@ -27,9 +27,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -38,12 +40,13 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.judging import Judgement, Liveness, RunAgain
 from tasks.upkeep.marks import AGAIN_TAG, PERSON_TAG, again_message
-from tasks.upkeep.task_runs import end_task_runs
 
 __all__ = ["Healed", "Healing", "carry_out"]
 
 _AT_ONCE = 8
 _LONGEST_WHY = 300
+_MOST_TASK_RUNS = 200
+_NOT_FINAL = ["SCHEDULED", "PENDING", "RUNNING"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ async def _cancel(client: PrefectClient, judgement: Judgement, run: FlowRun, bou
 async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
-    await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
+    await _end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
     # Prefect would accept it of a run that somebody started meanwhile, and then two processes would do the same.
     if _moved(now := await client.read_flow_run(run.id), judgement):
         return _left_as_it_is(now, judgement)
@@ -162,7 +165,7 @@ async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bo
     told_before = PERSON_TAG in run.tags
     if not told_before:
         await _update(client, run, {"tags": sorted({*run.tags, PERSON_TAG})})
-        await end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
+        await _end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
     return Healing(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
 
 
@@ -188,3 +191,18 @@ _CHANGES: dict[Liveness, _Way] = {
     Liveness.RESTED: _put_back,
     Liveness.GIVEN_UP: _give_up,
 }
+
+
+async def _end_task_runs(client: PrefectClient, run: UUID, why: str) -> None:
+    """Mark the task runs of a flow run whose process is gone as crashed, or they would say Running indefinitely.
+
+    At most 200 of them. Those that represent a subflow are left out: Prefect keeps them at its state.
+    """
+    left = {"state": {"type": {"any_": _NOT_FINAL}}, "subflow_runs": {"exists_": False}}
+    found = await client.read_task_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [str(run)]}}),
+        task_run_filter=TaskRunFilter.model_validate(left),
+        limit=_MOST_TASK_RUNS,
+    )
+    for each in found:
+        await client.set_task_run_state(each.id, Crashed(message=why), force=True)

@@ -11,20 +11,22 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from prefect import get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.runtime.slot_label import LEASE_PASSED
 from tasks.runtime.slots import LABEL_SECONDS
-from tasks.upkeep.deployments import our_deployments
+from tasks.upkeep.deployments import our_deployments, server_time
 from tasks.upkeep.facts import HeldSlots
-from tasks.upkeep.server_time import server_time
 from tasks.upkeep.slot_claims import Claims, Sighting, SlotReview, claims_of, judge_slots
 from tasks.upkeep.slot_runs import HoldingRuns, earlier_looks, holding_runs, unlabelled_holders
 
-__all__ = ["UNEXPLAINED_LABEL", "SlotsInspection", "free_leaked_slots", "slots_held"]
+__all__ = ["UNEXPLAINED_LABEL", "SlotsInspection", "free_leaked_slots", "inspect_slots", "slots_held"]
 
 UNEXPLAINED_LABEL = "runcomfy.unexplained-slots"
 """In the label of a run of `reconcile`: slots that no run at work held when it looked, by their limits."""
@@ -194,3 +196,27 @@ def _shown(limit: _Limit, now: datetime, freed: int = 0, note: str = "") -> Held
         lately=min(limit.claims.lately_held(now), limit.active - held),
         note=note,
     )
+
+
+@task(task_run_name="look at the slots", cache_policy=NO_CACHE)
+async def inspect_slots(limit: str) -> SlotsInspection:
+    """Free the slots that nobody holds any more, of the account's concurrency limit and of our deployments'.
+
+    Args:
+        limit: The account's concurrency limit; empty where it has none.
+
+    Raises:
+        httpx.HTTPError: Prefect's API does not answer.
+    """
+    context = FlowRunContext.get()
+    async with get_client() as client:
+        look = await free_leaked_slots(client, [limit] if limit else [], context.flow_run if context else None)
+    logger = get_run_logger()
+    for each in look.held:
+        if each.freed:
+            logger.warning("Freed %d slot(s) of %s that no run held any more", each.freed, each.name)
+        elif each.note:
+            logger.warning("Slots of %s may be held by nobody, and are left as they are: %s", each.name, each.note)
+        elif each.leaked:
+            logger.info("%d slot(s) of %s are held by no run that is known", each.leaked, each.name)
+    return look

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prefect import task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import StateType
 
 from blocks import MediaStore
 from runcomfy.journal import Finding
+from tasks.pages.artifacts import show
 from tasks.pages.markdown import code, text
 from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
 from tasks.upkeep.healing import Healed, Healing
@@ -15,7 +19,7 @@ from tasks.upkeep.judging import Liveness
 from tasks.upkeep.page_parts import bullets, clock, cut, run_link, table
 from tasks.upkeep.people import needed, people
 
-__all__ = ["headline", "operations_page"]
+__all__ = ["headline", "operations_page", "show_operations"]
 
 _MOST_SHOWN = 25
 _FORCED = (Liveness.PENDING_ZOMBIE, Liveness.RUNNING_ZOMBIE, Liveness.CANCELLING_ZOMBIE)
@@ -174,3 +178,19 @@ def _again(healed: Healed) -> list[tuple[RunFacts, str, str]]:
 def _of(run: RunFacts, facts: Facts) -> str:
     deployment = facts.deployments.get(run.deployment_id) if run.deployment_id else None
     return text(deployment.name.partition("/")[2] or deployment.name) if deployment else ""
+
+
+@task(task_run_name="show the operations page", cache_policy=NO_CACHE)
+async def show_operations(
+    healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore
+) -> None:
+    """Make the artifact `runcomfy-operations`.
+
+    Args:
+        healed: What was found of the runs, and done about them.
+        findings: What was found of the journal's open generations.
+        slots: The slots of each limit, against the runs that are alive.
+        store: Whose journal it is.
+    """
+    page, said = operations_page(healed, findings, slots, store), headline(healed, findings, slots)
+    await show(acreate_markdown_artifact(page, key="runcomfy-operations", description=f"{said[:1].upper()}{said[1:]}."))

@@ -8,9 +8,8 @@ from prefect.client.schemas.objects import StateType
 
 from blocks import MediaStore
 from runcomfy.journal import Finding
-from tasks.pages.command_line import store_options
 from tasks.pages.journal import decision
-from tasks.pages.markdown import code, console, text
+from tasks.pages.markdown import code, console, store_options, text
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import PAUSED, TURNED_OFF, Judgement

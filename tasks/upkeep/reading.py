@@ -16,11 +16,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.utilities.urls import url_for
 
 from runcomfy.redaction import redact
-from tasks.upkeep.deployments import read_deployments, read_workers
+from tasks.upkeep.deployments import read_deployments, read_workers, server_time
 from tasks.upkeep.facts import DeploymentFacts, Facts, RunFacts
 from tasks.upkeep.heartbeats import any_heartbeat, read_heartbeats, with_heartbeats
 from tasks.upkeep.marks import AGAIN_TAG, OURS_TAG, has_crashed, is_by_a_person, is_by_an_automation
-from tasks.upkeep.server_time import server_time
 
 __all__ = ["read_facts", "read_runs"]
 

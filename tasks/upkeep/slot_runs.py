@@ -21,7 +21,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter, EventResourceFilter
 
 from tasks.runtime.slot_label import LEASE_PASSED, SLOTS_LABEL, SlotsLabel
-from tasks.upkeep.server_time import server_time
+from tasks.upkeep.deployments import server_time
 from tasks.upkeep.slot_claims import Claim
 
 __all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "unlabelled_holders"]

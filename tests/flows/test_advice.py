@@ -24,8 +24,8 @@ from runcomfy.journal.record import state_after
 from runcomfy.journal.situation import Situation
 from runcomfy.report.waiting import waiting
 from runcomfy.storage.commands import StoreOptions
-from tasks.pages.command_line import advised, store_options
 from tasks.pages.journal import decision
+from tasks.pages.markdown import advised, store_options
 from tests.runcomfy.journal.making import Later, journal_at, spec_for
 
 S = EntryState

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from blocks import MediaStore
-from tasks.pages.posters import poster_image
+from tasks.pages.artifacts import poster_image
 
 
 def jpeg(picture: Image.Image) -> bytes:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from prefect.client.orchestration import PrefectClient
 
-from tasks.upkeep.server_time import server_time
+from tasks.upkeep.deployments import server_time
 
 
 @pytest.mark.parametrize("status", [200, 404])
