@@ -28,7 +28,7 @@ from runcomfy.storage.store import Store, Upload
 
 __all__ = ["BucketUnderTest", "bucket_checks"]
 
-_AREA = "BucketUnderTest"
+_AREA = "Bucket"
 _CONTENT = b"RunComfy for Prefect tries out this bucket. Delete me.\n"
 
 
@@ -121,7 +121,7 @@ class _BucketChecks:
         await in_thread(store.find_region)  # its client may be another one after this
 
         def note(params: dict[str, Any], **_: Any) -> None:
-            self._written.add((params["BucketUnderTest"], params["Key"]))
+            self._written.add((params["Bucket"], params["Key"]))
 
         store.client.meta.events.register("provide-client-params.s3.PutObject", note)
         region, said = store.region_of(), store.region_name

@@ -133,7 +133,7 @@ class Generation:
             self.strike()
         return await self.archive()
 
-    async def poll_until_done(self) -> None:
+    async def follow(self) -> None:
         clock = Clock(lambda: START + timedelta(seconds=self.seconds), lambda: self.seconds, self.pause, lambda: 0.0)
         async with self.client("status", "result", "cancel") as client:
             async for look in poll_until_done(

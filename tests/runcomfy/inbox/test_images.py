@@ -109,7 +109,7 @@ def test_thousands_are_found_the_oldest_first(archive: Store, cloud: Cloud) -> N
     other = cloud.bucket()
     put(archive, *(f"{number:04}.jpg" for number in range(1010)), bucket=other)
 
-    pictures = Source(f"s3://{other}", archive).pictures()
+    pictures = Source(f"s3://{other}", archive).images()
 
     assert len(pictures) == 1010
     times = [picture.object.modified_at for picture in pictures]
@@ -126,4 +126,4 @@ def test_what_is_no_inbox_is_refused(archive: Store, uri: str) -> None:
 def test_a_bucket_that_is_not_there_is_an_error(archive: Store) -> None:
     """Not an empty inbox."""
     with pytest.raises(StorageError, match="no such bucket"):
-        Source("s3://there-is-no-such-bucket", archive).pictures()
+        Source("s3://there-is-no-such-bucket", archive).images()

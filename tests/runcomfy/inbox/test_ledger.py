@@ -11,7 +11,7 @@ from runcomfy.storage.store import Store
 
 def picture(store: Store, name: str = "p.jpg") -> InboxImage:
     store.put(f"in/{name}", b"x", content_type="image/jpeg")
-    (found,) = Source(f"s3://{store.bucket}/in", store).pictures_of(f"in/{name}")
+    (found,) = Source(f"s3://{store.bucket}/in", store).images_of(f"in/{name}")
     return found
 
 

@@ -30,7 +30,7 @@ def wish(
             store.put(
                 f"in/p.{extension}", text if isinstance(text, bytes) else text.encode(), content_type="text/plain"
             )
-    (picture,) = Source(f"s3://{store.bucket}/in", store).pictures()
+    (picture,) = Source(f"s3://{store.bucket}/in", store).images()
     return read_request_spec(picture, store, DEFAULTS | defaults)
 
 
