@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from runcomfy.errors import InvalidInput, is_retryable
+from runcomfy.errors import InvalidInput
 from runcomfy.generation.staging import stage_image
 from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.models import generation_key
 from runcomfy.models.orders import Order
+from runcomfy.retry import retried
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
@@ -71,12 +71,7 @@ async def check_pictures(
         nonlocal done
         async with gate:
             try:
-                async for attempt in AsyncRetrying(
-                    stop=stop_after_attempt(4), wait=wait_random_exponential(1, 20), reraise=True,
-                    retry=retry_if_exception(is_retryable),
-                ):  # fmt: skip
-                    with attempt:
-                        staged[picture] = await stage_image(picture, store)
+                staged[picture] = await retried(lambda: stage_image(picture, store), multiplier=1, max_seconds=20)
             except InvalidInput as error:
                 trouble[picture] = error.message
             done += 1

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
-
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from runcomfy.api.responses import State
 from runcomfy.cli.failure import AfterSubmitting
-from runcomfy.errors import RunComfyError, is_retryable
-from runcomfy.generation.archive import archive_patiently
+from runcomfy.errors import RunComfyError
+from runcomfy.generation.archive import archive_with_retries
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
 from runcomfy.generation.hooks import Hooks, StateChange
@@ -22,7 +20,7 @@ from runcomfy.polling.poll import Poll
 from runcomfy.redaction import redact
 from runcomfy.values import Generation, StagedImage, Submission
 
-__all__ = ["Counting", "Following", "Interrupted", "finished", "patiently", "to_the_end"]
+__all__ = ["Counting", "Following", "Interrupted", "finished", "to_the_end"]
 
 _T = TypeVar("_T")
 
@@ -99,7 +97,7 @@ async def finished(
     result, answer = await wait(
         engine.client, submission, engine.destination, engine.run_times, engine.policy, hooks, show=hooks.show
     )
-    _, videos = await archive_patiently(
+    _, videos = await archive_with_retries(
         engine, result,
         model_id=submission.model_id, inputs=inputs, image=image, submission=submission, answer=answer,
     )  # fmt: skip
@@ -142,16 +140,3 @@ def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
         if known is error:
             raise
         raise known from error
-
-
-async def patiently(call: Callable[[], Awaitable[_T]]) -> _T:
-    """Await something up to four times, where it fails with an error that may pass."""
-    async for attempt in AsyncRetrying(
-        stop=stop_after_attempt(4),
-        wait=wait_random_exponential(multiplier=2, max=60),
-        retry=retry_if_exception(is_retryable),
-        reraise=True,
-    ):
-        with attempt:
-            found = await call()
-    return found

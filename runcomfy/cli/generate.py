@@ -66,7 +66,7 @@ def fetch(
     environment.check(archive.bucket, archive.journal, archive.archive_key)
     log_progress()
     from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.archive import archive_patiently, what_to_archive
+    from runcomfy.generation.archive import archive_with_retries, what_to_archive
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.hooks import Hooks
 
@@ -77,7 +77,7 @@ def fetch(
         destination = environment.destination(archive.bucket, archive.journal, archive.archive_key)
         async with open_engine(account, destination, hosts=environment.host_policy(), hooks=hooks) as engine:
             origin = await what_to_archive(request_id, engine, model_id=model_id)
-            _, videos = await archive_patiently(
+            _, videos = await archive_with_retries(
                 engine.at(origin.destination), request_id,
                 model_id=origin.model_id, inputs=origin.inputs, image=origin.image, submission=origin.submission,
             )  # fmt: skip
@@ -94,9 +94,10 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
         check_image_file(source)
     environment.check(run.bucket, run.journal, run.archive_key)
     log_progress()
-    from runcomfy.cli.following import Following, finished, patiently, to_the_end
+    from runcomfy.cli.following import Following, finished, to_the_end
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.generate import stage, submit
+    from runcomfy.retry import retried
 
     hooks = Following()
 
@@ -106,7 +107,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             staged = None
             if source is not None:
-                staged = await patiently(lambda: stage(source, destination.store, hooks))
+                staged = await retried(lambda: stage(source, destination.store, hooks))
             inputs = check_inputs(kind, given | ({"image_url": staged.uri} if staged else {}))
             submission = await submit(engine, inputs, image=staged, variation=run.variation)
             return await finished(engine, hooks, submission, inputs, staged)

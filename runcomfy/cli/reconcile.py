@@ -61,7 +61,7 @@ def _reconciled(
     archive: ArchiveOptions, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
 ) -> Reconciliation:
     from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.archive import archive_patiently
+    from runcomfy.generation.archive import archive_with_retries
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.hooks import Hooks
     from runcomfy.generation.reconcile import (
@@ -82,7 +82,7 @@ def _reconciled(
         async with open_engine(account, destination, hosts=hosts, hooks=hooks) as engine:
 
             async def archived(entry: Entry) -> list[ArchivedVideo]:
-                _, videos = await archive_patiently(
+                _, videos = await archive_with_retries(
                     engine, entry.request_id or "",
                     model_id=entry.model_id, inputs=inputs_of(entry), image=entry.image,
                     submission=submission_of(entry),

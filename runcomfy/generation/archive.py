@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from typing import Any, ParamSpec, TypeVar
 
 from runcomfy.api.requests import collect
 from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import archive_answer
-from runcomfy.errors import InvalidInput, RunComfyError, is_retryable
+from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.generation.ending import end_recorded
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
@@ -19,12 +19,14 @@ from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, record_archived
 from runcomfy.media.validation import Expectation
 from runcomfy.models import ModelInputs, inputs_class
+from runcomfy.retry import retried
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 
-__all__ = ["archive", "archive_patiently", "facts_of", "what_to_archive"]
+__all__ = ["archive", "archive_with_retries", "facts_of", "what_to_archive"]
 
 _ARCHIVING_ATTEMPTS = 6
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -145,29 +147,24 @@ async def archive(
     return facts, videos
 
 
-async def archive_patiently(
-    engine: Engine,
-    result: Result | str,
-    *,
-    model_id: str,
-    inputs: ModelInputs | None = None,
-    image: StagedImage | None = None,
-    submission: Submission | None = None,
-    answer: Answer | None = None,
-) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
-    """Do it again, up to six times, where it failed with an error that may pass; see `archive`."""
-    async for attempt in AsyncRetrying(
-        stop=stop_after_attempt(_ARCHIVING_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=2, max=60),
-        retry=retry_if_exception(is_retryable),
-        reraise=True,
-    ):
-        known, answer = answer, None  # its URLs may have ended by the next attempt
-        with attempt, tried("archive", attempt.retry_state.attempt_number, of=_ARCHIVING_ATTEMPTS):
-            archived = await archive(
-                engine, result, model_id=model_id, inputs=inputs, image=image, submission=submission, answer=known
-            )
-    return archived
+def _with_retries(archive_once: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+    async def archive_with_retries(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Archive, up to six times as long as it fails with an error that may pass; see `archive`."""
+        attempts = itertools.count(1)
+
+        async def attempt() -> _T:
+            number = next(attempts)
+            if number > 1:
+                kwargs["answer"] = None  # its URLs may have expired
+            with tried("archive", number, of=_ARCHIVING_ATTEMPTS):
+                return await archive_once(*args, **kwargs)
+
+        return await retried(attempt, attempts=_ARCHIVING_ATTEMPTS)
+
+    return archive_with_retries
+
+
+archive_with_retries = _with_retries(archive)
 
 
 def facts_of(

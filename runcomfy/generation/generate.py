@@ -14,7 +14,7 @@ from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
 from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
-from runcomfy.generation.archive import archive_patiently
+from runcomfy.generation.archive import archive_with_retries
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
 from runcomfy.generation.engine import Engine
@@ -260,7 +260,7 @@ async def generate(
         result, answer = await wait(
             engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
         )
-        facts, videos = await archive_patiently(
+        facts, videos = await archive_with_retries(
             engine, result, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission, answer=answer
         )
     except RunComfyError as error:
