@@ -125,7 +125,7 @@ class _Service(RunComfyClient):
         """Follow a job that runs for so long, knowing how long others did; return how long it is found to have run."""
         self.now, self.ends, self.looks, known = 0.0, seconds, 0, RunTimes()
         for each in seen:
-            known.saw("w", each)
+            known.record("w", each)
         async for look in poll_until_done(
             self, "r", submitted_at=_START, clock=self.clock, workload="w", run_times=known
         ):

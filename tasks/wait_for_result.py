@@ -57,10 +57,10 @@ async def wait_for_result(
     async with credentials.get_client() as client:
 
         async def foretold() -> Forecast | None:
-            return (await run_times.recall()).forecast(workload(submission))
+            return (await run_times.load()).forecast(workload(submission))
 
         progress = WaitProgress(request_id, foretold)
         async with progress.shown():
             result, _ = await wait(client, submission, destination, run_times, policy, PREFECT, show=progress.show)
-        await run_times.note()
+        await run_times.save()
     return result

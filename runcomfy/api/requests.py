@@ -25,7 +25,7 @@ from runcomfy.errors import (
     ServiceError,
 )
 
-__all__ = ["GOES_ON", "cancel", "collect", "seen_after_cancel", "succeeded", "token_is_refused"]
+__all__ = ["NOT_CANCELLED", "cancel", "collect", "state_after_cancel", "succeeded", "token_is_refused"]
 
 _LONGEST_SHOWN = 1000
 
@@ -114,7 +114,7 @@ async def collect(
     return answer
 
 
-GOES_ON = (State.IN_PROGRESS, State.SUCCEEDED, State.FAILED)
+NOT_CANCELLED = (State.IN_PROGRESS, State.SUCCEEDED, State.FAILED)
 """Where a request is that was not cancelled, whatever was said: it runs, or it has come to its end."""
 
 
@@ -144,7 +144,7 @@ async def cancel(
     raise ValueError("attempts must be at least 1")
 
 
-async def seen_after_cancel(client: RunComfyClient, request_id: str) -> State:
+async def state_after_cancel(client: RunComfyClient, request_id: str) -> State:
     """Return where a request is that is said to be cancelled; `UNKNOWN` where that could not be learnt.
 
     A cancel that is believed without a look may be paid for twice: by the request that went on, and by the next run.

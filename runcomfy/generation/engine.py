@@ -73,4 +73,4 @@ async def open_engine(
     run_times = RunTimes(destination.journal)
     async with client:
         yield Engine(client, destination, run_times, hosts, policy, hooks)
-        await run_times.note()
+        await run_times.save()

@@ -200,7 +200,7 @@ async def wait(
     known = submission if isinstance(submission, Submission) else None
     request_id = known.request_id if known else str(submission)
     key = known.generation_key if known else None
-    await run_times.recall()
+    await run_times.load()
     async with (
         handled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
         end_recorded(hooks, destination, key, request_id),

@@ -112,7 +112,7 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
     here = engine.destination.uri
     found = [version for version in await watched_entries(engine.journal) if version.entry.store in ("", here)]
     await runs.learn([version.entry for version in found])
-    due = functools.partial(due_in, await engine.run_times.recall())
+    due = functools.partial(due_in, await engine.run_times.load())
     gate = asyncio.Semaphore(_LOOKING_AT_ONCE)
 
     async def look(version: Versioned) -> Finding:

@@ -15,7 +15,7 @@ import anyio
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.refusals import ANOTHER_ACCOUNT, REPLICAS_LAG_SECONDS
-from runcomfy.api.requests import GOES_ON, cancel, seen_after_cancel
+from runcomfy.api.requests import NOT_CANCELLED, cancel, state_after_cancel
 from runcomfy.api.responses import State
 from runcomfy.errors import (
     ArchiveError,
@@ -187,10 +187,10 @@ async def _cancelled(client: RunComfyClient, request_id: str) -> tuple[EntryStat
     if outcome != "cancelled":
         return EntryState.DETACHED, f"the service answered the cancel with {outcome or 'nothing that can be read'}"
     for attempt in range(_LOOKS):
-        seen = await seen_after_cancel(client, request_id)
+        seen = await state_after_cancel(client, request_id)
         if seen is State.CANCELLED:
             return EntryState.CANCELLED, "cancelled in the queue"
-        if seen in GOES_ON:
+        if seen in NOT_CANCELLED:
             return EntryState.DETACHED, "the service said that it was cancelled, but it goes on"
         await asyncio.sleep(0.5 * 2**attempt)
     return EntryState.DETACHED, "the service said that it was cancelled, but does not show it as cancelled yet"

@@ -1,1 +1,3 @@
-"""Wait for a request: poll it (`poll`), until when (`poll_state`), when next (`schedule`), and how long others ran."""
+"""Wait for a request: poll it (`poll`), until when (`poll_state`), when next (`schedule`), and how long others ran
+(`forecast`).
+"""

@@ -1,4 +1,4 @@
-"""How long a request may run, told from how long others of its kind ran; the latest are kept beside the journal."""
+"""How long a request may run, forecast from others of its kind, whose run times are cached beside the journal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from runcomfy.errors import RunComfyError
 
-__all__ = ["Forecast", "Notes", "RunTimes"]
+__all__ = ["Forecast", "NoteStore", "RunTimes"]
 
 logger = logging.getLogger(__name__)
 
 _NOTE = "run-times"
-_KEPT = 30
+_KEPT = 30  # for each workload
 _ENOUGH = 3
-_MOST_WORKLOADS = 500
+_MAX_WORKLOADS = 500
 
-# What is believed before anything was seen: a spread of ten per cent, worth two requests.
+# The prior: a spread of ten per cent, worth two requests.
 _PRIOR_SPREAD, _PRIOR_WEIGHT = 0.1, 2.0
 _SPREAD_TO_SCALE = math.sqrt(3) / math.pi  # of a logistic distribution
 _WIDEST = 1.0  # one in two hundred takes 200 times as long as the median: it may end at any time
@@ -32,10 +32,10 @@ _WIDEST = 1.0  # one in two hundred takes 200 times as long as the median: it ma
 
 @dataclass(frozen=True)
 class Forecast:
-    """The distribution of a running time: log-logistic.
+    """The distribution of a run time: log-logistic.
 
-    In the logarithm it is bell-shaped, with heavier tails than the normal distribution; and everything that is asked of
-    it has a closed form (https://en.wikipedia.org/wiki/Log-logistic_distribution).
+    Its logarithm is bell-shaped, with heavier tails than the normal distribution, and everything needed here has a
+    closed form (https://en.wikipedia.org/wiki/Log-logistic_distribution).
 
     Args:
         median_seconds: The time that half of the requests take longer than.
@@ -47,7 +47,7 @@ class Forecast:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
-        """Return what the times of one request or more foretell: the fewer, the wider, since they say little of it."""
+        """Return the forecast from the run times of at least one request: the fewer there are, the wider it is."""
         logarithms = [math.log(each) for each in seconds]
         count, location = len(logarithms), statistics.fmean(logarithms)
         squares = _PRIOR_WEIGHT * _PRIOR_SPREAD**2 + sum((each - location) ** 2 for each in logarithms)
@@ -55,12 +55,12 @@ class Forecast:
         return cls(math.exp(location), min(spread * _SPREAD_TO_SCALE, _WIDEST))
 
     def widened(self, seconds: float) -> Forecast:
-        """Return the forecast for a request of which it is only known in which so many seconds it began."""
+        """Return the forecast for a request whose start is only known to within this many seconds."""
         more = seconds / math.sqrt(12) / self.median_seconds * _SPREAD_TO_SCALE
         return Forecast(self.median_seconds, min(math.hypot(self.scale, more), _WIDEST))
 
     def odds(self, age: float) -> float:
-        """Return how many have ended at this age, for each one that has not."""
+        """Return how many requests have ended at this age for each one that has not."""
         return math.exp(min((math.log(age) - math.log(self.median_seconds)) / self.scale, 500.0)) if age > 0 else 0.0
 
     def age_when(self, ended: float) -> float:
@@ -68,99 +68,99 @@ class Forecast:
         return self.median_seconds * math.pow(ended / (1 - ended), self.scale)
 
     def seconds_left(self, age: float) -> float:
-        """Return the time within which half of those end that have not ended at this age."""
+        """Return the time in which half of the requests that have not ended at this age will end."""
         return max(self.median_seconds * math.pow(1 + 2 * self.odds(age), self.scale) - age, 0.0)
 
 
-class _RunTimesNote(BaseModel):
+class _CachedRunTimes(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = 1
     run_seconds: dict[str, list[Annotated[FiniteFloat, Field(gt=0)]]] = {}
 
 
-class Notes(Protocol):
-    """Where notes are kept that processes share: the journal has such a place beside its entries."""
+class NoteStore(Protocol):
+    """Where processes share notes: the journal keeps them beside its entries."""
 
     async def read_note(self, name: str) -> bytes | None:
         """Return a note, or `None` if there is none."""
 
     async def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> bool:
-        """Replace a note by what `change` makes of it; `False` if somebody else replaced it in the meantime."""
+        """Replace a note with what `change` returns for it; `False` if someone else replaced it in the meantime."""
 
 
 class RunTimes:
-    """The running times of the latest requests of each workload, in seconds; the oldest are forgotten.
+    """The run times of the latest requests of each workload, in seconds.
 
-    Everything that a process makes shares one, so that the first that end help the others; `recall` and `note` share it
-    among processes. What is lost of it costs a few calls, so no failure to read or write it is raised.
+    All generations of a process share one, so that the first to end help the others; `load` and `save` share it among
+    processes. It is a cache: losing it costs a few calls, so no failure to read or write it is raised.
 
     Args:
-        notes: Where it is shared; nowhere without.
+        notes: Where it is shared; `None` keeps it in this process.
     """
 
-    def __init__(self, notes: Notes | None = None) -> None:
+    def __init__(self, notes: NoteStore | None = None) -> None:
         self._notes = notes
-        self._recalled = notes is None
-        self._one_at_a_time = asyncio.Lock()
+        self._loaded = notes is None
+        self._loading = asyncio.Lock()
         self._known: dict[str, list[float]] = {}
         self._new: dict[str, deque[float]] = {}
 
     @property
-    def has_news(self) -> bool:
-        """Whether something was seen that is not in the note."""
+    def has_unsaved(self) -> bool:
+        """Whether it holds run times that are not saved."""
         return bool(self._new)
 
-    def saw(self, workload: str, seconds: float) -> None:
-        """Take note of how long a request ran."""
+    def record(self, workload: str, seconds: float) -> None:
+        """Record how long a request ran."""
         if seconds > 0:
             self._new.setdefault(workload, deque(maxlen=_KEPT)).append(seconds)
 
     def forecast(self, workload: str | None) -> Forecast | None:
-        """Foretell how long a request of this workload runs; `None` until three have been seen.
+        """Forecast how long a request of this workload runs; `None` until three have been seen.
 
-        With less, a forecast that is wrong costs more than none.
+        With fewer, a wrong forecast costs more than none.
         """
         if not workload:
             return None
         seen = [*self._known.get(workload, ()), *self._new.get(workload, ())][-_KEPT:]
         return Forecast.of(seen) if len(seen) >= _ENOUGH else None
 
-    async def recall(self) -> Self:
-        """Read the note, the first time that this is awaited; one that cannot be read says nothing."""
-        async with self._one_at_a_time:
-            if not self._recalled and self._notes is not None:
+    async def load(self) -> Self:
+        """Read what other processes saved, once; what cannot be read is ignored."""
+        async with self._loading:
+            if not self._loaded and self._notes is not None:
                 try:
                     self._read(await self._notes.read_note(_NOTE))
                 except RunComfyError as error:
-                    logger.info("It could not be read how long requests usually run: %s", error)
-                self._recalled = True
+                    logger.info("The cached run times could not be read: %s", error)
+                self._loaded = True
         return self
 
-    async def note(self) -> None:
-        """Write down what is new; where another process does so at the same moment, or it fails, the note stays."""
-        if self._notes is None or not self.has_news:
+    async def save(self) -> None:
+        """Save what is new; it stays unsaved if that fails, or another process saves at the same moment."""
+        if self._notes is None or not self.has_unsaved:
             return
         try:
-            if await self._notes.update_note(_NOTE, self._added_to):
+            if await self._notes.update_note(_NOTE, self._merged_into):
                 self._new.clear()
         except RunComfyError as error:
-            logger.info("It could not be written down how long requests ran: %s", error)
+            logger.info("The run times could not be saved: %s", error)
 
     def _read(self, note: bytes | None) -> None:
         if note is None:
             return
         try:
-            self._known = _RunTimesNote.model_validate_json(note).run_seconds
+            self._known = _CachedRunTimes.model_validate_json(note).run_seconds
         except ValidationError:
             self._known = {}
 
-    def _added_to(self, note: bytes | None) -> bytes:
-        """Return the note that follows another one: with what was seen here since."""
+    def _merged_into(self, note: bytes | None) -> bytes:
+        """Return the note with what was recorded here added to it."""
         self._read(note)
-        together = dict(self._known)
+        merged = dict(self._known)
         for workload, seconds in self._new.items():
-            latest = [*together.pop(workload, ()), *seconds][-_KEPT:]
-            together[workload] = [float(f"{each:.4g}") for each in latest]  # the latest workload last
-        self._known = dict(list(together.items())[-_MOST_WORKLOADS:])
-        return _RunTimesNote(run_seconds=self._known).model_dump_json().encode()
+            latest = [*merged.pop(workload, ()), *seconds][-_KEPT:]
+            merged[workload] = [float(f"{each:.4g}") for each in latest]  # the latest workload last
+        self._known = dict(list(merged.items())[-_MAX_WORKLOADS:])
+        return _CachedRunTimes(run_seconds=self._known).model_dump_json().encode()

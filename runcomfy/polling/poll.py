@@ -1,7 +1,7 @@
 """Wait for a request: the one polling loop of the project.
 
 `poll_until_done` yields what each poll of the request shows, and the last one carries the result; the caller logs,
-counts, or stops. A poll that fails says nothing about the request, so failures are tolerated, within bounds.
+counts, or stops. A poll that fails says nothing about the request, so failures are tolerated, within limits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.rate_limit import Clock, RateLimiter
-from runcomfy.api.requests import GOES_ON, seen_after_cancel, succeeded
+from runcomfy.api.requests import NOT_CANCELLED, state_after_cancel, succeeded
 from runcomfy.api.responses import Answer, State
 from runcomfy.errors import (
     GenerationCancelled,
@@ -27,27 +27,27 @@ from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll_state import PollState
 from runcomfy.polling.schedule import PollSchedule
-from runcomfy.telemetry.metrics import looking
+from runcomfy.telemetry.metrics import count_poll
 from runcomfy.values import Result
 
 __all__ = ["Poll", "poll_until_done"]
 
-_CLOCKS_DIFFER_SECONDS = 60.0  # a little in the future is a submission of just now
+_CLOCKS_DIFFER_SECONDS = 60.0  # a submission up to this far in the future was made just now
 
 
 @dataclass(frozen=True)
 class Poll:
-    """What one look at a request showed: its state, or why it could not be learnt, or, at the end, its result."""
+    """What one poll of a request showed: its state, or why that is unknown, or, at the end, its result."""
 
     state: State
     waited_seconds: float
     queue_position: int | None = None
     seconds_left: float | None = None
-    """The time within which it ends as likely as not, if it is running and others of its kind were seen."""
+    """The median of the time left, if it is running and others of its kind were seen."""
     failure: RunComfyError | None = None
     result: Result | None = None
     answer: Answer | None = None
-    """What the service answered at the end, with URLs that may be signed: to be used at once, and never kept."""
+    """The service's answer at the end. Its URLs may be signed: use them at once, and never store them."""
 
 
 async def poll_until_done(
@@ -61,64 +61,64 @@ async def poll_until_done(
     workload: str | None = None,
     run_times: RunTimes | None = None,
 ) -> AsyncIterator[Poll]:
-    """Yield what each look at the request shows, until one carries its result.
+    """Yield what each poll of the request shows, until one carries its result.
 
     Args:
         client: The service.
-        request_id: The request; nothing else is needed, so a request can be followed again after a crash.
+        request_id: The request; nothing else is needed, so polling can go on after a crash.
         submitted_at: When it was submitted, UTC; the queue deadline counts from then, or else from now. The clock of
-            the machine that submitted may be wrong by hours: a time that lies in the future, or so long ago that the
-            deadline would be over at once, is not believed, and the deadline counts from now.
+            the machine that submitted may be wrong by hours: a time in the future, or so long ago that the deadline
+            would be over at once, is ignored, and the deadline counts from now.
         deadlines: When to cancel it in the queue, and when to give up on a running one.
-        polling: How often to look.
+        polling: How often to poll.
         clock: Time.
         workload: What it has in common with others that take as long: `runcomfy.models.workload_of`.
-        run_times: What is known of those; what is seen of this one is added.
+        run_times: The run times of those; this one's is added.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
         QueueTimeout: it was cancelled at the queue deadline.
         RunTimeout, PollingFailed: it may be running and billed.
-        ServiceError: the service refuses to tell: the token, or an unknown or expired request.
+        ServiceError: the service refused: the token is wrong, or the request unknown or expired.
     """
     clock, polling = clock or Clock(), polling or Polling()
     run_times, rate_limiter = run_times or RunTimes(), client.rate_limiter
     deadlines, now = deadlines or Deadlines(), clock.monotonic()
     ago = _ago_seconds(submitted_at, clock, deadlines)
-    plan = PollSchedule(polling, now - (ago or 0.0), ago is not None, lambda: run_times.forecast(workload))
-    watch = PollState(request_id, deadlines, polling, clock, plan, last_success=now)
+    schedule = PollSchedule(polling, now - (ago or 0.0), ago is not None, lambda: run_times.forecast(workload))
+    state = PollState(request_id, deadlines, polling, clock, schedule, last_success=now)
     try:
         while True:
             error: ServiceError | None = None
             try:
-                with looking():
-                    look = await _look(client, watch)
+                with count_poll():
+                    poll = await _poll(client, state)
             except GenerationCancelled:
-                if watch.cancels:  # by us: what the cancel did not say, the look does
-                    raise _queue_timeout(watch) from None
+                if state.cancels:  # by us: its answer was lost, and this poll confirms it
+                    raise _queue_timeout(state) from None
                 raise
             except ServiceError as caught:
-                watch.failed(caught)
+                state.record_failure(caught)
                 error = caught
-                look = Poll(watch.state, watch.elapsed(), failure=caught)
-            if look.result is not None and workload:
-                seen = plan.observed(clock.monotonic())
-                if seen.tells:
-                    run_times.saw(workload, seen.seconds)
-            yield look
-            if look.result is not None:
+                poll = Poll(state.last_state, state.elapsed(), failure=caught)
+            if poll.result is not None and workload:
+                observed = schedule.observed(clock.monotonic())
+                if observed.is_complete:
+                    run_times.record(workload, observed.seconds)
+            yield poll
+            if poll.result is not None:
                 return
-            if watch.queue_deadline_passed():
-                await _cancel_in_queue(client, watch)
-            watch.check_run_deadline()
-            await clock.sleep(_pause_seconds(watch, error, rate_limiter))
+            if state.queue_deadline_passed():
+                await _cancel_in_queue(client, state)
+            state.check_run_deadline()
+            await clock.sleep(_pause_seconds(state, error, rate_limiter))
     finally:
         if rate_limiter is not None:
-            rate_limiter.declare_rate(watch.request_id, 0.0)
+            rate_limiter.declare_rate(state.request_id, 0.0)
 
 
 def _ago_seconds(submitted_at: datetime | None, clock: Clock, deadlines: Deadlines) -> float | None:
-    """Return how long ago a request was submitted, if that can be believed."""
+    """Return how long ago a request was submitted, if that is plausible."""
     if submitted_at is None:
         return None
     ago = (clock.now() - submitted_at).total_seconds()
@@ -127,68 +127,68 @@ def _ago_seconds(submitted_at: datetime | None, clock: Clock, deadlines: Deadlin
     return max(0.0, ago)
 
 
-def _pause_seconds(watch: PollState, error: ServiceError | None, rate_limiter: RateLimiter | None) -> float:
-    """Return how long to wait, and tell those who wait at the same time how often this one would look."""
-    pause = watch.pause_seconds(error)
+def _pause_seconds(state: PollState, error: ServiceError | None, rate_limiter: RateLimiter | None) -> float:
+    """Return how long to wait, and declare to the rate limiter how often this request would be polled."""
+    pause = state.pause_seconds(error)
     if rate_limiter is None:
         return pause
     if isinstance(error, RateLimited):
         rate_limiter.pause(pause)
     elif error is None:
-        rate_limiter.declare_rate(watch.request_id, 1 / pause)
+        rate_limiter.declare_rate(state.request_id, 1 / pause)
         if rate_limiter.backpressure > 1:
-            return watch.pause_seconds(None, rate_limiter.backpressure)
+            return state.pause_seconds(None, rate_limiter.backpressure)
     return pause
 
 
-async def _look(client: RunComfyClient, watch: PollState) -> Poll:
-    """Look once, and collect the result if the request is finished."""
-    watch.polls += 1
-    status = await client.status(watch.request_id)
+async def _poll(client: RunComfyClient, state: PollState) -> Poll:
+    """Poll once, and fetch the result if the request is finished."""
+    state.polls += 1
+    status = await client.status(state.request_id)
     if status.state.is_final:
-        answer: Answer | None = await client.result(watch.request_id)
+        answer: Answer | None = await client.result(state.request_id)
     else:
-        answer = await _told_all_the_same(client, watch) if status.state is State.UNKNOWN else None
+        answer = await _result_anyway(client, state) if status.state is State.UNKNOWN else None
     if answer is None or (answer.state is State.UNKNOWN and not status.state.is_final):
-        watch.saw(status.state, status.queue_position)
-        left = watch.plan.seconds_left(watch.clock.monotonic())
-        return Poll(status.state, watch.elapsed(), queue_position=status.queue_position, seconds_left=left)
-    watch.saw(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
+        state.record(status.state, status.queue_position)
+        left = state.schedule.seconds_left(state.clock.monotonic())
+        return Poll(status.state, state.elapsed(), queue_position=status.queue_position, seconds_left=left)
+    state.record(State.COMPLETED if answer.state is State.UNKNOWN else answer.state)
     try:
-        result = _conclude(answer, watch)
+        result = _conclude(answer, state)
     except NoOutput as error:
-        watch.named_no_output(error)
-        return Poll(State.COMPLETED, watch.elapsed())
-    return Poll(answer.state, watch.elapsed(), result=result, answer=answer)
+        state.record_no_output(error)
+        return Poll(State.COMPLETED, state.elapsed())
+    return Poll(answer.state, state.elapsed(), result=result, answer=answer)
 
 
-async def _told_all_the_same(client: RunComfyClient, watch: PollState) -> Answer | None:
-    """Ask for the result of a request whose status is a word that nobody knows: it may hide the end.
+async def _result_anyway(client: RunComfyClient, state: PollState) -> Answer | None:
+    """Ask for the result of a request whose status is an unknown word: it may have ended.
 
-    Where the result is not told, the status was, so the look has not failed; unless the request is not known any more.
+    If that call fails, the poll has not: its status was answered. Only a request that no longer exists is an error.
     """
     try:
-        return await client.result(watch.request_id)
+        return await client.result(state.request_id)
     except RequestNotFound:
         raise
     except ServiceError:
         return None
 
 
-def _conclude(answer: Answer, watch: PollState) -> Result | None:
-    """Return the result of a request that succeeded, and `None` for one whose result is not there yet."""
+def _conclude(answer: Answer, state: PollState) -> Result | None:
+    """Return the result of a request that succeeded, or `None` if its result is not there yet."""
     if not succeeded(answer):
         return None
-    plan, seen = watch.plan, watch.plan.observed(watch.clock.monotonic())
-    left_queue_at = plan.left_queue_at
+    schedule, observed = state.schedule, state.schedule.observed(state.clock.monotonic())
+    left_queue_at = schedule.left_queue_at
     return Result(
-        request_id=watch.request_id,
+        request_id=state.request_id,
         output_count=len(answer.outputs),
-        noticed_at=watch.clock.now(),
-        queued_seconds=None if left_queue_at is None else round(left_queue_at - plan.began, 3),
-        running_seconds=round(seen.seconds, 3),
-        running_error_seconds=round(seen.error_seconds, 3),
-        polls=watch.polls,
+        noticed_at=state.clock.now(),
+        queued_seconds=None if left_queue_at is None else round(left_queue_at - schedule.began, 3),
+        running_seconds=round(observed.seconds, 3),
+        running_error_seconds=round(observed.error_seconds, 3),
+        polls=state.polls,
         created_at=answer.created_at,
         finished_at=answer.finished_at,
         cost_usd=answer.cost_usd,
@@ -196,23 +196,23 @@ def _conclude(answer: Answer, watch: PollState) -> Result | None:
     )
 
 
-async def _cancel_in_queue(client: RunComfyClient, watch: PollState) -> None:
-    """Cancel at the queue deadline, and believe the outcome; one that cannot be cancelled is followed on."""
+async def _cancel_in_queue(client: RunComfyClient, state: PollState) -> None:
+    """Cancel at the queue deadline, and make sure of it; a request that cannot be cancelled is polled further."""
     try:
-        outcome = (await client.cancel(watch.request_id)).outcome
+        outcome = (await client.cancel(state.request_id)).outcome
     except ServiceError:
         outcome = None
-    seen = await seen_after_cancel(client, watch.request_id) if outcome == "cancelled" else None
-    if seen is State.CANCELLED:
-        raise _queue_timeout(watch)
-    if outcome == "not_cancellable" or seen in GOES_ON:
-        watch.cancel_is_refused()
+    after = await state_after_cancel(client, state.request_id) if outcome == "cancelled" else None
+    if after is State.CANCELLED:
+        raise _queue_timeout(state)
+    if outcome == "not_cancellable" or after in NOT_CANCELLED:
+        state.record_refused_cancel()
     else:
-        watch.cancel_not_confirmed()
+        state.record_unconfirmed_cancel()
 
 
-def _queue_timeout(watch: PollState) -> QueueTimeout:
+def _queue_timeout(state: PollState) -> QueueTimeout:
     return QueueTimeout(
-        f"The request was still in the queue after {watch.elapsed():.0f} s and was cancelled.",
-        request_id=watch.request_id,
+        f"The request was still in the queue after {state.elapsed():.0f} s and was cancelled.",
+        request_id=state.request_id,
     )

@@ -1,4 +1,4 @@
-"""What is known of a request while it is followed, and what follows from it: look again, when, or give up."""
+"""What is known of a request while it is polled, and what follows from it: poll again, when, or give up."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from runcomfy.polling.schedule import PollSchedule
 
 __all__ = ["PollState"]
 
-_CANCELS = 10
+_MAX_CANCELS = 10
 _SHORTEST_PAUSE_SECONDS = 0.05
-_AFTER_DEADLINE_SECONDS = 15.0  # between cancels that nobody confirms
+_AFTER_DEADLINE_SECONDS = 15.0  # between cancels that are not confirmed
 _LONGEST_BACK_OFF_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
-_LOOKS_FOR_OUTPUT = 5  # with pauses of 1, 2, 4 and 8 times the shortest interval between them
+_MAX_POLLS_FOR_OUTPUT = 5  # with pauses of 1, 2, 4 and 8 times the shortest interval between them
 
 
 @dataclass
 class PollState:
-    """What is known of a request while it is followed, and what follows from it: go on, pause, or give up."""
+    """What is known of a request while it is polled, and what follows from it: go on, pause, or give up."""
 
     request_id: str
     deadlines: Deadlines
     polling: Polling
     clock: Clock
-    plan: PollSchedule
+    schedule: PollSchedule
     last_success: float
     polls: int = 0
     failures: int = 0
     cancels: int = 0
     cancel_refused: bool = False
     running_since: float | None = None
-    """Since when the run deadline counts."""
+    """When the run deadline began to count."""
     no_output: NoOutput | None = None
-    """Why the latest result is taken for one that lags behind: it says that it succeeded, and names no file."""
-    looks_for_output: int = 0
+    """Set while the latest result says that it succeeded but names no file, which may lag behind."""
+    polls_for_output: int = 0
 
     @property
-    def state(self) -> State:
-        """The state that the latest look showed that worked."""
-        return self.plan.state
+    def last_state(self) -> State:
+        """The state that the latest successful poll showed."""
+        return self.schedule.state
 
     def elapsed(self) -> float:
         """Return the seconds since the submission."""
-        return self.clock.monotonic() - self.plan.began
+        return self.clock.monotonic() - self.schedule.began
 
-    def saw(self, state: State, queue_position: int | None = None) -> None:
-        """Take note of a look that worked. A word that nobody knows does not tell whether it has left the queue."""
+    def record(self, state: State, queue_position: int | None = None) -> None:
+        """Record a successful poll. With an unknown word for a state, the request may still be in the queue."""
         self.failures, self.last_success = 0, self.clock.monotonic()
-        self.plan.saw(state, self.last_success, queue_position)
+        self.schedule.record(state, self.last_success, queue_position)
         if state is State.IN_QUEUE and not self.cancel_refused:
             self.running_since = None
         elif state not in (State.IN_QUEUE, State.UNKNOWN) and self.running_since is None:
             self.running_since = self.clock.monotonic()
 
-    def failed(self, error: ServiceError) -> None:
-        """Bear a failed look, or give up.
+    def record_failure(self, error: ServiceError) -> None:
+        """Tolerate a failed poll, or give up.
 
         Raises:
-            ServiceError: it is not of the kind that passes.
-            PollingFailed: too many, or for too long.
+            ServiceError: trying again cannot help.
+            PollingFailed: too many failed, or for too long.
         """
         if not error.retryable and not self._may_lag(error):
             raise error
@@ -75,26 +75,26 @@ class PollState:
                 f"The state of the request could not be learnt for {failing_for:.0f} s ({self.failures} calls in a row "
                 f"failed, the last with: {error.message}) It may be running and may be billed: fetch it later.",
                 request_id=self.request_id,
-                last_state=str(self.state),
+                last_state=str(self.last_state),
             )
 
     def _may_lag(self, error: ServiceError) -> bool:
-        """Whether it may be a replica that has not heard of our own submission yet."""
+        """Whether a replica may not have heard of our own submission yet."""
         unknown = isinstance(error, RequestNotFound) and error.error_code != ANOTHER_ACCOUNT
-        return unknown and self.plan.submission_known and self.elapsed() < REPLICAS_LAG_SECONDS
+        return unknown and self.schedule.submission_known and self.elapsed() < REPLICAS_LAG_SECONDS
 
-    def named_no_output(self, error: NoOutput) -> None:
-        """Bear a result without its file, which may lag behind.
+    def record_no_output(self, error: NoOutput) -> None:
+        """Tolerate a result without its file, which may lag behind.
 
         Raises:
-            NoOutput: it has been so a few times.
+            NoOutput: this happened a few times.
         """
-        self.no_output, self.looks_for_output = error, self.looks_for_output + 1
-        if self.looks_for_output >= _LOOKS_FOR_OUTPUT:
+        self.no_output, self.polls_for_output = error, self.polls_for_output + 1
+        if self.polls_for_output >= _MAX_POLLS_FOR_OUTPUT:
             raise error
 
     def queue_deadline_passed(self) -> bool:
-        """Whether the request is due to be cancelled: never seen out of the queue, and the queue deadline is over."""
+        """Whether to cancel the request: it was never seen outside the queue, and the queue deadline is over."""
         return self.running_since is None and self.elapsed() >= self.deadlines.queue_timeout_seconds
 
     def check_run_deadline(self) -> None:
@@ -102,7 +102,7 @@ class PollState:
 
         Raises:
             RunTimeout: the run deadline is over.
-            NoOutput: it is over, and the request has succeeded without a file.
+            NoOutput: it is over, and the request succeeded without a file.
         """
         if self.running_since is None:
             return
@@ -111,23 +111,23 @@ class PollState:
             if self.no_output is not None:
                 raise self.no_output
             raise RunTimeout(
-                f"The request was not finished {running:.0f} s after it left the queue (last seen: {self.state}). "
+                f"The request was not finished {running:.0f} s after it left the queue (last seen: {self.last_state}). "
                 "It may be running still, cannot be stopped, and may be billed: fetch it later.",
                 request_id=self.request_id,
-                last_state=str(self.state),
+                last_state=str(self.last_state),
             )
 
-    def pause_seconds(self, error: ServiceError | None, stretch: float = 1.0) -> float:
-        """How long to wait for the next look: at most to the next deadline, so that the last look comes right at it.
+    def pause_seconds(self, error: ServiceError | None, backpressure: float = 1.0) -> float:
+        """How long to wait for the next poll: at most to the next deadline, so that the last poll comes right at it.
 
         Args:
-            error: What was wrong with the last look.
-            stretch: How many times longer than the best plan, so that all together keep within a rate.
+            error: What the last poll failed with.
+            backpressure: How many times longer than the best interval, so that all together keep within a rate.
         """
         if error is None and self.no_output is not None:
-            pause = self.polling.min_interval_seconds * 2.0 ** (self.looks_for_output - 1)
+            pause = self.polling.min_interval_seconds * 2.0 ** (self.polls_for_output - 1)
         elif error is None:
-            pause = self.plan.interval_seconds(self.clock.monotonic(), stretch)
+            pause = self.schedule.interval_seconds(self.clock.monotonic(), backpressure)
         else:
             pause = self._back_off_seconds(error)
         if self.running_since is None:
@@ -141,12 +141,12 @@ class PollState:
         asked = min(error.retry_after_seconds or 0.0, _LONGEST_RETRY_AFTER_SECONDS)
         return max(min(doubled, _LONGEST_BACK_OFF_SECONDS), asked) * (1 + 0.1 * self.clock.random())
 
-    def cancel_not_confirmed(self) -> None:
-        """Count a cancel that was lost, refused or answered oddly; after the last, treat the request as running."""
+    def record_unconfirmed_cancel(self) -> None:
+        """Count a cancel that was lost, refused or answered oddly; after ten, treat the request as running."""
         self.cancels += 1
-        if self.cancels >= _CANCELS:
-            self.cancel_is_refused()
+        if self.cancels >= _MAX_CANCELS:
+            self.record_refused_cancel()
 
-    def cancel_is_refused(self) -> None:
-        """Treat the request as running from now on, whatever it says of the queue."""
+    def record_refused_cancel(self) -> None:
+        """Treat the request as running from now on, even if it says that it is in the queue."""
         self.cancel_refused, self.running_since = True, self.clock.monotonic()

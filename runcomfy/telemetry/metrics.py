@@ -30,11 +30,11 @@ __all__ = [
     "Phase",
     "begin_at_zero",
     "called",
+    "count_poll",
     "ended",
     "failed_with",
     "healed",
     "in_flight",
-    "looking",
     "retried",
     "submission_answered",
     "took",
@@ -233,8 +233,8 @@ def took_altogether(seconds: float, *, model_id: str | None) -> None:
 
 
 @contextmanager
-def looking() -> Iterator[None]:
-    """Count the look at a request that the body has; that a generation failed is an answer like others."""
+def count_poll() -> Iterator[None]:
+    """Count the poll that the body makes; learning that a generation failed is a poll that worked."""
     try:
         yield
     except ServiceError:

@@ -220,8 +220,8 @@ async def test_a_progress_says_what_is_to_be_expected(
     """From how long others of its kind ran, whichever run saw them."""
     seen = RunTimes(media_store.get_journal())
     for seconds in (61.0, 62.0, 63.0):
-        seen.saw(workload_of(TEXT_TO_VIDEO, TextToVideo(prompt="rain").body()), seconds)
-    await seen.note()
+        seen.record(workload_of(TEXT_TO_VIDEO, TextToVideo(prompt="rain").body()), seconds)
+    await seen.save()
     sandbox.hold(queue=False, runs=True)
     soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.5)
 

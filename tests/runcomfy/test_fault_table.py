@@ -128,15 +128,15 @@ class Generation:
         async with self.client("submit") as client:
             submission = await submit_anew(client, self.inputs, attempts=ATTEMPTS, sleep=instantly)
         self.request_id = submission.request_id
-        await self.follow()
+        await self.wait()
         if self.scenario == "collect":
             self.strike()
         return await self.archive()
 
-    async def follow(self) -> None:
+    async def wait(self) -> None:
         clock = Clock(lambda: START + timedelta(seconds=self.seconds), lambda: self.seconds, self.pause, lambda: 0.0)
         async with self.client("status", "result", "cancel") as client:
-            async for look in poll_until_done(
+            async for poll in poll_until_done(
                 client,
                 str(self.request_id),
                 submitted_at=START,
@@ -144,7 +144,7 @@ class Generation:
                 polling=Polling(fraction=1.0, default_interval_seconds=5, min_interval_seconds=5, max_failures=6),
                 clock=clock,
             ):
-                last = look
+                last = poll
         assert last.result is not None
 
     async def pause(self, seconds: float) -> None:
