@@ -22,7 +22,7 @@ from runcomfy.archive.temporary_file import check_folder
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
@@ -50,7 +50,7 @@ async def archive_output(
     *,
     hosts: HostPolicy,
     template: KeyTemplate = _DEFAULT_TEMPLATE,
-    expected: Expectation | None = None,
+    expected: OutputValidation | None = None,
     patience: RetryBudget = _PATIENCE,
     mark: bool = True,
 ) -> ArchivedVideo:
@@ -96,7 +96,7 @@ async def archive_output(
 
 
 async def archive_answer(
-    answer: Answer, facts: GenerationFacts, store: Store, *, expected: Expectation | None = None, **options: Any
+    answer: Answer, facts: GenerationFacts, store: Store, *, expected: OutputValidation | None = None, **options: Any
 ) -> list[ArchivedVideo]:
     """Archive every file that an answer of the result call names; what is odd about the answer goes into the warnings.
 
@@ -110,7 +110,7 @@ async def archive_answer(
         expected: What was asked for.
         **options: As for `archive_output`, which also says what is raised.
     """
-    expected = (expected or Expectation()).model_copy(update={"told": answer.warnings})
+    expected = (expected or OutputValidation()).model_copy(update={"told": answer.warnings})
     archived: list[ArchivedVideo] = []
     failed: list[ArchiveError] = []
     refused: list[ArchiveError] = []

@@ -16,7 +16,7 @@ from runcomfy.errors import DownloadError, RunComfyError, StorageError, Temporar
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
 from runcomfy.media.marking import ai_box
 from runcomfy.media.quality import judge
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.storage.upload import Body
@@ -45,7 +45,7 @@ class Archiving:
         store: Store,
         hosts: HostPolicy,
         template: KeyTemplate,
-        expected: Expectation | None,
+        expected: OutputValidation | None,
         patience: RetryBudget,
         mark: bool,
         room: Room = _ROOM,

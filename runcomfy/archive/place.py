@@ -18,7 +18,7 @@ from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
 from runcomfy.media.poster import POSTER_CONTENT_TYPE, poster, poster_key
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
@@ -48,11 +48,11 @@ class Place:
     """Where one output of a request is kept."""
 
     def __init__(
-        self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate, expected: Expectation | None,
+        self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate, expected: OutputValidation | None,
         source_host: str,
     ) -> None:  # fmt: skip
         self._index, self._facts, self._store, self._template = index, facts, store, template
-        self._expected, self._host = expected or Expectation(), source_host
+        self._expected, self._host = expected or OutputValidation(), source_host
 
     def key(self, extension: str) -> str:
         """Return where the output is kept, if it is a file of this kind."""

@@ -17,7 +17,7 @@ from runcomfy.generation.hooks import Log
 from runcomfy.generation.origin import Origin, origin_of
 from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, record_archived
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.retry import retried
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
@@ -222,9 +222,9 @@ def _late(answer: Answer) -> Result:
     )  # fmt: skip
 
 
-def _expectation(model_id: str, inputs: ModelInputs | None) -> Expectation:
+def _expectation(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
     asked = inputs.body() if inputs is not None else {}
-    return Expectation(
+    return OutputValidation(
         video=inputs_class(model_id).makes_video,
         frames=_of(asked, "num_frames", int),
         frames_per_second=_of(asked, "frames_per_second", int),

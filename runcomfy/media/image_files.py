@@ -1,4 +1,4 @@
-"""Where an image is, by its name, and the bytes of one that is a file of this machine."""
+"""Where an image is, by its name, and the bytes of one that is a file on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def scheme_of(source: str | Path) -> str:
     """Return how an image is to be read: `s3`, `http`, `https`, `file` or `path`.
 
     Raises:
-        InvalidInput: It cannot be read so.
+        InvalidInput: It is none of these.
     """
     scheme = _SCHEME.match(source) if isinstance(source, str) else None
     named = scheme[1].lower() if scheme else "path"
@@ -31,7 +31,7 @@ def scheme_of(source: str | Path) -> str:
 
 
 def read_image_file(source: str | Path) -> bytes:
-    """Return what a file of this machine holds, named by its path or by `file://`.
+    """Return the bytes of a file on this machine, named by its path or by `file://`.
 
     Raises:
         InvalidInput: There is none, or it cannot be read, or it is too large.
@@ -40,10 +40,10 @@ def read_image_file(source: str | Path) -> bytes:
 
 
 def check_image_file(source: str | Path) -> None:
-    """Make sure of an image that is a file of this machine, before anything else is done; others are left alone.
+    """Check an image that is a file on this machine, before anything else is done; others are not read.
 
     Raises:
-        InvalidInput: There is none, or it is not an image that the service would take.
+        InvalidInput: There is none, or it is not an image that the service would accept.
     """
     if scheme_of(source) in ("file", "path"):
         inspect_image(read_image_file(source))
@@ -58,7 +58,7 @@ def check_image_size(size_bytes: int) -> None:
 def _path_of(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        refuse_image("A file:// URL names a file of this machine: file:///folder/picture.png.")
+        refuse_image("A file:// URL names a file on this machine: file:///folder/image.png.")
     return Path(url2pathname(parts.path))
 
 

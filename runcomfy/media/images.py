@@ -1,7 +1,7 @@
-"""Tell a real, whole image from a file that is only named like one.
+"""Distinguish a real, whole image from a file that is only named like one.
 
-A generation is paid for before the service has looked at its image, so everything that can be known is known here:
-the whole picture is decoded once. What surely cannot become a video is refused; what may go wrong is a warning.
+A generation is paid for before the service has read its image, so everything that can be checked is checked here: the
+whole image is decoded once. What surely cannot become a video is refused; what may go wrong is a warning.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 
 MAX_IMAGE_BYTES = 50_000_000
 MAX_IMAGE_PIXELS = 80_000_000
-"""Some ten times a 4K picture, and as many times four bytes of memory while it is decoded."""
+"""About ten times a 4K image; four bytes of memory per pixel while it is decoded."""
 
 MIN_IMAGE_SIDE = 16
-"""Pixels. Video models of this kind see a picture in blocks of 16 by 16: the variational autoencoder of Wan 2.1 divides
+"""Pixels. Video models of this kind process an image in blocks of 16 by 16: the variational autoencoder of Wan 2.1 divides
 each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_stride` and `patch_size`)."""
 MAX_ASPECT_RATIO = 20
 """Longer to shorter side: a strip that is 480 pixels high would be 10,000 wide."""
@@ -70,17 +70,17 @@ class ImageFacts(BaseModel):
     width: int
     height: int
     orientation: int = 1
-    """How it is to be turned before it is shown, by its EXIF data: 1 to 8, and 1 is as it is."""
+    """How to turn it before it is shown, by its EXIF data: 1 to 8, and 1 is not at all."""
 
 
 def inspect_image(data: bytes) -> ImageFacts:
-    """Decode the image, the first frame where there are several, and say what it is.
+    """Decode the image, the first frame if there are several, and return what it is.
 
     Raises:
         InvalidInput: Empty, too large, not an image, damaged or cut.
     """
     if not data:
-        refuse_image("The image is empty. Look at where it was written.")
+        refuse_image("The image is empty. Check the program that wrote it.")
     if len(data) > MAX_IMAGE_BYTES:
         refuse_image(f"The image has {len(data):,} bytes; {MAX_IMAGE_BYTES:,} are allowed. Make it smaller.")
     try:
@@ -88,22 +88,22 @@ def inspect_image(data: bytes) -> ImageFacts:
             kind, (width, height) = str(header.format), header.size
             if width * height <= MAX_IMAGE_PIXELS:
                 header.verify()
-        # `verify` leaves an image unusable, and does not look at the pixels of every format.
+        # `verify` leaves an image unusable, and does not check the pixels of every format.
         if width * height <= MAX_IMAGE_PIXELS:
             with Image.open(io.BytesIO(data), formats=_OPENED) as pixels:
                 orientation = _orientation(pixels)
                 pixels.load()
     except UnidentifiedImageError:
-        refuse_image(f"The file is not an image that is understood here. {_KINDS}")
+        refuse_image(f"The file is not an image of a supported format. {_KINDS}")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         width = height = MAX_IMAGE_PIXELS
-    except Exception:  # the decoders of a damaged file raise what they like: SyntaxError, struct.error, IndexError …
+    except Exception:  # decoders raise anything on a damaged file: SyntaxError, struct.error, IndexError …
         refuse_image("The image is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
     if width * height > MAX_IMAGE_PIXELS:
-        refuse_image(f"The image has more than {MAX_IMAGE_PIXELS:,} pixels. Scale it down; 4K is what is of use.")
+        refuse_image(f"The image has more than {MAX_IMAGE_PIXELS:,} pixels. Scale it down; more than 4K is of no use.")
     if min(width, height) < MIN_IMAGE_SIDE:
         refuse_image(
-            f"The image has {width} x {height} pixels; no video can be made of less than {MIN_IMAGE_SIDE} on a side. "
+            f"The image has {width} x {height} pixels; a video needs at least {MIN_IMAGE_SIDE} on each side. "
             "Use a larger one."
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
@@ -117,10 +117,12 @@ def inspect_image(data: bytes) -> ImageFacts:
     )
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        found = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # its EXIF data is damaged, which no decoder of pixels minds; see above for what is raised
+        found = image.getexif().get(_ORIENTATION_TAG, 1)
+    except (
+        Exception
+    ):  # damaged EXIF data, which does not stop the pixels from being decoded; see above for what is raised
         return 1
     return found if found in range(2, 9) else 1
 

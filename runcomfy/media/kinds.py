@@ -1,7 +1,7 @@
-"""Tell from the first bytes what a file is. What a server says of it is not asked, unless the bytes say nothing.
+"""Find out from its first bytes what a file is. The server's content type counts only where the bytes say nothing.
 
-Error pages come with status 200, with `video/mp4` and under a name that ends in `.mp4`. So the bytes decide: what is a
-page, a document or nothing at all is refused; anything else may be what was paid for, and gets a name to be kept under.
+Error pages come with status 200, with `video/mp4` and under a name that ends in `.mp4`. So the bytes decide: a page, a
+document or an empty file is refused; anything else may be what was paid for, and gets a name to be kept under.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["SNIFF_BYTES", "MediaKind", "by_name", "describe", "sniff"]
 
 SNIFF_BYTES = 4096
-"""How much of a file's start is enough to tell."""
+"""How much of a file's start is enough."""
 
 
 class MediaKind(NamedTuple):
@@ -88,17 +88,17 @@ _PROLOGUE = re.compile(
 )
 _ROOT = re.compile(rb"<(?:[\w-]+:)?svg[\s>/]")
 _SUBTITLE = re.compile(rb"\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} --> ")
-_NAMES_NOTHING = frozenset(
+_NO_MEDIA_TYPES = frozenset(
     {"application/octet-stream", "binary/octet-stream", "application/json", "application/xml", "text/html",
      "text/plain", "text/xml", "application/xhtml+xml", "application/x-www-form-urlencoded", "multipart/form-data"}
 )  # fmt: skip
 _EXTENSION = re.compile(r"\.([a-z0-9]{1,12})", re.IGNORECASE)
-_SAYS_NO_MORE = frozenset({"html", "htm", "json", "xml", "php", "aspx", "tmp", "part"})
+_NO_MEDIA_EXTENSIONS = frozenset({"html", "htm", "json", "xml", "php", "aspx", "tmp", "part"})
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def sniff(head: bytes) -> MediaKind | None:
-    """Tell what a file is from its first 4096 bytes; `None` where they say nothing, or are no media at all."""
+    """Return what a file is, by its first 4096 bytes; `None` where they say nothing, or are no media at all."""
     if head[4:8] == b"ftyp":
         return _of_brands(head)
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -124,11 +124,11 @@ def sniff(head: bytes) -> MediaKind | None:
 
 
 def by_name(url_path: str, content_type: str) -> MediaKind:
-    """Return what to keep bytes under that say nothing: by the URL's name, else by the server's word, else `bin`."""
+    """Return the kind of a file whose bytes say nothing: by the URL's name, else by the content type, else `bin`."""
     ends = _EXTENSION.fullmatch(url_path[url_path.rfind(".") :]) if "." in url_path.rpartition("/")[2] else None
-    said = "" if content_type in _NAMES_NOTHING else content_type
+    said = "" if content_type in _NO_MEDIA_TYPES else content_type
     extension = ends[1].lower() if ends else ""
-    if extension in _SAYS_NO_MORE:
+    if extension in _NO_MEDIA_EXTENSIONS:
         extension = ""
     extension = extension or (mimetypes.guess_extension(said) or ".bin")[1:]
     guessed = mimetypes.guess_type(f"x.{extension}")[0] or ""
@@ -136,7 +136,7 @@ def by_name(url_path: str, content_type: str) -> MediaKind:
 
 
 def describe(head: bytes) -> str | None:
-    """Say for a person what these bytes are that are no media: nothing, a page, a document; `None` if they may be."""
+    """Say for a person what these bytes are if they are no media: nothing, a page, a document; `None` if they may be."""
     if not head:
         return "nothing at all"
     plain = _as_text(head)
@@ -172,7 +172,7 @@ def _ogg(head: bytes) -> MediaKind:
 
 
 def _sound(head: bytes) -> MediaKind | None:
-    """MPEG audio has no mark but the bits of its first frame: version, layer, rate and frequency that exist."""
+    """Return the kind of MPEG audio. Its only mark is the bits of its first frame: valid version, layer, rate, frequency."""
     if len(head) < 4 or head[0] != 0xFF or _as_text(head) is not None:
         return None
     if head[1] & 0xF6 == 0xF0:
@@ -182,7 +182,7 @@ def _sound(head: bytes) -> MediaKind | None:
 
 
 def _text(head: bytes) -> MediaKind | None:
-    """Files that are text, and yet what was paid for."""
+    """Return the kind of a file that is text, and still media."""
     plain = _as_text(head)
     if plain is None:
         return None
@@ -197,7 +197,7 @@ def _text(head: bytes) -> MediaKind | None:
 
 
 def _as_text(head: bytes) -> bytes | None:
-    """Return the start of a text in UTF-8 without its mark; `None` for anything that is no text."""
+    """Return the start of a text in UTF-8 without its byte-order mark; `None` for anything that is no text."""
     if head.startswith(_UTF_16):
         try:
             head = head[: len(head) & ~1].decode("utf-16").encode()

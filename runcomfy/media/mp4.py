@@ -1,8 +1,8 @@
-"""Walk the top-level boxes of an MP4 or MOV: is one cut off, does something follow the last, may one be added.
+"""Walk the top-level boxes of an MP4 or MOV: is one cut off, does something follow the last, may one be added?
 
 An ISO base media file (ISO/IEC 14496-12) is a row of boxes, each with its own size, and the last one ends where the
-file ends. So a file that was cut off is told from a whole one without knowing its length. One cut cannot be seen this
-way: a *fragmented* file that ends exactly between two of its fragments is a whole, shorter file by its own account.
+file ends. So a cut is detected without knowing the file's length. One cut cannot be detected this way: a *fragmented*
+file that ends exactly between two of its fragments is a valid, shorter file.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from typing import BinaryIO
 __all__ = ["MAX_INDEX_BYTES", "Boxes", "indexed_samples", "walk"]
 
 MAX_INDEX_BYTES = 64 * 1024 * 1024
-"""A larger index is not read: it would describe days of video, and it has to be held in memory."""
+"""A larger index is not read: it would describe days of video, and has to be held in memory."""
 
 _MAX_BOXES = 100_000
 _KNOWN = frozenset(
     b"ftyp styp moov moof mfra mdat free skip wide udta uuid meta sidx ssix prft pdin emsg pnot junk PICT".split()
 )
-"""What the format has at the top."""
+"""The format's top-level boxes."""
 _ONCE = frozenset((b"ftyp", b"moov"))
 _FOLDERS = frozenset(b"moov trak mdia minf stbl moof traf".split())
 _TABLES = {b"stsz": (16, 0), b"stz2": (16, 0), b"stts": (12, 8), b"ctts": (12, 8), b"trun": (12, 0)}
-"""Where a table's count of samples stands, header included; where it has runs of them, how long an entry is."""
+"""The offset of a table's sample count, header included; and the length of an entry where it holds runs."""
 
 
 @dataclass
 class Boxes:
-    """What stands at the top of a file."""
+    """What is at the top level of a file."""
 
     kinds: set[bytes] = field(default_factory=set)
     indexes: list[tuple[int, int]] = field(default_factory=list)
-    """Where `moov` and `moof` boxes stand, and how long they are."""
+    """The offset and the length of each `moov` and `moof` box."""
     cut: str | None = None
-    """A sentence, if the file lacks something by its own account."""
+    """A sentence, if the file announces more than it has."""
     extra_bytes: int = 0
-    """How much stands behind the last box that is one."""
+    """How much follows the last valid box."""
     open_ended: bool = False
-    """Whether the last box goes on to the file's end, however far that is."""
+    """Whether the last box extends to the file's end, wherever that is."""
     all_seen: bool = True
 
     @property
     def foreign(self) -> list[str]:
-        """The names of boxes that the format does not have at the top."""
+        """The names of boxes that the format does not have at the top level."""
         return sorted(kind.decode("latin-1") for kind in self.kinds - _KNOWN)
 
     @property
     def takes_another(self) -> bool:
-        """Whether a box can be put behind the last one, and nothing in the file becomes untrue.
+        """Whether a box can be appended without making anything in the file wrong.
 
-        Not so where an index of fragments is found from the end, or where there are `uuid` boxes: one may hold a
-        signature of all the others (C2PA), or the same facts already (XMP).
+        Not where an index of fragments is found from the end, nor where there are `uuid` boxes: one may hold a
+        signature of all the others (C2PA), or XMP already.
         """
         whole = self.cut is None and self.all_seen and not self.open_ended and not self.extra_bytes
         return whole and self.kinds.isdisjoint((b"moof", b"uuid"))
 
 
 def walk(file: BinaryIO, size_bytes: int) -> Boxes:
-    """Step through the boxes at the top; reads a few bytes of each."""
+    """Step through the top-level boxes; reads a few bytes of each."""
     boxes, at, awaits_data, seen = Boxes(), 0, False, 0
     while at < size_bytes:
         seen += 1
@@ -91,7 +91,7 @@ def walk(file: BinaryIO, size_bytes: int) -> Boxes:
 
 
 def indexed_samples(file: BinaryIO, boxes: Boxes) -> int:
-    """Return how many samples the largest table of the indexes says that there are; a stranger may say anything."""
+    """Return the largest sample count of any table in the indexes; it is untrusted, and may be any number."""
     most = 0
     for at, size in boxes.indexes:
         file.seek(at)
@@ -117,7 +117,7 @@ def _counts(data: bytes) -> Iterator[int]:
 
 
 def _header(file: BinaryIO, at: int) -> tuple[bytes, int, int]:
-    """Return a box's name, its size, and that of its header; no name where there is no header."""
+    """Return a box's name, its size, and its header's size; an empty name where there is no header."""
     file.seek(at)
     header = file.read(16)
     if len(header) < 8:

@@ -1,4 +1,4 @@
-"""A small picture of a video, for pages and dashboards: how it is made, where it stands, and how a page holds it."""
+"""The poster, a small image of a video for pages and dashboards: how it is made, its key, and how a page embeds it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ POSTER_PIXELS = 640
 
 
 def poster_key(key: str) -> str:
-    """Return where the poster of the file at a key stands."""
+    """Return the key of the poster of a file, by the file's key."""
     return f"{key}.jpg"
 
 
-def poster(picture: Image.Image) -> bytes | None:
-    """Return a JPEG of the picture, 640 pixels at the longer side at most; `None` if it cannot be made.
+def poster(image: Image.Image) -> bytes | None:
+    """Return a JPEG of the image, 640 pixels at the longer side at most; `None` if it cannot be made.
 
-    The same picture gives the same bytes, as long as the versions of the libraries are the same. The picture itself is
-    used up: a copy of a large one would take hundreds of megabytes.
+    The same image gives the same bytes, with the same versions of the libraries. The image itself is modified: a copy
+    of a large one would take hundreds of megabytes.
     """
     try:
-        ImageOps.exif_transpose(picture, in_place=True)
-        if picture.mode not in ("L", "RGB", "RGBA"):
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        picture.thumbnail((POSTER_PIXELS, POSTER_PIXELS))
-        if picture.has_transparency_data:
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode not in ("L", "RGB", "RGBA"):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image.thumbnail((POSTER_PIXELS, POSTER_PIXELS))
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         made = io.BytesIO()
-        picture.convert("RGB").save(made, "JPEG", quality=80, optimize=True, progressive=True)
-    except Exception:  # what Pillow makes of a stranger's bytes raises what it likes, and a poster is only a poster
+        image.convert("RGB").save(made, "JPEG", quality=80, optimize=True, progressive=True)
+    except Exception:  # Pillow raises anything on a stranger's bytes, and a poster is optional
         return None
     return made.getvalue()
 
@@ -43,20 +43,20 @@ def poster(picture: Image.Image) -> bytes | None:
 def embedded_poster(
     stored: bytes, *, pixels: int, qualities: Sequence[int], largest_bytes: int | None = None
 ) -> str | None:
-    """Return a stored poster, made smaller, as a `data:` URL; `None` if it cannot be made so small. Blocks.
+    """Return a stored poster, scaled down, as a `data:` URL; `None` if it does not get small enough. Blocks.
 
     Args:
         stored: The JPEG.
-        pixels: The longer side of what is shown.
-        qualities: Of the JPEG; the first that keeps within the limit is taken.
+        pixels: The longer side of the result.
+        qualities: JPEG qualities; the first one within the limit is used.
         largest_bytes: The limit, before base64 adds a third; `None` is any size.
 
     Raises:
         OSError: it is no JPEG.
     """
-    with Image.open(io.BytesIO(stored), formats=["JPEG"]) as picture:
-        picture.thumbnail((pixels, pixels))
-        small = picture.convert("RGB")
+    with Image.open(io.BytesIO(stored), formats=["JPEG"]) as image:
+        image.thumbnail((pixels, pixels))
+        small = image.convert("RGB")
     for quality in qualities:
         encoded = io.BytesIO()
         small.save(encoded, "JPEG", quality=quality, optimize=True)

@@ -1,7 +1,7 @@
-"""Ask FFmpeg what is in a video or a sound file. It never says no: what cannot be read is a fact about the file.
+"""Ask FFmpeg what is in a video or a sound file. Nothing is rejected: what cannot be read is a fact about the file.
 
-The bytes come from a stranger: the format is named, not guessed, so that no playlist or reference in them is followed,
-nothing of FFmpeg's log reaches stderr, and how long it may read and how much it may decode is limited.
+The bytes are untrusted: the format is given, not guessed, so that no playlist or reference in them is followed; FFmpeg's
+log does not reach stderr; and the time for reading and the amount of decoding are limited.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST = 2**31 - 1
 
 
 class Probed(NamedTuple):
-    """What FFmpeg says of the first video stream, or of the first sound where there is none; `None` is not known."""
+    """What FFmpeg says of the first video stream, or the first audio stream if there is none; `None` is unknown."""
 
     codec: str | None = None
     width: int | None = None
@@ -37,13 +37,13 @@ class Probed(NamedTuple):
     duration_seconds: float | None = None
     rotation_degrees: int | None = None
     image: Image.Image | None = None
-    """The first picture, upright."""
+    """The first frame, upright."""
     indexed_bytes: int = 0
-    """Where the file has to end at the least, by its index."""
+    """The least size that the file can have, by its index."""
     damage: str | None = None
     """A sentence, if something in it does not decode."""
     oddity: str | None = None
-    """A sentence, if it is sound but not what a video is."""
+    """A sentence, if it is intact but unusual."""
 
 
 class _TooLong(Exception):
@@ -82,7 +82,7 @@ def probe(file: BinaryIO, file_format: str) -> Probed:
     """Return what FFmpeg says of a file on disk.
 
     Args:
-        file: The file; where it stands afterwards is not said.
+        file: The file; its position afterwards is undefined.
         file_format: FFmpeg's name of the container, such as `mp4` or `matroska`.
     """
     file.seek(0)
@@ -98,12 +98,12 @@ def probe(file: BinaryIO, file_format: str) -> Probed:
 def _probed(container: InputContainer) -> Probed:
     stream: Any = next(iter(container.streams.video or container.streams.audio), None)
     if stream is None:
-        return Probed(damage="FFmpeg finds neither pictures nor sound in it")
+        return Probed(damage="FFmpeg finds neither video nor sound in it")
     ends = [entry.pos + entry.size for any_stream in container.streams for entry in any_stream.index_entries]
     context = getattr(stream, "codec_context", None)  # missing where FFmpeg has no decoder
     facts = Probed(duration_seconds=_duration(container, stream), indexed_bytes=max(ends, default=0))
     if context is None:
-        return facts._replace(oddity="Its codec is not known to FFmpeg here, so nothing of it was decoded.")
+        return facts._replace(oddity="FFmpeg does not know its codec here, so nothing of it was decoded.")
     facts = facts._replace(codec=context.codec.canonical_name)
     if not isinstance(stream, VideoStream):
         return facts
@@ -115,7 +115,7 @@ def _probed(container: InputContainer) -> Probed:
         frames_per_second=round(float(rate), 6) if rate else None,
     )
     if not (facts.width and facts.height):
-        return facts._replace(damage="it does not tell the size of its pictures")
+        return facts._replace(damage="it does not say how large its frames are")
     return _with_first_image(facts, container, stream)
 
 
@@ -129,36 +129,36 @@ def _duration(container: InputContainer, stream: Any) -> float | None:
 
 
 def _with_first_image(facts: Probed, container: InputContainer, stream: VideoStream) -> Probed:
-    """Decode the first picture, and count the others where the file does not say how many there are."""
+    """Decode the first frame, and count the others where the file does not say how many there are."""
     context = stream.codec_context
     context.thread_count = 1
     packets = container.demux(stream)
-    taken, decodes = 0, context.width * context.height <= _MAX_DECODED_PIXELS
+    packets_read, decodes = 0, context.width * context.height <= _MAX_DECODED_PIXELS
     frames: list[VideoFrame] = []
     for packet in packets:
-        taken += 1 if packet.size else 0
+        packets_read += 1 if packet.size else 0
         if decodes and not frames:
             try:
                 frames = context.decode(packet if packet.size else None)
             except av.FFmpegError as trouble:
-                return facts._replace(damage=f"its first picture does not decode ({type(trouble).__name__})")
-        done = frames or not decodes or taken >= _MAX_PACKETS_FOR_AN_IMAGE
-        if (done and facts.frames is not None) or taken >= _MAX_COUNTED_PACKETS:
+                return facts._replace(damage=f"its first frame does not decode ({type(trouble).__name__})")
+        done = frames or not decodes or packets_read >= _MAX_PACKETS_FOR_AN_IMAGE
+        if (done and facts.frames is not None) or packets_read >= _MAX_COUNTED_PACKETS:
             break
-    if not taken:
-        return facts._replace(damage="there are no pictures in it")
-    if facts.frames is None and taken < _MAX_COUNTED_PACKETS:
-        facts = facts._replace(frames=taken)
+    if not packets_read:
+        return facts._replace(damage="there are no frames in it")
+    if facts.frames is None and packets_read < _MAX_COUNTED_PACKETS:
+        facts = facts._replace(frames=packets_read)
     if not decodes:
-        return facts._replace(oddity=f"Its pictures have {context.width}x{context.height} pixels: none was decoded.")
+        return facts._replace(oddity=f"Its frames have {context.width}x{context.height} pixels: none was decoded.")
     if not frames or frames[0].is_corrupt:
-        return facts._replace(damage="its first picture does not decode")
+        return facts._replace(damage="its first frame does not decode")
     counter_clockwise = round(frames[0].rotation)
     return facts._replace(rotation_degrees=-counter_clockwise % 360, image=_image(frames[0], counter_clockwise))
 
 
 def _image(frame: VideoFrame, counter_clockwise: int) -> Image.Image | None:
-    """Return a picture in RGB, `None` where FFmpeg cannot convert its colours: that makes no video a bad one."""
+    """Return a frame in RGB; `None` where FFmpeg cannot convert its colours, which does not make the video a bad one."""
     try:
         image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
         return image.rotate(counter_clockwise, expand=True) if counter_clockwise else image

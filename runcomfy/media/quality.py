@@ -1,7 +1,7 @@
-"""Tell from a whole file on disk what is in it, and what is wrong or odd about it.
+"""Find out from a whole file on disk what is in it, and what is wrong or odd about it.
 
-Nothing here says no. A paid file is kept whatever it looks like; what counts against it is said in a sentence each, and
-`missing` tells apart what speaks for a transfer that was cut.
+Nothing is rejected here: a paid file is kept whatever is in it. Each defect is one sentence; `missing` is the one that
+points to a transfer that was cut off.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_PIXELS = 80_000_000
 _MAX_IMAGE_BYTES = 200_000_000
 """Decoders of WebP and AVIF hold the whole file in memory."""
 _MAX_SAMPLES = 5_000_000
-"""FFmpeg makes an entry of some 32 bytes for each sample that an index promises, whether it is there or not."""
+"""FFmpeg allocates about 32 bytes for each sample that an index announces, whether it exists or not."""
 _TAIL_BYTES = 64 * 1024
 
 _FFMPEG = {
@@ -32,34 +32,34 @@ _FFMPEG = {
 }  # fmt: skip
 _PILLOW = {name: [name.upper()] for name in ("png", "webp", "gif", "bmp", "tiff", "avif")} | {"jpeg": ["JPEG"]}
 _QUARTERS = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
-"""EXIF's orientations, as degrees clockwise; mirrored ones as if they were not."""
+"""EXIF's orientations, as degrees clockwise; mirroring is ignored."""
 
 
 class Judged(NamedTuple):
-    """What is in a file, and what speaks against it; sentences for a person."""
+    """What is in a file, and what is wrong with it, in sentences for a person."""
 
     facts: MediaFacts
     image: Image.Image | None = None
-    """The first picture, where it could be decoded; a lazy one, read from the file when it is used."""
+    """The first frame, if it could be decoded; lazy, read from the file when it is used."""
     missing: str | None = None
-    """Why it seems to be cut off, by its own account."""
+    """Why it seems to be cut off, by what it says of its own size."""
     damage: str | None = None
-    """What in it does not decode, though nothing seems to be missing."""
+    """What does not decode, though nothing seems to be missing."""
     warnings: tuple[str, ...] = ()
-    """What is odd, and does no harm."""
+    """What is odd but harmless."""
     takes_another_box: bool = False
     """Whether it is an MP4 to which a box can be added."""
-    length_told: bool = True
-    """Whether the file itself says where it ends, so that a cut would have been noticed."""
+    length_known: bool = True
+    """Whether the file itself says where it ends, so that a cut would be detected."""
 
 
 def judge(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
-    """Look at a whole file; decodes its first picture, and reads as little of the rest as it can.
+    """Examine a whole file; decodes its first frame, and reads as little of the rest as possible.
 
     Args:
         file: The file.
         size_bytes: Its size.
-        kind: What its first bytes say that it is.
+        kind: What it is by its first bytes.
     """
     if kind.container in ("mp4", "mov", "m4a"):
         return _judge_mp4(file, size_bytes, kind)
@@ -70,10 +70,10 @@ def judge(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
     if kind.container not in _FFMPEG:
         facts = MediaFacts(container=kind.container)
         odd = f"It is a {kind.container} file" if kind.container != "unknown" else "Its bytes are of an unknown kind"
-        return Judged(facts, warnings=(f"{odd}: nothing of it was looked at.",), length_told=False)
+        return Judged(facts, warnings=(f"{odd}: nothing of it was checked.",), length_known=False)
     probed = probe(file, _FFMPEG[kind.container])
-    missing, extra, length_told = _by_its_own_size(file, size_bytes, kind)
-    judged = _with(Judged(_facts(kind, probed), missing=missing, length_told=length_told), probed)
+    missing, extra, length_known = _by_its_own_size(file, size_bytes, kind)
+    judged = _with(Judged(_facts(kind, probed), missing=missing, length_known=length_known), probed)
     return judged._replace(warnings=judged.warnings + extra)
 
 
@@ -86,9 +86,13 @@ def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
         warnings += (f"It has boxes that are not of its format: {', '.join(boxes.foreign[:5])}.",)
     judged = Judged(MediaFacts(container=kind.container), None, boxes.cut, None, warnings)
     if max((size for _, size in boxes.indexes), default=0) > MAX_INDEX_BYTES:
-        return judged._replace(warnings=(*warnings, "Its index is too large to be read: nothing is known of it."))
+        return judged._replace(
+            warnings=(*warnings, "Its index is too large to be read: nothing else of it was checked.")
+        )
     if indexed_samples(file, boxes) > _MAX_SAMPLES:
-        return judged._replace(warnings=(*warnings, "Its index promises more than can be: nothing is known of it."))
+        return judged._replace(
+            warnings=(*warnings, "Its index announces more frames than are possible: nothing else of it was checked.")
+        )
     probed = probe(file, "mp4")
     if b"moof" not in boxes.kinds and probed.indexed_bytes > size_bytes and boxes.cut is None:
         judged = judged._replace(missing="its index points behind its end")
@@ -122,7 +126,7 @@ def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Judged(facts, warnings=("The image has more pixels than are decoded here.",))
-    except Exception as trouble:  # the decoders of a damaged file raise what they like
+    except Exception as trouble:  # decoders raise anything on a damaged file
         return Judged(facts, missing=f"it cannot be decoded to its end ({type(trouble).__name__})")
     return Judged(facts.model_copy(update={"rotation_degrees": _turned(image)}), image)
 
@@ -136,12 +140,12 @@ def _judge_svg(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
 def _turned(image: Image.Image) -> int | None:
     try:
         return _QUARTERS.get(image.getexif().get(0x0112, 1), 0)
-    except Exception:  # broken EXIF is no reason to think less of an image
+    except Exception:  # broken EXIF does not make an image worse
         return None
 
 
 def _by_its_own_size(file: BinaryIO, size_bytes: int, kind: MediaKind) -> tuple[str | None, tuple[str, ...], bool]:
-    """Return why a file seems to be cut off, what is odd about its end, and whether it says at all where that is."""
+    """Return why a file seems to be cut off, what is odd about its end, and whether it says where its end is."""
     file.seek(0)
     head = file.read(4096)
     expected: int | None = None
@@ -167,7 +171,7 @@ def _by_its_own_size(file: BinaryIO, size_bytes: int, kind: MediaKind) -> tuple[
         return f"it should have {expected:,} bytes and has {size_bytes:,}", (), True
     extra = size_bytes - expected
     file.seek(expected)
-    if kind.container == "avi" and file.read(4) == b"RIFF":  # a large AVI is a row of them
+    if kind.container == "avi" and file.read(4) == b"RIFF":  # a large AVI is a sequence of them
         return None, (), False
     return None, (f"{_bytes(extra)} its end.",) if extra > 1 or (extra and head[:4] != b"RIFF") else (), True
 
@@ -177,7 +181,7 @@ def _bytes(count: int) -> str:
 
 
 def _matroska_size(head: bytes) -> int | None:
-    """Return the size of the whole file by its own account: two EBML elements, a header and one segment."""
+    """Return the size that the file announces for itself: two EBML elements, a header and one segment."""
     at = 0
     for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
         first = head[at + 4] if len(head) > at + 4 else 0

@@ -1,4 +1,4 @@
-"""What was asked for, compared with what came: warnings, because a paid video is kept whatever it looks like."""
+"""Validate an output against what was asked for: warnings only, because a paid video is kept whatever is in it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict
 
 from runcomfy.values import MediaFacts
 
-__all__ = ["Expectation"]
+__all__ = ["OutputValidation"]
 
 _USUAL = ("mp4", "mov", "webm")  # what browsers play
 _TOLERANCE = 0.05  # models round sizes to multiples of 8 or 16 pixels
 
 
-class Expectation(BaseModel):
-    """What the inputs asked for; `None` is not checked.
+class OutputValidation(BaseModel):
+    """What an output is validated against, by its inputs; `None` is not checked.
 
-    For image-to-video leave `aspect_ratio` out: the picture decides it, and the resolution names the shorter side.
+    For image-to-video leave `aspect_ratio` out: the image decides it, and the resolution is the shorter side.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,11 +30,11 @@ class Expectation(BaseModel):
     """Such as `720p`: the shorter side in pixels."""
     aspect_ratio: str | None = None
     """Such as `16:9`: width to height."""
-    told: tuple[str, ...] = ()
-    """What is odd about the answer that named the file; it goes among the warnings."""
+    answer_warnings: tuple[str, ...] = ()
+    """What is odd about the answer that named the file; added to the warnings."""
 
     def warnings(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
-        """Return one sentence for each thing that is other than asked; what the file does not tell is passed over."""
+        """Return one sentence for each difference from what was asked for; what the file does not say is not checked."""
         found: list[str] = []
         if not content_type.startswith("video/") or (media.codec is not None and media.width is None):
             if not self.video:
@@ -52,7 +52,7 @@ class Expectation(BaseModel):
             width, height = media.width, media.height
             if (media.rotation_degrees or 0) % 180 == 90:
                 width, height = height, width
-            size = f"The picture is {width}x{height} pixels"
+            size = f"The video is {width}x{height} pixels"
             shorter = re.fullmatch(r"(\d+)p", self.resolution or "")
             if shorter and not _close(min(width, height), int(shorter[1])):
                 found.append(f"{size}; {self.resolution}, the shorter side, was asked for.")

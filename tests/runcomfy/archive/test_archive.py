@@ -30,7 +30,7 @@ from runcomfy.errors import (
     UnexpectedContent,
 )
 from runcomfy.media.marking import ai_box
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
@@ -414,7 +414,7 @@ async def test_a_deadline_that_insists_does_not_hurry_the_cleaning(
 async def test_what_is_other_than_asked_is_a_warning(source: Source, store: Store) -> None:
     """A paid video is kept whatever it looks like; the differences are said, and stored."""
     source.answer = Answer(video())
-    expected = Expectation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
+    expected = OutputValidation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
 
     video_ = await archive(source, store, expected=expected)
 

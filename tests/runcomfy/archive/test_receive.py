@@ -19,7 +19,7 @@ from runcomfy.archive.provenance import Provenance
 from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import ArchiveConflict, DownloadError, UnexpectedContent
 from runcomfy.media.marking import ai_box
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
@@ -29,7 +29,7 @@ __all__ = ["source"]
 
 CASES = {path.name: path.read_bytes() for path in sorted((Path(__file__).parent / "arrivals").iterdir())}
 FACTS = GenerationFacts(model_id="m", request_id="r-1", generation_key="a" * 64)
-ASKED = Expectation(video=True)
+ASKED = OutputValidation(video=True)
 
 
 async def archive(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from runcomfy.media.kinds import SNIFF_BYTES, by_name, describe, sniff
 from runcomfy.media.quality import Judged, judge
-from runcomfy.media.validation import Expectation
+from runcomfy.media.validation import OutputValidation
 from runcomfy.values import MediaFacts
 
 LAYOUTS = {
@@ -439,17 +439,17 @@ def test_nothing_reaches_stderr(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("expectation", "count"),
     [
-        (Expectation(), 0),
-        (Expectation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9"), 0),
-        (Expectation(frames=97), 1),
-        (Expectation(frames_per_second=24), 1),
-        (Expectation(resolution="720p"), 1),
-        (Expectation(aspect_ratio="9:16"), 1),
-        (Expectation(frames=1, frames_per_second=1, resolution="1p", aspect_ratio="1:1"), 4),
-        (Expectation(resolution="auto", aspect_ratio="auto"), 0),
+        (OutputValidation(), 0),
+        (OutputValidation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9"), 0),
+        (OutputValidation(frames=97), 1),
+        (OutputValidation(frames_per_second=24), 1),
+        (OutputValidation(resolution="720p"), 1),
+        (OutputValidation(aspect_ratio="9:16"), 1),
+        (OutputValidation(frames=1, frames_per_second=1, resolution="1p", aspect_ratio="1:1"), 4),
+        (OutputValidation(resolution="auto", aspect_ratio="auto"), 0),
     ],
 )
-def test_a_difference_from_what_was_asked_is_a_warning(expectation: Expectation, count: int) -> None:
+def test_a_difference_from_what_was_asked_is_a_warning(expectation: OutputValidation, count: int) -> None:
     """Each thing that is other than asked gives one sentence; 832x480 passes for 480p at 16:9."""
     facts = MediaFacts(container="mp4", width=832, height=480, frames=81, frames_per_second=16.0)
 
@@ -461,13 +461,13 @@ def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container
     """It is kept, but browsers do not play it; where nobody knows what was asked for, it is no surprise."""
     facts = MediaFacts(container=container, codec="h264", width=832, height=480)
 
-    assert len(Expectation(video=True).warnings(facts, "video/x-any")) == count
-    assert Expectation().warnings(facts, "video/x-any") == ()
+    assert len(OutputValidation(video=True).warnings(facts, "video/x-any")) == count
+    assert OutputValidation().warnings(facts, "video/x-any") == ()
 
 
 def test_what_the_file_does_not_tell_gives_no_warning() -> None:
     """Nothing is held against a file that does not tell it."""
-    asked = Expectation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9")
+    asked = OutputValidation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9")
 
     assert asked.warnings(MediaFacts(container="mp4")) == ()
 
@@ -476,7 +476,7 @@ def test_a_turned_video_is_held_against_what_players_show() -> None:
     """An upright video that is stored lying has the aspect ratio that was asked for."""
     lying = MediaFacts(container="mp4", width=832, height=480, rotation_degrees=90)
 
-    assert Expectation(aspect_ratio="9:16", resolution="480p").warnings(lying) == ()
+    assert OutputValidation(aspect_ratio="9:16", resolution="480p").warnings(lying) == ()
 
 
 @pytest.mark.parametrize(
@@ -492,5 +492,5 @@ def test_a_turned_video_is_held_against_what_players_show() -> None:
 )
 def test_no_video_where_one_was_asked_for_is_a_warning(facts: MediaFacts, content_type: str, count: int) -> None:
     """A still, an animation or sound is kept; where nobody asked for a video, nothing is said."""
-    assert len(Expectation(video=True, frames=81).warnings(facts, content_type)) == count
-    assert Expectation().warnings(facts, content_type) == ()
+    assert len(OutputValidation(video=True, frames=81).warnings(facts, content_type)) == count
+    assert OutputValidation().warnings(facts, content_type) == ()
