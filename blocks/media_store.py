@@ -234,7 +234,7 @@ class MediaStore(Block):
         """
         self._forget_if_changed()
         if self._journal is None:
-            self._journal = Journal(self._place(), patience_seconds=self.journal_patience_seconds)
+            self._journal = Journal(self._place(), lease_seconds=self.journal_patience_seconds)
         return self._journal
 
     def destination(self) -> Destination:

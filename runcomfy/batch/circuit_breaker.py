@@ -15,7 +15,7 @@ from typing import Literal
 
 from runcomfy.errors import CommonCause, RunComfyError
 from runcomfy.generation.engine import Engine
-from runcomfy.journal import Entry, StopNote, note_stops, what_was_lately
+from runcomfy.journal import Entry, StopNote, note_stops, recent_proof
 from runcomfy.values import Outcome, OutcomeStatus
 
 __all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "CircuitBreaker", "note_stop", "open_proving"]
@@ -192,7 +192,7 @@ async def open_proving(
         stop_after_alike: How many that fail alike in a row stop the rest, later.
         entries: What is known of the journal already.
     """
-    lately = await what_was_lately(engine.journal, engine.client.base_url, engine.destination.uri, models, entries)
+    lately = await recent_proof(engine.journal, engine.client.base_url, engine.destination.uri, models, entries)
     return CircuitBreaker(first_at_once, stop_after_alike, lately.archived, lately.stopped)
 
 

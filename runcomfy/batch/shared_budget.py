@@ -207,7 +207,7 @@ class SharedBudget:
             return _BudgetNote() if body is None else _BudgetNote.model_validate_json(body)
         except ValidationError:
             raise UnreadableEntry(
-                f"The budget's note {self._journal.place.where}/.{self._note}.json cannot be read by this version, so "
+                f"The budget's note {self._journal.store.where}/.{self._note}.json cannot be read by this version, so "
                 "nothing was sent. Stop all runs of this manifest, and look at it or delete it: the next run makes it "
                 "anew from the journal."
             ) from None

@@ -151,7 +151,7 @@ def destination(bucket: str, journal: str, archive_key: str | None) -> Destinati
 
     choice = check_choice(journal)
     kept = Journal(
-        open_journal_store(choice, lambda: here, _store_at), patience_seconds=_patience_seconds() or LEASE_SECONDS
+        open_journal_store(choice, lambda: here, _store_at), lease_seconds=_patience_seconds() or LEASE_SECONDS
     )
     return Destination(here, kept, choice, _template(archive_key), open_store=_store_at)
 

@@ -60,7 +60,7 @@ def list_generations(
     print_list(
         [item for item in items if item.entry.state in wanted],
         [item for item in items if item.entry.state not in wanted],
-        where=journal.place.where,
+        where=journal.store.where,
         options=options,
         as_json=json,
     )
@@ -135,7 +135,7 @@ async def _everything(journal: Journal, options: StoreOptions) -> list[Item]:
     from runcomfy.cli.journal_view import view
 
     def unreadable(key: str) -> None:
-        print(f"{journal.place.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
+        print(f"{journal.store.where}/{key}.json is no entry that this version can read.", file=sys.stderr)
 
     found = [entry async for entry in journal.entries(unreadable=unreadable)]
     return view(found, options)

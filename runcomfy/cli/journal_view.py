@@ -115,7 +115,8 @@ def view(found: Iterable[Versioned], options: StoreOptions) -> list[Item]:
                 age_seconds=max(0.0, (now - began).total_seconds()),
                 stake=_stake(entry, usual),
                 advice=advise(
-                    Situation.of(entry, abandoned=entry.state is _S.INTENT and not version.fresh_seconds), options
+                    Situation.of(entry, abandoned=entry.state is _S.INTENT and not version.lease_remaining_seconds),
+                    options,
                 ),
             )
         )

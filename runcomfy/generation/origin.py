@@ -86,7 +86,7 @@ def _model_is_missing(request_id: str, destination: Destination) -> str:
     without = (
         "There is no journal that knows"
         if destination.journal_choice == "none"
-        else f"The journal in {destination.journal.place.where} does not know"
+        else f"The journal in {destination.journal.store.where} does not know"
     )
     typing = shell_command("fetch", request_id, "--model", "MODEL", *destination.options.for_archive)
     return (

@@ -23,7 +23,7 @@ from runcomfy.journal import (
     Finding,
     Versioned,
     cancel_or_detach,
-    look_after,
+    reconcile_entry,
     watched_entries,
 )
 from runcomfy.polling.schedule import due_in
@@ -117,7 +117,7 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
 
     async def look(version: Versioned) -> Finding:
         async with gate:
-            finding = await look_after(
+            finding = await reconcile_entry(
                 engine.client,
                 engine.journal,
                 version,
@@ -209,7 +209,9 @@ async def _cancelled_for_person(engine: Engine, finding: Finding, runs: KnownRun
     if now is None or now.entry.state is entry.state:
         return finding
     if now.entry.state is EntryState.DETACHED:
-        finding = await look_after(engine.client, journal, now, abandoned_after=timedelta(), abandoned=True, due_in=due)
+        finding = await reconcile_entry(
+            engine.client, journal, now, abandoned_after=timedelta(), abandoned=True, due_in=due
+        )
         return finding if finding.news else replace(finding, news=now.entry.reason or _CANCELLED_RUN)
     return replace(finding, entry=now.entry, news=now.entry.reason or _CANCELLED_RUN, due=None)
 

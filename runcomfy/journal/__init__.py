@@ -12,8 +12,8 @@ from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.bucket import BucketJournalStore, check_choice, names_folder, open_journal_store
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
-from runcomfy.journal.proof import StopNote, note_archived, note_stops, what_was_lately
-from runcomfy.journal.reconcile import DueIn, Finding, look_after, watched_entries
+from runcomfy.journal.proof import StopNote, note_archived, note_stops, recent_proof
+from runcomfy.journal.reconcile import DueIn, Finding, reconcile_entry, watched_entries
 from runcomfy.journal.record import cancel_or_detach, record_archived, record_end, record_outcome
 from runcomfy.journal.requests import KnownRequest, find_request
 from runcomfy.journal.resolve import adopt, release
@@ -44,12 +44,13 @@ __all__ = [
     "inputs_of",
     "known_key",
     "known_spec",
-    "look_after",
     "memory_journal_store",
     "names_folder",
     "note_archived",
     "note_stops",
     "open_journal_store",
+    "recent_proof",
+    "reconcile_entry",
     "record_archived",
     "record_end",
     "record_outcome",
@@ -58,5 +59,4 @@ __all__ = [
     "submission_of",
     "submit_once",
     "watched_entries",
-    "what_was_lately",
 ]

@@ -245,7 +245,7 @@ def _submission(situation: Situation) -> str:
     if situation.sent_at is None:
         return model
     sent = f"{situation.sent_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return f"{model} sent {'about' if situation.about else 'at'} {sent}"
+    return f"{model} sent {'about' if situation.sent_at_approximate else 'at'} {sent}"
 
 
 def _adopt(situation: Situation, options: StoreOptions, when: str = "If it is there, adopt it") -> list[Command]:

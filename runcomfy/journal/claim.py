@@ -83,7 +83,7 @@ async def claim(
         if prepared_at is None or time.monotonic() - prepared_at > _PREPARED_SECONDS:
             await prepare()
             prepared_at = time.monotonic()
-        intent = spec.intent(worker, journal.patience_seconds)
+        intent = spec.intent(worker, journal.lease_seconds)
         hold.begin()
         if found and entry:
             writing = journal.replace(found, entry.begun_again(intent, worker=worker))
@@ -153,10 +153,10 @@ def _had_its_attempt(entry: Entry, ended: Event) -> RunComfyError:
 
 async def _wait_or_give_up(journal: Journal, found: Versioned) -> None:
     """Wait a moment for the worker who is submitting, or note that it must have died in the middle of it."""
-    if left := found.fresh_seconds:
+    if left := found.lease_remaining_seconds:
         await journal.sleep(min(left, _LOOK_SECONDS))
         return
-    await journal.replace(found, found.entry.given_up(worker=worker_name()))
+    await journal.replace(found, found.entry.marked_uncertain(worker=worker_name()))
 
 
 async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awaitable[bool]]) -> None:
@@ -176,7 +176,7 @@ async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awa
 
 def _lost(journal: Journal, entry: Entry) -> UncertainSubmission | RequestNotFound:
     """Return the error for an entry that a person has to look at."""
-    advice = advise(Situation.of(entry), StoreOptions.of(entry.store, journal.place.where))
+    advice = advise(Situation.of(entry), StoreOptions.of(entry.store, journal.store.where))
     short, sent_at = entry.generation_key[:12], entry.began_at.isoformat()
     error: UncertainSubmission | RequestNotFound
     if entry.state is EntryState.UNCERTAIN:

@@ -211,12 +211,12 @@ class Entry(BaseModel):
             archive=None,
         )
 
-    def given_up(self, *, worker: str) -> Self:
+    def marked_uncertain(self, *, worker: str) -> Self:
         """Return an intent as what it is when its worker died in the middle of it: uncertain."""
-        return self.moved(EntryState.UNCERTAIN, worker=worker, reason=self.silence)
+        return self.moved(EntryState.UNCERTAIN, worker=worker, reason=self.silence_reason)
 
     @property
-    def silence(self) -> str:
+    def silence_reason(self) -> str:
         """What is known of an intent whose worker died."""
         intents = (event.worker for event in reversed(self.history) if event.state is EntryState.INTENT)
         return f"{next(intents, self.history[-1].worker)} did not say what became of its submission"

@@ -54,7 +54,7 @@ class Versioned:
     age_seconds: float
 
     @property
-    def fresh_seconds(self) -> float:
+    def lease_remaining_seconds(self) -> float:
         """For how long an intent is still that of a living worker; 0 for one that is abandoned, and for all else."""
         if self.entry.state is not EntryState.INTENT:
             return 0.0
@@ -65,8 +65,8 @@ class Journal:
     """The entries of a place.
 
     Args:
-        place: Where they are kept.
-        patience_seconds: How long an intent that does not move is taken for that of a worker who is submitting; after
+        store: Where they are kept.
+        lease_seconds: How long an intent that does not move is taken for that of a worker who is submitting; after
             that, for the leftover of one that died. It must be longer than a submission can take.
         retry_seconds: How long a read or write that the place did not take is repeated.
         record_seconds: The same for the write of a request id, which is paid for by then.
@@ -75,15 +75,15 @@ class Journal:
 
     def __init__(
         self,
-        place: JournalStore,
+        store: JournalStore,
         *,
-        patience_seconds: float = LEASE_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
         retry_seconds: float = 30.0,
         record_seconds: float = 300.0,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
-        self.place = place
-        self.patience_seconds = patience_seconds
+        self.store = store
+        self.lease_seconds = lease_seconds
         self.record_seconds = record_seconds
         self.sleep = sleep
         self._retry_seconds = retry_seconds
@@ -97,7 +97,7 @@ class Journal:
             ConfigurationError: it cannot.
             StorageError: it cannot be reached or written.
         """
-        await self._call(self.place.check)
+        await self._call(self.store.check)
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # nothing in it changes, and a lock cannot be copied
@@ -113,12 +113,12 @@ class Journal:
             UnreadableEntry: what stands there is no entry that this version can read.
             StorageError: the place failed.
         """
-        stored = await self._call(self.place.read, f"{key}.json", seconds=seconds)
+        stored = await self._call(self.store.read, f"{key}.json", seconds=seconds)
         return self._parsed(key, stored) if stored is not None else None
 
     async def create(self, entry: Entry) -> Versioned | None:
         """Write the first version of an entry; `None` if another worker did."""
-        tag = await self._call(self.place.create, f"{entry.generation_key}.json", entry.to_json())
+        tag = await self._call(self.store.create, f"{entry.generation_key}.json", entry.to_json())
         return self._remembered(entry, tag)
 
     async def replace(self, standing: Versioned, entry: Entry, *, seconds: float | None = None) -> Versioned | None:
@@ -130,7 +130,7 @@ class Journal:
             seconds: How long a write that the place did not take is repeated.
         """
         name, body = f"{entry.generation_key}.json", entry.to_json()
-        tag = await self._call(self.place.replace, name, body, standing.tag, seconds=seconds)
+        tag = await self._call(self.store.replace, name, body, standing.tag, seconds=seconds)
         return self._remembered(entry, tag)
 
     def written(self, key: str) -> Versioned | None:
@@ -188,7 +188,7 @@ class Journal:
         """
         if conflicts >= _MOST_CONFLICTS:
             raise StoreUnavailable(
-                f"The journal in {self.place.where} refused {conflicts} writes in a row as if others had come first. "
+                f"The journal in {self.store.where} refused {conflicts} writes in a row as if others had come first. "
                 "Look whether something between here and the store changes its ETags."
             )
         await self.sleep(min(0.05 * 1.5**conflicts, 2.0) * (0.5 + random.random()))  # noqa: S311 - keeps writers apart
@@ -202,10 +202,10 @@ class Journal:
         """
         if len(start) < 8 or not set(start) <= set("0123456789abcdef"):
             raise ConfigurationError(f"{start!r} is no key: give at least eight of its hexadecimal digits.")
-        names = await self._call(lambda: list(self.place.names(start)))
+        names = await self._call(lambda: list(self.store.names(start)))
         if len(names) != 1:
             count = f"{len(names)} generations" if names else "no generation"
-            raise ConfigurationError(f"The journal in {self.place.where} has {count} whose key begins with {start}.")
+            raise ConfigurationError(f"The journal in {self.store.where} has {count} whose key begins with {start}.")
         found = await self.read(names[0].removesuffix(".json"))
         if found is None:
             raise ConfigurationError(f"The entry {start} was removed from the journal meanwhile.")
@@ -213,7 +213,7 @@ class Journal:
 
     async def entries(self, *, unreadable: Callable[[str], None] | None = None) -> AsyncIterator[Versioned]:
         """Yield every entry, as they are read; some hundred a second. `unreadable` is that of `read_all`."""
-        names = await self._call(lambda: list(self.place.names()))
+        names = await self._call(lambda: list(self.store.names()))
         async for found in self.read_all([name.removesuffix(".json") for name in names], unreadable=unreadable):
             yield found
 
@@ -248,12 +248,12 @@ class Journal:
 
     async def modified(self) -> dict[str, datetime]:
         """Return every generation's key, with the time of its entry's present version by the clock of the place."""
-        found = await self._call(lambda: list(self.place.modified()))
+        found = await self._call(lambda: list(self.store.modified()))
         return {name.removesuffix(".json"): at for name, at in found}
 
     async def read_note(self, name: str) -> bytes | None:
         """Return what somebody noted beside the entries."""
-        stored = await self._call(self.place.read, f".{name}.json")
+        stored = await self._call(self.store.read, f".{name}.json")
         return stored.body if stored else None
 
     async def write_note(self, name: str, body: bytes) -> None:
@@ -263,17 +263,17 @@ class Journal:
     async def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> bool:
         """Replace a note by what `change` makes of it; `False` if another worker wrote one meanwhile, which stays."""
         hidden = f".{name}.json"
-        stored = await self._call(self.place.read, hidden)
+        stored = await self._call(self.store.read, hidden)
         if stored is None:
-            return await self._call(self.place.create, hidden, change(None)) is not None
-        return await self._call(self.place.replace, hidden, change(stored.body), stored.tag) is not None
+            return await self._call(self.store.create, hidden, change(None)) is not None
+        return await self._call(self.store.replace, hidden, change(stored.body), stored.tag) is not None
 
     def _parsed(self, key: str, stored: Stored) -> Versioned:
         try:
             return Versioned(Entry.model_validate_json(stored.body), stored.tag, stored.age_seconds)
         except ValidationError:
             raise UnreadableEntry(
-                f"What stands at {self.place.where}/{key}.json is no journal entry that this version can read. It was "
+                f"What stands at {self.store.where}/{key}.json is no journal entry that this version can read. It was "
                 "left as it is, and nothing was submitted: look at it, or use the version that wrote it.",
                 generation_key=key,
             ) from None

@@ -18,7 +18,7 @@ from runcomfy.errors import RunComfyError
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.journal import Journal
 
-__all__ = ["Lately", "StopNote", "note_archived", "note_stops", "what_was_lately"]
+__all__ = ["RecentProof", "StopNote", "note_archived", "note_stops", "recent_proof"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class StopNote(BaseModel):
         return self.error_type, self.error_code
 
 
-class Lately(NamedTuple):
+class RecentProof(NamedTuple):
     """What is known of models in a store, of the last day."""
 
     archived: set[str]
@@ -82,7 +82,7 @@ class _ProofNote(BaseModel):
 async def note_archived(journal: Journal, entry: Entry) -> None:
     """Note that a generation was archived just now; if that fails, a batch begins with a few, which costs time only."""
     name = _name(entry.service, entry.store, entry.model_id)
-    once = (journal.place.where, name)
+    once = (journal.store.where, name)
     if entry.state is not EntryState.ARCHIVED or once in _noted:
         return
     _noted[once] = True
@@ -122,9 +122,9 @@ async def note_stops(journal: Journal, service: str, store: str, stops: Mapping[
     _forget(journal, named)
 
 
-async def what_was_lately(
+async def recent_proof(
     journal: Journal, service: str, store: str, model_ids: Iterable[str], entries: Iterable[Entry] = ()
-) -> Lately:
+) -> RecentProof:
     """Return of which of these models one was archived in this store within a day, and which were stopped since.
 
     Args:
@@ -148,7 +148,7 @@ async def what_was_lately(
                 del note.stops[name]
     _forget(journal, note.stops)
     wanted = {model: _name(service, store, model) for model in model_ids}
-    return Lately(
+    return RecentProof(
         {model for model, name in wanted.items() if name in note.archived_at},
         {model: note.stops[name] for model, name in wanted.items() if name in note.stops},
     )
@@ -157,7 +157,7 @@ async def what_was_lately(
 def _forget(journal: Journal, names: Iterable[str]) -> None:
     """Let the next archived one be noted although one was a moment ago: it ends a stop."""
     for name in names:
-        _noted.pop((journal.place.where, name), None)
+        _noted.pop((journal.store.where, name), None)
 
 
 def _name(service: str, store: str, model_id: str) -> str:

@@ -25,9 +25,9 @@ from runcomfy.journal.record import may_lag, state_after
 from runcomfy.journal.spec import same_service
 from runcomfy.models import workload_of
 
-__all__ = ["LATE", "DueIn", "Finding", "look_after", "watched_entries"]
+__all__ = ["DueIn", "Finding", "reconcile_entry", "watched_entries"]
 
-LATE = timedelta(days=1)
+_CANCEL_DOUBTED = timedelta(days=1)
 """So long after a cancel is a request looked at again: it may have been answered wrongly."""
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ async def watched_entries(journal: Journal, *, skew: timedelta = _SKEW) -> list[
 
 def _is_watched(found: Versioned) -> bool:
     state = found.entry.state
-    return state in OPEN or (state is EntryState.CANCELLED and found.age_seconds < LATE.total_seconds())
+    return state in OPEN or (state is EntryState.CANCELLED and found.age_seconds < _CANCEL_DOUBTED.total_seconds())
 
 
 def _parsed(body: bytes | None) -> _OpenNote | None:
@@ -119,7 +119,7 @@ class Finding:
         return self.stuck or self.entry.state in (_S.UNCERTAIN, _S.EXPIRED)
 
 
-async def look_after(
+async def reconcile_entry(
     client: RunComfyClient,
     journal: Journal,
     found: Versioned,
@@ -189,17 +189,17 @@ def _worth_a_look(found: Versioned, abandoned_after: timedelta) -> bool:
         return age >= abandoned_after
     if entry.state is _S.EXPIRED:
         return datetime.now(UTC) - (entry.submitted_at or entry.created_at) < _NO_LONGER
-    return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < LATE)
+    return entry.state in (_S.DETACHED, _S.UNCERTAIN) or (entry.state is _S.CANCELLED and age < _CANCEL_DOUBTED)
 
 
 async def _look_at_intent(journal: Journal, found: Versioned, abandoned: bool | None) -> Finding:
     """Leave it alone while its lease lasts, though its run is known to have ended: the process may not know that."""
-    if found.fresh_seconds:
-        return Finding(found.entry, due=_in(found.fresh_seconds) if abandoned else None)
-    moved = found.entry.given_up(worker=worker_name())
+    if found.lease_remaining_seconds:
+        return Finding(found.entry, due=_in(found.lease_remaining_seconds) if abandoned else None)
+    moved = found.entry.marked_uncertain(worker=worker_name())
     if await journal.replace(found, moved) is None:
         return Finding(found.entry)  # somebody moved it just now
-    return Finding(moved, found.entry.silence)
+    return Finding(moved, found.entry.silence_reason)
 
 
 def _in(seconds: float) -> datetime:

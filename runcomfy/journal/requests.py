@@ -107,7 +107,7 @@ async def find_request(
         InvalidInput: two generations name it as theirs, and nobody knows which of them it made.
         StorageError: the journal could not be read.
     """
-    modified, where = await journal.modified(), journal.place.where
+    modified, where = await journal.modified(), journal.store.where
     keys = sorted(modified, key=modified.__getitem__, reverse=True)
     found: list[KnownRequest] = []
     until, unreadable = datetime.min.replace(tzinfo=UTC), list[str]()
@@ -127,9 +127,9 @@ async def find_request(
     if unreadable and not found:
         logger.warning(
             "%d entries of the journal in %s cannot be read by this version; whether one of them has request %s is not "
-            "known", len(unreadable), journal.place.where, request_id,
+            "known", len(unreadable), journal.store.where, request_id,
         )  # fmt: skip
-    return _only(found, journal.place.where) if found else None
+    return _only(found, journal.store.where) if found else None
 
 
 def _only(found: list[KnownRequest], where: str) -> KnownRequest:

@@ -41,7 +41,7 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
         if entry.request_id == request_id and entry.state not in (EntryState.UNCERTAIN, EntryState.EXPIRED):
             if not entry.may_become(EntryState.SUBMITTED):
                 return entry  # adopted before
-        elif not entry.may_become(EntryState.SUBMITTED) or found.fresh_seconds:
+        elif not entry.may_become(EntryState.SUBMITTED) or found.lease_remaining_seconds:
             raise ConfigurationError(
                 f"Generation {entry.generation_key[:12]} is {entry.state}"
                 + (f" with request {entry.request_id}" if entry.request_id else "")
@@ -75,7 +75,7 @@ async def release(journal: Journal, key: str) -> Entry:
         short = entry.generation_key[:12]
         if entry.state is EntryState.RELEASED:
             return entry
-        if found.fresh_seconds:
+        if found.lease_remaining_seconds:
             raise ConfigurationError(
                 f"A worker is submitting generation {short} just now: wait for {entry.patience_seconds:.0f} s."
             )

@@ -27,8 +27,8 @@ class Situation:
     request_id: str | None = None
     sent_at: datetime | None = None
     """When its submission was about to be sent."""
-    about: bool = False
-    """Whether it was only about then."""
+    sent_at_approximate: bool = False
+    """Whether that is approximate."""
     reason: str = ""
     error_type: str | None = None
     """The class of the error that led to the state."""
@@ -63,7 +63,7 @@ class Situation:
             model_id=entry.model_id,
             request_id=entry.request_id,
             sent_at=entry.began_at,
-            reason=news or (entry.silence if abandoned else entry.reason or ""),
+            reason=news or (entry.silence_reason if abandoned else entry.reason or ""),
             error_type=cause.error_type if cause else None,
             error_code=cause.error_code if cause else None,
             cost_usd=entry.cost_usd,

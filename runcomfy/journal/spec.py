@@ -49,7 +49,7 @@ class GenerationSpec:
         sha256 = self.image.sha256 if self.image else None
         return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
 
-    def intent(self, worker: str, patience_seconds: float = 180.0) -> Entry:
+    def intent(self, worker: str, lease_seconds: float = 180.0) -> Entry:
         """Return the first entry of this generation, which is fresh for so long."""
         now = datetime.now(UTC)
         inputs = self.inputs.body()
@@ -66,7 +66,7 @@ class GenerationSpec:
             run=self.run,
             flow_run=self.flow_run,
             store=self.store,
-            patience_seconds=patience_seconds,
+            patience_seconds=lease_seconds,
             created_at=now,
             updated_at=now,
             history=(Event(at=now, state=EntryState.INTENT, worker=worker, attempt=1, run=self.run),),

@@ -225,7 +225,7 @@ class _Attempt:
                 "limits; then run fewer at once.",
                 generation_key=entry.generation_key,
             )
-        fresh_seconds = min(_FRESH_SECONDS, self.journal.patience_seconds / 12)
+        fresh_seconds = min(_FRESH_SECONDS, self.journal.lease_seconds / 12)
         if first and (now - entry.updated_at).total_seconds() < fresh_seconds:
             return
         if not await self._move(EntryState.INTENT):
@@ -235,7 +235,7 @@ class _Attempt:
 
     async def _send(self) -> str | RunComfyError:
         """Return the request id that is answered, or the error that the answer, or its absence, stands for."""
-        within_seconds = max(self.journal.patience_seconds * 2 / 3, _SHORTEST_CALL_SECONDS)
+        within_seconds = max(self.journal.lease_seconds * 2 / 3, _SHORTEST_CALL_SECONDS)
         call = self.client.post_submission(self.inputs, within_seconds=within_seconds)
         try:
             return classify_submission(await self.hold.answer(call))
@@ -299,7 +299,7 @@ class _Attempt:
     def _advised(self, error: UncertainSubmission | StorageError, *said: str) -> UncertainSubmission | StorageError:
         """Return the error with what to do now in its message, too; what happened stays known as its `cause`."""
         entry = self.intent.entry
-        advice = advise_on_error(error, StoreOptions.of(entry.store, self.journal.place.where), entry.model_id)
+        advice = advise_on_error(error, StoreOptions.of(entry.store, self.journal.store.where), entry.model_id)
         advised = replace(error, message=" ".join([error.message, *said, advice.text]))
         advised.cause = error.message
         return advised

@@ -44,7 +44,7 @@ def _situation(row: Row) -> Situation:
         model_id=row["model_id"],
         request_id=row["request_id"],
         sent_at=row["updated_at"],
-        about=True,
+        sent_at_approximate=True,
         reason=row["reason"] or "",
         error_type=row["error_type"],
         error_code=row["error_code"],

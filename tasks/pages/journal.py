@@ -31,7 +31,7 @@ def journal_page(findings: Sequence[Finding], failures: Mapping[str, str], store
     """
     waiting = [finding for finding in findings if finding.needs_person]
     others = [finding for finding in findings if not finding.needs_person]
-    lines = [f"The journal: {code(store.get_journal().place.where)}"]
+    lines = [f"The journal: {code(store.get_journal().store.where)}"]
     if waiting:
         lines += ["### Wait for a person", *(decision(each, store) for each in waiting[:_MOST_SHOWN])]
     if others:

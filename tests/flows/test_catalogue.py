@@ -29,7 +29,7 @@ from runcomfy.policy import Deadlines, Polling
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.ledger import RequestEntry
 from tests.runcomfy.cli.command_line import CommandLine
-from tests.runcomfy.journal.making import submit_anew
+from tests.runcomfy.journal.making import submit_with_new_journal
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
 PATIENT, IMPATIENT = Deadlines(), Deadlines(queue_timeout_seconds=2, run_timeout_seconds=2)
@@ -121,7 +121,7 @@ async def test_it_agrees_with_the_services_own_books(
     without = media_store.model_copy(update={"journal": "none"})
     await text_to_video("without a journal", account, without, polling=QUICK)
     async with account.get_client() as client:
-        request_id = (await submit_anew(client, TextToVideo(prompt="fetched"))).request_id
+        request_id = (await submit_with_new_journal(client, TextToVideo(prompt="fetched"))).request_id
     sandbox.wait_for_end(request_id)
     await fetch_request(request_id, TEXT_TO_VIDEO, account, media_store)
 

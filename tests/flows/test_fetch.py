@@ -16,7 +16,7 @@ from runcomfy.models import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, TextToVideo
 from runcomfy.sandbox import Sandbox
 from tasks import archive_outputs
 from tests.flows.test_catalogue import PRICE, rows_of
-from tests.runcomfy.journal.making import submit_anew, submit_for
+from tests.runcomfy.journal.making import submit_for, submit_with_new_journal
 
 ANOTHER = "some-org/Other-1/model"
 
@@ -34,7 +34,7 @@ async def given_up(sandbox: Sandbox, account: RunComfyCredentials, store: MediaS
 async def of_another_program(sandbox: Sandbox, account: RunComfyCredentials) -> str:
     """Make a request that no journal knows."""
     async with account.get_client() as client:
-        request = await submit_anew(client, TextToVideo(prompt="elsewhere"))
+        request = await submit_with_new_journal(client, TextToVideo(prompt="elsewhere"))
     sandbox.wait_for_end(request.request_id)
     return request.request_id
 

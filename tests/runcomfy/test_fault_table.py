@@ -35,7 +35,7 @@ from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
-from tests.runcomfy.journal.making import instantly, submit_anew
+from tests.runcomfy.journal.making import instantly, submit_with_new_journal
 
 TOKEN = "token-of-the-fault-table-71c4"
 PRICE_USD = 0.25
@@ -126,7 +126,7 @@ class Generation:
                 await client.balance_usd()
                 return []
         async with self.client("submit") as client:
-            submission = await submit_anew(client, self.inputs, attempts=ATTEMPTS, sleep=instantly)
+            submission = await submit_with_new_journal(client, self.inputs, attempts=ATTEMPTS, sleep=instantly)
         self.request_id = submission.request_id
         await self.wait()
         if self.scenario == "collect":
@@ -302,7 +302,7 @@ async def test_a_service_that_is_not_there_is_sent_nothing() -> None:
     inputs = ImageToVideo(prompt="a wave breaks", image_url="https://images.example/wave.png")
     async with RunComfyClient(TOKEN, base_url=url) as client:
         with pytest.raises(SubmissionNotSent) as caught:
-            await submit_anew(client, inputs, attempts=ATTEMPTS, sleep=pause)
+            await submit_with_new_journal(client, inputs, attempts=ATTEMPTS, sleep=pause)
 
     assert len(pauses) == ATTEMPTS - 1
     for text in everything_said(caught.value):

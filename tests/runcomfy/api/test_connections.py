@@ -13,7 +13,7 @@ import pytest
 from runcomfy.api.client import PAID_CALL_SECONDS, RunComfyClient
 from runcomfy.errors import ServiceUnavailable, SubmissionNotSent, UncertainSubmission
 from runcomfy.sandbox import Sandbox
-from tests.runcomfy.journal.making import submit_anew
+from tests.runcomfy.journal.making import submit_with_new_journal
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def client(sandbox: Sandbox) -> RunComfyClient:
 
 
 async def submitted(client: RunComfyClient) -> str:
-    return (await submit_anew(client)).request_id
+    return (await submit_with_new_journal(client)).request_id
 
 
 async def test_a_thousand_looks_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
@@ -124,7 +124,7 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
         first = [asyncio.create_task(submitted(client)) for _ in range(100)]
         await asyncio.sleep(0.05)
         with pytest.raises(SubmissionNotSent, match="PoolTimeout"):
-            await submit_anew(client, attempts=1)
+            await submit_with_new_journal(client, attempts=1)
         seen = service.calls
         service.go.set()
         ids = await asyncio.gather(*first)
@@ -147,7 +147,7 @@ async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for(monkeypa
         monkeypatch.setattr("runcomfy.journal.submit._SHORTEST_CALL_SECONDS", 0.1)
         async with RunComfyClient("token-of-tests", base_url=url) as client:
             with pytest.raises(UncertainSubmission):
-                await submit_anew(client, patience_seconds=0.3)  # two thirds of it are for the call
+                await submit_with_new_journal(client, lease_seconds=0.3)  # two thirds of it are for the call
 
 
 async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:

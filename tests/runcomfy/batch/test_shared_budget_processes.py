@@ -32,9 +32,7 @@ LEASE_SECONDS, ROUNDS = 9.0, 8
 
 async def run(service: str, endpoint: str, prefix: str) -> None:
     """Submit what can be afforded, as a batch does: in an order of its own, three at a time."""
-    journal = Journal(
-        BucketJournalStore(Store("videos", prefix, endpoint_url=endpoint)), patience_seconds=LEASE_SECONDS
-    )
+    journal = Journal(BucketJournalStore(Store("videos", prefix, endpoint_url=endpoint)), lease_seconds=LEASE_SECONDS)
     await journal.check()
     specs = [GenerationSpec(TextToVideo(prompt=prompt), service, run=str(os.getpid())) for prompt in PROMPTS]
     purse = SharedBudget(Budget(LIMIT_USD, PRICE_USD), journal, shared_budget_name(spec.key for spec in specs))

@@ -18,8 +18,15 @@ from runcomfy.sandbox import Sandbox
 from runcomfy.values import Archive, Submission
 
 __all__ = [
-    "FailingPlace", "Later", "accepted_elsewhere", "body", "instantly", "journal_at", "spec_for", "submit_anew",
+    "FailingStore",
+    "Later",
+    "accepted_elsewhere",
+    "body",
+    "instantly",
+    "journal_at",
+    "spec_for",
     "submit_for",
+    "submit_with_new_journal",
 ]  # fmt: skip
 
 _RAIN = TextToVideo(prompt="rain")
@@ -54,17 +61,17 @@ async def submit_for(client: RunComfyClient, journal: Journal, spec: GenerationS
     return await submit_once(client, journal, spec, **{"prepare": prepare, "intact": intact} | options)
 
 
-async def submit_anew(
+async def submit_with_new_journal(
     client: RunComfyClient,
     inputs: ModelInputs = _RAIN,
     *,
     place: JournalStore | None = None,
-    patience_seconds: float = 180.0,
+    lease_seconds: float = 180.0,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     **options: Any,
 ) -> Submission:
     """Submit with a journal of its own, in memory, that knows nothing yet: so the service is asked each time."""
-    journal = journal_at(place or MemoryJournalStore(), patience_seconds=patience_seconds, sleep=sleep)
+    journal = journal_at(place or MemoryJournalStore(), lease_seconds=lease_seconds, sleep=sleep)
     return await submit_for(client, journal, GenerationSpec(inputs, client.base_url), **options)
 
 
@@ -73,7 +80,7 @@ def accepted_elsewhere(sandbox: Sandbox, prompt: str = "rain") -> str:
 
     async def ask() -> str:
         async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-            return (await submit_anew(client, TextToVideo(prompt=prompt))).request_id
+            return (await submit_with_new_journal(client, TextToVideo(prompt=prompt))).request_id
 
     return asyncio.run(ask())
 
@@ -104,7 +111,7 @@ class Later(MemoryJournalStore):
         return self._place.modified()
 
 
-class FailingPlace(MemoryJournalStore):
+class FailingStore(MemoryJournalStore):
     """A place in memory that cannot be reached for some of its calls, and whose documents can be made old."""
 
     def __init__(self) -> None:

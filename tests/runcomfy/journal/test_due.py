@@ -9,7 +9,7 @@ import pytest
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.responses import State
-from runcomfy.journal import Entry, EntryState, Finding, MemoryJournalStore, look_after
+from runcomfy.journal import Entry, EntryState, Finding, MemoryJournalStore, reconcile_entry
 from runcomfy.models import workload_of
 from tests.runcomfy.journal.making import journal_at
 
@@ -41,7 +41,7 @@ async def looked_at(state: str, answer: dict[str, object], abandoned: bool | Non
     found = await journal.create(entry(60, state))
     assert found is not None
     client = RunComfyClient("token-of-tests", transport=httpx.MockTransport(handle))
-    finding = await look_after(
+    finding = await reconcile_entry(
         client, journal, found, abandoned_after=timedelta(minutes=15), abandoned=abandoned, due_in=due_in
     )
     return finding, calls

@@ -39,7 +39,7 @@ from runcomfy.journal import (
     watched_entries,
 )
 from runcomfy.sandbox import Sandbox
-from tests.runcomfy.journal.making import FailingPlace, Later, instantly, journal_at, spec_for, submit_for
+from tests.runcomfy.journal.making import FailingStore, Later, instantly, journal_at, spec_for, submit_for
 from tests.runcomfy.journal.test_submit_once import archive_of
 
 _S = EntryState
@@ -100,7 +100,7 @@ async def test_what_was_never_submitted_has_no_entry(journal: Journal) -> None:
 @pytest.mark.parametrize("call", ["read", "create", "replace", "check", "names"])
 async def test_what_the_place_does_not_take_is_repeated_within_bounds(call: str) -> None:
     """Three failures are borne; a place that stays away is an error that may be retried."""
-    place = FailingPlace()
+    place = FailingStore()
     journal = journal_at(place, retry_seconds=60, sleep=instantly)
     intent = spec_for(SERVICE).intent("host:1")
 
@@ -192,7 +192,7 @@ async def test_what_is_open_is_watched_until_it_is_not(journal: Journal) -> None
 async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(journal: Journal) -> None:
     """An entry of a later version is left alone; the rest is looked after all the same."""
     await put(journal, _S.DETACHED, request_id="r1")
-    journal.place.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
+    journal.store.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
 
     assert len(await watched_entries(journal)) == 1
 
@@ -253,7 +253,7 @@ async def test_news_that_cannot_follow_is_ignored_and_other_news_is_noted(journa
 
 async def test_what_was_written_here_is_followed_without_a_read() -> None:
     """The process that wrote last knows what stands; another one has to look, once."""
-    place = FailingPlace()
+    place = FailingStore()
     entry = await put(Journal(place), _S.SUBMITTED, request_id="r1")
     other = Journal(place)
     place.calls.clear()
@@ -270,7 +270,7 @@ async def test_what_was_written_here_is_followed_without_a_read() -> None:
 async def test_what_another_wrote_since_counts(journal: Journal) -> None:
     """A version that is remembered here and is not the present one is not written over, nor believed."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
-    await Journal(journal.place).advance(entry.generation_key, "r1", _S.FAILED, reason="the other saw it")
+    await Journal(journal.store).advance(entry.generation_key, "r1", _S.FAILED, reason="the other saw it")
 
     after = await journal.advance(entry.generation_key, "r1", _S.DETACHED, reason="late")
 
@@ -309,7 +309,7 @@ async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseExcep
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
     with pytest.raises(type(error)) as caught:
-        async with record_outcome(journal_at(Later(journal.place)), entry.generation_key, "r1"):
+        async with record_outcome(journal_at(Later(journal.store)), entry.generation_key, "r1"):
             raise error
 
     assert caught.value is error
@@ -320,7 +320,7 @@ async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseExcep
 
 async def test_a_journal_that_cannot_be_told_does_not_hide_how_it_ended() -> None:
     """The failure comes out, not the store's; the next run finds out anew."""
-    place = FailingPlace()
+    place = FailingStore()
     journal = journal_at(place)
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     place.failures["replace"] = -1
@@ -333,7 +333,7 @@ async def test_a_journal_that_cannot_be_told_does_not_hide_how_it_ended() -> Non
 
 async def test_an_archive_that_cannot_be_told_is_an_error() -> None:
     """Archiving may be repeated, and tells it then; once told, telling again changes nothing."""
-    place = FailingPlace()
+    place = FailingStore()
     journal, archive = journal_at(place), archive_of("r1")
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     place.failures["replace"] = 1
@@ -385,7 +385,7 @@ async def test_adopting_beside_a_worker_that_submits(
 
     with pytest.raises(ConfigurationError, match="nothing to adopt"):
         await adopt(client, journal, entry.generation_key, found)
-    old = journal_at(Later(journal.place))
+    old = journal_at(Later(journal.store))
     assert (await adopt(client, old, entry.generation_key, found)).request_id == found
 
 
@@ -420,7 +420,7 @@ async def test_the_request_of_another_generation_is_not_adopted(
     found = await accepted(client, sandbox)
     other = await put(journal, _S.FAILED, prompt="snow", request_id=found)
     lost = await put(journal, _S.UNCERTAIN, service=sandbox.url)
-    journal.place.create(f"{'f' * 64}.json", b"{}")
+    journal.store.create(f"{'f' * 64}.json", b"{}")
 
     with pytest.raises(ConfigurationError, match=f"generation {other.generation_key[:12]} already"):
         await adopt(client, journal, lost.generation_key, found)
@@ -451,7 +451,7 @@ async def test_an_old_intent_is_released(journal: Journal) -> None:
     """Its worker is dead, and nobody has to wait for another run to say so."""
     entry = await put(journal, _S.INTENT)
 
-    released = await release(journal_at(Later(journal.place)), entry.generation_key)
+    released = await release(journal_at(Later(journal.store)), entry.generation_key)
     assert released.state is _S.RELEASED
 
 

@@ -20,7 +20,15 @@ from runcomfy.errors import (
     RunComfyError,
     StillRateLimited,
 )
-from runcomfy.journal import Entry, EntryState, Journal, MemoryJournalStore, look_after, record_outcome, submission_of
+from runcomfy.journal import (
+    Entry,
+    EntryState,
+    Journal,
+    MemoryJournalStore,
+    reconcile_entry,
+    record_outcome,
+    submission_of,
+)
 from runcomfy.journal.journal import LEASE_SECONDS
 from runcomfy.values import Submission
 from tests.runcomfy.journal.making import Later, instantly, journal_at, spec_for, submit_for
@@ -120,7 +128,7 @@ async def test_a_shorter_lease_makes_the_paid_call_shorter() -> None:
         return accepted()
 
     service = Service(answer)
-    await submit_for(service.client(), journal_at(MemoryJournalStore(), patience_seconds=60.0), SPEC)
+    await submit_for(service.client(), journal_at(MemoryJournalStore(), lease_seconds=60.0), SPEC)
     await submit_for(service.client(), journal_at(MemoryJournalStore()), SPEC)
 
     assert [(timeout["read"], timeout["connect"]) for timeout in said] == [(40.0, 10.0), (120.0, 10.0)]
@@ -174,7 +182,7 @@ async def test_a_request_that_is_unknown_in_its_first_minute_is_not_given_up() -
     for journal, state in ((journal_at(place), _S.DETACHED), (journal_at(Later(place)), _S.EXPIRED)):
         found = await journal.read(SPEC.key)
         assert found is not None
-        await look_after(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
+        await reconcile_entry(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
         assert (await entry_of(journal_at(place))).state is state
 
 
@@ -186,7 +194,7 @@ async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
     journal = journal_at(Later(place, 1e6))
     found = await journal.read(SPEC.key)
     assert found is not None
-    finding = await look_after(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
+    finding = await reconcile_entry(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
 
     assert (finding.entry.state, finding.stuck) == (_S.SUBMITTED, False)
     with pytest.raises(RunComfyError) as caught:

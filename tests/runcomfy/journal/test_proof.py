@@ -17,7 +17,7 @@ from runcomfy.journal import (
     StopNote,
     note_archived,
     note_stops,
-    what_was_lately,
+    recent_proof,
 )
 from runcomfy.models import TEXT_TO_VIDEO
 from tests.runcomfy.journal.making import instantly, journal_at, spec_for
@@ -47,7 +47,7 @@ def journal() -> Journal:
 async def known(journal: Journal, *entries: Entry, **other: Any) -> tuple[bool, bool]:
     """Return whether the model was archived, and whether it was stopped."""
     given = {"service": SERVICE, "store": STORE, "model_ids": [TEXT_TO_VIDEO]} | other
-    lately = await what_was_lately(journal, entries=entries, **given)
+    lately = await recent_proof(journal, entries=entries, **given)
     return bool(lately.archived), bool(lately.stopped)
 
 
@@ -63,7 +63,7 @@ async def test_a_stop_is_known_until_one_is_archived(journal: Journal) -> None:
 async def test_a_process_that_finds_a_stop_notes_the_next_that_is_archived(journal: Journal) -> None:
     """Whatever it has noted before another process was stopped."""
     await note_archived(journal, archived())
-    note = json.loads(journal.place.read(NOTE).body)  # type: ignore[union-attr]
+    note = json.loads(journal.store.read(NOTE).body)  # type: ignore[union-attr]
     note["stops"] = {name: json.loads(stop().model_dump_json()) for name in note["archived_at"]}
     await journal.write_note(NOTE[1:].removesuffix(".json"), json.dumps(note).encode())
     assert await known(journal) == (True, True)
@@ -95,7 +95,7 @@ async def test_notes_that_come_at_the_same_time_are_all_kept(journal: Journal) -
     models = [f"model {number}" for number in range(8)]
     await asyncio.gather(*(note_stops(journal, SERVICE, STORE, {model: stop()}) for model in models))
 
-    lately = await what_was_lately(journal, SERVICE, STORE, models)
+    lately = await recent_proof(journal, SERVICE, STORE, models)
     assert sorted(lately.stopped) == models
 
 

@@ -25,13 +25,13 @@ class Counting:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.read = 0
-        read = journal.place.read
+        read = journal.store.read
 
         def counted(name: str) -> Stored | None:
             self.read += not name.startswith(".")
             return read(name)
 
-        journal.place.read = counted  # type: ignore[method-assign]
+        journal.store.read = counted  # type: ignore[method-assign]
 
     async def look(self, skew: timedelta = timedelta(hours=1)) -> tuple[set[str], int]:
         """Return the prompts of what is watched, and how many entries were read for that."""

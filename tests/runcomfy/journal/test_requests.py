@@ -10,7 +10,7 @@ from runcomfy.batch.account import account_of
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import Entry, EntryState, Journal, find_request, record_archived
 from runcomfy.values import Archive, Result
-from tests.runcomfy.journal.making import FailingPlace, journal_at, spec_for
+from tests.runcomfy.journal.making import FailingStore, journal_at, spec_for
 
 SERVICE = "https://service.example"
 S = EntryState
@@ -41,12 +41,12 @@ async def now(journal: Journal, entry: Entry) -> Entry:
 
 
 @pytest.fixture
-def place() -> FailingPlace:
-    return FailingPlace()
+def place() -> FailingStore:
+    return FailingStore()
 
 
 @pytest.fixture
-def journal(place: FailingPlace) -> Journal:
+def journal(place: FailingStore) -> Journal:
     return journal_at(place)
 
 
@@ -68,7 +68,7 @@ async def test_the_request_of_any_attempt_is_found(journal: Journal) -> None:
 
 
 async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
-    place: FailingPlace, journal: Journal
+    place: FailingStore, journal: Journal
 ) -> None:
     """Of thousands, a handful; where everything has to be read, somebody is told how far it is."""
     for number in range(2500):
@@ -90,7 +90,7 @@ async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
     assert told == [(1008, 2500), (2008, 2500)]
 
 
-async def test_an_entry_is_not_read_again_for_each_request(place: FailingPlace, journal: Journal) -> None:
+async def test_an_entry_is_not_read_again_for_each_request(place: FailingStore, journal: Journal) -> None:
     """Fifty are asked for one after the other, as `archive_outputs.map` does; what changed meanwhile is seen."""
     place.where, place.older_by_seconds = "one of a kind", 5.0
     entries = [await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}")) for number in range(50)]
@@ -110,7 +110,7 @@ async def test_an_entry_is_not_read_again_for_each_request(place: FailingPlace, 
     assert found is not None and found.entry.generation_key == entries[0].generation_key
 
 
-async def test_what_two_generations_name_is_not_given_to_either(journal: Journal, place: FailingPlace) -> None:
+async def test_what_two_generations_name_is_not_given_to_either(journal: Journal, place: FailingStore) -> None:
     """Until a person lets go of one, or one of them has the video."""
     place.where = "s3://videos/clips/journal"
     one = await generation(journal, "rain", (S.SUBMITTED, "same"))
@@ -130,7 +130,7 @@ async def test_what_two_generations_name_is_not_given_to_either(journal: Journal
     assert archived is not None and archived.entry.generation_key == other.generation_key
 
 
-async def test_an_entry_of_a_later_version_is_passed_over(place: FailingPlace, journal: Journal) -> None:
+async def test_an_entry_of_a_later_version_is_passed_over(place: FailingStore, journal: Journal) -> None:
     """And does not keep others from being found."""
     await generation(journal, "rain", (S.SUBMITTED, "known"))
     place.create(f"{'f' * 64}.json", b'{"schema_version": 2}')

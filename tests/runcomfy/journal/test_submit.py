@@ -25,7 +25,7 @@ from runcomfy.errors import (
 )
 from runcomfy.models import TextToVideo, generation_key
 from runcomfy.values import Submission
-from tests.runcomfy.journal.making import FailingPlace, submit_anew
+from tests.runcomfy.journal.making import FailingStore, submit_with_new_journal
 
 ACCEPTED = {"request_id": "r1", "status_url": "x", "result_url": "x", "cancel_url": "x"}
 NO = {"error_code": 499999, "error_message": "no"}
@@ -51,7 +51,7 @@ class Service:
 
     async def submit(self, **options: Any) -> Submission:
         async with RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle)) as client:
-            return await submit_anew(client, sleep=self.sleep, **options)
+            return await submit_with_new_journal(client, sleep=self.sleep, **options)
 
 
 class LateAnswer:
@@ -247,7 +247,7 @@ async def test_each_send_is_authorised_before_it_is_announced() -> None:
 
     What is announced is the intent, written anew where it is not fresh; each answer of 429 is written down as well.
     """
-    place = FailingPlace()
+    place = FailingStore()
 
     async def authorise() -> None:
         place.calls.append("authorise")
@@ -260,7 +260,7 @@ async def test_each_send_is_authorised_before_it_is_announced() -> None:
 
     service = Service(*[limited] * 5)
     with pytest.raises(BudgetReached):
-        await service.submit(authorise=authorise, place=place, patience_seconds=0.0)
+        await service.submit(authorise=authorise, place=place, lease_seconds=0.0)
 
     sent = ["authorise", "replace", "send", "replace"]
     assert place.calls == ["read", "check", "create", *sent, *sent, "authorise", "replace"]

@@ -41,7 +41,7 @@ from runcomfy.models import TextToVideo, earlier_key
 from runcomfy.sandbox import Sandbox
 from runcomfy.storage.store import Store
 from runcomfy.values import Archive, ArchivedVideo, MediaFacts, Result, Submission
-from tests.runcomfy.journal.making import FailingPlace, Later, instantly, journal_at, spec_for, submit_for
+from tests.runcomfy.journal.making import FailingStore, Later, instantly, journal_at, spec_for, submit_for
 from tests.runcomfy.journal.world import START
 
 _S = EntryState
@@ -97,7 +97,7 @@ async def put(journal: Journal, spec: GenerationSpec, state: EntryState, **chang
 
 def old(journal: Journal) -> Journal:
     """The same journal, read when every intent is old."""
-    return journal_at(Later(journal.place))
+    return journal_at(Later(journal.store))
 
 
 # ---- what is found
@@ -178,7 +178,7 @@ async def test_a_fresh_intent_is_waited_for(
             moved = standing.entry.moved(_S.SUBMITTED, worker="other-host:1", request_id="r-other")
             assert await journal.replace(standing, moved)
 
-    waiting = journal_at(journal.place, sleep=sleep)
+    waiting = journal_at(journal.store, sleep=sleep)
     assert (await submit_for(client, waiting, another_run(spec))).request_id == "r-other"
     assert len(slept) == 3 and all(0 < seconds <= 2 for seconds in slept)
     assert sandbox.books().submissions_received == 0
@@ -196,7 +196,7 @@ async def test_a_fresh_intent_that_comes_to_nothing_is_taken_over(
         assert standing is not None
         assert await journal.replace(standing, standing.entry.moved(ended, worker="other-host:1"))
 
-    submission = await submit_for(client, journal_at(journal.place, sleep=sleep), another_run(spec))
+    submission = await submit_for(client, journal_at(journal.store, sleep=sleep), another_run(spec))
 
     entry = await entry_of(journal, spec)
     assert (entry.attempt, entry.request_id, entry.run) == (2, submission.request_id, "run-2")
@@ -218,7 +218,7 @@ async def test_the_failure_of_an_attempt_that_was_waited_for_is_shared(
         assert await journal.replace(standing, submitted.moved(ended, worker="other-host:1", reason="bad luck"))
 
     with pytest.raises(error, match="bad luck") as caught:
-        await submit_for(client, journal_at(journal.place, sleep=sleep), another_run(spec))
+        await submit_for(client, journal_at(journal.store, sleep=sleep), another_run(spec))
     assert caught.value.request_id == "r1"
     assert sandbox.books().submissions_received == 0
 
@@ -347,7 +347,7 @@ async def test_a_fresh_intent_is_not_paid_for_beside_the_other(
 
     with pytest.raises(InterruptedError):
         await submit_for(
-            client, journal_at(journal.place, sleep=sleep), another_run(spec), on_uncertain="pay_again"
+            client, journal_at(journal.store, sleep=sleep), another_run(spec), on_uncertain="pay_again"
         )  # fmt: skip
     assert sandbox.books().submissions_received == 0
 
@@ -457,7 +457,7 @@ async def test_a_lost_answer_is_uncertain_until_a_person_adopts_it(
     for number in range(2):
         with pytest.raises(UncertainSubmission, match="may be running and billed") as caught:
             await submit_for(client, journal, another_run(spec, f"run-{number}"))
-        adopt_it = f"journal adopt {spec.key[:12]} REQUEST_ID --bucket {journal.place.where.removesuffix('/journal')}`"
+        adopt_it = f"journal adopt {spec.key[:12]} REQUEST_ID --bucket {journal.store.where.removesuffix('/journal')}`"
         assert adopt_it in caught.value.message
     (paid,) = sandbox.books().requests
 
@@ -500,7 +500,7 @@ async def test_without_a_journal_nothing_is_submitted(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox, call: str
 ) -> None:
     """Whatever fails before the paid call fails for free."""
-    place = FailingPlace()
+    place = FailingStore()
     place.failures[call] = -1
 
     with pytest.raises(StoreUnavailable) as caught:
@@ -513,7 +513,7 @@ async def test_inputs_that_cannot_be_prepared_leave_no_intent(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """What may fail fails before the first write."""
-    place = FailingPlace()
+    place = FailingStore()
 
     async def prepare() -> TextToVideo:
         raise InvalidInput("no picture")
@@ -528,7 +528,7 @@ async def test_the_journal_is_tried_again_for_a_while(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """A few failures of each call are not noticed."""
-    place = FailingPlace()
+    place = FailingStore()
     place.failures = {"read": 3, "check": 3, "create": 3, "replace": 6}
     journal = journal_at(place, retry_seconds=60, record_seconds=60, sleep=instantly)
 
@@ -542,7 +542,7 @@ async def test_an_id_that_cannot_be_written_down_is_in_the_error(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """Tried hard, for longer than anything else; then the error says which request, and what to do with it."""
-    place = FailingPlace()
+    place = FailingStore()
     place.where = "s3://videos/clips/journal"
     place.failures["replace"] = -1
     journal = journal_at(place, record_seconds=0.3, sleep=instantly)
@@ -629,7 +629,7 @@ async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_written_d
 
 async def test_cancelled_while_the_request_is_written_down_it_is_written_down() -> None:
     """The write that the store does not take at first goes on."""
-    service, place = SlowService(), FailingPlace()
+    service, place = SlowService(), FailingStore()
     place.failures["replace"] = 3
     writing = asyncio.Event()
 
@@ -704,7 +704,7 @@ async def test_a_signal_in_the_middle_of_the_call_leaves_it_uncertain() -> None:
 
 async def test_a_loop_that_shuts_down_while_the_request_is_written_down_tells_its_id() -> None:
     """The store is away, and every task is cancelled: the id is in the journal, or in the error."""
-    service, place = SlowService(), FailingPlace()
+    service, place = SlowService(), FailingStore()
     service.answer.set()
     place.failures["replace"] = -1
     writing = asyncio.Event()
@@ -783,7 +783,7 @@ async def test_a_worker_that_was_given_up_sends_nothing_more() -> None:
         await submit_for(service.client(), journal_at(place), another_run(spec))
 
     with pytest.raises(RunComfyError, match="not sent"):
-        await submit_for(service.client(), journal_at(place, patience_seconds=0.0, sleep=sleep), spec)
+        await submit_for(service.client(), journal_at(place, lease_seconds=0.0, sleep=sleep), spec)
     assert service.submissions == 2
     assert (await entry_of(journal_at(place), spec)).request_id == "r2"
 
@@ -896,7 +896,7 @@ async def test_many_workers_with_forms_of_one_text_pay_once(
 
 async def test_a_normal_text_costs_no_further_read(spec: GenerationSpec) -> None:
     """Only other texts are looked for twice."""
-    place = FailingPlace()
+    place = FailingStore()
 
     normal = await known_spec(journal_at(place), spec)
     assert (normal.key, place.calls) == (spec.key, [])
@@ -909,7 +909,7 @@ async def test_a_journal_that_cannot_be_read_is_no_reason_to_pay_again(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """Whether something stands under the earlier key has to be known first."""
-    place = FailingPlace()
+    place = FailingStore()
     place.failures["read"] = 1
 
     with pytest.raises(StoreUnavailable):

@@ -29,7 +29,7 @@ from runcomfy.journal import (
     Journal,
     MemoryJournalStore,
     cancel_or_detach,
-    look_after,
+    reconcile_entry,
     record_archived,
     record_outcome,
     submit_once,
@@ -97,9 +97,7 @@ class World:
         return GenerationSpec(TextToVideo(prompt=generation), self.client.base_url, run=run)
 
     def journal(self, *, patience: float = PATIENCE_SECONDS, retry: float = 0.0) -> Journal:
-        return Journal(
-            self.place, patience_seconds=patience, retry_seconds=retry, record_seconds=retry, sleep=self.sleep
-        )
+        return Journal(self.place, lease_seconds=patience, retry_seconds=retry, record_seconds=retry, sleep=self.sleep)
 
     def entry(self, generation: str) -> Entry | None:
         stored = self.place.inner.read(f"{self.spec(generation).key}.json")
@@ -152,7 +150,7 @@ class World:
             found = await journal.read(self.spec(generation).key)
             if found is None or found.entry.state not in {*OPEN, EntryState.CANCELLED}:
                 continue
-            finding = await look_after(
+            finding = await reconcile_entry(
                 self.client, journal, found, abandoned_after=timedelta(seconds=abandoned_after)
             )  # fmt: skip
             if finding.ready:
