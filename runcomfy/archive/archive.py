@@ -50,7 +50,7 @@ async def archive_output(
     *,
     hosts: HostPolicy,
     template: KeyTemplate = _DEFAULT_TEMPLATE,
-    expected: OutputValidation | None = None,
+    validation: OutputValidation | None = None,
     patience: RetryBudget = _PATIENCE,
     mark: bool = True,
 ) -> ArchivedVideo:
@@ -66,7 +66,7 @@ async def archive_output(
         store: Where it goes.
         hosts: Where it may come from, redirects included.
         template: The key, under the store's prefix. The extension follows the content.
-        expected: What was asked for; a file that is different is kept, with warnings.
+        validation: What was asked for; a file that is different is kept, with warnings.
         patience: How often a connection that breaks in the middle of the file is replaced, where the host allows it.
         mark: Whether the file shall say that a model made it, if it is an MP4 that can (see `runcomfy.media.marking`);
             its provenance says so in any case.
@@ -80,7 +80,7 @@ async def archive_output(
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """
-    archive = Archiving(url, index, facts, store, hosts, template, expected, patience, mark)
+    archive = Archiving(url, index, facts, store, hosts, template, validation, patience, mark)
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)
@@ -96,7 +96,7 @@ async def archive_output(
 
 
 async def archive_answer(
-    answer: Answer, facts: GenerationFacts, store: Store, *, expected: OutputValidation | None = None, **options: Any
+    answer: Answer, facts: GenerationFacts, store: Store, *, validation: OutputValidation | None = None, **options: Any
 ) -> list[ArchivedVideo]:
     """Archive every file that an answer of the result call names; what is odd about the answer goes into the warnings.
 
@@ -107,16 +107,16 @@ async def archive_answer(
         answer: A success, as `runcomfy.api.requests.collect` returns it.
         facts: What is known of the generation.
         store: Where the files go.
-        expected: What was asked for.
+        validation: What was asked for.
         **options: As for `archive_output`, which also says what is raised.
     """
-    expected = (expected or OutputValidation()).model_copy(update={"told": answer.warnings})
+    validation = (validation or OutputValidation()).model_copy(update={"answer_warnings": answer.warnings})
     archived: list[ArchivedVideo] = []
     failed: list[ArchiveError] = []
     refused: list[ArchiveError] = []
     for index, url in enumerate(answer.outputs):
         try:
-            archived.append(await archive_output(url, index, facts, store, expected=expected, **options))
+            archived.append(await archive_output(url, index, facts, store, validation=validation, **options))
         except ArchiveError as error:
             is_no_file = isinstance(error, HostNotAllowed) or (isinstance(error, UnexpectedContent) and error.no_media)
             (refused if answer.guessed and is_no_file else failed).append(error)

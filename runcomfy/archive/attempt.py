@@ -45,14 +45,14 @@ class Archiving:
         store: Store,
         hosts: HostPolicy,
         template: KeyTemplate,
-        expected: OutputValidation | None,
+        validation: OutputValidation | None,
         patience: RetryBudget,
         mark: bool,
         room: Room = _ROOM,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._patience, self._mark, self._room = hosts, patience, mark, room
-        self._place = Place(index, facts, store, template, expected, urlsplit(url).hostname or "")
+        self._place = Place(index, facts, store, template, validation, urlsplit(url).hostname or "")
         self._stop = TransferStop()
         self._downloads: list[Download] = []
         self._absent = ""

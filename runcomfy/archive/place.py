@@ -48,11 +48,11 @@ class Place:
     """Where one output of a request is kept."""
 
     def __init__(
-        self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate, expected: OutputValidation | None,
-        source_host: str,
+        self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate,
+        validation: OutputValidation | None, source_host: str,
     ) -> None:  # fmt: skip
         self._index, self._facts, self._store, self._template = index, facts, store, template
-        self._expected, self._host = expected or OutputValidation(), source_host
+        self._validation, self._host = validation or OutputValidation(), source_host
 
     def key(self, extension: str) -> str:
         """Return where the output is kept, if it is a file of this kind."""
@@ -206,9 +206,9 @@ class Place:
             content_type=kept.kind.content_type,
             media=kept.media,
             warnings=(
-                *self._expected.told,
+                *self._validation.answer_warnings,
                 *kept.warnings,
-                *self._expected.warnings(kept.media, kept.kind.content_type),
+                *self._validation.warnings(kept.media, kept.kind.content_type),
             ),
             poster_uri=poster_uri,
             digital_source_type=DIGITAL_SOURCE_TYPE,

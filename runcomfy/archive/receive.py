@@ -119,7 +119,7 @@ def _judged(
 
 def _is_doubtful(arrived: Arrived, download: Download) -> bool:
     judged = arrived.judged
-    unsure = not judged.length_told and (download.length is None or arrived.kind.container == "unknown")
+    unsure = not judged.length_known and (download.length is None or arrived.kind.container == "unknown")
     return bool(judged.missing or judged.damage or unsure)
 
 
@@ -149,7 +149,7 @@ def _said(arrived: Arrived, download: Download) -> tuple[str, ...]:
         raise UnexpectedContent(
             f"The file is not whole: {judged.missing}, and its host did not say how long it is. Archive it again."
         )
-    if download.length is None and not judged.length_told:
+    if download.length is None and not judged.length_known:
         warnings += ("Neither the file nor its host says how long it is: that it was cut off cannot be ruled out.",)
     return warnings + said_of(judged)
 

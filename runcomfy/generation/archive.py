@@ -124,7 +124,7 @@ async def archive(
             answer,
             facts,
             engine.store,
-            expected=_expectation(model_id, inputs),
+            validation=_validation_of(model_id, inputs),
             hosts=engine.hosts,
             template=engine.destination.template,
             mark=engine.destination.mark_ai_generated,
@@ -222,7 +222,7 @@ def _late(answer: Answer) -> Result:
     )  # fmt: skip
 
 
-def _expectation(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
+def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
     asked = inputs.body() if inputs is not None else {}
     return OutputValidation(
         video=inputs_class(model_id).makes_video,

@@ -39,8 +39,8 @@ MAX_IMAGE_PIXELS = 80_000_000
 """About ten times a 4K image; four bytes of memory per pixel while it is decoded."""
 
 MIN_IMAGE_SIDE = 16
-"""Pixels. Video models of this kind process an image in blocks of 16 by 16: the variational autoencoder of Wan 2.1 divides
-each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_stride` and `patch_size`)."""
+"""Pixels. Video models of this kind process an image in blocks of 16 by 16: the variational autoencoder of Wan 2.1
+divides each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_stride` and `patch_size`)."""
 MAX_ASPECT_RATIO = 20
 """Longer to shorter side: a strip that is 480 pixels high would be 10,000 wide."""
 

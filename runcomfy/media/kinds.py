@@ -136,7 +136,7 @@ def by_name(url_path: str, content_type: str) -> MediaKind:
 
 
 def describe(head: bytes) -> str | None:
-    """Say for a person what these bytes are if they are no media: nothing, a page, a document; `None` if they may be."""
+    """Say for a person what bytes are that are no media: nothing, a page, a document; `None` if they may be."""
     if not head:
         return "nothing at all"
     plain = _as_text(head)
@@ -172,7 +172,7 @@ def _ogg(head: bytes) -> MediaKind:
 
 
 def _sound(head: bytes) -> MediaKind | None:
-    """Return the kind of MPEG audio. Its only mark is the bits of its first frame: valid version, layer, rate, frequency."""
+    """Recognise MPEG audio by its first frame, its only mark: valid version, layer, rate and frequency."""
     if len(head) < 4 or head[0] != 0xFF or _as_text(head) is not None:
         return None
     if head[1] & 0xF6 == 0xF0:

@@ -1,7 +1,7 @@
 """Ask FFmpeg what is in a video or a sound file. Nothing is rejected: what cannot be read is a fact about the file.
 
-The bytes are untrusted: the format is given, not guessed, so that no playlist or reference in them is followed; FFmpeg's
-log does not reach stderr; and the time for reading and the amount of decoding are limited.
+The bytes are untrusted: the format is given, not guessed, so that no playlist or reference in them is followed;
+FFmpeg's log does not reach stderr; and the time for reading and the amount of decoding are limited.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _with_first_image(facts: Probed, container: InputContainer, stream: VideoStr
 
 
 def _image(frame: VideoFrame, counter_clockwise: int) -> Image.Image | None:
-    """Return a frame in RGB; `None` where FFmpeg cannot convert its colours, which does not make the video a bad one."""
+    """Return a frame in RGB; `None` if FFmpeg cannot convert its colours, which does not make the video a bad one."""
     try:
         image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
         return image.rotate(counter_clockwise, expand=True) if counter_clockwise else image

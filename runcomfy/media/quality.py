@@ -91,7 +91,7 @@ def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
         )
     if indexed_samples(file, boxes) > _MAX_SAMPLES:
         return judged._replace(
-            warnings=(*warnings, "Its index announces more frames than are possible: nothing else of it was checked.")
+            warnings=(*warnings, "Its index announces more samples than are possible: nothing else of it was checked.")
         )
     probed = probe(file, "mp4")
     if b"moof" not in boxes.kinds and probed.indexed_bytes > size_bytes and boxes.cut is None:

@@ -34,7 +34,7 @@ class OutputValidation(BaseModel):
     """What is odd about the answer that named the file; added to the warnings."""
 
     def warnings(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
-        """Return one sentence for each difference from what was asked for; what the file does not say is not checked."""
+        """Return a sentence for each difference from what was asked for; what the file does not say is not checked."""
         found: list[str] = []
         if not content_type.startswith("video/") or (media.codec is not None and media.width is None):
             if not self.video:

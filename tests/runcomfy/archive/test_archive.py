@@ -414,9 +414,9 @@ async def test_a_deadline_that_insists_does_not_hurry_the_cleaning(
 async def test_what_is_other_than_asked_is_a_warning(source: Source, store: Store) -> None:
     """A paid video is kept whatever it looks like; the differences are said, and stored."""
     source.answer = Answer(video())
-    expected = OutputValidation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
+    validation = OutputValidation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
 
-    video_ = await archive(source, store, expected=expected)
+    video_ = await archive(source, store, validation=validation)
 
     provenance = Provenance.from_json(store.read(video_.provenance_key, limit_bytes=10_000))
     assert len(video_.warnings) == 4

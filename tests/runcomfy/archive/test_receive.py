@@ -37,7 +37,7 @@ async def archive(
 ) -> ArchivedVideo:
     url = source.url.replace("video.mp4", name)
     return await archive_output(
-        url, index, facts, store, hosts=HOSTS, expected=ASKED, patience=RetryBudget(first_pause_seconds=0.001)
+        url, index, facts, store, hosts=HOSTS, validation=ASKED, patience=RetryBudget(first_pause_seconds=0.001)
     )
 
 

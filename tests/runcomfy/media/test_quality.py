@@ -73,7 +73,7 @@ def test_a_whole_mp4_is_described(layout: str) -> None:
     found = judged(video(layout))
 
     assert found.facts == MediaFacts(container="mp4", duration_seconds=FRAMES / RATE, rotation_degrees=0, **VIDEO)
-    assert (found.missing, found.damage, found.warnings, found.length_told) == (None, None, (), True)
+    assert (found.missing, found.damage, found.warnings, found.length_known) == (None, None, (), True)
     assert found.image is not None
 
 
@@ -236,7 +236,7 @@ def test_some_containers_say_how_long_they_are(file_format: str, codec: str) -> 
 
     assert judged(data[: len(data) // 2]).missing
     assert judged(data + b"\0\0").warnings == ("2 bytes follow its end.",)
-    assert judged(data).length_told
+    assert judged(data).length_known
 
 
 def test_a_live_webm_does_not_say_how_long_it_is() -> None:
@@ -252,7 +252,7 @@ def test_a_live_webm_does_not_say_how_long_it_is() -> None:
 
     found = judged(buffer.getvalue())
 
-    assert (found.facts.frames, found.missing, found.length_told) == (FRAMES, None, False)
+    assert (found.facts.frames, found.missing, found.length_known) == (FRAMES, None, False)
 
 
 def turned(degrees: int) -> bytes:
@@ -338,7 +338,7 @@ def test_broken_exif_is_no_fault() -> None:
     assert facts_of(made.getvalue()).width == 8
 
 
-def test_an_index_that_promises_billions_of_samples_is_not_read() -> None:
+def test_an_index_that_announces_billions_of_samples_is_not_read() -> None:
     """FFmpeg would make room for each of them."""
     data = video("moov first")
     at = data.index(b"stsz") + 8
@@ -347,7 +347,7 @@ def test_an_index_that_promises_billions_of_samples_is_not_read() -> None:
     found = judged(hostile)
 
     assert (found.missing, found.facts) == (None, MediaFacts(container="mp4"))
-    assert "promises more" in found.warnings[0]
+    assert "announces more" in found.warnings[0]
 
 
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>"
