@@ -1,6 +1,8 @@
 """Nouns: what Prefect stores of RunComfy, configuration and secrets.
 
 Register them with `prefect block register -m blocks`; then fill them in on the Blocks page of the Prefect UI.
+`runcomfy_credentials` is the account, `media_store` the bucket; `travelling` sends a block to another process without
+its secrets.
 """
 
 from blocks.media_store import MediaStore

@@ -1,4 +1,10 @@
-"""Verbs: the stages of a generation as Prefect tasks."""
+"""Verbs: the stages of a generation as Prefect tasks.
+
+One generation: `stage_image`, `submit_request`, `wait_for_result`, `archive_outputs`, and `cancel_request`; one among
+many: `generate`. The other flows: `batch` (a folder), `inbox`, `catalogue`, `report`, `reconcile` with `heal_runs`
+(over the folder `upkeep`), and `resolve` for what a person decides. `runtime` is what only Prefect knows of a run, and
+`pages` what its UI shows.
+"""
 
 from tasks.archive_outputs import archive_outputs
 from tasks.cancel_request import cancel_request

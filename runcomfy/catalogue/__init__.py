@@ -1,7 +1,7 @@
 """The catalogue: what was made, what it cost and how it went, as a table of Parquet files that any tool can query.
 
-`columns` says what it holds, `rows` makes a row of what the journal or the archive knows, `changes` tells what is new,
-`partitions` keeps one file a day, and `updating` puts them together.
+`columns` says what it holds. `updating` brings it up to date: `changes` finds what is new, `gathering` reads that from
+the journal and from the provenance `files`, `rows` makes rows of it, and `partitions` keeps one file a day.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Look at a set-up as it is used: service, bucket, clock; say what is wrong and what mends it. Nothing is paid for.
+"""Check a set-up as it is used: service, bucket, clock; say what is wrong and how to fix it. Nothing is paid for.
 
-What checks the service and the bucket is in `service` and `bucket`, and loads their clients.
+`service` checks the account, `bucket` the store, with `journal` and `signing`, and `clock` the time; they load their
+clients. `running` runs the checks at once, `findings` is what they return, and `connecting` explains a connection that
+failed.
 """
 
 from __future__ import annotations

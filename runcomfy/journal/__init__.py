@@ -1,8 +1,9 @@
 """The journal of generations: what makes one paid request and one archived video of each, whatever dies in between.
 
-`entry` says what is known of a generation, `stores` and `bucket` where it is kept, `journal` reads and writes it.
-`claim` says who submits, `submit` makes the paid call, `record` writes down how the waiting ended, `resolve` is what
-a person decides, `reconcile` picks up what nobody waits for, and `requests` finds a generation by its request.
+`entry` says what is known of a generation and which states follow which, `spec` what is asked for, `accepted` what is
+known of its request; `stores` and `bucket` keep the entries, `journal` reads and writes them.
+`claim` decides who submits, `submit` makes the paid call, `record` writes down how the waiting ended, `resolve` is what
+a person decides, `reconcile` picks up what no run waits for, and `requests` finds a generation by its request.
 `situation` and `advice` say what a person can do about it; `proof` shares what worked lately.
 """
 

@@ -1,7 +1,8 @@
 """Manifests: a CSV, JSON Lines or Parquet file in which each row asks for a generation.
 
-`location` finds the file and the pictures that it names, `delimited`, `json_lines` and `parquet` read and write the
-three formats as a `table`, `reading` makes checked `rows` of it, and `writing` makes a manifest of those that failed.
+`location` finds the file and the images that it names, `delimited`, `json_lines` and `parquet` read and write the
+three formats as a `table`, `checking` checks that, `reading` makes `rows` of it, and `writing` makes a manifest of
+those that failed.
 """
 
 from __future__ import annotations

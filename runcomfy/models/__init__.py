@@ -1,4 +1,8 @@
-"""What may be asked of a model: the typed inputs, their check, and the key of a generation."""
+"""What may be asked of a model: the typed inputs, their check, and the key of a generation.
+
+`inputs` is what all models share, check and key included; `wan` has the typed models, `registry` knows them all, and
+`orders` reads what a row, a sidecar file or an object's metadata asks for.
+"""
 
 from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations
 from runcomfy.models.registry import (
