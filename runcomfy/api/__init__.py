@@ -1,5 +1,5 @@
 """RunComfy's HTTP API: one method for each call, and what every answer means.
 
 `client` makes the calls over `connections`, at a rate that `rate_limit` keeps for an account. `responses` and `outputs`
-read what succeeded, `refusals` what was refused; `requests` asks in more than one call: collect a result, cancel.
+parse what succeeded, `refusals` what was refused; `requests` has what takes several calls: collect a result, cancel.
 """

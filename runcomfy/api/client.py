@@ -45,32 +45,32 @@ DEFAULT_BALANCE_URL = "https://api.runcomfy.net/prod/v2/balance"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CALLS_AT_ONCE = 100
 PAID_CALL_SECONDS = 120.0
-"""How long the paid call may take: an answer that comes late is better than one that nobody knows. The lease of the
-journal outlives it: `runcomfy.journal.submit`."""
+"""How long the paid call may take: a late answer is better than an unknown one. The lease of the journal outlives it:
+`runcomfy.journal.submit`."""
 LINE_SECONDS = PAID_CALL_SECONDS / 4
 """How long the paid call may wait in line before that."""
 _CONNECT_SECONDS = 10.0
-_SHORTEST_TOKEN = 8  # a token is cut out of every answer, so a short one would take words of the answer with it
-_MOST_SENT = 10_000
+_MIN_TOKEN_LENGTH = 8  # a token is cut out of every answer, so a short one would cut words out of it
+_MAX_SENT = 10_000
 _IDLE_SECONDS = 30.0
-_TRUSTED_IDLE_SECONDS = 1.0
+_PAID_IDLE_SECONDS = 1.0
 
 
 class RunComfyClient:
-    """Speak to the service; use it as an asynchronous context manager.
+    """Call the service; use it as an asynchronous context manager.
 
-    Any number of calls may be made at once: some are under way, and the rest wait in line. The call that is paid for
-    has connections of its own, which are given up after a moment: a service may close an idle one at the very time when
-    it is used again, and then nobody knows what became of the call. For the same reason calls do not share a connection
-    (HTTP/2), where all of them break at once.
+    Any number of calls may be made at once: up to 100 are in flight, and the rest wait in line. The paid call has its
+    own connections, which are closed after one idle second: a service may close an idle connection just when it is used
+    again, and then the outcome of the call is unknown. For the same reason calls do not share a connection (HTTP/2):
+    all of them would break at once.
 
     Args:
         token: The API token; sent to `base_url` (and to `balance_url` by `balance`), and nowhere else.
         base_url: The service, or a sandbox. https, unless it is on this machine.
-        balance_url: Where the balance is asked for; RunComfy has it on another host than the models.
+        balance_url: Where to ask for the balance; RunComfy has it on another host than the models.
         timeout_seconds: How long one call may take to connect, and between two pieces of an answer.
-        paid_call_seconds: How long the paid call may take in all, from the moment that it has a connection to use.
-        transport: An httpx transport to speak through, for tests.
+        paid_call_seconds: How long the paid call may take in all, once it has a connection.
+        transport: An httpx transport to use, for tests.
         rate_limiter: How often requests may be polled; share one among the clients of an account.
 
     Raises:
@@ -107,16 +107,16 @@ class RunComfyClient:
         self.paid_call_seconds = paid_call_seconds
         self._timeout_seconds = min(timeout_seconds, LINE_SECONDS)
         self._connect_seconds = min(timeout_seconds, _CONNECT_SECONDS)
-        self._sent: LRUCache[str, None] = LRUCache(_MOST_SENT)
+        self._sent: LRUCache[str, None] = LRUCache(_MAX_SENT)
         self._connections = Connections(lambda: make(_IDLE_SECONDS), _CALLS_AT_ONCE)
-        self._paid_connections = Connections(lambda: make(_TRUSTED_IDLE_SECONDS), _CALLS_AT_ONCE)
+        self._paid_connections = Connections(lambda: make(_PAID_IDLE_SECONDS), _CALLS_AT_ONCE)
         redact_loggers()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds a token, and stays in its process: send the account, and open another client")
 
     async def __aenter__(self) -> Self:
-        """Return the client; connections are opened when they are needed."""
+        """Return the client; it opens connections when it needs them."""
         return self
 
     async def __aexit__(
@@ -134,25 +134,25 @@ class RunComfyClient:
         return is_local(self.base_url)
 
     async def post_submission(self, inputs: ModelInputs, *, within_seconds: float | None = None) -> httpx.Response:
-        """Send the one call that is paid for, once, and return whatever is answered.
+        """Send the one paid call, once, and return whatever the answer is.
 
-        Judging the answer is the business of `runcomfy.journal.submit_once`, which is what to call instead.
+        Do not call it: `runcomfy.journal.submit_once` does, and judges the answer.
 
         Args:
-            inputs: What is asked for.
+            inputs: What to generate.
             within_seconds: How long it may take, if that is less than `paid_call_seconds`. The wait in line before it
-                is bounded as well: an intent that was written down must not grow old there.
+                is limited as well: the lease of a recorded intent must not run out there.
 
         Raises:
             httpx.HTTPError: it was not answered; `PoolTimeout`: it was not even sent.
-            TimeoutError: the answer was not whole in time.
+            TimeoutError: the answer was not complete in time.
         """
         url, body = f"{self.base_url}/v1/models/{inputs.model_id}", inputs.body()
         seconds = min(self.paid_call_seconds, within_seconds or self.paid_call_seconds)
         timeout = httpx.Timeout(seconds, connect=min(self._connect_seconds, seconds / 4))
         self._sent.update(dict.fromkeys(given_urls(body)))
         with called("submit") as status:
-            async with self._paid_connections.one(patience_seconds=min(self._timeout_seconds, seconds / 4)) as http:
+            async with self._paid_connections.one(timeout_seconds=min(self._timeout_seconds, seconds / 4)) as http:
                 async with asyncio.timeout(seconds):
                     response = await http.post(url, json=body, timeout=timeout)
             status.append(response.status_code)
@@ -167,7 +167,7 @@ class RunComfyClient:
         return parse_status(request_id, await self._get_request(request_id, "status"))
 
     async def result(self, request_id: str) -> Answer:
-        """Ask how a request ended, with its cost where that is known yet.
+        """Ask how a request ended, with its cost if that is known yet.
 
         Raises:
             ServiceError: the call failed; if it is `retryable`, that says nothing about the request.
@@ -176,13 +176,13 @@ class RunComfyClient:
         return parse_answer(request_id, body, sent=self._sent)
 
     async def cancel(self, request_id: str) -> Cancellation:
-        """Ask for a request to be cancelled; only one in the queue can be. Asking twice does no harm.
+        """Ask the service to cancel a request; only one in the queue can be. Asking twice does no harm.
 
         Raises:
             ServiceError: the call failed; the request may or may not be cancelled.
         """
         url = f"{self._request_url(request_id)}/cancel"
-        body = await self._call("POST", url, tells=lambda body: "outcome" in body, request_id=request_id)
+        body = await self._call("POST", url, answers=lambda body: "outcome" in body, request_id=request_id)
         return parse_cancellation(request_id, body)
 
     async def balance_usd(self) -> float:
@@ -202,7 +202,7 @@ class RunComfyClient:
         if self.rate_limiter is not None:
             await self.rate_limiter.acquire()
         url = f"{self._request_url(request_id)}/{call}"
-        return await self._call("GET", url, params=params, tells=_tells_a_state, request_id=request_id)
+        return await self._call("GET", url, params=params, answers=_has_state, request_id=request_id)
 
     async def _call(
         self,
@@ -210,24 +210,24 @@ class RunComfyClient:
         url: str,
         *,
         params: dict[str, str] | None = None,
-        tells: Callable[[dict[str, Any]], bool] | None = None,
+        answers: Callable[[dict[str, Any]], bool] | None = None,
         request_id: str | None = None,
     ) -> dict[str, Any]:
-        """Make a call; where it is about a request, `tells` says whether a 2xx answers it, whatever stands beside."""
+        """Make a call; where it is about a request, `answers` says whether the body of a 2xx answers it."""
         try:
             with called(urlsplit(url).path.rpartition("/")[2]) as status:
                 async with self._connections.one() as http:
-                    response, trouble = await http.request(method, url, params=params or None), ""
+                    response, reason = await http.request(method, url, params=params or None), ""
                 status.append(response.status_code)
         except httpx.HTTPError as error:
-            response, trouble = None, type(error).__name__
-        if response is None:  # raised out here, so that the request with its token does not hang on the error
+            response, reason = None, type(error).__name__
+        if response is None:  # raised outside the handler, so that no request with its token is attached to the error
             raise ServiceUnavailable(
-                f"The service at {urlsplit(url).hostname} could not be reached ({trouble}).", request_id=request_id
+                f"The service at {urlsplit(url).hostname} could not be reached ({reason}).", request_id=request_id
             )
         response = self._without_token(response)
         body = json_object(response) or {}
-        if response.is_success and tells is not None and tells(body):
+        if response.is_success and answers is not None and answers(body):
             return body
         refusal = read_refusal(response, request_id=request_id)
         if refusal is not None:
@@ -244,8 +244,8 @@ class RunComfyClient:
         return httpx.Response(response.status_code, headers=kept, content=content)
 
 
-def _tells_a_state(body: dict[str, Any]) -> bool:
-    """Whether a body says where a request is; an error beside that is part of the answer, and not a refusal."""
+def _has_state(body: dict[str, Any]) -> bool:
+    """Whether a body has the state of a request; then an error in it is part of the answer, and not a refusal."""
     return parse_state(body.get("status")) is not State.UNKNOWN
 
 
@@ -256,7 +256,7 @@ def is_local(url: str) -> bool:
 
 @lru_cache(maxsize=4)
 def _trust(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    """Return what httpx trusts in such an environment; all clients share it, because to read it takes 30 ms."""
+    """Return what httpx trusts in this environment; all clients share it, because reading it takes 30 ms."""
     return httpx.create_ssl_context()
 
 
@@ -266,7 +266,7 @@ def _checked_token(token: SecretStr | str) -> str:
         raise ConfigurationError(
             "No RunComfy token: set RUNCOMFY_API_TOKEN, or fill in the RunComfy credentials block."
         )
-    if len(value) < _SHORTEST_TOKEN:
+    if len(value) < _MIN_TOKEN_LENGTH:
         raise ConfigurationError(
             "The RunComfy token is too short to be one: copy the whole of it. Nothing was sent or paid for."
         )

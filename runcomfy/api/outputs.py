@@ -1,7 +1,7 @@
 """Find the URLs of generated files in the `output` of a result, whatever its shape.
 
-The names are those of RunComfy's model schemas and published clients. Where they give nothing, any http(s) URL in the
-output is taken, as RunComfy's own command line does; then the file is a guess, and `Outputs.guessed` says so.
+The names are those of RunComfy's model schemas and published clients. Where none of them has a file, any http(s) URL in
+the output is taken, as RunComfy's own command line does; then the file is a guess, and `Outputs.guessed` says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MEDIA = ("video", "videos", "image", "images", "audio", "audios")  # this order
 _PLAIN = ("url", "path")
 _INPUTS = ("input", "request", "payload", "param", "argument", "args", "prompt", "setting")
 _LINKS = ("statusurl", "resulturl", "cancelurl", "webhook", "callback")
-_DEEPEST = 20
+_MAX_DEPTH = 20
 _URL = re.compile(r"https?://[^\s\"'<>\\^`{|}]+", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"//[^/\s]+\.[^/\s]+/\S+")  # relative to the scheme of a page; files come over https
 _NEXT_URL = re.compile(r"[\s,;]+(?=https?://)", re.IGNORECASE)
@@ -29,7 +29,7 @@ _STAGED = re.compile(r"/images/[0-9a-f]{64}\.[a-z0-9]{1,5}$")
 
 @dataclass(frozen=True)
 class Outputs:
-    """The URLs of the files, each once and in a steady order, and whether one of them is a guess."""
+    """The URLs of the files, each once and in a stable order, and whether one of them is a guess."""
 
     urls: tuple[str, ...] = ()
     guessed: bool = False
@@ -38,13 +38,13 @@ class Outputs:
 def find_outputs(output: Any, *, sent: Collection[str] = (), repeated: Collection[str] = ()) -> Outputs:
     """Return the URLs of the files in `output`.
 
-    An input that is repeated is no file: one that we sent or staged, under whatever name it stands; and, where a file
-    has to be guessed, one that the answer itself calls an input.
+    A repeated input is not a file: neither a URL that we sent or staged, under any name, nor, where a file has to be
+    guessed, one that the answer itself calls an input.
 
     Args:
         output: The value of `output` in the service's answer; only that, since an answer may repeat its inputs beside.
         sent: URLs that were submitted, without their queries.
-        repeated: URLs that stand as inputs beside the output, without their queries.
+        repeated: URLs that the answer has as inputs beside the output, without their queries.
     """
     guesses: list[str] = []
     urls: dict[str, bool] = {}
@@ -56,14 +56,14 @@ def find_outputs(output: Any, *, sent: Collection[str] = (), repeated: Collectio
 
 
 def given_urls(body: Any) -> frozenset[str]:
-    """Return the URLs in what was or is to be submitted, without their queries, to know an echo by."""
+    """Return the URLs in a submission's body, without their queries, so that an echo of them is recognised."""
     return frozenset(map(_without_query, _anywhere(body, 0, everything=True)))
 
 
 def _named(value: Any, guesses: list[str], depth: int) -> list[str]:
-    """Look under the known names first; where a value of theirs gives nothing, and where none is there, anywhere."""
+    """Search the known names first; then, if they are missing or hold no URL, everywhere."""
     found: list[str] = []
-    if depth <= _DEEPEST:
+    if depth <= _MAX_DEPTH:
         if isinstance(value, dict):
             names = {_squeezed(name): name for name in reversed(value)}
             for group in (_MEDIA, _PLAIN):
@@ -76,16 +76,16 @@ def _named(value: Any, guesses: list[str], depth: int) -> list[str]:
                 found += _named(_parsed(item), guesses, depth + 1)
         elif isinstance(value, str):
             found = _urls_of(value)
-    if not found and depth <= _DEEPEST:
+    if not found and depth <= _MAX_DEPTH:
         found = list(_anywhere(value, depth))
         guesses += found
     return found
 
 
 def _anywhere(value: Any, depth: int, *, everything: bool = False) -> Iterator[str]:
-    """Yield every URL in a value, also from the middle of a text; but not from under names of inputs and links."""
+    """Yield every URL in a value, also from the middle of a text, except under names of inputs and links."""
     value = _parsed(value)
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return
     if isinstance(value, dict):
         for name, item in value.items():
@@ -100,7 +100,7 @@ def _anywhere(value: Any, depth: int, *, everything: bool = False) -> Iterator[s
 
 
 def _parsed(value: Any) -> Any:
-    """Read a text that is itself JSON."""
+    """Parse a text that is itself JSON."""
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         try:
             return json.loads(value)
@@ -110,7 +110,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _urls_of(text: str) -> list[str]:
-    """Return the URLs that a text consists of: one, or several with blanks or commas between them."""
+    """Return the URLs that a text consists of: one, or several separated by blanks or commas."""
     text = text.strip().strip("\"'<>").strip()
     if _NO_SCHEME.fullmatch(text):
         text = f"https:{text}"
@@ -136,9 +136,9 @@ def _squeezed(name: object) -> str:
 
 
 def _is_staged(url: str) -> bool:
-    """Whether a URL leads to an input that this project has staged, by whomever: `…/images/<sha256>.<extension>`.
+    """Whether a URL leads to an input that anyone staged with this project: `…/images/<sha256>.<extension>`.
 
-    Nothing is staged at RunComfy's own hosts: what has such a name there is a file of theirs.
+    Nothing is staged at RunComfy's own hosts: a file with such a name there is theirs.
     """
     return _STAGED.search(url) is not None and not (urlsplit(url).hostname or "").endswith(_RUNCOMFY)
 

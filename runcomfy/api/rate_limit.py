@@ -1,4 +1,4 @@
-"""How often one account is asked, whatever the number of requests in flight; and time as an argument."""
+"""Limit the calls of one account, however many requests are in flight; and time as an argument."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Clock:
     random: Callable[[], float] = random.random
 
 
-_IN_USE = 0.85  # plans use so much of the rate; the rest is for results, and for looks that come at the same time
+_IN_USE = 0.85  # share of the rate for scheduled polls; the rest is for results, and for polls that coincide
 
 
 class RateLimiter:
-    """A rate limit for the calls of a process, and what follows from it for the plans of those who wait.
+    """A rate limit for the calls of a process, and the backpressure that follows from it for all that poll.
 
-    It belongs to no event loop, and its clock is an argument, unlike those of the libraries for this.
+    Unlike the libraries for this, it is not tied to an event loop, and its clock is an argument.
 
     Args:
-        per_second: How many calls may be made in a second; they are spread evenly.
+        per_second: How many calls may be made per second; they are spread evenly.
         clock: Time.
     """
 
@@ -41,38 +41,38 @@ class RateLimiter:
         self._interval = 1 / per_second
         self._clock = clock or Clock()
         self._next = self._last = float("-inf")
-        self._wanted: dict[Hashable, float] = {}
+        self._declared: dict[Hashable, float] = {}
         self._total = 0.0
 
     async def acquire(self) -> None:
-        """Wait until the next call may be made; in the order of asking."""
+        """Wait until the next call may be made; first come, first served."""
         now = self._clock.monotonic()
         mine = max(now, self._next)
         self._next = mine + self._interval
-        # Where the process stood still for a while, many turns come at once; they are made one by one all the same.
+        # After the process was suspended, many calls are due at once; they are still made one by one.
         while (wait := max(mine, self._last + self._interval) - self._clock.monotonic()) > 0:
             await self._clock.sleep(wait)
         self._last = self._clock.monotonic()
 
     def pause(self, seconds: float) -> None:
-        """Let no call be made for so long: the service asks for a pause."""
+        """Make no call for so long: the service asked for a pause."""
         self._next = max(self._next, self._clock.monotonic() + seconds)
 
     def declare_rate(self, who: Hashable, per_second: float) -> None:
-        """Note how often one request would be polled; 0 when it is no longer followed."""
-        self._total += per_second - self._wanted.pop(who, 0.0)
+        """Declare how often one request would be polled; 0 when it is no longer polled."""
+        self._total += per_second - self._declared.pop(who, 0.0)
         if per_second:
-            self._wanted[who] = per_second
-        elif not self._wanted:
+            self._declared[who] = per_second
+        elif not self._declared:
             self._total = 0.0  # what rounding left over
 
     @property
     def backpressure(self) -> float:
-        """How many times longer all have to wait between polls, so that all of them keep within the rate."""
+        """How many times longer all have to wait between polls, so that together they keep within the rate."""
         return max(1.0, self._total * self._interval / _IN_USE)
 
 
 @functools.lru_cache(maxsize=256)
 def shared_rate_limiter(account: str, per_second: float) -> RateLimiter:
-    """Return the one rate limiter that all clients of an account share in this process; `account` only names it."""
+    """Return the one rate limiter that all clients of an account share in this process; `account` is just a key."""
     return RateLimiter(per_second)

@@ -1,7 +1,7 @@
-"""Read an HTTP answer as one of our errors: the one place that knows which code means what.
+"""Turn an HTTP answer into one of our errors: the one place that knows which code means what.
 
 The codes are RunComfy's documented ones; which HTTP status goes with which code is not documented, so the code in the
-body is looked at first, and the HTTP status only where there is none.
+body decides, and the HTTP status only where there is none.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 ANOTHER_ACCOUNT = 403001
-"""The error code for a request that is there, and belongs to somebody else."""
+"""The error code for a request that exists and belongs to someone else."""
 
 REPLICAS_LAG_SECONDS = 60.0
-"""So soon after a submission a service that does not know the request may be a replica that has not heard of it yet."""
+"""For so long after a submission, a service that does not know the request may be a replica that lags behind."""
 
 _BY_CODE: dict[int | str | None, tuple[type[ServiceError], str]] = {
     400001: (RequestRejected, "The service does not know this model id"),
@@ -57,10 +57,10 @@ _BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
     408: (ServiceUnavailable, "The service gave up waiting for the call"),
     429: (RateLimited, "The service asks for fewer calls"),
 }
-_OWN_WORDS = ("error_code", "error_message")
-_SIGNS_OF_AN_ERROR = (*_OWN_WORDS, "error", "detail")  # a lone `message` is how gateways speak
+_OWN_FIELDS = ("error_code", "error_message")
+_ERROR_FIELDS = (*_OWN_FIELDS, "error", "detail")  # a lone `message` is how gateways answer
 _NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
-"""By HTTP itself (RFC 9110, 6585) a request that is answered so was not acted on, whoever says it and in what words."""
+"""By HTTP itself (RFC 9110, 6585) a request with such an answer was not acted on, whoever sent it."""
 _REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 
 
@@ -74,7 +74,7 @@ def json_object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def error_code(body: dict[str, Any] | None) -> int | str | None:
-    """Return the body's top-level error code: a number where it is one; `None` where there is none."""
+    """Return the body's top-level error code, as a number if it is one; `None` if there is none."""
     code = (body or {}).get("error_code")
     if isinstance(code, str) and code.strip().isdigit():
         code = int(code)
@@ -82,7 +82,7 @@ def error_code(body: dict[str, Any] | None) -> int | str | None:
 
 
 def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
-    """Read `Retry-After` in either of its forms, seconds or an HTTP date (RFC 9110, 10.2.3); never negative."""
+    """Parse `Retry-After` in either form, seconds or an HTTP date (RFC 9110, 10.2.3); never negative."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
@@ -96,15 +96,15 @@ def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -
 
 
 def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> ServiceError | None:
-    """Return the error that an answer stands for, or `None` where it is a success.
+    """Return the error that an answer means, or `None` if it is a success.
 
-    An answer of 2xx that carries an `error_code` or `error_message` is a refusal; a body that is not a JSON object is
+    A 2xx that carries an `error_code` or `error_message` is a refusal; a body that is not a JSON object is
     `ServiceUnavailable`, whatever its HTTP status below 400.
 
     Args:
         response: The answer.
         request_id: The request that was asked about, if one was. Then a 4xx without the service's own error body is
-            `ServiceUnavailable` (429: `RateLimited`): something on the way spoke, and it knows nothing of the request.
+            `ServiceUnavailable` (429: `RateLimited`): a proxy answered, which knows nothing of the request.
     """
     body = json_object(response)
     code = error_code(body)
@@ -112,13 +112,13 @@ def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> 
     if response.is_success and body is not None and code is None and not body.get("error_message"):
         return None
     kind, sentence = _meaning(status, code, has_body=body is not None)
-    own = any((body or {}).get(name) for name in _OWN_WORDS)
+    own = any((body or {}).get(name) for name in _OWN_FIELDS)
     if request_id is not None and not own and 400 <= status < 500 and kind is not RateLimited:
         kind, sentence = (
             ServiceUnavailable,
-            f"HTTP {status} without RunComfy's error body: something on the way said it",
+            f"HTTP {status} without RunComfy's error body: a proxy on the way answered",
         )
-    said = next((body[name] for name in (*_SIGNS_OF_AN_ERROR[1:], "message") if body.get(name)), None) if body else None
+    said = next((body[name] for name in (*_ERROR_FIELDS[1:], "message") if body.get(name)), None) if body else None
     message = f"{sentence}. It said: {str(said)[:300]}" if said else f"{sentence}."
     return kind(
         message,
@@ -144,12 +144,12 @@ def _meaning(status: int, code: int | str | None, *, has_body: bool) -> tuple[ty
 
 
 def classify_submission(response: httpx.Response) -> str | ServiceError | UncertainSubmission:
-    """Return the request id of an accepted submission, or the error that its answer stands for.
+    """Return the request id of an accepted submission, or the error that its answer means.
 
-    Refused for sure is what HTTP itself says was not acted on (`_NOT_PROCESSED`), whatever the body; any other 4xx but
+    Surely refused is what HTTP itself says was not acted on (`_NOT_PROCESSED`), whatever the body; any other 4xx except
     408, which is a time-out, if the service's own error body says so; and a 2xx with one of the documented refusal
-    codes, since which HTTP status goes with those is not documented. An answer that names a request is none of these.
-    Everything else is uncertain, redirects too: who answers with 303 has done the work.
+    codes, since which HTTP status goes with those is not documented. An answer that names a request is never refused.
+    Everything else is uncertain, redirects too: a server that answers with 303 has done the work.
     """
     body = json_object(response)
     request_id = (body or {}).get("request_id")
@@ -160,12 +160,12 @@ def classify_submission(response: httpx.Response) -> str | ServiceError | Uncert
         return known
     known = known or _named_by_url(body)
     status = response.status_code
-    says_no = any((body or {}).get(name) for name in _SIGNS_OF_AN_ERROR)
-    refused_by_status = status in _NOT_PROCESSED or (400 <= status < 500 and status != 408 and says_no)
+    has_error = any((body or {}).get(name) for name in _ERROR_FIELDS)
+    refused_by_status = status in _NOT_PROCESSED or (400 <= status < 500 and status != 408 and has_error)
     refused_by_code = response.is_success and error_code(body) in _BY_CODE
     if refusal is not None and not known and (refused_by_status or refused_by_code):
         return refusal
-    answer = "an error" if refusal is not None and says_no else "nothing that names a request"
+    answer = "an error" if refusal is not None and has_error else "nothing that names a request"
     return UncertainSubmission(
         f"The submission was answered with HTTP {status} and {answer}.",
         http_status=status,
@@ -175,7 +175,7 @@ def classify_submission(response: httpx.Response) -> str | ServiceError | Uncert
 
 
 def _named_by_url(body: dict[str, Any] | None) -> str | None:
-    """Return the request that the URLs of an answer lead to, where it names none: it can be asked about at least."""
+    """Return the request in the URLs of an answer that names none: at least it can be asked about."""
     for name in ("status_url", "result_url", "cancel_url"):
         url = (body or {}).get(name)
         if isinstance(url, str) and (found := _REQUEST_URL.search(url)):

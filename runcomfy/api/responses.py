@@ -1,4 +1,4 @@
-"""What the service answers, parsed once.
+"""The answers of the service, parsed once.
 
 Field names, state words and output shapes are those of RunComfy's API documentation; the tolerated spellings are those
 that its published clients meet. A word that nobody has documented is `UNKNOWN`: neither success nor failure.
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class State(enum.StrEnum):
-    """Where a request is. `COMPLETED` means finished; only an `Answer` says whether it worked."""
+    """The state of a request. `COMPLETED` means finished; only an `Answer` says whether it succeeded."""
 
     IN_QUEUE = "in_queue"
     IN_PROGRESS = "in_progress"
@@ -41,7 +41,7 @@ class State(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a status of this kind is worth asking for the result."""
+        """Whether the result may be there."""
         return self in (State.COMPLETED, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -58,7 +58,7 @@ _MORE_ERROR_FIELDS = (*_ERROR_FIELDS, "detail", "message")
 
 @dataclass(frozen=True)
 class Status:
-    """The answer of the status call. `word` is the state as the service spelt it."""
+    """The answer of the status call. `word` is the state as the service spells it."""
 
     request_id: str
     state: State
@@ -73,7 +73,7 @@ class Answer:
     `outputs` are the URLs of the generated files, in the order video, videos, image, images, audio, audios. They may be
     signed: they are kept out of the representation, and must not be stored. `error` is the service's own account of
     what went wrong, of unknown shape, with secrets cut out; a success may have one too. `warnings` says what is odd
-    about a success, for whoever gets its files. Times are the service's texts, whose format nobody has documented.
+    about a success, for anyone who gets its files. Times are the service's texts, in an undocumented format.
     """
 
     request_id: str
@@ -86,15 +86,15 @@ class Answer:
     error: Any = None
     error_code: int | str | None = None
     output: Any = field(default=None, repr=False)
-    """What stands under `output`, with secrets cut out: to be shown where no file is found or taken from it."""
+    """The value of `output`, with secrets cut out: to be shown where no file is found or taken from it."""
     guessed: bool = False
-    """Whether a file among the outputs is only a URL that was found there, under no name that is known."""
+    """Whether a file among the outputs is just a URL that was found there, under no known name."""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The answer of the cancel call. `outcome` counts: `cancelled`, `not_cancellable`, or `None` for any other word."""
+    """The answer of the cancel call. `outcome` decides: `cancelled`, `not_cancellable`, or `None` for another word."""
 
     request_id: str
     outcome: str | None
@@ -102,14 +102,14 @@ class Cancellation:
 
 
 def parse_state(word: object) -> State:
-    """Normalise a state's spelling; a word that is not known is `UNKNOWN`."""
+    """Normalise a state's spelling; an unknown word is `UNKNOWN`."""
     if not isinstance(word, str):
         return State.UNKNOWN
     return _SPELLINGS.get("".join(letter for letter in word.lower() if letter.isalnum()), State.UNKNOWN)
 
 
 def parse_status(request_id: str, body: dict[str, Any]) -> Status:
-    """Read the body of a status call."""
+    """Parse the body of a status call."""
     word = body.get("status")
     position = body.get("queue_position")
     return Status(
@@ -121,14 +121,14 @@ def parse_status(request_id: str, body: dict[str, Any]) -> Status:
 
 
 def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str] = ()) -> Answer:
-    """Read the body of a result call.
+    """Parse the body of a result call.
 
-    A word that nobody knows says neither success nor failure; with a file, and the time at which the request finished,
-    it is read as `completed`.
+    An unknown word means neither success nor failure; with a file and the time at which the request finished, it counts
+    as `completed`.
 
     Args:
         request_id: The request.
-        body: What was answered.
+        body: The answer.
         sent: URLs that were submitted, without their queries: where `output` repeats one, it is not a file.
     """
     word, state = body.get("status"), parse_state(body.get("status"))
@@ -154,7 +154,7 @@ def parse_answer(request_id: str, body: dict[str, Any], *, sent: Collection[str]
 
 
 def _error(body: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """Return what an answer says of an error: the one field that says it, or all of them by their names."""
+    """Return the error in an answer: the value of `error`, or all error fields by name if there are others."""
     said = {name: redact(body[name]) for name in names if body.get(name)}
     return said.get("error") if said.keys() <= {"error"} else said
 
@@ -167,14 +167,14 @@ def _warnings(outputs: Outputs, error: Any) -> Iterator[str]:
 
 
 def _cost(value: Any) -> float | None:
-    """Return a cost; what is no amount of money is not known, since budgets are counted with it."""
+    """Return a cost; what is not an amount of money is unknown, since budgets are counted with it."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return float(value)
 
 
 def parse_cancellation(request_id: str, body: dict[str, Any]) -> Cancellation:
-    """Read the body of a cancel call. Its `status` may contradict its `outcome`; the outcome is trusted."""
+    """Parse the body of a cancel call. Its `status` may contradict its `outcome`; the outcome is trusted."""
     outcome = {"cancelled": "cancelled", "canceled": "cancelled", "not_cancellable": "not_cancellable"}
     return Cancellation(
         request_id=request_id,

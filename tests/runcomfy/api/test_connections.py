@@ -1,4 +1,4 @@
-"""How the client keeps its connections, against the sandbox over real sockets."""
+"""How the client manages its connections, against the sandbox over real sockets."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ async def submitted(client: RunComfyClient) -> str:
     return (await submit_with_new_journal(client)).request_id
 
 
-async def test_a_thousand_looks_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """All are answered, none fails while it waits in line, and the service is not stormed."""
+async def test_a_thousand_polls_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """All are answered, none fails while it waits in line, and the service is not flooded."""
     async with client:
         request_id = await submitted(client)
         before = sandbox.books().connections
-        looks = await asyncio.gather(*(client.status(request_id) for _ in range(1000)))
+        statuses = await asyncio.gather(*(client.status(request_id) for _ in range(1000)))
 
-    assert {look.request_id for look in looks} == {request_id}
+    assert {status.request_id for status in statuses} == {request_id}
     assert sandbox.books().connections - before <= 100
 
 
-async def test_looks_one_after_the_other_use_one_connection(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """Also after a pause that is longer than what httpx keeps for the paid call."""
+async def test_polls_one_after_the_other_use_one_connection(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """Also after a pause that is longer than a connection of the paid call is kept."""
     async with client:
         request_id = await submitted(client)
         before = sandbox.books().connections
@@ -49,7 +49,7 @@ async def test_looks_one_after_the_other_use_one_connection(sandbox: Sandbox, cl
 
 
 async def test_an_idle_connection_is_not_trusted_with_the_paid_call(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """The service may close it at the very time of the call, and nobody would know what became of that."""
+    """The service may close it just when the call is sent, and the outcome would be unknown."""
     async with client:
         await submitted(client)
         at_first = sandbox.books().connections
@@ -61,8 +61,8 @@ async def test_an_idle_connection_is_not_trusted_with_the_paid_call(sandbox: San
     assert (at_first, at_once, sandbox.books().connections) == (at_first, at_first, at_first + 1)
 
 
-async def test_looks_do_not_share_a_connection_with_the_paid_call(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """What breaks a look does not break a submission."""
+async def test_polls_do_not_share_a_connection_with_the_paid_call(sandbox: Sandbox, client: RunComfyClient) -> None:
+    """What breaks a poll does not break a submission."""
     async with client:
         request_id = await submitted(client)
         before = sandbox.books().connections
@@ -72,21 +72,21 @@ async def test_looks_do_not_share_a_connection_with_the_paid_call(sandbox: Sandb
 
 
 class Halting:
-    """A service that keeps every caller waiting until it is let go."""
+    """A service that keeps every caller waiting until it is released."""
 
     def __init__(self) -> None:
         self.calls = 0
-        self.go = asyncio.Event()
+        self.released = asyncio.Event()
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         self.calls += 1
-        await self.go.wait()
+        await self.released.wait()
         return httpx.Response(200, json={"request_id": f"r-{self.calls}", "status": "in_progress"})
 
 
 @dataclass
 class RawService:
-    """A server of sockets that accepts everything, and takes its time."""
+    """A server on a raw socket that accepts everything, and answers slowly."""
 
     answers_after_seconds: float
     pieces: int = 1
@@ -126,14 +126,14 @@ async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent(
         with pytest.raises(SubmissionNotSent, match="PoolTimeout"):
             await submit_with_new_journal(client, attempts=1)
         seen = service.calls
-        service.go.set()
+        service.released.set()
         ids = await asyncio.gather(*first)
 
     assert (seen, len(ids)) == (100, 100)
 
 
 async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times as long as a look may take and longer; but not for ever, and to connect takes no longer than that."""
+    """For more than four times as long as a poll may take, but not indefinitely."""
     assert RunComfyClient("token-of-tests").paid_call_seconds == PAID_CALL_SECONDS == 120
     raw = RawService(answers_after_seconds=0.4)
     async with raw.running() as url:
@@ -151,7 +151,7 @@ async def test_an_answer_to_the_paid_call_that_comes_late_is_waited_for(monkeypa
 
 
 async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:
-    """Each piece comes in time, and the whole does not: the lease of the journal would run out before it."""
+    """Each piece comes in time, but the whole would outlast the lease in the journal."""
     raw = RawService(answers_after_seconds=0.02, pieces=1000)
     async with (
         raw.running() as url,
@@ -161,17 +161,17 @@ async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:
             await submitted(client)
 
 
-async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:
-    """To wait for our own connections says nothing about the service: it is no failed look."""
+async def test_a_poll_waits_in_line_for_as_long_as_it_takes() -> None:
+    """Waiting for our own connections says nothing about the service: the poll has not failed."""
     service = Halting()
     async with RunComfyClient(
         "token-of-tests", transport=httpx.MockTransport(service.handle), timeout_seconds=0.1
     ) as client:
-        looks = [asyncio.create_task(client.status("r")) for _ in range(150)]
+        polls = [asyncio.create_task(client.status("r")) for _ in range(150)]
         await asyncio.sleep(0.4)
         seen = service.calls
-        service.go.set()
-        states = await settled([*looks])
+        service.released.set()
+        states = await settled([*polls])
 
     assert seen == 100
     assert not [state for state in states if isinstance(state, BaseException)]
@@ -179,26 +179,26 @@ async def test_a_look_waits_in_line_for_as_long_as_it_takes() -> None:
 
 @pytest.mark.parametrize("turns", range(80))
 async def test_a_call_may_be_given_up_at_any_moment(sandbox: Sandbox, turns: int) -> None:
-    """While it connects, sends or waits: the next call is answered, on a connection that is in order."""
+    """While it connects, sends or waits: the next call is answered, on a working connection."""
     async with RunComfyClient(sandbox.token, base_url=sandbox.url, timeout_seconds=5) as client:
-        look = asyncio.create_task(client.balance_usd())
+        call = asyncio.create_task(client.balance_usd())
         for _ in range(turns):
             await asyncio.sleep(0)
-        look.cancel()
-        await settled([look])
+        call.cancel()
+        await settled([call])
 
         assert await client.balance_usd()
 
 
-async def test_a_call_that_is_given_up_leaves_its_place(sandbox: Sandbox, client: RunComfyClient) -> None:
+async def test_a_call_that_is_given_up_frees_its_slot(sandbox: Sandbox, client: RunComfyClient) -> None:
     """However many are cancelled, the next ones are answered."""
     async with client:
         request_id = await submitted(client)
         sandbox.inject("slow", endpoint="status", rate=1.0, seconds=5.0)
         given_up = [asyncio.create_task(client.status(request_id)) for _ in range(200)]
         await asyncio.sleep(0.3)
-        for look in given_up:
-            look.cancel()
+        for call in given_up:
+            call.cancel()
         await settled([*given_up])
         sandbox.clear_faults()
 
@@ -206,7 +206,7 @@ async def test_a_call_that_is_given_up_leaves_its_place(sandbox: Sandbox, client
 
 
 async def test_a_connection_that_broke_is_replaced(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """One failed look, and the next one works."""
+    """One poll fails, and the next one works."""
     async with client:
         request_id = await submitted(client)
         sandbox.inject("reset", endpoint="status", times=1)

@@ -19,7 +19,7 @@ SENT = "https://pictures.example.com/wave.png?token=5ec2e7"
 
 
 def answer(output: Any, *, sent: tuple[str, ...] = (), **beside: Any) -> Answer:
-    """Read a success with such an output, and inputs beside it that are never looked at."""
+    """Parse a success with such an output, and inputs beside it that are never searched."""
     body = {"status": "succeeded", "output": output, "input": {"video": B}, "video": B, "url": B} | beside
     return parse_answer("r1", json.loads(json.dumps(body)), sent=given_urls(list(sent)))
 
@@ -56,7 +56,7 @@ def answer(output: Any, *, sent: tuple[str, ...] = (), **beside: Any) -> Answer:
     ],
 )
 def test_what_is_named_as_a_file_is_found(output: Any, urls: tuple[str, ...]) -> None:
-    """Known names, nested, listed, in any spelling of URL; each file once, in a steady order, and without a warning."""
+    """Known names, nested, listed, in any spelling of URL; each file once, in a stable order, and without a warning."""
     found = answer(output)
 
     assert (found.outputs, found.warnings) == (urls, ())
@@ -81,7 +81,7 @@ def test_what_is_named_as_a_file_is_found(output: Any, urls: tuple[str, ...]) ->
     ],
 )
 def test_what_is_named_otherwise_is_taken_with_a_warning(output: Any, urls: tuple[str, ...]) -> None:
-    """Any URL in the output, but what was sent and what the service calls an input; the reader is told."""
+    """Any URL in the output, except what was sent and what the service calls an input; a warning says so."""
     found = answer(output, sent=(SENT,))
 
     assert found.outputs == urls
@@ -97,7 +97,7 @@ def test_what_is_named_otherwise_is_taken_with_a_warning(output: Any, urls: tupl
     ],
 )  # fmt: skip
 def test_what_is_no_file_is_shown(output: Any) -> None:
-    """Never an input, never the service's own links; what stood there is kept for a person, without its secrets."""
+    """Never an input, never the service's own links; the output is kept for a person, without its secrets."""
     found = answer(output, sent=(SENT,))
 
     assert found.outputs == ()
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_shown(output: Any) -> None:
 
 
 def test_an_error_beside_a_success_is_a_warning() -> None:
-    """It is told to whoever gets the file; a failure keeps everything that was said of it."""
+    """Anyone who gets the file is warned; a failure keeps every error field."""
     odd = answer({"video": A}, error_code=500123, error_message="late")
     assert odd.outputs == (A,) and "late" in odd.warnings[0]
 
@@ -117,7 +117,7 @@ def test_an_error_beside_a_success_is_a_warning() -> None:
 
 @pytest.mark.parametrize(("word", "error"), [("failed", GenerationFailed), ("cancelled", GenerationCancelled)])
 def test_a_file_of_what_did_not_succeed_is_shown(word: str, error: type[RunComfyError]) -> None:
-    """The status decides, and a person may look at what stands there; without its signature."""
+    """The status decides, and a person may look at the output, without its signature."""
     with pytest.raises(error, match=r"'video': 'https://x\.runcomfy\.net/a\.mp4.*not archived") as caught:
         succeeded(answer({"video": f"{A}?Signature=5ec2e7"}, status=word))
     assert "5ec2e7" not in f"{caught.value}"
