@@ -1,7 +1,7 @@
 """The answers of the service, parsed once.
 
 Field names, state words and output shapes are those of RunComfy's API documentation; the tolerated spellings are those
-that its published clients meet. A word that nobody has documented is `UNKNOWN`: neither success nor failure.
+that its published clients accept. An undocumented word is `UNKNOWN`: neither success nor failure.
 """
 
 from __future__ import annotations

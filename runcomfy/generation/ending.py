@@ -119,7 +119,7 @@ async def handle_cancellation(
         if destination is not None:
             hooks.changed(StateChange(state, destination.uri, key=key, request_id=request_id, reason=wish))
         if state is EntryState.CANCELLED:
-            MeasuredRequest(request_id, key=key).end(state)
+            MeasuredRequest(request_id, key=key).record_end(state)
             hooks.log.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
         else:
             hooks.log.warning(

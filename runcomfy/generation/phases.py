@@ -67,13 +67,13 @@ def submitting(
             if _was_sent_since(error, began_ns):
                 metrics.failed_with("submit", error)
                 nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **hooks.span_attributes())
-                nameless.about["runcomfy.request.id"] = error.request_id
-                nameless.sent(image, began_ns, error)
-                nameless.show("uncertain" if isinstance(error, UncertainSubmission) else "refused", error=error)
+                nameless.attributes["runcomfy.request.id"] = error.request_id
+                nameless.emit_submission(image, began_ns, error)
+                nameless.emit_span("uncertain" if isinstance(error, UncertainSubmission) else "refused", error=error)
             raise
     for submission in made:
         metrics.took("submit", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
-        MeasuredRequest(submission, **hooks.span_attributes()).sent(image, began_ns)
+        MeasuredRequest(submission, **hooks.span_attributes()).emit_submission(image, began_ns)
 
 
 @asynccontextmanager
@@ -122,7 +122,7 @@ async def archiving(
 
         yield done
     for facts in archived:
-        request.end(EntryState.ARCHIVED, facts.cost_usd)
+        request.record_end(EntryState.ARCHIVED, facts.cost_usd)
 
 
 @contextmanager
@@ -165,14 +165,14 @@ def found_late(before: EntryState, finding: Finding, hooks: Hooks) -> None:
         request = MeasuredRequest(
             entry.request_id, entry.model_id, entry.generation_key, entry.submitted_at, **hooks.span_attributes()
         )
-        request.end(entry.state, entry.cost_usd)
+        request.record_end(entry.state, entry.cost_usd)
 
 
 @contextmanager
 def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest, hooks: Hooks) -> Iterator[Span]:
     """Have a span of a phase; the error that it ends with is the end of the request, unless it is tried again."""
     try:
-        with tracing.phase_span(name, request.ids, request.about) as span:
+        with tracing.phase_span(name, request.ids, request.attributes) as span:
             yield span
     except asyncio.CancelledError:
         activation.send_soon()
@@ -181,7 +181,7 @@ def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest, hooks: Hoo
         metrics.failed_with(phase, error)
         state = state_after(error)
         if state is not None and not _is_tried_again(error, hooks):
-            request.end(state, error.cost_usd, error)
+            request.record_end(state, error.cost_usd, error)
         raise
 
 

@@ -1,7 +1,7 @@
 """Turn telemetry on, if the standard environment variables of OpenTelemetry ask for it.
 
-This module says nothing of endpoints, protocols, samplers and so on: opentelemetry-distro reads the variables, all of
-them. Whoever has configured a provider before (a platform, `opentelemetry-instrument`) has it; it is not replaced.
+Endpoints, protocols, samplers and so on are not decided here: opentelemetry-distro reads all of the variables. A
+provider that was configured before (by a platform, or `opentelemetry-instrument`) is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SWITCHES = (
 )
 """If one of these is set, telemetry is on."""
 
-_EXPORT_SECONDS = "3"  # of one export with its repetitions: what a process waits for at its very end
+_EXPORT_SECONDS = "3"  # of one export with its retries, which a process waits for at its end
 _sending = threading.Lock()
 
 
@@ -38,10 +38,10 @@ def is_asked_for() -> bool:
 
 @lru_cache(maxsize=1)
 def turn_on() -> None:
-    """Configure OpenTelemetry's SDK by the environment, once in a process; nothing is imported if it is not asked for.
+    """Configure OpenTelemetry's SDK from the environment, once in a process; import nothing if it is not asked for.
 
-    What is wrong with it (a missing package, a port in use) is logged, and never an error: a picture of a run must not
-    break what is paid for.
+    A problem with it (a missing package, a port in use) is logged and never raised: telemetry must not break what is
+    paid for.
     """
     if not is_asked_for() or is_configured():
         return
@@ -65,9 +65,9 @@ def turn_on() -> None:
 
 
 def send_soon() -> None:
-    """Begin to send what is not sent yet, without waiting for it.
+    """Start sending what is not sent yet, without waiting for it.
 
-    A process that ends does so by itself; one that a signal stops does not.
+    A process that ends normally sends the rest by itself; one that a signal stops does not.
     """
     if is_configured() and _sending.acquire(blocking=False):
         try:
@@ -77,7 +77,7 @@ def send_soon() -> None:
 
 
 def is_configured() -> bool:
-    """Whether somebody has configured a provider: this module, or another before it."""
+    """Whether a provider is configured, by this module or by anyone else."""
     return any(hasattr(provider, "force_flush") for provider in _providers())
 
 
@@ -88,7 +88,7 @@ def _providers() -> tuple[object, object]:
 def _send() -> None:
     try:
         tracers, meters = _providers()
-        # A Prometheus reader keeps what is flushed, and serves it twice (opentelemetry-exporter-prometheus 0.66b2).
+        # A Prometheus reader keeps what is flushed, and exposes it twice (opentelemetry-exporter-prometheus 0.66b2).
         is_scraped = "prometheus" in os.environ.get("OTEL_METRICS_EXPORTER", "prometheus")
         for provider in (tracers,) if is_scraped else (tracers, meters):
             if (flush := getattr(provider, "force_flush", None)) is not None:

@@ -1,8 +1,8 @@
 """The metrics, each with its unit, its attributes and what it counts.
 
-They go through OpenTelemetry's API, which drops them until an SDK is configured (`runcomfy.telemetry.activation`, or
-whatever the platform does). No attribute is a request, a generation, a picture or a prompt: the number of time series
-stays small, however much is generated.
+They go through OpenTelemetry's API, which drops them until an SDK is configured (by `runcomfy.telemetry.activation`, or
+by the platform). No attribute is a request, a generation, an image or a prompt: the number of time series stays small,
+however much is generated.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Metric:
     name: str
     kind: Literal["counter", "histogram", "up-down counter"]
     unit: str
-    """In UCUM; what stands in braces is counted."""
+    """In UCUM; braces hold what is counted."""
     about: str
     attributes: tuple[str, ...]
 
@@ -87,7 +87,7 @@ _PHASE = Metric(
 )  # fmt: skip
 _IN_FLIGHT = Metric(
     "runcomfy.generations.in_flight", "up-down counter", "{generation}",
-    "Generations that this process is at work on now, by phase: submit, queue, run, archive.",
+    "Generations that this process is working on now, by phase: submit, queue, run, archive.",
     ("phase", "model"),
 )  # fmt: skip
 _SUBMISSIONS = Metric(
@@ -98,7 +98,7 @@ _SUBMISSIONS = Metric(
 )  # fmt: skip
 _POLLS = Metric(
     "runcomfy.polls", "counter", "{poll}",
-    "Looks at requests that are waited for: ok, or failed, which says nothing of the request.",
+    "Polls of requests: ok, or failed, which says nothing about the request.",
     ("outcome",),
 )  # fmt: skip
 _CALLS = Metric(
@@ -109,29 +109,29 @@ _CALLS = Metric(
 )  # fmt: skip
 _RETRIES = Metric(
     "runcomfy.retries", "counter", "{retry}",
-    "A phase that was tried again after it had failed, or was told to come later.",
+    "A phase that was tried again after it had failed, or was asked to come later.",
     ("phase",),
 )  # fmt: skip
 _TRANSFERRED = Metric(
     "runcomfy.transferred", "counter", "By",
-    "Bytes written to the bucket: videos when they are archived, pictures when they are submitted for the first time; "
-    "not what stood there already.",
+    "Bytes written to the bucket: videos when they are archived, images when they are submitted for the first time; "
+    "not what was there already.",
     ("content",),
 )  # fmt: skip
 _COST = Metric(
     "runcomfy.cost_usd", "counter", "{USD}",
-    "US dollars that the service named for requests that came to an end here.",
+    "US dollars that the service named for requests that ended here.",
     ("model", "outcome"),
 )  # fmt: skip
 _WITHOUT_COST = Metric(
     "runcomfy.requests.without_cost", "counter", "{request}",
-    "Requests that came to an end here, or that nobody knows of, and may be billed, of which no cost is known.",
+    "Requests that ended here, or whose outcome is unknown, and that may be billed, but whose cost is unknown.",
     ("model", "outcome"),
 )  # fmt: skip
 _HEALED = Metric(
     "runcomfy.runs.healed", "counter", "{run}",
     "Flow runs that reconcile changed: run_again (an order that had crashed), given_up (it needs a person), crashed or "
-    "cancelled (nobody worked on it any more).",
+    "cancelled (no process was working on it any more).",
     ("outcome",),
 )  # fmt: skip
 
@@ -159,12 +159,12 @@ _duration, _phase, _calls = _histogram(_DURATION, _MINUTES), _histogram(_PHASE, 
 _in_flight: UpDownCounter = _meter.create_up_down_counter(_IN_FLIGHT.name, _IN_FLIGHT.unit, _IN_FLIGHT.about)
 
 
-def _note(note: Callable[[float, dict[str, str]], None], amount: float, attributes: dict[str, str]) -> None:
-    """Note an amount; a provider that fails must not break what is paid for."""
+def _record(record: Callable[[float, dict[str, str]], None], amount: float, attributes: dict[str, str]) -> None:
+    """Record an amount; a provider that fails must not break what is paid for."""
     try:
-        note(amount, attributes)
+        record(amount, attributes)
     except Exception as error:
-        logger.warning("A metric could not be noted (%s); the run goes on", type(error).__name__)
+        logger.warning("A metric could not be recorded (%s); the run goes on", type(error).__name__)
 
 
 _begun: set[str] = set()
@@ -173,7 +173,7 @@ _counted: LRUCache[tuple[str, str], bool] = LRUCache(maxsize=65_536)
 
 
 def begin_at_zero(model_id: str) -> bool:
-    """Begin the counters of a model at zero, once, since a counter that is born with a count hides that from a rate.
+    """Start the counters of a model at zero, once: a rate misses the first count of a counter that starts with it.
 
     Returns:
         Whether this was the first time.
@@ -182,15 +182,15 @@ def begin_at_zero(model_id: str) -> bool:
         return False
     _begun.add(model_id)
     for outcome in ("accepted", "refused", "not_sent", "uncertain"):
-        _note(_submissions.add, 0, {"outcome": outcome, "model": model_id})
+        _record(_submissions.add, 0, {"outcome": outcome, "model": model_id})
     for outcome in ("archived", "failed", "cancelled", "detached", "expired"):
-        _note(_generations.add, 0, {"outcome": outcome, "model": model_id})
-        _note(_cost.add, 0, {"model": model_id, "outcome": outcome})
+        _record(_generations.add, 0, {"outcome": outcome, "model": model_id})
+        _record(_cost.add, 0, {"model": model_id, "outcome": outcome})
     return True
 
 
 def ended(request_id: str, outcome: str, *, model_id: str | None, cost_usd: float | None = None) -> bool:
-    """Count a request that came to an end, once in each process, and what it cost.
+    """Count a request that ended, once in each process, and what it cost.
 
     Args:
         request_id: The request; it is not part of the metric.
@@ -201,35 +201,35 @@ def ended(request_id: str, outcome: str, *, model_id: str | None, cost_usd: floa
     Returns:
         Whether it was counted.
     """
-    outcome = str(outcome)  # a member of an enumeration would be another time series, of the same name
+    outcome = str(outcome)  # a member of an enumeration would make another time series of the same name
     with _counting:
         if (request_id, outcome) in _counted:
             return False
         _counted[request_id, outcome] = True
     model = model_id or _UNKNOWN
-    _note(_generations.add, 1, {"outcome": outcome, "model": model})
+    _record(_generations.add, 1, {"outcome": outcome, "model": model})
     if cost_usd is not None:
-        _note(_cost.add, cost_usd, {"model": model, "outcome": outcome})
-    elif outcome != "detached":  # it is asked again when it is collected
-        _note(_without_cost.add, 1, {"model": model, "outcome": outcome})
+        _record(_cost.add, cost_usd, {"model": model, "outcome": outcome})
+    elif outcome != "detached":  # its cost is asked for when it is collected
+        _record(_without_cost.add, 1, {"model": model, "outcome": outcome})
     return True
 
 
 def submission_answered(outcome: str, model_id: str) -> None:
     """Count what became of a paid call: `accepted`, `refused`, `not_sent` or `uncertain`."""
-    _note(_submissions.add, 1, {"outcome": outcome, "model": model_id})
+    _record(_submissions.add, 1, {"outcome": outcome, "model": model_id})
     if outcome == "uncertain":
-        _note(_without_cost.add, 1, {"model": model_id, "outcome": outcome})
+        _record(_without_cost.add, 1, {"model": model_id, "outcome": outcome})
 
 
 def took(phase: Phase, seconds: float, *, model_id: str | None = None) -> None:
-    """Record how long a phase took; pictures are staged for no model in particular."""
-    _note(_phase.record, max(0.0, seconds), {"phase": phase, "model": model_id or _UNKNOWN})
+    """Record how long a phase took; images are staged for no model in particular."""
+    _record(_phase.record, max(0.0, seconds), {"phase": phase, "model": model_id or _UNKNOWN})
 
 
 def took_altogether(seconds: float, *, model_id: str | None) -> None:
     """Record how long a generation took, from its submission to the archive."""
-    _note(_duration.record, max(0.0, seconds), {"model": model_id or _UNKNOWN})
+    _record(_duration.record, max(0.0, seconds), {"model": model_id or _UNKNOWN})
 
 
 @contextmanager
@@ -238,70 +238,70 @@ def count_poll() -> Iterator[None]:
     try:
         yield
     except ServiceError:
-        _note(_polls.add, 1, {"outcome": "failed"})
+        _record(_polls.add, 1, {"outcome": "failed"})
         raise
     except GenerationError:
-        _note(_polls.add, 1, {"outcome": "ok"})
+        _record(_polls.add, 1, {"outcome": "ok"})
         raise
-    _note(_polls.add, 1, {"outcome": "ok"})
+    _record(_polls.add, 1, {"outcome": "ok"})
 
 
 def healed(outcome: Literal["run_again", "given_up", "crashed", "cancelled"]) -> None:
-    """Count a flow run that was run again, given up, or ended since nobody worked on it."""
-    _note(_healed.add, 1, {"outcome": outcome})
+    """Count a flow run that was run again, given up, or ended because no process was working on it."""
+    _record(_healed.add, 1, {"outcome": outcome})
 
 
 def retried(phase: Phase) -> None:
     """Count that a phase is tried again."""
-    _note(_retries.add, 1, {"phase": phase})
+    _record(_retries.add, 1, {"phase": phase})
 
 
 def failed_with(phase: Phase, error: BaseException) -> None:
     """Count the error that a phase ended with."""
-    _note(_errors.add, 1, {"phase": phase, "error.type": type(error).__name__})
+    _record(_errors.add, 1, {"phase": phase, "error.type": type(error).__name__})
 
 
 def transferred(content: Literal["picture", "video"], size_bytes: int) -> None:
     """Count bytes that were written to the bucket."""
-    _note(_transferred.add, size_bytes, {"content": content})
+    _record(_transferred.add, size_bytes, {"content": content})
 
 
 @contextmanager
 def called(call: str) -> Iterator[list[int]]:
-    """Record how long a call of the API takes; the body puts the HTTP status of its answer into the list."""
+    """Record how long a call of the API takes; the body appends the HTTP status of the answer to the list."""
     status: list[int] = []
     began = time.monotonic()
     try:
         yield status
     finally:
         answer = f"{status[-1] // 100}xx" if status else "none"
-        _note(_calls.record, time.monotonic() - began, {"call": call, "status": answer})
+        _record(_calls.record, time.monotonic() - began, {"call": call, "status": answer})
 
 
 class InFlight:
-    """One generation that is at work on in this process, counted in the phase that it is in."""
+    """One generation that this process is working on, counted in its phase."""
 
     def __init__(self, phase: Phase, model_id: str | None) -> None:
         self._attributes = {"phase": str(phase), "model": model_id or _UNKNOWN}
-        _note(_in_flight.add, 1, self._attributes)
+        _record(_in_flight.add, 1, self._attributes)
 
     def move(self, phase: Phase) -> None:
-        """Count it in another phase from now on."""
+        """Count it in another phase."""
         if self._attributes["phase"] != phase:
             self.leave()
             self._attributes = {**self._attributes, "phase": str(phase)}
-            _note(_in_flight.add, 1, self._attributes)
+            _record(_in_flight.add, 1, self._attributes)
 
     def leave(self) -> None:
-        """Count it no more."""
-        _note(_in_flight.add, -1, self._attributes)
+        """Stop counting it."""
+        _record(_in_flight.add, -1, self._attributes)
 
 
 @contextmanager
 def in_flight(phase: Phase, model_id: str | None) -> Iterator[InFlight]:
     """Count a generation as being in a phase while the body runs."""
-    one = InFlight(phase, model_id)
+    generation = InFlight(phase, model_id)
     try:
-        yield one
+        yield generation
     finally:
-        one.leave()
+        generation.leave()

@@ -1,4 +1,4 @@
-"""One paid request as metrics and traces know it: its names, and its end, which is told once."""
+"""One paid request in metrics and traces: its attributes, and its end, which is counted once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MeasuredRequest", "remember_staging"]
 
 _FINAL = ("archived", "failed", "cancelled")
 
-# When what came before was begun, for the spans that are sent later; lost with the process, which shortens a span.
+# When earlier phases began, for spans that are emitted later; lost with the process, which shortens a span.
 _memory = threading.Lock()  # tasks may run in threads
 _staged: LRUCache[str, tuple[int, int, dict[str, Any]]] = LRUCache(maxsize=4096)
 _began: LRUCache[str, int] = LRUCache(maxsize=65_536)
@@ -25,9 +25,9 @@ _uploaded: LRUCache[str, bool] = LRUCache(maxsize=65_536)
 
 
 def remember_staging(image: StagedImage, began_ns: int, ended_ns: int) -> None:
-    """Keep when a picture was staged, for the span in the trace of the first generation that is made of it."""
-    about = {"bytes": image.size_bytes, "sha256": image.sha256, "uploaded": image.uploaded}
-    named = {f"runcomfy.image.{name}": fact for name, fact in about.items()}
+    """Remember when an image was staged, for the span in the trace of the first generation that uses it."""
+    facts = {"bytes": image.size_bytes, "sha256": image.sha256, "uploaded": image.uploaded}
+    named = {f"runcomfy.image.{name}": fact for name, fact in facts.items()}
     with _memory:
         _staged[image.sha256] = began_ns, ended_ns, named
 
@@ -37,10 +37,10 @@ class MeasuredRequest:
 
     Args:
         submission: The submission, or just the request's id.
-        model_id: Its model, where that is not known from the submission.
+        model_id: Its model, if only the request's id is given.
         key: The generation, likewise.
         submitted_at: When it was submitted, UTC, likewise.
-        **about: More attributes of its spans.
+        **attributes: More attributes of its spans.
     """
 
     def __init__(
@@ -49,27 +49,27 @@ class MeasuredRequest:
         model_id: str | None = None,
         key: str | None = None,
         submitted_at: datetime | None = None,
-        **about: Any,
+        **attributes: Any,
     ) -> None:
         if isinstance(submission, Submission):
             model_id, key = submission.model_id or model_id, submission.generation_key
             submitted_at, submission = submission.submitted_at, submission.request_id
         self.request_id, self.model_id, self._submitted_at = submission, model_id, submitted_at
         self.ids = tracing.request_ids(key, submission)
-        self.about: dict[str, Any] = {
+        self.attributes: dict[str, Any] = {
             "runcomfy.generation.key": key,
             "runcomfy.request.id": submission,
             "runcomfy.model": model_id,
-            **about,
+            **attributes,
         }
 
-    def sent(self, image: StagedImage | None, began_ns: int, error: RunComfyError | None = None) -> None:
-        """Send the spans of what came before the request had an id: its submission, and the staging of its picture.
+    def emit_submission(self, image: StagedImage | None, began_ns: int, error: RunComfyError | None = None) -> None:
+        """Emit the spans of what came before the request had an id: its submission, and the staging of its image.
 
         Args:
-            image: The picture.
+            image: The image.
             began_ns: When the submission began, nanoseconds of Unix time.
-            error: With what it ended, if it was not accepted.
+            error: What it ended with, if it was not accepted.
         """
         ended_ns, staged, is_new = time.time_ns(), None, False
         with _memory:
@@ -80,20 +80,20 @@ class MeasuredRequest:
         if image is not None and is_new:
             metrics.transferred("picture", image.size_bytes)
         if staged is not None:
-            about = {**self.about, **staged[2]}
-            tracing.span_of_phase("stage", self.ids, about, began_ns=staged[0], ended_ns=staged[1])
-        tracing.span_of_phase("submit", self.ids, self.about, began_ns=began_ns, ended_ns=ended_ns, error=error)
+            attributes = {**self.attributes, **staged[2]}
+            tracing.span_of_phase("stage", self.ids, attributes, began_ns=staged[0], ended_ns=staged[1])
+        tracing.span_of_phase("submit", self.ids, self.attributes, began_ns=began_ns, ended_ns=ended_ns, error=error)
 
-    def end(self, outcome: str, cost_usd: float | None = None, error: RunComfyError | None = None) -> None:
-        """Count its end, once in each process; and where it is for good, send the span of the whole of it."""
+    def record_end(self, outcome: str, cost_usd: float | None = None, error: RunComfyError | None = None) -> None:
+        """Count its end, once in each process, and emit its whole span if the end is final."""
         if metrics.ended(self.request_id, outcome, model_id=self.model_id, cost_usd=cost_usd) and outcome in _FINAL:
-            self.show(outcome, cost_usd, error)
+            self.emit_span(outcome, cost_usd, error)
 
-    def show(self, outcome: str, cost_usd: float | None = None, error: RunComfyError | None = None) -> None:
-        """Send the span of the whole of it, from its beginning as far as this process knows it until now."""
+    def emit_span(self, outcome: str, cost_usd: float | None = None, error: RunComfyError | None = None) -> None:
+        """Emit the span of the whole request, from the earliest start that this process knows until now."""
         now = time.time_ns()
         submitted_ns = now if self._submitted_at is None else int(self._submitted_at.timestamp() * 1e9)
-        about = {**self.about, "runcomfy.outcome": str(outcome), "runcomfy.cost_usd": cost_usd}
+        attributes = {**self.attributes, "runcomfy.outcome": str(outcome), "runcomfy.cost_usd": cost_usd}
         with _memory:
             began_ns = _began.pop(self.request_id, submitted_ns)
-        tracing.generation_span(self.ids, about, began_ns=began_ns, ended_ns=now, error=error)
+        tracing.generation_span(self.ids, attributes, began_ns=began_ns, ended_ns=now, error=error)

@@ -1,9 +1,9 @@
-"""One trace for each generation, whichever runs, processes and days its phases are spread over.
+"""One trace for each generation, however many runs, processes and days its phases are spread over.
 
-The trace id is the first 32 digits of the generation's key, so everybody who works on a generation adds to the same
-trace, without having been told of it, and a person finds the trace by the key. Below it, each paid request is one span
-`generation`, whose id is made of the request's; it is sent by whoever sees the request end, and the spans of the phases
-name it as their parent before it is there. A prompt, a token or a URL is in none of them.
+The trace id is the first 32 digits of the generation's key, so all that work on a generation add to the same trace
+without passing a context on, and a person finds the trace by the key. In it, each paid request is one span
+`generation`, whose id is derived from the request's; the process that sees the request end emits it, and the spans of
+the phases name it as their parent before it exists. No span has a prompt, a token or a URL.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _ids: ContextVar[tuple[int, int] | None] = ContextVar("runcomfy_trace_ids", defa
 
 
 class _ChosenIds:
-    """An SDK's id generator that gives the ids that were chosen, where some were, and its own else."""
+    """The SDK's id generator of our own tracer, with the chosen ids where there are some."""
+
+    # No public API starts a span with a chosen id: a remote parent gives it a trace id, and phases need the span's.
 
     def __init__(self, own: Any) -> None:
         self._own = own
@@ -59,7 +61,7 @@ class _ChosenIds:
 
 
 def _tracer() -> trace.Tracer:
-    """Return the tracer of whatever provider there is now; the ids of an SDK's can be chosen."""
+    """Return our tracer of the current provider; if it is an SDK's, ids can be chosen."""
     tracer = trace.get_tracer("runcomfy")
     own = getattr(tracer, "id_generator", None)
     if own is not None and not isinstance(own, _ChosenIds):
@@ -68,19 +70,19 @@ def _tracer() -> trace.Tracer:
 
 
 def trace_id_of(key: str | None, request_id: str | None) -> int:
-    """Return the id of a generation's trace; that of its request's, where nobody knows the generation."""
+    """Return the id of a generation's trace, derived from the request if the generation is unknown."""
     if key is None or not _KEY.match(key):
         key = hashlib.sha256((key or str(request_id)).encode()).hexdigest()
     return int(key[:32], 16)
 
 
 def request_ids(key: str | None, request_id: str) -> tuple[int, int]:
-    """Return the ids of the trace, and of the span that stands for one request in it."""
+    """Return the ids of the trace, and of the span of one request in it."""
     return trace_id_of(key, request_id), int(hashlib.sha256(f"request {request_id}".encode()).hexdigest()[:16], 16)
 
 
 def _below(ids: tuple[int, int], tracer: trace.Tracer) -> Context:
-    """Return the context of spans below a request's; sampled, if that one is: a sampler decides by the trace id."""
+    """Return the context of spans below a request's; sampled if that one is: a sampler decides by the trace id."""
     sampler = getattr(tracer, "sampler", None)
     sampled = sampler is None or sampler.should_sample(None, ids[0], "generation").decision.is_sampled()
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
@@ -88,19 +90,19 @@ def _below(ids: tuple[int, int], tracer: trace.Tracer) -> Context:
 
 
 def _links() -> list[Link]:
-    """Link to the span that we are in: that of the task run, of the flow run or of the batch."""
-    here = trace.get_current_span().get_span_context()
-    return [Link(here)] if here.is_valid else []
+    """Link to the current span: of the task run, the flow run or the batch."""
+    current = trace.get_current_span().get_span_context()
+    return [Link(current)] if current.is_valid else []
 
 
 @contextmanager
 def phase_span(name: str, ids: tuple[int, int], attributes: Mapping[str, Any]) -> Iterator[Span]:
-    """Have a span of a generation while the body runs; what the body calls belongs to it.
+    """Make a span of a generation the current one while the body runs.
 
     Args:
         name: The phase.
         ids: Of the trace and of the request, as `request_ids` returns them.
-        attributes: What is known; `None` is left out.
+        attributes: Those that are `None` are left out.
     """
     span = _started(name, ids, attributes)
     try:
@@ -114,7 +116,7 @@ def phase_span(name: str, ids: tuple[int, int], attributes: Mapping[str, Any]) -
 
 @contextmanager
 def batch_span(attributes: Mapping[str, Any]) -> Iterator[None]:
-    """Have a span of a batch, in the trace that we are in if there is one; generations begun in the body link to it."""
+    """Make a span of a batch the current one, in the current trace if any; generations in the body link to it."""
     span = _started("batch", None, attributes, here=True)
     try:
         with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
@@ -132,7 +134,7 @@ def span_of_phase(
     ended_ns: int,
     error: BaseException | None = None,
 ) -> None:
-    """Send the span of a phase that is over, of which only its end told which generation and request it was of."""
+    """Emit the span of a phase that is over, where only its end showed which generation and request it was for."""
     span = _started(name, ids, attributes, began_ns=min(began_ns, ended_ns))
     _end(span, ended_ns, error)
 
@@ -145,7 +147,7 @@ def generation_span(
     ended_ns: int,
     error: BaseException | None = None,
 ) -> None:
-    """Send the span that stands for a whole request, the root of its phases."""
+    """Emit the span of a whole request, the root of its phases."""
     token = _ids.set(ids)
     try:
         span = _started("generation", None, attributes, began_ns=min(began_ns, ended_ns))
@@ -154,19 +156,20 @@ def generation_span(
     _end(span, ended_ns, error)
 
 
-def _note_failure(span: Span, error: BaseException) -> None:
-    """Note on a span with what it ended.
+def _record_failure(span: Span, error: BaseException) -> None:
+    """Record on a span the error that it ended with.
 
-    The words are those of the error where they are our own. What the service says may quote the prompt, and a key may
-    be made of it, so there they are what the error's class means; the run's log and the journal have the rest.
+    The description is the error's message if that is entirely ours. What the service says may quote the prompt, and an
+    object's key may contain it, so then it is the first line of the error class's docstring; the run's log and the
+    journal have the rest.
     """
     span.set_attribute("error.type", type(error).__name__)
     if isinstance(error, _QUOTING) or not isinstance(error, RunComfyError):
-        words = (type(error).__doc__ or type(error).__name__).partition("\n")[0]
+        description = (type(error).__doc__ or type(error).__name__).partition("\n")[0]
     else:
-        words = error.message
-    if isinstance(error, Exception):  # an interruption is no error
-        span.set_status(Status(StatusCode.ERROR, words))
+        description = error.message
+    if isinstance(error, Exception):  # an interruption is not an error
+        span.set_status(Status(StatusCode.ERROR, description))
 
 
 def _started(
@@ -177,7 +180,7 @@ def _started(
     began_ns: int | None = None,
     here: bool = False,
 ) -> Span:
-    """Start a span, below that of a request, as one, or where we are `here`.
+    """Start a span: below a request's, as a root, or (`here`) below the current one.
 
     A provider that fails must not break what is paid for.
     """
@@ -196,7 +199,7 @@ def _started(
 def _end(span: Span, ended_ns: int | None = None, error: BaseException | None = None) -> None:
     try:
         if error is not None:
-            _note_failure(span, error)
+            _record_failure(span, error)
         span.end(ended_ns)
-    except Exception as trouble:
-        logger.warning("A span could not be ended (%s)", type(trouble).__name__)
+    except Exception as failure:
+        logger.warning("A span could not be ended (%s)", type(failure).__name__)

@@ -1,4 +1,4 @@
-"""Telemetry is off unless the standard variables ask for it, is nobody's but the user's, and never breaks anything."""
+"""Telemetry is off unless the standard variables ask for it, goes only where they say, and never breaks anything."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def collector() -> Iterator[Collector]:
         yield running
 
 
-def run(program: str, **told: str) -> tuple[str, str]:
-    """Run a program in a process of its own, since a process has one provider; return what it said."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | told
+def run(program: str, **variables: str) -> tuple[str, str]:
+    """Run a program in a process of its own, since a process has one provider; return its output and its log."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | variables
     command = [sys.executable, "-c", f"import sys, threading\n{USE}\n{program}"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -46,11 +46,11 @@ LOADED = "activation.turn_on(); use(); print('opentelemetry.sdk' in sys.modules,
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"OTEL_SERVICE_NAME": "x"}, {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "console"}]
+    "variables", [{}, {"OTEL_SERVICE_NAME": "x"}, {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "console"}]
 )
-def test_nothing_is_loaded_unless_it_is_asked_for(told: dict[str, str]) -> None:
+def test_nothing_is_loaded_unless_it_is_asked_for(variables: dict[str, str]) -> None:
     """No SDK, no thread; and `OTEL_SDK_DISABLED` wins over everything."""
-    assert run(LOADED, **told)[0] == "False 1"
+    assert run(LOADED, **variables)[0] == "False 1"
 
 
 def test_an_endpoint_is_all_that_it_takes(collector: Collector) -> None:
@@ -62,7 +62,7 @@ def test_an_endpoint_is_all_that_it_takes(collector: Collector) -> None:
     assert any(b"service.name" in body and b"runcomfy" in body for body in collector.bodies)
 
 
-def test_what_a_user_says_stands(collector: Collector) -> None:
+def test_the_variables_of_a_user_are_kept(collector: Collector) -> None:
     """The name of the service, and that only traces are wanted."""
     run(
         "activation.turn_on(); use()", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_METRICS_EXPORTER="none",
@@ -91,7 +91,7 @@ def test_a_provider_that_is_configured_is_kept(collector: Collector) -> None:
 
 
 def test_a_trace_is_sampled_as_a_whole(collector: Collector) -> None:
-    """Whoever adds to it decides the same, since the sampler looks at the trace id."""
+    """All that add to it decide the same, since the sampler uses the trace id."""
     run(
         "import hashlib\nactivation.turn_on()\n"
         "for number in range(60): use(hashlib.sha256(str(number).encode()).hexdigest(), f'r{number}')",
@@ -129,7 +129,7 @@ def test_a_provider_that_breaks_breaks_nothing() -> None:
 
 
 def test_a_span_that_breaks_hides_no_error() -> None:
-    """What a phase ended with comes out, whatever the span made of it."""
+    """The error of a phase is raised even if its span fails."""
     came, said = run(
         "from opentelemetry import trace\n"
         "class Broken(trace.NonRecordingSpan):\n"
@@ -148,15 +148,15 @@ def test_a_span_that_breaks_hides_no_error() -> None:
     assert "could not be ended (RuntimeError)" in said
 
 
-def test_ids_are_made_of_what_everybody_knows() -> None:
-    """The trace id is the first half of the generation's key; a request that no journal knows has its own."""
+def test_ids_are_derived_from_keys_and_request_ids() -> None:
+    """The trace id is the first half of the generation's key; a request that is in no journal has its own."""
     assert format(trace_id_of(KEY, None), "032x") == KEY[:32]
     assert request_ids(KEY, "r") == request_ids(KEY, "r") != request_ids(KEY, "s")
     assert request_ids(None, "r")[0] != request_ids(None, "s")[0]
 
 
 def test_the_attributes_are_few() -> None:
-    """No metric is told apart by a request, a generation, a prompt or a flow run."""
+    """No attribute is a request, a generation, a prompt or a flow run."""
     known = {"outcome", "model", "phase", "call", "status", "content", "error.type"}
 
     assert {attribute for metric in METRICS for attribute in metric.attributes} <= known
