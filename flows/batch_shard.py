@@ -9,7 +9,7 @@ from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
-from runcomfy.batch.run import BatchPolicy, run_part
+from runcomfy.batch.run import BatchPolicy, run_shard
 from runcomfy.batch.shard import Shard
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.program import PrefectProgram
@@ -53,4 +53,4 @@ async def batch_shard(
         at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
-    return await run_part(shard, PrefectProgram(credentials, store), rules)
+    return await run_shard(shard, PrefectProgram(credentials, store), rules)

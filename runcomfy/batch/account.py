@@ -19,16 +19,16 @@ class Account(NamedTuple):
     attempt: int = 0
     """The latest attempt that is counted; an account of a later one is newer."""
     known_usd: float = 0.0
-    """What the service said, US dollars, for all requests of which it said something."""
+    """What the service reported, US dollars, for all requests whose cost it reported."""
     unpriced: int = 0
     """Requests of unknown cost, and submissions that are under way or uncertain."""
     rate_limited: int = 0
-    """Sends that were answered with 429. That is a refusal, but it may lie: the money for them is not free."""
+    """Sends that were answered with 429. That is a refusal, but it may be false: the money for them stays reserved."""
     dearest_usd: float = 0.0
     """The most that one request has cost, US dollars."""
 
     def cost_usd(self, price_usd: float) -> float:
-        """Return what it has cost, at this price for what is unknown; an answer of 429 is taken at its word."""
+        """Return what it has cost, at this price for what is unknown; an answer of 429 counts as a refusal."""
         return self.known_usd + self.unpriced * price_usd
 
     def committed_usd(self, price_usd: float) -> float:
@@ -39,8 +39,8 @@ class Account(NamedTuple):
 def account_of(entry: Entry | None) -> Account:
     """Return what is known of a generation's cost.
 
-    Only a definite refusal, the service's word on the cost, or a person who released it, make an attempt cost less than
-    the price: one that is uncertain counts, also after another run chose to pay again.
+    An attempt costs less than the price only after a definite refusal, a cost that the service reported, or a release
+    by a person. One that is uncertain counts, also after another run chose to pay again.
     """
     if entry is None:
         return Account()
@@ -68,7 +68,7 @@ def account_of(entry: Entry | None) -> Account:
 
 
 def _is_unanswered(events: Iterable[Event]) -> bool:
-    """Whether an attempt that another one followed may have been accepted, and nobody knows its request."""
+    """Whether an attempt that another one followed may have been accepted as a request that is unknown."""
     last = None
     for event in events:
         if event.request_id:
@@ -80,6 +80,6 @@ def _is_unanswered(events: Iterable[Event]) -> bool:
 def cost_so_far(entry: Entry | None, price_usd: float) -> float:
     """Return what a generation has cost until now, US dollars: each request at its cost, or at this price.
 
-    A submission that nobody knows the answer of counts too, and so does one that is being made.
+    A submission whose answer is unknown counts too, and so does one that is under way.
     """
     return account_of(entry).cost_usd(price_usd)

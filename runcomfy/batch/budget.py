@@ -14,11 +14,11 @@ from runcomfy.errors import BudgetReached, ConfigurationError
 
 __all__ = ["Budget"]
 
-_TOLERANCE_USD = 1e-6  # what adding 100,000 costs up, one by one, may be wrong by
+_TOLERANCE_USD = 1e-6  # the rounding error of adding up 100,000 costs, one by one
 
 
 class Budget:
-    """Counts what each generation of a manifest has cost or may have cost. It knows of one process; see `Purse`.
+    """Counts what each generation of a manifest has cost or may have cost, in one process; see `SharedBudget`.
 
     Args:
         limit_usd: What all may cost together; `None` for no limit.
@@ -37,7 +37,7 @@ class Budget:
         self.limit_usd = limit_usd
         self.accounts: dict[str, Account] = {}
         """By generation key; changed by `note` and `replace` only."""
-        self._known_usd, self._unpriced, self._rate_limited = 0.0, 0, 0  # of all accounts: there may be 100,000
+        self._known_usd, self._unpriced, self._rate_limited = 0.0, 0, 0  # sums over all accounts, up to 100,000
         self.dearest_usd = 0.0
         """The most that one request has cost."""
         self._named_usd = usd_per_video or 0.0
@@ -46,7 +46,7 @@ class Budget:
 
     @property
     def price_usd(self) -> float:
-        """What one is taken to cost until its own cost is known: as was named, or as the dearest that was seen."""
+        """What one is taken to cost until its own cost is known: the named price, or the dearest one seen."""
         return max(self._named_usd, self.dearest_usd)
 
     @property
@@ -75,7 +75,7 @@ class Budget:
         self._unreserved.add(key)
 
     def end(self, key: str) -> None:
-        """Take note that a generation which was begun has ended, well or not."""
+        """Record that a generation which was begun has ended, well or not."""
         self._begun.discard(key)
         self._unreserved.discard(key)
 
@@ -95,17 +95,17 @@ class Budget:
         self.note(key, account)
 
     def note(self, key: str, account: Account) -> None:
-        """Take note of what a generation has cost or may have cost, unless more is known already."""
+        """Record what a generation has cost or may have cost, unless a later attempt is known already."""
         self.dearest_usd = max(self.dearest_usd, account.dearest_usd)
-        standing = self.accounts.get(key, Account())
-        if account.attempt >= standing.attempt:
+        before = self.accounts.get(key, Account())
+        if account.attempt >= before.attempt:
             self.accounts[key] = account
-            self._known_usd += account.known_usd - standing.known_usd
-            self._unpriced += account.unpriced - standing.unpriced
-            self._rate_limited += account.rate_limited - standing.rate_limited
+            self._known_usd += account.known_usd - before.known_usd
+            self._unpriced += account.unpriced - before.unpriced
+            self._rate_limited += account.rate_limited - before.rate_limited
 
     def replace(self, accounts: Mapping[str, Account], dearest_usd: float) -> None:
-        """Take over what all processes together have counted."""
+        """Replace what is counted by what all processes together have counted."""
         self.accounts = dict(accounts)
         self.dearest_usd = max(self.dearest_usd, dearest_usd)
         self._known_usd = math.fsum(account.known_usd for account in accounts.values())
@@ -116,7 +116,7 @@ class Budget:
         if self.limit_usd is None or committed_usd + self.price_usd <= self.limit_usd + _TOLERANCE_USD:
             return
         doubtful = self._rate_limited * self.price_usd
-        among = f", {doubtful:.2f} of them for sends answered with 429, which may lie" if doubtful else ""
+        among = f", {doubtful:.2f} of them for sends answered with 429, which may be billed" if doubtful else ""
         raise BudgetReached(
             f"The budget of {self.limit_usd:.2f} USD is reached: {committed_usd:.2f} USD are spent or under way"
             f"{among}, and one more may cost {self.price_usd:.2f} USD, so no more is sent. The rest needs a larger "

@@ -1,7 +1,7 @@
 """Stop paying for a cause that is common to all: a few first, then many, and no more once they fail alike.
 
-"In a row" means in the order in which they were begun, without one between them that was archived. So what was begun
-before a cause arose, and ends well after it, hides nothing.
+"In a row" means in the order in which they were begun, with none between them that was archived. So one that was begun
+before a cause arose, and is archived after that, does not hide the cause.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.journal import Entry, StopNote, note_stops, recent_proof
 from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "CircuitBreaker", "note_stop", "open_proving"]
+__all__ = ["FIRST_AT_ONCE", "STOP_AFTER_ALIKE", "CircuitBreaker", "note_stop", "open_breaker"]
 
 FIRST_AT_ONCE = 5
 STOP_AFTER_ALIKE = 20
@@ -36,7 +36,7 @@ class CircuitBreaker:
 
     Until the first of a model is archived, those that are under way and those that have failed alike are never more
     than `first_at_once` together. When so many have failed alike, or later `stop_after_alike` in a row, nothing more
-    begins. What failed differently does not count together, and what was refused without being paid for not at all.
+    begins. Different failures are counted separately, and refusals that cost nothing are not counted.
 
     Args:
         first_at_once: How many are begun until one is archived.
@@ -56,7 +56,7 @@ class CircuitBreaker:
         self.stopped: RunComfyError | None = None
         """Why nothing more begins."""
         self.stops: dict[str, StopNote] = {}
-        """What the next run has to know of that, by model; nothing where it was told from outside."""
+        """What the next run has to know of that, by model; empty where `stop` was called from outside."""
         self._first_at_once, self._stop_after_alike = first_at_once, stop_after_alike
         limits = {"first_at_once": first_at_once, "stop_after_alike": stop_after_alike}
         before = (stopped_before or {}).items()
@@ -72,11 +72,11 @@ class CircuitBreaker:
         return model_id in self._proven
 
     async def begin(self, model_id: str, *, is_paid: bool = False) -> int:
-        """Wait until one more may begin, and return the number by which its end is told.
+        """Wait until one more may begin, and return its number for `end`.
 
         Args:
             model_id: Its model.
-            is_paid: Whether it was paid for before: then there is nothing to wait for, and its end tells the others.
+            is_paid: Whether it was paid for before: then it need not wait, but its end counts.
 
         Raises:
             RunComfyError: it may not begin; most often `CommonCause`, since others have failed alike.
@@ -90,7 +90,7 @@ class CircuitBreaker:
         return self._count
 
     def end(self, number: int, outcome: Outcome | None, *, was_sent: bool) -> None:
-        """Take note of an end; each that has begun has to come here.
+        """Record an end; call it for each that has begun.
 
         Args:
             number: What `begin` returned.
@@ -101,9 +101,9 @@ class CircuitBreaker:
         if outcome is not None and outcome.status is OutcomeStatus.ARCHIVED:
             self._proven.add(model_id)
             self._failures = [failure for failure in self._failures if failure.number > number]
-        elif outcome is not None and _is_news(outcome, was_sent=was_sent):
+        elif outcome is not None and _counts(outcome, was_sent=was_sent):
             cause = (outcome.error_type or str(outcome.status), outcome.error_code or "")
-            if was_sent or cause not in self._causes_before():  # what an earlier cause has spoilt may stay so for ever
+            if was_sent or cause not in self._causes_before():  # requests of the stopped run may fail indefinitely
                 self._failures.append(_Failure(number, model_id, cause))
                 self._judge(cause, outcome.error or str(outcome.status))
         self._wake()
@@ -169,14 +169,14 @@ class CircuitBreaker:
         )
 
 
-def _is_news(outcome: Outcome, *, was_sent: bool) -> bool:
-    """Whether it failed after it may have been paid for; that an old submission is still uncertain is no news."""
+def _counts(outcome: Outcome, *, was_sent: bool) -> bool:
+    """Whether it failed after it may have been paid for; an old submission that is still uncertain does not count."""
     if outcome.status.is_good or not outcome.status.may_be_paid:
         return False
     return was_sent or outcome.status is not OutcomeStatus.UNCERTAIN
 
 
-async def open_proving(
+async def open_breaker(
     engine: Engine,
     models: Iterable[str],
     first_at_once: int,
@@ -196,7 +196,7 @@ async def open_proving(
     return CircuitBreaker(first_at_once, stop_after_alike, lately.archived, lately.stopped)
 
 
-async def note_stop(engine: Engine, proving: CircuitBreaker) -> None:
+async def note_stop(engine: Engine, breaker: CircuitBreaker) -> None:
     """Let the next run know what stopped this one: at once, and again when what was under way has ended."""
-    if proving.stops:
-        await note_stops(engine.journal, engine.client.base_url, engine.destination.uri, proving.stops)
+    if breaker.stops:
+        await note_stops(engine.journal, engine.client.base_url, engine.destination.uri, breaker.stops)

@@ -1,4 +1,4 @@
-"""How far a batch is, and how long it may take: a range, since a single number would be a guess in disguise."""
+"""How far a batch is, and how long it may take: a range, since a single number would claim too much."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Tally:
     def left_seconds(self, elapsed_seconds: float) -> tuple[float, float] | None:
         """Return the shortest and the longest time that the rest is likely to take; `None` until enough have ended.
 
-        The first says what those take that have ended, the second what has been managed until now. Early on, both
-        know only the quick ones, so the second is never less than a quarter above the first.
+        The first follows from how long those took that have ended, the second from the throughput until now. Early on,
+        both know only the quick ones, so the second is at least a quarter above the first.
 
         Args:
             elapsed_seconds: Since the first was started.
@@ -63,10 +63,10 @@ class Tally:
         if left <= 0:
             return 0.0, 0.0
         waves = max(left / self.at_once, 0.5)
-        managed = left * elapsed_seconds / len(seconds)
+        by_throughput = left * elapsed_seconds / len(seconds)
         likely = waves * statistics.fmean(seconds)
         slowest = max(seconds) if left <= self.at_once else 0.0
-        return min(likely, managed), max(likely * _MARGIN, managed, slowest)
+        return min(likely, by_throughput), max(likely * _MARGIN, by_throughput, slowest)
 
     def sentence(self, elapsed_seconds: float) -> str:
         """Return the progress as one line."""

@@ -1,4 +1,4 @@
-"""What stopped a part of a batch stops the others: an object beside their rows, which all of them look for."""
+"""What stops one shard of a batch stops the others: an object beside their rows, which all of them poll."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runcomfy.errors import AuthenticationError, CommonCause, InsufficientBalanc
 from runcomfy.generation.hooks import Log
 from runcomfy.storage.store import Store
 
-__all__ = ["CONCERN_ALL", "Halt", "halting", "tell_others"]
+__all__ = ["CONCERN_ALL", "Halt", "publish_halt", "stop_on_halt"]
 
 CONCERN_ALL = {kind.__name__: kind for kind in (CommonCause, AuthenticationError, InsufficientBalance)}
 """What is as true of the rows that were not begun, by the name of its class."""
 _MAX_BYTES = 1024 * 1024
 
 
-class _Written(BaseModel):
+class _HaltNote(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     error_type: str
@@ -30,84 +30,84 @@ class _Written(BaseModel):
 
 
 class Halt:
-    """Tells the other parts, or is told by them. Both calls block.
+    """What stopped a shard, for the others to read. Both calls block.
 
     Args:
-        store: Where the rows of the parts are.
-        key: Of the object; the same for all parts that are given out together.
+        store: Where the rows of the shards are.
+        key: Of the object; the same for all shards that are started together.
     """
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
 
-    def tell(self, error: RunComfyError) -> None:
-        """Tell the others what concerns them too.
+    def publish(self, error: RunComfyError) -> None:
+        """Write down an error that concerns the other shards too.
 
         Raises:
             StorageError: the store did not take it.
         """
-        written = _Written(
+        note = _HaltNote(
             error_type=type(error).__name__,
             message=error.message,
             error_code=error.error_code,
             cause_type=error.cause_type,
         )
-        self._store.put(self._key, written.model_dump_json().encode(), content_type="application/json")
+        self._store.put(self._key, note.model_dump_json().encode(), content_type="application/json")
 
-    def look(self) -> RunComfyError | None:
-        """Return what another part has told; `None` if none did.
+    def read(self) -> RunComfyError | None:
+        """Return the error that a shard has published; `None` if none did.
 
         Raises:
             StorageError: the store could not be read.
         """
         if self._store.head(self._key) is None:
             return None
-        told = _Written.model_validate_json(self._store.read(self._key, limit_bytes=_MAX_BYTES))
-        kind = CONCERN_ALL.get(told.error_type, RunComfyError)
-        return kind(told.message, error_code=told.error_code, cause_type=told.cause_type)
+        note = _HaltNote.model_validate_json(self._store.read(self._key, limit_bytes=_MAX_BYTES))
+        kind = CONCERN_ALL.get(note.error_type, RunComfyError)
+        return kind(note.message, error_code=note.error_code, cause_type=note.cause_type)
 
 
 @asynccontextmanager
-async def halting(halt: Halt | None, proving: CircuitBreaker, *, look_seconds: float = 5.0) -> AsyncIterator[None]:
-    """Let nothing more begin in the body once another part was stopped; one that was before it is known at its start.
+async def stop_on_halt(halt: Halt | None, breaker: CircuitBreaker, *, poll_seconds: float = 5.0) -> AsyncIterator[None]:
+    """Stop the breaker while the body runs once another shard was stopped; it is checked at the start too.
 
     Args:
-        halt: Where the parts tell each other; `None` for a batch that has none.
-        proving: What lets rows of this part begin.
-        look_seconds: How often to look.
+        halt: What the shards share; `None` for a batch that has none.
+        breaker: What lets rows of this shard begin.
+        poll_seconds: How often to poll.
     """
     if halt is None:
         yield
         return
-    await _look(halt, proving)
-    looking = asyncio.create_task(_keep_looking(halt, proving, look_seconds))
+    await _check(halt, breaker)
+    polling = asyncio.create_task(_keep_checking(halt, breaker, poll_seconds))
     try:
         yield
     finally:
-        looking.cancel()
-        await asyncio.wait([looking])
+        polling.cancel()
+        await asyncio.wait([polling])
 
 
-async def tell_others(halt: Halt | None, error: RunComfyError, log: Log) -> None:
-    """Tell the other parts what stopped this one; where that fails, each of them finds out for itself."""
+async def publish_halt(halt: Halt | None, error: RunComfyError, log: Log) -> None:
+    """Publish what stopped this shard; where that fails, each of the others finds out for itself."""
     if halt is None:
         return
     try:
-        await asyncio.to_thread(halt.tell, error)
+        await asyncio.to_thread(halt.publish, error)
     except StorageError as failure:
-        log.warning("The other parts could not be told: %s", failure)
+        log.warning("The other shards could not be notified: %s", failure)
 
 
-async def _keep_looking(halt: Halt, proving: CircuitBreaker, look_seconds: float) -> None:
-    while proving.stopped is None:
-        await asyncio.sleep(look_seconds)
-        await _look(halt, proving)
+async def _keep_checking(halt: Halt, breaker: CircuitBreaker, poll_seconds: float) -> None:
+    while breaker.stopped is None:
+        await asyncio.sleep(poll_seconds)
+        await _check(halt, breaker)
 
 
-async def _look(halt: Halt, proving: CircuitBreaker) -> None:
+async def _check(halt: Halt, breaker: CircuitBreaker) -> None:
     try:
-        told = await asyncio.to_thread(halt.look)
-    except StorageError:  # the next look tells the same
+        error = await asyncio.to_thread(halt.read)
+    except StorageError:  # the next poll finds it
         return
-    if told is not None and proving.stopped is None:
-        proving.stop(told)
+    if error is not None and breaker.stopped is None:
+        breaker.stop(error)

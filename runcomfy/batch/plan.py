@@ -1,4 +1,4 @@
-"""What a batch is to do: every row of a manifest, with its picture staged and its key known, and what is done already.
+"""What a batch is to do: every row of a manifest, with its image staged and its key known.
 
 Everything that can be wrong with a manifest is found here, before anything is paid for.
 """
@@ -22,9 +22,9 @@ from runcomfy.values import StagedImage
 
 __all__ = [
     "PlannedRow",
-    "check_pictures",
     "rows_from_json",
     "rows_to_json",
+    "stage_images",
 ]
 
 _STAGING_AT_ONCE = 8
@@ -41,7 +41,7 @@ class PlannedRow(BaseModel):
     staged: StagedImage | None
     generation_key: str
     source: dict[str, Any]
-    """The row as it stands in the manifest."""
+    """The row as it is in the manifest."""
 
     @property
     def label(self) -> str:
@@ -49,43 +49,43 @@ class PlannedRow(BaseModel):
         return f"line {self.line}"
 
 
-async def check_pictures(
-    manifest: Manifest, store: Store, *, said: Callable[[int, int], Awaitable[None]] | None = None
+async def stage_images(
+    manifest: Manifest, store: Store, *, on_staged: Callable[[int, int], Awaitable[None]] | None = None
 ) -> list[PlannedRow]:
-    """Stage the picture of every row, each picture once, and return the rows as they can be submitted.
+    """Stage the image of every row, each image once, and return the rows as they can be submitted.
 
     Args:
         manifest: As it was read.
-        store: Where pictures are staged; what stands there already is not uploaded again.
-        said: Awaited now and then with how many pictures are staged, and how many there are.
+        store: Where images are staged; one that exists there already is not uploaded again.
+        on_staged: Awaited after each with how many images are staged, and how many there are.
 
     Raises:
-        InvalidInput: some rows cannot be used: they, or their pictures; with every line, and nothing was paid for.
+        InvalidInput: some rows, or their images, cannot be used; every line is named, and nothing was paid for.
         StorageError: the store could not be read or written.
     """
-    pictures = dict.fromkeys(row.order.image for row in manifest.rows if row.order.image is not None)
-    gate, done, trouble = asyncio.Semaphore(_STAGING_AT_ONCE), 0, dict[str, str]()
+    images = dict.fromkeys(row.order.image for row in manifest.rows if row.order.image is not None)
+    gate, done, problems = asyncio.Semaphore(_STAGING_AT_ONCE), 0, dict[str, str]()
     staged: dict[str, StagedImage] = {}
 
-    async def stage(picture: str) -> None:
+    async def stage(image: str) -> None:
         nonlocal done
         async with gate:
             try:
-                staged[picture] = await retried(lambda: stage_image(picture, store), multiplier=1, max_seconds=20)
+                staged[image] = await retried(lambda: stage_image(image, store), multiplier=1, max_seconds=20)
             except InvalidInput as error:
-                trouble[picture] = error.message
+                problems[image] = error.message
             done += 1
-            if said is not None:
-                await said(done, len(pictures))
+            if on_staged is not None:
+                await on_staged(done, len(images))
 
-    await asyncio.gather(*map(stage, pictures))
+    await asyncio.gather(*map(stage, images))
 
     bad = {row.line: row for row in manifest.bad}
     planned, first = list[PlannedRow](), dict[str, int]()
     for row in manifest.rows:
         order = row.order
-        if order.image in trouble:
-            bad[row.line] = BadRow(line=row.line, problems=(f"image: {trouble[order.image]}",))
+        if order.image in problems:
+            bad[row.line] = BadRow(line=row.line, problems=(f"image: {problems[order.image]}",))
             continue
         image = staged[order.image] if order.image is not None else None
         sha256 = image.sha256 if image else None
@@ -104,11 +104,11 @@ async def check_pictures(
 
 
 def rows_to_json(rows: Iterable[PlannedRow]) -> bytes:
-    """Return rows as JSON Lines, for the workers that share a batch: with what they need, and no URL that is signed."""
-    return b"".join(_for_others(row).model_dump_json().encode() + b"\n" for row in rows)
+    """Return rows as JSON Lines, for the workers that share a batch: with what they need, and no signed URL."""
+    return b"".join(_without_source(row).model_dump_json().encode() + b"\n" for row in rows)
 
 
-def _for_others(row: PlannedRow) -> PlannedRow:
+def _without_source(row: PlannedRow) -> PlannedRow:
     order = row.order.model_copy(update={"image": row.staged.uri if row.staged else None})
     return row.model_copy(update={"source": {}, "order": order})
 

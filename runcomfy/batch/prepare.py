@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runcomfy.batch.plan import PlannedRow, check_pictures
+from runcomfy.batch.plan import PlannedRow, stage_images
 from runcomfy.batch.status import RowStatus, known_rows, look_up
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
@@ -24,7 +24,7 @@ class BatchPlan:
 
     manifest: Manifest
     rows: list[PlannedRow]
-    standing: RowStatus
+    status: RowStatus
 
 
 async def prepare(
@@ -41,7 +41,7 @@ async def prepare(
         manifest: A path or `s3://bucket/key`: .csv, .jsonl, .ndjson or .parquet.
         destination: Where images are staged, and where the journal is.
         defaults: What counts where a row gives nothing.
-        log: Where it is said how far it is, and what may spoil a video.
+        log: Takes the progress, and what may spoil a video.
         allow_placeholder_prompts: Whether a prompt may be what programs write where there is none, such as `nan`.
 
     Raises:
@@ -54,26 +54,26 @@ async def prepare(
     )
     log.info("%s: %d rows, %d of them cannot be used", read.uri, read.row_count, len(read.bad))
 
-    async def said(done: int, total: int) -> None:
+    async def on_staged(done: int, total: int) -> None:
         if done == total or done % 100 == 0:
-            log.info("%d of %d pictures checked and staged", done, total)
+            log.info("%d of %d images checked and staged", done, total)
 
-    rows = await known_rows(await check_pictures(read, store, said=said), journal)
+    rows = await known_rows(await stage_images(read, store, on_staged=on_staged), journal)
     _warn(rows, log)
-    standing = await look_up(rows, journal, store)
-    log.info("%d of %d rows are archived already", len(standing.existing), len(rows))
-    return BatchPlan(read, rows, standing)
+    status = await look_up(rows, journal, store)
+    log.info("%d of %d rows are archived already", len(status.existing), len(rows))
+    return BatchPlan(read, rows, status)
 
 
 def _warn(rows: Sequence[PlannedRow], log: Log) -> None:
-    """Say of each image what may spoil its video, while nothing is paid for yet."""
-    odd: dict[str, list[PlannedRow]] = {}
+    """Warn of what may spoil a video, once for each image, before anything is paid for."""
+    warned: dict[str, list[PlannedRow]] = {}
     for row in rows:
         if row.staged is not None and row.staged.warnings:
-            odd.setdefault(row.staged.sha256, []).append(row)
-    for same in list(odd.values())[:_SHOWN_WARNINGS]:
+            warned.setdefault(row.staged.sha256, []).append(row)
+    for same in list(warned.values())[:_SHOWN_WARNINGS]:
         more = f" (and {len(same) - 1:,} more rows)" if len(same) > 1 else ""
         image = same[0].staged
         log.warning("%s%s: %s", same[0].label, more, " ".join(image.warnings if image else ()))
-    if len(odd) > _SHOWN_WARNINGS:
-        log.warning("%d more pictures may spoil their videos", len(odd) - _SHOWN_WARNINGS)
+    if len(warned) > _SHOWN_WARNINGS:
+        log.warning("%d more images may spoil their videos", len(warned) - _SHOWN_WARNINGS)

@@ -1,4 +1,4 @@
-"""The program that many generations are made in: what a batch and an inbox need of it beside the engine."""
+"""The program that runs a batch or an inbox: what they need of it beside the engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GenerateOne(Protocol):
 
 
 class Program:
-    """A program without a server: nobody shares its slots, and its progress is a line in the log now and then.
+    """A program without a server: its slots are not shared, and its progress is a line in the log every ten seconds.
 
     Args:
         client: Returns the account's client, not opened yet.
@@ -71,7 +71,7 @@ class Program:
         return open_engine(self._client(), self.destination, hosts=self._hosts, policy=policy, hooks=self.hooks)
 
     def slots(self, wanted: int) -> AbstractAsyncContextManager[int]:
-        """Hold slots of the account while the body runs; they are as many as it yields, and no more than are wanted."""
+        """Hold slots of the account while the body runs, and yield how many: no more than are wanted."""
         return nullcontext(wanted)
 
     def progress(self, tally: Tally, money: Callable[[], str] = lambda: "") -> AbstractAsyncContextManager[None]:
@@ -79,32 +79,32 @@ class Program:
 
         Args:
             tally: What is counted.
-            money: Returns what is to be said of money, if anything.
+            money: Returns what was spent as text, empty if there is nothing to say.
         """
         return _logged(tally, money, self.hooks.log)
 
 
 @asynccontextmanager
 async def _logged(tally: Tally, money: Callable[[], str], log: Log) -> AsyncIterator[None]:
-    began, said = time.monotonic(), ""
+    began, logged = time.monotonic(), ""
 
-    def say() -> None:
-        nonlocal said
+    def log_progress() -> None:
+        nonlocal logged
         now = ", ".join(filter(None, (tally.sentence(time.monotonic() - began), money())))
-        if now != said:
+        if now != logged:
             log.info("%s", now)
-        said = now
+        logged = now
 
-    async def keep_saying() -> None:
+    async def keep_logging() -> None:
         while True:
             await asyncio.sleep(_LOG_SECONDS)
-            say()
+            log_progress()
 
-    saying = asyncio.create_task(keep_saying())
+    ticking = asyncio.create_task(keep_logging())
     try:
         yield
     finally:
-        saying.cancel()
+        ticking.cancel()
         with suppress(asyncio.CancelledError):
-            await saying
-        say()
+            await ticking
+        log_progress()

@@ -40,29 +40,29 @@ class BatchStop(NamedTuple):
 
 
 def stop_of(outcomes: Iterable[Outcome]) -> BatchStop | None:
-    """Return what kept rows from being begun, the gravest first; `None` if nothing did that concerns all."""
-    told = [outcome for outcome in outcomes if outcome.error_type in _STOPS and not outcome.status.is_good]
-    if not told:
+    """Return what kept rows from being begun, the gravest cause if there are several; `None` if nothing did."""
+    stopped = [outcome for outcome in outcomes if outcome.error_type in _STOPS and not outcome.status.is_good]
+    if not stopped:
         return None
-    first = min(told, key=lambda outcome: _STOPS.index(outcome.error_type or ""))
+    first = min(stopped, key=lambda outcome: _STOPS.index(outcome.error_type or ""))
     return BatchStop(first.error_type or "", first.error_code, (first.error or "").rstrip("."))
 
 
 class BatchFiles(BaseModel):
-    """Where the files stand, `s3://bucket/key`."""
+    """Where the files are, `s3://bucket/key`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     results: str
     """A CSV table of all rows."""
     to_run_again: str | None = None
-    """A manifest of those that have no video, which stands for itself and has a column `error`; or nothing."""
+    """A self-contained manifest of the rows without a video, with a column `error`; `None` if all have one."""
 
 
 def write_results(
     manifest: Manifest, rows: Sequence[PlannedRow], outcomes: Mapping[int, Outcome], store: Store, folder: str
 ) -> BatchFiles:
-    """Write both files; what stands there from an earlier attempt of the same run is replaced. Blocks.
+    """Write both files; those of an earlier attempt of the same run are replaced. Blocks.
 
     Args:
         manifest: Whose rows they are.
@@ -119,7 +119,7 @@ class BatchReport(BaseModel):
     rows: int
     archived: int = Field(description="Rows that have their video, those from earlier runs included.")
     counts: dict[str, int] = Field(description="How many rows ended in which way.")
-    cost_usd: float = Field(description="What all rows have cost until now, by the service's word where it gave it.")
+    cost_usd: float = Field(description="What all rows have cost until now, as the service reported where it did.")
     files: BatchFiles
     stopped_by: str | None = Field(default=None, description="The class of the error that kept rows from being begun.")
     stopped_because: str | None = Field(default=None, description="What it says.")

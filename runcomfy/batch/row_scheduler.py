@@ -32,8 +32,8 @@ async def run_rows(
     rows: Sequence[PlannedRow],
     engine: Engine,
     generate: GenerateOne,
-    purse: SharedBudget,
-    proving: CircuitBreaker,
+    shared_budget: SharedBudget,
+    breaker: CircuitBreaker,
     *,
     at_once: int,
     paid_before: Callable[[PlannedRow], bool],
@@ -41,24 +41,24 @@ async def run_rows(
     stopped: Callable[[RunComfyError], Awaitable[None]],
     until_proven: bool = False,
 ) -> None:
-    """Generate every row; the failure of one is its own, and what concerns all stops what has not begun.
+    """Generate every row; one failure does not stop the others, but what concerns all stops what has not begun.
 
     Args:
         rows: In the order in which they are begun; those that are paid for already first.
         engine: The account, the bucket and the policy.
         generate: Makes one of them.
-        purse: What they may cost. A row is begun only if it can be afforded at the price of one, and each send is
-            reserved before it is made.
-        proving: How many may be begun until one is archived, and when failures stop the rest.
+        shared_budget: What they may cost. A row is begun only if the price of one is left, and each send is reserved
+            before it is made.
+        breaker: How many may be begun until one is archived, and when failures stop the rest.
         at_once: How many are under way at the same time.
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
         ended: Called with each row, its outcome, and what the journal says of it then, if that is known.
-        stopped: Awaited once, as soon as one of them has shown what concerns all.
-        until_proven: Begin no more, and tell of no more, once all models are proven: others do the rest.
+        stopped: Awaited once, as soon as there is an error that concerns all.
+        until_proven: Begin no more, and report no more, once all models are proven: other workers do the rest.
     """
     with working_on(len(rows), engine.hooks):
-        crew = RowScheduler(engine, generate, purse, proving, at_once, paid_before, ended, stopped)
-        await crew.run(rows, until_proven=until_proven)
+        scheduler = RowScheduler(engine, generate, shared_budget, breaker, at_once, paid_before, ended, stopped)
+        await scheduler.run(rows, until_proven=until_proven)
 
 
 class RowScheduler:
@@ -66,8 +66,8 @@ class RowScheduler:
         self,
         engine: Engine,
         generate: GenerateOne,
-        purse: SharedBudget,
-        proving: CircuitBreaker,
+        shared_budget: SharedBudget,
+        breaker: CircuitBreaker,
         at_once: int,
         paid_before: Callable[[PlannedRow], bool],
         ended: Callable[[PlannedRow, Outcome, Entry | None], None],
@@ -76,79 +76,79 @@ class RowScheduler:
         self._engine = engine
         self._log = engine.hooks.log
         self._generate_one = generate
-        self._purse = purse
-        self._proving = proving
-        self._places = asyncio.Semaphore(at_once)
-        self._settled = asyncio.Condition()
+        self._shared_budget = shared_budget
+        self._breaker = breaker
+        self._slots = asyncio.Semaphore(at_once)
+        self._budget_changed = asyncio.Condition()
         self._paid_before = paid_before
         self._ended = ended
         self._stopped = stopped
-        self._has_told = False
+        self._has_reported = False
         self._cancelled = False
-        self._again: list[PlannedRow] | None = []
+        self._second_turn: list[PlannedRow] | None = []
 
     async def run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
         await self._run(sorted(rows, key=lambda row: not self._paid_before(row)), until_proven=until_proven)
-        again, self._again = self._again or [], None
-        await self._run(again, until_proven=until_proven)
-        await self._tell_of_stop()
+        rows, self._second_turn = self._second_turn or [], None
+        await self._run(rows, until_proven=until_proven)
+        await self._report_stop()
 
     async def _run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
         models = {row.order.model_id for row in rows}
         async with asyncio.TaskGroup() as group:
             for row in rows:
-                await self._places.acquire()
-                begun = await self._begun(row)
+                await self._slots.acquire()
+                begun = await self._begin(row)
                 if self._cancelled:
                     break
-                if isinstance(begun, int) and until_proven and all(map(self._proving.is_proven, models)):
-                    self._not_begun(row, begun)
+                if isinstance(begun, int) and until_proven and all(map(self._breaker.is_proven, models)):
+                    self._undo_begin(row, begun)
                     break
                 if isinstance(begun, int):
                     group.create_task(self._generate(row, begun))
-                    await asyncio.sleep(0)  # Prefect's start of a task run takes milliseconds: not thousands in one go
+                    await asyncio.sleep(0)  # Prefect takes milliseconds to start a task run: let others run in between
                 else:
-                    self._places.release()
+                    self._slots.release()
                     self._ended(row, self._not_started(row, begun), None)
         if self._cancelled:
             raise asyncio.CancelledError("the flow run was cancelled")
 
-    async def _begun(self, row: PlannedRow) -> int | RunComfyError:
-        """Return the number by which a row's end is told to `proving`, or why it cannot be begun."""
+    async def _begin(self, row: PlannedRow) -> int | RunComfyError:
+        """Return a row's number at the breaker, or why it cannot be begun."""
         try:
-            number = await self._proving.begin(row.order.model_id, is_paid=self._paid_before(row))
+            number = await self._breaker.begin(row.order.model_id, is_paid=self._paid_before(row))
         except RunComfyError as error:
             return error
         refusal = None if self._paid_before(row) else await self._unaffordable(row)
         if refusal is None:
             return number
-        self._not_begun(row, number)
+        self._undo_begin(row, number)
         return refusal
 
-    def _not_begun(self, row: PlannedRow, number: int) -> None:
-        self._proving.end(number, None, was_sent=False)
-        self._purse.end(row.generation_key)
+    def _undo_begin(self, row: PlannedRow, number: int) -> None:
+        self._breaker.end(number, None, was_sent=False)
+        self._shared_budget.end(row.generation_key)
 
     async def _unaffordable(self, row: PlannedRow) -> RunComfyError | None:
-        """Leave what a row may cost, waiting for those under way where that can help; or say why it cannot be."""
-        async with self._settled:
+        """Set aside what a row may cost, waiting for rows under way if that can help; or return why that failed."""
+        async with self._budget_changed:
             while not self._cancelled:
                 try:
-                    self._purse.begin(row.generation_key)
+                    self._shared_budget.begin(row.generation_key)
                 except BudgetReached as error:
-                    if self._purse.budget.is_idle:
+                    if self._shared_budget.budget.is_idle:
                         return error
-                    await self._settled.wait()
+                    await self._budget_changed.wait()
                 else:
                     break
-        return self._proving.stopped
+        return self._breaker.stopped
 
     async def _generate(self, row: PlannedRow, number: int) -> None:
         was_sent = False
 
         async def authorise() -> None:
             nonlocal was_sent
-            await self._purse.authorise(row.generation_key)
+            await self._shared_budget.authorise(row.generation_key)
             was_sent = True
 
         outcome = None
@@ -156,46 +156,46 @@ class RowScheduler:
             outcome = await self._generate_one(
                 row.order, row.staged, self._engine, label=row.label, authorise=authorise
             )
-        except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
+        except asyncio.CancelledError:  # a task group would ignore the cancellation of a member
             self._cancelled = True
             with anyio.CancelScope(shield=True):
-                async with self._settled:
-                    self._settled.notify_all()
+                async with self._budget_changed:
+                    self._budget_changed.notify_all()
             raise
         finally:
-            self._places.release()
-            self._proving.end(number, outcome, was_sent=was_sent)
+            self._slots.release()
+            self._breaker.end(number, outcome, was_sent=was_sent)
         if (kind := CONCERN_ALL.get(outcome.error_type or "")) and await self._is_true_of_all(kind):
-            self._proving.stop(kind(f"Not started, since another row was refused: {outcome.error}"))
-        await self._tell_of_stop()
+            self._breaker.stop(kind(f"Not started, since another row was refused: {outcome.error}"))
+        await self._report_stop()
         entry = await self._entry(row, outcome)
         try:
-            await self._purse.settle(row.generation_key, entry)
-        except StorageError as error:  # what was reserved stays reserved; the next run puts it right
+            await self._shared_budget.settle(row.generation_key, entry)
+        except StorageError as error:  # what was reserved stays reserved; the next run corrects it
             self._log.warning("The budget's note could not be written: %s", error)
-        async with self._settled:
-            self._settled.notify_all()
+        async with self._budget_changed:
+            self._budget_changed.notify_all()
         if outcome.error_type == BudgetReached.__name__:
             outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
-            if self._again is not None:  # another run took the last of it, for now: what is under way may leave some
-                self._again.append(row)
+            if self._second_turn is not None:  # another run took the last of it, but rows under way may leave some
+                self._second_turn.append(row)
                 return
         self._ended(row, outcome, entry)
 
     async def _is_true_of_all(self, kind: type[RunComfyError]) -> bool:
-        """A token that was refused once is asked about again: one call may have met a proxy."""
-        if kind is not AuthenticationError or self._proving.stopped is not None:
+        """Whether an error concerns all rows; a refused token is tried again first, as a proxy may have refused it."""
+        if kind is not AuthenticationError or self._breaker.stopped is not None:
             return True
         return await token_is_refused(self._engine.client)
 
-    async def _tell_of_stop(self) -> None:
-        if (error := self._proving.stopped) is not None and not self._has_told:
-            self._has_told = True
+    async def _report_stop(self) -> None:
+        if (error := self._breaker.stopped) is not None and not self._has_reported:
+            self._has_reported = True
             self._log.error("No further row is started. %s", error)
             await self._stopped(error)
 
     async def _entry(self, row: PlannedRow, outcome: Outcome) -> Entry | None:
-        """What the journal says of a row that has ended; `None` where it cannot be read."""
+        """Return the journal's entry of a row that has ended; `None` where there is none or it cannot be read."""
         found = self._engine.journal.written(row.generation_key)
         try:
             if found is None or found.entry.state is not EntryState.ARCHIVED:  # what was archived just now is final

@@ -1,4 +1,4 @@
-"""Do what a plan says in this process: all of it, or the part that another process was given."""
+"""Run a plan in this process: all of it, or one shard of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import anyio
 
 from runcomfy.batch.budget import Budget
-from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_proving
+from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_breaker
 from runcomfy.batch.estimate import Tally
-from runcomfy.batch.halt import Halt, halting, tell_others
+from runcomfy.batch.halt import Halt, publish_halt, stop_on_halt
 from runcomfy.batch.plan import PlannedRow, rows_from_json
 from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.program import Program
@@ -30,7 +30,7 @@ from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
-__all__ = ["BatchPolicy", "money", "run_here", "run_part"]
+__all__ = ["BatchPolicy", "money", "run_here", "run_shard"]
 
 _WRITE_SECONDS = 15.0
 _MAX_ROWS_BYTES = 256 * 1024 * 1024
@@ -48,10 +48,10 @@ class BatchPolicy:
     policy: RunPolicy = RunPolicy()
 
     def __post_init__(self) -> None:
-        Budget(self.budget_usd, self.usd_per_video)  # a budget without a price is said before anything else
+        Budget(self.budget_usd, self.usd_per_video)  # refuses a budget without a price before anything else
 
     def check_journal(self, choice: str) -> None:
-        """Make sure that a budget is remembered.
+        """Make sure that the journal can keep a budget.
 
         Raises:
             ConfigurationError: there is a budget, and the journal is `none`.
@@ -61,56 +61,58 @@ class BatchPolicy:
 
 
 async def run_here(
-    plan: BatchPlan, program: Program, rules: BatchPolicy, *, until_proven: bool = False
+    plan: BatchPlan, program: Program, batch_policy: BatchPolicy, *, until_proven: bool = False
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet, in this process.
 
     Args:
         plan: What is to be done.
         program: The account, the bucket, and what the program adds.
-        rules: What holds for all rows.
+        batch_policy: What holds for all rows.
         until_proven: Begin no more once all models are proven; rows that were not begun have no outcome then.
 
     Returns:
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
 
     Raises:
-        ConfigurationError: there is a budget, and nothing that remembers what was paid for.
+        ConfigurationError: there is a budget, and no journal that could keep it.
     """
-    rules.check_journal(program.destination.journal_choice)
-    outcomes, purse = dict(plan.standing.existing), shared_budget_name(row.generation_key for row in plan.rows)
-    cost_usd = await _run(plan.rows, plan.standing, program, rules, outcomes, purse, until_proven=until_proven)
+    batch_policy.check_journal(program.destination.journal_choice)
+    outcomes, budget_name = dict(plan.status.existing), shared_budget_name(row.generation_key for row in plan.rows)
+    cost_usd = await _run(
+        plan.rows, plan.status, program, batch_policy, outcomes, budget_name, until_proven=until_proven
+    )
     return outcomes, cost_usd
 
 
-async def run_part(shard: Shard, program: Program, rules: BatchPolicy) -> dict[str, int]:
-    """Generate the rows of one part, write down what becomes of them, and return how many ended in which way."""
+async def run_shard(shard: Shard, program: Program, batch_policy: BatchPolicy) -> dict[str, int]:
+    """Generate the rows of a shard, write their outcomes into the bucket, and return how many ended in which way."""
     store, journal = program.destination.store, program.destination.journal
     outcomes = dict[int, Outcome]()
     rows = rows_from_json(await asyncio.to_thread(store.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES))
-    async with _written_down(outcomes, shard, store, program.hooks.log):
-        standing = await look_up(rows, journal, store)
-        outcomes |= standing.existing
+    async with _outcomes_written(outcomes, shard, store, program.hooks.log):
+        status = await look_up(rows, journal, store)
+        outcomes |= status.existing
         halt = Halt(store, shard.halt_key)
-        await _run(rows, standing, program, rules, outcomes, shard.shared_budget_of(rows), halt=halt)
+        await _run(rows, status, program, batch_policy, outcomes, shard.shared_budget_of(rows), halt=halt)
     return dict(Counter(str(outcome.status) for outcome in outcomes.values()))
 
 
 async def _run(
     rows: list[PlannedRow],
-    standing: RowStatus,
+    status: RowStatus,
     program: Program,
-    rules: BatchPolicy,
+    batch_policy: BatchPolicy,
     outcomes: dict[int, Outcome],
     budget_name: str,
     *,
     until_proven: bool = False,
     halt: Halt | None = None,
 ) -> float:
-    """Generate rows, note what becomes of each, and return what all of them have cost until now, US dollars."""
-    price = rules.usd_per_video or 0.0
-    if not standing.to_do(rows):
-        return standing.cost_usd(rows, price)
+    """Generate rows, record the outcome of each, and return what all of them have cost until now, US dollars."""
+    price = batch_policy.usd_per_video or 0.0
+    if not status.to_do(rows):
+        return status.cost_usd(rows, price)
     entries: dict[str, Entry] = {}
 
     def ended(row: PlannedRow, outcome: Outcome, entry: Entry | None) -> None:
@@ -119,46 +121,52 @@ async def _run(
             entries[row.generation_key] = entry
 
     async with (
-        program.slots(min(rules.at_once, len(standing.to_do(rows)))) as at_once,
-        program.open(rules.policy) as engine,
+        program.slots(min(batch_policy.at_once, len(status.to_do(rows)))) as at_once,
+        program.open(batch_policy.policy) as engine,
     ):
-        if program.slots_are_shared:  # they may have been waited for, and others have paid meanwhile
-            standing = await look_up(rows, engine.journal, engine.store)
-            outcomes |= standing.existing
-        entries |= standing.entries
-        purse = SharedBudget(Budget(rules.budget_usd, rules.usd_per_video), engine.journal, budget_name)
-        await purse.open([row.generation_key for row in rows], entries)
+        if program.slots_are_shared:  # while this run waited for them, others may have paid
+            status = await look_up(rows, engine.journal, engine.store)
+            outcomes |= status.existing
+        entries |= status.entries
+        shared_budget = SharedBudget(
+            Budget(batch_policy.budget_usd, batch_policy.usd_per_video), engine.journal, budget_name
+        )
+        await shared_budget.open([row.generation_key for row in rows], entries)
         models = {row.order.model_id for row in rows}
-        proving = await open_proving(engine, models, rules.first_at_once, rules.stop_after_alike, entries.values())
+        breaker = await open_breaker(
+            engine, models, batch_policy.first_at_once, batch_policy.stop_after_alike, entries.values()
+        )
 
         async def stopped(error: RunComfyError) -> None:
-            await asyncio.gather(note_stop(engine, proving), tell_others(halt, error, program.hooks.log))
+            await asyncio.gather(note_stop(engine, breaker), publish_halt(halt, error, program.hooks.log))
 
         async with (
-            halting(halt, proving),
-            program.progress(Tally(len(rows), at_once, outcomes), lambda: money(purse.budget.spent_usd, rules)),
+            stop_on_halt(halt, breaker),
+            program.progress(
+                Tally(len(rows), at_once, outcomes), lambda: money(shared_budget.budget.spent_usd, batch_policy)
+            ),
         ):
             await run_rows(
-                standing.to_do(rows), engine, program.generate, purse, proving,
-                at_once=at_once, paid_before=standing.paid_before, ended=ended, stopped=stopped,
+                status.to_do(rows), engine, program.generate, shared_budget, breaker,
+                at_once=at_once, paid_before=status.paid_before, ended=ended, stopped=stopped,
                 until_proven=until_proven,
             )  # fmt: skip
-        await note_stop(engine, proving)
-        not_sent = await _look_again(rows, engine, purse, entries, outcomes)
+        await note_stop(engine, breaker)
+        not_sent = await _reread_entries(rows, engine, shared_budget, entries, outcomes)
     return RowStatus(entries, {}).cost_usd(rows, price, not_sent)
 
 
-async def _look_again(
+async def _reread_entries(
     rows: Sequence[PlannedRow],
     engine: Engine,
-    purse: SharedBudget,
+    shared_budget: SharedBudget,
     entries: dict[str, Entry],
     outcomes: dict[int, Outcome],
 ) -> set[str]:
-    """Ask the journal what became of rows without a video: another run may have paid for them, now or before.
+    """Read the journal again for rows without a video: another run may have paid for them, now or before.
 
     Returns:
-        The generations that another run is about to send, and has no money for yet.
+        The generations whose intent another run has written without reserving money for it yet.
     """
     open_rows = {
         row.generation_key: row for row in rows if row.line in outcomes and not outcomes[row.line].status.is_good
@@ -167,24 +175,26 @@ async def _look_again(
     try:
         async for found in engine.journal.read_all(list(open_rows)):
             entries[found.entry.generation_key] = found.entry
-        not_sent = await purse.not_sent(entries)
+        not_sent = await shared_budget.not_sent(entries)
     except StorageError as error:
-        engine.hooks.log.warning("What was paid for is told as it was known before: %s", error)
+        engine.hooks.log.warning("The journal could not be read again; what was paid for may be more: %s", error)
     for key, row in open_rows.items():
         outcomes[row.line] = true_outcome(outcomes[row.line], entries.get(key))
     return not_sent
 
 
-def money(spent_usd: float, rules: BatchPolicy) -> str:
-    """Return what there is to say of money, for the progress."""
-    if rules.budget_usd is not None:
-        return f"{spent_usd:,.2f} of {rules.budget_usd:,.2f} USD spent"
+def money(spent_usd: float, batch_policy: BatchPolicy) -> str:
+    """Return what was spent as text, for the progress; empty if nothing was."""
+    if batch_policy.budget_usd is not None:
+        return f"{spent_usd:,.2f} of {batch_policy.budget_usd:,.2f} USD spent"
     return f"{spent_usd:,.2f} USD spent" if spent_usd else ""
 
 
 @asynccontextmanager
-async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: Store, log: Log) -> AsyncIterator[None]:
-    """Write what became of a part's rows every few seconds while the body runs, and at its end, however it ends."""
+async def _outcomes_written(
+    outcomes: Mapping[int, Outcome], shard: Shard, store: Store, log: Log
+) -> AsyncIterator[None]:
+    """Write the outcomes of a shard every 15 seconds while the body runs, and once more however it ends."""
     over = asyncio.Event()
 
     async def write() -> None:
@@ -192,11 +202,11 @@ async def _written_down(outcomes: Mapping[int, Outcome], shard: Shard, store: St
         await asyncio.to_thread(store.put, shard.outcomes_key, document, content_type="application/x-ndjson")
 
     async def keep_writing() -> None:
-        while not over.is_set():  # also where nothing has changed: it is the sign that this worker lives
+        while not over.is_set():  # also where nothing has changed: it shows that this worker is alive
             try:
                 await write()
             except StorageError as error:
-                log.warning("What became of the rows could not be written down yet: %s", error)
+                log.warning("The outcomes of the rows could not be written yet: %s", error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _WRITE_SECONDS)
 

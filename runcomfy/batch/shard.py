@@ -1,4 +1,4 @@
-"""A part of a batch that another worker does, and what it is told."""
+"""A part of a batch that another worker runs, and what that worker is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Allowance", "Shard", "divide"]
 
 
 class Allowance(BaseModel):
-    """What the rows of a manifest may cost; its parts share it."""
+    """What the rows of a manifest may cost; its shards share it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,26 +23,26 @@ class Allowance(BaseModel):
     usd_per_video: float | None = Field(
         default=None, title="USD per video", description="What one is taken to cost until it is known."
     )
-    purse: str = Field(default="", title="Purse", description="Where all parts count what they spend.")
+    purse: str = Field(default="", title="Shared budget", description="The name of the budget that all shards share.")
 
 
 class Shard(BaseModel):
-    """A part: where its rows are, where what became of them is to be written, and what the manifest may cost."""
+    """A part of a batch: where its rows are, where their outcomes go, and what the manifest may cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int = Field(title="Number", description="Which part of the batch it is, from 1.")
     rows_key: str = Field(title="Rows", description="Key of the rows in the bucket.")
-    outcomes_key: str = Field(title="Outcomes", description="Key of what became of them.")
+    outcomes_key: str = Field(title="Outcomes", description="Key of their outcomes in the bucket.")
     allowance: Allowance = Allowance()
 
     @property
     def halt_key(self) -> str:
-        """Key of what tells all parts of its folder that one of them was stopped."""
+        """Key of the object that says why a shard of its folder was stopped."""
         return f"{self.rows_key.rpartition('/')[0]}/halt.json"
 
     def shared_budget_of(self, rows: Sequence[PlannedRow]) -> str:
-        """Return where it counts what it spends: a part that an earlier version made has its own share and purse.
+        """Return the name of its budget; a shard made by an earlier version, which names none, has one of its own.
 
         Args:
             rows: Its rows.
@@ -51,5 +51,5 @@ class Shard(BaseModel):
 
 
 def divide(rows: Sequence[PlannedRow], size: int) -> list[list[PlannedRow]]:
-    """Return the parts of a batch in the order of their rows, each of so many rows at most."""
+    """Return the rows in parts of at most `size`, in their order."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

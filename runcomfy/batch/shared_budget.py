@@ -1,8 +1,8 @@
 """One budget that any number of runs of a manifest share: a note beside the journal, changed by conditional writes.
 
-What was paid is the journal's to say. The note holds what the journal says of each generation, at the moment before
-each send: a send is made only after a version of the note has counted it. So a note that is lost, or that a killed run
-left behind, is put right from the journal by the next run, and no run spends what another has reserved.
+The journal decides what was paid. The note holds what the journal said of each generation right before its send, and a
+send is made only after a version of the note has counted it. So no run spends what another has reserved, and the next
+run corrects from the journal a note that was lost, or that a killed run left behind.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from runcomfy.journal.journal import Journal
 
 __all__ = ["SharedBudget", "shared_budget_name"]
 
-_DIGITS = 24  # of a generation's key: enough to tell those of a manifest apart, and a third of the bytes
+_DIGITS = 24  # of a generation's key: enough to distinguish those of a manifest, and fewer bytes
 
 
 def shared_budget_name(generation_keys: Iterable[str]) -> str:
-    """Return what the budget of these generations is called: the same rows share it, whatever their file is called."""
+    """Return the name of the budget of these generations: the same rows share it, whatever their file is called."""
     return hashlib.sha256("\n".join(sorted(generation_keys)).encode()).hexdigest()[:_DIGITS]
 
 
@@ -49,7 +49,7 @@ class _BudgetNote(BaseModel):
 
 @dataclass(eq=False)
 class _BudgetChange:
-    """Something to be written into the note, together with whatever else waits for that."""
+    """A change to the note, written together with all others that wait."""
 
     apply: Callable[[Budget], None]
     refusal: BudgetReached | None = None
@@ -61,21 +61,21 @@ class SharedBudget:
 
     Args:
         budget: The limit, and what is counted.
-        journal: Where the note is kept, and what it is about.
-        name: What the budget is called; see `shared_budget_name`.
+        journal: Where the note is kept, and what it counts.
+        name: The budget's name; see `shared_budget_name`.
     """
 
     def __init__(self, budget: Budget, journal: Journal, name: str) -> None:
         self.budget = budget
         self._journal = journal
         self._note = f"budget-{name}"
-        self._standing: bytes | None = None
-        """The note that the budget is as; `None` while that is not sure. To read 100,000 accounts takes a second."""
+        self._current: bytes | None = None
+        """The note that `budget` agrees with; `None` while unsure. Parsing one of 100,000 accounts takes a second."""
         self._waiting: list[_BudgetChange] = []
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def open(self, keys: Iterable[str], entries: Mapping[str, Entry]) -> None:
-        """Count what was paid before, and put right what killed runs, and persons, have left otherwise.
+        """Count what was paid before, and correct what killed runs, and decisions of people, have left outdated.
 
         Args:
             keys: The generations.
@@ -87,7 +87,7 @@ class SharedBudget:
         before = self._read(await self._journal.read_note(self._note) if self._is_shared else None)
         found = {key: account_of(entries.get(key)) for key in keys}
         other = [key for key, account in found.items() if before.accounts.get(_short(key), Account()) != account]
-        if before.accounts:  # The note has to be read before the entry, or what another run reserves between is lost.
+        if before.accounts:  # Read the note before the entries, or a reservation of another run in between is lost.
             async for version in self._journal.read_all(other):
                 found[version.entry.generation_key] = account_of(version.entry)
 
@@ -102,7 +102,7 @@ class SharedBudget:
             self.budget.replace(before.accounts, before.dearest_usd)
 
     def begin(self, key: str) -> None:
-        """Count a generation that is about to be begun here; the send itself is authorised later.
+        """Count a generation that this process is about to begin; its send is authorised later.
 
         Raises:
             BudgetReached: there is too little left.
@@ -110,11 +110,11 @@ class SharedBudget:
         self.budget.begin(_short(key))
 
     def end(self, key: str) -> None:
-        """Take note that a generation which was begun here is not under way any more."""
+        """Record that a generation which this process began is not under way any more."""
         self.budget.end(_short(key))
 
     async def authorise(self, key: str) -> None:
-        """Reserve what the send of a generation may cost; its intent has to stand in the journal.
+        """Reserve what the send of a generation may cost; its intent must be in the journal.
 
         Raises:
             BudgetReached: there is too little left; nothing may be sent.
@@ -125,12 +125,12 @@ class SharedBudget:
         await self._write(lambda budget: budget.reserve(_short(key), account))
 
     async def settle(self, key: str, entry: Entry | None) -> None:
-        """Take note of what became of a generation; without its entry, what was reserved for it stays reserved.
+        """Count what a generation has cost; without its entry, what was reserved for it stays reserved.
 
-        It is under way until the note says what it has cost: it may leave some to a row that waits.
+        It is under way until the note has its cost, since a row that waits may get what is left over.
 
         Raises:
-            StorageError: the journal failed; the next run puts it right.
+            StorageError: the journal failed; the next run corrects the note.
         """
         try:
             if entry is not None:
@@ -140,9 +140,9 @@ class SharedBudget:
             self.end(key)
 
     async def not_sent(self, entries: Mapping[str, Entry]) -> set[str]:
-        """Return those of these generations whose intent nobody has been authorised to send, as far as the note says.
+        """Return those of these generations whose intent is not authorised, according to the note.
 
-        Each run writes its intent before it asks for money, and takes it back where there is none left.
+        Each run writes its intent before it reserves money, and takes it back where there is none left.
 
         Raises:
             StorageError: the journal failed.
@@ -158,14 +158,14 @@ class SharedBudget:
         return self.budget.limit_usd is not None
 
     async def _write(self, apply: Callable[[Budget], None]) -> None:
-        """Apply a change to the note: one write for all changes that wait while the write before is under way."""
+        """Apply a change to the note; all changes that wait for a write under way share the next one."""
         if not self._is_shared:
             apply(self.budget)
             return
         change = _BudgetChange(apply)
         self._waiting.append(change)
         try:
-            async with self._turn:
+            async with self._lock:
                 if not change.is_written:
                     await self._write_all()
         finally:
@@ -181,8 +181,8 @@ class SharedBudget:
 
         def changed(body: bytes | None) -> bytes:
             nonlocal made
-            standing, self._standing = self._standing, None
-            if body is None or body != standing:
+            current, self._current = self._current, None
+            if body is None or body != current:
                 note = self._read(body)
                 self.budget.replace(note.accounts, note.dearest_usd)
             for change in changes:
@@ -197,7 +197,7 @@ class SharedBudget:
         conflicts = 0
         while not await self._journal.update_note(self._note, changed):
             conflicts = await self._journal.pause_after_conflict(conflicts)
-        self._standing = made
+        self._current = made
         for change in changes:
             change.is_written = True
             self._waiting.remove(change)
@@ -209,7 +209,7 @@ class SharedBudget:
             raise UnreadableEntry(
                 f"The budget's note {self._journal.store.where}/.{self._note}.json cannot be read by this version, so "
                 "nothing was sent. Stop all runs of this manifest, and look at it or delete it: the next run makes it "
-                "anew from the journal."
+                "again from the journal."
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the journal and the archive know of the rows of a batch: before they are run, and at their end."""
+"""What the journal and the archive know of the rows of a batch, before they are run and at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BY_STATE = {
     _S.INTENT: _O.DETACHED,
     _S.SUBMITTED: _O.DETACHED,
     _S.DETACHED: _O.DETACHED,
-    _S.ARCHIVED: _O.DETACHED,  # its file is gone: it is fetched again, at no price
+    _S.ARCHIVED: _O.DETACHED,  # its file is gone: it is fetched again, at no cost
     _S.UNCERTAIN: _O.UNCERTAIN,
     _S.EXPIRED: _O.UNCERTAIN,
     _S.CANCELLED: _O.CANCELLED,
@@ -40,14 +40,14 @@ class RowStatus:
     """The outcomes of those that are archived, by line."""
 
     def cost_usd(self, rows: Sequence[PlannedRow], price_usd: float, not_sent: Collection[str] = ()) -> float:
-        """Return what these rows have cost until now, whichever run paid, US dollars.
+        """Return what these rows have cost until now, US dollars, whichever run paid.
 
         A request of unknown cost counts as the dearest that is known, or at this price if that is more.
 
         Args:
             rows: The rows.
             price_usd: What a request of unknown cost is taken to cost.
-            not_sent: The generations whose present intent costs nothing, since it was not sent.
+            not_sent: The generations whose current intent costs nothing, since it was not sent.
         """
         accounts = [account_of(self.entries.get(row.generation_key)) for row in rows]
         intents = [row.generation_key in not_sent for row in rows]
@@ -55,7 +55,7 @@ class RowStatus:
         return sum(account.cost_usd(price) for account in accounts) - sum(intents) * price
 
     def paid_before(self, row: PlannedRow) -> bool:
-        """Whether a row has a request that can be followed, or waits for a person: that costs nothing more."""
+        """Whether a row has a request that can be polled, or waits for a person: it costs nothing more."""
         entry = self.entries.get(row.generation_key)
         return entry is not None and (entry.state in OPEN or entry.state is EntryState.ARCHIVED)
 
@@ -94,11 +94,11 @@ async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) ->
 
 
 def true_outcome(outcome: Outcome, entry: Entry | None) -> Outcome:
-    """Return what is to be said of a row that this run has sent nothing for: what was paid for before is not forgotten.
+    """Return the outcome of a row, with the request that an earlier run paid for where this run has sent nothing.
 
     Args:
         outcome: What this run knows.
-        entry: What the journal says now; another run may have paid meanwhile.
+        entry: What the journal says now; another run may have paid in the meantime.
     """
     account = account_of(entry)
     if entry is None or outcome.status not in _NOT_SENT or not (account.known_usd or account.unpriced):
@@ -136,7 +136,7 @@ async def _existing(rows: Sequence[PlannedRow], entries: Mapping[str, Entry], st
     """
     gate, found = asyncio.Semaphore(_READING_AT_ONCE), dict[int, Outcome]()
 
-    async def look(row: PlannedRow) -> None:
+    async def check(row: PlannedRow) -> None:
         entry = entries.get(row.generation_key)
         if entry is None or entry.state is not EntryState.ARCHIVED or entry.archive is None:
             return
@@ -151,5 +151,5 @@ async def _existing(rows: Sequence[PlannedRow], entries: Mapping[str, Entry], st
                     cost_usd=entry.cost_usd,
                 )
 
-    await asyncio.gather(*map(look, rows))
+    await asyncio.gather(*map(check, rows))
     return found

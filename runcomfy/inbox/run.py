@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runcomfy.batch.circuit_breaker import CircuitBreaker, note_stop, open_proving
+from runcomfy.batch.circuit_breaker import CircuitBreaker, note_stop, open_breaker
 from runcomfy.batch.program import Program
 from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.generation.destination import Destination
@@ -113,10 +113,10 @@ async def receive(
     await asyncio.to_thread(destination.store.check)
     trouble: RunComfyError | None = None
     async with program.slots(at_once) as granted, program.open(policy) as engine:
-        proving = await open_proving(engine, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
+        breaker = await open_breaker(engine, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
         log = program.hooks.log
         reception = ImageProcessor(
-            place, destination.store, defaults, _generating(engine, program, proving),
+            place, destination.store, defaults, _generating(engine, program, breaker),
             at_once=granted, tell=lambda received: _log(received, log),
         )  # fmt: skip
         try:
@@ -126,21 +126,21 @@ async def receive(
                 await take(
                     queue, reception.take_message,
                     at_once=granted, idle_seconds=idle_seconds, run_for_seconds=run_for_seconds,
-                    enough=lambda: reception.blocked is not None or proving.stopped is not None,
+                    enough=lambda: reception.blocked is not None or breaker.stopped is not None,
                 )  # fmt: skip
         except RunComfyError as error:
             trouble = error
-        await note_stop(engine, proving)
+        await note_stop(engine, breaker)
     report = InboxReport(
         source=place.uri,
         received=tuple(reception.received.values()),
         elsewhere=reception.elsewhere,
-        stopped_because=str(proving.stopped) if proving.stopped else reception.blocked,
+        stopped_because=str(breaker.stopped) if breaker.stopped else reception.blocked,
     )
     return report, trouble
 
 
-def _generating(engine: Engine, program: Program, proving: CircuitBreaker) -> Generate:
+def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Generate:
     async def generating(
         order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
     ) -> Outcome:
@@ -148,7 +148,7 @@ def _generating(engine: Engine, program: Program, proving: CircuitBreaker) -> Ge
             await accepted()
 
         try:
-            number = await proving.begin(order.model_id)
+            number = await breaker.begin(order.model_id)
         except RunComfyError as error:
             return outcome_of(error, label).model_copy(update={"status": OutcomeStatus.NOT_STARTED})
         outcome, was_sent = None, False
@@ -163,10 +163,10 @@ def _generating(engine: Engine, program: Program, proving: CircuitBreaker) -> Ge
             )
             return outcome
         finally:
-            was_stopped = proving.stopped is not None
-            proving.end(number, outcome, was_sent=was_sent)
+            was_stopped = breaker.stopped is not None
+            breaker.end(number, outcome, was_sent=was_sent)
             if not was_stopped:
-                await note_stop(engine, proving)
+                await note_stop(engine, breaker)
 
     return generating
 

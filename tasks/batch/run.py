@@ -82,7 +82,7 @@ async def _on_workers(
         "on_interrupt": rules.policy.on_interrupt,
         "on_uncertain": rules.policy.on_uncertain,
     }
-    price, standing, outcomes = rules.usd_per_video or 0.0, plan.standing, dict(plan.standing.existing)
+    price, standing, outcomes = rules.usd_per_video or 0.0, plan.status, dict(plan.status.existing)
     allowance = Allowance(
         limit_usd=rules.budget_usd,
         usd_per_video=rules.usd_per_video,

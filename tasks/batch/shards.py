@@ -154,7 +154,7 @@ class ShardRunner:
             while self.halted is None:
                 await asyncio.sleep(_LOOK_SECONDS)
                 with suppress(StorageError):  # the next look tells the same
-                    self.halted = await asyncio.to_thread(halt.look)
+                    self.halted = await asyncio.to_thread(halt.read)
             get_run_logger().error("No further part is started. %s", self.halted)
             with suppress(*HICCUPS):  # a part that begins nevertheless sees the same, and sends nothing
                 await _cancel_parts(StateType.SCHEDULED)
@@ -163,7 +163,7 @@ class ShardRunner:
         try:
             yield
             with suppress(StorageError):
-                self.halted = self.halted or await asyncio.to_thread(halt.look)
+                self.halted = self.halted or await asyncio.to_thread(halt.read)
         finally:
             taking_back.cancel()
             await asyncio.wait([taking_back])

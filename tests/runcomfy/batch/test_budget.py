@@ -1,4 +1,4 @@
-"""A budget holds whatever is under way, whatever things cost, and whoever else spends it."""
+"""A budget holds whatever is under way, whatever things cost, and however many runs spend it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def entry_after(*steps: tuple[EntryState, dict[str, Any]]) -> Entry:
 
 
 def test_a_limit_without_a_price_is_refused() -> None:
-    """What one costs is known only afterwards, so that somebody has to say it."""
+    """What one costs is known only afterwards, so the caller has to name a price."""
     with pytest.raises(ConfigurationError, match="usd_per_video"):
         Budget(10.0)
 
@@ -70,11 +70,11 @@ def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
                 continue
             sends[name] = account
         elif step != "send" and known.unpriced:
-            cost = share * price if step != "refused" else 0.0  # an answer of 429 may lie
+            cost = share * price if step != "refused" else 0.0  # an answer of 429 may be billed
             paid += cost
-            told = cost if step == "cost" else 0.0
+            reported = cost if step == "cost" else 0.0
             account = known._replace(
-                unpriced=0, known_usd=known.known_usd + told, rate_limited=known.rate_limited + (step == "429")
+                unpriced=0, known_usd=known.known_usd + reported, rate_limited=known.rate_limited + (step == "429")
             )
             sends[name] = account
             budget.note(name, account)
@@ -110,8 +110,8 @@ def test_nothing_is_counted_twice() -> None:
     budget.begin("c")
 
 
-def test_an_older_word_does_not_undo_a_later_one() -> None:
-    """A run that notes its failed attempt late does not free what another run has reserved for the next one."""
+def test_an_older_account_does_not_replace_a_later_one() -> None:
+    """A run that records its failed attempt late does not free what another run has reserved for the next one."""
     budget = Budget(1.0, 0.5)
     budget.reserve("a", Account(2, known_usd=0.5, unpriced=1))
     budget.note("a", Account(1, known_usd=0.5))
@@ -161,7 +161,7 @@ def test_the_journal_knows_what_was_spent(entry: Entry | None, expected: float) 
 
 
 def test_each_answer_of_429_stays_reserved() -> None:
-    """It is a refusal, and costs nothing by its word; but it may lie, so the money for it is not free."""
+    """It is a refusal, and should cost nothing; but it may be billed, so the money for it stays reserved."""
     limited = RateLimited("Too many.")
     entry = entry_after((_S.INTENT, {"error": limited}), (_S.REFUSED, {"error": limited}))
 

@@ -20,7 +20,7 @@ def failed(kind: str = "GenerationFailed", code: str = "", status: OutcomeStatus
 
 
 async def paid(
-    proving: CircuitBreaker,
+    breaker: CircuitBreaker,
     ends: Callable[[int], Outcome],
     *,
     rows: int = 200,
@@ -28,20 +28,20 @@ async def paid(
     slow: tuple[int, ...] = (),
 ) -> int:
     """Run rows as a batch does, and return how many were paid for; those that are slow end last."""
-    places, count, late = asyncio.Semaphore(at_once), 0, asyncio.Event()
+    slots, count, late = asyncio.Semaphore(at_once), 0, asyncio.Event()
 
     async def generate(row: int, number: int) -> None:
         nonlocal count
         count += ends(row).status.may_be_paid
         await (late.wait() if row in slow else asyncio.sleep(0))
-        places.release()
-        proving.end(number, ends(row), was_sent=True)
+        slots.release()
+        breaker.end(number, ends(row), was_sent=True)
 
     async with asyncio.TaskGroup() as group:
         for row in range(rows):
-            await places.acquire()
+            await slots.acquire()
             try:
-                number = await asyncio.wait_for(proving.begin("model"), 5)
+                number = await asyncio.wait_for(breaker.begin("model"), 5)
             except CommonCause:
                 break
             group.create_task(generate(row, number))
@@ -54,24 +54,24 @@ async def paid(
 )
 async def test_rows_that_fail_alike_pay_for_five(status: OutcomeStatus) -> None:
     """However they fail, as long as that may be billed."""
-    proving = CircuitBreaker()
+    breaker = CircuitBreaker()
 
-    assert await paid(proving, lambda row: failed("ArchiveError", "301", status)) == 5
-    assert proving.stopped is not None
-    assert "ArchiveError (301): It broke" in proving.stopped.message and "first_at_once" in proving.stopped.message
-    assert (proving.stopped.error_code, proving.stopped.cause_type) == ("301", "ArchiveError")
+    assert await paid(breaker, lambda row: failed("ArchiveError", "301", status)) == 5
+    assert breaker.stopped is not None
+    assert "ArchiveError (301): It broke" in breaker.stopped.message and "first_at_once" in breaker.stopped.message
+    assert (breaker.stopped.error_code, breaker.stopped.cause_type) == ("301", "ArchiveError")
 
 
 async def test_a_cause_that_arises_later_pays_for_what_was_under_way_and_twenty() -> None:
     """Those that were begun before it, and end well after it, hide nothing."""
-    proving = CircuitBreaker()
+    breaker = CircuitBreaker()
 
     count = await paid(
-        proving, lambda row: GOOD if row < 100 else failed(), rows=1000, slow=(60, 70, 80, 90)
+        breaker, lambda row: GOOD if row < 100 else failed(), rows=1000, slow=(60, 70, 80, 90)
     )  # fmt: skip
 
     assert count <= 100 + 50 + 20
-    assert proving.stopped is not None and "20 in a row" in proving.stopped.message
+    assert breaker.stopped is not None and "20 in a row" in breaker.stopped.message
 
 
 async def test_rows_that_fail_each_in_its_own_way_are_tried_five_at_a_time() -> None:
@@ -86,55 +86,55 @@ async def test_two_causes_by_turns_are_both_common() -> None:
 
 async def test_refusals_that_cost_nothing_prove_nothing() -> None:
     """Rows that are wrong by themselves leave the others their turn."""
-    proving = CircuitBreaker()
+    breaker = CircuitBreaker()
 
-    assert await paid(proving, lambda row: REFUSED if row < 100 else GOOD) == 100
-    assert proving.stopped is None
+    assert await paid(breaker, lambda row: REFUSED if row < 100 else GOOD) == 100
+    assert breaker.stopped is None
 
 
 async def test_what_worked_lately_needs_no_proof() -> None:
     """Then all begin at once, and twenty alike stop it."""
-    proving = CircuitBreaker(proven={"model"})
-    numbers = [await asyncio.wait_for(proving.begin("model"), 1) for _ in range(50)]
+    breaker = CircuitBreaker(proven={"model"})
+    numbers = [await asyncio.wait_for(breaker.begin("model"), 1) for _ in range(50)]
 
     for number in numbers[:19]:
-        proving.end(number, failed(), was_sent=True)
-    assert proving.stopped is None
-    proving.end(numbers[19], failed(), was_sent=True)
-    assert proving.stopped is not None
+        breaker.end(number, failed(), was_sent=True)
+    assert breaker.stopped is None
+    breaker.end(numbers[19], failed(), was_sent=True)
+    assert breaker.stopped is not None
 
 
 async def test_each_model_is_proven_for_itself() -> None:
-    """One that works does not open the gate for one that has not been tried; and none waits for ever."""
-    proving = CircuitBreaker(first_at_once=2, proven={"a"})
+    """One that works does not let others begin that have not been tried; and none waits indefinitely."""
+    breaker = CircuitBreaker(first_at_once=2, proven={"a"})
     for _ in range(10):
-        proving.end(await proving.begin("a"), failed(), was_sent=True)
+        breaker.end(await breaker.begin("a"), failed(), was_sent=True)
 
-    await asyncio.wait_for(proving.begin("b"), 1)
-    await asyncio.wait_for(proving.begin("b"), 1)
+    await asyncio.wait_for(breaker.begin("b"), 1)
+    await asyncio.wait_for(breaker.begin("b"), 1)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(proving.begin("b"), 0.05)
+        await asyncio.wait_for(breaker.begin("b"), 0.05)
 
 
-async def test_what_was_uncertain_before_is_no_news() -> None:
+async def test_what_was_uncertain_before_does_not_count() -> None:
     """Rows that wait for a person from earlier runs do not stop the others; what is collected and fails alike does."""
-    proving, old = CircuitBreaker(), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)
+    breaker, old = CircuitBreaker(), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)
     for _ in range(40):
-        proving.end(await proving.begin("model", is_paid=True), old, was_sent=False)
-    assert proving.stopped is None
+        breaker.end(await breaker.begin("model", is_paid=True), old, was_sent=False)
+    assert breaker.stopped is None
 
     for _ in range(5):
-        proving.end(await proving.begin("model", is_paid=True), failed("ArchiveError"), was_sent=False)
+        breaker.end(await breaker.begin("model", is_paid=True), failed("ArchiveError"), was_sent=False)
     with pytest.raises(CommonCause):
-        await proving.begin("model")
+        await breaker.begin("model")
 
 
 async def stopped_run(*, proven: tuple[str, ...] = ()) -> CircuitBreaker:
     """Return a run that was stopped by what fails alike."""
-    proving = CircuitBreaker(proven=proven)
-    await paid(proving, lambda row: failed(code="301"), at_once=30)
-    assert proving.stops["model"].alike == (20 if proven else 5)
-    return proving
+    breaker = CircuitBreaker(proven=proven)
+    await paid(breaker, lambda row: failed(code="301"), at_once=30)
+    assert breaker.stops["model"].alike == (20 if proven else 5)
+    return breaker
 
 
 @pytest.mark.parametrize("proven", [(), ("model",)])
@@ -149,15 +149,15 @@ async def test_after_a_stop_the_next_run_pays_for_one(proven: tuple[str, ...]) -
         earlier = again
 
 
-async def test_after_a_stop_one_that_is_archived_opens_the_gate() -> None:
+async def test_after_a_stop_one_that_is_archived_lets_all_begin() -> None:
     """The cause is over: all are made, one of them before the others."""
-    proving = CircuitBreaker(stopped_before=(await stopped_run()).stops)
-    first = await proving.begin("model")
+    breaker = CircuitBreaker(stopped_before=(await stopped_run()).stops)
+    first = await breaker.begin("model")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(proving.begin("model"), 0.05)
-    proving.end(first, GOOD, was_sent=True)
+        await asyncio.wait_for(breaker.begin("model"), 0.05)
+    breaker.end(first, GOOD, was_sent=True)
 
-    assert await paid(proving, lambda row: GOOD) == 200
+    assert await paid(breaker, lambda row: GOOD) == 200
 
 
 async def test_after_a_stop_another_cause_is_counted_from_its_beginning() -> None:
@@ -181,38 +181,38 @@ async def test_a_setting_that_is_raised_above_what_failed_ends_the_stop(proven: 
     assert alike < await paid(again, lambda row: failed(code="301"), at_once=30) <= alike + 31
 
 
-async def test_after_a_stop_what_it_has_spoilt_keeps_nothing_from_being_tried() -> None:
-    """Requests of the earlier run may fail for ever when they are collected; the cause may be over all the same."""
-    proving = CircuitBreaker(stopped_before=(await stopped_run()).stops)
+async def test_after_a_stop_requests_of_the_stopped_run_do_not_count() -> None:
+    """Requests of the earlier run may fail indefinitely when they are collected, even when the cause is over."""
+    breaker = CircuitBreaker(stopped_before=(await stopped_run()).stops)
     for _ in range(20):
-        proving.end(await proving.begin("model", is_paid=True), failed(code="301"), was_sent=False)
+        breaker.end(await breaker.begin("model", is_paid=True), failed(code="301"), was_sent=False)
 
-    assert await paid(proving, lambda row: GOOD) == 200
+    assert await paid(breaker, lambda row: GOOD) == 200
 
 
-async def test_several_models_that_were_stopped_wait_for_none_for_ever() -> None:
+async def test_of_several_models_that_were_stopped_each_may_be_tried() -> None:
     """One of either may always be tried; what is archived of one proves nothing of the other."""
     stop = (await stopped_run()).stops["model"]
-    proving = CircuitBreaker(stopped_before={"a": stop, "b": stop})
-    proving.end(await asyncio.wait_for(proving.begin("a"), 1), GOOD, was_sent=True)
-    await asyncio.wait_for(proving.begin("a"), 1)
-    number = await asyncio.wait_for(proving.begin("b"), 1)
+    breaker = CircuitBreaker(stopped_before={"a": stop, "b": stop})
+    breaker.end(await asyncio.wait_for(breaker.begin("a"), 1), GOOD, was_sent=True)
+    await asyncio.wait_for(breaker.begin("a"), 1)
+    number = await asyncio.wait_for(breaker.begin("b"), 1)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(proving.begin("b"), 0.05)
-    proving.end(number, failed(code="301"), was_sent=True)
+        await asyncio.wait_for(breaker.begin("b"), 0.05)
+    breaker.end(number, failed(code="301"), was_sent=True)
 
-    assert list(proving.stops) == ["b"]
+    assert list(breaker.stops) == ["b"]
 
 
-async def test_what_is_told_from_outside_stops_those_that_wait() -> None:
-    """Such as another part of a batch; and the first that is told stays."""
-    proving = CircuitBreaker(first_at_once=1)
-    await proving.begin("model")
-    waiting = asyncio.create_task(proving.begin("model"))
+async def test_a_stop_from_outside_ends_those_that_wait() -> None:
+    """Such as that of another shard of a batch; the first stop stays."""
+    breaker = CircuitBreaker(first_at_once=1)
+    await breaker.begin("model")
+    waiting = asyncio.create_task(breaker.begin("model"))
     await asyncio.sleep(0)
-    proving.stop(InsufficientBalance("No."))
-    proving.stop(CommonCause("Later."))
+    breaker.stop(InsufficientBalance("No."))
+    breaker.stop(CommonCause("Later."))
 
     with pytest.raises(InsufficientBalance):
         await asyncio.wait_for(waiting, 1)
-    assert proving.stops == {}
+    assert breaker.stops == {}

@@ -1,4 +1,4 @@
-"""What stopped a part of a batch is known to the others, whatever kind of stop it is."""
+"""What stopped a shard of a batch is known to the others, whatever kind of stop it is."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from runcomfy.storage.store import Store
         InsufficientBalance("None left."),
     ],
 )
-def test_parts_tell_each_other(store: Store, error: RunComfyError) -> None:
-    """The others say the same as the one that was stopped, by class, code and text; those of another batch nothing."""
+def test_shards_read_what_stopped_another(store: Store, error: RunComfyError) -> None:
+    """They get the same error, by class, code and text; shards of another batch get none."""
     keys = [Shard(number=n, rows_key=f"b/{folder}/{n}.rows", outcomes_key="o").halt_key for folder, n in
             (("x", 1), ("x", 2), ("y", 1))]  # fmt: skip
     one, two, other = (Halt(store, store.key(key)) for key in keys)
-    assert two.look() is None
-    one.tell(error)
+    assert two.read() is None
+    one.publish(error)
 
-    told = two.look()
-    assert told is not None
-    assert (type(told), told.message, told.facts) == (type(error), error.message, error.facts)
-    assert other.look() is None
+    published = two.read()
+    assert published is not None
+    assert (type(published), published.message, published.facts) == (type(error), error.message, error.facts)
+    assert other.read() is None

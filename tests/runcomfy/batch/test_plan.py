@@ -1,4 +1,4 @@
-"""What other workers are told of a row: enough to generate it, and no URL that is signed."""
+"""What other workers get of a row: enough to generate it, and no signed URL."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from runcomfy.values import StagedImage
 
 
 def test_rows_for_other_workers_hold_no_signed_url() -> None:
-    """A picture is named by its staged copy; the generation stays the same."""
-    signed = "https://pictures.example.com/a.png?X-Amz-Signature=0123456789abcdef"
+    """An image is named by its staged copy; the generation stays the same."""
+    signed = "https://images.example.com/a.png?X-Amz-Signature=0123456789abcdef"
     staged = StagedImage(
         bucket="videos", key="images/a.png", sha256="a" * 64, size_bytes=1, content_type="image/png",
-        width=1, height=1, source="https://pictures.example.com/a.png", uploaded=True,
+        width=1, height=1, source="https://images.example.com/a.png", uploaded=True,
     )  # fmt: skip
     order = read_order({"prompt": "waves", "image": signed, "seed": "7"})
     key = generation_key(order.inputs(staged), image_sha256=staged.sha256)

@@ -1,4 +1,4 @@
-"""Any number of runs share a budget, killed ones too: by the service's books, never more is paid than it allows."""
+"""Any number of runs share a budget, killed ones too: the service never bills more than it allows."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ class Shop(World):
         """Generate rows one after the other, as a batch does, and return what it says that all have cost."""
         journal = self.journal(patience=20.0)
         keys = {row: self.spec(row).key for row in rows}
-        purse = SharedBudget(Budget(limit_usd, price_usd), journal, shared_budget_name(keys.values()))
-        await purse.open(keys.values(), await self.read(journal, *keys.values()))
+        shared_budget = SharedBudget(Budget(limit_usd, price_usd), journal, shared_budget_name(keys.values()))
+        await shared_budget.open(keys.values(), await self.read(journal, *keys.values()))
         for row, key in keys.items():
             try:
-                purse.begin(key)
-                await self.generate(journal, purse, row, run)
+                shared_budget.begin(key)
+                await self.generate(journal, shared_budget, row, run)
             except BudgetReached:
                 self.reached[run] += 1
             except RunComfyError:
                 pass
             with suppress(StorageError):
-                await purse.settle(key, (await self.read(journal, key)).get(key))
-        price = purse.budget.price_usd
+                await shared_budget.settle(key, (await self.read(journal, key)).get(key))
+        price = shared_budget.budget.price_usd
         return sum(account_of(entry).cost_usd(price) for entry in (await self.read(journal, *keys.values())).values())
 
-    async def generate(self, journal: Journal, purse: SharedBudget, row: str, run: str) -> None:
+    async def generate(self, journal: Journal, shared_budget: SharedBudget, row: str, run: str) -> None:
         spec = self.spec(row, run)
 
         async def prepare() -> TextToVideo:
@@ -88,7 +88,8 @@ class Shop(World):
 
         submission = await submit_once(
             self.client, journal, spec,
-            prepare=prepare, intact=intact, authorise=lambda: purse.authorise(spec.key), on_uncertain="pay_again",
+            prepare=prepare, intact=intact, authorise=lambda: shared_budget.authorise(spec.key),
+            on_uncertain="pay_again",
         )  # fmt: skip
         if submission.archive is None:
             async with record_outcome(journal, spec.key, submission.request_id):
@@ -146,7 +147,7 @@ def schedules(count: int, quick: int) -> list[Any]:
 
 @pytest.mark.parametrize("seed", schedules(50, quick=20))
 def test_never_more_is_paid_than_the_budget_allows(seed: int) -> None:
-    """Whatever is killed, lost, refused, answered with a 429 that lies, or paid again while it is uncertain."""
+    """Whatever is killed, lost, refused, answered with a false 429, or paid again while it is uncertain."""
     draw = random.Random(seed)
     limit = draw.choice((0.5, 1.0, 1.3, 2.0))
     with shop() as world:
@@ -171,8 +172,8 @@ def test_a_dearer_price_exceeds_it_by_what_was_under_way_when_it_was_learned(see
         assert world.billed_usd <= limit + 3 * (COST - price) + 1e-9 + COST
 
 
-def test_without_trouble_all_of_it_is_spent_and_each_run_tells_the_same() -> None:
-    """Three runs at once, and the sum that is told is what the service has billed."""
+def test_without_trouble_all_of_it_is_spent_and_each_run_reports_the_same() -> None:
+    """Three runs at once, and the sum that each reports is what the service has billed."""
     with shop() as world:
         runs = [
             world.steps.start(name, lambda name=name: world.batch(name, ROWS, 1.0, COST), run=name)  # type: ignore[misc]
@@ -188,7 +189,7 @@ def test_without_trouble_all_of_it_is_spent_and_each_run_tells_the_same() -> Non
 
 
 def test_what_a_person_releases_is_free_again_and_what_is_adopted_is_not() -> None:
-    """A submission that nobody knows the answer of stays reserved until somebody does."""
+    """A submission whose answer is unknown stays reserved until a person decides."""
     with shop() as world:
         world.post_faults.append("broken")
 
@@ -207,7 +208,7 @@ def test_what_a_person_releases_is_free_again_and_what_is_adopted_is_not() -> No
 
 
 class Counting(MemoryJournalStore):
-    """A place that counts what is written."""
+    """A journal store that counts what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,26 +228,26 @@ class Counting(MemoryJournalStore):
 
 async def test_what_waits_is_written_together() -> None:
     """Sixty-four at once take a few writes, and those that cannot be afforded are refused among them."""
-    place = Counting()
-    journal = Journal(place)
+    store = Counting()
+    journal = Journal(store)
     specs = [GenerationSpec(TextToVideo(prompt=row), "https://model-api.runcomfy.net") for row in map(str, range(64))]
-    purse = SharedBudget(Budget(10.0, 0.25), journal, "x")
+    shared_budget = SharedBudget(Budget(10.0, 0.25), journal, "x")
     for spec in specs:
         await journal.create(spec.intent("w"))
 
-    ends = await asyncio.gather(*(purse.authorise(spec.key) for spec in specs), return_exceptions=True)
+    ends = await asyncio.gather(*(shared_budget.authorise(spec.key) for spec in specs), return_exceptions=True)
 
     assert Counter(map(type, ends)) == {type(None): 40, BudgetReached: 24}
-    assert purse.budget.committed_usd == 10.0
-    assert place.writes <= 4
+    assert shared_budget.budget.committed_usd == 10.0
+    assert store.writes <= 4
 
 
 async def test_a_send_takes_no_longer_the_more_rows_there_are() -> None:
     """A batch may have 100,000: they are neither added up nor read again for each one that is begun and sent."""
     calls: Counter[int] = Counter()
     for rows in (10, 2000):
-        purse = SharedBudget(Budget(1e6, 0.25), Journal(MemoryJournalStore()), "x")
-        await asyncio.gather(*(purse.authorise(f"{row:024x}") for row in range(rows)))
+        shared_budget = SharedBudget(Budget(1e6, 0.25), Journal(MemoryJournalStore()), "x")
+        await asyncio.gather(*(shared_budget.authorise(f"{row:024x}") for row in range(rows)))
         await asyncio.sleep(0)
         gc.collect()
 
@@ -254,39 +255,41 @@ async def test_a_send_takes_no_longer_the_more_rows_there_are() -> None:
             calls[rows] += event == "call"
 
         sys.setprofile(count)
-        purse.begin("f" * 64)
-        await purse.authorise("f" * 64)
+        shared_budget.begin("f" * 64)
+        await shared_budget.authorise("f" * 64)
         sys.setprofile(None)
-        assert len(purse.budget.accounts) == rows + 1 and purse.budget.spent_usd == 0
+        assert len(shared_budget.budget.accounts) == rows + 1 and shared_budget.budget.spent_usd == 0
 
     assert calls[2000] < calls[10] + 100
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"accounts": {"a": "much"}}'])
 async def test_a_note_that_cannot_be_read_stops_every_send(body: bytes) -> None:
-    """With what to do about it; deleted, it is made anew from the journal."""
+    """With what to do about it; deleted, it is made again from the journal."""
     journal = Journal(MemoryJournalStore())
     await journal.write_note("budget-x", body)
-    purse = SharedBudget(Budget(1.0, 0.25), journal, "x")
+    shared_budget = SharedBudget(Budget(1.0, 0.25), journal, "x")
 
-    for call in (purse.open(["a" * 64], {}), purse.authorise("a" * 64)):
+    for call in (shared_budget.open(["a" * 64], {}), shared_budget.authorise("a" * 64)):
         with pytest.raises(StorageError, match=r"budget-x\.json cannot be read .* delete it"):
             await call
 
 
 async def test_a_write_that_was_lost_is_not_counted() -> None:
     """What the note says counts, and not what was to be written into it."""
-    place = Lossy()
-    purse = SharedBudget(Budget(1.0, 0.25), Journal(place, retry_seconds=0.0), "x")
-    await purse.authorise("a" * 64)
-    place.loses = True
+    store = Lossy()
+    shared_budget = SharedBudget(Budget(1.0, 0.25), Journal(store, retry_seconds=0.0), "x")
+    await shared_budget.authorise("a" * 64)
+    store.loses = True
     with pytest.raises(StorageError):
-        await purse.settle("b" * 64, GenerationSpec(TextToVideo(prompt="b"), "https://a.example").intent("w"))
-    place.loses = False
-    await purse.authorise("c" * 64)
+        await shared_budget.settle("b" * 64, GenerationSpec(TextToVideo(prompt="b"), "https://a.example").intent("w"))
+    store.loses = False
+    await shared_budget.authorise("c" * 64)
 
-    assert set(purse.budget.accounts) == {"a" * 24, "c" * 24}
-    assert purse.budget.committed_usd == sum(each.committed_usd(0.25) for each in purse.budget.accounts.values())
+    assert set(shared_budget.budget.accounts) == {"a" * 24, "c" * 24}
+    assert shared_budget.budget.committed_usd == sum(
+        each.committed_usd(0.25) for each in shared_budget.budget.accounts.values()
+    )
 
 
 async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
@@ -296,19 +299,19 @@ async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
 
     class Watched(MemoryJournalStore):
         def replace(self, name: str, body: bytes, tag: str) -> str | None:
-            idle.append(purse.budget.is_idle)
+            idle.append(shared_budget.budget.is_idle)
             return super().replace(name, body, tag)
 
-    purse = SharedBudget(Budget(1.0, 0.5), Journal(Watched()), "x")
-    purse.begin(spec.key)
-    await purse.authorise(spec.key)
-    await purse.settle(spec.key, spec.intent("w").moved(EntryState.REFUSED, worker="w"))
+    shared_budget = SharedBudget(Budget(1.0, 0.5), Journal(Watched()), "x")
+    shared_budget.begin(spec.key)
+    await shared_budget.authorise(spec.key)
+    await shared_budget.settle(spec.key, spec.intent("w").moved(EntryState.REFUSED, worker="w"))
 
-    assert idle == [False] and purse.budget.is_idle and purse.budget.committed_usd == 0
+    assert idle == [False] and shared_budget.budget.is_idle and shared_budget.budget.committed_usd == 0
 
 
 class Lossy(MemoryJournalStore):
-    """A place whose writes are lost for a while."""
+    """A journal store whose writes are lost for a while."""
 
     loses = False
 
@@ -318,7 +321,7 @@ class Lossy(MemoryJournalStore):
         return super().replace(name, body, tag)
 
 
-async def test_the_note_is_put_right_from_the_journal() -> None:
+async def test_the_note_is_corrected_from_the_journal() -> None:
     """What a killed run left reserved is free as soon as the journal says that it was refused."""
     journal = Journal(MemoryJournalStore())
     spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
@@ -335,8 +338,8 @@ async def test_the_note_is_put_right_from_the_journal() -> None:
     later.begin("another")
 
 
-async def test_an_intent_that_nobody_authorised_is_not_said_to_be_paid_for() -> None:
-    """A run writes its intent before it asks for money: another run that ends in between counts it as nothing."""
+async def test_an_intent_that_is_not_authorised_is_not_reported_as_paid() -> None:
+    """A run writes its intent before it reserves money: another run that ends in between counts it as nothing."""
     journal = Journal(MemoryJournalStore())
     entries = {}
     for prompt in ("rain", "snow"):
@@ -348,7 +351,7 @@ async def test_an_intent_that_nobody_authorised_is_not_said_to_be_paid_for() -> 
 
     ending = SharedBudget(Budget(0.25, 0.25), journal, "x")
     assert await ending.not_sent(entries) == {waiting}
-    assert await SharedBudget(Budget(), journal, "x").not_sent(entries) == set(), "without a limit nobody asks"
+    assert await SharedBudget(Budget(), journal, "x").not_sent(entries) == set(), "there is no limit"
 
 
 def test_the_same_rows_share_a_budget_whatever_their_order() -> None:

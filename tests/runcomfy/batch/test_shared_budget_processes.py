@@ -1,4 +1,4 @@
-"""One budget for processes of their own, some killed: by the service's books, never more is paid than it allows."""
+"""One budget for several processes, some killed: the service never bills more than it allows."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ async def run(service: str, endpoint: str, prefix: str) -> None:
     journal = Journal(BucketJournalStore(Store("videos", prefix, endpoint_url=endpoint)), lease_seconds=LEASE_SECONDS)
     await journal.check()
     specs = [GenerationSpec(TextToVideo(prompt=prompt), service, run=str(os.getpid())) for prompt in PROMPTS]
-    purse = SharedBudget(Budget(LIMIT_USD, PRICE_USD), journal, shared_budget_name(spec.key for spec in specs))
+    shared_budget = SharedBudget(Budget(LIMIT_USD, PRICE_USD), journal, shared_budget_name(spec.key for spec in specs))
     entries: dict[str, Entry] = {found.entry.generation_key: found.entry async for found in journal.entries()}
-    await purse.open([spec.key for spec in specs], entries)
+    await shared_budget.open([spec.key for spec in specs], entries)
     gate = asyncio.Semaphore(3)
 
     async with RunComfyClient(os.environ["RUNCOMFY_API_TOKEN"], base_url=service) as client:
@@ -52,15 +52,15 @@ async def run(service: str, endpoint: str, prefix: str) -> None:
             async with gate:
                 try:
                     if spec.key not in entries:
-                        purse.begin(spec.key)
+                        shared_budget.begin(spec.key)
                     await submit_once(
                         client, journal, spec,
-                        prepare=prepare, intact=intact, authorise=lambda: purse.authorise(spec.key),
+                        prepare=prepare, intact=intact, authorise=lambda: shared_budget.authorise(spec.key),
                     )  # fmt: skip
                 except (BudgetReached, UncertainSubmission):
                     pass
                 found = await journal.read(spec.key)
-                await purse.settle(spec.key, found.entry if found else None)
+                await shared_budget.settle(spec.key, found.entry if found else None)
 
         await asyncio.gather(*map(submit, random.sample(specs, len(specs))))
 
