@@ -1,6 +1,6 @@
 """Bring one output into the bucket: exactly one whole, checked object with its provenance, whatever breaks.
 
-`archive` is what others call. `attempt` is one try of it in a thread: `transfer` reads the bytes into a
-`temporary_file`, `receive` judges them, `place` decides whether an object that exists already is this output, and
+`archive` is what others call. `attempt` is one attempt in a thread: `transfer` reads the bytes into a
+`temporary_file`, `receive` checks them, `place` decides whether an object that exists already is this output, and
 `provenance` is what is written last.
 """

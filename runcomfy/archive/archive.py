@@ -1,8 +1,8 @@
 """Bring an output file into the bucket: exactly one whole, checked object with its provenance, whatever breaks.
 
-The bytes go from the output host into a temporary file without a name, are judged there as a whole, and become visible
-by one conditional PUT: a broken transfer leaves nothing, not even where the process is killed. The provenance comes
-last and marks the object as done; a run that crashed in between is completed by repeating it.
+The bytes go from the output host into an unnamed temporary file, are checked there as a whole, and become visible by
+one conditional PUT: a broken transfer leaves nothing behind, even if the process is killed. The provenance comes last
+and marks the object as complete; a run that crashed in between is completed by repeating it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
-_PATIENCE = RetryBudget()
-# Threads of their own: slow files must not hold up what else a process has to do, least of all a cancellation.
+_RETRY_BUDGET = RetryBudget()
+# Its own threads: slow files must not delay the rest of the process, least of all a cancellation.
 _TRANSFERS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="archive")
 
 
@@ -51,42 +51,42 @@ async def archive_output(
     hosts: HostPolicy,
     template: KeyTemplate = _DEFAULT_TEMPLATE,
     validation: OutputValidation | None = None,
-    patience: RetryBudget = _PATIENCE,
+    retry_budget: RetryBudget = _RETRY_BUDGET,
     mark: bool = True,
 ) -> ArchivedVideo:
-    """Copy one output file into the store, with its provenance, and return where it stands. May be repeated at will.
+    """Copy one output file into the store, with its provenance, and return where it is. Can be repeated at any time.
 
-    A repetition finds the object and its provenance and reads no more than the first bytes of the file. Cancelling
-    waits until the transfer has been undone, which is a matter of moments; what was complete by then stays.
+    A repetition finds the object and its provenance, and reads only the first bytes of the file. Cancelling waits until
+    the transfer is undone, which takes moments; what was complete by then stays.
 
     Args:
-        url: Where the service says the file is. It is sent no token.
+        url: Where the file is, by the service's answer. No token is sent there.
         index: Which of the request's outputs it is, from 0.
-        facts: What is known of the generation; goes into the provenance.
+        facts: What is known of the generation; written to the provenance.
         store: Where it goes.
         hosts: Where it may come from, redirects included.
-        template: The key, under the store's prefix. The extension follows the content.
+        template: The key, under the store's prefix. The extension is that of the content.
         validation: What was asked for; a file that is different is kept, with warnings.
-        patience: How often a connection that breaks in the middle of the file is replaced, where the host allows it.
-        mark: Whether the file shall say that a model made it, if it is an MP4 that can (see `runcomfy.media.marking`);
+        retry_budget: How often a broken connection is resumed in the middle of the file, where the host allows it.
+        mark: Whether to mark the file as made by a model, if it is an MP4 that can be (see `runcomfy.media.marking`);
             its provenance says so in any case.
 
     Raises:
         DownloadError: The file could not be read to its end.
-        UnexpectedContent: It is no media at all, or lacks something and nobody said how long it is.
+        UnexpectedContent: It is no media at all, or seems cut off and its length is unknown.
         TemporaryFileError: This machine has no room for it, or no folder for temporary files.
-        HostNotAllowed: It is elsewhere than `hosts` allows.
-        ArchiveConflict: Another object, or another generation's, stands at its key; it was not touched.
+        HostNotAllowed: Its host is not one that `hosts` allows.
+        ArchiveConflict: Another object, or another generation's, is at its key; it was not touched.
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """
-    archive = Archiving(url, index, facts, store, hosts, template, validation, patience, mark)
+    archive = Archiving(url, index, facts, store, hosts, template, validation, retry_budget, mark)
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         archive.stop()
-        # Prefect's time-outs cancel every further await; anyio's shield is what keeps them off.
+        # Prefect's time-outs cancel every further await; anyio's shield blocks that.
         with anyio.CancelScope(shield=True):
             while archive.opened.is_set() and not work.done():
                 with suppress(asyncio.CancelledError):  # once is enough: it is raised below
@@ -100,15 +100,15 @@ async def archive_answer(
 ) -> list[ArchivedVideo]:
     """Archive every file that an answer of the result call names; what is odd about the answer goes into the warnings.
 
-    One that cannot be archived does not keep the others from the bucket; what is wrong with it comes out at the end.
-    Where files had to be guessed, what proves to be none (a page, a host that is not trusted) is only logged.
+    A file that cannot be archived does not stop the others; its error is raised at the end. Where the URLs of files had
+    to be guessed, one that turns out to be no file (a page, a host that is not trusted) is only logged.
 
     Args:
         answer: A success, as `runcomfy.api.requests.collect` returns it.
         facts: What is known of the generation.
         store: Where the files go.
         validation: What was asked for.
-        **options: As for `archive_output`, which also says what is raised.
+        **options: As for `archive_output`, which also lists the errors.
     """
     validation = (validation or OutputValidation()).model_copy(update={"answer_warnings": answer.warnings})
     archived: list[ArchivedVideo] = []
@@ -134,8 +134,8 @@ def verify_exists(videos: Sequence[ArchivedVideo], store: Store) -> bool:
         StorageError: The store refused or could not be reached.
     """
     for video in videos:
-        standing = store.head(video.key, video.bucket)
-        if standing is None or standing.size_bytes != video.size_bytes:
+        existing = store.head(video.key, video.bucket)
+        if existing is None or existing.size_bytes != video.size_bytes:
             return False
         if store.head(video.provenance_key, video.bucket) is None:
             return False

@@ -1,4 +1,4 @@
-"""One archiving of one output file, in a thread: what exists, the bytes, the poster, and the provenance last."""
+"""One attempt to archive one output file, in a thread: what exists, the bytes, the poster, and the provenance last."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from runcomfy.archive.place import Kept, Place
-from runcomfy.archive.receive import Arrived, arrive, early_kind, said_of
+from runcomfy.archive.receive import Arrived, arrive, early_kind, warnings_of
 from runcomfy.archive.temporary_file import Room, ScratchFile
 from runcomfy.archive.transfer import TransferStop, fetch_object, receive
 from runcomfy.download.hosts import HostPolicy
@@ -31,7 +31,7 @@ class _Refused(NamedTuple):
     """An upload that the store refused, because an object exists at the key."""
 
     key: str
-    standing: ObjectFacts
+    existing: ObjectFacts
 
 
 class Archiving:
@@ -46,27 +46,27 @@ class Archiving:
         hosts: HostPolicy,
         template: KeyTemplate,
         validation: OutputValidation | None,
-        patience: RetryBudget,
+        retry_budget: RetryBudget,
         mark: bool,
         room: Room = _ROOM,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
-        self._hosts, self._patience, self._mark, self._room = hosts, patience, mark, room
+        self._hosts, self._retry_budget, self._mark, self._room = hosts, retry_budget, mark, room
         self._place = Place(index, facts, store, template, validation, urlsplit(url).hostname or "")
         self._stop = TransferStop()
         self._downloads: list[Download] = []
         self._absent = ""
         self.opened = threading.Event()
-        """Set once the store may be touched. A thread that was stopped earlier does nothing more."""
+        """Set once the store may be used. A thread that is stopped before that does nothing more."""
 
     def stop(self) -> None:
-        """Ask the thread, from another one, to give up what is not complete."""
+        """Ask the thread, from another one, to abandon what is not complete."""
         self._stop.set()
         for download in self._downloads:
             download.unblock()
 
     def run(self) -> ArchivedVideo:
-        """Do it all; blocks.
+        """Archive the file; blocks.
 
         Raises:
             Stopped: `stop` was called.
@@ -78,7 +78,7 @@ class Archiving:
             except TemporaryFileError as error:
                 if not error.is_shared:
                     raise
-            return self._download(alone=True)  # the disk was full, and not only of this file
+            return self._download(alone=True)  # the disk was full, and other files were on it too
         except RunComfyError as error:
             error.request_id = error.request_id or self._facts.request_id
             error.output_index = self._index
@@ -86,36 +86,36 @@ class Archiving:
 
     def _download(self, *, alone: bool) -> ArchivedVideo:
         try:
-            with open_url(self._url, self._hosts, patience=self._patience, packed=True) as download:
+            with open_url(self._url, self._hosts, patience=self._retry_budget, packed=True) as download:
                 self._downloads.append(download)
                 self.opened.set()
                 done = self._archive(download, alone)
         except (DownloadError, UnexpectedContent):
             self._stop.check()
-            if (left := self._left_behind()) is None:
+            if (left := self._earlier_attempt()) is None:
                 raise
             done = left
         if isinstance(done, ArchivedVideo):
             return done
         return self._adopt(done)
 
-    def _left_behind(self) -> ArchivedVideo | _Refused | None:
-        """Look for what an earlier attempt brought into the bucket: its host need not give the file twice."""
+    def _earlier_attempt(self) -> ArchivedVideo | _Refused | None:
+        """Find what an earlier attempt brought into the bucket: its host may not give the file twice."""
         try:
             key = self._place.any_key()
-            standing = self._store.head(key) if key else None
+            existing = self._store.head(key) if key else None
         except StorageError:
-            return None  # what the host did is what is to be told
-        if key is None or standing is None:
+            return None  # the host's error is the one to report
+        if key is None or existing is None:
             return None
-        return self._done(key, standing) or _Refused(key, standing)
+        return self._done(key, existing) or _Refused(key, existing)
 
-    def _done(self, key: str, standing: ObjectFacts | None) -> ArchivedVideo | None:
+    def _done(self, key: str, existing: ObjectFacts | None) -> ArchivedVideo | None:
         provenance = self._place.provenance(key)
-        if standing is None or provenance is None:
+        if existing is None or provenance is None:
             return None
-        if standing.size_bytes != provenance.size_bytes:
-            raise self._place.conflict(key, "its size is not the one that its provenance gives")
+        if existing.size_bytes != provenance.size_bytes:
+            raise self._place.conflict(key, "its size is not the one in its provenance")
         return self._place.archived(key, provenance, already_archived=True)
 
     def _archive(self, download: Download, alone: bool) -> ArchivedVideo | _Refused:
@@ -125,7 +125,7 @@ class Archiving:
             return done
         with self._room.file(download.length, check=self._stop.check, alone=alone) as file:
             try:
-                with arrive(file, start, download, self._url, self._again, self._stop) as arrived:
+                with arrive(file, start, download, self._url, self._download_again, self._stop) as arrived:
                     done = self._existing(arrived.kind) if arrived.kind != kind else None
                     return done or self._store_it(arrived)
             except TemporaryFileError as error:
@@ -133,14 +133,14 @@ class Archiving:
                     error.is_shared = True
                 raise
 
-    def _again(self, file: ScratchFile) -> Download:
-        with open_url(self._url, self._hosts, patience=self._patience, packed=True) as download:
+    def _download_again(self, file: ScratchFile) -> Download:
+        with open_url(self._url, self._hosts, patience=self._retry_budget, packed=True) as download:
             self._downloads.append(download)
             receive(download, b"", file, self._stop)
             return download
 
     def _under_any_name(self, kind: MediaKind | None) -> ArchivedVideo | _Refused | None:
-        """Look for this output also as another kind of file: its host may have given that the last time."""
+        """Look for this output as another kind of file too: its host may have sent that the last time."""
         alike = self._place.alike()
         key = self._place.key(kind.extension) if kind is not None else ""
         if kind is not None and (alike is None or key in alike):
@@ -148,16 +148,16 @@ class Archiving:
                 return done
         else:
             self._absent = key
-        return self._left_behind() if alike and alike != [key] else None
+        return self._earlier_attempt() if alike and alike != [key] else None
 
     def _existing(self, kind: MediaKind) -> ArchivedVideo | _Refused | None:
-        """Return what exists of this output: all of it, or a file of ours without its provenance."""
+        """Return what exists of this output: all of it, or its file without the provenance."""
         key = self._place.key(kind.extension)
-        standing = self._store.head(key)
-        self._absent = key if standing is None else ""
-        done = self._done(key, standing)
-        if done is None and standing is not None and self._place.is_ours(standing):
-            return _Refused(key, standing)
+        existing = self._store.head(key)
+        self._absent = key if existing is None else ""
+        done = self._done(key, existing)
+        if done is None and existing is not None and self._place.is_ours(existing):
+            return _Refused(key, existing)
         return done
 
     def _store_it(self, arrived: Arrived) -> ArchivedVideo | _Refused:
@@ -171,24 +171,25 @@ class Archiving:
         stored = file.digest
         created = self._store.put_file(
             key, Body(file.file, 0, file.size_bytes, file.crc, self._stop.check),
-            content_type=kind.content_type, metadata=self._place.metadata(stored, source), looked=key == self._absent,
+            content_type=kind.content_type, metadata=self._place.metadata(stored, source),
+            known_absent=key == self._absent,
         )  # fmt: skip
         if not created:
-            standing = self._store.head(key)
-            if standing is not None and self._place.is_ours(standing):
-                return _Refused(key, standing)
+            existing = self._store.head(key)
+            if existing is not None and self._place.is_ours(existing):
+                return _Refused(key, existing)
             stored = self._place.compare(key, candidates, self._stop)
         kept = Kept(kind, judged.facts, warnings, stored, source.sha256)
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
 
     def _adopt(self, found: _Refused) -> ArchivedVideo:
-        """Complete what an earlier attempt, or another worker, left: by the object's own account, not by the host's."""
-        key, standing = found
-        with self._room.file(standing.size_bytes, check=self._stop.check) as file:
+        """Complete what an earlier attempt, or another worker, left: by the object's metadata, not by the host."""
+        key, existing = found
+        with self._room.file(existing.size_bytes, check=self._stop.check) as file:
             fetch_object(self._store, key, file, self._stop)
-            source_sha256 = self._place.source_sha256(standing, file.digest)
+            source_sha256 = self._place.source_sha256(existing, file.digest)
             file.file.seek(0)
-            kind = sniff(file.file.read(SNIFF_BYTES)) or by_name(key, standing.content_type)
+            kind = sniff(file.file.read(SNIFF_BYTES)) or by_name(key, existing.content_type)
             judged = judge(file.file, file.size_bytes, kind)
-            kept = Kept(kind, judged.facts, said_of(judged), file.digest, source_sha256)
+            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256)
             return self._place.commit(key, kept, judged.image, candidates=[file.digest], stop=self._stop, created=False)

@@ -1,4 +1,4 @@
-"""One output's place in the bucket: its key, whose the object is that exists there, and its provenance."""
+"""The place of one output in the bucket: its key, whether an existing object is this output, and its provenance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Place:
         self._validation, self._host = validation or OutputValidation(), source_host
 
     def key(self, extension: str) -> str:
-        """Return where the output is kept, if it is a file of this kind."""
+        """Return the output's key, for a file with this extension."""
         inputs = self._facts.inputs or {}
         name = self._template.render(
             model=self._facts.model_id,
@@ -69,9 +69,9 @@ class Place:
         return self._store.key(name)
 
     def alike(self) -> list[str] | None:
-        """Return what is kept under the output's name, whatever its extension, by one call; `None` if that is not told.
+        """Return the keys of this output with any extension, by one call; `None` if they cannot be found out.
 
-        Where the extension comes early in the template, others' names begin alike, and there may be any number of them.
+        Where the extension comes early in the template, any number of other names may begin alike.
         """
         start, _, end = self.key(_ANY).partition(_ANY)
         if not start.removeprefix(self._store.prefix).strip("/"):
@@ -79,56 +79,56 @@ class Place:
         try:
             found = [each.key for each in itertools.islice(self._store.list(start), _MOST_ALIKE)]
         except StorageError:
-            return None  # a right that nothing else here needs
+            return None  # listing needs a permission that nothing else here needs
         if len(found) == _MOST_ALIKE:
             return None
         extensions = {key: key.removeprefix(start).removesuffix(end) for key in found}
         return [key for key, extension in extensions.items() if extension.isalnum() and self.key(extension) == key]
 
     def any_key(self) -> str | None:
-        """Return where a file of ours is kept under some extension, complete or not."""
+        """Return the key of this output's file with any extension, complete or not."""
         for key in self.alike() or ():
-            standing = self._store.head(key)
-            if self.provenance(key) is not None or (standing is not None and self.is_ours(standing)):
+            existing = self._store.head(key)
+            if self.provenance(key) is not None or (existing is not None and self.is_ours(existing)):
                 return key
         return None
 
     def metadata(self, stored: Digest, source: Digest) -> Mapping[str, str]:
-        """Return what an object says of itself, so that it is known without its provenance."""
-        said = {
+        """Return the metadata by which an object is recognised without its provenance."""
+        metadata = {
             _REQUEST: _named(self._facts.request_id), _INDEX: str(self._index),
             _SHA256: stored.sha256, _SOURCE_SHA256: source.sha256,
         }  # fmt: skip
-        return said | ({_GENERATION: self._facts.generation_key} if self._facts.generation_key else {})
+        return metadata | ({_GENERATION: self._facts.generation_key} if self._facts.generation_key else {})
 
-    def is_ours(self, standing: ObjectFacts) -> bool:
-        """Whether an object says that it is this output; those of older versions, and of some stores, say nothing.
+    def is_ours(self, existing: ObjectFacts) -> bool:
+        """Whether an object is this output by its metadata, which older versions and some stores do not keep.
 
         Raises:
-            ArchiveConflict: It is this request's, and was made for another generation.
+            ArchiveConflict: It is this request's, but was made for another generation.
         """
-        said = {name.lower(): value for name, value in standing.metadata.items()}
-        if (said.get(_REQUEST), said.get(_INDEX)) != (_named(self._facts.request_id), str(self._index)):
+        metadata = {name.lower(): value for name, value in existing.metadata.items()}
+        if (metadata.get(_REQUEST), metadata.get(_INDEX)) != (_named(self._facts.request_id), str(self._index)):
             return False
-        self._check_generation(standing.key, said.get(_GENERATION))
-        return _SHA256 in said and _SOURCE_SHA256 in said
+        self._check_generation(existing.key, metadata.get(_GENERATION))
+        return _SHA256 in metadata and _SOURCE_SHA256 in metadata
 
-    def source_sha256(self, standing: ObjectFacts, stored: Digest) -> str:
-        """Return the digest of the source of an object of ours, whose bytes were read.
+    def source_sha256(self, existing: ObjectFacts, stored: Digest) -> str:
+        """Return the source's digest of an object that is this output, after its bytes were read.
 
         Raises:
-            ArchiveConflict: They are not what was put there.
+            ArchiveConflict: They are not what was stored.
         """
-        said = {name.lower(): value for name, value in standing.metadata.items()}
-        if said[_SHA256] != stored.sha256:
-            raise self.conflict(standing.key, "its bytes are not those that were put there")
-        return said[_SOURCE_SHA256]
+        metadata = {name.lower(): value for name, value in existing.metadata.items()}
+        if metadata[_SHA256] != stored.sha256:
+            raise self.conflict(existing.key, "its bytes are not those that were stored")
+        return metadata[_SOURCE_SHA256]
 
     def provenance(self, key: str) -> Provenance | None:
-        """Return the provenance of a key, if there is one.
+        """Return the provenance of the file at a key, if there is one.
 
         Raises:
-            ArchiveConflict: It cannot be read, or is another request's, output's or generation's.
+            ArchiveConflict: It cannot be read, or belongs to another request, output or generation.
         """
         if self._store.head(f"{key}.json") is None:
             return None
@@ -136,37 +136,37 @@ class Place:
         try:
             provenance = Provenance.from_json(document)
         except ValueError:
-            raise self.conflict(f"{key}.json", "it is not a provenance that this version can read") from None
+            raise self.conflict(f"{key}.json", "this version cannot read it as a provenance") from None
         if (provenance.request_id, provenance.output_index) != (self._facts.request_id, self._index):
             raise self.conflict(f"{key}.json", "it belongs to another request or output")
         self._check_generation(key, provenance.generation_key)
         return provenance
 
     def compare(self, key: str, candidates: Iterable[Digest], stop: TransferStop) -> Digest:
-        """Make sure, by its bytes, that an object is one of these files, and return which."""
-        standing = self._store.head(key)
-        if standing is None:
+        """Check, by its bytes, that an object is one of these files, and return which."""
+        existing = self._store.head(key)
+        if existing is None:
             raise StoreUnavailable(
-                f"The store said that {self._store.uri(key)} is there, and then that it is not. Archive it again.",
+                f"The store said that {self._store.uri(key)} exists, and then that it does not. Archive it again.",
                 key=key,
             )
-        same_size = [file for file in candidates if file.size_bytes == standing.size_bytes]
+        same_size = [file for file in candidates if file.size_bytes == existing.size_bytes]
         digest = digest_object(self._store, key, stop) if same_size else None
         for file in same_size:
             if file == digest:
                 return file
         raise self.conflict(key, "it is another file than this output")
 
-    def _put_poster(self, key: str, image: Image.Image | None, *, looked: bool) -> str | None:
+    def _put_poster(self, key: str, image: Image.Image | None, *, known_absent: bool) -> str | None:
         """Put a small image beside the file, and return its URI. A video without one is still good.
 
-        Beside a file that was created this moment (`looked`) there is none yet.
+        There is none yet beside a file that was just created (`known_absent`).
         """
         made = poster(image) if image else None
         if made is None:
             return None
         try:
-            self._store.put_new(poster_key(key), made, content_type=POSTER_CONTENT_TYPE, looked=looked)
+            self._store.put_new(poster_key(key), made, content_type=POSTER_CONTENT_TYPE, known_absent=known_absent)
         except StorageError:
             return None
         return self._store.uri(poster_key(key))
@@ -186,12 +186,12 @@ class Place:
         Args:
             key: Where the file is.
             kept: What is known of it.
-            image: Its first picture.
-            candidates: What else the file may be, where another worker was faster.
-            stop: Whether to end.
-            created: Whether this call put it there, so that there is nothing beside it yet.
+            image: Its first frame.
+            candidates: What else the file may be, if another worker was faster.
+            stop: Ends the work when it is set.
+            created: Whether this call created it, so that there is nothing beside it yet.
         """
-        poster_uri = self._put_poster(key, image, looked=created)
+        poster_uri = self._put_poster(key, image, known_absent=created)
         provenance = self._write(key, self._described(key, kept, poster_uri), candidates, stop, created)
         return self.archived(key, provenance, already_archived=not created)
 
@@ -219,21 +219,23 @@ class Place:
         )
 
     def _write(
-        self, key: str, provenance: Provenance, candidates: Iterable[Digest], stop: TransferStop, looked: bool
+        self, key: str, provenance: Provenance, candidates: Iterable[Digest], stop: TransferStop, known_absent: bool
     ) -> Provenance:
-        """Write the provenance, or return the one that another worker wrote for the same bytes meanwhile."""
+        """Write the provenance, or return the one that another worker has just written for the same bytes."""
         document = provenance.to_json()
-        if not self._store.put_new(f"{key}.json", document, content_type=PROVENANCE_CONTENT_TYPE, looked=looked):
+        if not self._store.put_new(
+            f"{key}.json", document, content_type=PROVENANCE_CONTENT_TYPE, known_absent=known_absent
+        ):
             other = self.provenance(key)
             if other is not None and other.sha256 == provenance.sha256:
                 return other
-            # It describes an object that somebody removed since, or that lost: stores that do not quite keep the
-            # condition let the last of several racing uploads win, and that may be marked otherwise.
-            stands = self.compare(key, candidates, stop)
-            if other is not None and other.sha256 == stands.sha256:
+            # It describes an object that was removed since, or replaced: stores with weak conditional writes let the
+            # last of several racing uploads win, which may be marked differently.
+            current = self.compare(key, candidates, stop)
+            if other is not None and other.sha256 == current.sha256:
                 return other
-            marked = stands.sha256 != provenance.source_sha256
-            provenance = provenance.model_copy(update={**stands._asdict(), "marked": marked})
+            marked = current.sha256 != provenance.source_sha256
+            provenance = provenance.model_copy(update={**current._asdict(), "marked": marked})
             self._store.put(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE)
         return provenance
 
@@ -258,20 +260,20 @@ class Place:
     def conflict(self, key: str, reason: str) -> ArchiveConflict:
         """Return the error for an object that is not what should be there."""
         return ArchiveConflict(
-            f"Something stands at {self._store.uri(key)} already, and {reason}. It was left as it is: look at it, then "
+            f"There is already an object at {self._store.uri(key)}, and {reason}. It was not changed: look at it, then "
             "move it away or archive under another key template.",
             key=key,
         )
 
     def _check_generation(self, key: str, other: str | None) -> None:
-        """Whoever fetches by request id alone knows no generation, and neither do some older provenances."""
+        """Refuse another generation's. A fetch by request id alone knows none, nor do some older provenances."""
         ours = self._facts.generation_key
         if ours is None or other is None or ours == other:
             return
         where = StoreOptions(self._store.uri(self._store.prefix)).for_journal
         raise ArchiveConflict(
             f"RunComfy answered the submissions of two generations with one request id. Its video at "
-            f"{self._store.uri(key)} was archived for generation {other}, and is not taken for this one, {ours}. Both "
+            f"{self._store.uri(key)} was archived for generation {other}, and is not used for this one, {ours}. Both "
             "submissions were accepted, so both may be billed, and no video of this one is known. Look at the two with "
             f"`{shell_command('journal', 'show', ours, *where)}` and ask RunComfy about the request; "
             f"`{shell_command('journal', 'release', ours, *where)}` lets this one be paid for again.",
@@ -280,6 +282,6 @@ class Place:
 
 
 def _named(text: str) -> str:
-    """A name as a header can hold it."""
+    """Return a name in a form that a header can hold."""
     quoted = quote(text, safe="")
     return quoted if len(quoted) <= _LONGEST_NAME else hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""The account of an archived file that stands beside it in the bucket, as `<key>.json`.
+"""The provenance of an archived file, which is beside it in the bucket as `<key>.json`.
 
-It is written after the file, so it is also the commit mark: where it stands, the file is whole. Dashboards and
+It is written after the file, so it is also the commit mark: where it exists, the file is whole. Dashboards and
 catalogues read nothing else.
 """
 
@@ -23,31 +23,33 @@ PROVENANCE_CONTENT_TYPE = "application/json"
 
 
 class Provenance(GenerationFacts):
-    """Everything about one archived file: where it stands, what is in it, and how it was made."""
+    """Everything about one archived file: where it is, what is in it, and how it was made."""
 
-    # A later version may add fields; an older reader has no use for them, but is not to fail on them.
+    # A later version may add fields, on which an older reader must not fail.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_version: Literal[1] = Field(
         default=1, description="Version of this document; a change of meaning raises it."
     )
-    uri: str = Field(description="Where the file stands: `s3://bucket/key`.")
+    uri: str = Field(description="Where the file is: `s3://bucket/key`.")
     output_index: int = Field(ge=0, description="Which of the request's output files this is, counted from 0.")
     source_host: str = Field(description="The host that the file was read from, without path and query.")
     sha256: str = Field(description="SHA-256 of the file's bytes, 64 hexadecimal digits.")
     size_bytes: int = Field(ge=0, description="Size of the file in bytes.")
-    content_type: str = Field(description="Media type of the file, told by its content.")
+    content_type: str = Field(description="Media type of the file, by its content.")
     media: MediaFacts = Field(description="What is in the file.")
-    warnings: tuple[str, ...] = Field(default=(), description="What is other than was asked for, one sentence each.")
+    warnings: tuple[str, ...] = Field(
+        default=(), description="What differs from what was asked for, one sentence each."
+    )
     poster_uri: str | None = Field(
-        default=None, description="Its first picture as a small JPEG: `s3://bucket/key.jpg`; `null` if it has none."
+        default=None, description="Its first frame as a small JPEG: `s3://bucket/key.jpg`; `null` if it has none."
     )
     digital_source_type: str | None = Field(
-        default=None, description="IPTC's term for how it came about: made by a trained algorithm."
+        default=None, description="IPTC's term for how it was made: by a trained algorithm."
     )
     marked: bool = Field(
         default=False,
-        description="Whether the file says that itself: XMP was added at its end (`source_sha256` is without).",
+        description="Whether the file itself says so: XMP was added at its end (`source_sha256` is without).",
     )
     source_sha256: str | None = Field(
         default=None,
@@ -57,7 +59,7 @@ class Provenance(GenerationFacts):
     archiver: str = Field(description="Name and version of the program that archived it.")
 
     def to_json(self) -> bytes:
-        """Return the document as stored: UTF-8, indented, the file's own fields first, secrets cut out."""
+        """Return the document as stored: UTF-8, indented, the file's own fields first, secrets removed."""
         data = redact(self.model_dump(mode="json"))
         if self.inputs is not None:
             # the prompt is the user's own words, and stays as it was submitted

@@ -1,4 +1,4 @@
-"""What came from the output host: unpacked, judged, read a second time where it looks broken, and named."""
+"""Receive a file from its output host: unpack it, check it, read it a second time if it looks broken, and warn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from runcomfy.errors import DownloadError, TemporaryFileError, UnexpectedContent
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, describe, sniff
 from runcomfy.media.quality import Judged, judge
 
-__all__ = ["Arrived", "arrive", "early_kind", "said_of"]
+__all__ = ["Arrived", "arrive", "early_kind", "warnings_of"]
 
 _DECODED_AT_ONCE_BYTES = 16 * 1024
-"""What is decoded at once: gzip makes a thousand times as much of it at the most."""
+"""What is decoded at once: gzip expands it a thousand times at most."""
 _MOST_RATIO = 100
 _MOST_MORE_BYTES = 64 * 1024 * 1024
 _PACKED = frozenset({"gzip", "zstd"})
@@ -33,7 +33,7 @@ _TEXT_FILES = frozenset({".txt", ".obj", ".stl", ".srt", ".vtt", ".ass", ".csv",
 
 
 class Arrived(NamedTuple):
-    """A file on this disk that is to be kept."""
+    """A file on this disk that will be kept."""
 
     file: ScratchFile
     kind: MediaKind
@@ -42,7 +42,7 @@ class Arrived(NamedTuple):
 
 
 def early_kind(start: bytes, download: Download, url: str) -> MediaKind | None:
-    """Tell from its first bytes what a file is; `None` where only the whole of it will.
+    """Return what a file is by its first bytes; `None` where the whole file is needed.
 
     Raises:
         UnexpectedContent: it is surely not what was paid for.
@@ -64,18 +64,18 @@ def arrive(
     again: Callable[[ScratchFile], Download],
     stop: TransferStop,
 ) -> Iterator[Arrived]:
-    """Read a download into `file`, and give the file that is to be kept, with its judgement.
+    """Read a download into `file`, and yield the file to keep, with what was found out about it.
 
     Args:
         file: An empty file.
-        start: What was read of the download already.
+        start: What was already read of the download.
         download: The rest of it.
-        url: Where it comes from; only its name is looked at.
-        again: Reads it all another time, into another file.
-        stop: Whether to end.
+        url: Where it comes from; only its name is used.
+        again: Reads it all again, into another file.
+        stop: Ends the work when it is set.
 
     Raises:
-        UnexpectedContent: it is no media, or it lacks something and its host did not say how long it is.
+        UnexpectedContent: it is no media, or it seems cut off and its host did not say how long it is.
         TemporaryFileError: there is no room for it.
     """
     receive(download, start, file, stop)
@@ -90,8 +90,8 @@ def arrive(
                 second = another()
                 kept = _better(first, _judged(second, again(second), url, another, stop))
             except (DownloadError, UnexpectedContent, TemporaryFileError):
-                stop.check()  # what came first is better than nothing
-        yield kept._replace(warnings=_said(kept, download))
+                stop.check()  # the first file is better than none
+        yield kept._replace(warnings=_checked_warnings(kept, download))
 
 
 def _judged(
@@ -124,26 +124,26 @@ def _is_doubtful(arrived: Arrived, download: Download) -> bool:
 
 
 def _better(first: Arrived, second: Arrived) -> Arrived:
-    def merit(arrived: Arrived) -> tuple[bool, bool, bool, int]:
+    def rank(arrived: Arrived) -> tuple[bool, bool, bool, int]:
         judged = arrived.judged
         known = arrived.kind.container != "unknown"
         return known, not judged.missing, not judged.damage, arrived.file.size_bytes
 
-    return second if merit(second) > merit(first) else first
+    return second if rank(second) > rank(first) else first
 
 
-def said_of(judged: Judged) -> tuple[str, ...]:
-    """Return what speaks against a file that is kept all the same, one sentence each."""
-    said: tuple[str, ...] = ()
+def warnings_of(judged: Judged) -> tuple[str, ...]:
+    """Return what is wrong with a file that is kept anyway, one sentence each."""
+    found: tuple[str, ...] = ()
     if judged.missing:
-        said += (f"It is damaged or was cut off where it was made: {judged.missing}.",)
+        found += (f"It is damaged or was cut off where it was made: {judged.missing}.",)
     if judged.damage:
-        said += (f"It is damaged: {judged.damage}.",)
-    return said + judged.warnings
+        found += (f"It is damaged: {judged.damage}.",)
+    return found + judged.warnings
 
 
-def _said(arrived: Arrived, download: Download) -> tuple[str, ...]:
-    """Return the warnings of a file that is kept; raise where it is not."""
+def _checked_warnings(arrived: Arrived, download: Download) -> tuple[str, ...]:
+    """Return the warnings of a file that is kept; raise for one that is not."""
     judged, warnings = arrived.judged, arrived.warnings
     if download.length is None and judged.missing:
         raise UnexpectedContent(
@@ -151,7 +151,7 @@ def _said(arrived: Arrived, download: Download) -> tuple[str, ...]:
         )
     if download.length is None and not judged.length_known:
         warnings += ("Neither the file nor its host says how long it is: that it was cut off cannot be ruled out.",)
-    return warnings + said_of(judged)
+    return warnings + warnings_of(judged)
 
 
 def _refuse_what_is_no_media(head: bytes, size: int | None, download: Download, url: str) -> None:
@@ -162,13 +162,13 @@ def _refuse_what_is_no_media(head: bytes, size: int | None, download: Download, 
     if what is not None:
         raise UnexpectedContent(
             f"The output host answered {what} (it says: {download.content_type or 'no type'}), "
-            "not a video or a picture. Archive it again; if it stays so, look at the request's result.",
+            "not a video or an image. Archive it again; if the answer stays the same, check the request's result.",
             no_media=True,
         )
 
 
 class _Unclosed:
-    """A file that whoever reads it does not close at its end."""
+    """A file that its reader does not close at the end."""
 
     def __init__(self, file: ScratchFile) -> None:
         self.read = file.file.read
@@ -183,7 +183,7 @@ def _head(file: ScratchFile) -> bytes:
 
 
 def _decoded_start(start: bytes, encoding: str) -> bytes:
-    """Return the first bytes of what is packed, as far as that is told from its own first bytes."""
+    """Return the first unpacked bytes, as far as the first packed bytes allow."""
     if encoding not in ("deflate", "gzip", "x-gzip", *_NO_ENCODING) or sniff(start) not in (
         None,
         sniff(_GZIP + b"\x08"),
@@ -198,7 +198,7 @@ def _decoded_start(start: bytes, encoding: str) -> bytes:
 
 
 def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: TransferStop) -> bool:
-    """Decode a whole file; false where that cannot be done, or makes unreasonably much of it."""
+    """Decode a whole file; false where it cannot be decoded, or expands unreasonably."""
     file.file.seek(0)
     body = cast(IO[bytes], _Unclosed(file))
     packed = HTTPResponse(body, headers={"Content-Encoding": encoding}, preload_content=False)

@@ -1,7 +1,7 @@
-"""Temporary files: without a name, so that a kill leaves nothing, and begun only where the disk has room for them.
+"""Temporary files: unnamed, so that a killed process leaves none, and begun only if the disk has room for them.
 
-The archives of a process share one disk. What each of them will need is known from the announced length; one that does
-not fit yet waits for those that will give room back. Who has begun never waits for room, so there is no deadlock.
+The transfers of a process share one disk. How much each will need is known from the announced length; one that does not
+fit yet waits until others free their room. One that has begun never waits for room, so there is no deadlock.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from runcomfy.errors import ConfigurationError, TemporaryFileError
 __all__ = ["Digest", "Room", "ScratchFile", "check_folder", "folder"]
 
 _LEFT_FREE_BYTES = 16 * 1024 * 1024
-"""What is left on the disk for others, and for what a file has more than was announced: a box, a poster."""
-_LOOK_SECONDS = 0.1
+"""What is left free on the disk for others, and for what is added to a file: a box, a poster."""
+_RECHECK_SECONDS = 0.1
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Digest(NamedTuple):
-    """What tells a file from all others."""
+    """What identifies a file's content."""
 
     size_bytes: int
     sha256: str
 
 
 def folder() -> str:
-    """Return where temporary files are made: `TMPDIR` where that is set, and else what Python finds.
+    """Return where temporary files are made: `TMPDIR` if it is set, else the folder that Python finds.
 
-    Python's own search passes over a `TMPDIR` that cannot be used, for a folder that may be much smaller.
+    Python's own search skips a `TMPDIR` that cannot be used, in favour of a folder that may be much smaller.
 
     Raises:
         TemporaryFileError: no folder can be written to.
@@ -51,7 +51,7 @@ def folder() -> str:
 
 
 def check_folder() -> None:
-    """Make sure, before anything is paid for, that a temporary file can be made here.
+    """Check, before anything is paid for, that a temporary file can be made here.
 
     Raises:
         ConfigurationError: it cannot.
@@ -66,10 +66,10 @@ def check_folder() -> None:
 
 
 class ScratchFile:
-    """A temporary file that is written once, and hashed as it grows; gone with the last handle of it."""
+    """A temporary file that is written once, and hashed as it grows; deleted when its last handle is closed."""
 
     def __init__(self, where: str, expected_bytes: int | None = None) -> None:
-        """Make one in a folder; `expected_bytes` is only for what an error says.
+        """Make one in a folder; `expected_bytes` is only for the text of an error.
 
         Raises:
             TemporaryFileError: there is no such folder, or it cannot be written to.
@@ -89,17 +89,17 @@ class ScratchFile:
 
     @property
     def digest(self) -> Digest:
-        """The file as it is now."""
+        """The file's present content."""
         return Digest(self.size_bytes, self._sha.hexdigest())
 
     def with_more(self, more: bytes) -> Digest:
-        """Return what the file would be with some bytes more."""
+        """Return what the digest would be with more bytes appended."""
         sha = self._sha.copy()
         sha.update(more)
         return Digest(self.size_bytes + len(more), sha.hexdigest())
 
     def write(self, data: bytes) -> None:
-        """Put bytes at the file's end.
+        """Append bytes.
 
         Raises:
             TemporaryFileError: the disk is full, or broken.
@@ -117,7 +117,7 @@ class ScratchFile:
 
 
 class Room:
-    """Whose file may be begun; one for a process. Thread-safe."""
+    """Decides which file may be begun; one for a process. Thread-safe."""
 
     def __init__(self, free_bytes: Callable[[str], int] = lambda where: shutil.disk_usage(where).free) -> None:
         self._free_bytes = free_bytes
@@ -132,12 +132,12 @@ class Room:
         """Make a temporary file once there is room for it, first come, first served.
 
         Args:
-            expected_bytes: How large it will be; `None` where nobody knows, and then it is begun at once.
-            check: Called while waiting; what it raises ends that.
+            expected_bytes: How large it will be; `None` is unknown, and it is begun at once.
+            check: Called while waiting; what it raises ends the waiting.
             alone: Whether to wait until there is no other one.
 
         Raises:
-            TemporaryFileError: it does not fit though no other file will give room back, or it cannot be made.
+            TemporaryFileError: it does not fit though no other file will free room, or it cannot be made.
         """
         where, need = folder(), expected_bytes or 0
         turn = object()
@@ -146,7 +146,7 @@ class Room:
             try:
                 while not (self._waiting[0] is turn and self._fits(where, need, alone)):
                     check()
-                    self._changed.wait(_LOOK_SECONDS)
+                    self._changed.wait(_RECHECK_SECONDS)
                 file = ScratchFile(where, expected_bytes)
                 self._written[file] = need
             finally:
@@ -161,7 +161,7 @@ class Room:
                 self._changed.notify_all()
 
     def is_shared(self) -> bool:
-        """Whether there are several files now."""
+        """Whether there is more than one file now."""
         return len(self._written) > 1
 
     def _fits(self, where: str, need: int, alone: bool) -> bool:

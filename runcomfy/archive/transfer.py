@@ -1,4 +1,4 @@
-"""Bring a file onto this disk: from its host, from the store; stoppable from another thread."""
+"""Bring a file onto this disk, from its host or from the store; another thread can stop it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ_BYTES = 1024 * 1024
 
 
 class Stopped(BaseException):
-    """The caller of this transfer was cancelled. No `Exception`: boto3 would try again what ends by one of those."""
+    """The caller of this transfer was cancelled. Not an `Exception`, because boto3 would retry after one."""
 
 
 class TransferStop:
@@ -36,7 +36,7 @@ class TransferStop:
             raise Stopped
 
     def read(self, source: SupportsRead, amount: int) -> bytes:
-        """Read, and raise `Stopped` instead of what a stop makes of it: the file's end, or a break."""
+        """Read; after a stop, raise `Stopped` rather than seeing the file's end or a broken connection."""
         self.check()
         try:
             chunk = source.read(amount)
@@ -48,7 +48,7 @@ class TransferStop:
 
 
 def receive(download: Download, start: bytes, file: ScratchFile, stop: TransferStop) -> None:
-    """Write a download to its end, after its first bytes, which were read already."""
+    """Write a download to its end, after its first bytes, which have already been read."""
     file.write(start)
     while chunk := stop.read(download, _READ_BYTES):
         file.write(chunk)
@@ -62,7 +62,7 @@ def fetch_object(store: Store, key: str, file: ScratchFile, stop: TransferStop) 
 
 
 def digest_object(store: Store, key: str, stop: TransferStop) -> Digest:
-    """Return what tells an object's bytes from others, at constant memory."""
+    """Return the digest of an object's bytes, with constant memory."""
     digest, size = hashlib.sha256(), 0
     with store.open(key) as body:
         while chunk := stop.read(body, _READ_BYTES):

@@ -86,7 +86,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
 def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
     standing = store.head(key)
     if standing is None:
-        return store.put_new(key, data, content_type=content_type, looked=True)
+        return store.put_new(key, data, content_type=content_type, known_absent=True)
     if datetime.now(UTC) - standing.modified_at >= REFRESHED_AFTER:
         store.put(key, data, content_type=content_type)  # the same bytes
     return False

@@ -1,4 +1,4 @@
-"""The boto3 clients of one store, for the region that each bucket is in, which the bucket itself knows best."""
+"""The boto3 clients of one store, for the region that each bucket says it is in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REGION = re.compile(r"(?![0-9-])[A-Za-z0-9-]{1,63}(?<!-)")
 
 
 class Clients:
-    """One client for each address and region, made when it is needed first; thread-safe, which a session is not.
+    """One client for each address and region, made when it is first needed; thread-safe, which a session is not.
 
     Args:
         session: Credentials.
@@ -66,14 +66,14 @@ class Clients:
         return bucket in self._named
 
     def remember(self, bucket: str, region: str) -> None:
-        """Take this for the region of a bucket."""
+        """Use this region for a bucket from now on."""
         self._named[bucket] = region
 
-    def look_at(self, bucket: str, *, is_own: bool) -> None:
-        """Send a HeadBucket, and remember the region that is named by its answer, a refusal (301, 400, 403) included.
+    def probe(self, bucket: str, *, is_own: bool) -> None:
+        """Send a HeadBucket, and remember the region that its answer names, even if it is a refusal (301, 400, 403).
 
         boto3 follows a bucket to another region by itself, so that every call succeeds but one: the URLs that it signs
-        are for the region of the settings, and whoever else reads them is refused.
+        are for the region of the settings, and anyone who reads them is refused.
 
         Raises:
             ClientError, BotoCoreError: as boto3 raises them.

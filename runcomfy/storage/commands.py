@@ -1,4 +1,4 @@
-"""Commands of `prefect-runcomfy` to paste, word for word, and the options that name the store that they are about."""
+"""Commands of `prefect-runcomfy` to paste, word for word, and the options that name their store."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _USUAL_JOURNAL, _FOLDER = "bucket", "/journal"
 
 
 def shell_command(*words: object) -> str:
-    """Return a command of `prefect-runcomfy` as a shell takes it."""
+    """Return a command of `prefect-runcomfy`, quoted for a shell."""
     return str(redact(shlex.join([*_PROGRAM, *map(str, words)])))
 
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """A store and its journal, as options of a command name them; what is as by default is left out.
+    """A store and its journal, as options of a command name them; defaults are left out.
 
     The server, its credentials and the account's token are not among them: a shell has those in its environment.
     """
@@ -31,14 +31,14 @@ class StoreOptions:
     journal: str = _USUAL_JOURNAL
     """Where the journal is kept: `bucket`, `s3://bucket/prefix`, or `none`."""
     archive_key: str | None = None
-    """How archived files are named, if not as by default."""
+    """How archived files are named, if not by the default."""
 
     @classmethod
     def of(cls, store: str, journal: str) -> Self:
-        """Return the options for what a generation was asked for with.
+        """Return the options of the store and journal that a generation was requested with.
 
         Args:
-            store: Where it is to be archived, `s3://bucket/prefix/`; empty where an older version did not note it.
+            store: Where it is to be archived, `s3://bucket/prefix/`; empty where an older version did not record it.
             journal: Where the journal's entries are: `s3://bucket/prefix/journal`, or no address.
         """
         named = store.rstrip("/")
@@ -49,7 +49,7 @@ class StoreOptions:
 
     @property
     def has_journal(self) -> bool:
-        """Whether there is a journal that a command can reach: one in a process's memory, it cannot."""
+        """Whether a command can reach the journal; it cannot reach one in a process's memory."""
         return self.journal != "none"
 
     @property

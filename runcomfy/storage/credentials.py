@@ -1,4 +1,4 @@
-"""How long credentials serve: a signed URL dies with the credentials that signed it."""
+"""How long credentials are valid: a signed URL ends with the credentials that signed it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CredentialLife:
         self._lock = threading.Lock()
 
     def outlast(self, seconds: int) -> None:
-        """Refresh credentials that end within this time; `ConfigurationError` where they still do after that."""
+        """Refresh credentials that end within this time; raise `ConfigurationError` if they still do after that."""
         credentials = self._refreshable
         if credentials is None:
             return

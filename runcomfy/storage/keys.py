@@ -1,4 +1,4 @@
-"""Where an archived file stands in the bucket: a template, and keys that are safe for S3 and for people."""
+"""Where an archived file is in the bucket: a template, and keys that are safe for S3 and for people."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["DEFAULT_TEMPLATE", "IMAGES", "PROBES", "REFRESHED_AFTER", "RESERVED"
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
 
 RESERVED = frozenset({"batches", "catalogue", "images", "inbox", "journal", "media", "models", "quarantine", "reports"})
-"""The folders right below a store's prefix that this project keeps for itself; no archived file may be in them."""
+"""The folders directly below a store's prefix that this project uses itself; no archived file may be in them."""
 IMAGES = "images/"
-"""Where staged pictures stand, below the store's prefix."""
+"""Where staged images are, below the store's prefix."""
 REFRESHED_AFTER = timedelta(days=1)
-"""A staged picture that is older is written again when it is staged again: an old one is one that nobody uses."""
+"""An older staged image is written again when it is staged again, so that an old one is an unused one."""
 PROBES = "journal/.probe-"
-"""Where the store's abilities are tried out, below its prefix; a process that is killed in the middle leaves one."""
+"""Where the store's features are tested, below its prefix; a process that is killed meanwhile leaves one behind."""
 
 MAX_PROMPT_CHARACTERS = 40
 _MAX_KEY_BYTES = 900  # S3 allows 1024; the store's prefix and the provenance's ".json" need some
@@ -43,7 +43,7 @@ _NEUTRAL: dict[str, Any] = {
     "model": "m", "request_id": "r", "index": 0, "ext": "mp4",
     "generation": "0" * 64, "prompt": "p" * MAX_PROMPT_CHARACTERS, "seed": 0,
 }  # fmt: skip
-"""Facts of a generation that say nothing."""
+"""Neutral facts of a generation, for checking the pattern alone."""
 _NUMBER_FORMAT = re.compile(r"0?[0-9]?d?")
 
 
@@ -57,8 +57,8 @@ class KeyTemplate:
 
     Args:
         pattern: The pattern.
-        allow_reserved: Take one that points into a `RESERVED` folder, as older versions did: what was paid for with it
-            is archived beside that folder. `check_place` refuses it all the same.
+        allow_reserved: Accept one that points into a `RESERVED` folder, as older versions did: what was paid for with
+            it is archived beside that folder. `check_place` still refuses it.
 
     Raises:
         ConfigurationError: The pattern has an unknown field, lacks a needed one, cannot give a safe key, or points into
@@ -105,9 +105,9 @@ class KeyTemplate:
     ) -> str:
         """Return the key for one output file; the same facts give the same key.
 
-        What is not known reads `untitled` (prompt), `noseed` or `nogeneration`. An identifier that had to be changed
-        to be safe gets a piece of its hash, so that two identifiers never become one. So does a first folder that is
-        `RESERVED`: what is paid for is archived, beside that folder.
+        An unknown fact becomes `untitled` (prompt), `noseed` or `nogeneration`. An identifier that had to be changed to
+        be safe gets a piece of its hash, so that two identifiers never become one. So does a first folder that is
+        `RESERVED`: what is paid for is archived beside that folder.
 
         Raises:
             ConfigurationError: The key is not usable.
@@ -133,7 +133,7 @@ class KeyTemplate:
         prompt: str | None = None,
         seed: int | None = None,
     ) -> None:
-        """Make sure, before anything is paid for, that a file does not land in a folder that has another purpose.
+        """Check, before anything is paid for, that a file does not land in a folder that has another purpose.
 
         Args:
             prefix: The store's prefix.
@@ -183,7 +183,7 @@ class KeyTemplate:
         )
 
     def matches(self, key: str) -> bool:
-        """Whether a key, relative to the store's prefix, may have been made by this pattern for a video or picture."""
+        """Whether a key, relative to the store's prefix, may have been made by this pattern for a video or an image."""
         parts = [
             re.escape(literal) + (_SHAPES[name] if name else "")
             for literal, name, *_ in string.Formatter().parse(self.pattern)
@@ -199,7 +199,7 @@ class KeyTemplate:
 
 
 def _reserved_folder(key: str) -> str:
-    """Return the first folder of a key if it is one that is reserved, or like one to some store; empty otherwise."""
+    """Return the first folder of a key if it is reserved, or the same to some stores; empty otherwise."""
     first, slash, _ = key.lstrip("/").partition("/")
     return first if slash and first.strip(".").casefold() in RESERVED else ""
 

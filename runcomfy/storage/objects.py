@@ -1,4 +1,4 @@
-"""Calls of S3 about objects that are there: listing them, reading one with its version, replacing it, deleting it."""
+"""S3 calls on existing objects: list them, read one with its version, replace it; list and abort uploads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Listed:
-    """An object, as a listing tells of it."""
+    """An object, as a listing describes it."""
 
     key: str
     size_bytes: int
@@ -52,7 +52,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Version:
-    """An object as it is, and the tag by which it is told from the next version."""
+    """An object's present content, and the tag that identifies this version."""
 
     body: bytes
     etag: str
@@ -91,7 +91,7 @@ def list_uploads(client: S3Client, bucket: str, start: str) -> Iterator[Upload]:
 
 
 def abort_upload(client: S3Client, bucket: str, upload: Upload) -> None:
-    """Throw away the parts of an unfinished upload."""
+    """Discard the parts of an unfinished upload."""
     with storage_errors("abort the upload of", bucket, upload.key):
         client.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
 
@@ -132,6 +132,6 @@ def replace_if(
                 code, status = refusal(error)
                 if status == 412 or (etag is not None and code == "NoSuchKey"):
                     return None
-                if status != 409 or attempt == _ATTEMPTS:  # 409 is S3's word for writers that met: once more
+                if status != 409 or attempt == _ATTEMPTS:  # 409: concurrent writers collided, try again
                     raise
     raise AssertionError("unreachable: the last attempt returns or raises")

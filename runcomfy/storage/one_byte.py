@@ -1,4 +1,4 @@
-"""Read one byte by a signed URL, and say what the answer means to the person whose input it is.
+"""Read one byte by a signed URL, and explain the answer to the person whose input it is.
 
 One byte by GET, since a URL that is signed for GET refuses HEAD. No error here holds the URL.
 """
@@ -23,7 +23,7 @@ from runcomfy.redaction import redact_loggers
 
 __all__ = ["FetchRefusal", "Unreachable", "read_one_byte"]
 
-_PATIENCE = httpx.Timeout(10.0, connect=5.0)
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _ATTEMPTS = 3
 _PASSING = (408, 425, 429)
 _SKEW = timedelta(minutes=5)
@@ -54,7 +54,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Unreachable:
-    """An address that could not be tried from here; whether the service reaches it is not known."""
+    """An address that could not be reached from here; whether the service reaches it is unknown."""
 
     host: str
     error: httpx.TransportError
@@ -80,11 +80,11 @@ class FetchRefusal:
 
     @property
     def is_passing(self) -> bool:
-        """Whether it says nothing of the URL."""
+        """Whether it may pass, and says nothing of the URL."""
         return self.status >= 500 or self.status in _PASSING or self.code in ("SlowDown", "RequestTimeout")
 
     def error(self, region: str | None) -> ConfigurationError | StoreUnavailable:
-        """Return it as an error that says what to do; it holds no URL."""
+        """Return it as an error that says what to do, without the URL."""
         said = f"{self.host} answers {self.status} {self.code}".rstrip() + " to a signed URL"
         if self.is_passing:
             return StoreUnavailable(
@@ -117,14 +117,14 @@ class FetchRefusal:
 def read_one_byte(
     url: str, *, size_bytes: int | None, verify: bool | str, is_own: bool, sleep: Callable[[float], None] = time.sleep
 ) -> FetchRefusal | Unreachable | None:
-    """Return `None` if the URL serves; blocks, for some seconds where nothing answers.
+    """Return `None` if the URL can be read; blocks, for some seconds where nothing answers.
 
     Args:
         url: A signed URL.
-        size_bytes: The size of the file, which tells it from a page that something on the way answers instead.
-        verify: Whose certificates are believed, as boto3 takes it.
-        is_own: Whether boto3 speaks to the same address; a certificate that is not accepted at another one is an error.
-        sleep: Waits between the three attempts that a server gets that fails, in seconds.
+        size_bytes: The size of the file, to detect a page that something in between answers with instead.
+        verify: Which certificates are trusted, in boto3's form.
+        is_own: Whether boto3 uses the same address; at another one, a certificate that is not accepted is an error.
+        sleep: Waits between the three attempts at a server that fails, in seconds.
 
     Raises:
         ConfigurationError: It is no address, or its certificate is not accepted.
@@ -148,7 +148,7 @@ def _fetch(url: str, size_bytes: int | None, verify: bool | str, is_own: bool) -
         trouble = error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         pass
-    # Raised out here: the errors of httpx hold the URL, and would go along as the context of ours.
+    # Raised outside the except clause: the errors of httpx hold the URL, and would become the context of ours.
     if trouble is None or isinstance(trouble, httpx.UnsupportedProtocol):
         raise _unusable(f"{host} is no address that can be read.", _ADDRESS)
     if url.startswith("https:") and _is_untrusted(trouble) and not is_own:
@@ -163,7 +163,7 @@ def _fetch(url: str, size_bytes: int | None, verify: bool | str, is_own: bool) -
 def _answer(url: str, verify: bool | str) -> Iterator[httpx.Response]:
     headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
     with (
-        httpx.Client(timeout=_PATIENCE, verify=_trust(verify), follow_redirects=False) as client,
+        httpx.Client(timeout=_TIMEOUT, verify=_trust(verify), follow_redirects=False) as client,
         client.stream("GET", url, headers=headers) as answer,
     ):
         yield answer
@@ -216,7 +216,7 @@ def _size(answer: httpx.Response) -> int | None:
 
 
 def _skew(answer: httpx.Response) -> timedelta:
-    """Return how far this machine's clock is ahead of the server's, as its `Date` tells."""
+    """Return how far this machine's clock is ahead of the server's, by its `Date`."""
     try:
         return datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""How this project makes S3 clients, and what S3's refusals mean to the person who reads them."""
+"""How this project makes S3 clients, and what S3's errors mean to the person who reads them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["is_aws", "make_client", "refusal", "storage_errors"]
 
 _ADVICE = {
     "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
-    "without s3:ListBucket, S3 answers this for a key that is not there.",
+    "without s3:ListBucket, S3 answers this for a key that does not exist.",
     "404": "There is no such bucket or object. Check the names and the region.",
     "AccessDenied": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, "
     "writing s3:PutObject and s3:AbortMultipartUpload.",
@@ -45,7 +45,7 @@ _ADVICE = {
     "NoSuchKey": "There is no such object.",
     "NotImplemented": "The store does not know this operation. Where it lacks conditional writes, switch them off "
     "(conditional_writes=False).",
-    "PermanentRedirect": "The bucket lies in another region. Name that region.",
+    "PermanentRedirect": "The bucket is in another region. Name that region.",
     "RequestTimeTooSkewed": "The clock of this machine is wrong. Set it.",
     "SignatureDoesNotMatch": "The secret key is wrong, or something between here and the store changes requests.",
     "SlowDown": "The store asks for fewer requests. Try again later.",
@@ -60,7 +60,7 @@ def make_client(
     session: boto3.Session, endpoint_url: str | None, region: str | None, style: Literal["virtual", "path"],
     verify: bool | str,
 ) -> S3Client:  # fmt: skip
-    """Make a client with bounded patience and SigV4, and keep what it logs free of signatures."""
+    """Make a client with bounded retries and time-outs and SigV4, and keep signatures out of its logs."""
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 5},
         connect_timeout=10,
@@ -70,7 +70,7 @@ def make_client(
         max_pool_connections=32,
     )
     if isinstance(verify, str) and not Path(verify).exists():
-        raise ConfigurationError(f"The file of certificates {verify} is not there.")
+        raise ConfigurationError(f"The file of certificates {verify} does not exist.")
     try:
         client: S3Client = session.client(
             "s3", endpoint_url=endpoint_url, region_name=region, verify=verify, config=config
@@ -82,7 +82,7 @@ def make_client(
 
 
 def is_aws(client: S3Client) -> bool:
-    """Whether a client speaks to AWS itself."""
+    """Whether a client talks to AWS itself."""
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 

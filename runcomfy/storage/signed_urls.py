@@ -1,7 +1,7 @@
-"""Make sure that what is signed can be read, before anything is paid for.
+"""Check that a signed URL can be read, before anything is paid for.
 
-A URL that nobody can read is found out after the payment otherwise, and by each row of a batch again: the service
-fetches an image when its job runs.
+Otherwise a URL that cannot be read is noticed only after the payment, by each row of a batch again: the service fetches
+an image when its job runs.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def check_signed_url(
 ) -> str | None:  # fmt: skip
     """Read a byte by a signed URL, once for each process and store, before anything is paid for. Blocks.
 
-    Where the address cannot be reached from here (DNS, connection, time-out), the service may reach it all the same:
-    a warning for a person is returned, once, and it is tried again after five minutes. A refusal is not remembered.
+    If the address cannot be reached from here (DNS, connection, time-out), the service may still reach it: a warning
+    for a person is returned, once, and it is tried again after five minutes. A refusal is not remembered.
 
     Args:
         store: Signs.
-        key: An object that is there.
+        key: An existing object.
         bucket: Its bucket, if it is not that of the store.
-        size_bytes: Its size, which tells it from a page that something on the way answers instead.
-        lifetime: How long the URL that the service gets will live.
-        clock: Seconds that pass.
+        size_bytes: Its size, to detect a page that something in between answers with instead.
+        lifetime: How long the URL that the service gets will be valid.
+        clock: A monotonic clock, in seconds.
         sleep: Waits between attempts, in seconds.
 
     Raises:
-        ConfigurationError: It is refused, redirected or something else, or cannot be signed for so long.
+        ConfigurationError: It is refused, redirected or something else, or cannot be signed for that long.
         StoreUnavailable: The store fails (5xx, 429), three times in a row.
         StorageError: There are no credentials.
     """
@@ -61,7 +61,7 @@ def check_signed_url(
     who = parse_qs(url.query).get("X-Amz-Credential", [""])[0].partition("/")[0]
     with _guard:
         address = _addresses[url.scheme, url.netloc, url.path.rpartition("/")[0], bucket or store.bucket, who]
-    with address.lock:  # of many that come at once, one tries and the others wait
+    with address.lock:  # of many concurrent callers, one tries and the others wait
         if address.known_until is not None and clock() < address.known_until:
             return None
         trouble = read_signed(store, key, bucket=bucket, size_bytes=size_bytes, lifetime=lifetime, sleep=sleep)
@@ -81,8 +81,8 @@ def read_signed(
 ) -> Unreachable | None:  # fmt: skip
     """Sign a URL and read a byte by it; return why it could not be tried from here, if so. Blocks.
 
-    Where the answer names another region than the bucket did, or the settings know another one, those are tried too,
-    and what serves is signed for from then on. Arguments and errors are those of `check_signed_url`; `own` is that of
+    If the answer or the settings name another region than the bucket did, that is tried too, and the one that works is
+    used from then on. Arguments and errors are those of `check_signed_url`; `own` is that of
     `Store.sign`.
     """
     is_own = own or store.public_endpoint_url == store.endpoint_url

@@ -1,7 +1,7 @@
-"""A bucket and a prefix: list, read, create without overwriting, replace what is as it was, delete, sign.
+"""A bucket and a prefix: list, read, create without overwriting, compare and swap, delete, sign.
 
-Every write that may race is conditional. Stores say no to a conditional write in three ways: 501, ignoring it, ignoring
-it on multipart completion only; so each creation looks first and puts the condition second.
+Every write that may race is conditional. Stores fail to support conditional writes in three ways: 501, ignoring the
+condition, ignoring it on multipart completion only; so each creation checks first, and adds the condition second.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Store:
     Args:
         bucket: The bucket that is written to.
         prefix: Put before every name; normalised to no leading and one trailing slash.
-        session: Credentials and region; boto3's own search by default.
+        session: Credentials and region; what boto3 finds by default.
         endpoint_url: The store's address, where it is not AWS.
-        public_endpoint_url: The address under which the world reaches the same store; only signing uses it.
-        region_name: Where the bucket is; the session's region by default. What the bucket says of itself counts more.
+        public_endpoint_url: The address at which others reach the same store; only signing uses it.
+        region_name: Where the bucket is; the session's region by default. What the bucket itself says takes precedence.
         addressing_style: `auto` is virtual-hosted on AWS and path style at a custom endpoint.
         verify: False, or a file of certificates, for stores with certificates of their own.
-        conditional_writes: False for a store that cannot do them; then only the look before each creation protects.
+        conditional_writes: False for a store without them; then only the check before each creation protects.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Store:
         self.public_endpoint_url = public_endpoint_url or self.endpoint_url
         """The address that URLs are signed for, where it is not AWS."""
         self.region_name = region
-        """Where the settings say that the bucket is; the bucket itself knows better."""
+        """The bucket's region by the settings; what the bucket itself says takes precedence."""
         self.verify = verify
-        """Whose certificates are believed, as boto3 takes it."""
+        """Which certificates are trusted, in boto3's form."""
         self._life = CredentialLife(session.get_credentials())
         self._checked_until = -math.inf
 
@@ -127,17 +127,17 @@ class Store:
         return f"{self.prefix}{name.lstrip('/')}"
 
     def check(self) -> None:
-        """Make sure that the bucket is there and may be used, before anything is paid for.
+        """Check that the bucket exists and may be used, before anything is paid for.
 
-        What was found to be so a minute ago is not asked again: a thousand submissions ask once.
+        A success is valid for a minute: a thousand submissions ask once.
 
         Raises:
-            StorageError: it is not there, not ours, elsewhere, or cannot be reached.
+            StorageError: it does not exist, is not ours, is elsewhere, or cannot be reached.
         """
         if time.monotonic() < self._checked_until:
             return
-        with storage_errors("look at", self.bucket, self.prefix):
-            self._clients.look_at(self.bucket, is_own=True)
+        with storage_errors("check", self.bucket, self.prefix):
+            self._clients.probe(self.bucket, is_own=True)
         self._checked_until = time.monotonic() + _CHECKED_SECONDS
 
     def region_of(self, bucket: str | None = None) -> str | None:
@@ -149,16 +149,16 @@ class Store:
         self._clients.remember(bucket or self.bucket, region)
 
     def find_region(self, bucket: str | None = None) -> None:
-        """Ask a bucket which region it is in, unless that is known; where it does not tell, the settings count."""
+        """Ask a bucket which region it is in, unless that is known; if it does not say, the settings apply."""
         bucket = bucket or self.bucket
         if not self._clients.is_known(bucket):
             with suppress(BotoCoreError, ClientError):
-                self._clients.look_at(bucket, is_own=bucket == self.bucket)
+                self._clients.probe(bucket, is_own=bucket == self.bucket)
 
     def head(self, key: str, bucket: str | None = None) -> ObjectFacts | None:
-        """Look at an object; None where it is not there. A missing bucket looks the same to S3."""
+        """Return the facts of an object; `None` if it does not exist. A missing bucket looks the same to S3."""
         bucket = bucket or self.bucket
-        with storage_errors("look at", bucket, key):
+        with storage_errors("check", bucket, key):
             try:
                 answer = self.client.head_object(Bucket=bucket, Key=key)
             except ClientError as error:
@@ -175,7 +175,7 @@ class Store:
         )
 
     def read(self, key: str, bucket: str | None = None, *, limit_bytes: int) -> bytes:
-        """Read a whole object that is not larger than the limit; `StorageError` where it is or is not there."""
+        """Read a whole object; `StorageError` if it is larger than the limit or does not exist."""
         bucket = bucket or self.bucket
         with storage_errors("read", bucket, key):
             answer = self.client.get_object(Bucket=bucket, Key=key)
@@ -191,13 +191,13 @@ class Store:
 
     def put_new(
         self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA,
-        looked: bool = False,
+        known_absent: bool = False,
     ) -> bool:  # fmt: skip
-        """Create an object unless something stands at its key; return whether this call created it.
+        """Create an object unless its key exists; return whether this call created it.
 
-        A store without conditional writes is asked once, answers 501, and is written to without a condition from
-        then on: of two that race there, both may believe that they created it. `looked` says that the caller has seen a
-        moment ago that nothing stands there, which saves a call.
+        A store without conditional writes is asked once, answers 501, and is written to without a condition from then
+        on: of two that race there, both may believe that they created it. `known_absent` says that the caller has just
+        seen that there is no such object, which saves a call.
         """
 
         def send() -> None:
@@ -206,20 +206,20 @@ class Store:
                 **checksum(body), **self._condition(),
             )  # fmt: skip
 
-        def is_ours(standing: ObjectFacts) -> bool:
-            return standing.size_bytes == len(body) and self.read(standing.key, limit_bytes=len(body)) == body
+        def is_ours(existing: ObjectFacts) -> bool:
+            return existing.size_bytes == len(body) and self.read(existing.key, limit_bytes=len(body)) == body
 
-        return self._create(key, send, is_ours, looked=looked)
+        return self._create(key, send, is_ours, known_absent=known_absent)
 
     def put_file(
-        self, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str], looked: bool = False,
+        self, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str], known_absent: bool = False,
         largest_put_bytes: int = LARGEST_PUT_BYTES,
     ) -> bool:  # fmt: skip
-        """Create an object from a file unless one stands there; return whether this call did.
+        """Create an object from a file unless its key exists; return whether this call created it.
 
         One conditional PUT, so that the object is visible whole or not at all; in parts where that is too much for S3
-        (5 GiB) or for this store (it says 413), and then nothing stays behind whatever breaks. Of two that race with
-        parts, some stores let both win (SeaweedFS 4.48 does): this is no lock. `looked` is that of `put_new`.
+        (5 GiB) or for this store (413), and then nothing is left behind, whatever fails. Do not use it as a lock: of
+        two that race with parts, some stores let both win (SeaweedFS 4.48 does). `known_absent` is that of `put_new`.
         """
 
         def send() -> None:
@@ -228,16 +228,16 @@ class Store:
                 condition=self._condition(), largest_put_bytes=largest_put_bytes,
             )  # fmt: skip
 
-        def is_ours(standing: ObjectFacts) -> bool:
-            return standing.size_bytes == len(body) and bool(metadata) and dict(standing.metadata) == dict(metadata)
+        def is_ours(existing: ObjectFacts) -> bool:
+            return existing.size_bytes == len(body) and bool(metadata) and dict(existing.metadata) == dict(metadata)
 
-        return self._create(key, send, is_ours, looked=looked)
+        return self._create(key, send, is_ours, known_absent=known_absent)
 
     def _create(
-        self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *, looked: bool
+        self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *, known_absent: bool
     ) -> bool:
         for attempt in range(1, _ATTEMPTS + 1):
-            if not (looked and attempt == 1) and self.head(key) is not None:
+            if not (known_absent and attempt == 1) and self.head(key) is not None:
                 return False
             with storage_errors("create", self.bucket, key):
                 try:
@@ -245,13 +245,13 @@ class Store:
                     return True
                 except ClientError as error:
                     code, status = refusal(error)
-                    if (status == 412 or code == "NoSuchUpload") and (standing := self.head(key)) is not None:
-                        # an earlier attempt, whose answer was lost, may have created what now refuses the repetition
+                    if (status == 412 or code == "NoSuchUpload") and (existing := self.head(key)) is not None:
+                        # an earlier attempt, whose answer was lost, may have created it
                         repeated = error.response["ResponseMetadata"].get("RetryAttempts")
-                        return bool(repeated) and is_ours(standing)
+                        return bool(repeated) and is_ours(existing)
                     if status == 412 and attempt == _ATTEMPTS:
                         raise StoreUnavailable(
-                            f"The store refuses to create {self.uri(key)} because it is there, and it is not.", key=key
+                            f"The store refuses to create {self.uri(key)} because it exists, but it does not.", key=key
                         ) from None
                     if status not in (409, 412, 501) or attempt == _ATTEMPTS:
                         raise
@@ -260,11 +260,11 @@ class Store:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _condition(self) -> CreateOnly:
-        """What makes a write fail if something stands at its key, for as long as the store understands it."""
+        """Return the condition that makes a write fail if its key exists, as long as the store understands it."""
         return {"IfNoneMatch": "*"} if self._conditional else {}
 
     def put(self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA) -> None:
-        """Write an object, over whatever stands there."""
+        """Write an object, and overwrite an existing one."""
         with storage_errors("write", self.bucket, key):
             self.client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata),
@@ -272,21 +272,21 @@ class Store:
             )  # fmt: skip
 
     def replace_if(self, key: str, body: bytes, *, etag: str | None, content_type: str) -> str | None:
-        """Write an object if its present version is the one with this tag (`None`: if there is none).
+        """Write an object if its present version has this tag (`None`: if there is none).
 
-        One PUT: a conditional PUT has exactly one winner, on AWS S3 as on the other servers that have it at all.
+        One PUT: a conditional PUT has exactly one winner, on AWS S3 and on all other servers that support it.
 
         Returns:
             The tag of what was written, or `None` if the store refused. It also refuses the repetition of a write whose
-            answer was lost: anyone who must know reads the object.
+            answer was lost: read the object to be sure.
 
         Raises:
-            StorageError: the store failed, or does not know conditional writes (`error_code` is `NotImplemented`).
+            StorageError: the store failed, or does not support conditional writes (`error_code` is `NotImplemented`).
         """
         return _objects.replace_if(self.client, self.bucket, key, body, etag=etag, content_type=content_type)
 
     def read_version(self, key: str, *, limit_bytes: int) -> Version | None:
-        """Read an object with the tag of its version, for `replace_if`; `None` where it is not there.
+        """Read an object with the tag of its version, for `replace_if`; `None` if it does not exist.
 
         Raises:
             StorageError: it is larger than the limit, or the store refused.
@@ -294,13 +294,13 @@ class Store:
         return _objects.read_version(self.client, self.bucket, key, limit_bytes=limit_bytes)
 
     def delete(self, key: str, bucket: str | None = None) -> None:
-        """Delete an object; that it is not there is no error."""
+        """Delete an object; a missing one is no error."""
         bucket = bucket or self.bucket
         with storage_errors("delete", bucket, key):
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def list(self, start: str, bucket: str | None = None) -> Iterator[Listed]:
-        """Yield every object whose full key begins with `start`, in order of their keys; a call for each thousand."""
+        """Yield every object whose full key begins with `start`, in order of their keys; one call per thousand."""
         return _objects.list_objects(self.client, bucket or self.bucket, start)
 
     def list_folder(self, folder: str) -> tuple[Sequence[str], Sequence[Listed]]:
@@ -316,12 +316,12 @@ class Store:
         return _objects.list_uploads(self.client, self.bucket, start)
 
     def abort_upload(self, upload: Upload) -> None:
-        """Throw away the parts of an unfinished upload."""
+        """Discard the parts of an unfinished upload."""
         _objects.abort_upload(self.client, self.bucket, upload)
 
     @contextmanager
     def open(self, key: str) -> Iterator[SupportsRead]:
-        """Open an object for reading it piece by piece; reading it may raise what boto3 raises."""
+        """Open an object to read it in pieces; reading may raise boto3's errors."""
         with (
             storage_errors("read", self.bucket, key),
             self.client.get_object(Bucket=self.bucket, Key=key)["Body"] as body,
@@ -331,14 +331,14 @@ class Store:
     def sign(
         self, key: str, lifetime: timedelta, bucket: str | None = None, *, region: str | None = None, own: bool = False
     ) -> str:
-        """Return a URL with which anybody may read the object for this long; it is a secret.
+        """Return a URL with which anyone can read the object for this long; it is a secret.
 
         Args:
             key: The object.
             lifetime: A second to seven days.
             bucket: Its bucket, if it is another.
-            region: What to sign for, if not the region that the bucket has named, or else that of the settings.
-            own: For our own address, and not for the one that the world sees.
+            region: The region to sign for, instead of the one that the bucket or the settings name.
+            own: For our own address instead of the public one.
 
         Raises:
             ConfigurationError: The lifetime is longer than S3 or the credentials allow, or AWS's region is not known.
@@ -359,10 +359,10 @@ class Store:
         return url
 
     def credentials_remaining(self) -> timedelta | None:
-        """Return how long the credentials still serve, in whole seconds; None where no end is known.
+        """Return how long the credentials are still valid, in whole seconds; `None` if no end is known.
 
-        Static keys have no end. A session token that was given as it is (`AWS_SESSION_TOKEN`) has one, but nobody says
-        when: None as well. So do credentials that outlive every signature (seven days).
+        Static keys have no end. The end of a session token that was given as such (`AWS_SESSION_TOKEN`) is unknown:
+        `None` as well, as for credentials that outlive every signature (seven days).
         """
         with storage_errors("renew the credentials of", self.bucket, self.prefix):
             return self._life.remaining()

@@ -1,4 +1,4 @@
-"""Send a file on disk into a store, so that it is visible whole or not at all: by one PUT, or in parts if need be."""
+"""Upload a file on disk to a store, so that it is visible whole or not at all: by one PUT, or in parts if necessary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_PUT_BYTES", "Body", "Checksum", "CreateOnly", "SupportsRead", "checksum", "encoded_crc", "upload"]
 
 LARGEST_PUT_BYTES = 5 * 1024**3
-"""What S3 takes in one PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html)."""
+"""The most that S3 accepts in one PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html)."""
 
 _PART_BYTES = 16 * 1024 * 1024
 _MOST_PARTS = 10_000
@@ -28,7 +28,7 @@ _SENT_AT_ONCE_BYTES = 1024 * 1024
 
 
 class CreateOnly(TypedDict, total=False):
-    """The argument of boto3's writes that lets them only create."""
+    """The argument of boto3's writes that makes them create only."""
 
     IfNoneMatch: str
 
@@ -47,9 +47,9 @@ def encoded_crc(crc: int) -> Checksum:
 def checksum(body: bytes | memoryview) -> Checksum:
     """Return the CRC-32 of a body as it is sent in a header.
 
-    Left to itself, botocore sends it behind the body over https, and so cuts the body into pieces of 16 KiB: that takes
-    1.3 processor seconds for each GB instead of 0.8, and several times as long. Some stores do not understand it.
-    zlib-ng takes a tenth of zlib's time for it.
+    By default, botocore sends it after the body over https, and so cuts the body into pieces of 16 KiB: that takes 1.3
+    processor seconds per GB instead of 0.8, and several times as long. Some stores do not understand it. zlib-ng
+    computes it in a tenth of zlib's time.
     """
     return encoded_crc(crc32(body))
 
@@ -62,21 +62,21 @@ class SupportsRead(Protocol):
 
 
 class Body:
-    """A stretch of a file, which boto3 reads as a file of its own.
+    """A section of a file, which boto3 reads as a file of its own.
 
-    A read returns a MiB, however little is asked for: botocore asks for 16 KiB, and its sending takes several times as
-    long in such pieces. It is no more than the connection takes within its time-out, which counts anew for each.
+    A read returns a MiB, however little is asked for: botocore asks for 16 KiB, and sending takes several times as long
+    in such pieces. A MiB still fits into the connection's time-out, which starts again with each piece.
     """
 
     def __init__(self, file: BinaryIO, start: int, end: int, crc: int, check: Callable[[], None]) -> None:
         """Describe the bytes of `file` from `start` up to `end`.
 
         Args:
-            file: The file; nobody else reads it meanwhile.
+            file: The file; nothing else may read it in the meantime.
             start: The first byte.
-            end: Behind the last byte.
+            end: The offset after the last byte.
             crc: Their CRC-32.
-            check: Called before each read. What it raises ends the sending; if that is no `Exception`, at once.
+            check: Called before each read. What it raises ends the upload; boto3 retries only after an `Exception`.
         """
         self.file, self.start, self.crc, self.check = file, start, crc, check
         self._end = end
@@ -94,11 +94,11 @@ class Body:
         return piece
 
     def tell(self) -> int:
-        """Return the position within the stretch."""
+        """Return the position within the section."""
         return self._at - self.start
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a position within the stretch, for another attempt."""
+        """Go to a position within the section, for another attempt."""
         base = {io.SEEK_SET: self.start, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
         self._at = min(max(self.start, base + offset), self._end)
         return self.tell()
@@ -121,20 +121,20 @@ def upload(
     client: S3Client, bucket: str, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str],
     condition: CreateOnly, largest_put_bytes: int = LARGEST_PUT_BYTES,
 ) -> None:  # fmt: skip
-    """Make an object of a file; whatever breaks, nothing stays behind.
+    """Create an object from a file; whatever fails, nothing is left behind.
 
     Args:
-        client: Speaks to the store.
+        client: The client of the store.
         bucket: The object's bucket.
         key: The object's key.
         body: What is sent.
         content_type: The object's content type.
         metadata: The object's own metadata.
-        condition: What the write depends on; empty for a store without conditional writes.
-        largest_put_bytes: What is larger goes in parts; so does what the store says is too large (413).
+        condition: The condition of the write; empty for a store without conditional writes.
+        largest_put_bytes: A larger body is sent in parts; so is one that the store says is too large (413).
 
     Raises:
-        ClientError: the store refused; 412 if an object stands there.
+        ClientError: the store refused; 412 if the object exists.
     """
     if len(body) <= largest_put_bytes:
         body.seek(0)
@@ -172,6 +172,6 @@ def _upload_in_parts(
             Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition
         )
     except BaseException:
-        with suppress(BotoCoreError, ClientError):  # what broke before matters more
+        with suppress(BotoCoreError, ClientError):  # the first error matters more
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         raise

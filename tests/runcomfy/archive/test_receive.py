@@ -37,7 +37,7 @@ async def archive(
 ) -> ArchivedVideo:
     url = source.url.replace("video.mp4", name)
     return await archive_output(
-        url, index, facts, store, hosts=HOSTS, validation=ASKED, patience=RetryBudget(first_pause_seconds=0.001)
+        url, index, facts, store, hosts=HOSTS, validation=ASKED, retry_budget=RetryBudget(first_pause_seconds=0.001)
     )
 
 
@@ -313,7 +313,7 @@ async def test_a_file_that_cannot_be_had_does_not_keep_the_others_from_the_bucke
     answer = parse_answer("r-1", {"status": "succeeded", "output": {"videos": [source.url, f"{source.url}2"]}})
 
     with pytest.raises((DownloadError, UnexpectedContent)) as caught:
-        await archive_answer(answer, FACTS, store, hosts=HOSTS, patience=RetryBudget(resumes=0))
+        await archive_answer(answer, FACTS, store, hosts=HOSTS, retry_budget=RetryBudget(resumes=0))
 
     assert caught.value.facts["output_index"] == 0
     assert keys(object_store, store) == ["m/r-1-1.mp4", "m/r-1-1.mp4.jpg", "m/r-1-1.mp4.json"]
@@ -352,7 +352,7 @@ async def test_an_object_that_is_not_what_was_stored_is_a_conflict(
     assert facts is not None
     store.put(first.key, b"something else", content_type="video/mp4", metadata=facts.metadata)
 
-    with pytest.raises(ArchiveConflict, match="not those that were put there"):
+    with pytest.raises(ArchiveConflict, match="not those that were stored"):
         await archive(source, store)
 
 

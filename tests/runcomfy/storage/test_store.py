@@ -169,15 +169,15 @@ def test_an_upload_that_is_stopped_leaves_nothing(
 
 
 @pytest.mark.parametrize("limit", [{}, PARTS], ids=["one PUT", "parts"])
-@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("known_absent", [True, False])
 def test_what_exists_is_not_overwritten_by_a_file(
-    store: Store, object_store: ObjectStore, limit: dict[str, int], looked: bool
+    store: Store, object_store: ObjectStore, limit: dict[str, int], known_absent: bool
 ) -> None:
-    """Neither what was there before, nor what came since the caller looked."""
+    """Neither what was there before, nor what was created since the caller checked."""
     key = store.key("a")
     store.put(key, b"other", content_type="text/plain")
 
-    assert not store.put_file(key, body(6 * MIB), **WHOLE, looked=looked, **limit)
+    assert not store.put_file(key, body(6 * MIB), **WHOLE, known_absent=known_absent, **limit)
     assert store.read(key, limit_bytes=5) == b"other"
     assert unfinished_uploads(object_store, store) == []
 
@@ -185,7 +185,7 @@ def test_what_exists_is_not_overwritten_by_a_file(
 def test_one_of_racing_files_wins(store: Store) -> None:
     """Exactly one is told that it created the object."""
     with ThreadPoolExecutor(3) as pool:
-        won = list(pool.map(lambda _: store.put_file(store.key("a"), body(MIB), **WHOLE, looked=True), range(3)))
+        won = list(pool.map(lambda _: store.put_file(store.key("a"), body(MIB), **WHOLE, known_absent=True), range(3)))
 
     assert sorted(won) == [False, False, True]
 
@@ -317,7 +317,7 @@ def test_a_conflict_is_tried_again(scripted_store: Store, raw_server: Any, answe
 
 
 def test_a_store_that_contradicts_itself_is_asked_again(scripted_store: Store, raw_server: Any, answer: Any) -> None:
-    """Refused because it is there, and it is not there: that is no success, for nobody has put it there."""
+    """Refused because it exists, but it does not: that is no success, since no one created it."""
     refused = answer(b"<Error><Code>PreconditionFailed</Code></Error>", "412 Precondition Failed")
     absent = ("HEAD", answer(b"", "404 Not Found"))
     raw_server.script["/videos/a"] = [absent, ("PUT", refused), absent] * 5
