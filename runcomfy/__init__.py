@@ -1,6 +1,6 @@
-"""The engine: one image or prompt in, one archived video out. It knows nothing of Prefect.
+"""The engine: one image or prompt in, one archived video out. It does not depend on Prefect.
 
-What is offered here is imported when it is first used; everything else is imported from its own module.
+The names here are imported when they are first used; import everything else from its own module.
 """
 
 from __future__ import annotations

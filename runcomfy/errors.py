@@ -1,43 +1,43 @@
-"""What can go wrong, named by its cause and by what its reader does next.
+"""What can go wrong, with what to do about it.
 
     RunComfyError
     ├── InvalidInput            fix the input; nothing was paid for
-    │   └── ImageUnavailable        the image could not be read this time: again
+    │   └── ImageUnavailable        the image could not be read this time: try again
     ├── ConfigurationError      fix a setting; nothing was paid for
-    │   └── BudgetReached           raise the budget, or leave it at that
+    │   └── BudgetReached           raise the budget, or stop there
     ├── ServiceError            the service said no
     │   ├── AuthenticationError     fix the token or the account
     │   ├── InsufficientBalance     top up
-    │   ├── RateLimited             later
-    │   │   └── StillRateLimited        sent as often as is safe: tomorrow, or look whether it was accepted
-    │   ├── RequestNotFound         unknown, deleted or expired, or another user's: look
+    │   ├── RateLimited             try later
+    │   │   └── StillRateLimited        sent as often as is safe: try tomorrow, or check if it was accepted
+    │   ├── RequestNotFound         unknown, deleted or expired, or another user's: check it
     │   ├── RequestRejected         any other refusal: fix the request
-    │   └── ServiceUnavailable      cannot be reached or answers nonsense: later
-    ├── SubmissionNotSent       surely not accepted, surely not paid for: again
-    ├── UncertainSubmission     perhaps accepted, perhaps billed: look before paying again
-    ├── GenerationError         a request came to an end without a video
+    │   └── ServiceUnavailable      cannot be reached or answers nonsense: try later
+    ├── SubmissionNotSent       surely not accepted, surely not paid for: try again
+    ├── UncertainSubmission     perhaps accepted, perhaps billed: check before paying again
+    ├── GenerationError         a request ended without a video
     │   ├── GenerationFailed        the service tried and failed: change something or pay again
-    │   ├── GenerationCancelled     somebody cancelled it
-    │   └── NoOutput                succeeded, but named no file: look
+    │   ├── GenerationCancelled     someone cancelled it
+    │   └── NoOutput                succeeded, but named no file: check it
     ├── WaitError               the request may be running and may be billed: fetch it later
-    │   ├── QueueTimeout            was still queued at its deadline, and is cancelled now
-    │   ├── RunTimeout              was not finished at its deadline, nothing can stop it
-    │   ├── PollingFailed           its state could not be learnt
-    │   └── NotFinished             was asked for its files too early
-    ├── CommonCause             others failed alike before it, so it was not started: remove that cause
-    ├── BatchIncomplete         some rows of a batch have no video: look at its results, run it again
-    ├── StorageError            the bucket, or the credentials for it: mend them
-    │   ├── StoreUnavailable        the store cannot be reached, or is busy: again
-    │   └── UnreadableEntry         what stands in the journal is no entry: look
-    └── ArchiveError            the file that was made did not reach the bucket
-        ├── DownloadError           broken, truncated or refused on the way: again
-        ├── UnexpectedContent       not the kind of file that was asked for: again, then look
-        ├── TemporaryFileError      no room, or no folder, for the file on this machine: make room, again
-        ├── HostNotAllowed          a host that is not on the allow-list: look, then allow it
-        └── ArchiveConflict         another object stands at that key: look
+    │   ├── QueueTimeout            was still queued at its deadline, and was cancelled
+    │   ├── RunTimeout              was not finished at its deadline; nothing can stop it
+    │   ├── PollingFailed           its state could not be read
+    │   └── NotFinished             its files were requested too early
+    ├── CommonCause             others failed the same way, so it was not started: remove the cause
+    ├── BatchIncomplete         some rows of a batch have no video: see its results, run it again
+    ├── StorageError            the bucket, or the credentials for it: fix them
+    │   ├── StoreUnavailable        the store cannot be reached, or is busy: try again
+    │   └── UnreadableEntry         the journal has something that is not an entry: check it
+    └── ArchiveError            the generated file did not reach the bucket
+        ├── DownloadError           broken, truncated or refused on the way: try again
+        ├── UnexpectedContent       not the kind of file that was expected: try again, then check it
+        ├── TemporaryFileError      no room or no folder for the file on this machine: fix that
+        ├── HostNotAllowed          a host that is not on the allow-list: check it, then allow it
+        └── ArchiveConflict         another object has that key: check it
 
 Errors carry facts as declared fields (`request_id`, `error_code`, `http_status` …), survive pickling, and hold no token
-and no signed URL: every text that goes in is passed through `runcomfy.redaction.redact`.
+and no signed URL: every text in them is redacted (`runcomfy.redaction.redact`).
 """
 
 from __future__ import annotations
@@ -94,23 +94,23 @@ class RunComfyError(Exception):
     Args:
         message: One sentence that says what happened and what to do now.
 
-    Every other field is a fact, given by name, and `None` where it is not known. Texts are redacted.
+    Every other field is a fact, passed by name, and `None` if it is unknown. Texts are redacted.
     """
 
     retryable: ClassVar[bool] = False
-    """Whether the same call may be made again as it is, at no price and with hope."""
+    """Whether the same call may be repeated unchanged: it costs nothing and may succeed."""
 
     message: str
     _: KW_ONLY
     cause: str = field(default="", init=False)
-    """What happened, without the advice; known where it is raised, and not in another process."""
+    """What happened, without the advice; known in the process that raises it only."""
     http_status: int | None = None
     error_code: int | str | None = None
-    """The service's number, or S3's or SQS's name of it, or the name of the class that a library raised."""
+    """The service's number, S3's or SQS's name, or the class of a library's exception."""
     retry_after_seconds: float | None = None
     """What the service asked for."""
     details: Any = None
-    """The service's own account, in whatever shape."""
+    """The service's own account, in any shape."""
     request_id: str | None = None
     generation_key: str | None = None
     model_id: str | None = None
@@ -120,29 +120,29 @@ class RunComfyError(Exception):
     """When the service accepted the request, in its own words."""
     cost_usd: float | None = None
     last_state: str | None = None
-    """Where the service last said that the request was."""
+    """The last state of the request that the service reported."""
     violations: list[tuple[str, str]] | None = None
     """`(field, what is wrong)` for each."""
     cause_type: str | None = None
-    """The class of the error that others ended with."""
+    """The class of the error that the others failed with."""
     output_index: int | None = None
     """Which of a request's files, from 0."""
     host: str | None = None
     address: str | None = None
-    """The IP address that the host has."""
+    """The IP address of the host."""
     no_media: bool | None = None
-    """Whether the answer is surely no media at all."""
+    """Whether the answer is surely not media at all."""
     bucket: str | None = None
     key: str | None = None
     """Of the object in the bucket."""
     other_generation_key: str | None = None
-    """Of the generation that the object there was made by."""
+    """Of the generation that made the object that has the key."""
     folder: str | None = None
     needed_bytes: int | None = None
     is_full: bool | None = None
     """Whether the disk has no room."""
     is_shared: bool | None = None
-    """Whether other files of this process took the room."""
+    """Whether other files of this process take up the room."""
     rows: int | None = None
     archived: int | None = None
     counts: dict[str, int] | None = None
@@ -161,7 +161,7 @@ class RunComfyError(Exception):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known, by name."""
+        """The known facts, by name."""
         known = ((name, getattr(self, name)) for name in _FACTS)
         return {name: value for name, value in known if value is not None}
 
@@ -178,7 +178,7 @@ _SHOWN = ("request_id", "http_status", "error_code")
 
 
 def is_retryable(error: object) -> bool:
-    """Whether what ended so may be done again as it is, at no price and with hope."""
+    """Whether the call that ended with this error may be repeated unchanged, at no cost."""
     return isinstance(error, RunComfyError) and error.retryable
 
 
@@ -201,7 +201,7 @@ class ConfigurationError(RunComfyError):
 
 
 class BudgetReached(ConfigurationError):
-    """It would cost more than the budget has left; nothing was sent."""
+    """It would cost more than is left of the budget; nothing was sent."""
 
 
 class ServiceError(RunComfyError):
@@ -217,7 +217,7 @@ class InsufficientBalance(ServiceError):
 
 
 class RateLimited(ServiceError):
-    """Too many calls; `retry_after_seconds` is what the service asked for, where it did."""
+    """Too many calls; `retry_after_seconds` is the wait that the service asked for, if it did."""
 
     retryable = True
 
@@ -249,18 +249,18 @@ class SubmissionNotSent(RunComfyError):
 
 
 class UncertainSubmission(RunComfyError):
-    """The submission may have been accepted, may be running and may be billed. It is never repeated by itself.
+    """The submission may have been accepted, may be running and may be billed. It is never repeated automatically.
 
     Facts: `model_id`, `generation_key`, `sent_at` (UTC), and `request_id`, `http_status`, `error_code` where known.
     """
 
 
 class GenerationError(RunComfyError):
-    """The request came to its end and there is no video."""
+    """The request ended without a video."""
 
 
 class GenerationFailed(GenerationError):
-    """The service says that the generation failed; `details` is its own account of why, in whatever shape."""
+    """The service says that the generation failed; `details` is its own account of why, in any shape."""
 
 
 class GenerationCancelled(GenerationError):
@@ -272,7 +272,7 @@ class NoOutput(GenerationError):
 
 
 class WaitError(RunComfyError):
-    """The waiting ended before the request did. `request_id` is what it can be fetched with later."""
+    """The waiting ended before the request did. Fetch it later by its `request_id`."""
 
 
 class QueueTimeout(WaitError):
@@ -284,15 +284,15 @@ class RunTimeout(WaitError):
 
 
 class PollingFailed(WaitError):
-    """The state of the request could not be learnt for too long. It may be running: fetch it later."""
+    """The state of the request could not be read for too long. It may be running: fetch it later."""
 
 
 class NotFinished(WaitError):
-    """The files of the request were asked for, and it is still queued or running."""
+    """The files of the request were requested while it is still queued or running."""
 
 
 class CommonCause(RunComfyError):
-    """Others that were paid for failed alike, so nothing more was sent.
+    """Paid requests before it failed the same way, so nothing more was sent.
 
     Facts: `cause_type`, the class of their error, and `error_code` where they had one.
     """
@@ -303,7 +303,7 @@ class BatchIncomplete(RunComfyError):
 
 
 class StorageError(RunComfyError):
-    """The store refused, could not be reached, or the credentials for it do not serve."""
+    """The store refused or could not be reached, or the credentials for it do not work."""
 
 
 class StoreUnavailable(StorageError):
@@ -313,11 +313,11 @@ class StoreUnavailable(StorageError):
 
 
 class UnreadableEntry(StorageError):
-    """What stands in the journal under a generation's key is no entry that this version can read; it was left alone."""
+    """What the journal has under a generation's key is not an entry that this version can read; it was left alone."""
 
 
 class ArchiveError(RunComfyError):
-    """The generated file did not reach the bucket; the request stands, and can be fetched again."""
+    """The generated file did not reach the bucket; the request exists, and can be fetched again."""
 
 
 class DownloadError(ArchiveError):
@@ -346,4 +346,4 @@ class HostNotAllowed(ArchiveError):
 
 
 class ArchiveConflict(ArchiveError):
-    """A different object stands at the archive key; it was left as it is."""
+    """A different object has the archive key; it was left as it is."""

@@ -1,7 +1,7 @@
-"""Names that a package offers and that are imported when they are first used, so that importing it costs nothing.
+"""Public names of a package that are imported when they are first used, so that importing the package costs nothing.
 
-The package imports them for the type checker only; which module each comes from is read from there, so that it is
-written down once. (A checker takes any name for granted of a package whose `__getattr__` it sees, so it sees none.)
+The package imports them for the type checker only, and the module of each is read from those imports, so that it is
+written once. (A checker that sees a package's `__getattr__` accepts any name, so it is hidden from it.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def lazily(package: str) -> tuple[Callable[[str], object], Callable[[], list[str
 
     @cache
     def module_of() -> dict[str, str]:
-        import ast  # late, as the next: most programs take their names from the modules themselves
+        import ast  # late, like the next: most programs import from the modules themselves
         from inspect import getsource
 
         statements = ast.parse(getsource(sys.modules[package])).body
@@ -33,7 +33,7 @@ def lazily(package: str) -> tuple[Callable[[str], object], Callable[[], list[str
         if name.startswith("_") or name not in module_of():
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         found = getattr(import_module(module_of()[name]), name)
-        setattr(sys.modules[package], name, found)  # from now on Python finds it without asking
+        setattr(sys.modules[package], name, found)  # from now on Python finds it there
         return found
 
     def listed() -> list[str]:

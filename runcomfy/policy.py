@@ -1,4 +1,4 @@
-"""What a user may say of a run: how long to wait, how often to look, and what to do where somebody has to choose."""
+"""What a user decides about a run: how long to wait, how often to poll, and what to do when there is a choice."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["Deadlines", "OnInterrupt", "OnUncertain", "Polling", "RunPolicy"]
 
 OnInterrupt = Literal["ask", "cancel", "leave"]
-"""`ask` whether a person or a time-out wanted it; or `cancel` the request always; or `leave` it always."""
+"""`ask` whether a person or a time-out interrupted; or always `cancel` the request; or always `leave` it."""
 
 OnUncertain = Literal["stop", "pay_again"]
-"""What a run does that finds an uncertain submission: it stops, and a person decides; or it submits again, knowing that
-both may be paid for."""
+"""What a run does about an uncertain submission: stop, and let a person decide; or submit again, even if both may be
+paid for."""
 
 _MARGIN = timedelta(minutes=15)
 _LONGEST_SECONDS = 30 * 86400.0
@@ -43,15 +43,15 @@ class Deadlines(BaseModel):
 
     @property
     def signed_for(self) -> timedelta:
-        """How long a picture's URL is signed for: nobody knows when it is fetched, so it is both, and a margin."""
+        """How long an image's URL is signed for: both timeouts and a margin, since it may be fetched at any time."""
         return timedelta(seconds=self.queue_timeout_seconds + self.run_timeout_seconds) + _MARGIN
 
 
 class Polling(BaseModel):
-    """How often to look, and how many failed looks to bear.
+    """How often to poll, and how many failed polls to tolerate.
 
-    Where it is known how long such requests take, they are looked at when they are due: rarely before, often then.
-    Until that is known, at a fixed interval: no other plan is never worse than that, whatever the time turns out to be.
+    Where it is known how long such requests take, they are polled when they are due: rarely before, often then. Until
+    that is known, they are polled at a fixed interval, since any other schedule is worse for some run times.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,24 +61,24 @@ class Polling(BaseModel):
         gt=0,
         le=1,
         title="Share of the run time",
-        description="A result that can be due is noticed within this share of the time that it took.",
+        description="A result that can be due is noticed within this share of its run time.",
     )
     default_interval_seconds: float = Field(
         2.0, gt=0, title="First interval (s)", description="Until it is known how long such requests take."
     )
-    min_interval_seconds: float = Field(1.0, gt=0, title="Shortest interval (s)", description="Between two looks.")
+    min_interval_seconds: float = Field(1.0, gt=0, title="Shortest interval (s)", description="Between two polls.")
     max_interval_seconds: float = Field(
         300.0, gt=0, title="Longest interval (s)", description="However long a request usually takes."
     )
-    max_failures: int = Field(60, ge=1, title="Failed looks in a row", description="Give up after this many.")
+    max_failures: int = Field(60, ge=1, title="Failed polls in a row", description="Give up after this many.")
     failure_window_seconds: float = Field(
-        900, gt=0, title="Failing for (s)", description="Give up when no look has worked for this long."
+        900, gt=0, title="Failing for (s)", description="Give up when no poll has succeeded for this long."
     )
 
 
 @dataclass(frozen=True)
 class RunPolicy:
-    """What a user said that holds for every request of a run."""
+    """What a user decided for every request of a run."""
 
     deadlines: Deadlines = Deadlines()
     polling: Polling = Polling()

@@ -1,7 +1,7 @@
 """Keep tokens and signed URLs out of texts: errors, log lines, artifacts, provenance.
 
-The rule is blunt on purpose: whatever follows the `?` of a URL is cut, whoever signed it and however, and so are
-bearer tokens and AWS signatures that stand on their own. What is lost is a query that nobody reads.
+The rule is blunt on purpose: everything after the `?` of a URL is cut, however it is signed, and so are bearer tokens
+and AWS signatures on their own. All that is lost is a query that no one reads.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 __all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query"]
 
 CUT = "[redacted]"
-_LONGEST_TEXT = 16_384
-_DEEPEST = 100
+_MAX_TEXT_LENGTH = 16_384
+_MAX_DEPTH = 100
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
@@ -29,9 +29,9 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"((?:^|[\s'\"(])/[^\s?'\"]{0,2000})\?[^\s'\"]{0,8000}(?:signature|token|sig|key-pair-id)=[^\s'\"]*",
             rf"\1?{CUT}",
         ),
-        # a URL that is percent-encoded into another text, with whatever it is signed with
+        # a URL that is percent-encoded into another text, with its signature
         (r"(\bhttps?%(?:25){0,3}3A%(?:25){0,3}2F%(?:25){0,3}2F)[^\s'\"<>&]{1,8000}", rf"\1{CUT}"),
-        # tokens and the parts of an AWS signature on their own; words of a prose have no digit in them
+        # tokens and the parts of an AWS signature on their own; words of prose contain no digit
         (r"(\bbearer\s{1,9})(?=[^\s'\",;]{0,200}\d)[^\s'\",;]{8,}", rf"\1{CUT}"),
         (
             r"(\b(?:x-amz-)?(?:signature|security-token|credential|sig|token)\b['\"]?\s{0,9}[=:]\s{0,9}b?['\"]?)"
@@ -45,16 +45,16 @@ _LEAKY_LOGGERS = ("boto3", "botocore", "httpcore", "httpx", "s3transfer", "urlli
 
 
 def redact(value: Any, *, depth: int = 0) -> Any:
-    """Return `value` with every secret cut out of its texts; the rest stays as it is.
+    """Return `value` with every secret cut out of its texts, and otherwise unchanged.
 
-    Very long texts are shortened, and what is nested more than a hundred times is left out, `depth` being how deep it
-    is already.
+    Very long texts are shortened, and what is nested more than a hundred levels deep is left out; `depth` is the level
+    of `value`.
     """
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return CUT
     if isinstance(value, str):
-        if len(value) > _LONGEST_TEXT:  # a stranger's text must not keep the patterns busy
-            value = f"{value[:_LONGEST_TEXT]}… [{len(value) - _LONGEST_TEXT} more characters]"
+        if len(value) > _MAX_TEXT_LENGTH:  # an untrusted text must not keep the patterns busy
+            value = f"{value[:_MAX_TEXT_LENGTH]}… [{len(value) - _MAX_TEXT_LENGTH} more characters]"
         for pattern, replacement in _PATTERNS:
             value = pattern.sub(replacement, value)
         return value
@@ -66,13 +66,13 @@ def redact(value: Any, *, depth: int = 0) -> Any:
 
 
 def strip_query(url: str) -> str:
-    """Return `url` without user, password, query and fragment: what may be shown of it."""
+    """Return `url` without user, password, query and fragment, so that it may be shown."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class RedactingFilter(logging.Filter):
-    """Redact a log record's finished message, so that no handler sees what was cut."""
+    """Redact a log record's formatted message, so that no handler sees what was cut."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; never drop it."""
@@ -84,10 +84,10 @@ _FILTER = RedactingFilter()
 
 
 def redact_loggers() -> None:
-    """Put the filter on every logger of the libraries that speak HTTP for us.
+    """Put the filter on every logger of the HTTP libraries that we use.
 
     They log whole URLs, signatures and headers at DEBUG. A filter on a parent does not see its children's records,
-    so each existing logger gets its own; call this again after importing more of those libraries (it is cheap).
+    so each existing logger gets one; call this again after importing more of those libraries (it is cheap).
     """
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in _LEAKY_LOGGERS:

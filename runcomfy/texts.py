@@ -1,11 +1,11 @@
-"""Texts as people and programs give them: brought into one form, and refused where they say nothing.
+"""Texts from people and programs: normalised, and refused where they are empty or placeholders.
 
-Spreadsheets, editors and other systems keep one text in several forms (line ends, composed or decomposed letters,
-blanks at the ends). One form is what is sent and what a generation is known by, so that the same text is paid for
-once. The form in which a text was given is remembered, because earlier versions knew generations by that.
+Spreadsheets, editors and other systems store one text in several forms (line ends, composed or decomposed letters,
+blanks at the ends). Only the normal form is sent and goes into a generation's key, so that the same text is paid for
+once. The original form is kept too, because earlier versions put that into the key.
 
-Spreadsheets and data frames also change whole numbers: a seed that lost its last digits makes another video than was
-wanted, and is paid for. So a number that may have changed on the way stays a text, and is refused.
+Spreadsheets and data frames also change whole numbers: a seed that lost its last digits makes a different video, which
+is paid for. So a number that may have been changed stays a text, and is refused.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ __all__ = [
     "why_not_whole",
 ]
 
-# Unicode's newline guidelines (section 5.8), but for its own separators of lines and paragraphs, which stay.
+# Unicode's newline guidelines (section 5.8), except its own separators of lines and paragraphs, which stay.
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x85]")
 _ENDS: Final = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u2060\ufeff"
 _CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-# Drawn as nothing, or as the sign of a lost character, though their categories are those of letters and symbols.
-_NOTHING: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd")
+# Displayed as nothing, or as a replacement character, although their categories are those of letters and symbols.
+_INVISIBLE: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd")
 _RESERVED: Final = ((0x2065, 0x2065), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
-"""Code points without a character that Unicode sets apart for more of those that are not drawn."""
+"""Unassigned code points that Unicode reserves for more characters that are not displayed."""
 
-_WRAPPED: Final = " \"'`()[]{}<>"
-_WRITTEN_FOR_NOTHING: Final = (
+_WRAPPERS: Final = " \"'`()[]{}<>"
+_PLACEHOLDERS: Final = (
     "nan", "-nan", "+nan", "nat", "none", "null", "nil", "undefined", "na", "n/a", "n.a.", "n/v", "n/d", "n/a n/a",
     "inf", "-inf", "+inf", "infinity", "-infinity", "true", "false", "blank", "empty", "missing", "tbd", "tba", "todo",
     "fixme", "xxx", "\\n", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#na", "#nv", "#n/a", "#n/d", "#n/v", "#n/a n/a",
@@ -49,24 +49,24 @@ _FORMULA: Final = re.compile(r"=\s*[^\s=].*|[+@-]\s*[a-z][a-z0-9.]*\(.*\)", re.I
 
 
 class Text(str):
-    """A text in its one form that was given in another."""
+    """A text in its normal form that was given in another one."""
 
     raw: str
     """As it was given."""
 
 
 def normal_text(text: str) -> str:
-    r"""Return a text in its one form: NFC, lines ended by `\n`, no blanks at its ends.
+    r"""Return a text in its normal form: NFC, lines ended by `\n`, no blanks at its ends.
 
-    The result is a `Text`, with the given form as `raw`, where that is another one; otherwise the text itself.
+    The result is a `Text` with the given form as `raw` if that differs; otherwise the text itself.
     """
     normal = unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text)).strip(_ENDS)
     raw = as_given(text)
     if normal == raw:
         return raw
-    known = Text(normal)
-    known.raw = raw
-    return known
+    changed = Text(normal)
+    changed.raw = raw
+    return changed
 
 
 def as_given(text: str) -> str:
@@ -75,10 +75,10 @@ def as_given(text: str) -> str:
 
 
 def unusable(text: str) -> str:
-    """Say why a text cannot be a prompt, whatever the model; an empty text if it can.
+    """Return why a text cannot be a prompt of any model; an empty text if it can.
 
     Args:
-        text: In its one form, without half characters.
+        text: In its normal form, without lone surrogates.
     """
     if all(map(_is_blank, text)):
         return "it says nothing: it is empty, or of blanks, control and other invisible characters only"
@@ -89,13 +89,13 @@ def unusable(text: str) -> str:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a whole text is what a program, or a person in haste, writes where there is none.
+    """Whether the whole text is a placeholder for a missing one.
 
-    That is `nan`, `None`, `null`, `TRUE`, `TODO` and their like, a spreadsheet's error or formula, and what has
+    That is `nan`, `None`, `null`, `TRUE`, `TODO` and the like, a spreadsheet's error or formula, and a text with
     neither a letter nor a symbol such as an emoji: numbers, dates, dashes.
     """
-    bare = text.strip(_WRAPPED).casefold()
-    if bare in _WRITTEN_FOR_NOTHING or text.casefold() in _WRITTEN_FOR_NOTHING:
+    bare = text.strip(_WRAPPERS).casefold()
+    if bare in _PLACEHOLDERS or text.casefold() in _PLACEHOLDERS:
         return True
     if _SPREADSHEET_ERROR.fullmatch(bare) or _FORMULA.fullmatch(text):
         return True
@@ -104,11 +104,11 @@ def is_placeholder(text: str) -> bool:
 
 def _is_blank(character: str) -> bool:
     category = unicodedata.category(character)
-    if category == "Cn":  # a character of a later Unicode than this Python's, or none
+    if category == "Cn":  # a character of a newer Unicode than this Python's, or unassigned
         code = ord(character)
         return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF or any(a <= code <= b for a, b in _RESERVED)
-    # Separators; controls, formats, private ones; marks, which need a letter to stand on.
-    return category[0] in "ZCM" or character in _NOTHING
+    # Separators; controls, formats, private ones; marks, which need a letter.
+    return category[0] in "ZCM" or character in _INVISIBLE
 
 
 _SCIENTIFIC: Final = re.compile(r"[+-]?\d+([.,]\d*)?\s*[eE]\s*[+-]?\d+")
@@ -118,12 +118,12 @@ _MANTISSA_BITS: Final = {16: 11, 32: 24, 64: 53}
 
 
 def exact_below(bits: int = 64) -> int:
-    """Return up to where a float of so many bits is exact: from there on it may have been another integer."""
+    """Return the integer from which on a float of so many bits may have been another integer."""
     return int(2 ** _MANTISSA_BITS[bits])
 
 
 def whole_number(text: str) -> Any:
-    """Return the integer that a text stands for, such as `81` or `81.0`; the text itself where that is not sure."""
+    """Return the integer in a text such as `81` or `81.0`; the text itself if it may have been another integer."""
     if _DECIMAL.fullmatch(text) and not why_not_whole(text):
         return int(text.partition(".")[0])
     try:
@@ -134,7 +134,7 @@ def whole_number(text: str) -> Any:
 
 
 def why_not_whole(text: str) -> str:
-    """Say what happened to a number on its way into this text; an empty text where nothing is known to have."""
+    """Return how a number was changed before it became this text; an empty text if it was not, as far as is known."""
     if _SCIENTIFIC.fullmatch(text):
         return (
             f"{text[:40]} is what a spreadsheet makes of a long number, and digits may be lost. Write all of them; in "
@@ -148,5 +148,5 @@ def why_not_whole(text: str) -> str:
 
 
 def json_number(text: str) -> float | str:
-    """Read a number of JSON that has a point or an exponent; one with an exponent stays a text, to be judged as one."""
+    """Parse a JSON number with a point or an exponent; one with an exponent stays a text, to be checked as one."""
     return text if "e" in text.lower() else float(text)

@@ -1,7 +1,7 @@
-"""What the stages of a generation hand on: values, which know nothing of how they are made.
+"""The values that the stages of a generation pass on.
 
-The journal, the catalogue and Prefect keep them, workers of several versions read them, and everything that makes one
-imports it from here: so whatever needs only the value stands on nothing else. None holds a token or a signed URL.
+The journal, the catalogue and Prefect store them, and workers of several versions read them. This module imports no
+stage, so code that needs only a value depends on nothing else. None holds a token or a signed URL.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _TURNED = {  # by EXIF orientation
 
 
 def image_warnings(width: int, height: int, orientation: int = 1) -> tuple[str, ...]:
-    """Return one sentence for each thing about a picture that may spoil the video, though it can be made.
+    """Return one sentence for each property of an image that may spoil the video, although it can be generated.
 
     Args:
         width: Pixels.
         height: Pixels.
         orientation: By its EXIF data.
     """
-    found = []
+    found = []  # the journal and the provenance store these texts
     if orientation in _TURNED:
         found.append(
             f"The picture asks to be shown {_TURNED[orientation]} (EXIF orientation {orientation}), and the service "
@@ -48,31 +48,31 @@ def image_warnings(width: int, height: int, orientation: int = 1) -> tuple[str, 
 
 
 class MediaFacts(BaseModel):
-    """What is in a video, image or sound file, as read from the file itself; `null` is what the file does not tell."""
+    """What is in a video, image or sound file, as read from the file itself; `null` is what the file does not say."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
+    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal stores it, and versions differ
 
     container: str = Field(
         description="Container format, such as mp4, mov, webm, matroska, avi, mpegts, png, jpeg, webp, gif, mp3; "
-        "`unknown` where the bytes say nothing."
+        "`unknown` if the bytes do not show it."
     )
     codec: str | None = Field(
-        default=None, description="FFmpeg's name of the video codec, such as h264, or of the sound's without a video."
+        default=None, description="FFmpeg's name of the video codec, such as h264; of the sound codec without a video."
     )
-    width: int | None = Field(default=None, description="Width of the picture in pixels, as stored: before a rotation.")
-    height: int | None = Field(default=None, description="Height of the picture in pixels, as stored.")
+    width: int | None = Field(default=None, description="Width of the image in pixels, as stored: before a rotation.")
+    height: int | None = Field(default=None, description="Height of the image in pixels, as stored.")
     frames: int | None = Field(default=None, description="Number of frames.")
     frames_per_second: float | None = Field(default=None, description="Average frame rate in frames per second.")
     duration_seconds: float | None = Field(default=None, description="Duration in seconds.")
     rotation_degrees: int | None = Field(
-        default=None, description="How far players turn the picture clockwise, in degrees: 0, 90, 180 or 270."
+        default=None, description="How far players turn the image clockwise, in degrees: 0, 90, 180 or 270."
     )
 
 
 class StagedImage(BaseModel):
-    """An image that stands in a bucket, checked; holds no signed URL."""
+    """A checked image in a bucket; holds no signed URL."""
 
-    # It is kept in the journal, which workers of several versions read.
+    # The journal stores it, which workers of several versions read.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str
@@ -85,19 +85,19 @@ class StagedImage(BaseModel):
     source: str
     """Where it came from, without query."""
     uploaded: bool
-    """False where it stood there already."""
+    """False if it was there already."""
     orientation: int = 1
-    """How it is to be turned before it is shown, by its EXIF data: 1 to 8, and 1 is as it is."""
+    """How to turn it before it is shown, from its EXIF data: 1 to 8, where 1 is unchanged."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What may spoil the video, one sentence each; it is written down with the picture."""
+        """What may spoil the video, one sentence each; stored with the image."""
         return image_warnings(self.width, self.height, self.orientation)
 
     @model_serializer(mode="wrap")
     def _with_warnings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        if self.orientation == 1:  # as it was written before this was known
+        if self.orientation == 1:  # as it was stored before this field existed
             data.pop("orientation", None)
         return data | {"warnings": list(self.warnings)} if self.warnings else data
 
@@ -108,18 +108,18 @@ class StagedImage(BaseModel):
 
 
 class Result(BaseModel):
-    """A request that succeeded. It names no output URL: those may be signed, and are asked for when they are needed."""
+    """A request that succeeded. It has no output URLs: those may be signed, and are requested when they are needed."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal keeps it, and versions differ
+    model_config = ConfigDict(frozen=True, extra="ignore")  # the journal stores it, and versions differ
 
     request_id: str
     output_count: int
     noticed_at: datetime
     """When we saw that it had succeeded, UTC."""
     queued_seconds: float | None
-    """From the submission to the first look that did not find it in the queue."""
+    """From the submission to the first poll that did not find it in the queue."""
     running_seconds: float | None
-    """How long it ran, as looks can tell: give or take `running_error_seconds`."""
+    """How long it ran, as far as polls show: plus or minus `running_error_seconds`."""
     running_error_seconds: float | None = None
     polls: int
     created_at: str | None = None
@@ -130,7 +130,7 @@ class Result(BaseModel):
 
 
 class GenerationFacts(BaseModel):
-    """What is known of a generation before its files are fetched; `null` is what nobody told. Times are ISO 8601."""
+    """What is known of a generation before its files are fetched; `null` is unknown. Times are ISO 8601."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -141,9 +141,9 @@ class GenerationFacts(BaseModel):
     )
     inputs: dict[str, Any] | None = Field(
         default=None,
-        description="The inputs as submitted; the image's signed URL is replaced by where the image stands.",
+        description="The inputs as submitted; the image's signed URL is replaced by where the image is stored.",
     )
-    image: StagedImage | None = Field(default=None, description="The input image: where it stands and what is in it.")
+    image: StagedImage | None = Field(default=None, description="The input image: where it is and what is in it.")
     seed: int | None = Field(default=None, description="The seed that was asked for.")
     submitted_at: datetime | None = Field(default=None, description="When the request was submitted, by our clock.")
     finished_noticed_at: datetime | None = Field(
@@ -167,9 +167,9 @@ class GenerationFacts(BaseModel):
 
 
 class ArchivedVideo(BaseModel):
-    """An output file that stands in the bucket, whole, with its provenance beside it."""
+    """A complete output file in the bucket, with its provenance beside it."""
 
-    # It is kept in the journal, which workers of several versions read.
+    # The journal stores it, which workers of several versions read.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str
@@ -183,30 +183,30 @@ class ArchivedVideo(BaseModel):
     media: MediaFacts
     warnings: tuple[str, ...] = ()
     poster_key: str | None = None
-    """Where the poster stands: its first picture as a small JPEG; `None` if it has none."""
+    """The key of the poster: its first frame as a small JPEG; `None` if it has none."""
     digital_source_type: str | None = None
-    """IPTC's term for how it came about; `None` where the provenance does not say."""
+    """IPTC's term for how it was made; `None` if the provenance does not say."""
     already_archived: bool
-    """Whether the object stood there already, so that this call put no bytes into the bucket."""
+    """Whether the object was there already, so that this call put no bytes into the bucket."""
 
     @property
     def uri(self) -> str:
-        """Where the file stands: `s3://bucket/key`."""
+        """The URI of the file: `s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.key}"
 
     @property
     def provenance_uri(self) -> str:
-        """Where its provenance stands: `s3://bucket/key.json`."""
+        """The URI of its provenance: `s3://bucket/key.json`."""
         return f"s3://{self.bucket}/{self.provenance_key}"
 
     @property
     def poster_uri(self) -> str | None:
-        """Where its poster stands: `s3://bucket/key.jpg`; a JPEG of 640 pixels at the longer side at most."""
+        """The URI of its poster: `s3://bucket/key.jpg`; a JPEG of at most 640 pixels on the longer side."""
         return f"s3://{self.bucket}/{self.poster_key}" if self.poster_key else None
 
 
 class Archive(BaseModel):
-    """How a generation ended that is archived: how the waiting went, and its files."""
+    """The end of an archived generation: how the waiting went, and its files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -227,11 +227,11 @@ class Submission(BaseModel):
     archive: Archive | None = None
     """Where the generation is archived, if it is done."""
     workload: str = ""
-    """What it has in common with others that run about as long."""
+    """What it has in common with others that take about as long."""
 
 
 class OutcomeStatus(StrEnum):
-    """How it ended; the first two are what everybody wants."""
+    """How it ended; the first two are successes."""
 
     ARCHIVED = "archived"
     EXISTING = "existing"
@@ -240,13 +240,13 @@ class OutcomeStatus(StrEnum):
     """The service tried and failed."""
     CANCELLED = "cancelled"
     DETACHED = "detached"
-    """It may be running; another run, or `reconcile`, collects it."""
+    """It may be running; another run or `reconcile` collects it."""
     UNCERTAIN = "uncertain"
-    """Nobody knows whether it was accepted, or the service has forgotten it: a person has to look."""
+    """It is unknown whether it was accepted, or the service has forgotten it: a person has to check."""
     REFUSED = "refused"
     """It was surely not accepted, and nothing was paid for."""
     NOT_STARTED = "not_started"
-    """Nothing was sent: the budget was reached, or something is wrong that concerns all."""
+    """Nothing was sent: the budget was reached, or something that concerns all is wrong."""
 
     @property
     def is_good(self) -> bool:
@@ -260,25 +260,25 @@ class OutcomeStatus(StrEnum):
 
 
 class Outcome(BaseModel):
-    """What became of one generation."""
+    """The outcome of one generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label: str = Field(description="What it is called in this run: its line, or its picture.")
+    label: str = Field(description="What it is called in this run: its line, or its image.")
     status: OutcomeStatus
     generation_key: str | None = None
     request_id: str | None = None
-    uris: tuple[str, ...] = Field(default=(), description="Where its files stand, s3://bucket/key.")
-    cost_usd: float | None = Field(default=None, description="US dollars, where the service told.")
+    uris: tuple[str, ...] = Field(default=(), description="Where its files are, s3://bucket/key.")
+    cost_usd: float | None = Field(default=None, description="US dollars, if the service said.")
     seconds: float = Field(default=0.0, description="From its start in this run to its end.")
     error: str | None = None
     error_type: str | None = None
-    error_code: str | None = Field(default=None, description="The service's or the store's; else the HTTP status.")
-    retryable: bool = Field(default=False, description="Whether another run may have more luck, with nothing changed.")
+    error_code: str | None = Field(default=None, description="The service's or the store's; otherwise the HTTP status.")
+    retryable: bool = Field(default=False, description="Whether another run may succeed with nothing changed.")
 
 
 class Generation(BaseModel):
-    """A generation that is done: what was submitted, how it went, and where its files are."""
+    """A finished generation: what was submitted, how it went, and where its files are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
