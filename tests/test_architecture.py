@@ -46,19 +46,19 @@ def offences(folder: str, *forbidden: str, but: tuple[str, ...] = ()) -> list[st
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_go_to_the_right_only(layer: str) -> None:
-    """No layer knows of those that stand on it, nor of the tests and benchmarks."""
+    """No layer imports one to its left, nor the tests and benchmarks."""
     above = LAYERS[: LAYERS.index(layer)]
 
     assert offences(layer, *above, "tests", "benchmarks") == []
 
 
-def test_the_engine_knows_nothing_of_prefect() -> None:
+def test_the_engine_does_not_import_prefect() -> None:
     """Not even in a function or for the type checker."""
     assert offences("runcomfy", "prefect", "prefect_aws") == []
 
 
-def test_polling_and_the_journal_know_nothing_of_each_other() -> None:
-    """What one needs of the other is handed in: the note of run times here, and when a request is due there."""
+def test_polling_and_the_journal_do_not_import_each_other() -> None:
+    """What one needs of the other is an argument: the run-time cache here, and when a request is due there."""
     assert offences("runcomfy/polling", "runcomfy.journal") == []
     assert offences("runcomfy/journal", "runcomfy.polling") == []
 
@@ -71,7 +71,7 @@ def test_no_import_runs_upwards() -> None:
 
 
 def test_a_circle_is_found_and_the_floors_are_counted() -> None:
-    """Also one that goes through a folder, and one whose import stands in a function."""
+    """Also one that goes through a folder, and one whose import is in a function."""
     files = {
         "runcomfy/__init__.py": "",
         "runcomfy/values.py": "import json",
@@ -93,8 +93,8 @@ def test_a_circle_is_found_and_the_floors_are_counted() -> None:
     assert len(found.upwards) == 1
 
 
-def test_only_the_sandbox_stands_on_its_extra() -> None:
-    """`aiohttp` and the sandbox are not installed with the engine's own dependencies; the command hands on to it."""
+def test_only_the_sandbox_needs_its_extra() -> None:
+    """`aiohttp` and the sandbox are not installed with the engine's own dependencies; the command starts it."""
     assert offences("runcomfy", "aiohttp", but=("runcomfy/sandbox",)) == []
     assert offences("runcomfy", "runcomfy.sandbox", but=("runcomfy/sandbox", "runcomfy/cli")) == []
     for layer in ("blocks", "tasks", "flows"):
@@ -102,13 +102,13 @@ def test_only_the_sandbox_stands_on_its_extra() -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_only_what_prefect_publishes_is_used(layer: str) -> None:
-    """What Prefect keeps to itself changes without notice."""
+def test_only_what_prefect_publishes_is_imported(layer: str) -> None:
+    """What is private to Prefect changes without notice."""
     assert offences(layer, "prefect._internal") == []
 
 
 def test_the_engine_runs_without_prefect() -> None:
-    """Whatever imports what: after the engine is loaded, Prefect is not."""
+    """After the engine is loaded, Prefect is not, not even by a dependency."""
     program = (
         "import sys, runcomfy.api.client, runcomfy.archive.archive, runcomfy.generation.staging\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'prefect', 'prefect_aws', 'aiohttp'}))"
