@@ -1,4 +1,4 @@
-"""Make orders of the records of a table, and find everything that is wrong with any of them."""
+"""Make orders from the records of a table, and find everything that is wrong with any of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IN_OTHER_WORDS = {
 }
 
 _PLACEHOLDER = (
-    "it is no prompt, but what programs write for an empty or broken cell (nan, None, #REF!, a formula, a number); "
+    "it is not a prompt, but what programs write for an empty or broken cell (nan, None, #REF!, a formula, a number); "
     "write one, or allow such prompts with allow_placeholder_prompts"
 )
 
@@ -39,13 +39,13 @@ def check_table(
 
     Args:
         table: What was read.
-        location: Where it lies.
+        location: Where it is.
         defaults: What counts where a row gives nothing.
         allow_placeholders: Whether a prompt may be what programs write where there is none (`nan`, `#REF!`).
     """
     unknown = {name for name in table.columns if name not in _KNOWN and name not in IGNORED}
     problems = _unknown_columns(table, unknown, uses_counted=location.format == "jsonl")
-    # A cell that was left empty by mistake must not turn a picture into a video of its prompt alone.
+    # An image cell that was left empty by mistake must not become a video of the prompt alone.
     image_or_model = defaults.keys().isdisjoint(("image", "model")) and any(
         isinstance(image := record.values.get("image"), str) and image.strip() for record in table.records
     )
@@ -74,12 +74,12 @@ def is_empty(value: Any) -> bool:
 
 
 def unknown_name(name: str) -> str:
-    """Say that there is no such name, and which one may be meant, as `read_order` does."""
+    """Return the sentence for a name that is unknown, with the one that may be meant, as `read_order` does."""
     return f"{shown(name)}: {unknown_field(name)}"
 
 
 def _unknown_columns(table: Table, unknown: set[str], *, uses_counted: bool) -> defaultdict[int, list[str]]:
-    """Return what there is to say of names that nobody knows: once for each, however many rows have it."""
+    """Return the problems of unknown names, by line: one for each name, however many rows have it."""
     uses = Counter(name for record in table.records for name in unknown & record.values.keys())
     problems: defaultdict[int, list[str]] = defaultdict(list)
     for name, line in table.columns.items():
@@ -113,16 +113,16 @@ def _order(
 
 
 def _misfit(name: str, value: Any) -> str:
-    """Say why a value cannot be what it stands for, whatever the model; an empty text if it can."""
+    """Return why a value cannot be used under this name, whatever the model; an empty text if it can."""
     if isinstance(value, str):
         if "\0" in value:
             return "the text holds a NUL character; take it out"
         return "" if value.isascii() or _is_unicode(value) else "the text holds half a character; write it again"
     if isinstance(value, list | dict):
-        return "a list or an object cannot stand here; give a text, a number, true or false"
+        return "a list or an object is not allowed here; give a text, a number, true or false"
     numbered = name == "variation" and not isinstance(value, bool)
     if value is not None and name in _TEXTS and not numbered:
-        return "it is no text; write it as one"
+        return "it is not a text; write it as one"
     return ""
 
 
@@ -139,7 +139,7 @@ def _worded(sentence: str) -> str:
 
 
 def _identity(order: Order) -> str:
-    # The picture's name in place of its content, which nobody has looked at yet.
+    # The image's name in place of its content, which has not been read yet.
     return generation_key(order.inputs(None), image_sha256=order.image, variation=order.variation)
 
 

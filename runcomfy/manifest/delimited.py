@@ -20,13 +20,13 @@ def read_delimited(data: bytes) -> Table:
     """Read a CSV file; all values are texts. Rows without any text are left out.
 
     Raises:
-        UnreadableTable: It is no text, or has no usable header, or no rows.
+        UnreadableTable: It is not text, or has no usable header, or no rows.
     """
     text = decode(data)
     first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
     delimiter = next((mark for mark in ",;\t" if mark in first_line), ",")
     if "\0" in first_line:
-        raise UnreadableTable("is no text: its first line holds a NUL byte. Save it as CSV in UTF-8.")
+        raise UnreadableTable("is not text: its first line holds a NUL byte. Save it as CSV in UTF-8.")
     records = _records(text, delimiter)
     _, header = next(records, (0, []))
     if isinstance(header, str):
@@ -50,7 +50,7 @@ def read_delimited(data: bytes) -> Table:
 
 
 def write_delimited(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], delimiter: str) -> bytes:
-    """Write a CSV file; one that is more than ASCII gets the mark without which Excel would misread and spoil it."""
+    """Write a CSV file; one that is more than ASCII gets a byte order mark, without which Excel would misread it."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter)
     writer.writerow(columns)
@@ -61,7 +61,7 @@ def write_delimited(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], d
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """Yield each record's first line and its cells, or what is wrong with it."""
-    # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.
+    # Strict: otherwise a quote that is never closed silently swallows the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1

@@ -11,25 +11,25 @@ from runcomfy.texts import json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 
-_MOST_DIGITS = 300  # Python itself refuses to read very many, in words for programmers
+_MOST_DIGITS = 300  # Python refuses very long numbers itself, but with a message for programmers
 
 
 def read_json_lines(data: bytes) -> Table:
-    """Read a JSON Lines file; a line that is no object is a record with a problem, a blank line is none.
+    """Read a JSON Lines file; a line that is not an object is a record with a problem, a blank line is left out.
 
     Raises:
-        UnreadableTable: It is no text, or has no rows.
+        UnreadableTable: It is not text, or has no rows.
     """
     columns: dict[str, int] = {}
     records = []
-    # Not splitlines(): a JSON text may hold characters that this takes for ends of lines.
+    # Not splitlines(): it splits at characters that a JSON text may hold.
     for line, text in enumerate(decode(data).split("\n"), 1):
         if text.isspace() or not text:
             continue
         try:
             values = _DECODER.decode(text.strip())
         except json.JSONDecodeError as error:
-            records.append(RawRow(line, {}, f"it is no JSON: {error.msg} at column {error.colno}"))
+            records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}"))
         except (ValueError, RecursionError) as error:
             records.append(RawRow(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
         else:
@@ -37,7 +37,7 @@ def read_json_lines(data: bytes) -> Table:
                 records.append(RawRow(line, values))
                 columns |= {name: line for name in values if name not in columns}
             else:
-                records.append(RawRow(line, {}, 'it is no object; write one object a line, {"prompt": "…"}'))
+                records.append(RawRow(line, {}, 'it is not an object; write one object a line, {"prompt": "…"}'))
         check_length(len(records))
     check_length(len(records))
     return Table(columns, records)
@@ -58,7 +58,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it is no JSON: {name} is no value there")
+    raise ValueError(f"it is not JSON: {name} is not a JSON value")
 
 
 def _integer(digits: str) -> int:

@@ -1,4 +1,4 @@
-"""Where a manifest lies: its bytes, its format, and the pictures that it names beside itself."""
+"""Where a manifest is: its bytes, its format, and the images that it names relative to itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IMAGE_SCHEMES = ("s3", "http", "https", "file")
 
 @dataclass(frozen=True)
 class Location:
-    """A manifest that was found by its name."""
+    """The place of a manifest, and the format that its extension names."""
 
     uri: str
     """For people: without secrets."""
@@ -53,19 +53,19 @@ class Location:
 
     def _whole(self, data: bytes) -> bytes:
         if not data.strip():
-            refuse_manifest(self.uri, "is empty. Look at where it was written.")
+            refuse_manifest(self.uri, "is empty. Check the program that wrote it.")
         return data
 
     def image(self, name: str) -> str:
-        """Return the picture that a row names: what is relative stands beside the manifest.
+        """Return the image that a row names; a relative name starts at the manifest's folder.
 
         Raises:
-            ValueError: It cannot be meant; the text says why.
+            ValueError: No image can be read there; the text says why.
         """
         if scheme := _SCHEME.match(name):
             named = (scheme[1] or scheme[2]).lower()
             if named not in _IMAGE_SCHEMES:
-                raise ValueError(f"a picture cannot be read from {named}:; name a path, https://… or s3://bucket/key")
+                raise ValueError(f"an image cannot be read from {named}:; name a path, https://… or s3://bucket/key")
             if named != "file":
                 return name
         absolute = bool(scheme) or name.startswith(("/", "~")) or bool(PureWindowsPath(name).drive)
@@ -79,15 +79,15 @@ class Location:
         return f"s3://{self.bucket}/{_beside(self.key, name)}"
 
     def _read_object(self, store: Store) -> bytes:
-        standing = store.head(self.key, self.bucket)
-        if standing is None:
-            refuse_manifest(self.uri, "is not there, or there is no such bucket. Check the name.")
-        _check_size(self.uri, standing.size_bytes)
+        found = store.head(self.key, self.bucket)
+        if found is None:
+            refuse_manifest(self.uri, "does not exist, or there is no such bucket. Check the name.")
+        _check_size(self.uri, found.size_bytes)
         return store.read(self.key, self.bucket, limit_bytes=MAX_MANIFEST_BYTES)
 
 
 def locate(source: str) -> Location:
-    """Say where a manifest lies: a path, or `s3://bucket/key`.
+    """Return where a manifest is: a path, or `s3://bucket/key`.
 
     Raises:
         InvalidInput: It is neither, or its extension is not that of a manifest.
@@ -100,7 +100,7 @@ def locate(source: str) -> Location:
         refuse_manifest(uri, "cannot be read. A manifest is a file of this machine, or s3://bucket/key.")
     if kind is None:
         refuse_manifest(
-            uri, f"is no manifest by its name: it ends with {', '.join(_FORMATS)}. Save it as one of these."
+            uri, f"does not have the extension of a manifest: {', '.join(_FORMATS)}. Save it as one of these."
         )
     if found:
         return Location(uri, kind, None, found[1], found[2])
@@ -120,7 +120,7 @@ def _read_file(path: Path, uri: str) -> bytes:
         if path.is_dir():
             refuse_manifest(uri, "is a folder. Name the manifest in it.")
         if not path.is_file():
-            refuse_manifest(uri, "is not there. Check the path, and the machine that this runs on.")
+            refuse_manifest(uri, "does not exist. Check the path, and the machine that this runs on.")
         _check_size(uri, path.stat().st_size)
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -133,7 +133,7 @@ def _check_size(uri: str, size_bytes: int) -> None:
 
 
 def _beside(key: str, name: str) -> str:
-    # Not by a library of paths or URLs: a key may hold `?`, `#` and empty folders.
+    # Not by a library for paths or URLs: a key may hold `?`, `#` and empty folders.
     parts = key.split("/")[:-1]
     for part in name.split("/"):
         if part == ".." and not parts:

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 10_000
 
 
 def read_parquet(data: bytes) -> Table:
-    """Read a Parquet file; only columns that are known are read, and whole numbers become integers.
+    """Read a Parquet file; only known columns are read, and whole numbers become integers.
 
     Raises:
         UnreadableTable: It is damaged, has no rows, or columns that cannot be used.
@@ -72,7 +72,7 @@ def _check_type(name: str, kind: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as JSON has it; what is not a number is what pandas writes for a missing one."""
+    """Return a cell as JSON has it; NaN, which pandas writes for a missing number, becomes `None`."""
     if isinstance(value, float | Decimal):
         if math.isnan(value):
             return None
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def _exact_below(kind: Any) -> int | None:
-    """Return up to where the floats of a column are exact; `None` where they are none."""
+    """Return the limit below which the floats of a column are exact; `None` for a column of another type."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return exact_below(kind.bit_width) if pa.types.is_floating(kind) else None
 

@@ -27,7 +27,7 @@ def read_manifest(
 ) -> Manifest:
     """Read and check a manifest. It blocks: call it in a thread.
 
-    Pictures are not looked at. A relative one stands beside the manifest; one of the defaults is taken as it is.
+    Images are not read. A relative name starts at the manifest's folder; one of the defaults is taken as it is.
 
     Args:
         source: A path or `s3://bucket/key`; its extension says what it is: .csv, .jsonl, .ndjson or .parquet.
@@ -37,8 +37,8 @@ def read_manifest(
             `#REF!`, a formula, a number, a dash (`runcomfy.texts.is_placeholder`).
 
     Raises:
-        InvalidInput: It cannot be read as a manifest at all. What is wrong with single rows is in `Manifest.bad`, and
-            `refuse_rows` makes an error of it.
+        InvalidInput: It cannot be read as a manifest at all. What is wrong with single rows is in `Manifest.bad`;
+            `refuse_rows` raises it.
         StorageError: The store could not be read.
     """
     common = {name: value for name, value in (defaults or {}).items() if not is_empty(value)}
@@ -56,9 +56,7 @@ def read_manifest(
         refuse_manifest(location.uri, str(error))
     if location.format != "jsonl" and "prompt" not in table.columns and "prompt" not in common:
         others = [shown(name) for name in table.columns if name not in FIELDS and name not in IGNORED]
-        known = (
-            f" It has {', '.join(others)}, not known here; there are {', '.join(FIELDS)}." if others else " Add one."
-        )
+        known = f" It has {', '.join(others)}, unknown here; there are {', '.join(FIELDS)}." if others else " Add one."
         refuse_manifest(location.uri, f"has no column prompt.{known}")
     rows, bad = check_table(table, location, common, allow_placeholders=allow_placeholder_prompts)
     return Manifest(

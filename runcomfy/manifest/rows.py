@@ -22,12 +22,12 @@ _CHARACTERS_A_ROW = 380
 
 
 class Row(BaseModel):
-    """A row that can be generated, as far as can be known without its picture."""
+    """A row that can be generated, as far as can be said without its image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: int
-    """Where it stands: the line of a text file (a record's first), the number of the row from 1 in Parquet."""
+    """Where it is: the line of a text file (a record's first), the number of the row from 1 in Parquet."""
     order: Order = Field(repr=False)  # an image's URL may be signed
     source: dict[str, Any] = Field(repr=False)
     """The row as it was given, JSON-able."""
@@ -52,15 +52,15 @@ class Manifest(BaseModel):
     """Where it was read from, without secrets."""
     format: ManifestFormat
     columns: tuple[str, ...]
-    """Those that are known, in their order."""
+    """Those that are known, in their order in the file."""
     rows: tuple[Row, ...]
     bad: tuple[BadRow, ...] = ()
-    """In the order of their lines. A row that gives a value under a name that nobody knows is neither here nor in
-    `rows`: the name is a problem once, where it first stands."""
+    """In the order of their lines. A row that gives a value under an unknown name is neither here nor in `rows`: the
+    name is one problem, on the line where it first occurs."""
     row_count: int
-    """All of them, whatever they are worth."""
+    """All of them, good or not."""
     delimiter: str = ","
-    """What stands between the cells of a CSV file."""
+    """The separator of the cells of a CSV file."""
 
 
 def refuse_rows(manifest: Manifest, bad: Iterable[BadRow]) -> NoReturn:
@@ -68,7 +68,7 @@ def refuse_rows(manifest: Manifest, bad: Iterable[BadRow]) -> NoReturn:
 
     Args:
         manifest: What was read.
-        bad: `Manifest.bad`, and what was found wrong since then, such as pictures that are not there.
+        bad: `Manifest.bad`, and what was found wrong since then, such as images that do not exist.
 
     Raises:
         InvalidInput: Its text names the rows, a hundred at most; `violations` has every problem, as pairs of a line
@@ -78,7 +78,7 @@ def refuse_rows(manifest: Manifest, bad: Iterable[BadRow]) -> NoReturn:
     for row in sorted(bad, key=lambda row: row.line):
         problems.setdefault(row.line, []).extend(row.problems)
     raise InvalidInput(
-        f"{_summary(manifest, problems)} cannot be used; nothing was paid for. Mend them, or take them out:\n"
+        f"{_summary(manifest, problems)} cannot be used; nothing was paid for. Fix them, or take them out:\n"
         + "\n".join(_listing(manifest.format, problems)),
         violations=[(place_of(manifest.format, line), sentence) for line in problems for sentence in problems[line]],
     )

@@ -26,18 +26,18 @@ __all__ = [
 IGNORED = ("error", "line")
 """Columns that are not read: a manifest of what failed has them, and can be run again as it is."""
 MAX_ROWS = 100_000
-"""A limit for files that are no manifests, and for memory: some 3 kB a row."""
+"""A limit against files that are not manifests, and for memory: about 3 kB a row."""
 
 _SHOWN_CHARACTERS = 60
 
 
 class UnreadableTable(ValueError):
-    """The file as a whole cannot be read; the text goes on after its name: "has no header"."""
+    """The file as a whole cannot be read; the text continues a sentence that begins with its name: "has no header"."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One record as it stands in the file."""
+    """One record as it is in the file."""
 
     line: int
     values: Mapping[str, Any]
@@ -47,13 +47,13 @@ class RawRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A file that could be read; what its values mean is not looked at."""
+    """A file that could be read; its values are not checked yet."""
 
     columns: Mapping[str, int]
-    """Each name, and the line on which it first stands: 0 where the names stand apart from the rows."""
+    """Each name, and the line on which it first occurs: 0 where the names are apart from the rows."""
     records: Sequence[RawRow]
     delimiter: str = ","
-    """What stands between the cells of a CSV file."""
+    """The separator of the cells of a CSV file."""
 
 
 def check_columns(names: Sequence[str]) -> None:
@@ -84,10 +84,10 @@ def check_length(row_count: int) -> None:
 
 
 def decode(data: bytes) -> str:
-    """Return the text of a file in UTF-8, with or without the mark that Excel puts before it.
+    """Return the text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        UnreadableTable: It is in another encoding, or is no text.
+        UnreadableTable: It is in another encoding, or is not text.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UnreadableTable("is in UTF-16. Save it as UTF-8; in Excel that is 'CSV UTF-8'.")
@@ -99,7 +99,7 @@ def decode(data: bytes) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a name that a stranger chose as it may stand in a sentence: short, printable, without secrets."""
+    """Return a name from somebody else's file as it may be shown in a sentence: short, printable, without secrets."""
     name = redact(name[: 10 * _SHOWN_CHARACTERS])
     name = name if name and name.isprintable() else ascii(name)
     return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"

@@ -19,13 +19,13 @@ _ERROR = "error"
 
 
 def standalone_row(source: Mapping[str, Any], order: Order, image: str | None) -> dict[str, Any]:
-    """Return a row that asks for the same generation wherever its manifest lies, and without the defaults of its batch.
+    """Return a row that asks for the same generation in any folder, and without the defaults of its batch.
 
     Args:
         source: The row as it was given.
         order: What it asks for.
-        image: Where everybody finds its picture: the URI of its staged copy. A name relative to the first manifest
-            would be another file beside the second, and a signed URL would end up in the bucket.
+        image: The URI of its image's staged copy, or `None`. A name relative to the first manifest would be another
+            file beside the second, and a signed URL would end up in the bucket.
     """
     complete = {"model": order.model_id, "prompt": order.prompt, "variation": order.variation, **order.settings}
     filled = {name: value for name, value in complete.items() if is_empty(source.get(name)) and not is_empty(value)}

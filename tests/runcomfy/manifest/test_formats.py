@@ -112,7 +112,7 @@ def test_a_failed_manifest_says_what_went_wrong_beside_each_row(tmp_path: Path) 
 
 
 def test_a_spreadsheet_can_open_what_failed(tmp_path: Path) -> None:
-    """With the separator that it wrote, and with the mark without which it would spoil letters that are not ASCII."""
+    """With the separator that it wrote, and a byte order mark, without which it would spoil non-ASCII letters."""
     first = read_text(tmp_path, "m.csv", "prompt;seed\nSchnee fällt, langsam;1\n")
 
     written = write_manifest([(row.source, "failed") for row in first.rows], first.columns, first.format,
@@ -123,7 +123,7 @@ def test_a_spreadsheet_can_open_what_failed(tmp_path: Path) -> None:
 
 
 def test_values_of_several_types_can_be_written_as_parquet(tmp_path: Path) -> None:
-    """A column of Parquet has one type; where values have several, or are too large for one, texts stand for them."""
+    """A column of Parquet has one type; where values have several, or are too large for one, they become texts."""
     sources = [{"prompt": "a", "seed": 2**70}, {"prompt": "b", "seed": 7}, {"prompt": "c", "seed": 7.0, "variation": 1}]
 
     manifest = read_text(tmp_path, "m.parquet", write_manifest([(row, "") for row in sources],
@@ -152,7 +152,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, delimiter: str, mark: s
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_csv_record_stands_where_it_begins(tmp_path: Path, end: str) -> None:
+def test_the_line_of_a_csv_record_is_where_it_begins(tmp_path: Path, end: str) -> None:
     """Texts may span lines; a record's line is that of its beginning, as an editor counts."""
     lines = ["prompt,seed", '"Rain', 'falls",1', "", '"Snow', "", 'falls",x', "Hail,2"]
 
@@ -182,7 +182,7 @@ def test_a_csv_row_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, 
 
 
 def test_a_quote_that_is_never_closed_is_found(tmp_path: Path) -> None:
-    """It must not swallow the rest of the file in silence."""
+    """It must not silently swallow the rest of the file."""
     manifest = read_text(tmp_path, "m.csv", 'prompt,seed\nSnow,1\n"Rain,2\nHail,3\n')
 
     assert [row.line for row in manifest.rows] == [2]
@@ -193,24 +193,24 @@ def test_a_quote_that_is_never_closed_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"prompt": "a",}', "it is no JSON: Expecting property name enclosed in double quotes at column"),
-        ('{"prompt": "a"', "it is no JSON: Expecting ',' delimiter at column 15"),
-        ('{"prompt": "a"} {"prompt": "b"}', "it is no JSON: Extra data at column 17"),
-        ('["a"]', 'it is no object; write one object a line, {"prompt": "…"}'),
-        ("null", "it is no object"),
-        ('{"prompt": "a", "seed": NaN}', "it is no JSON: NaN is no value there"),
+        ('{"prompt": "a",}', "it is not JSON: Expecting property name enclosed in double quotes at column"),
+        ('{"prompt": "a"', "it is not JSON: Expecting ',' delimiter at column 15"),
+        ('{"prompt": "a"} {"prompt": "b"}', "it is not JSON: Extra data at column 17"),
+        ('["a"]', 'it is not an object; write one object a line, {"prompt": "…"}'),
+        ("null", "it is not an object"),
+        ('{"prompt": "a", "seed": NaN}', "it is not JSON: NaN is not a JSON value"),
         ('{"prompt": "a", "seed": 1, "seed": 2}', "seed is given twice; keep one of them"),
         ('{"prompt": "a", " prompt": "b"}', "prompt is given twice"),
         ('{"prompt": "a", "seed": ' + "1" * 5000 + "}", "a number has more than 300 digits"),
         ("[" * 100_000, "it is nested too deeply"),
-        ('{"prompt": ["a"]}', "prompt: a list or an object cannot stand here; give a text, a number, true or false"),
-        ('{"prompt": "a", "seed": {"b": 1}}', "seed: a list or an object cannot stand here"),
+        ('{"prompt": ["a"]}', "prompt: a list or an object is not allowed here; give a text, a number, true or false"),
+        ('{"prompt": "a", "seed": {"b": 1}}', "seed: a list or an object is not allowed here"),
         ('{"prompt": "a\\ud800"}', "prompt: the text holds half a character; write it again"),
         ('{"prompt": "a", "variation": "\\udfff"}', "variation: the text holds half a character"),
         ('{"prompt": "a\\u0000"}', "prompt: the text holds a NUL character; take it out"),
-        ('{"prompt": true}', "prompt: it is no text; write it as one"),
-        ('{"prompt": "a", "image": 7}', "image: it is no text"),
-        ('{"prompt": "a", "variation": false}', "variation: it is no text"),
+        ('{"prompt": true}', "prompt: it is not a text; write it as one"),
+        ('{"prompt": "a", "image": 7}', "image: it is not a text"),
+        ('{"prompt": "a", "variation": false}', "variation: it is not a text"),
         ("{}", "prompt: it is missing"),
     ],
 )
@@ -257,7 +257,7 @@ def test_the_types_of_parquet_are_understood(tmp_path: Path) -> None:
 
 
 def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
-    """Across its groups of rows; and what is wrong with the columns stands at 0."""
+    """Across its groups of rows; and what is wrong with the columns is at 0."""
     count = 25_000
     content = parquet({"prompt": [f"Rain {number}" for number in range(count)], "sed": [1] * count,
                        "seed": [0.5 if number == 20_000 else 1 for number in range(count)]})  # fmt: skip
@@ -293,7 +293,7 @@ GOOD = parquet({"prompt": ["a", "b"]})
         ("m.csv", "prompt,seed, prompt \na,1,b\n", "has more than one column prompt"),
         ("m.parquet", pa.table([["a"], ["b"]], ["prompt", "prompt "]), "has more than one column prompt"),
         ("m.csv", "image,seed\na.png,1\n", "has no column prompt. Add one"),
-        ("m.csv", "image,promt\na.png,Rain\n", "has no column prompt. It has promt, not known here; there are image"),
+        ("m.csv", "image,promt\na.png,Rain\n", "has no column prompt. It has promt, unknown here; there are image"),
         ("m.parquet", parquet({"image": ["a.png"], "line": [1]}), "has no column prompt. Add one"),
         ("m.csv", "prompt,seed\nRain,1\nSchnee f\xe4llt,2\n".encode("latin-1"), r"is not UTF-8 text \(line 3\)"),
         ("m.jsonl", b'{"prompt": "\xff"}', r"is not UTF-8 text \(line 1\)"),
@@ -307,7 +307,7 @@ GOOD = parquet({"prompt": ["a", "b"]})
         ("m.parquet", parquet({"prompt": [b"a"]}), "of the type binary; there can be texts"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_manifest_says_why(tmp_path: Path, name: str, content: Any, said: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path, name: str, content: Any, said: str) -> None:
     """One sentence about the file, and that nothing was paid for; never another kind of error."""
     if isinstance(content, pa.Table):
         file = io.BytesIO()
@@ -324,7 +324,7 @@ def test_a_file_that_is_no_manifest_says_why(tmp_path: Path, name: str, content:
 @given(content=ANY_BYTES)
 @settings(max_examples=150)
 def test_any_bytes_are_a_manifest_or_invalid_input(kind: str, content: bytes) -> None:
-    """Whatever somebody drops into the bucket, nothing else comes out."""
+    """Whatever is dropped into the bucket, nothing else is raised."""
     try:
         manifest = read_bytes(kind, content)
     except InvalidInput:

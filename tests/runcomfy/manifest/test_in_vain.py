@@ -1,4 +1,4 @@
-"""Rows that would be paid for in vain: prompts that are none, and numbers that were changed on the way."""
+"""Rows that would be paid for in vain: prompts that are placeholders, and numbers that a program changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def written(kind: str, folder: Path, rows: list[dict[str, Any]], **options: Any)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_what_programs_write_for_nothing_is_no_prompt(kind: str, tmp_path: Path) -> None:
+def test_what_programs_write_for_nothing_is_not_a_prompt(kind: str, tmp_path: Path) -> None:
     """As the whole of a prompt, in any case, and however it is quoted; what only looks like it is one."""
     rows = [{"prompt": prompt, "seed": number} for number, prompt in enumerate([*PLACEHOLDERS, *PROMPTS])]
 
@@ -53,7 +53,7 @@ def test_what_programs_write_for_nothing_is_no_prompt(kind: str, tmp_path: Path)
     assert all("allow_placeholder_prompts" in sentence for sentence in problems(manifest).values())
 
 
-def test_somebody_may_want_a_video_of_it(tmp_path: Path) -> None:
+def test_a_placeholder_can_be_allowed(tmp_path: Path) -> None:
     """The refusal can be turned off; a prompt that says nothing at all stays refused."""
     rows = [{"prompt": prompt, "seed": number} for number, prompt in enumerate([*PLACEHOLDERS, "\u200b"])]
 
@@ -63,7 +63,7 @@ def test_somebody_may_want_a_video_of_it(tmp_path: Path) -> None:
     assert "it says nothing" in "".join(problems(manifest).values())
 
 
-def test_a_default_prompt_is_held_to_the_same(tmp_path: Path) -> None:
+def test_a_default_prompt_is_checked_likewise(tmp_path: Path) -> None:
     """It counts for every row that has none."""
     assert len(read_text(tmp_path, "m.csv", "seed\n1\n2\n", defaults={"prompt": "#REF!"}).bad) == 2
 
@@ -98,7 +98,7 @@ def test_a_number_that_was_changed_on_the_way_is_refused(text: str, said: str, t
     [("7", 7), ("7.0", 7), ("7.00", 7), (" 7 ", 7), ("7\u00a0", 7), ("-7.0", -7), ("123456789012345678901",
     123456789012345678901)],
 )  # fmt: skip
-def test_a_number_that_is_whole_for_sure_is_taken(text: str, seed: int, tmp_path: Path) -> None:
+def test_a_number_that_is_certainly_whole_is_accepted(text: str, seed: int, tmp_path: Path) -> None:
     """As programs write it."""
     for kind in ("csv", "jsonl", "parquet"):
         (row,) = written(kind, tmp_path, [{"prompt": "A cat", "seed": text}]).rows

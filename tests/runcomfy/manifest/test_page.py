@@ -21,7 +21,7 @@ def test_every_column_is_explained() -> None:
 
 
 def test_the_examples_are_manifests_of_the_same_generations(tmp_path: Path) -> None:
-    """What is shown can be run, whichever format somebody copies."""
+    """What is shown can be run, in each of the formats."""
     examples = dict(re.findall(r"```(csv|jsonl)\n(.*?)```", PAGE, re.DOTALL))
 
     manifests = [read_text(tmp_path, f"m.{kind}", text) for kind, text in examples.items()]

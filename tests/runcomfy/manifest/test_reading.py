@@ -1,4 +1,4 @@
-"""Reading a manifest: where it may lie, what its pictures are relative to, what counts where a row gives nothing."""
+"""Reading a manifest: where it may be, what its images are relative to, what counts where a row gives nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_manifest_is_read_from_s3(store: Store, object_store: ObjectStore, kin
     ]
 
 
-def test_a_picture_of_an_s3_manifest_lies_beside_it(store: Store) -> None:
+def test_an_image_of_an_s3_manifest_is_relative_to_it(store: Store) -> None:
     """A relative name is a key below the manifest's own folder; what is complete stays as it is."""
     images = {
         "photo.jpg": f"s3://videos/{store.prefix}mai/photo.jpg",
@@ -57,7 +57,7 @@ def test_a_picture_of_an_s3_manifest_lies_beside_it(store: Store) -> None:
     "image", ["/photos/a.jpg", "~/a.jpg", "file:///photos/a.jpg", r"C:\photos\a.jpg", "../" * 9 + "a"]
 )
 def test_a_file_of_one_machine_is_refused_in_an_s3_manifest(store: Store, image: str) -> None:
-    """Workers elsewhere do not have it; and nothing lies above the bucket."""
+    """Workers elsewhere do not have it; and nothing is above the bucket."""
     key = store.key("clips.jsonl")
     store.put(key, jsonl_text([{"prompt": "Rain", "image": image}]).encode(), content_type="text/plain")
 
@@ -68,7 +68,7 @@ def test_a_file_of_one_machine_is_refused_in_an_s3_manifest(store: Store, image:
     )
 
 
-def test_a_picture_of_a_local_manifest_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_of_a_local_manifest_is_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the run was started; what is complete stays as it is."""
     images = {
         "photo.jpg": f"{tmp_path}/mai/photo.jpg",
@@ -94,16 +94,16 @@ def test_a_picture_of_a_local_manifest_lies_beside_it(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     "image", ["ftp://example.com/a.jpg", "gs://bucket/a.jpg", "data:image/png;base64,iVBORw0KGgo="]
 )
-def test_a_picture_that_nobody_can_read_is_refused(tmp_path: Path, image: str) -> None:
-    """By its kind of address, which is named, and not by the rest of it."""
+def test_an_image_of_an_unknown_scheme_is_refused(tmp_path: Path, image: str) -> None:
+    """The error names the scheme, and not the rest of the address."""
     (found,) = problems(read_text(tmp_path, "m.jsonl", jsonl_text([{"prompt": "Rain", "image": image}]))).values()
 
     kind = image.partition(":")[0]
-    assert found == f"image: a picture cannot be read from {kind}:; name a path, https://… or s3://bucket/key"
+    assert found == f"image: an image cannot be read from {kind}:; name a path, https://… or s3://bucket/key"
 
 
 def test_defaults_count_where_a_row_gives_nothing(tmp_path: Path) -> None:
-    """A default picture is as it was given, not beside the manifest; a row's own value comes first."""
+    """A default image is taken as given, not relative to the manifest; a row's own value comes first."""
     rows: list[dict[str, Any]] = [{"prompt": "Rain", "seed": 1}, {"prompt": "", "image": "b.png"}]
 
     manifest = read_text(
@@ -148,14 +148,14 @@ def test_a_prompt_for_all_needs_no_column(tmp_path: Path) -> None:
     assert [row.order.prompt for row in manifest.rows] == ["Snow", "Snow"]
 
 
-def test_a_default_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_default_is_refused(tmp_path: Path) -> None:
     """It would be paid for and ignored in every row."""
     with pytest.raises(InvalidInput, match="num_frame: there is no such field; did you mean num_frames"):
         read_text(tmp_path, "m.csv", "prompt\nRain\n", defaults={"num_frame": 81})
 
 
-def test_a_forgotten_picture_does_not_make_a_video_without_one(tmp_path: Path) -> None:
-    """Where some rows have pictures, a row without one says that it is meant so: by its model."""
+def test_a_forgotten_image_does_not_make_a_video_without_one(tmp_path: Path) -> None:
+    """Where some rows have images, a row without one has to name its model."""
     rows = [{"image": "a.png", "prompt": "a"}, {"prompt": "b"}, {"prompt": "c", "model": "text-to-video"}]
 
     manifest = read_text(tmp_path, "m.csv", csv_text(rows))
@@ -168,7 +168,7 @@ def test_a_forgotten_picture_does_not_make_a_video_without_one(tmp_path: Path) -
 
 
 def test_the_same_generation_twice_is_an_error_of_the_later_row(tmp_path: Path) -> None:
-    """Also where a default is spelt out, a model's name in full, or a picture otherwise; another take is another."""
+    """Also where a default is spelt out, a model is named in full, or an image differently; a variation is not."""
     rows: list[dict[str, Any]] = [
         {"image": "a.png", "prompt": "Rain"},
         {"image": "a.png", "prompt": "Rain", "variation": "2"},
@@ -190,20 +190,20 @@ def test_the_same_generation_twice_is_an_error_of_the_later_row(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{folder}/none.csv", "is not there. Check the path"),
-        ("{folder}", "is no manifest by its name: it ends with .csv, .jsonl, .ndjson, .parquet"),
-        ("{folder}/table.xlsx", "is no manifest by its name"),
+        ("{folder}/none.csv", "does not exist. Check the path"),
+        ("{folder}", "does not have the extension of a manifest: .csv, .jsonl, .ndjson, .parquet"),
+        ("{folder}/table.xlsx", "does not have the extension of a manifest"),
         ("{folder}/folder.csv", "is a folder. Name the manifest in it"),
         ("{folder}/large.csv", f"has {MAX_MANIFEST_BYTES + 1:,} bytes; {MAX_MANIFEST_BYTES:,} are allowed. Split it"),
-        ("{folder}/\0.csv", "is not there"),
+        ("{folder}/\0.csv", "does not exist"),
         ("~nobody-of-this-name/a.csv", "cannot be read"),
-        ("", "is no manifest by its name"),
+        ("", "does not have the extension of a manifest"),
         ("https://user:pass-1@example.com/clips.csv?sig=pass-1", "A manifest is a file of this machine, or s3://"),
         ("s3://videos", "A manifest is a file of this machine, or s3://bucket/key"),
         ("s3:///clips.csv", "A manifest is a file of this machine, or s3://bucket/key"),
-        ("s3://videos/clips.txt", "is no manifest by its name"),
-        ("s3://videos/none.csv", "is not there, or there is no such bucket"),
-        ("s3://no-such-bucket/clips.csv", "is not there, or there is no such bucket"),
+        ("s3://videos/clips.txt", "does not have the extension of a manifest"),
+        ("s3://videos/none.csv", "does not exist, or there is no such bucket"),
+        ("s3://no-such-bucket/clips.csv", "does not exist, or there is no such bucket"),
         ("s3://videos/{prefix}empty.csv", "is empty"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_manifest_that_cannot_be_found_or_read_is_named(tmp_path: Path, store:
 
 
 def test_a_store_that_cannot_be_read_is_another_error(store: Store) -> None:
-    """That is nothing that the manifest's author could mend."""
+    """That is nothing that the manifest's author could fix."""
     refused = Store("videos", session=boto3.Session("no-such-key", "secret"), endpoint_url=store.endpoint_url)
 
     with pytest.raises(StorageError):

@@ -15,7 +15,7 @@ HEADER = (
     "image,prompt,model,variation,num_frames,frames_per_second,resolution,aspect_ratio,seed,"
     "enable_prompt_expansion,num_inference_steps,enable_safety_checker"
 )
-WRONG = [  # what stands in the row, and a piece of what is said of it
+WRONG = [  # the row, and a piece of the message
     ("a.png,p,,,80", "num_frames: Input should be greater than or equal to 81"),
     ("a.png,p,,,101", "num_frames: Input should be less than or equal to 100"),
     ("a.png,p,,,eighty-one", "num_frames: Input should be a whole number"),
@@ -48,7 +48,7 @@ WRONG = [  # what stands in the row, and a piece of what is said of it
     (",p,image-to-video", "image: image-to-video needs one"),
     ("a.png,p,text-to-video", "image: text-to-video takes none"),
     ("a.png,p,wan-2-2", "model: there is no model 'wan-2-2' here; it is one of image-to-video, text-to-video"),
-    ("ftp://example.com/a.png,p", "image: a picture cannot be read from ftp:"),
+    ("ftp://example.com/a.png,p", "image: an image cannot be read from ftp:"),
     ("good-0.png,Rain,,,81,16", "variation: the same generation as line 2; give it another variation or seed"),
     (
         "a.png,Snow, slowly, gently,,,,,,,,,",
@@ -85,7 +85,7 @@ def test_37_bad_rows_of_1000_are_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_everything_that_is_wrong_with_a_row_is_said(tmp_path: Path) -> None:
-    """One round of mending is enough: all fields of a row are checked, and each is named once."""
+    """One round of fixing is enough: all fields of a row are checked, and each is named once."""
     rows = [{"image": ["a.png"], "prompt": "", "seed": "x", "num_frames": 5, "aspect_ratio": "16:9"}]
 
     (bad,) = read_text(tmp_path, "m.jsonl", jsonl_text(rows)).bad
@@ -95,7 +95,7 @@ def test_everything_that_is_wrong_with_a_row_is_said(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_column_that_nobody_knows_is_said_once_and_no_row_is_good(tmp_path: Path) -> None:
+def test_an_unknown_column_is_named_once_and_no_row_is_good(tmp_path: Path) -> None:
     """A misspelt setting would be paid for and ignored, so none of its rows is run; what else is wrong is said too."""
     rows = [{"image": f"{number}.png", "prompt": "Rain", "sed": "1"} for number in range(100)]
     rows[7]["prompt"] = ""
@@ -108,8 +108,8 @@ def test_a_column_that_nobody_knows_is_said_once_and_no_row_is_good(tmp_path: Pa
         refuse_rows(manifest, manifest.bad)
 
 
-def test_a_name_that_nobody_knows_is_said_once_in_json_lines(tmp_path: Path) -> None:
-    """There is no header: it is said where the name first stands, with how many more have it; rows without are good."""
+def test_an_unknown_name_is_named_once_in_json_lines(tmp_path: Path) -> None:
+    """There is no header: the line is where the name first occurs, with how many more have it; other rows are good."""
     rows = [{"prompt": f"Rain {number}"} | ({"sed": 1} if number % 2 else {}) for number in range(10)]
 
     manifest = read_text(tmp_path, "m.jsonl", jsonl_text(rows))
@@ -148,7 +148,7 @@ def test_long_sentences_do_not_crowd_out_rows(tmp_path: Path) -> None:
 
 
 def test_what_is_found_later_is_named_with_the_rest(tmp_path: Path) -> None:
-    """Pictures are looked at after the reading; what is wrong with them joins what is known of the line."""
+    """Images are read after the manifest; what is wrong with them joins what is known of the line."""
     manifest = read_text(tmp_path, "m.jsonl", jsonl_text([{"prompt": "Rain"}, {"prompt": "Snow", "seed": "x"}]))
     later = (BadRow(line=2, problems=("image: it is damaged",)), BadRow(line=1, problems=("image: it is empty",)))
 
@@ -164,7 +164,7 @@ def test_what_is_found_later_is_named_with_the_rest(tmp_path: Path) -> None:
 
 
 def test_no_secret_of_a_row_is_shown(tmp_path: Path) -> None:
-    """Signed URLs stay out of problems, errors and representations, wherever in a row they stand."""
+    """Signed URLs stay out of problems, errors and representations, wherever in a row they are."""
     url = "https://example.com/a.png?X-Amz-Signature=5ec2e7"
     rows = [{"image": url, "prompt": "Rain"}, {"image": "a", "prompt": "b", "model": url, "seed": url, url: "c"}]
 
