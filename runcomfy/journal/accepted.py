@@ -1,4 +1,4 @@
-"""What is known of a request that was accepted, by its entry; and when that was, whoever's clock is wrong."""
+"""What an entry says of a request that was accepted, and when that was, even if a worker's clock is wrong."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def submission_of(entry: Entry, *, age_seconds: float | None = None) -> Submissi
 
     Args:
         entry: The journal's entry.
-        age_seconds: How old this version of it is by the clock of the place. With it, `submitted_at` is told by the
-            clock of this machine where that of the one that submitted proves to be wrong.
+        age_seconds: How old this version of it is by the store's clock. With it, `submitted_at` is by this machine's
+            clock if the clock of the machine that submitted proves to be wrong.
     """
     if entry.request_id is None:
         raise ValueError(f"generation {entry.generation_key} is {entry.state} and has no request")
@@ -37,10 +37,10 @@ def submission_of(entry: Entry, *, age_seconds: float | None = None) -> Submissi
 
 
 def _by_our_clock(entry: Entry, submitted_at: datetime, age_seconds: float) -> datetime:
-    """Return when a request was submitted, from the age of its entry: the place's clock is the same for all.
+    """Return when a request was submitted, from the age of its entry: the store's clock is the same for all.
 
-    That tells it to the second where the machine that submitted it also wrote the entry's latest version: its clock may
-    be wrong, but not the time between the two. Otherwise it was submitted before that version at least.
+    This is exact to the second if the machine that submitted it also wrote the entry's latest version: its clock may be
+    wrong, but not the time between the two. Otherwise, all that is known is that it was submitted before that version.
     """
     ours = datetime.now(UTC) - timedelta(seconds=age_seconds)
     hosts = [event.worker.rpartition(":")[0] for event in entry.history if event.request_id == entry.request_id]

@@ -1,6 +1,6 @@
-"""What now: what happened to a generation, who must act, whether it was paid for, and which commands to paste.
+"""What to do now: what happened to a generation, who must act, whether it was paid for, which commands to paste.
 
-Errors, pages, the report and the command line print it and add nothing of their own, so that they say the same.
+Errors, pages, the report and the command line print it and add nothing of their own, so that they all say the same.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _UNBILLED = "Not known. RunComfy does not say whether such requests are billed."
 _MADE = "Yes, and the video was made; to fetch it costs nothing more."
 _GOES_ON = "It may be: the request goes on without this run. To collect it costs nothing more."
 _PAID: dict[EntryState, str] = {
-    _S.INTENT: "Perhaps: nobody knows whether it was accepted.",
-    _S.UNCERTAIN: "Perhaps: nobody knows whether it was accepted.",
+    _S.INTENT: "Perhaps: it is unknown whether it was accepted.",
+    _S.UNCERTAIN: "Perhaps: it is unknown whether it was accepted.",
     _S.SUBMITTED: "It may be: the request was accepted. To collect it costs nothing more.",
     _S.DETACHED: _GOES_ON,
     _S.EXPIRED: _ACCEPTED,
@@ -69,12 +69,12 @@ class Advice:
     """What a person wants to know."""
 
     happened: str
-    """Why it is so, as far as that is known; empty where it is not."""
+    """Why it is so; empty if that is unknown."""
     who: Who
     paid: str
     """Whether it was paid for, in a sentence."""
     now: str
-    """What to do now; what stands between backquotes is code."""
+    """What to do now; code is between backquotes."""
     commands: tuple[Command, ...] = ()
     """The best first."""
 
@@ -89,7 +89,7 @@ def advise(situation: Situation, options: StoreOptions) -> Advice:
 
     Args:
         situation: What is known of it.
-        options: Its store, as the commands name it.
+        options: Its media store, as the commands name it.
     """
     who, now, commands = _next(situation, options)
     if who is not Who.NOBODY and situation.state in OPEN and not options.has_journal:
@@ -98,12 +98,12 @@ def advise(situation: Situation, options: StoreOptions) -> Advice:
 
 
 def advise_on_error(error: RunComfyError, options: StoreOptions, model_id: str | None) -> Advice:
-    """Return what to do about the error that a run has ended with.
+    """Return what to do about the error that a run ended with.
 
     Args:
         error: The error.
-        options: The store, as the commands name it.
-        model_id: The model, where the error does not say it.
+        options: The media store, as the commands name it.
+        model_id: The model, if the error does not say it.
     """
     if situation := Situation.after(error, model_id):
         advice = advise(situation, options)
@@ -111,7 +111,7 @@ def advise_on_error(error: RunComfyError, options: StoreOptions, model_id: str |
     who, now = _without_request(error)
     paid = _PAID[_S.REFUSED]
     if isinstance(error, errors.StorageError):
-        paid = "Not by this run; an earlier one may have paid, which the bucket would tell."
+        paid = "Not by this run; an earlier one may have paid, which the bucket would show."
     elif isinstance(error, errors.RequestNotFound):
         paid = "Not known: RunComfy does not know the request."
     return Advice(error.cause or error.message, who, paid, now)
@@ -135,7 +135,7 @@ def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterab
         case _ if situation.stuck:
             return _stuck(situation, options)
         case _S.SUBMITTED:
-            now = "Wait: a run follows it; if that one has died, the next run of the same inputs or `reconcile` does."
+            now = "Wait: a run polls it; if that one has died, the next run of the same inputs or `reconcile` does."
             return Who.NOBODY, now, ()
         case _S.DETACHED:
             return _detached(situation, options, kind)
@@ -170,7 +170,7 @@ def _detached(
         now = "If you trust that host, add it to the output hosts (RUNCOMFY_OUTPUT_HOSTS, or the credentials block)."
         return Who.PERSON, now, fetch
     if issubclass(kind, errors.ArchiveConflict):
-        now = "Look at what stands at the key: move it away, change the key template, or do what the reason says."
+        now = "Look at what exists at the key: move it away, change the key template, or do what the reason says."
         return Who.PERSON, now, fetch
     if issubclass(kind, errors.ArchiveError):
         return Who.NOBODY, _COLLECT, _fetch(situation, options, "Fetch it, which costs nothing more")
@@ -178,13 +178,13 @@ def _detached(
         now = "Fix what the reason names. Nothing has to be sent again, but the journal may not know the request."
         return Who.PERSON, now, _adopt(situation, options, "Then adopt it")
     if issubclass(kind, errors.WaitError) or kind is RunComfyError:
-        return Who.NOBODY, f"Nobody waits for it. {_COLLECT}", _look_and_fetch(situation, options)
+        return Who.NOBODY, f"Nobody waits for it. {_COLLECT}", _status_and_fetch(situation, options)
     return Who.PERSON, f"Fix what the reason names. {_COLLECT}", fetch
 
 
 def _stuck(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterable[Command]]:
-    """Answer for a request that goes no further by itself."""
-    commands = [*_look_and_fetch(situation, options), *_release(situation, options, "If it is given up")]
+    """Return the advice for a request that makes no progress by itself."""
+    commands = [*_status_and_fetch(situation, options), *_release(situation, options, "If it is given up")]
     if situation.overdue:
         now = "It should have ended long ago: look at it in RunComfy's dashboard, and ask RunComfy about it."
         return Who.RUNCOMFY, now, commands
@@ -192,7 +192,7 @@ def _stuck(situation: Situation, options: StoreOptions) -> tuple[Who, str, Itera
 
 
 def _of_two_generations(advice: Advice, situation: Situation, options: StoreOptions) -> Advice:
-    """Answer for a request id that the submissions of two generations were answered with."""
+    """Return the advice for a request id that the submissions of two generations were answered with."""
     show = shell_command("journal", "show", situation.generation_key[:12], *options.for_journal)
     commands = [Command("See what is known of this one", show)] if options.has_journal else []
     return replace(
@@ -224,18 +224,18 @@ def _without_request(error: RunComfyError) -> tuple[Who, str]:
 
 
 def _paid(situation: Situation) -> str:
-    kind, said = situation.kind, _PAID[situation.state]
+    kind, paid = situation.kind, _PAID[situation.state]
     if situation.state is _S.DETACHED and issubclass(kind, errors.NoOutput):
-        said = _ACCEPTED
+        paid = _ACCEPTED
     elif situation.state is _S.DETACHED and issubclass(kind, errors.ArchiveError):
-        said = _MADE
+        paid = _MADE
     elif situation.state is _S.REFUSED and issubclass(kind, errors.StillRateLimited):
-        said = _BY_ITS_WORD
+        paid = _BY_ITS_WORD
     if situation.cost_usd is not None:
         answer = "Yes" if situation.cost_usd else "No"
-        said = f"{answer}, RunComfy says {situation.cost_usd:g} USD."
+        paid = f"{answer}, RunComfy says {situation.cost_usd:g} USD."
     earlier = situation.earlier_cost_usd
-    return said if earlier is None else f"{said} Earlier attempts cost {earlier:g} USD."
+    return paid if earlier is None else f"{paid} Earlier attempts cost {earlier:g} USD."
 
 
 def _submission(situation: Situation) -> str:
@@ -249,7 +249,7 @@ def _submission(situation: Situation) -> str:
 
 
 def _adopt(situation: Situation, options: StoreOptions, when: str = "If it is there, adopt it") -> list[Command]:
-    """Return the command for a request that was found; where no journal can be told, it is fetched."""
+    """Return the command for a request that was found; without a journal that a command reaches, fetch it."""
     if not options.has_journal:
         return _fetch(situation, options, "If it is there, fetch it, which costs nothing more")
     if not situation.generation_key:
@@ -272,6 +272,6 @@ def _fetch(situation: Situation, options: StoreOptions, does: str) -> list[Comma
     return [Command(does, shell_command("fetch", *words))]
 
 
-def _look_and_fetch(situation: Situation, options: StoreOptions) -> list[Command]:
-    look = shell_command("status", situation.request_id or "REQUEST_ID")
-    return [Command("See where it is, which costs nothing", look), *_fetch(situation, options, _WHEN_DONE)]
+def _status_and_fetch(situation: Situation, options: StoreOptions) -> list[Command]:
+    status = shell_command("status", situation.request_id or "REQUEST_ID")
+    return [Command("See where it is, which costs nothing", status), *_fetch(situation, options, _WHEN_DONE)]

@@ -1,9 +1,9 @@
-"""The journal in a bucket: one small object a generation, written by conditional PUTs and nothing else.
+"""The journal in a bucket: one small object per generation, written only by conditional PUTs.
 
-A PUT with `If-None-Match: *` or `If-Match: <etag>` has one winner on AWS S3 and on the servers that have them; the
+A PUT with `If-None-Match: *` or `If-Match: <etag>` has one winner on AWS S3 and on the servers that support it; the
 completion of a multipart upload has several on some, so no document here is ever uploaded in parts.
 
-Which bucket it is, a word of a setting says: the store's, another one, or none.
+A setting chooses the bucket: the media store's, another one, or none.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class BucketJournalStore:
         self._guard = threading.Lock()
 
     def check(self) -> None:
-        """Try out once for each bucket and folder whether conditional writes are what they claim to be.
+        """Try out once for each bucket and folder whether conditional writes work.
 
-        Stores say no in three ways: with an error, by ignoring the condition, or by ignoring one of the two. The first
-        process that finds them right leaves a note, so that the next one needs a single read.
+        Stores fail in three ways: with an error, by ignoring both conditions, or by ignoring one of them. The first
+        process for which they work leaves a note, so that the next one needs a single read.
 
         Raises:
-            ConfigurationError: they are not; nothing was paid for.
+            ConfigurationError: they do not; nothing was paid for.
             StorageError: the bucket cannot be reached, read or written.
         """
         with self._guard:
@@ -79,7 +79,7 @@ class BucketJournalStore:
         yield from (name for name, _ in self._listed(start))
 
     def modified(self) -> Iterator[tuple[str, datetime]]:
-        """Yield the names with their times; a call for each thousand."""
+        """Yield the names with their times; one call per thousand."""
         yield from self._listed("")
 
     def _listed(self, start: str) -> Iterator[tuple[str, datetime]]:
@@ -95,9 +95,9 @@ class BucketJournalStore:
         written = self._store.replace_if(self._key(name), body, etag=tag, content_type=_TYPE)
         if written is not None:
             return written
-        # The write may be refused because it was made before, and its answer was lost on the way.
-        standing = self.read(name)
-        return standing.tag if standing is not None and standing.body == body else None
+        # The write may be refused because it was made before, and its answer was lost.
+        current = self.read(name)
+        return current.tag if current is not None and current.body == body else None
 
     def _noted(self) -> bool:
         found = self._store.read_version(self._key(_MARKER), limit_bytes=_MAX_BYTES)
@@ -124,7 +124,7 @@ class BucketJournalStore:
                 raise self._unfit("it does not know them") from None
             raise
         finally:
-            with suppress(StorageError):  # a right that nothing else needs; `reconcile` takes it away where it has it
+            with suppress(StorageError):  # a right that nothing else needs; `reconcile` deletes it if it has the right
                 self._store.delete(key)
 
     def _unfit(self, reason: str) -> ConfigurationError:
@@ -135,7 +135,7 @@ class BucketJournalStore:
 
 
 def names_folder(choice: str) -> bool:
-    """Whether it names a folder, where earlier versions could keep a journal."""
+    """Whether the choice names a folder, where earlier versions could keep a journal."""
     scheme, separator, _ = choice.strip().partition("://")
     return ("/" in choice and not separator) or scheme.lower() == "file"
 
@@ -144,7 +144,7 @@ def check_choice(choice: str) -> str:
     """Return the choice without blanks around it.
 
     Raises:
-        ConfigurationError: it is none of those that there are.
+        ConfigurationError: there is no such choice.
     """
     choice = choice.strip()
     if names_folder(choice):
@@ -162,16 +162,16 @@ def check_choice(choice: str) -> str:
 def open_journal_store(
     choice: str, store: Callable[[], Store], store_at: Callable[[str, str], Store], *, conditional_writes: bool = True
 ) -> JournalStore:
-    """Return the place that is chosen; nothing is read or written yet.
+    """Return the journal store that is chosen; nothing is read or written yet.
 
     Args:
         choice: `bucket`, `s3://bucket/prefix`, or `none`: this process's memory.
         store: Returns the bucket that the videos go to.
-        store_at: Returns another one at the same server, by its name and prefix.
+        store_at: Returns another bucket at the same server, by its name and prefix.
         conditional_writes: Whether the server has them.
 
     Raises:
-        ConfigurationError: it cannot be kept there.
+        ConfigurationError: the journal cannot be kept there.
         StorageError: there are no usable credentials.
     """
     choice = check_choice(choice)

@@ -1,4 +1,4 @@
-"""Decide who submits: of all workers that want the same generation, at most one, and nobody where one has already."""
+"""Decide who submits: of all workers that want the same generation at most one, and none if one already has."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from runcomfy.storage.commands import StoreOptions
 
 __all__ = ["claim"]
 
-
-_LOOK_SECONDS = 2.0
-_PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed anew
+_READ_EVERY_SECONDS = 2.0
+_PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed again
 _REFUSED = EntryState.REFUSED
-_PAID_ENDS = (EntryState.FAILED, EntryState.CANCELLED)  # perhaps: whether they are billed is not known
+_PAID_ENDS = (EntryState.FAILED, EntryState.CANCELLED)  # perhaps: whether they are billed is unknown
 
 
 async def claim(
@@ -42,39 +41,39 @@ async def claim(
     on_uncertain: OnUncertain = "stop",
     hold: Hold,
 ) -> Versioned:
-    """Return the entry of the generation: an intent that is ours to submit, or one whose request is to be followed.
+    """Return the entry of the generation: an intent that is ours to submit, or one whose request is to be waited for.
 
     Args:
         journal: What all workers agree on.
         spec: What is to be generated.
-        prepare: Awaited once, before the first intent is written: whatever may fail is to fail there.
-        known: Whether the service knows a request; asked where the journal has lost track of one.
-        on_uncertain: What to do about a submission that nobody knows the answer of.
-        hold: Begun before an intent is written; the caller ends it when the outcome of that is recorded.
+        prepare: Awaited before the first intent is written, so that whatever may fail fails there.
+        known: Whether the service knows a request; called if the journal has lost track of one.
+        on_uncertain: What to do about a submission whose answer is unknown.
+        hold: Begun before an intent is written; the caller ends it when the outcome is recorded.
 
     Returns:
         An entry that is an intent of this very call, or is submitted, detached or archived.
 
     Raises:
-        UncertainSubmission: it may have been submitted, and nobody knows.
+        UncertainSubmission: it is unknown whether it was submitted.
         GenerationFailed, GenerationCancelled: this run has had its attempt, or waited for that of another worker.
-        RequestNotFound: it was submitted, and the service does not know it any more.
+        RequestNotFound: it was submitted, and the service no longer knows it.
         ConfigurationError: the journal cannot be kept there, or the entry is about another service.
         StorageError: the journal could not be read or written; nothing was submitted.
     """
     spec = await known_spec(journal, spec)
     worker = worker_name()
-    first = witnessed = conflicts = 0  # attempts: the one that was found, and the last that was waited for
+    first = awaited = conflicts = 0  # attempts: the one that was found, and the last that was waited for
     prepared_at: float | None = None
     while True:
         found = await journal.read(spec.key)
         entry = found.entry if found else None
         first = first or (entry.attempt if entry else 0)
         pays_again = on_uncertain == "pay_again" and entry is not None and entry.attempt == first
-        if found and entry and not _free(entry, spec, witnessed, pays_again=pays_again):
+        if found and entry and not _free(entry, spec, awaited, pays_again=pays_again):
             if entry.state is EntryState.INTENT:
-                witnessed = entry.attempt
-                await _wait_or_give_up(journal, found)
+                awaited = entry.attempt
+                await _wait_or_mark_uncertain(journal, found)
             elif entry.state in (EntryState.UNCERTAIN, EntryState.EXPIRED):
                 await _find_again(journal, entry, known)
             else:
@@ -89,39 +88,38 @@ async def claim(
             writing = journal.replace(found, entry.begun_again(intent, worker=worker))
         else:
             writing = journal.create(intent)
-        if claimed := await _taken_back_if_cancelled(journal, writing):
+        if claimed := await _refused_if_cancelled(journal, writing):
             return claimed
         hold.end()
         conflicts = await journal.pause_after_conflict(conflicts)
 
 
-async def _taken_back_if_cancelled(
-    journal: Journal, writing: Coroutine[Any, Any, Versioned | None]
-) -> Versioned | None:
-    """Await the writing of an intent; if that is interrupted, say that nothing was sent."""
+async def _refused_if_cancelled(journal: Journal, writing: Coroutine[Any, Any, Versioned | None]) -> Versioned | None:
+    """Await the writing of an intent; if that is interrupted, record that nothing was sent."""
     written, interrupted = await to_its_end(writing)
     if interrupted is None:
         return written.result()
     if not written.cancelled() and written.exception() is None and (intent := written.result()):
         refused = intent.entry.moved(_REFUSED, worker=worker_name(), reason="interrupted before it was sent")
-        withdrawn, _ = await to_its_end(journal.replace(intent, refused))
-        withdrawn.cancelled() or withdrawn.exception()  # if it cannot be said, a stale intent is found later
+        recorded, _ = await to_its_end(journal.replace(intent, refused))
+        recorded.cancelled() or recorded.exception()  # if it cannot be recorded, a stale intent is found later
     raise interrupted
 
 
-def _free(entry: Entry, spec: GenerationSpec, witnessed: int, *, pays_again: bool) -> bool:
+def _free(entry: Entry, spec: GenerationSpec, awaited: int, *, pays_again: bool) -> bool:
     """Whether another attempt may be begun.
 
-    Even where somebody chose to pay again, nobody pays for what the service can be asked about, and no run pays more
-    than twice.
+    Even with `pay_again`, no run pays again if the service can be asked about the request, and none pays more than
+    twice.
 
     Raises:
-        GenerationFailed, GenerationCancelled: an attempt was, and its failure is ours as well.
+        GenerationFailed, GenerationCancelled: this run had its attempt or waited for one, so its failure is ours too.
+        ConfigurationError: the entry is about another service.
     """
     if entry.state is EntryState.UNCERTAIN:
         return pays_again and entry.request_id is None and entry.attempts_of(spec.run) < 2
     if entry.state in RESTARTABLE:
-        ended = _end_of_own_attempt(entry, spec.run, witnessed)
+        ended = _end_of_own_attempt(entry, spec.run, awaited)
         if ended is not None and entry.state is not EntryState.RELEASED:
             raise _had_its_attempt(entry, ended)
         return True
@@ -133,9 +131,9 @@ def _free(entry: Entry, spec: GenerationSpec, witnessed: int, *, pays_again: boo
     return False
 
 
-def _end_of_own_attempt(entry: Entry, run: str, witnessed: int) -> Event | None:
+def _end_of_own_attempt(entry: Entry, run: str, awaited: int) -> Event | None:
     """Return how the attempt ended that this run had, or waited for; `None` if there is none, or it cost nothing."""
-    if entry.attempt == witnessed and entry.state in _PAID_ENDS:
+    if entry.attempt == awaited and entry.state in _PAID_ENDS:
         return entry.history[-1]
     own = (event for event in reversed(entry.history) if run and event.run == run and event.state in _PAID_ENDS)
     return next(own, None)
@@ -151,16 +149,16 @@ def _had_its_attempt(entry: Entry, ended: Event) -> RunComfyError:
     )  # fmt: skip
 
 
-async def _wait_or_give_up(journal: Journal, found: Versioned) -> None:
-    """Wait a moment for the worker who is submitting, or note that it must have died in the middle of it."""
+async def _wait_or_mark_uncertain(journal: Journal, found: Versioned) -> None:
+    """Wait a moment for the worker who is submitting, or record that it must have died while it did."""
     if left := found.lease_remaining_seconds:
-        await journal.sleep(min(left, _LOOK_SECONDS))
+        await journal.sleep(min(left, _READ_EVERY_SECONDS))
         return
     await journal.replace(found, found.entry.marked_uncertain(worker=worker_name()))
 
 
 async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awaitable[bool]]) -> None:
-    """Follow a lost request again if the service knows it after all; asking costs nothing.
+    """Return a lost request to `submitted` if the service knows it after all; asking costs nothing.
 
     Raises:
         UncertainSubmission, RequestNotFound: it does not, or no request id is known.
@@ -181,13 +179,13 @@ def _lost(journal: Journal, entry: Entry) -> UncertainSubmission | RequestNotFou
     error: UncertainSubmission | RequestNotFound
     if entry.state is EntryState.UNCERTAIN:
         why = (entry.reason or "no reason is known").rstrip(".")
-        happened = f"Nobody knows what became of the submission of generation {short}: {why}."
+        happened = f"It is unknown what became of the submission of generation {short}: {why}."
         error = UncertainSubmission(
             f"{happened} It may be running and billed, so it is not sent again. {advice.text}",
             model_id=entry.model_id, generation_key=entry.generation_key, sent_at=sent_at, request_id=entry.request_id,
         )  # fmt: skip
     else:
-        happened = f"Generation {short} was submitted, and the service does not know its request any more."
+        happened = f"Generation {short} was submitted, and the service no longer knows its request."
         error = RequestNotFound(
             f"{happened} It is not submitted again by itself. {advice.text}",
             request_id=entry.request_id, generation_key=entry.generation_key,

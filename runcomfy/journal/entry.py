@@ -1,11 +1,11 @@
 """What the journal holds of a generation, and which states may follow which.
 
 intent ──POST answered──> submitted ──> archived
-  │                          ├─> failed       the service said no: a later run may try again
+  │                          ├─> failed       the service reported a failure: a later run may try again
   ├─ refused for sure ─> refused              nothing was paid for: a later run may try again
   └─ uncertain ───> uncertain ├─> cancelled    while queued: a later run may try again
        │                     ├─> detached     nobody waits, it may be running: a later run or `reconcile` collects
-       │                     └─> expired      the service does not know it any more: a person decides
+       │                     └─> expired      the service no longer knows it: a person decides
        └─ adopted ─> submitted, or released ─> a later run may try again
 """
 
@@ -32,17 +32,17 @@ class EntryState(StrEnum):
     INTENT = "intent"
     """A worker is about to submit it, or was when it died."""
     SUBMITTED = "submitted"
-    """The service accepted it, and somebody waits for it, or did when they died."""
+    """The service accepted it, and a worker waits for it, or did when it died."""
     DETACHED = "detached"
-    """The service accepted it, and it was given up: it may be running, and is collected when it is done."""
+    """The service accepted it, and nobody waits for it: it may be running, and is collected when it is done."""
     UNCERTAIN = "uncertain"
-    """It may have been accepted, and nobody knows its request id: a person adopts or releases it."""
+    """It may have been accepted, and its request id is unknown: a person adopts or releases it."""
     EXPIRED = "expired"
-    """It was accepted, and the service does not know its request any more: a person looks, and releases it."""
+    """It was accepted, and the service no longer knows its request: a person looks for it, and releases it."""
     ARCHIVED = "archived"
     FAILED = "failed"
     REFUSED = "refused"
-    """It was surely not accepted."""
+    """It was certainly not accepted."""
     CANCELLED = "cancelled"
     """It was cancelled while it was in the queue."""
     RELEASED = "released"
@@ -53,15 +53,15 @@ _S = EntryState
 RESTARTABLE = frozenset({_S.FAILED, _S.REFUSED, _S.CANCELLED, _S.RELEASED})
 """A later run may submit again."""
 OPEN = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED})
-"""Not at an end: somebody works on it, collects it, or has to look."""
+"""Not at an end: a worker waits for it or collects it, or a person has to decide."""
 
-# What may follow for the same request. A new attempt (any of RESTARTABLE to intent) is `Entry.begun_again`.
+# Which states may follow for the same request. A new attempt (any of RESTARTABLE to intent) is `Entry.begun_again`.
 _FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
     _S.INTENT: frozenset({_S.SUBMITTED, _S.REFUSED, _S.UNCERTAIN}),
     _S.UNCERTAIN: frozenset({_S.SUBMITTED, _S.FAILED, _S.CANCELLED, _S.RELEASED}),
     _S.SUBMITTED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
     _S.DETACHED: frozenset({_S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
-    # What ended otherwise than it was thought to: a cancel that was answered wrongly, a request that was found again.
+    # What ended differently than recorded: a cancel that was answered wrongly, a request that was found again.
     _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.SUBMITTED}),
     _S.EXPIRED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.SUBMITTED, _S.RELEASED}),
     _S.FAILED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
@@ -85,21 +85,21 @@ class Event(BaseModel):
     state: EntryState
     worker: str
     attempt: int = 0
-    """The attempt that it belongs to, from 1; 0 where an older version wrote it."""
+    """The attempt that it belongs to, from 1; 0 if an older version wrote it."""
     run: str = ""
     """The run whose attempt it belongs to."""
     request_id: str | None = None
     reason: str | None = None
     error_type: str | None = None
-    """The class of the error that led to it, where it was one."""
+    """The class of the error that led to it, if one did."""
     error_code: str | None = None
-    """The service's or the store's own code of that error; the HTTP status where it gave none."""
+    """The service's or the store's own code of that error; the HTTP status if it gave none."""
     cost_usd: float | None = None
-    """What its request cost in US dollars, where the service said so at this step."""
+    """What its request cost in US dollars, if the service said so at this step."""
 
 
 def code_of(error: BaseException | None) -> str | None:
-    """Return the service's or the store's own code of an error; the HTTP status where it gave none."""
+    """Return the service's or the store's own code of an error; the HTTP status if it gave none."""
     if not isinstance(error, RunComfyError):
         return None
     code = error.error_code or error.http_status
@@ -114,14 +114,14 @@ def _shortened(history: tuple[Event, ...]) -> tuple[Event, ...]:
     return (*early, *history[-_RECENT:])
 
 
-def _fresh() -> str:
+def _new_nonce() -> str:
     return uuid.uuid4().hex
 
 
 class Entry(BaseModel):
     """The journal's object of one generation, `<generation_key>.json`. Holds no token and no signed URL."""
 
-    # A later version may add fields; an older reader has no use for them, but is not to fail on them.
+    # A later version may add fields; an older reader ignores them.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_version: Literal[1] = 1
@@ -129,7 +129,7 @@ class Entry(BaseModel):
     state: EntryState
     model_id: str
     service: str = Field(description="The base URL that it is submitted to.")
-    inputs: dict[str, Any] = Field(description="What is asked for; an image is named by where it stands.")
+    inputs: dict[str, Any] = Field(description="What is asked for; an image is named by its URI.")
     image: StagedImage | None = None
     variation: str = ""
     attempt: int = Field(default=1, ge=1, description="Which submission of this generation this is, from 1.")
@@ -145,7 +145,7 @@ class Entry(BaseModel):
     created_at: datetime
     updated_at: datetime
     history: tuple[Event, ...] = ()
-    nonce: str = Field(default_factory=_fresh, description="Makes each version's bytes different from all others.")
+    nonce: str = Field(default_factory=_new_nonce, description="Makes each version's bytes different from all others.")
 
     def moved(
         self,
@@ -159,10 +159,10 @@ class Entry(BaseModel):
         """Return the next version of this entry, with the step in its history.
 
         Args:
-            state: The state that it comes into.
-            worker: Who says so.
+            state: Its next state.
+            worker: Who writes this version.
             reason: Why, for a person.
-            error: What led to it, if an error did; its class and its code are noted.
+            error: What led to it, if an error did; its class and its code are recorded.
             **changes: Other fields of the entry that are known now.
         """
         now, reason = datetime.now(UTC), redact(reason)
@@ -180,12 +180,12 @@ class Entry(BaseModel):
         )
         return self.model_copy(
             update=changes
-            | {"state": state, "reason": reason, "updated_at": now, "nonce": _fresh()}
+            | {"state": state, "reason": reason, "updated_at": now, "nonce": _new_nonce()}
             | {"history": _shortened((*self.history, event))}
         )
 
     def begun_again(self, other: Self, *, worker: str) -> Self:
-        """Return the intent of another attempt, as `other` asks for it, with this entry's history."""
+        """Return the intent of another attempt, with the inputs of `other` and this entry's history."""
         kept = self.model_copy(
             update={
                 name: getattr(other, name)
@@ -212,7 +212,7 @@ class Entry(BaseModel):
         )
 
     def marked_uncertain(self, *, worker: str) -> Self:
-        """Return an intent as what it is when its worker died in the middle of it: uncertain."""
+        """Return the next version of an intent whose worker died: uncertain."""
         return self.moved(EntryState.UNCERTAIN, worker=worker, reason=self.silence_reason)
 
     @property
@@ -222,30 +222,30 @@ class Entry(BaseModel):
         return f"{next(intents, self.history[-1].worker)} did not say what became of its submission"
 
     def may_become(self, state: EntryState) -> bool:
-        """Whether the same request may come into this state from the present one."""
+        """Whether this state may follow the present one for the same request."""
         return state in _FOLLOWS[self.state]
 
     def to_json(self) -> bytes:
-        """Return the document as it is kept."""
+        """Return the document as it is stored."""
         return self.model_dump_json(indent=1).encode()
 
     def attempts_of(self, run: str) -> int:
-        """Return how many attempts a run has begun that may be paid for."""
-        began = [event for event in self.history if event.run == run and event.state is EntryState.UNCERTAIN]
-        return len(began) if run else 0
+        """Return how many attempts of a run became uncertain, so that each may be paid for."""
+        uncertain = [event for event in self.history if event.run == run and event.state is EntryState.UNCERTAIN]
+        return len(uncertain) if run else 0
 
     def errors_since(self, moment: datetime, error_type: str) -> int:
-        """Return how many steps since then were led to by an error of this class."""
+        """Return how many steps since then were caused by an error of this class."""
         return sum(event.error_type == error_type and event.at >= moment for event in self.history)
 
     @property
     def began_at(self) -> datetime:
-        """When the present attempt was about to be sent, by the clock of the worker that sent it."""
+        """When the current attempt was about to be sent, by the clock of the worker that sent it."""
         return next((event.at for event in reversed(self.history) if event.state is EntryState.INTENT), self.created_at)
 
     @property
     def cause(self) -> Event | None:
-        """The step with the error that led to the present state; `None` where none did, or nobody noted it."""
+        """The step with the error that led to the current state; `None` if none did or none was recorded."""
         for event in reversed(self.history):
             if event.state is self.state and event.error_type:
                 return event
@@ -255,9 +255,9 @@ class Entry(BaseModel):
 
     @property
     def earlier_costs_usd(self) -> dict[str, float]:
-        """What requests before the present one cost in US dollars, by their ids, as far as the service said."""
-        said = {event.request_id: event.cost_usd for event in self.history if event.cost_usd is not None}
-        return {name: cost for name, cost in said.items() if name and name != self.request_id and cost is not None}
+        """What requests before the current one cost in US dollars, by their ids, as far as the service said."""
+        costs = {event.request_id: event.cost_usd for event in self.history if event.cost_usd is not None}
+        return {name: cost for name, cost in costs.items() if name and name != self.request_id and cost is not None}
 
     @property
     def request_ids(self) -> list[str]:

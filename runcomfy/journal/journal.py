@@ -1,7 +1,7 @@
-"""The journal: one entry a generation, on which any number of workers agree without a lock.
+"""The journal: one entry per generation, on which any number of workers agree without a lock.
 
-Every write names the version that it follows, so of all that race one wins, and the others look again. Reads and
-writes that the place could not take are repeated, since each is safe to repeat.
+Every write is a compare-and-swap: it names the version that it follows, so of all that race one wins, and the others
+read again. Reads and writes that fail in the store are retried, since each is safe to repeat.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from runcomfy.journal.stores import JournalStore, Stored
 __all__ = ["LEASE_SECONDS", "Journal", "Versioned", "worker_name"]
 
 LEASE_SECONDS = 180.0
-"""How long an intent that does not move is taken for that of a worker who is submitting. It outlives the paid call:
+"""How long an intent that does not change counts as that of a worker who is submitting. Longer than the paid call:
 `runcomfy.journal.submit`."""
 
 _T = TypeVar("_T")
@@ -55,20 +55,20 @@ class Versioned:
 
     @property
     def lease_remaining_seconds(self) -> float:
-        """For how long an intent is still that of a living worker; 0 for one that is abandoned, and for all else."""
+        """How much longer an intent counts as that of a living worker; 0 if it is abandoned, and for all else."""
         if self.entry.state is not EntryState.INTENT:
             return 0.0
         return max(0.0, self.entry.patience_seconds - self.age_seconds)
 
 
 class Journal:
-    """The entries of a place.
+    """The entries of a store.
 
     Args:
         store: Where they are kept.
-        lease_seconds: How long an intent that does not move is taken for that of a worker who is submitting; after
-            that, for the leftover of one that died. It must be longer than a submission can take.
-        retry_seconds: How long a read or write that the place did not take is repeated.
+        lease_seconds: How long an intent that does not change counts as that of a worker who is submitting; after that,
+            its worker counts as dead. It must be longer than a submission can take.
+        retry_seconds: How long a read or write that failed in the store is retried.
         record_seconds: The same for the write of a request id, which is paid for by then.
         sleep: Waits, in seconds.
     """
@@ -91,10 +91,10 @@ class Journal:
         self._guard = threading.Lock()
 
     async def check(self) -> None:
-        """Make sure that the place keeps what it promises, before anything is paid for.
+        """Make sure that the store keeps what it promises, before anything is paid for.
 
         Raises:
-            ConfigurationError: it cannot.
+            ConfigurationError: it does not.
             StorageError: it cannot be reached or written.
         """
         await self._call(self.store.check)
@@ -107,11 +107,11 @@ class Journal:
 
         Args:
             key: The generation.
-            seconds: How long a read that the place did not answer is repeated.
+            seconds: How long a read that the store did not answer is retried.
 
         Raises:
-            UnreadableEntry: what stands there is no entry that this version can read.
-            StorageError: the place failed.
+            UnreadableEntry: the document there is no entry that this version can read.
+            StorageError: the store failed.
         """
         stored = await self._call(self.store.read, f"{key}.json", seconds=seconds)
         return self._parsed(key, stored) if stored is not None else None
@@ -121,16 +121,16 @@ class Journal:
         tag = await self._call(self.store.create, f"{entry.generation_key}.json", entry.to_json())
         return self._remembered(entry, tag)
 
-    async def replace(self, standing: Versioned, entry: Entry, *, seconds: float | None = None) -> Versioned | None:
-        """Write the version after `standing`; `None` if another worker wrote one meanwhile.
+    async def replace(self, current: Versioned, entry: Entry, *, seconds: float | None = None) -> Versioned | None:
+        """Write the version after `current`; `None` if another worker wrote one in the meantime.
 
         Args:
-            standing: The version that it follows.
+            current: The version that it follows.
             entry: What is written.
-            seconds: How long a write that the place did not take is repeated.
+            seconds: How long a write that failed in the store is retried.
         """
         name, body = f"{entry.generation_key}.json", entry.to_json()
-        tag = await self._call(self.store.replace, name, body, standing.tag, seconds=seconds)
+        tag = await self._call(self.store.replace, name, body, current.tag, seconds=seconds)
         return self._remembered(entry, tag)
 
     def written(self, key: str) -> Versioned | None:
@@ -150,15 +150,15 @@ class Journal:
     async def advance(
         self, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
     ) -> Entry | None:
-        """Note what became of a request, and return the entry as it is then.
+        """Record the state of a request, and return the entry as it is afterwards.
 
-        It does nothing where the entry is about another request by now, or is in a state that this one cannot follow:
-        so it may be repeated, and be said by several who saw the same.
+        It does nothing if the entry is about another request by now, or is in a state that this one cannot follow: so
+        it may be repeated, also by several workers that saw the same.
 
         Args:
             key: The generation.
             request_id: Its request.
-            state: What became of it.
+            state: The request's state.
             reason: Why, for a person.
             **changes: Other fields of the entry that are known now.
         """
@@ -167,7 +167,7 @@ class Journal:
             return entry.request_id == request_id and entry.may_become(state)
 
         conflicts = 0
-        found = self.written(key)  # if somebody wrote since, the condition of the write tells, and it is read
+        found = self.written(key)  # if another worker wrote since, the write is refused, and the entry is read
         if found is None or not follows(found.entry):
             found = await self.read(key)
         while found is not None:
@@ -181,10 +181,10 @@ class Journal:
         return None
 
     async def pause_after_conflict(self, conflicts: int) -> int:
-        """Wait a moment after another worker's write came first, and return how often that has been so by now.
+        """Wait a moment after another worker's write came first, and return how often that has happened by now.
 
         Raises:
-            StoreUnavailable: it has been so often that it is not another worker, but a place that refuses every write.
+            StoreUnavailable: it happened so often that it is not another worker, but a store that refuses every write.
         """
         if conflicts >= _MOST_CONFLICTS:
             raise StoreUnavailable(
@@ -208,11 +208,11 @@ class Journal:
             raise ConfigurationError(f"The journal in {self.store.where} has {count} whose key begins with {start}.")
         found = await self.read(names[0].removesuffix(".json"))
         if found is None:
-            raise ConfigurationError(f"The entry {start} was removed from the journal meanwhile.")
+            raise ConfigurationError(f"The entry {start} was removed from the journal in the meantime.")
         return found
 
     async def entries(self, *, unreadable: Callable[[str], None] | None = None) -> AsyncIterator[Versioned]:
-        """Yield every entry, as they are read; some hundred a second. `unreadable` is that of `read_all`."""
+        """Yield every entry as it is read, some hundred per second. `unreadable` is that of `read_all`."""
         names = await self._call(lambda: list(self.store.names()))
         async for found in self.read_all([name.removesuffix(".json") for name in names], unreadable=unreadable):
             yield found
@@ -224,10 +224,10 @@ class Journal:
 
         Args:
             keys: The generations.
-            unreadable: Called with the key of what is no entry that this version can read, which is then passed over.
+            unreadable: Called with the key of each document that this version cannot read; it is skipped then.
 
         Raises:
-            StorageError: the place failed; or, without `unreadable`, there is such an entry.
+            StorageError: the store failed; or, without `unreadable`, there is such a document.
         """
         gate = asyncio.Semaphore(_READERS)
 
@@ -247,21 +247,21 @@ class Journal:
                     yield found
 
     async def modified(self) -> dict[str, datetime]:
-        """Return every generation's key, with the time of its entry's present version by the clock of the place."""
+        """Return every generation's key, with the time of its entry's current version by the store's clock."""
         found = await self._call(lambda: list(self.store.modified()))
         return {name.removesuffix(".json"): at for name, at in found}
 
     async def read_note(self, name: str) -> bytes | None:
-        """Return what somebody noted beside the entries."""
+        """Return a note that is kept beside the entries; `None` if there is none."""
         stored = await self._call(self.store.read, f".{name}.json")
         return stored.body if stored else None
 
     async def write_note(self, name: str, body: bytes) -> None:
-        """Note something beside the entries; if another does so at the same time, one of the two notes stays."""
+        """Write a note beside the entries; if another worker does at the same time, one of the two notes stays."""
         await self.update_note(name, lambda _: body)
 
     async def update_note(self, name: str, change: Callable[[bytes | None], bytes]) -> bool:
-        """Replace a note by what `change` makes of it; `False` if another worker wrote one meanwhile, which stays."""
+        """Replace a note by what `change` makes of it; `False` if another worker wrote one first, which stays."""
         hidden = f".{name}.json"
         stored = await self._call(self.store.read, hidden)
         if stored is None:
@@ -273,13 +273,13 @@ class Journal:
             return Versioned(Entry.model_validate_json(stored.body), stored.tag, stored.age_seconds)
         except ValidationError:
             raise UnreadableEntry(
-                f"What stands at {self.store.where}/{key}.json is no journal entry that this version can read. It was "
+                f"The document at {self.store.where}/{key}.json is no journal entry that this version can read. It was "
                 "left as it is, and nothing was submitted: look at it, or use the version that wrote it.",
                 generation_key=key,
             ) from None
 
     async def _call(self, work: Callable[..., _T], *arguments: Any, seconds: float | None = None) -> _T:
-        # A request id is paid for: it is tried again whatever the store says, an expired credential included.
+        # A request id is paid for: its write is retried after any error of the store, expired credentials included.
         retried = StoreUnavailable if seconds is None else StorageError
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(retried),

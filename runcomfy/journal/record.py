@@ -1,6 +1,6 @@
 """Record in the journal how the waiting for a request ended.
 
-What is not to be waited for any longer is cancelled while it is queued, and detached when it runs.
+A request that is no longer to be waited for is cancelled if it is queued, and detached if it runs.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = ["cancel_or_detach", "may_lag", "record_archived", "record_end", "reco
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 20.0
+_RECORD_SECONDS = 20.0
 
 
 def state_after(error: BaseException) -> EntryState | None:
-    """Return what a generation is after its waiting ended with this error; `None` where that says nothing of it."""
+    """Return the state of a generation whose waiting ended with this error; `None` if the error does not say it."""
     match error:
         case GenerationFailed():
             return EntryState.FAILED
         case GenerationCancelled() | QueueTimeout():
             return EntryState.CANCELLED
         case RunTimeout() | PollingFailed() | NoOutput() | ArchiveError():
-            return EntryState.DETACHED  # paid for, or may be: looked at again, and not paid for again
+            return EntryState.DETACHED  # paid for, or may be: polled again, and not paid for again
         case RequestNotFound() if error.error_code != ANOTHER_ACCOUNT:
             return EntryState.EXPIRED
         case _:
@@ -57,20 +57,20 @@ def state_after(error: BaseException) -> EntryState | None:
 
 
 def may_lag(found: Versioned) -> bool:
-    """Whether a service that does not know a request may be a replica that has not heard of it yet.
+    """Whether a service that does not know a request may be a replica that lags behind.
 
-    The age of the entry is told by the clock of the place, which is the same for all workers.
+    The age of the entry is by the store's clock, which is the same for all workers.
     """
     return found.entry.state in (EntryState.SUBMITTED, EntryState.DETACHED) and found.age_seconds < REPLICAS_LAG_SECONDS
 
 
 @asynccontextmanager
 async def record_outcome(journal: Journal | None, key: str | None, request_id: str) -> AsyncIterator[None]:
-    """Tell the journal of the error with which the body ends, if it says something of the request.
+    """Record the error with which the body ends, if it says what state the request is in.
 
     Args:
-        journal: What is told.
-        key: The generation. Without a journal or a key, nothing is told.
+        journal: Where it is recorded.
+        key: The generation. Without a journal or a key, nothing is recorded.
         request_id: Its request.
     """
     try:
@@ -87,42 +87,42 @@ async def record_outcome(journal: Journal | None, key: str | None, request_id: s
 async def record_end(
     journal: Journal, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
 ) -> Entry | None:
-    """Note what became of a request; if the journal cannot be written, the next run or `reconcile` finds out anew.
+    """Record the state of a request; if the journal cannot be written, the next run or `reconcile` finds it out again.
 
-    A request that the service does not know so soon after it was submitted is detached, and not expired.
+    A request that the service does not know shortly after it was submitted is detached, not expired.
     """
     known = {name: value for name, value in changes.items() if value is not None}
-    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
+    with anyio.move_on_after(_RECORD_SECONDS, shield=True):
         try:
             if state is EntryState.EXPIRED and (found := await journal.read(key)) and may_lag(found):
                 state = EntryState.DETACHED
             return await journal.advance(key, request_id, state, reason=reason, **known)
         except StorageError as trouble:
-            logger.warning("The journal could not be told that generation %s is %s: %s", key[:12], state, trouble)
+            logger.warning("The journal could not record that generation %s is %s: %s", key[:12], state, trouble)
     return None
 
 
 async def record_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
-    """Note that a request of a generation is archived, the present one or an earlier one; return the entry.
+    """Record that a request of a generation is archived, the current one or an earlier one; return the entry.
 
     Raises:
-        StorageError: the journal could not be written; archiving again does no harm, and tells it then.
+        StorageError: the journal could not be written; archiving again does no harm, and records it then.
     """
     known: dict[str, Any] = {"archive": archive, "cost_usd": archive.result.cost_usd}
     entry = await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
     if entry is not None and entry.request_id != request_id:
-        return await _tell_earlier_archived(journal, key, request_id, archive)
+        return await _record_earlier_archived(journal, key, request_id, archive)
     if entry is not None and entry.state is EntryState.UNCERTAIN:  # its answer named the request, and here it is
         await journal.advance(key, request_id, EntryState.SUBMITTED, reason="the request has made its files")
         return await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
     return entry
 
 
-async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
-    """Note that an earlier request is archived, and return the entry.
+async def _record_earlier_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
+    """Record that an earlier request is archived, and return the entry.
 
-    Where the generation would be paid for once more by the next run, it is archived by that. Where a later request is
-    under way, that one goes on, and the history tells of the earlier one.
+    If the next run would pay for the generation again, the generation becomes archived. If a later request is under
+    way, that one goes on, and the earlier one is only added to the history.
     """
     conflicts = 0
     while found := await journal.read(key):
@@ -150,30 +150,30 @@ async def _tell_earlier_archived(journal: Journal, key: str, request_id: str, ar
     return None
 
 
-_LOOKS = 4
+_POLLS_AFTER_CANCEL = 4
 
 
 async def cancel_or_detach(
     client: RunComfyClient, journal: Journal | None, key: str | None, request_id: str, *, reason: str
 ) -> EntryState:
-    """Cancel a request if it is still in the queue, and tell the journal what became of it.
+    """Cancel a request if it is still in the queue, and record the state that it is in afterwards.
 
-    A cancel that is lost, refused, or answered with what then proves wrong leaves the request detached: it is looked at
-    again by the next run, or by `reconcile`, until it is known how it ended.
+    A cancel that is lost, refused, or answered with what then proves wrong leaves the request detached: the next run or
+    `reconcile` polls it until it is known how it ended.
 
     Args:
         client: The service.
-        journal: What is told.
-        key: The generation. Without a journal or a key, nothing is told.
+        journal: Where it is recorded.
+        key: The generation. Without a journal or a key, nothing is recorded.
         request_id: Its request.
         reason: Why, for a person.
 
     Returns:
-        `cancelled`, `detached`, or `expired` where the service does not know the request.
+        `cancelled`, `detached`, or `expired` if the service does not know the request.
     """
-    state, said = await _cancelled(client, request_id)
+    state, outcome = await _cancelled(client, request_id)
     if journal is not None and key is not None:
-        await record_end(journal, key, request_id, state, reason=f"{reason}; {said}")
+        await record_end(journal, key, request_id, state, reason=f"{reason}; {outcome}")
     return state
 
 
@@ -186,7 +186,7 @@ async def _cancelled(client: RunComfyClient, request_id: str) -> tuple[EntryStat
         return EntryState.DETACHED, f"the cancel was not answered: {error.message}"
     if outcome != "cancelled":
         return EntryState.DETACHED, f"the service answered the cancel with {outcome or 'nothing that can be read'}"
-    for attempt in range(_LOOKS):
+    for attempt in range(_POLLS_AFTER_CANCEL):
         seen = await state_after_cancel(client, request_id)
         if seen is State.CANCELLED:
             return EntryState.CANCELLED, "cancelled in the queue"

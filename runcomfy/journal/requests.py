@@ -1,9 +1,9 @@
 """Find the generation that a request belongs to, by the request's id alone.
 
 Entries are named by their generations, and there is no index of requests: it would cost every generation a write, and
-entries of older versions would not be in it. So entries are read, the one that was written last first, which is where
-the request usually is that somebody asks for. A process remembers which requests an entry named, so that it asks for a
-thousand without reading a thousand entries for each.
+would not contain the entries of older versions. So entries are read, the newest first, which is where a wanted request
+usually is. A process remembers which requests an entry named, so that it can find a thousand requests without reading a
+thousand entries for each.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 _NEIGHBOURS = timedelta(hours=1)
 """A service that names one request twice does so within this time, as far as clocks agree."""
 _FIRST, _EVERY = 8, 1000
-_SETTLED_SECONDS = 2.0  # a store tells times in whole seconds: an entry that is younger may change within the same one
+_SETTLED_SECONDS = 2.0  # a store gives times in whole seconds: a younger entry may change within the same one
 
 
 class _SeenRequests:
-    """Which requests the entries named that this process has read, as long as they are not written again."""
+    """The requests named by the entries that this process has read, as long as those are not written again."""
 
     def __init__(self) -> None:
         self._requests: LRUCache[tuple[str, str], tuple[datetime, frozenset[str]]] = LRUCache(20_000)
@@ -71,7 +71,7 @@ class KnownRequest:
 
     @property
     def submission(self) -> Submission:
-        """The request's submission; with its archive where the journal says that it is archived."""
+        """The request's submission; with its archive if the journal says that it is archived."""
         if not self.is_earlier:
             return submission_of(self.entry)
         return Submission(
@@ -84,7 +84,7 @@ class KnownRequest:
 
     @property
     def accepted_at(self) -> datetime:
-        """When it was accepted, by the clock of the worker that wrote it down."""
+        """When it was accepted, by the clock of the worker that recorded it."""
         if not self.is_earlier and self.entry.submitted_at:
             return self.entry.submitted_at
         own = (event.at for event in self.entry.history if event.request_id == self.request_id)
@@ -96,15 +96,15 @@ async def find_request(
 ) -> KnownRequest | None:
     """Return the generation that a request was accepted for, now or in an earlier attempt; `None` if none is known.
 
-    Reads some hundred entries a second, the newest first, and no further than an hour before the request was accepted.
+    Reads some hundred entries per second, the newest first, back to an hour before the request was accepted.
 
     Args:
-        journal: Where to look.
+        journal: Where to search.
         request_id: The request.
         progress: Called after each thousand entries, with how many were read and how many there are.
 
     Raises:
-        InvalidInput: two generations name it as theirs, and nobody knows which of them it made.
+        InvalidInput: two generations name it as theirs, and it is unknown which of them it made.
         StorageError: the journal could not be read.
     """
     modified, where = await journal.modified(), journal.store.where
@@ -133,7 +133,7 @@ async def find_request(
 
 
 def _only(found: list[KnownRequest], where: str) -> KnownRequest:
-    """Return the generation whose request it is: the one that has its video, or else the only one that has not let go.
+    """Return the generation whose request it is: the one that has its video, else the only one that was not released.
 
     Raises:
         InvalidInput: there are several.

@@ -14,10 +14,10 @@ __all__ = ["adopt", "release"]
 
 
 async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: str) -> Entry:
-    """Say which request a generation's submission became; it is followed and archived from then on.
+    """Assign a generation the request that its submission became; it is waited for and archived from then on.
 
     Args:
-        client: The service; it is asked whether it knows the request.
+        client: The service; it has to know the request.
         journal: The journal.
         key: The generation, or at least eight digits of it.
         request_id: Its request, from RunComfy's dashboard or a log.
@@ -34,7 +34,7 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
     entry = (await journal.find(key)).entry
     if not same_service(entry.service, client.base_url):
         raise ConfigurationError(f"Generation {entry.generation_key[:12]} was submitted to {entry.service}: ask there.")
-    await _is_nobody_elses(journal, entry.generation_key, request_id)
+    await _check_not_taken(journal, entry.generation_key, request_id)
     while True:
         found = await journal.find(key)
         entry = found.entry
@@ -57,7 +57,7 @@ async def adopt(client: RunComfyClient, journal: Journal, key: str, request_id: 
 
 
 async def release(journal: Journal, key: str) -> Entry:
-    """Allow another submission of a generation. What was paid for it, and runs still, is then nobody's.
+    """Allow another submission of a generation. A request of it that is paid for and still runs is then lost.
 
     Args:
         journal: The journal.
@@ -88,11 +88,15 @@ async def release(journal: Journal, key: str) -> Entry:
             return released
 
 
-async def _is_nobody_elses(journal: Journal, key: str, request_id: str) -> None:
-    """Two uncertain submissions are easily mixed up, and one of them would get the video of the other."""
+async def _check_not_taken(journal: Journal, key: str, request_id: str) -> None:
+    """Refuse another generation's request: two uncertain submissions are easily confused.
+
+    Raises:
+        ConfigurationError: the request is that of another generation.
+    """
     async for found in journal.entries(unreadable=lambda _: None):
         if found.entry.generation_key != key and request_id in found.entry.request_ids:
             raise ConfigurationError(
-                f"Request {request_id} is that of generation {found.entry.generation_key[:12]} already. Look again "
+                f"Request {request_id} is that of generation {found.entry.generation_key[:12]} already. Check again "
                 f"which request generation {key[:12]} became."
             )

@@ -1,4 +1,4 @@
-"""The facts of a generation that tell what a person does about it, from whatever knows them."""
+"""The facts of a generation from which the advice for a person follows: from its entry, or from a run's error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _S = EntryState
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """The facts of a generation that tell what now."""
+    """The facts of a generation from which the advice follows."""
 
     state: EntryState
     generation_key: str
-    """Empty where it is not known."""
+    """Empty if it is unknown."""
     model_id: str
     request_id: str | None = None
     sent_at: datetime | None = None
@@ -35,13 +35,13 @@ class Situation:
     error_code: str | None = None
     cost_usd: float | None = None
     earlier_cost_usd: float | None = None
-    """What earlier attempts cost, as far as it is known."""
+    """What earlier attempts cost, as far as that is known."""
     abandoned: bool = False
     """Whether it is an intent whose worker must have died."""
     stuck: bool = False
-    """Whether it goes no further by itself, though its state does not say so."""
+    """Whether it makes no progress by itself, though its state does not say so."""
     overdue: bool = False
-    """Whether the service has been at it for longer than anything takes."""
+    """Whether the service has worked on it for longer than any request takes."""
 
     @classmethod
     def of(
@@ -53,7 +53,7 @@ class Situation:
             entry: What the journal knows.
             news: What was found out since.
             abandoned: Whether it is an intent whose worker must have died.
-            stuck: Whether it goes no further by itself.
+            stuck: Whether it makes no progress by itself.
             overdue: Whether it takes too long.
         """
         cause, earlier = entry.cause, entry.earlier_costs_usd
@@ -75,11 +75,11 @@ class Situation:
 
     @classmethod
     def after(cls, error: RunComfyError, model_id: str | None) -> Self | None:
-        """Return the situation after the error that a run has ended with; `None` where no request is known of.
+        """Return the situation after the error that a run ended with; `None` if it is about no request.
 
         Args:
             error: The error.
-            model_id: The model, where the error does not say it.
+            model_id: The model, if the error does not say it.
         """
         match error:
             case errors.UncertainSubmission():
@@ -114,6 +114,6 @@ class Situation:
 
     @property
     def kind(self) -> type[RunComfyError]:
-        """The class of the error by its name, as the journal keeps it; the root of all for one that is none."""
+        """The class of the error, from the name that the journal keeps; the base class if there is none."""
         found = getattr(errors, self.error_type or "", None)
         return found if isinstance(found, type) and issubclass(found, RunComfyError) else RunComfyError

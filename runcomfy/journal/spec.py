@@ -1,4 +1,4 @@
-"""What is asked for: a generation before anything is known of it but its inputs."""
+"""The request spec: a generation of which only the inputs are known."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class GenerationSpec:
     Args:
         inputs: The checked inputs; an image's URL among them does not count.
         service: The base URL that it is submitted to.
-        image: The staged picture, for models that take one.
-        variation: Tells apart generations that are meant to have the same inputs.
-        run: Names the outermost run. One run pays once: what it submitted and what failed, it does not submit again.
+        image: The staged image, for models that take one.
+        variation: Distinguishes generations that are meant to have the same inputs.
+        run: Names the outermost run. One run pays once: if what it submitted failed, it does not submit again.
         flow_run: What else is known of the run, for a person.
         store: Where it is to be archived, as `s3://bucket/prefix/`.
-        known_as: The key that the journal has it under, where that is an earlier version's (see `known_spec`).
+        known_as: The key under which the journal has it, if that is an earlier version's (see `known_spec`).
     """
 
     inputs: ModelInputs
@@ -50,7 +50,7 @@ class GenerationSpec:
         return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
 
     def intent(self, worker: str, lease_seconds: float = 180.0) -> Entry:
-        """Return the first entry of this generation, which is fresh for so long."""
+        """Return the first entry of this generation, an intent with a lease of this length."""
         now = datetime.now(UTC)
         inputs = self.inputs.body()
         if (named := self.inputs.image_field) in inputs:  # never a signed one
@@ -73,12 +73,12 @@ class GenerationSpec:
         )
 
     def is_for(self, service: str) -> bool:
-        """Whether an entry of that service is about this one."""
+        """Whether an entry of that service may be about this generation."""
         return same_service(service, self.service)
 
 
 async def known_spec(journal: Journal, spec: GenerationSpec) -> GenerationSpec:
-    """Return the spec with the key under which the journal has its generation, or is to have it.
+    """Return the spec with the key under which the journal has its generation, or will have it.
 
     Raises:
         StorageError: the journal could not be read.
@@ -92,10 +92,10 @@ async def known_spec(journal: Journal, spec: GenerationSpec) -> GenerationSpec:
 async def known_key(
     journal: Journal, inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = ""
 ) -> str:
-    """Return the key under which the journal has a generation, or is to have it.
+    """Return the key under which the journal has a generation, or will have it.
 
-    A text that is not in its one form (`runcomfy.texts`) had another key in earlier versions. What stands under that
-    one, in any state, may be paid for, and is continued there; nothing new is begun there, so this never changes. For
+    A text that is not in normal form (`runcomfy.texts`) had another key in earlier versions. An entry under that key,
+    in any state, may be paid for, and is continued there; nothing new is begun there, so the answer never changes. For
     all other texts, nothing is read.
 
     Raises:
@@ -108,9 +108,9 @@ async def known_key(
 
 
 def inputs_of(entry: Entry) -> ModelInputs | None:
-    """Return what a generation in the journal was asked with; `None` if this version does not know its model so.
+    """Return the inputs of a generation in the journal; `None` if this version's model does not accept them.
 
-    What was paid for is archived all the same, only without a comparison with what was asked for.
+    Its output is archived all the same, only without being validated against the inputs.
     """
     model = MODELS.get(entry.model_id)
     try:
@@ -120,7 +120,7 @@ def inputs_of(entry: Entry) -> ModelInputs | None:
 
 
 def same_service(one: str, other: str) -> bool:
-    """Whether two base URLs are of one service: a sandbox's video is not the real one, nor the reverse.
+    """Whether two base URLs are of one service; a sandbox is the same only as itself.
 
     The real service may be reached under another name, through a gateway; a sandbox is on this machine.
     """

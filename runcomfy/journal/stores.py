@@ -1,4 +1,4 @@
-"""Where a journal is kept: anything that can create a document once, and replace one that nobody else has replaced."""
+"""Where a journal is kept: anything that can create a document once, and compare-and-swap it afterwards."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ class Stored:
 
     body: bytes
     tag: str
-    """Names this version; `replace` wants it."""
+    """Names this version; `replace` takes it."""
     age_seconds: float
-    """Since it was written, by the clock of the place and not by that of this machine."""
+    """Since it was written, by the store's clock, not this machine's."""
 
 
 class JournalStore(Protocol):
     """Documents by name. Every method blocks, and raises `StoreUnavailable` where another try may help.
 
-    Of any number that create or replace the same version at once, exactly one gets a tag; the others get `None`. Bodies
-    are never the same twice, so a place whose answers can be lost may tell by the body whether a write was its own.
+    Of any number of callers that create or replace the same version at once, exactly one gets a tag; the others get
+    `None`. No two bodies are the same, so a store whose answers can be lost may recognise its own write by the body.
     """
 
     @property
     def where(self) -> str:
-        """Where it is, for people."""
+        """Where the store is, for people."""
 
     def check(self) -> None:
-        """Make sure that the place keeps what it promises, before anything is paid for.
+        """Make sure that the store keeps what it promises, before anything is paid for.
 
         Raises:
-            ConfigurationError: it cannot.
+            ConfigurationError: it does not.
             StorageError: it cannot be reached or written.
         """
 
     def read(self, name: str) -> Stored | None:
-        """Return the document's present version, `None` where there is none."""
+        """Return the document's current version; `None` if there is none."""
 
     def create(self, name: str, body: bytes) -> str | None:
         """Write a document that is not there yet, and return its tag; `None` if one is there."""
 
     def replace(self, name: str, body: bytes, tag: str) -> str | None:
-        """Write the next version after `tag`, and return its tag; `None` if that is not the present one."""
+        """Write the next version after `tag`, and return its tag; `None` if `tag` is not the current one."""
 
     def names(self, start: str = "") -> Iterator[str]:
         """Yield the names that begin with `start`, in order; those that begin with a dot are hidden."""
 
     def modified(self) -> Iterator[tuple[str, datetime]]:
-        """Yield every name that is not hidden, with the time of its present version by the clock of the place."""
+        """Yield every name that is not hidden, with the time of its current version by the store's clock."""
 
 
 def tag_of(body: bytes) -> str:
-    """Return a tag for a place that has none of its own."""
+    """Return a tag for a store that has none of its own."""
     return hashlib.sha256(body).hexdigest()
 
 
 class MemoryJournalStore:
-    """This process's memory: the choice of those who go on without a promise that outlives the process."""
+    """This process's memory: nothing of it outlives the process."""
 
     def __init__(self) -> None:
         self.where = "the memory of this process"
@@ -113,5 +113,5 @@ _memories: defaultdict[str, MemoryJournalStore] = defaultdict(MemoryJournalStore
 
 
 def memory_journal_store(name: str) -> MemoryJournalStore:
-    """Return the one place in this process that has this name: two blocks of the same bucket share it."""
+    """Return the one store in this process that has this name: two blocks of the same bucket share it."""
     return _memories[name]

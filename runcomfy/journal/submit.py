@@ -1,6 +1,6 @@
-"""Submit a generation once: the intent before the paid call, its request id right after it.
+"""Submit a generation once: the intent is written before the paid call, its request id right after it.
 
-No journal, no submission; and nothing that was accepted is forgotten, whatever interrupts this process but a kill.
+No journal, no submission; and no accepted request is lost, whatever interrupts this process, short of a kill.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ logger = logging.getLogger(__name__)
 
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _LONGEST_PAUSE_SECONDS = 120.0
-_PATIENCE_SECONDS = 20.0
-_FRESH_SECONDS = 15.0  # an intent that is older is renewed before it is sent
+_CONCLUDE_SECONDS = 20.0
+_RENEW_AFTER_SECONDS = 15.0  # an intent that is older is renewed before it is sent
 _SHORTEST_CALL_SECONDS = 5.0
 _MOST_LIMITED = 6
 _LIMITED_WITHIN = timedelta(days=1)
-if _FRESH_SECONDS + LINE_SECONDS + PAID_CALL_SECONDS >= LEASE_SECONDS:  # or a living worker passes for a dead one
+if _RENEW_AFTER_SECONDS + LINE_SECONDS + PAID_CALL_SECONDS >= LEASE_SECONDS:  # or a living worker counts as dead
     raise AssertionError("the journal's lease must outlive the paid call")
 _GONE = "its archived file is not in the bucket any more"
 
@@ -68,32 +68,32 @@ async def submit_once(
     authorise: Callable[[], Awaitable[None]] | None = None,
     attempts: int = 5,
 ) -> Submission:
-    """Return the generation's submission: the one that there is, or one that is made here and now.
+    """Return the generation's submission: the existing one, or a new one.
 
     Args:
         client: The service.
         journal: What all workers agree on.
         spec: What is to be generated.
         prepare: Makes sure that it can be, and returns the inputs as they are sent, with signed URLs. Awaited only if
-            it is to be submitted, and before that is written down.
-        intact: Whether an archive still stands where the journal says.
-        on_uncertain: What to do about an earlier submission that nobody knows the answer of.
-        on_interrupt: Awaited with the accepted request if this is cancelled meanwhile.
-        authorise: Awaited right before each paid call, the first one and every one that is sent after it: what is
-            reserved for a call that was answered with 429 may be owed. If it raises, nothing more is sent, the entry
-            says that it was refused, and the error comes out unchanged.
-        attempts: How often to try while the submission is surely not accepted.
+            it is to be submitted, and before the intent is written.
+        intact: Whether an archive still exists where the journal says.
+        on_uncertain: What to do about an earlier submission whose answer is unknown.
+        on_interrupt: Awaited with the accepted request if this is cancelled in the meantime.
+        authorise: Awaited right before each paid call, repeated ones included: what is reserved for a call that was
+            answered with 429 may be owed. If it raises, nothing more is sent, the entry becomes `refused`, and the
+            error is raised unchanged.
+        attempts: How often to try while the submission is certainly not accepted.
 
     Returns:
-        The submission; with its `archive` where the generation is done.
+        The submission; with its `archive` if the generation is done.
 
     Raises:
         UncertainSubmission: it may be accepted and billed.
-        SubmissionNotSent, ServiceError: it was surely not accepted.
+        SubmissionNotSent, ServiceError: it was certainly not accepted.
         GenerationFailed, GenerationCancelled: this run has had its attempt.
-        RequestNotFound: an earlier request is not known any more.
+        RequestNotFound: the service no longer knows an earlier request.
         ConfigurationError: the journal cannot be kept there, or is about another service.
-        StorageError: the journal failed. With a `request_id`: it was accepted, and could not be written down.
+        StorageError: the journal failed. With a `request_id`: it was accepted, and could not be recorded.
     """
     prepared: list[ModelInputs] = []
 
@@ -124,7 +124,7 @@ async def submit_once(
 
 @dataclass
 class _Attempt:
-    """One intent of ours, and what becomes of it."""
+    """One intent of ours, and its outcome."""
 
     client: RunComfyClient
     journal: Journal
@@ -136,18 +136,18 @@ class _Attempt:
     accepted: Submission | None = None
 
     async def submit(self, attempts: int) -> Submission:
-        """Make the paid call, again only while it was surely not accepted; write down what became of it."""
+        """Make the paid call, again only while it was certainly not accepted; record its outcome."""
         try:
             for number in range(1, attempts + 1):
                 outcome = await self._pay(first=number == 1)
                 if isinstance(outcome, Submission):
                     return outcome
                 if not isinstance(outcome, SubmissionNotSent | RateLimited) or number == attempts:
-                    told = "not_sent" if isinstance(outcome, SubmissionNotSent) else "refused"
-                    submission_answered(told, self.inputs.model_id)
+                    answered = "not_sent" if isinstance(outcome, SubmissionNotSent) else "refused"
+                    submission_answered(answered, self.inputs.model_id)
                     raise outcome
                 retried("submit")
-                if isinstance(outcome, RateLimited):  # it is counted how often that was so, over all runs
+                if isinstance(outcome, RateLimited):  # these are counted over all runs
                     await self._move(EntryState.INTENT, outcome.message, error=outcome)
                 # few and far between: each answer of 429 may hide an acceptance
                 growth = 4.0 if isinstance(outcome, RateLimited) else 2.0
@@ -156,12 +156,12 @@ class _Attempt:
             raise ValueError("attempts must be at least 1")
         except BaseException as error:
             if self.accepted is None:
-                with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
+                with anyio.move_on_after(_CONCLUDE_SECONDS, shield=True):
                     await self._conclude(error)
             raise
 
     async def _pay(self, *, first: bool) -> Submission | RunComfyError:
-        """Make the paid call once; return the request, or the error that says why it was surely not accepted."""
+        """Make the paid call once; return the request, or the error that says why it was certainly not accepted."""
         self.hold.check()
         if self.authorise is not None:
             await self.authorise()
@@ -169,7 +169,7 @@ class _Attempt:
         self.hold.check()
         sent_at = datetime.now(UTC)
         model_id, generation_key = self.inputs.model_id, self.intent.entry.generation_key
-        workload = workload_of(model_id, self.inputs.body())  # nothing that may fail stands between answer and record
+        workload = workload_of(model_id, self.inputs.body())  # nothing that may fail comes between answer and record
 
         async def send_and_record() -> Submission | RunComfyError:
             answer = await self._send()
@@ -187,7 +187,7 @@ class _Attempt:
             return self.accepted
 
         sending, interrupted = await to_its_end(send_and_record())
-        if sending.cancelled():  # an event loop that shuts down: nobody knows how far it had come
+        if sending.cancelled():  # an event loop that shuts down: how far it got is unknown
             request_id = self.accepted.request_id if self.accepted else None
             outcome: Submission | RunComfyError = UncertainSubmission(
                 "This process was stopped while it submitted.", request_id=request_id
@@ -209,12 +209,12 @@ class _Attempt:
         raise interrupted
 
     async def _renew(self, *, first: bool) -> None:
-        """See that the intent was not sent too often, and write it anew unless it is fresh: if it is still ours.
+        """Check that it was not sent too often, and renew the lease, unless a first call follows the intent at once.
 
         Raises:
-            StillRateLimited: it was answered with 429 too often, by this run and all before it, within a day; each of
+            StillRateLimited: it was answered with 429 too often within a day, in this run and all before it; each of
                 those may have been accepted and billed.
-            SubmissionNotSent: it is not ours any more.
+            SubmissionNotSent: the intent is no longer ours.
         """
         entry, now = self.intent.entry, datetime.now(UTC)
         if entry.errors_since(now - _LIMITED_WITHIN, RateLimited.__name__) >= _MOST_LIMITED:
@@ -225,8 +225,8 @@ class _Attempt:
                 "limits; then run fewer at once.",
                 generation_key=entry.generation_key,
             )
-        fresh_seconds = min(_FRESH_SECONDS, self.journal.lease_seconds / 12)
-        if first and (now - entry.updated_at).total_seconds() < fresh_seconds:
+        renew_after_seconds = min(_RENEW_AFTER_SECONDS, self.journal.lease_seconds / 12)
+        if first and (now - entry.updated_at).total_seconds() < renew_after_seconds:
             return
         if not await self._move(EntryState.INTENT):
             raise SubmissionNotSent(
@@ -234,7 +234,7 @@ class _Attempt:
             )
 
     async def _send(self) -> str | RunComfyError:
-        """Return the request id that is answered, or the error that the answer, or its absence, stands for."""
+        """Return the request id that is answered, or the error that the answer, or its absence, means."""
         within_seconds = max(self.journal.lease_seconds * 2 / 3, _SHORTEST_CALL_SECONDS)
         call = self.client.post_submission(self.inputs, within_seconds=within_seconds)
         try:
@@ -252,42 +252,42 @@ class _Attempt:
         except asyncio.CancelledError:  # an event loop that shuts down cancels every task, this one too
             return UncertainSubmission("The process that sent it was stopped before it was answered.")
         except Exception as error:
-            # nobody knows how far it had come: some errors of TLS are not wrapped by httpx
+            # how far it got is unknown: some errors of TLS are not wrapped by httpx
             return UncertainSubmission(f"The submission broke off with {type(error).__name__}.")
-        # A signal that raises (SystemExit, KeyboardInterrupt, Prefect's TerminationSignal) comes out as it is.
+        # A signal that raises (SystemExit, KeyboardInterrupt, Prefect's TerminationSignal) propagates.
 
     async def _move(self, state: EntryState, reason: str | None = None, **changes: Any) -> bool:
-        """Write the next state of this attempt, even if it was called uncertain meanwhile; `False` if it is over."""
-        standing: Versioned | None = self.intent
+        """Write the next state of this attempt, even if it was called uncertain since; `False` if it is over."""
+        current: Versioned | None = self.intent
         conflicts = 0
-        while standing is not None:
-            entry = standing.entry
+        while current is not None:
+            entry = current.entry
             alive = entry.state in (EntryState.INTENT, EntryState.UNCERTAIN)
             if entry.attempt != self.intent.entry.attempt or not alive:
                 return False
             moved = entry.moved(state, worker=worker_name(), reason=reason, **changes)
-            if written := await self.journal.replace(standing, moved):
+            if written := await self.journal.replace(current, moved):
                 self.intent = written
                 return True
             conflicts = await self.journal.pause_after_conflict(conflicts)
-            standing = await self.journal.read(entry.generation_key)
+            current = await self.journal.read(entry.generation_key)
         return False
 
     async def _record(self, submission: Submission) -> None:
-        """Write down the request id, for minutes if need be: it is paid for."""
+        """Record the request id, retrying for minutes if need be: it is paid for."""
         logger.info("Request %s was accepted for generation %s", submission.request_id, submission.generation_key[:12])
-        standing: Versioned | None = self.intent
-        patience = self.journal.record_seconds
+        current: Versioned | None = self.intent
+        seconds = self.journal.record_seconds
         conflicts = 0
         try:
-            while standing is not None:
-                entry = standing.entry
+            while current is not None:
+                entry = current.entry
                 if entry.request_id == submission.request_id:
                     return
-                if await self.journal.replace(standing, self._accepted_entry(entry, submission), seconds=patience):
+                if await self.journal.replace(current, self._accepted_entry(entry, submission), seconds=seconds):
                     return
                 conflicts = await self.journal.pause_after_conflict(conflicts)
-                standing = await self.journal.read(submission.generation_key, seconds=patience)
+                current = await self.journal.read(submission.generation_key, seconds=seconds)
         except StorageError as error:
             error.request_id, error.generation_key = submission.request_id, submission.generation_key
             error.message = (
@@ -296,11 +296,11 @@ class _Attempt:
             )
             raise self._advised(error) from error
 
-    def _advised(self, error: UncertainSubmission | StorageError, *said: str) -> UncertainSubmission | StorageError:
-        """Return the error with what to do now in its message, too; what happened stays known as its `cause`."""
+    def _advised(self, error: UncertainSubmission | StorageError, *more: str) -> UncertainSubmission | StorageError:
+        """Return the error with what to do now in its message, too; its `cause` says what happened."""
         entry = self.intent.entry
         advice = advise_on_error(error, StoreOptions.of(entry.store, self.journal.store.where), entry.model_id)
-        advised = replace(error, message=" ".join([error.message, *said, advice.text]))
+        advised = replace(error, message=" ".join([error.message, *more, advice.text]))
         advised.cause = error.message
         return advised
 
@@ -313,12 +313,12 @@ class _Attempt:
         # A person released it, and another attempt is under way: this request is kept in the history at least.
         reason = f"an earlier attempt, given up for lost, was accepted as {request_id}"
         late = entry.moved(entry.state, worker=worker_name(), reason=reason)
-        whose = {"request_id": request_id, "attempt": self.intent.entry.attempt}
-        event = late.history[-1].model_copy(update=whose)
+        own = {"request_id": request_id, "attempt": self.intent.entry.attempt}
+        event = late.history[-1].model_copy(update=own)
         return late.model_copy(update={"history": (*late.history[:-1], event), "reason": entry.reason})
 
     async def _conclude(self, error: BaseException) -> None:
-        """Write down that it was not accepted, or that nobody knows. If that fails, a stale intent says the same."""
+        """Record that it was not accepted, or that this is unknown. If that fails, a stale intent says the same."""
         # Refused needs evidence: an answer that says so, or a cancellation, which waits for the answer.
         refused = isinstance(error, asyncio.CancelledError | RunComfyError) and not isinstance(
             error, UncertainSubmission
@@ -333,4 +333,4 @@ class _Attempt:
             await self._move(state, reason, error=limited or error, **named)
         except StorageError as trouble:
             key = self.intent.entry.generation_key[:12]
-            logger.warning("The journal could not be told that generation %s is %s: %s", key, state, trouble)
+            logger.warning("The journal could not record that generation %s is %s: %s", key, state, trouble)
