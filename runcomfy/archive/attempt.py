@@ -86,7 +86,7 @@ class Archiving:
 
     def _download(self, *, alone: bool) -> ArchivedVideo:
         try:
-            with open_url(self._url, self._hosts, patience=self._retry_budget, packed=True) as download:
+            with open_url(self._url, self._hosts, retry_budget=self._retry_budget, packed=True) as download:
                 self._downloads.append(download)
                 self.opened.set()
                 done = self._archive(download, alone)
@@ -134,7 +134,7 @@ class Archiving:
                 raise
 
     def _download_again(self, file: ScratchFile) -> Download:
-        with open_url(self._url, self._hosts, patience=self._retry_budget, packed=True) as download:
+        with open_url(self._url, self._hosts, retry_budget=self._retry_budget, packed=True) as download:
             self._downloads.append(download)
             receive(download, b"", file, self._stop)
             return download

@@ -1,3 +1,3 @@
-"""Bytes from strangers: which hosts may be asked (`hosts`), one request and its redirects (`http`), and one whole file
-(`stream`), which goes on where a connection broke (`resume`).
+"""Download from untrusted hosts: which may be asked (`hosts`), one request and its redirects (`http`), and one complete
+file (`stream`), resumed where a connection broke (`resume`).
 """

@@ -1,7 +1,7 @@
 """Which hosts bytes may be read from, by name before connecting and by address after it.
 
-A URL in a service's answer is somebody else's text. Following it blindly would let that text reach into this network:
-so names are on an allow-list, and the address that a name led to has to be a public one.
+A URL in a service's answer is untrusted. Following it blindly would let it reach into this network: so names have to be
+on an allow-list, and the address that a name resolves to has to be public.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runcomfy.errors import ConfigurationError, HostNotAllowed
 __all__ = ["DEFAULT_HOSTS", "HostPolicy", "check_reachable"]
 
 DEFAULT_HOSTS = ("*.runcomfy.net", "*.runcomfy.com")
-"""Where RunComfy's files were seen, and what its own command line trusts."""
+"""The hosts that RunComfy's files were seen on, and that its own command line trusts."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _ADVICE = "If you trust it, add it to the allow-list (RUNCOMFY_OUTPUT_HOSTS, or the block's output hosts)."
@@ -30,7 +30,7 @@ class HostPolicy:
     Args:
         allowed: Patterns: `*.example.com` (subdomains only), `example.com`, `127.0.0.1`, `127.0.0.1:8188`, or `*` for
             any public host. A host that an entry names exactly, without a wildcard, may also be read over plain
-            http, and may lie in a private network.
+            http, and may be in a private network.
     """
 
     allowed: tuple[str, ...] = DEFAULT_HOSTS
@@ -71,8 +71,8 @@ class HostPolicy:
     def check_address(self, host: str, address: str) -> None:
         """Raise `HostNotAllowed` if the peer's IP address is not a public one, unless the host is named exactly.
 
-        Called when the connection stands and before anything is sent, so that a name cannot lead elsewhere between a
-        look-up that is checked and one that is used. `host` may carry a port, which entries with a port insist on.
+        Called once the connection is established and before anything is sent, so that a name cannot resolve to another
+        address between the check and the use. `host` may have a port, which an entry with a port has to match.
         """
         name, port = _split(host)
         if self._names(name, port) or _is_public(address):
@@ -82,7 +82,7 @@ class HostPolicy:
         )
 
     def _names(self, host: str, port: int | None) -> bool:
-        """Tell whether an entry without a wildcard names this host, and this port where it has one."""
+        """Whether an entry without a wildcard names this host, and this port if the entry has one."""
         host = _plain(host)
         for pattern in self.allowed:
             named, only_port = _split(pattern)
@@ -92,10 +92,10 @@ class HostPolicy:
 
 
 def check_reachable(url: str) -> None:
-    """Make sure that a URL can be fetched from the internet, as far as its text tells.
+    """Check that a URL can be fetched from the internet, as far as its text shows.
 
     Raises:
-        ConfigurationError: it is not https, or names a private address or a host of this network only.
+        ConfigurationError: it is not https, or names a private address or a host of this network.
     """
     parts = parse_url(url)
     host = _plain(parts.host or "")
@@ -105,7 +105,7 @@ def check_reachable(url: str) -> None:
         local = "." not in host
     if parts.scheme != "https" or local:
         raise ConfigurationError(
-            f"RunComfy cannot fetch the picture from {parts.scheme}://{host}: it takes https URLs of public hosts. "
+            f"RunComfy cannot fetch the image from {parts.scheme}://{host}: it takes https URLs of public hosts. "
             "Give the store the address that the internet sees, its public endpoint URL."
         )
 
@@ -115,7 +115,7 @@ def _plain(host: str) -> str:
 
 
 def _split(text: str) -> tuple[str, int | None]:
-    """Take `host`, `host:port`, `::1` or `[::1]:port` apart."""
+    """Split `host`, `host:port`, `::1` or `[::1]:port`."""
     host, separator, port = text.rpartition(":")
     if separator and port.isdigit() and (":" not in host or host.endswith("]")):
         return _plain(host), int(port)
@@ -130,8 +130,8 @@ def _is_public(address: str) -> bool:
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.sixtofour is not None:
-            return False  # relays for it are gone (RFC 7526), and Pythons differ in what they take it for
-        # IPv6 forms that carry an IPv4 address lead to that one.
+            return False  # relays for it are gone (RFC 7526), and Python versions classify it differently
+        # IPv6 forms that contain an IPv4 address lead to that one.
         inner = ip.ipv4_mapped
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)

@@ -1,6 +1,6 @@
-"""GETs whose every URL and every peer is checked, and whose errors keep the URL to themselves.
+"""GETs that check every URL and every peer, and whose errors never show a URL.
 
-Video bytes go through urllib3, several times cheaper per gigabyte than the client for the API.
+Videos are read with urllib3, which costs several times less per gigabyte than the client for the API.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from runcomfy.errors import DownloadError
 
 __all__ = ["Fetcher", "HttpAnswer", "transported"]
 
-_SOME_PUBLIC_ADDRESS = "1.1.1.1"
-_MOST_REDIRECTS = 5
+_ANY_PUBLIC_ADDRESS = "1.1.1.1"
+_MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEPT_CONNECTIONS = 4
 _T = TypeVar("_T")
 
 
 class HttpAnswer(NamedTuple):
-    """An answer that is no redirect, its body not yet read, and the host that gave it."""
+    """An answer that is not a redirect, with its body unread, and the host that gave it."""
 
     response: BaseHTTPResponse
     host: str
 
     def header(self, name: str) -> str:
-        """Return a header, empty where it is missing."""
+        """Return a header, empty if it is missing."""
         return str(self.response.headers.get(name, "")).strip()
 
 
 class Fetcher:
-    """Sends GETs under one policy; thread-safe. Connections whose answers were read to their end serve again."""
+    """Sends GETs under one policy; thread-safe. Connections whose answers were read to their end are reused."""
 
     def __init__(self, policy: HostPolicy, timeout: urllib3.Timeout, headers: Mapping[str, str]) -> None:
         self.interrupted = threading.Event()
-        """Set once nobody wants to read any more."""
+        """Set when the reading was stopped."""
         self._policy = policy
         self._timeout = timeout
         self._headers = headers
@@ -62,13 +62,13 @@ class Fetcher:
         self._lock = threading.Lock()
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
-        """Send one GET, follow up to five redirects, each checked like the first URL, and return whatever is answered.
+        """Send one GET, follow up to five redirects, each checked like the first URL, and return the answer.
 
         Raises:
             HostNotAllowed: The URL, a redirect, or the address behind it is not allowed.
-            DownloadError: Nobody answered, there were too many redirects, or the reading was stopped.
+            DownloadError: There was no answer, there were too many redirects, or the reading was stopped.
         """
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             self._policy.check_url(url)
             if self.interrupted.is_set():
                 raise DownloadError("The reading was stopped.")
@@ -79,33 +79,33 @@ class Fetcher:
             response.close()
             url = transported(partial(urljoin, url, location), host)
         raise DownloadError(
-            f"More than {_MOST_REDIRECTS} redirects, the last one by {host}. Look at the URL.", host=host
+            f"More than {_MAX_REDIRECTS} redirects, the last one by {host}. Look at the URL.", host=host
         )
 
     def interrupt(self) -> None:
-        """End what blocks in other threads: it returns the end of the file, or raises. Connecting is not ended."""
+        """End what blocks in other threads: it returns the end of the file, or raises. It does not end connecting."""
         with self._lock:
             self.interrupted.set()
             for blocking in self._interruptible:
                 _shut_down(blocking)
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the idle connections."""
         with self._lock:
             for pool in self._pools.values():
                 pool.close()
             for proxy in self._proxies.values():
                 proxy.clear()
 
-    def noted(self, blocking: socket.socket | BaseHTTPResponse) -> None:
-        """Remember what `interrupt` has to shut down."""
+    def register(self, blocking: socket.socket | BaseHTTPResponse) -> None:
+        """Register what `interrupt` has to shut down."""
         with self._lock:
             self._interruptible.add(blocking)
             if self.interrupted.is_set():
                 _shut_down(blocking)
 
     def check_peer(self, host: str, address: str) -> None:
-        """Check the address that a connection leads to."""
+        """Check the address of a connection's peer."""
         self._policy.check_address(host, address)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse, str]:
@@ -114,7 +114,7 @@ class Fetcher:
         proxy = transported(partial(_proxy, parts.scheme or "", host), host)
         pool: urllib3.HTTPConnectionPool | urllib3.ProxyManager
         if proxy is not None:
-            # what a name leads to is the proxy's to see; what can be told from its text is ours
+            # the proxy resolves a name; its text is checked here
             self._policy.check_address(parts.netloc or host, _written_address(host))
             with self._lock:
                 pool, target = self._proxies.setdefault(parts.scheme or "", proxy), url
@@ -127,7 +127,7 @@ class Fetcher:
             ),
             host,
         )  # fmt: skip
-        self.noted(response)
+        self.register(response)
         return response, host
 
     def _pool(self, scheme: str, host: str, port: int | None) -> urllib3.HTTPConnectionPool:
@@ -143,19 +143,19 @@ class Fetcher:
 
 
 def transported(call: Callable[[], _T], host: str) -> _T:
-    """Make a call of urllib3's, and raise its trouble as an error without a past.
+    """Make a call of urllib3's, and raise its failure as an error of ours without a context.
 
     urllib3's errors hold the URL with its signature. They must not even be the context of ours, so ours is raised
-    after the handler has ended.
+    outside the handler.
     """
     try:
         return call()
     except (HTTPError, HTTPException, OSError, ValueError) as error:
-        trouble = _trouble(error)
-    raise DownloadError(f"The file from {host} could not be read: {trouble}. Try again.", host=host)
+        reason = _reason(error)
+    raise DownloadError(f"The file from {host} could not be read: {reason}. Try again.", host=host)
 
 
-def _trouble(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, NewConnectionError):
         return "no connection"
     if isinstance(error, TransportTimeout):
@@ -166,7 +166,7 @@ def _trouble(error: Exception) -> str:
 
 
 def _shut_down(blocking: socket.socket | BaseHTTPResponse) -> None:
-    with suppress(OSError, RuntimeError, ValueError):  # it has been closed meanwhile
+    with suppress(OSError, RuntimeError, ValueError):  # it was closed in the meantime
         if isinstance(blocking, socket.socket):
             blocking.shutdown(socket.SHUT_RD)
         else:
@@ -174,7 +174,7 @@ def _shut_down(blocking: socket.socket | BaseHTTPResponse) -> None:
 
 
 def _written_address(host: str) -> str:
-    """The address that a host is written as, in any of its spellings; names are taken for public if they have a dot."""
+    """The address that a host is written as, in any spelling; names with a dot count as public."""
     host = host.strip("[]")
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
@@ -183,11 +183,11 @@ def _written_address(host: str) -> str:
     try:
         return socket.inet_ntoa(socket.inet_aton(host))
     except OSError:
-        return _SOME_PUBLIC_ADDRESS if "." in host.rstrip(".") else "127.0.0.1"
+        return _ANY_PUBLIC_ADDRESS if "." in host.rstrip(".") else "127.0.0.1"
 
 
 def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
-    """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 go through as well."""
+    """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 use too."""
     address = getproxies().get(scheme) or getproxies().get("all")
     if not address or proxy_bypass(host.strip("[]")):
         return None
@@ -197,10 +197,10 @@ def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
 
 
 class _Checked:
-    """Check the peer's address as soon as the connection stands.
+    """Check the peer's address as soon as the connection is established.
 
-    `_new_conn` comes before the TLS handshake, so that a forbidden peer sees nothing at all, but it is urllib3's own
-    affair; `connect` is public and catches what a future urllib3 would let slip.
+    `_new_conn` runs before the TLS handshake, so that a forbidden peer sees nothing at all, but it is private to
+    urllib3; `connect` is public, and still checks if a future urllib3 does not call the other.
     """
 
     def __init__(self, *arguments: Any, fetcher: Fetcher, **options: Any) -> None:
@@ -219,7 +219,7 @@ class _Checked:
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
         self._check(self.sock)  # type: ignore[attr-defined]
-        self._fetcher.noted(self.sock)  # type: ignore[attr-defined]
+        self._fetcher.register(self.sock)  # type: ignore[attr-defined]
 
     def _check(self, connected: socket.socket) -> None:
         host, port = self.host, self.port  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""Read a remote file as if nothing broke: over a new connection where one did.
+"""Read a remote file over connections that may break: a new one resumes where the last one broke.
 
-The rest is asked for with `Range` and `If-Range`, so that it is of one and the same file. What does not say so,
-by its status, its ETag and the place that it starts at, is another file, and an error.
+The rest is requested with `Range` and `If-Range`, so that it is of the same file. An answer whose status, ETag or start
+does not confirm that is an error.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from runcomfy.errors import DownloadError
 __all__ = ["CONTENT_RANGE", "ByteRange", "RemoteFile", "RetryBudget", "refused"]
 
 _READ_BYTES = 1024 * 1024
-"""What is read at once. What a read had got when the connection broke is lost, and read again."""
+"""How much one read asks for. What a read had received when the connection broke is lost, and read again."""
 
 _CAREFUL_BYTES = 64 * 1024
-"""What is read at once for a while after a connection broke; if as much came, breaking again is a new break."""
+"""The same for a while after a break; once this much has arrived, the next break counts as the first."""
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class RetryBudget:
-    """How long a broken connection is put up with: so many new ones in a row that bring nothing."""
+    """How many new connections in a row may bring nothing before a break is an error."""
 
     resumes: int = 3
     first_pause_seconds: float = 0.2
     """The pause before the first new connection; each further one is four times as long."""
 
     def pause_seconds(self, failed: int) -> float:
-        """Return the pause after this many new connections that brought nothing."""
+        """Return the pause after this many such connections."""
         return float(self.first_pause_seconds * 4**failed)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One version of a file at a URL, and how it is asked for."""
+    """One version of a file at a URL, and how to request it."""
 
     url: str = field(repr=False)
     fetcher: Fetcher
     etag: str
-    """Its strong ETag; empty where it has none, and then no part of it can be asked for."""
+    """Its strong ETag; empty if it has none, and then no part of it can be requested."""
     length: int | None
-    patience: RetryBudget
+    retry_budget: RetryBudget
     encoding: str = ""
 
     @property
     def has_parts(self) -> bool:
-        """Whether a part can be asked for so that it is surely of this version."""
+        """Whether a part can be requested that is surely of this version."""
         return bool(self.etag and self.length)
 
     def ask(self, start: int, end: int) -> HttpAnswer:
-        """Ask for the bytes from `start` up to `end`; what is answered has still to be looked at."""
+        """Request the bytes from `start` up to `end`; the answer has still to be checked."""
         headers: Mapping[str, str] = {"Range": f"bytes={start}-{end - 1}", "If-Range": self.etag}
         return self.fetcher.get(self.url, headers)
 
     def check(self, answer: HttpAnswer, start: int, end: int) -> None:
-        """Make sure that an answer is that part of this version; a part that ends early is one."""
+        """Check that an answer is that part of this version; it may end early."""
         status = answer.response.status
         if status not in (200, 206, 412, 416):
             raise refused(answer)
@@ -80,12 +80,12 @@ class RemoteFile:
 
 
 class ByteRange:
-    """Reads the bytes of a file from `start` up to `end`; where the end is not known, as far as they come."""
+    """Reads the bytes of a file from `start` up to `end`, or up to the end of the body if that is unknown."""
 
     def __init__(self, file: RemoteFile, start: int, end: int | None, answer: HttpAnswer | None = None) -> None:
-        """Start with the body of an answer, or ask for one at the first read."""
+        """Start with the body of an answer, or request one at the first read."""
         self.end = end
-        """May be brought forward while it is read."""
+        """May be lowered while it is read."""
         self._file = file
         self._at = start
         self._answer = answer
@@ -96,11 +96,11 @@ class ByteRange:
         """Return the next bytes, a MiB at most; empty at the end.
 
         Raises:
-            DownloadError: The connection broke, stalled, or ended too early, and no new one helped.
+            DownloadError: The connection broke, stalled, or ended too early, and no new connection helped.
         """
         while self.end is None or self._at < self.end:
             if self._answer is None:
-                self._answer = self._asked()
+                self._answer = self._resumed()
             most = min(most, _READ_BYTES if self._since_break >= _READ_BYTES else _CAREFUL_BYTES)
             if self.end is not None:
                 most = min(most, self.end - self._at)
@@ -108,67 +108,67 @@ class ByteRange:
             try:
                 piece = transported(partial(response.read, most, decode_content=False), host)
             except DownloadError as error:
-                trouble = error
+                failure = error
             else:
                 if piece or self.end is None:
-                    self._came(len(piece))
+                    self._received(len(piece))
                     return piece
                 length = self.end if self._file.length is None else self._file.length
-                trouble = DownloadError(
+                failure = DownloadError(
                     f"The file from {host} was cut after {self._at:,} of {length:,} bytes. Try again.", host=host
                 )
             self.close()
-            self._answer = self._asked(trouble)
+            self._answer = self._resumed(failure)
         self.close()
         return b""
 
     def close(self) -> None:
-        """Close the connection, unless it was read to its end and may serve again."""
+        """Close the connection, unless it was read to its end and can be reused."""
         if self._answer is not None:
             self._answer.response.close()
             self._answer = None
 
-    def _came(self, size: int) -> None:
+    def _received(self, size: int) -> None:
         self._at += size
         self._since_break += size
         if self._since_break >= _CAREFUL_BYTES:
             self._failed = 0
 
-    def _asked(self, trouble: DownloadError | None = None) -> HttpAnswer:
-        """Ask for the rest, after a pause where something broke; raise what broke if that is all that comes."""
+    def _resumed(self, failure: DownloadError | None = None) -> HttpAnswer:
+        """Request the rest, after a pause if something failed; raise the failure when the retry budget is spent."""
         while True:
-            if trouble is not None:
-                self._pause(trouble)
+            if failure is not None:
+                self._pause(failure)
             end = self.end or 0
             try:
                 answer = self._file.ask(self._at, end)
             except DownloadError as error:
-                trouble = error
+                failure = error
                 continue
             try:
-                if not _passing(answer.response.status):
+                if not _is_transient(answer.response.status):
                     self._file.check(answer, self._at, end)
                     return answer
-                trouble = refused(answer)
+                failure = refused(answer)
             except BaseException:
                 answer.response.close()
                 raise
             answer.response.close()
 
-    def _pause(self, trouble: DownloadError) -> None:
-        patience, file = self._file.patience, self._file
-        if not file.has_parts or self._failed >= patience.resumes:
-            raise trouble
-        if file.fetcher.interrupted.wait(patience.pause_seconds(self._failed)):
-            raise trouble
+    def _pause(self, failure: DownloadError) -> None:
+        budget, file = self._file.retry_budget, self._file
+        if not file.has_parts or self._failed >= budget.resumes:
+            raise failure
+        if file.fetcher.interrupted.wait(budget.pause_seconds(self._failed)):
+            raise failure
         self._failed += 1
         self._since_break = 0
 
 
 def refused(answer: HttpAnswer) -> DownloadError:
-    """Return the error that an answer without the file means."""
+    """Return the error for an answer without the file."""
     status = answer.response.status
-    advice = " Try again." if _passing(status) else ""
+    advice = " Try again." if _is_transient(status) else ""
     if status in (401, 403, 404, 410):
         advice = " The URL may have expired: fetch the result again."
     return DownloadError(
@@ -176,5 +176,5 @@ def refused(answer: HttpAnswer) -> DownloadError:
     )
 
 
-def _passing(status: int) -> bool:
+def _is_transient(status: int) -> bool:
     return status >= 500 or status in (408, 429)

@@ -1,7 +1,7 @@
-"""Read a URL as a stream, and take nothing for granted: not the host, not the redirect, not the end of the body.
+"""Read a URL as a stream, and trust nothing: not the host, not a redirect, not the end of the body.
 
-A body that was cut is an error here, never a short file; where the server can prove that the file is still
-the same, by a strong ETag, the rest is fetched over a new connection first. What the bytes are is not looked at.
+A truncated body is an error, never a short file; if a strong ETag proves that the file is still the same, the rest is
+first requested over a new connection. The bytes themselves are not checked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["Download", "RetryBudget", "open_url"]
 _NOT_FOR_CALLERS = frozenset(
     {"accept-encoding", "authorization", "cookie", "if-range", "proxy-authorization", "range"}
 )  # fmt: skip
-_PATIENCE = RetryBudget()
+_RETRY_BUDGET = RetryBudget()
 
 
 class Download:
-    """An open answer with the whole file: what it says of itself, and its body."""
+    """An open answer with the complete file: its headers, and its body."""
 
-    def __init__(self, answer: HttpAnswer, url: str, fetcher: Fetcher, patience: RetryBudget) -> None:
+    def __init__(self, answer: HttpAnswer, url: str, fetcher: Fetcher, retry_budget: RetryBudget) -> None:
         self.host = answer.host
         self.content_type = answer.header("Content-Type").partition(";")[0].strip().lower()
         length = answer.header("Content-Length")
@@ -37,14 +37,14 @@ class Download:
         self.encoding = answer.header("Content-Encoding").lower()
         etag = answer.header("ETag")
         strong = len(etag) > 1 and etag[0] == etag[-1] == '"'
-        self._file = RemoteFile(url, fetcher, etag if strong else "", self.length, patience, self.encoding)
+        self._file = RemoteFile(url, fetcher, etag if strong else "", self.length, retry_budget, self.encoding)
         self._first = ByteRange(self._file, 0, self.length, answer)
 
     def read(self, amount: int, /) -> bytes:
         """Return exactly `amount` bytes, fewer only at the end of the body.
 
         Raises:
-            DownloadError: The connection broke, stalled, or ended before the announced length, and could not be mended.
+            DownloadError: The connection broke, stalled, or ended before the announced length, and was not resumed.
         """
         pieces: list[bytes] = []
         missing = amount
@@ -65,7 +65,7 @@ class Download:
 
 
 def _is_whole(answer: HttpAnswer) -> bool:
-    """Whether the body is all of the file: also where a proxy says so by 203, or by 206 with all there is."""
+    """Whether the body is the complete file: also a 203 from a proxy, or a 206 with all of it."""
     said = CONTENT_RANGE.fullmatch(answer.header("Content-Range"))
     if answer.response.status == 206 and said is not None:
         return int(said[1]) == 0 and said[3] == str(int(said[2]) + 1)
@@ -80,7 +80,7 @@ def open_url(
     connect_timeout_seconds: float = 10.0,
     read_timeout_seconds: float = 60.0,
     headers: Mapping[str, str] | None = None,
-    patience: RetryBudget = _PATIENCE,
+    retry_budget: RetryBudget = _RETRY_BUDGET,
     packed: bool = False,
 ) -> Iterator[Download]:
     """Open a URL and close its connections at the end; blocks, so call it in a thread.
@@ -91,15 +91,15 @@ def open_url(
     Args:
         url: Where the file is.
         policy: Where it may be, redirects included.
-        connect_timeout_seconds: How long each connection may take to stand.
-        read_timeout_seconds: How long nothing may come.
-        headers: What else is sent; no login, no range.
-        patience: How often a broken connection is replaced.
-        packed: Whether to take a body in an encoding that nobody asked for; it is given as it comes.
+        connect_timeout_seconds: How long each connection may take to be established.
+        read_timeout_seconds: How long no data may arrive.
+        headers: More headers to send; no login, no range.
+        retry_budget: How often a broken connection is replaced.
+        packed: Whether to accept a body in an encoding that was not requested; it is passed on as it is.
 
     Raises:
         HostNotAllowed: The URL, a redirect, or the address behind it is not allowed.
-        DownloadError: Anything but the whole file, or trouble on the way.
+        DownloadError: Anything but the complete file, or a failure on the way.
     """
     timeout = urllib3.Timeout(connect=connect_timeout_seconds, read=read_timeout_seconds)
     sent = {name: value for name, value in (headers or {}).items() if name.lower() not in _NOT_FOR_CALLERS}
@@ -108,12 +108,12 @@ def open_url(
     fetcher = Fetcher(policy, timeout, sent)
     try:
         answer = fetcher.get(url)
-        with closing(Download(answer, url, fetcher, patience)) as download:
+        with closing(Download(answer, url, fetcher, retry_budget)) as download:
             if not _is_whole(answer):
                 raise refused(answer)
             if not packed and download.encoding not in ("", "identity"):
                 raise DownloadError(
-                    f"{answer.host} sent the file in an encoding that nobody asked for. Try again.", host=answer.host
+                    f"{answer.host} sent the file in an encoding that was not requested. Try again.", host=answer.host
                 )
             yield download
     finally:

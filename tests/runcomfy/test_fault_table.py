@@ -186,7 +186,7 @@ class Generation:
             self.store,
             hosts=HostPolicy(allowed=(self.sandbox.host,)),
             template=KeyTemplate(f"{self.prefix}{{request_id}}-{{index}}.{{ext}}"),
-            patience=HASTY,
+            retry_budget=HASTY,
         )
 
     def objects(self, s3: Any) -> list[str]:

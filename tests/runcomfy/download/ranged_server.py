@@ -1,4 +1,4 @@
-"""An output host that answers ranges, breaks where it is told to, and remembers what it was asked."""
+"""An output host that answers ranges, breaks where it should, and records the requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Asked", "Break", "RangedServer", "ranged_server"]
 
 @dataclass(frozen=True)
 class Break:
-    """How one connection ends: after so many bytes of the body, by a reset or as if all was said."""
+    """How one connection ends: after so many bytes of the body, by a reset or a clean close."""
 
     after: int
     reset: bool = False
@@ -26,7 +26,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asked for: the whole file, where `start` is None."""
+    """What a request asked for: the whole file if `start` is `None`."""
 
     start: int | None
     end: int | None
@@ -35,16 +35,16 @@ class Asked:
 
 @dataclass
 class RangedServer:
-    """Serves one body at every path. What it does can be changed while it runs."""
+    """Serves one body at every path. Its behaviour can be changed while it runs."""
 
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=lambda: {"ETag": '"v1"', "Accept-Ranges": "bytes"})
     breaks: list[Break] = field(default_factory=list)
-    """How the connections end, one after the other; those that come later do not break."""
+    """How the connections end, one after the other; later ones do not break."""
     parts: dict[str, str] = field(default_factory=dict)
-    """Headers of answers with a part that are other than they should be; an empty one is left out."""
+    """Wrong headers of answers with a part; an empty one is left out."""
     shorter_parts: list[int] = field(default_factory=list)
-    """How many bytes the next answers to ranges give of what was asked for."""
+    """How many of the requested bytes the next answers to ranges send."""
     part_status: list[str] = field(default_factory=list)
     """Status lines of the next answers to ranges; they have no body, unless they begin with 2."""
     silent_parts: bool = False
@@ -64,7 +64,7 @@ class RangedServer:
         return f"{self.scheme}://127.0.0.1:{self.port}/out/video.mp4?signature=s3cr3t"
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer requests until one of them breaks, or nobody asks."""
+        """Answer requests until one of them breaks, or no more come."""
         while self._answer(connection):
             pass
 

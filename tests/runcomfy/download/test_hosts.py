@@ -59,7 +59,7 @@ def test_other_hosts_are_refused(allowed: tuple[str, ...], url: str) -> None:
 
 @pytest.mark.parametrize("host", ["cdn.runcomfy.net", "files.runcomfy.com", "A.B.RUNCOMFY.COM"])
 def test_the_hosts_of_the_service_are_trusted_by_default(host: str) -> None:
-    """Those that its files were seen on, and those that its own command line trusts; not the bare names, nor http."""
+    """Those that its files were seen on, and those that its own command line trusts; neither bare names nor http."""
     HostPolicy().check_url(f"https://{host}/video.mp4")
 
     for url in (f"http://{host}/video.mp4", "https://runcomfy.com/video.mp4", f"https://{host}.example.com/video.mp4"):
@@ -68,7 +68,7 @@ def test_the_hosts_of_the_service_are_trusted_by_default(host: str) -> None:
 
 
 def test_a_refusal_names_the_host_and_not_the_signature() -> None:
-    """The refusal says which host to add and where, and keeps the query to itself."""
+    """The refusal says which host to add and where, and does not show the query."""
     with pytest.raises(HostNotAllowed) as refused:
         HostPolicy().check_url("https://elsewhere.example/v.mp4?X-Amz-Signature=s3cr3t")
 
@@ -86,7 +86,7 @@ def test_a_refusal_names_the_host_and_not_the_signature() -> None:
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
-    """A wildcard never opens the way into a private network, whatever form its address is written in."""
+    """A wildcard never allows a private network, whatever form its address is written in."""
     with pytest.raises(HostNotAllowed):
         HostPolicy(("*",)).check_address("innocent.example", address)
 
@@ -98,7 +98,7 @@ def test_public_addresses_pass(address: str) -> None:
 
 
 def test_an_exact_name_may_be_private() -> None:
-    """A host that is named exactly may lie in a private network, on the port that was named."""
+    """A host that is named exactly may be in a private network, on the port that was named."""
     HostPolicy(("media.internal",)).check_address("media.internal:8443", "10.0.0.7")
     HostPolicy(("localhost:8188",)).check_address("localhost:8188", "127.0.0.1")
 
@@ -114,8 +114,8 @@ def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_every_address_is_judged(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """Whatever is private by the standard library's judgement is refused, in its v4-mapped form too."""
+def test_every_address_is_checked(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Whatever the standard library calls private is refused, in its v4-mapped form too."""
     forms = [str(address), f"::ffff:{address}"] if address.version == 4 else [str(address)]
     for form in forms:
         try:
@@ -126,7 +126,7 @@ def test_every_address_is_judged(address: ipaddress.IPv4Address | ipaddress.IPv6
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_judged(text: str) -> None:
+def test_any_text_is_checked(text: str) -> None:
     """No text crashes the check: it passes or is not allowed."""
     for url in (text, f"https://{text}", f"https://example.com:{text}"):
         try:

@@ -1,4 +1,4 @@
-"""A connection that breaks in the middle of a file: what is mended, and what must not be."""
+"""A connection that breaks in the middle of a file: what is resumed, and what must not be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runcomfy.values import GenerationFacts
 from tests.runcomfy.archive.test_archive import keys, unfinished_uploads, video
 from tests.runcomfy.certificate import server_context, write_certificate
 from tests.runcomfy.download.ranged_server import Asked, Break, RangedServer, ranged_server
-from tests.runcomfy.download.test_stream import everything_said_by
+from tests.runcomfy.download.test_stream import all_text_of
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
 HASTY = RetryBudget(first_pause_seconds=0.001)
@@ -42,8 +42,8 @@ def server() -> Iterator[RangedServer]:
         yield running
 
 
-def read(server: RangedServer, patience: RetryBudget = HASTY, amount: int = 300_000) -> bytes:
-    with open_url(server.url, LOOPBACK, patience=patience) as download:
+def read(server: RangedServer, retry_budget: RetryBudget = HASTY, amount: int = 300_000) -> bytes:
+    with open_url(server.url, LOOPBACK, retry_budget=retry_budget) as download:
         return b"".join(iter(lambda: download.read(amount), b""))
 
 
@@ -73,7 +73,7 @@ def test_a_broken_connection_is_replaced(server: RangedServer, after: list[int],
 def test_wherever_it_breaks_the_bytes_are_right(
     server: RangedServer, breaks: list[Break], size: int, amount: int
 ) -> None:
-    """Whatever the places, the ways and the sizes of reads: the digest is that of the whole file."""
+    """Wherever and however it breaks, and whatever the sizes of reads: the digest is that of the whole file."""
     server.body, server.breaks = NOISE[:size], list(breaks)
 
     data = read(server, RetryBudget(resumes=9, first_pause_seconds=0.0), amount)
@@ -82,7 +82,7 @@ def test_wherever_it_breaks_the_bytes_are_right(
 
 
 def test_a_server_that_sends_less_than_was_asked_for_is_asked_again(server: RangedServer) -> None:
-    """A part may be shorter than the range; it is taken for what it is."""
+    """A part may be shorter than the range, and is used."""
     server.breaks = [Break(1_000_000)]
     server.shorter_parts = [100_000]
 
@@ -128,8 +128,8 @@ def test_without_proof_that_it_is_the_same_file_nothing_is_resumed(
         ("412 No", {}),
     ],
 )
-def test_a_file_that_changed_is_not_put_together(server: RangedServer, status: str, parts: dict[str, str]) -> None:
-    """Whatever is not surely the rest of the same file is an error that invites to start again, and ends the asking."""
+def test_parts_of_a_file_that_changed_are_not_joined(server: RangedServer, status: str, parts: dict[str, str]) -> None:
+    """Whatever is not surely the rest of the same file is a retryable error, and is not requested again."""
     server.breaks = [Break(1_000_000)]
     server.part_status = [status]
     server.parts = parts
@@ -138,12 +138,12 @@ def test_a_file_that_changed_is_not_put_together(server: RangedServer, status: s
         read(server)
 
     assert failed.value.retryable
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
     assert len(server.asked) == 2
 
 
-def test_a_url_that_has_expired_meanwhile_says_so(server: RangedServer) -> None:
-    """The error is the one on which a caller asks for a fresh URL; the old one is not tried again."""
+def test_a_url_that_expires_in_the_meantime_is_reported(server: RangedServer) -> None:
+    """On this error a caller asks for a fresh URL; the old one is not tried again."""
     server.breaks = [Break(1_000_000)]
     server.part_status = ["403 Forbidden"]
 
@@ -151,7 +151,7 @@ def test_a_url_that_has_expired_meanwhile_says_so(server: RangedServer) -> None:
         read(server)
 
     assert failed.value.http_status == 403
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
     assert len(server.asked) == 2
 
 
@@ -165,12 +165,12 @@ def test_a_resumed_request_is_checked_like_the_first(server: RangedServer, locat
     with pytest.raises(HostNotAllowed) as refused:
         read(server)
 
-    assert "s3cr3t" not in everything_said_by(refused.value)
+    assert "s3cr3t" not in all_text_of(refused.value)
     assert len(server.asked) == 2
 
 
 def test_a_redirect_is_followed_for_the_rest_as_well(server: RangedServer) -> None:
-    """Each request starts at the URL that was given, because what it leads to may be signed for a moment only."""
+    """Each request starts at the original URL, because what it redirects to may be signed for a moment only."""
     server.breaks = [Break(1_000_000)]
     server.part_status = ["307 Elsewhere"]
     server.parts = {"Location": "/somewhere/else"}
@@ -179,7 +179,7 @@ def test_a_redirect_is_followed_for_the_rest_as_well(server: RangedServer) -> No
     assert [asked.start for asked in server.asked] == [None, 1_000_000, 1_000_000]
 
 
-def test_a_server_in_trouble_is_given_a_moment(server: RangedServer) -> None:
+def test_a_server_in_trouble_is_waited_for(server: RangedServer) -> None:
     """A 503 and a 429 for the rest are waited out like another break."""
     server.breaks = [Break(1_000_000)]
     server.part_status = ["503 Oh", "429 Slow"]
@@ -190,7 +190,7 @@ def test_a_server_in_trouble_is_given_a_moment(server: RangedServer) -> None:
 
 @pytest.mark.parametrize("after", [0, 100])
 def test_a_server_that_gives_nothing_more_is_given_up(server: RangedServer, after: int) -> None:
-    """After three new connections that bring next to nothing, the break is the error."""
+    """After three new connections that bring next to nothing, the break is raised."""
     server.breaks = [Break(1_000_000)] + [Break(after)] * 100
 
     with pytest.raises(DownloadError) as failed:
@@ -201,22 +201,22 @@ def test_a_server_that_gives_nothing_more_is_given_up(server: RangedServer, afte
 
 
 @pytest.mark.parametrize("where", ["pause", "answer"])
-def test_a_stop_ends_the_mending_at_once(server: RangedServer, where: str) -> None:
+def test_a_stop_ends_the_resuming_at_once(server: RangedServer, where: str) -> None:
     """Neither the pause before a new connection nor an answer that does not come keeps a cancellation waiting."""
     server.breaks = [Break(1_000_000)]
     server.silent_parts = True
-    patience = RetryBudget(first_pause_seconds=60 if where == "pause" else 0.0)
-    with open_url(server.url, LOOPBACK, patience=patience) as download:
+    retry_budget = RetryBudget(first_pause_seconds=60 if where == "pause" else 0.0)
+    with open_url(server.url, LOOPBACK, retry_budget=retry_budget) as download:
         assert len(download.read(1_000_000)) == 1_000_000
         failed: list[DownloadError] = []
 
-        def go_on() -> None:
+        def read_on() -> None:
             try:
                 download.read(1_000_000)
             except DownloadError as error:
                 failed.append(error)
 
-        reader = threading.Thread(target=go_on)
+        reader = threading.Thread(target=read_on)
         reader.start()
         assert server.asked_for_part.wait(10 if where == "answer" else 0.3) == (where == "answer")
         began = time.monotonic()
@@ -248,9 +248,9 @@ def test_encryption_makes_no_difference(tls_server: RangedServer, reset: bool) -
 
 
 def test_a_stop_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
-    """A read over TLS that blocks is ended from another thread, and gives out nothing that is not of the file."""
+    """A read over TLS that blocks is ended from another thread, and returns nothing that is not of the file."""
     tls_server.breaks, tls_server.silent_parts = [Break(1_000_000)], True
-    with pytest.raises(DownloadError), open_url(tls_server.url, LOOPBACK, patience=HASTY) as download:
+    with pytest.raises(DownloadError), open_url(tls_server.url, LOOPBACK, retry_budget=HASTY) as download:
         stop = threading.Timer(0.3, download.unblock)
         stop.start()
         began = time.monotonic()
@@ -259,13 +259,13 @@ def test_a_stop_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
     assert time.monotonic() - began < 3
 
 
-async def archived(server: RangedServer, store: Store, patience: RetryBudget = HASTY) -> Provenance:
-    archive = await archive_output(server.url, 0, FACTS, store, hosts=LOOPBACK, patience=patience)
+async def archived(server: RangedServer, store: Store, retry_budget: RetryBudget = HASTY) -> Provenance:
+    archive = await archive_output(server.url, 0, FACTS, store, hosts=LOOPBACK, retry_budget=retry_budget)
     return Provenance.from_json(store.read(archive.provenance_key, limit_bytes=10_000))
 
 
 @pytest.mark.parametrize("size", [0, 20_000_000])
-async def test_what_was_mended_is_archived_like_any_other(server: RangedServer, store: Store, size: int) -> None:
+async def test_a_resumed_file_is_archived_like_any_other(server: RangedServer, store: Store, size: int) -> None:
     """The object, its digest and its facts are those of the file, of one part and of several."""
     server.body = video(size)
     server.breaks = [Break(len(server.body) // 3), Break(len(server.body) // 3, reset=True)]
@@ -280,7 +280,7 @@ async def test_what_was_mended_is_archived_like_any_other(server: RangedServer, 
 
 
 @pytest.mark.parametrize("trouble", ["changed", "gone"])
-async def test_what_could_not_be_mended_leaves_nothing(
+async def test_what_could_not_be_resumed_leaves_nothing(
     server: RangedServer, store: Store, object_store: ObjectStore, trouble: str
 ) -> None:
     """A file that changed, and one that breaks for good, are not half in the bucket."""

@@ -17,11 +17,11 @@ Answer = Callable[..., bytes]
 QUERY = "?X-Amz-Signature=s3cr3t&X-Amz-Expires=60"
 
 
-def everything_said_by(error: BaseException | None) -> str:
+def all_text_of(error: BaseException | None) -> str:
     if error is None:
         return ""
     own = f"{error} {error!r} {error.args} {vars(error)}"
-    return own + everything_said_by(error.__cause__) + everything_said_by(error.__context__)
+    return own + all_text_of(error.__cause__) + all_text_of(error.__context__)
 
 
 def test_a_body_arrives_whole(raw_server: Any, answer: Answer) -> None:
@@ -58,7 +58,7 @@ def test_a_chunked_body_is_joined(raw_server: Any, answer: Answer) -> None:
 
 @pytest.mark.parametrize("kind", ["length", "chunked", "reset", "nothing", "nonsense"])
 def test_a_cut_body_is_an_error(raw_server: Any, answer: Answer, kind: str) -> None:
-    """A body that ends early, a reset, and an answer that is none are errors, never a short file."""
+    """A body that ends early, a reset, and an answer that is not HTTP are errors, never a short file."""
     raw_server.answers["/v"] = {
         "length": answer(b"x" * 1000, length=2000),
         "chunked": answer(b"ff\r\nabc", length=None, headers="Transfer-Encoding: chunked\r\n"),
@@ -74,11 +74,11 @@ def test_a_cut_body_is_an_error(raw_server: Any, answer: Answer, kind: str) -> N
             pass
 
     assert failed.value.retryable
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
 
 
 def test_silence_is_an_error(raw_server: Any) -> None:
-    """A server that accepts and says nothing is given up on after the read timeout."""
+    """A server that accepts and sends nothing is given up on after the read timeout."""
     raw_server.silent.add("/v")
 
     with (
@@ -87,42 +87,42 @@ def test_silence_is_an_error(raw_server: Any) -> None:
     ):
         pass
 
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
 
 
 def test_a_refused_connection_is_an_error(unused_tcp_port: int) -> None:
-    """Where nobody listens, the error says so and keeps the signature to itself."""
+    """If no one listens, the error says so and does not show the signature."""
     with (
         pytest.raises(DownloadError, match="no connection") as failed,
         open_url(f"http://127.0.0.1:{unused_tcp_port}/v{QUERY}", LOOPBACK),
     ):
         pass
 
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
 
 
 @pytest.mark.parametrize(
     "status", ["403 Forbidden", "404 Not Found", "206 Partial Content", "204 No Content", "500 Oh"]
 )
 def test_anything_but_the_file_is_an_error(raw_server: Any, answer: Answer, status: str) -> None:
-    """An error page is not a video, whatever it looks like; the status is a fact of the error."""
+    """An error page is not a video, whatever its type; the status is a fact of the error."""
     raw_server.answers["/v"] = answer(b"<html>no</html>", status, headers="Content-Type: text/html\r\n")
 
     with pytest.raises(DownloadError) as failed, open_url(raw_server.url("/v" + QUERY), LOOPBACK):
         pass
 
     assert failed.value.http_status == int(status[:3])
-    assert "s3cr3t" not in everything_said_by(failed.value)
+    assert "s3cr3t" not in all_text_of(failed.value)
     assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)
 
 
 @pytest.mark.parametrize(
     "status, headers", [("203 Changed", ""), ("206 Partial Content", "Content-Range: bytes 0-3/4\r\n")]
 )
-def test_all_of_the_file_is_taken_whatever_a_proxy_calls_it(
+def test_the_complete_file_is_accepted_with_a_status_of_a_proxy(
     raw_server: Any, answer: Answer, status: str, headers: str
 ) -> None:
-    """A 203, and a 206 that says that it holds all there is, are the file."""
+    """A 203, and a 206 that says that it has everything, are the file."""
     raw_server.answers["/v"] = answer(b"abcd", status, headers=headers)
 
     with open_url(raw_server.url("/v"), LOOPBACK) as download:
@@ -130,8 +130,8 @@ def test_all_of_the_file_is_taken_whatever_a_proxy_calls_it(
 
 
 @pytest.mark.parametrize("said", ["bytes 0-3/9", "bytes 1-4/5", "bytes 0-3/*", "all of it"])
-def test_a_part_that_nobody_asked_for_is_an_error(raw_server: Any, answer: Answer, said: str) -> None:
-    """A 206 that does not say that it holds all there is may lack something."""
+def test_a_part_that_was_not_requested_is_an_error(raw_server: Any, answer: Answer, said: str) -> None:
+    """A 206 that does not say that it has everything may lack something."""
     raw_server.answers["/v"] = answer(b"abcd", "206 Partial Content", headers=f"Content-Range: {said}\r\n")
 
     with pytest.raises(DownloadError), open_url(raw_server.url("/v"), LOOPBACK):
@@ -161,13 +161,13 @@ def test_redirects_are_followed(raw_server: Any, answer: Answer) -> None:
     ["https://elsewhere.example/v?sig=s3cr3t", "//elsewhere.example/v?sig=s3cr3t", "file:///etc/passwd", "ftp://h/"],
 )
 def test_each_redirect_is_checked(raw_server: Any, answer: Answer, location: str) -> None:
-    """A redirect to a host or a scheme that is not allowed is refused, and its signature is not told."""
+    """A redirect to a host or a scheme that is not allowed is refused, and its signature is not shown."""
     raw_server.answers["/a"] = answer(b"", "302 Found", headers=f"Location: {location}\r\n")
 
     with pytest.raises(HostNotAllowed) as refused, open_url(raw_server.url("/a"), LOOPBACK):
         pass
 
-    assert "s3cr3t" not in everything_said_by(refused.value)
+    assert "s3cr3t" not in all_text_of(refused.value)
 
 
 @pytest.mark.parametrize("location", ["https://[::1", "https://\u2100.example/?sig=s3cr3t"])
@@ -180,11 +180,11 @@ def test_a_redirect_that_is_no_url_is_refused(raw_server: Any, answer: Answer, l
     with pytest.raises((DownloadError, HostNotAllowed)) as refused, open_url(raw_server.url("/a"), LOOPBACK):
         pass
 
-    assert "s3cr3t" not in everything_said_by(refused.value)
+    assert "s3cr3t" not in all_text_of(refused.value)
 
 
 def test_redirects_come_to_an_end(raw_server: Any, answer: Answer) -> None:
-    """A circle of redirects is left after five."""
+    """A circle of redirects ends after five."""
     raw_server.answers["/a"] = answer(b"", "302 Found", headers="Location: /a\r\n")
 
     with pytest.raises(DownloadError, match="redirects"), open_url(raw_server.url("/a"), LOOPBACK):
@@ -195,7 +195,7 @@ def test_redirects_come_to_an_end(raw_server: Any, answer: Answer) -> None:
 
 @pytest.mark.parametrize("allowed", [("*",), ("*.runcomfy.net", "*")])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
-def test_a_name_that_leads_inside_is_refused_before_a_byte_is_sent(
+def test_a_name_of_a_private_address_is_refused_before_a_byte_is_sent(
     raw_server: Any, host: str, allowed: tuple[str, ...]
 ) -> None:
     """A public-looking name that resolves to the loopback address is refused before request and handshake."""
@@ -209,7 +209,7 @@ def test_a_name_that_leads_inside_is_refused_before_a_byte_is_sent(
 
 
 def test_an_exact_port_does_not_open_the_others(raw_server: Any) -> None:
-    """A host that is named with a port is private business on that port only, also beside a wildcard."""
+    """A host that is named with a port may be private on that port only, also beside a wildcard."""
     policy = HostPolicy(("*", "localhost:1"))
 
     with (
@@ -244,7 +244,7 @@ def test_no_secret_is_sent(raw_server: Any, answer: Answer) -> None:
 
 
 def test_debug_logs_hold_no_signature(raw_server: Any, answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
-    """urllib3 logs each request at DEBUG; what is behind the question mark is cut."""
+    """urllib3 logs each request at DEBUG; everything after the question mark is cut."""
     raw_server.answers["/v"] = answer(b"x")
 
     with caplog.at_level(logging.DEBUG), open_url(raw_server.url("/v" + QUERY), LOOPBACK):
@@ -255,15 +255,15 @@ def test_debug_logs_hold_no_signature(raw_server: Any, answer: Answer, caplog: p
 
 
 def test_an_error_of_the_reader_passes_through(raw_server: Any, answer: Answer) -> None:
-    """What goes wrong inside the block is not the download's business."""
+    """An error inside the block is not changed."""
     raw_server.answers["/v"] = answer(b"x" * 100)
 
     with pytest.raises(OSError, match="disk full"), open_url(raw_server.url("/v"), LOOPBACK):
         raise OSError("disk full")
 
 
-def test_the_environments_proxy_is_gone_through(raw_server: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a proxy a file is asked for through it, with its login; `NO_PROXY` is heeded, and so is the allow-list."""
+def test_the_environments_proxy_is_used(raw_server: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy a file is asked for through it, with its login; `NO_PROXY` and the allow-list still apply."""
     raw_server.answers["http://files.example.com/a"] = answer(b"through the proxy")
     raw_server.answers["/b"] = answer(b"directly")
     monkeypatch.setenv("http_proxy", f"http://me:pass%20word@127.0.0.1:{raw_server.port}")
