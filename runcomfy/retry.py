@@ -9,12 +9,12 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from runcomfy.errors import is_retryable
 
-__all__ = ["retried"]
+__all__ = ["with_retries"]
 
 _T = TypeVar("_T")
 
 
-async def retried(
+async def with_retries(
     call: Callable[[], Awaitable[_T]], *, attempts: int = 4, multiplier: float = 2, max_seconds: float = 60
 ) -> _T:
     """Await a call again as long as it fails with an error that may pass; the last error is raised.

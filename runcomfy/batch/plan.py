@@ -16,7 +16,7 @@ from runcomfy.generation.staging import stage_image
 from runcomfy.manifest import BadRow, Manifest, refuse_rows
 from runcomfy.models import generation_key
 from runcomfy.models.orders import Order
-from runcomfy.retry import retried
+from runcomfy.retry import with_retries
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
 
@@ -71,7 +71,7 @@ async def stage_images(
         nonlocal done
         async with gate:
             try:
-                staged[image] = await retried(lambda: stage_image(image, store), multiplier=1, max_seconds=20)
+                staged[image] = await with_retries(lambda: stage_image(image, store), multiplier=1, max_seconds=20)
             except InvalidInput as error:
                 problems[image] = error.message
             done += 1

@@ -97,7 +97,7 @@ def _run(
     from runcomfy.batch.results import report_of
     from runcomfy.batch.run import run_here
     from runcomfy.cli.following import Counting, to_the_end
-    from runcomfy.retry import retried
+    from runcomfy.retry import with_retries
 
     hooks = Counting()
     name = slugify(manifest.rstrip("/").rpartition("/")[2], max_length=48) or "batch"
@@ -111,7 +111,7 @@ def _run(
         )
         outcomes, cost_usd = await run_here(plan, program, rules)
         written = (plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder)
-        return await retried(lambda: asyncio.to_thread(report_of, *written))
+        return await with_retries(lambda: asyncio.to_thread(report_of, *written))
 
     return to_the_end(made(), hooks)
 

@@ -97,7 +97,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
     from runcomfy.cli.following import Following, finished, to_the_end
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.generate import stage, submit
-    from runcomfy.retry import retried
+    from runcomfy.retry import with_retries
 
     hooks = Following()
 
@@ -107,7 +107,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             staged = None
             if source is not None:
-                staged = await retried(lambda: stage(source, destination.store, hooks))
+                staged = await with_retries(lambda: stage(source, destination.store, hooks))
             inputs = check_inputs(kind, given | ({"image_url": staged.uri} if staged else {}))
             submission = await submit(engine, inputs, image=staged, variation=run.variation)
             return await finished(engine, hooks, submission, inputs, staged)

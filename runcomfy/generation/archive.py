@@ -1,4 +1,4 @@
-"""Bring what a request made into the bucket, and tell the journal."""
+"""Archive the outputs of a request in the bucket, and record it in the journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runcomfy.generation.phases import archiving, tried
 from runcomfy.journal import note_archived, record_archived
 from runcomfy.media.validation import OutputValidation
 from runcomfy.models import ModelInputs, inputs_class
-from runcomfy.retry import retried
+from runcomfy.retry import with_retries
 from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
 
 __all__ = ["archive", "archive_with_retries", "facts_of", "what_to_archive"]
@@ -39,18 +39,18 @@ async def what_to_archive(
     image: StagedImage | None = None,
     submission: Submission | None = None,
 ) -> Origin:
-    """Return what is known of a request that is to be archived; without a submission, the journal is asked.
+    """Return what is known of a request to archive; without a submission, the journal is asked.
 
     Args:
         request_id: The request.
         engine: The account and the bucket.
-        model_id: The model that somebody says it was submitted to.
-        inputs: What was asked for, as far as somebody says; the journal knows better.
+        model_id: The model that it was submitted to, if the caller says so.
+        inputs: What was asked for, if the caller says so; the journal takes precedence.
         image: The staged image, likewise.
-        submission: The submission, where it is at hand.
+        submission: The submission, if the caller has it.
 
     Raises:
-        InvalidInput: it was submitted to another model than is said here, or to one that nobody knows of.
+        InvalidInput: it was submitted to another model than `model_id`, or its model is unknown.
         ConfigurationError: it was submitted to another service.
         StorageError: the journal could not be read.
     """
@@ -76,21 +76,21 @@ async def archive(
     submission: Submission | None = None,
     answer: Answer | None = None,
 ) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
-    """Move every file of a finished request into the bucket, checked, with its provenance; tell the journal.
+    """Copy every file of a finished request into the bucket, checked, with its provenance; record it in the journal.
 
-    It may be done again at any time, and then finds what it did before.
+    Can be repeated at any time: it finds what is archived already.
 
     Args:
         engine: The account and the bucket.
         result: The result, or just the request's id.
-        model_id: The model that made them; it is part of the key.
-        inputs: What was asked for; goes into the provenance, and is compared with what came.
+        model_id: The model that made the files; part of the key.
+        inputs: What was asked for; written to the provenance, and the output is validated against it.
         image: The staged image, for the provenance.
         submission: The submission, for the provenance and the journal.
-        answer: What the service said a moment ago, which saves a call; it is asked all the same if it named no cost.
+        answer: The service's answer of a moment ago, which saves a call; it is asked again if it named no cost.
 
     Returns:
-        What is known of the generation, `None` where it was archived before; and its files.
+        What is known of the generation, `None` if it was archived before; and its files.
 
     Raises:
         NotFinished: the request is not finished.
@@ -99,7 +99,7 @@ async def archive(
         StorageError: the store refused.
         TypeError: there is no result and no request id.
     """
-    if not isinstance(result, Result | str):  # such as what `allow_failure` hands on of a task that failed
+    if not isinstance(result, Result | str):  # such as what `allow_failure` passes on from a task that failed
         raise TypeError(f"there is no result or request id to archive, but a {type(result).__name__}")
     request_id = result if isinstance(result, str) else result.request_id
     hooks = engine.hooks
@@ -117,7 +117,7 @@ async def archive(
             answer = await collect(engine.client, request_id)
         waited = result if isinstance(result, Result) else None
         asked = inputs.body() if inputs is not None else None
-        if waited is None or asked is None:  # by its id alone: what was sent, also if this version would refuse it
+        if waited is None or asked is None:  # by its id alone: what was sent, even if this version would refuse it
             asked = await _asked(engine, key) or asked
         facts = facts_of(answer, model_id, waited, asked, image, submission, run_facts)
         videos = await archive_answer(
@@ -133,11 +133,11 @@ async def archive(
     for video in videos:
         hooks.archived(facts, video, image, engine.store)
     if key is not None:
-        ended = result if isinstance(result, Result) else _late(answer)
+        ended = result if isinstance(result, Result) else _result_of(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
         try:
             entry = await record_archived(engine.journal, key, request_id, Archive(result=ended, videos=tuple(videos)))
-        except RunComfyError as error:  # it was paid for, and its files stand: archiving again finds them
+        except RunComfyError as error:  # it was paid for, and its files exist: archiving again finds them
             error.request_id, error.generation_key = error.request_id or request_id, error.generation_key or key
             raise
         if entry is not None:
@@ -147,7 +147,7 @@ async def archive(
     return facts, videos
 
 
-def _with_retries(archive_once: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+def _retrying(archive_once: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
     async def archive_with_retries(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Archive, up to six times as long as it fails with an error that may pass; see `archive`."""
         attempts = itertools.count(1)
@@ -159,12 +159,12 @@ def _with_retries(archive_once: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awa
             with tried("archive", number, of=_ARCHIVING_ATTEMPTS):
                 return await archive_once(*args, **kwargs)
 
-        return await retried(attempt, attempts=_ARCHIVING_ATTEMPTS)
+        return await with_retries(attempt, attempts=_ARCHIVING_ATTEMPTS)
 
     return archive_with_retries
 
 
-archive_with_retries = _with_retries(archive)
+archive_with_retries = _retrying(archive)
 
 
 def facts_of(
@@ -176,16 +176,16 @@ def facts_of(
     submission: Submission | None,
     run_facts: dict[str, str],
 ) -> GenerationFacts:
-    """Return what is known of a generation, for its provenance and for people.
+    """Return the facts of a generation, for its provenance and for people.
 
     Args:
-        answer: What the service says of it, or said.
+        answer: What the service says of it, now or earlier.
         model_id: Its model.
-        result: How the waiting for it went, where somebody waited.
+        result: How the waiting for it went, if a run waited.
         asked: What was sent.
         image: The staged image.
         submission: The submission.
-        run_facts: What is known of the run that archives it.
+        run_facts: The facts of the run that archives it.
     """
     seed = (asked or {}).get("seed")
     return GenerationFacts(
@@ -208,13 +208,13 @@ def facts_of(
 
 
 async def _asked(engine: Engine, key: str | None) -> dict[str, Any] | None:
-    """Return what the journal says was asked for."""
+    """Return what was asked for, by the journal."""
     found = await engine.journal.read(key) if key is not None else None
     return found.entry.inputs if found is not None else None
 
 
-def _late(answer: Answer) -> Result:
-    """What is known of the waiting where nobody waited."""
+def _result_of(answer: Answer) -> Result:
+    """Return the result of a request that no run waited for."""
     return Result(
         request_id=answer.request_id, output_count=len(answer.outputs), noticed_at=datetime.now(UTC),
         queued_seconds=None, running_seconds=None, polls=0,
@@ -234,7 +234,7 @@ def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidatio
 
 
 def _of(asked: dict[str, Any], name: str, kind: type[_T]) -> _T | None:
-    """Return a setting where the model has it, and means by it what others mean."""
+    """Return a setting if the model has it, with the usual type."""
     return value if isinstance(value := asked.get(name), kind) else None
 
 

@@ -1,4 +1,4 @@
-"""Where generations are archived, how their files are named, and where it is written down what was paid for."""
+"""Where generations are archived, how their files are named, and where the journal is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Destination", "check_place", "options_of"]
 
 @dataclass(frozen=True)
 class Destination:
-    """A bucket with its journal, and how files in it are made."""
+    """A bucket with its journal, and how its files are named and marked."""
 
     store: Store
     journal: Journal
@@ -24,7 +24,7 @@ class Destination:
     """Where the journal is kept, as a setting says it: `bucket`, `s3://bucket/prefix`, or `none`."""
     template: KeyTemplate = KeyTemplate()
     mark_ai_generated: bool = True
-    """Whether each MP4 says that a trained model made it."""
+    """Whether each MP4 is marked as made by a trained model."""
     open_store: Callable[[str, str], Store] = Store
     """Returns another bucket of the same server, by its name and prefix."""
 
@@ -35,18 +35,18 @@ class Destination:
 
     @property
     def options(self) -> StoreOptions:
-        """Return the options of a command that mean this place."""
+        """Return the options of a command that name this destination."""
         return options_of(self.store, self.journal_choice, self.template.pattern)
 
     def check_place(self, **facts: Any) -> None:
-        """Make sure that a generation's files do not land in a folder of another purpose; see `check_place`."""
+        """Check that a generation's files do not land in a folder of another purpose; see `check_place`."""
         check_place(self.template, self.store.bucket, self.store.prefix, self.journal_choice, **facts)
 
     def at(self, archive: str) -> Destination:
-        """Return the place that a generation is to be archived in, which is another one where several share a journal.
+        """Return the destination of a generation; several may share a journal.
 
         Args:
-            archive: `s3://bucket/prefix/`, as its entry says; empty where an older version did not note it.
+            archive: `s3://bucket/prefix/`, as its entry says; empty where an older version did not record it.
         """
         if archive in ("", self.uri):
             return self
@@ -56,23 +56,23 @@ class Destination:
 
 
 def options_of(store: Store, journal_choice: str, pattern: str) -> StoreOptions:
-    """Return the options of a command that name a store, its journal and its names of files."""
+    """Return the options of a command that name a store, its journal and its key template."""
     named = pattern if pattern != DEFAULT_TEMPLATE else None
     return StoreOptions(store.uri(store.prefix).rstrip("/"), journal_choice.strip(), named)
 
 
 def check_place(template: KeyTemplate, bucket: str, prefix: str, journal_choice: str, **facts: Any) -> None:
-    """Make sure that a generation's files do not land in a folder of another purpose.
+    """Check that a generation's files do not land in a folder of another purpose.
 
     Args:
-        template: How they are named.
-        bucket: The bucket that they go to.
-        prefix: Below which they go.
+        template: How the files are named.
+        bucket: Their bucket.
+        prefix: The prefix that they are below.
         journal_choice: Where the journal is kept, as a setting says it.
         **facts: What is known of the generation: `model`, `generation`, `prompt`, `seed`.
 
     Raises:
-        ConfigurationError: the archive key, the prefix or the journal points there whatever is generated.
+        ConfigurationError: the archive key, the prefix or the journal points there, whatever is generated.
         InvalidInput: this generation would land there.
     """
     named, _, folder = journal_choice.removeprefix("s3://").partition("/")

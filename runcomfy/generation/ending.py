@@ -1,8 +1,8 @@
 """How the waiting for a request ends: what an error, or an interruption, means for it, recorded and emitted.
 
-A person who cancels a run, or presses Ctrl-C, means the request as well, and so does a time-out that somebody set. A
-platform that stops a process (a redeploy, an eviction) does not, though all of them arrive as the same exception; the
-program around it knows which it was.
+A person who cancels a run, or presses Ctrl-C, means the request as well, and so does a configured time-out. A platform
+that stops a process (a redeploy, an eviction) does not. All of them arrive as the same exception; the hooks know which
+it was.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from runcomfy.telemetry.request import MeasuredRequest
 
 __all__ = ["end_emitted", "end_recorded", "handle_cancellation", "handled_if_interrupted"]
 
-_PATIENCE_SECONDS = 20
+_CANCELLING_SECONDS = 20
 
 
 @contextmanager
 def end_emitted(
     hooks: Hooks, destination: Destination | None, key: str | None, request_id: str | None
 ) -> Iterator[None]:
-    """Emit the error with which the body ends, if it says something of the generation; nothing without a bucket."""
+    """Emit the error that ends the body, if it is about the generation's state; nothing without a bucket."""
     try:
         yield
     except RunComfyError as error:
@@ -56,10 +56,9 @@ def end_emitted(
 async def end_recorded(
     hooks: Hooks, destination: Destination | None, key: str | None, request_id: str
 ) -> AsyncIterator[None]:
-    """Write the error with which the body ends into the journal, and emit it, if it says something of the request.
+    """Record the error that ends the body in the journal, and emit it, if it is about the request's state.
 
-    Every error comes out with the ids of the request and of its generation, and so with the news that something was
-    paid for.
+    Every error gets the ids of the request and of its generation, which show that something was paid for.
     """
     journal = destination.journal if destination is not None and key is not None else None
     with end_emitted(hooks, destination, key, request_id):
@@ -81,7 +80,7 @@ async def handled_if_interrupted(
     request_id: str,
     how: OnInterrupt,
 ) -> AsyncIterator[None]:
-    """Settle what becomes of a request if the body is cancelled; the cancellation goes on after it."""
+    """Cancel or leave the request if the body is cancelled; the cancellation continues afterwards."""
     with noticing_ctrl_c(hooks.notices_ctrl_c):
         try:
             yield
@@ -98,35 +97,35 @@ async def handle_cancellation(
     request_id: str,
     how: OnInterrupt,
 ) -> None:
-    """Cancel the request if that is what was meant, and record, emit and log what became of it.
+    """Cancel the request if that was intended, and record, emit and log the outcome.
 
-    To be awaited while a cancellation is under way: it runs to its end all the same, within 20 seconds.
+    Await it during a cancellation: it still runs to its end, within 20 seconds.
     """
     timed_out = hooks.timed_out()  # before anything else takes time
-    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True) as scope:
-        wish = await _wish(how, hooks, timed_out=timed_out)
-        if wish is None:
+    with anyio.move_on_after(_CANCELLING_SECONDS, shield=True) as scope:
+        reason = await _reason_to_cancel(how, hooks, timed_out=timed_out)
+        if reason is None:
             hooks.log.warning(
                 "Interrupted, not cancelled: request %s goes on, and the next run collects it", request_id
             )
             return
         journal = destination.journal if destination is not None else None
         try:
-            state = await cancel_or_detach(client, journal, key, request_id, reason=wish)
+            state = await cancel_or_detach(client, journal, key, request_id, reason=reason)
         except RunComfyError as error:
             hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
             return
         if destination is not None:
-            hooks.changed(StateChange(state, destination.uri, key=key, request_id=request_id, reason=wish))
+            hooks.changed(StateChange(state, destination.uri, key=key, request_id=request_id, reason=reason))
         if state is EntryState.CANCELLED:
             MeasuredRequest(request_id, key=key).record_end(state)
-            hooks.log.warning("Request %s was cancelled in the queue (%s)", request_id, wish)
+            hooks.log.warning("Request %s was cancelled in the queue (%s)", request_id, reason)
         else:
             hooks.log.warning(
                 "Request %s cannot be cancelled any more (%s): it may be billed, and is collected by the next run or "
                 "by reconcile",
                 request_id,
-                wish,
+                reason,
             )
     if scope.cancelled_caught:
         hooks.log.error(
@@ -134,8 +133,8 @@ async def handle_cancellation(
         )
 
 
-async def _wish(how: OnInterrupt, hooks: Hooks, *, timed_out: bool) -> str | None:
-    """Return who wanted the request to be cancelled, `None` if nobody did."""
+async def _reason_to_cancel(how: OnInterrupt, hooks: Hooks, *, timed_out: bool) -> str | None:
+    """Return why the request is to be cancelled; `None` if it is not."""
     if how == "cancel":
         return "interrupted, and on_interrupt is cancel"
     if how == "leave":

@@ -1,4 +1,4 @@
-"""Everything that a generation needs beside its inputs, opened once and shared by all that a program makes."""
+"""Everything that a generation needs besides its inputs, opened once and shared by all generations of a program."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SUBMITTING_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Engine:
-    """An account with an open client, the bucket, and the policy that holds for all generations of a run."""
+    """An account with an open client, the bucket, and the policy for all generations of a run."""
 
     client: RunComfyClient
     destination: Destination
     run_times: RunTimes
-    """How long requests run, shared by all waits: read when somebody first waits, written down if the run ends well."""
+    """The run-time cache, shared by all waits: loaded by the first wait, saved if the run ends well."""
     hosts: HostPolicy = HostPolicy()
     """Which hosts generated files may be downloaded from."""
     policy: RunPolicy = RunPolicy()
     hooks: Hooks = Hooks()
     submitting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SUBMITTING_AT_ONCE))
-    """How many submissions are under way at once; where the service says that it is too much, these wait and try."""
+    """Limits concurrent submissions; when the service says that there are too many, these wait and retry."""
 
     @property
     def store(self) -> Store:
@@ -60,7 +60,7 @@ async def open_engine(
     policy: RunPolicy = RunPolicy(),
     hooks: Hooks = Hooks(),
 ) -> AsyncIterator[Engine]:
-    """Open what generations need; the client is closed with the body.
+    """Open what generations need; the client is closed at the end of the body.
 
     Args:
         client: The account, not opened yet.

@@ -1,4 +1,4 @@
-"""The story of one generation: stage, submit, wait, archive. What a program adds to it comes through its hooks."""
+"""The stages of one generation: stage, submit, wait, archive. What a program adds comes through its hooks."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from runcomfy.values import (
 __all__ = ["Authorise", "generate", "stage", "submit", "wait", "workload"]
 
 Authorise = Callable[[], Awaitable[None]]
-"""Awaited right before each call that may be paid for; what it raises comes out, and nothing is sent."""
+"""Awaited right before each call that may be paid for; what it raises is raised, and nothing is sent."""
 
 _LIMITED_SECONDS = 600.0
 
 
 async def stage(image: str | Path, store: Store, hooks: Hooks) -> StagedImage:
-    """Check an image and put it into the bucket, under a key made of its content; a second time uploads nothing.
+    """Check an image and put it into the bucket, under a key made of its content; a repetition uploads nothing.
 
     Args:
         image: A local path, an `https://` URL, or an `s3://` URI.
@@ -57,8 +57,8 @@ async def stage(image: str | Path, store: Store, hooks: Hooks) -> StagedImage:
         hooks: The program around it.
 
     Raises:
-        InvalidInput: it is not an image that the service would take, or cannot be read; nothing was paid for.
-        StorageError: the store did not take it, or did not give it.
+        InvalidInput: it is not an image that the service would accept, or cannot be read; nothing was paid for.
+        StorageError: the store could not be written or read.
     """
     with staging(hooks) as measured:
         staged = await stage_image(image, store)
@@ -85,32 +85,32 @@ async def submit(
     variation: str = "",
     authorise: Authorise | None = None,
 ) -> Submission:
-    """Return the submission of a generation: the one that the journal knows, or one that is made here and now.
+    """Return the submission of a generation: the one that the journal knows, or a new one.
 
     Any number of runs may ask for the same generation, at once or one after the other: it is submitted once, all wait
     for the same request, and where it is archived the archive is returned without a call to the service.
 
     Args:
         engine: The account, the bucket, and the policy.
-        inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
+        inputs: The checked inputs. An image's URL in them is replaced by one that is signed right before the call.
         image: The staged image, for models that take one.
-        variation: Tells apart generations that are meant to have the same inputs.
+        variation: Distinguishes generations that are meant to have the same inputs.
         authorise: See `Authorise`.
 
     Raises:
-        UncertainSubmission: it may be accepted and billed; a person has to look.
+        UncertainSubmission: it may be accepted and billed; a person has to check.
         SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
-        GenerationFailed, GenerationCancelled: this very run has had its attempt.
+        GenerationFailed, GenerationCancelled: this run has had its attempt.
         RequestNotFound: it was accepted earlier, and the service does not know it any more.
         InvalidInput: an image is missing, or is given to a model that takes none; nothing was sent.
-        ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried out, or
-            the journal cannot be kept where it is to be, or the archive key names a folder of another purpose; nothing
-            was sent.
+        ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried, or
+            the journal cannot be kept where it is configured, or the archive key names a folder of another purpose;
+            nothing was sent.
         StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
-            written down; without one, nothing was sent.
+            recorded; without one, nothing was sent.
     """
     if inputs.takes_image() != (image is not None):
-        raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged picture.")
+        raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged image.")
     client, destination, hooks, policy = engine.client, engine.destination, engine.hooks, engine.policy
 
     async def prepare() -> ModelInputs:
@@ -133,7 +133,7 @@ async def submit(
         inputs, client.base_url, image, variation,
         run=await hooks.run_id(), flow_run=hooks.run_facts(), store=destination.uri,
     )  # fmt: skip
-    spec = await known_spec(engine.journal, spec)  # so that what is said of it names the right one
+    spec = await known_spec(engine.journal, spec)  # so that errors and logs name the right one
     began = datetime.now(UTC)
     with (
         noticing_ctrl_c(hooks.notices_ctrl_c),
@@ -170,32 +170,32 @@ async def wait(
     *,
     show: Callable[[Poll], Awaitable[None]] | None = None,
 ) -> tuple[Result, Answer | None]:
-    """Follow a request until it has succeeded; it may be done again at any time, from the request id alone.
+    """Wait until a request has succeeded; can be repeated at any time, from the request id alone.
 
     Args:
         client: The account, open.
         submission: The submission, or just the request's id.
-        destination: Where the journal is that is told how it ended.
-        run_times: How long requests run.
+        destination: Where the journal is that records how it ended.
+        run_times: The run-time cache.
         policy: When it is cancelled in the queue, when a running one is given up, how often to poll, and what to do
-            with it when this is cancelled.
+            with it when the waiting is cancelled.
         hooks: The program around it.
-        show: Awaited with each look.
+        show: Awaited with each poll.
 
     Returns:
-        The result, and the answer that it was told by, with its URLs: to be used at once, and never kept. At once and
-        without a call to the service, where the generation is archived already.
+        The result, and the answer that it came with, whose URLs are to be used at once, and never stored. If the
+        generation is archived already, immediately and without a call to the service.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
         QueueTimeout: it was cancelled at the queue deadline.
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
-        ServiceError: the service refuses to tell.
+        ServiceError: the service refuses to answer.
         TypeError: there is no submission and no request id.
     """
     if isinstance(submission, Submission) and submission.archive is not None:
         return submission.archive.result, None
-    if not isinstance(submission, Submission | str):  # such as what `allow_failure` hands on of a task that failed
+    if not isinstance(submission, Submission | str):  # such as what `allow_failure` passes on from a task that failed
         raise TypeError(f"there is no submission or request id to wait for, but a {type(submission).__name__}")
     known = submission if isinstance(submission, Submission) else None
     request_id = known.request_id if known else str(submission)
@@ -204,9 +204,9 @@ async def wait(
     async with (
         handled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
         end_recorded(hooks, destination, key, request_id),
-        waiting(submission, hooks) as looked,
+        waiting(submission, hooks) as polled,
     ):
-        async for look in poll_until_done(
+        async for poll in poll_until_done(
             client,
             request_id,
             submitted_at=known.submitted_at if known else None,
@@ -216,16 +216,16 @@ async def wait(
             workload=workload(submission),
             run_times=run_times,
         ):
-            looked(look)
+            polled(poll)
             if show is not None:
-                await show(look)
-            if look.result is not None:
-                return look.result, look.answer
-    raise AssertionError("a request that is followed ends with a result or an error")
+                await show(poll)
+            if poll.result is not None:
+                return poll.result, poll.answer
+    raise AssertionError("polling a request ends with a result or an error")
 
 
 def workload(submission: Submission | str) -> str | None:
-    """Return what a request has in common with others that take as long, as far as that is known."""
+    """Return what a request has in common with others that take as long, if that is known."""
     return submission.workload if isinstance(submission, Submission) else None
 
 
@@ -238,13 +238,13 @@ async def generate(
     authorise: Authorise | None = None,
     on_accepted: Callable[[Submission], Awaitable[None]] | None = None,
 ) -> Outcome:
-    """Submit, wait, archive, and return what became of it: one generation among many, whose failure is its own.
+    """Submit, wait, archive, and return the outcome: one generation among many, whose failure is its own.
 
     Args:
         order: What is asked for.
         staged: Its image, for models that take one.
         engine: The account, the bucket and the policy.
-        label: What it is called in the outcome.
+        label: Its name in the outcome.
         authorise: See `Authorise`; what it raises becomes the outcome.
         on_accepted: Awaited as soon as the journal has the generation: submitted now or before, or archived.
     """
@@ -266,7 +266,7 @@ async def generate(
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     except Exception as error:
-        engine.hooks.log.exception("%s failed in a way that nobody thought of", label)
+        engine.hooks.log.exception("%s failed with an unexpected error", label)
         unexpected = RunComfyError(f"{type(error).__name__}: {error}")
         return outcome_of(unexpected, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     return Outcome(
@@ -283,7 +283,7 @@ async def generate(
 async def _submitted(
     engine: Engine, inputs: ModelInputs, staged: StagedImage | None, variation: str, authorise: Authorise | None
 ) -> Submission:
-    """Submit, a few at a time; where the service says that it is too much, go on trying until the queue deadline."""
+    """Submit, a few at a time; if the service says that it is too much, try again until the queue deadline."""
     until = time.monotonic() + engine.policy.deadlines.queue_timeout_seconds
     while True:
         try:
@@ -293,7 +293,7 @@ async def _submitted(
             if time.monotonic() >= until or not error.retryable:
                 raise
             pause_seconds = min(error.retry_after_seconds or _LIMITED_SECONDS, _LIMITED_SECONDS)
-            engine.hooks.log.info("The service takes no more at the moment; this one is tried again")
+            engine.hooks.log.info("The service accepts no more at the moment; this one is tried again")
         await asyncio.sleep(pause_seconds)
 
 

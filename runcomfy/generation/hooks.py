@@ -50,19 +50,19 @@ class Hooks:
 
     @property
     def log(self) -> Log:
-        """Where a person reads what happens: money, files, what goes wrong."""
+        """The log for people: money, files, errors."""
         return logging.getLogger("runcomfy")
 
     async def run_id(self) -> str:
-        """Return what names the run: one run pays once for a generation, also where an earlier try of it failed."""
+        """Return the run's id: one run pays once for a generation, even if its earlier attempt failed."""
         return _process_run()
 
     def run_facts(self) -> dict[str, str]:
-        """Return what else is known of the run, for the journal and the provenance."""
+        """Return other facts of the run, for the journal and the provenance."""
         return {}
 
     def span_attributes(self) -> Mapping[str, Any]:
-        """Return what the spans of a trace say of the run."""
+        """Return the run's attributes for the spans of a trace."""
         return {}
 
     async def sleep(self, seconds: float) -> None:
@@ -70,26 +70,26 @@ class Hooks:
         await asyncio.sleep(seconds)
 
     def timed_out(self) -> bool:
-        """Whether it is a time-out of the program that has interrupted the waiting; asked before all else."""
+        """Whether a time-out of the program interrupted the waiting; asked before anything else."""
         return False
 
     async def cancellation_requested(self) -> bool:
-        """Whether a person cancelled the run; asked when the waiting was interrupted, within 20 seconds."""
+        """Whether a person cancelled the run; asked after an interruption of the waiting; 20 seconds at most."""
         return False
 
     def attempt(self) -> int:
-        """Return which attempt at this step it is, from 1."""
+        """Return the number of this attempt at the step, from 1."""
         return 1
 
     def is_last_attempt(self) -> bool:
-        """Whether nobody tries this step again when it fails now with an error that may pass."""
+        """Whether this step is not tried again if it fails now with an error that may pass."""
         return True
 
     def changed(self, change: StateChange) -> None:
-        """Take note that a generation is in another state; it must not raise."""
+        """Called when a generation is in another state; must not raise."""
 
     def archived(self, facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
-        """Take note that a file is archived, now or before; it must not raise."""
+        """Called when a file is archived, now or before; must not raise."""
 
 
 @cache

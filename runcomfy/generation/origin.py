@@ -1,4 +1,4 @@
-"""What is archived by a request's id alone: the journal is asked first which generation it is of."""
+"""Where a request comes from that is archived by its id alone: the journal is asked for its generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GONE = "its archived file is not in the bucket any more"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from, and where its files go. Without a journal's word, no more than the model is known."""
+    """Where a request comes from, and where its files go. Without a journal entry, only the model is known."""
 
     model_id: str
     destination: Destination
@@ -38,27 +38,27 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
         request_id: The request.
         service: The base URL that is asked for its files.
         destination: The bucket whose journal is asked.
-        model_id: The model that somebody says it was submitted to; not needed where the journal knows the request.
-        log: Where it is said how far the search is.
+        model_id: The model that the caller says it was submitted to; not needed if the journal knows the request.
+        log: Gets the progress of the search.
 
     Raises:
-        InvalidInput: the journal says another model, or does not know the request and no model was said; or two
+        InvalidInput: the journal has another model, or does not know the request and no model is given; or two
             generations name the request.
         ConfigurationError: it was submitted to another service.
         StorageError: the journal could not be read.
     """
-    said = model_id_of(model_id) if model_id else None
+    given = model_id_of(model_id) if model_id else None
     known = await find_request(destination.journal, request_id, progress=_progress(request_id, log))
     if known is None:
-        if said is None:
+        if given is None:
             raise InvalidInput(_model_is_missing(request_id, destination), request_id=request_id)
-        return Origin(said, destination)
+        return Origin(given, destination)
     entry = known.entry
-    if said not in (None, entry.model_id):
+    if given not in (None, entry.model_id):
         fetch = shell_command("fetch", request_id, *destination.options.for_archive)
         raise InvalidInput(
             f"Request {request_id} was submitted to {entry.model_id} (generation {entry.generation_key[:12]}), and not "
-            f"to {said}. Nothing was archived. To archive it: `{fetch}`",
+            f"to {given}. Nothing was archived. To archive it: `{fetch}`",
             request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
         )  # fmt: skip
     if not same_service(entry.service, service):
@@ -66,14 +66,14 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
             f"Request {request_id} was submitted to {entry.service}, and this account is at {service}: ask there.",
             request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
         )  # fmt: skip
-    there = destination.at(entry.store)
-    if there is not destination:
+    actual = destination.at(entry.store)
+    if actual is not destination:
         log.warning("Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store)
     submission = known.submission
-    if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, there.store):
+    if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, actual.store):
         await destination.journal.advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
         submission = submission.model_copy(update={"archive": None})
-    return Origin(entry.model_id, there, submission, inputs_of(entry), entry.image)
+    return Origin(entry.model_id, actual, submission, inputs_of(entry), entry.image)
 
 
 def _progress(request_id: str, log: Log) -> Callable[[int, int], None]:
@@ -88,8 +88,8 @@ def _model_is_missing(request_id: str, destination: Destination) -> str:
         if destination.journal_choice == "none"
         else f"The journal in {destination.journal.store.where} does not know"
     )
-    typing = shell_command("fetch", request_id, "--model", "MODEL", *destination.options.for_archive)
+    fetch = shell_command("fetch", request_id, "--model", "MODEL", *destination.options.for_archive)
     return (
-        f"{without} request {request_id}, so say which model it was submitted to: `{typing}`, where MODEL is "
+        f"{without} request {request_id}, so name the model that it was submitted to: `{fetch}`, where MODEL is "
         f"{', '.join(short_names())}, or the id of any other model. Nothing was archived."
     )

@@ -1,4 +1,4 @@
-"""What became of one generation among many: the failure of one is not that of the others."""
+"""The outcome of one generation among many: the failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BY_STATE = {
 def outcome_of(
     error: RunComfyError, label: str, *, key: str | None = None, accepted: str | None = None, seconds: float = 0.0
 ) -> Outcome:
-    """Return what an error says of a generation.
+    """Return the outcome of a generation that ended with an error.
 
     Args:
-        error: With which it ended.
+        error: The error that it ended with.
         label: What it is called.
         key: The generation, as far as it is known.
         accepted: Its request, if it was accepted before the error.

@@ -1,6 +1,6 @@
-"""What the phases of a generation are measured by: a context manager around each, for metrics and traces.
+"""Measure the phases of a generation: a context manager around each, for metrics and traces.
 
-Nothing here raises, or changes what a phase does; and nothing is kept, unless somebody has asked for it.
+Nothing here raises, or changes what a phase does; and nothing is collected unless telemetry is configured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage,
 
 __all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
 
-_KNOWN_WITHIN = 0.5  # of the run time; what is known less well is no measurement
+_KNOWN_WITHIN = 0.5  # of the run time; a less precise value is not recorded
 _FOUND = (EntryState.FAILED, EntryState.CANCELLED, EntryState.EXPIRED)
 
 _last: ContextVar[bool | None] = ContextVar("last_attempt", default=None)
@@ -34,7 +34,7 @@ _last: ContextVar[bool | None] = ContextVar("last_attempt", default=None)
 
 @contextmanager
 def staging(hooks: Hooks) -> Iterator[Callable[[StagedImage], None]]:
-    """Measure the staging of a picture; the body tells what was staged."""
+    """Measure the staging of an image; the body passes on what was staged."""
     activation.turn_on()
     _count_retry("stage", hooks)
     began_ns = time.time_ns()
@@ -55,7 +55,7 @@ def staging(hooks: Hooks) -> Iterator[Callable[[StagedImage], None]]:
 def submitting(
     key: str, model_id: str, image: StagedImage | None, hooks: Hooks
 ) -> Iterator[Callable[[Submission], None]]:
-    """Measure a submission; the body tells of the one that it made, and nothing of one that the journal knew."""
+    """Measure a submission; the body passes on one that it made, but not one that the journal knew."""
     activation.turn_on()
     if metrics.begin_at_zero(model_id):
         activation.send_soon()
@@ -78,31 +78,31 @@ def submitting(
 
 @asynccontextmanager
 async def waiting(submission: Submission | str, hooks: Hooks) -> AsyncIterator[Callable[[Poll], None]]:
-    """Measure the waiting for a request; the body tells of each look."""
+    """Measure the waiting for a request; the body passes on each poll."""
     activation.turn_on()
     _count_retry("run", hooks)
     request = MeasuredRequest(submission, **hooks.span_attributes())
     model_id, states = request.model_id, list[State]()
-    with _phase("run", "wait", request, hooks) as span, metrics.in_flight("queue", model_id) as place:
+    with _phase("run", "wait", request, hooks) as span, metrics.in_flight("queue", model_id) as phase:
 
-        def looked(look: Poll) -> None:
-            if look.failure is None and look.state not in states[-1:]:
-                states.append(look.state)
-                span.add_event(str(look.state), {"runcomfy.waited_seconds": look.waited_seconds})
-            if look.state is State.IN_PROGRESS:
-                place.move("run")
-            if look.result is not None:
-                span.set_attribute("runcomfy.polls", look.result.polls)
-                _record(look.result, model_id)
+        def polled(poll: Poll) -> None:
+            if poll.failure is None and poll.state not in states[-1:]:
+                states.append(poll.state)
+                span.add_event(str(poll.state), {"runcomfy.waited_seconds": poll.waited_seconds})
+            if poll.state is State.IN_PROGRESS:
+                phase.move("run")
+            if poll.result is not None:
+                span.set_attribute("runcomfy.polls", poll.result.polls)
+                _record(poll.result, model_id)
 
-        yield looked
+        yield polled
 
 
 @asynccontextmanager
 async def archiving(
     request_id: str, model_id: str, submission: Submission | None, hooks: Hooks
 ) -> AsyncIterator[Callable[[GenerationFacts, Sequence[ArchivedVideo]], None]]:
-    """Measure the archiving of a request's files; the body tells of them when all of them stand."""
+    """Measure the archiving of a request's files; the body passes them on when all of them exist."""
     activation.turn_on()
     _count_retry("archive", hooks)
     request, began_ns = MeasuredRequest(submission or request_id, model_id, **hooks.span_attributes()), time.time_ns()
@@ -112,7 +112,7 @@ async def archiving(
         def done(facts: GenerationFacts, videos: Sequence[ArchivedVideo]) -> None:
             span.set_attribute("runcomfy.video.bytes", sum(video.size_bytes for video in videos))
             new = [video for video in videos if not video.already_archived]
-            if not new:  # by somebody else, who counts it
+            if not new:  # by another process, which counts it
                 return
             metrics.transferred("video", sum(video.size_bytes for video in new))
             metrics.took("archive", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
@@ -127,7 +127,7 @@ async def archiving(
 
 @contextmanager
 def tried(phase: metrics.Phase, attempt: int, *, of: int) -> Iterator[None]:
-    """Tell which attempt at a phase the body is, where the program around it does not try again.
+    """Count the attempts at a phase, where the program around it does not repeat it.
 
     Args:
         phase: The phase.
@@ -145,14 +145,14 @@ def tried(phase: metrics.Phase, attempt: int, *, of: int) -> Iterator[None]:
 
 @contextmanager
 def working_on(rows: int, hooks: Hooks) -> Iterator[None]:
-    """Have a span of a batch, which the spans of its generations link to."""
+    """Open the span of a batch, which the spans of its generations link to."""
     activation.turn_on()
     with tracing.batch_span({"runcomfy.batch.rows": rows, **hooks.span_attributes()}):
         yield
 
 
 def found_late(before: EntryState, finding: Finding, hooks: Hooks) -> None:
-    """Count what `reconcile` found of a generation that nobody waited for; it counts what it archives as all others.
+    """Count an end that `reconcile` found of a generation that no run waited for; `archiving` counts what is archived.
 
     Args:
         before: The state that it was in.
@@ -170,7 +170,7 @@ def found_late(before: EntryState, finding: Finding, hooks: Hooks) -> None:
 
 @contextmanager
 def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest, hooks: Hooks) -> Iterator[Span]:
-    """Have a span of a phase; the error that it ends with is the end of the request, unless it is tried again."""
+    """Open the span of a phase; an error ends the request, unless the phase is tried again."""
     try:
         with tracing.phase_span(name, request.ids, request.attributes) as span:
             yield span
@@ -186,7 +186,7 @@ def _phase(phase: metrics.Phase, name: str, request: MeasuredRequest, hooks: Hoo
 
 
 def _record(result: Result, model_id: str | None) -> None:
-    """Record queue and run, where looks were close enough to tell them apart: not where a run came back after hours."""
+    """Record queue and run times if the polls were close enough to separate them, as they are not after hours away."""
     ran, error = result.running_seconds, result.running_error_seconds
     if ran is not None and error is not None and error <= _KNOWN_WITHIN * ran:
         metrics.took("run", ran, model_id=model_id)
@@ -195,12 +195,12 @@ def _record(result: Result, model_id: str | None) -> None:
     try:
         finished = datetime.fromisoformat(result.finished_at or "")
         metrics.took("notice", (result.noticed_at - finished).total_seconds(), model_id=model_id)
-    except (TypeError, ValueError):  # the service said nothing, or in a form that is not documented
+    except (TypeError, ValueError):  # missing, or in a form that is not documented
         return
 
 
 def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
-    """Whether this very submission was tried, and not one of before, which the journal tells of."""
+    """Whether this submission itself was sent, and not an earlier one that the journal reports."""
     try:
         return datetime.fromisoformat(error.sent_at or "").timestamp() * 1e9 >= began_ns
     except ValueError:
@@ -208,7 +208,7 @@ def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
 
 
 def _is_tried_again(error: RunComfyError, hooks: Hooks) -> bool:
-    """Whether the program, or a batch for itself, does the same again."""
+    """Whether the program around it, or a batch, tries the same again."""
     if not is_retryable(error):
         return False
     last = _last.get()

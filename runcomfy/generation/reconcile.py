@@ -1,4 +1,4 @@
-"""Collect what nobody waits for: look at the journal's open generations, archive what is finished, and tidy up."""
+"""Collect what no run waits for: poll the journal's open generations, archive what is finished, and tidy up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
     "tidy_bucket",
 ]
 
-_LOOKING_AT_ONCE = 8
+_POLLING_AT_ONCE = 8
 _ARCHIVING_AT_ONCE = 4
 _CANCELLED_RUN = "a person cancelled the run, whose process had ended by then"
 
@@ -51,7 +51,7 @@ class Reconciliation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     open: int
-    """How many generations were open, or were until now."""
+    """How many generations were open before this."""
     collected: dict[str, list[ArchivedVideo]]
     failures: dict[str, str]
     """Finished generations that could not be archived this time, and why."""
@@ -60,50 +60,50 @@ class Reconciliation(BaseModel):
     aborted_uploads: list[str]
     removed_images: list[str]
     freed_slots: dict[str, int] = {}
-    """How many slots nobody held any more and were freed, by the name of their limit."""
+    """How many slots were freed that no run held any more, by the name of their limit."""
     next_look_at: datetime | None = None
-    """When this runs again because something is due then; `None` where nothing is, or where nobody runs it again."""
+    """When this runs again because something is due then; `None` if nothing is, or if nothing runs it again."""
 
 
 class KnownRuns:
-    """What is known of the runs that generations were submitted by: nothing, where no server keeps them."""
+    """What is known of the runs that submitted generations: nothing, where no server keeps them."""
 
     trouble: Exception | None = None
-    """Why it could not be learnt: then only what has not moved for long is looked at."""
+    """Why it could not be found out: then only what has not changed for long is polled."""
 
     async def learn(self, entries: Sequence[Entry]) -> None:
-        """Find out about the runs that these entries name; `trouble` says if that was not possible."""
+        """Find out about the runs that these entries name; if that fails, `trouble` says why."""
 
     def abandoned(self, entry: Entry) -> bool | None:
-        """Whether the run of a generation is known not to be at work; `None` where that is not known."""
+        """Whether the run of a generation is known not to be working; `None` if that is unknown."""
         return None
 
     async def unwanted(self, entry: Entry) -> bool:
-        """Whether a person cancelled its run, meant the request as well, and no other run waits for it."""
+        """Whether a person cancelled its run, intended to cancel the request too, and no other run waits for it."""
         return False
 
 
 @dataclass(frozen=True)
 class JournalCheck:
-    """What a look over the journal found."""
+    """What a check of the journal found."""
 
     findings: list[Finding]
-    """Of each generation that is open, or was until now."""
+    """One for each generation that was open before this."""
     trouble: Exception | None = None
-    """Why it is not known which runs have ended: then only what has not moved for long was looked at."""
+    """Why it is unknown which runs have ended: then only what has not changed for long was polled."""
 
 
 async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seconds: float) -> JournalCheck:
-    """Find out where every open generation is, and tell the journal; cancel what a person cancelled.
+    """Find out the state of every open generation, and record it in the journal; cancel what a person cancelled.
 
-    What a run submitted that has ended, or waits to run again, is looked at without delay. A request whose run was
-    cancelled by a person, and whose process was dead by then, is cancelled, unless its `on_interrupt` is "leave".
+    A request whose run has ended, or waits to run again, is polled without delay. A request whose run was cancelled by
+    a person, and whose process was dead by then, is cancelled, unless its `on_interrupt` is "leave".
 
     Args:
         engine: The account that the requests belong to, and the bucket with the journal.
         runs: What is known of the runs.
-        abandoned_after_seconds: A submitted request whose entry has not moved for so long is looked at, where it is not
-            known whether its run has ended.
+        abandoned_after_seconds: A submitted request whose entry has not changed for this long is polled, if it is
+            unknown whether its run has ended.
 
     Raises:
         AuthenticationError: the service refuses the token.
@@ -113,9 +113,9 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
     found = [version for version in await watched_entries(engine.journal) if version.entry.store in ("", here)]
     await runs.learn([version.entry for version in found])
     due = functools.partial(due_in, await engine.run_times.load())
-    gate = asyncio.Semaphore(_LOOKING_AT_ONCE)
+    gate = asyncio.Semaphore(_POLLING_AT_ONCE)
 
-    async def look(version: Versioned) -> Finding:
+    async def reconciled(version: Versioned) -> Finding:
         async with gate:
             finding = await reconcile_entry(
                 engine.client,
@@ -127,7 +127,7 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
             )
             return await _cancelled_for_person(engine, finding, runs, due)
 
-    findings = await asyncio.gather(*map(look, found))
+    findings = await asyncio.gather(*map(reconciled, found))
     for before, finding in zip(found, findings, strict=True):
         found_late(before.entry.state, finding, engine.hooks)
         _emit_end(before.entry.state, finding, engine)
@@ -140,7 +140,7 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
 async def collect(
     findings: Sequence[Finding], archive_one: Callable[[Entry], Awaitable[list[ArchivedVideo]]]
 ) -> tuple[dict[str, list[ArchivedVideo]], dict[str, str]]:
-    """Archive what is finished, a few at a time; the failure of one is not that of the others.
+    """Archive what is finished, a few at a time; the failure of one does not affect the others.
 
     Args:
         findings: What was found.
@@ -163,7 +163,7 @@ async def collect(
 
 
 def need_a_person(findings: Sequence[Finding]) -> dict[str, str]:
-    """Return what is known of each generation that goes no further by itself, by its key."""
+    """Return what is known of each generation that does not continue by itself, by its key."""
     return {
         finding.entry.generation_key: finding.news or finding.entry.reason or str(finding.entry.state)
         for finding in findings
@@ -185,7 +185,7 @@ async def tidy_bucket(
         ConfigurationError: images would be deleted that may be in use.
         StorageError: the store refused.
     """
-    swept = await asyncio.to_thread(
+    removed = await asyncio.to_thread(
         collect_garbage,
         destination.store,
         uploads_older_than=uploads_older_than,
@@ -193,14 +193,14 @@ async def tidy_bucket(
         keep={finding.entry.image.key for finding in findings if finding.entry.image},
         template=destination.template,
     )
-    for what, keys in (("unfinished upload", swept.uploads), ("staged picture", swept.images)):
+    for what, keys in (("unfinished upload", removed.uploads), ("staged image", removed.images)):
         if keys:
             log.info("Removed %d %s(s): %s", len(keys), what, ", ".join(keys[:10]))
-    return swept
+    return removed
 
 
 async def _cancelled_for_person(engine: Engine, finding: Finding, runs: KnownRuns, due: DueIn) -> Finding:
-    """Do what the run's process would have done about its request, had it lived; one that is too late is looked at."""
+    """Cancel the request as the run's process would have done had it lived; poll it if that is too late."""
     entry, journal = finding.entry, engine.journal
     if finding.ready or finding.stuck or entry.request_id is None or not await runs.unwanted(entry):
         return finding
@@ -217,7 +217,7 @@ async def _cancelled_for_person(engine: Engine, finding: Finding, runs: KnownRun
 
 
 def _emit_end(before: EntryState, finding: Finding, engine: Engine) -> None:
-    """Emit an end that no run was there to see; what can be archived is emitted when it is."""
+    """Emit an end that no run saw; what can be archived is emitted when it is archived."""
     entry = finding.entry
     if entry.state is before or entry.state in (EntryState.SUBMITTED, EntryState.ARCHIVED):
         return

@@ -1,8 +1,8 @@
 """Bring an image to where RunComfy can fetch it, named by its content, and sign a URL for it.
 
-The same picture gets the same key, whoever stages it and how often: so staging may be repeated, and two that race
-agree. An image that lies in S3 already is copied like all others: what stands at its own key may be another one by the
-time that the service fetches it, and would be generated and known under the content of the first.
+The same image always gets the same key, so staging can be repeated, and two that race agree. An image that is already
+in S3 is copied like all others: its own key may hold another one by the time that the service fetches it, which would
+then be recorded under the content of the first.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["sign_image", "stage_image"]
 
 _ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
 _READ_BYTES = 1024 * 1024
-# Each holds one picture and its pixels: that many at once bound the memory, however many are asked for.
+# Each holds one image and its pixels: their number bounds the memory, however many are asked for.
 _STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")
 
 
 async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
-    """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it stands there already.
+    """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it is there already.
 
-    Four are staged at once in a process, so that any number may be asked for: each is held in memory once, and beside
-    it its pixels while it is checked.
+    A process stages four at once, so that any number may be asked for: each is held in memory once, with its pixels
+    while it is checked.
 
     Args:
         source: A path, `file://`, `https://` (`http://` only for hosts that `hosts` names exactly) or `s3://bucket/key`.
-        store: Where it goes, and the credentials with which `s3://` is read.
+        store: Where it goes; also has the credentials to read `s3://`.
         hosts: Which hosts an image may be fetched from; any public one by default.
 
     Raises:
@@ -52,7 +52,7 @@ async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _
 
 
 def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
-    """Return a URL under which anybody can read the image for this long; it is a secret, and is never stored."""
+    """Return a URL with which anyone can read the image for this long; it is a secret, and is never stored."""
     return store.sign(image.key, lifetime, bucket=image.bucket)
 
 
@@ -61,7 +61,7 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
         case "s3":
             data, shown = _read_object(str(source), store), str(source)
         case "http" | "https":
-            data, shown = _fetched(str(source), hosts), strip_query(str(source))
+            data, shown = _download(str(source), hosts), strip_query(str(source))
         case "file":
             data, shown = read_image_file(source), strip_query(str(source))
         case _:
@@ -84,10 +84,10 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
 
 
 def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
-    standing = store.head(key)
-    if standing is None:
+    existing = store.head(key)
+    if existing is None:
         return store.put_new(key, data, content_type=content_type, known_absent=True)
-    if datetime.now(UTC) - standing.modified_at >= REFRESHED_AFTER:
+    if datetime.now(UTC) - existing.modified_at >= REFRESHED_AFTER:
         store.put(key, data, content_type=content_type)  # the same bytes
     return False
 
@@ -97,25 +97,25 @@ def _read_object(uri: str, store: Store) -> bytes:
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or not key:
         refuse_image("An image in S3 is named s3://bucket/key.")
-    standing = store.head(key, bucket)
-    if standing is None:
+    existing = store.head(key, bucket)
+    if existing is None:
         refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")
-    check_image_size(standing.size_bytes)
+    check_image_size(existing.size_bytes)
     return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
 
 
-def _fetched(url: str, hosts: HostPolicy) -> bytes:
+def _download(url: str, hosts: HostPolicy) -> bytes:
     try:
         with open_url(url, hosts) as download:
             check_image_size(download.length or 0)
-            buffer = io.BytesIO()  # gives out what it holds without another copy
+            buffer = io.BytesIO()  # returns its content without another copy
             while buffer.tell() <= MAX_IMAGE_BYTES and (piece := download.read(_READ_BYTES)):
                 buffer.write(piece)
     except HostNotAllowed:
-        refuse_image("The image is at a host or a private address that is not read from. Give it as a file or in S3.")
+        refuse_image("The image is at a host or a private address that is not allowed. Give it as a file or in S3.")
     except DownloadError as error:
         if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
             raise ImageUnavailable(f"{error.message} Nothing was paid for.", **error.facts) from None
-        refuse_image(f"{error.message} It is needed as an image that can be fetched without a login.")
+        refuse_image(f"{error.message} The image has to be readable without a login.")
     check_image_size(buffer.tell())
     return buffer.getvalue()
