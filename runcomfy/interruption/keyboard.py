@@ -1,4 +1,4 @@
-"""A Ctrl-C that is noticed, and work that is awaited to its end though the one who awaits it is cancelled."""
+"""Notice a Ctrl-C, and finish work although the task that awaits it is cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class _Keyboard:
-    """The process's SIGINT, while at least one task wants to know of it."""
+    """The process's SIGINT, while at least one task listens."""
 
     def __init__(self) -> None:
         self.pressed = False
@@ -28,33 +28,33 @@ class _Keyboard:
     def listen(self) -> None:
         if self._listening == 0:
             self.pressed = False
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = signal.signal(signal.SIGINT, self._on_sigint)
         self._listening += 1
 
-    def rest(self) -> None:
+    def stop_listening(self) -> None:
         self._listening -= 1
-        if self._listening == 0 and signal.getsignal(signal.SIGINT) == self._note:
+        if self._listening == 0 and signal.getsignal(signal.SIGINT) == self._on_sigint:
             signal.signal(signal.SIGINT, self._before)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         self.pressed = True
-        self._before(number, frame)  # what it did before, it does now
+        self._before(number, frame)  # keep doing what the process did before
 
 
 _keyboard = _Keyboard()
 
 
 def ctrl_c_pressed() -> bool:
-    """Whether a person pressed it (SIGINT) while somebody listened; a platform that stops a process sends SIGTERM."""
+    """Whether a person pressed it (SIGINT) while a task listened; a platform that stops a process sends SIGTERM."""
     return _keyboard.pressed
 
 
 @contextmanager
 def noticing_ctrl_c(means_generations: bool) -> Iterator[None]:
-    """Notice it while the body runs, in the main thread.
+    """Notice a Ctrl-C while the body runs, in the main thread.
 
     Args:
-        means_generations: Whether a Ctrl-C is meant for what the body does; nothing is noticed otherwise.
+        means_generations: Whether a Ctrl-C is meant for what the body does; otherwise nothing is noticed.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not means_generations or not in_main_thread or not callable(signal.getsignal(signal.SIGINT)):
@@ -64,11 +64,11 @@ def noticing_ctrl_c(means_generations: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _keyboard.rest()
+        _keyboard.stop_listening()
 
 
 async def to_its_end(work: Coroutine[Any, Any, _T]) -> tuple[asyncio.Task[_T], asyncio.CancelledError | None]:
-    """Return the task that has done the work, and the cancellation that came meanwhile, for the caller to go on with.
+    """Finish the work; return its task, and the cancellation that came in the meantime, for the caller to raise.
 
     Only an event loop that shuts down can cancel the work itself.
     """
@@ -76,7 +76,7 @@ async def to_its_end(work: Coroutine[Any, Any, _T]) -> tuple[asyncio.Task[_T], a
     interrupted: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            # Prefect's time-outs cancel every further await; anyio's shield is what keeps them off.
+            # Prefect's time-outs cancel every further await; anyio's shield prevents that.
             with anyio.CancelScope(shield=interrupted is not None):
                 await asyncio.wait({task})
         except asyncio.CancelledError as cancelled:

@@ -30,7 +30,7 @@ def hold_back_sigterm() -> None:
     handler = getattr(engine, _HANDLER, None)
     if not callable(handler):
         return
-    ours = shutdown.in_front_of(handler)
+    ours = shutdown.wrap_handler(handler)
     if signal.getsignal(signal.SIGTERM) is handler:
         try:
             signal.signal(signal.SIGTERM, ours)

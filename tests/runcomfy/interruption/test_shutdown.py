@@ -1,4 +1,4 @@
-"""SIGTERM while submissions are being answered: it waits for the answers, and nobody has to look what was paid for."""
+"""SIGTERM while submissions are being answered: it waits for the answers, so that it is known what was paid for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runcomfy.storage.store import Store
 ROOT = Path(__file__).parents[3]
 MANY = 40
 
-# Submissions with the engine alone, in the loop of the main thread; then, so to speak, the waiting for their results.
+# Submissions with the engine alone, in the loop of the main thread; then a sleep stands in for the waiting for results.
 PROGRAM = """
 import asyncio, os, signal, sys
 import boto3
@@ -64,7 +64,7 @@ asyncio.run(main())
 
 
 class World:
-    """A sandbox, a journal, and processes that submit to the one and write to the other."""
+    """A sandbox, a journal, and processes that use both."""
 
     def __init__(self, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> None:
         self.sandbox = sandbox
@@ -118,7 +118,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 async def test_answers_that_come_in_time_are_recorded(world: World, times: int) -> None:
-    """The process ends as SIGTERM ends a process, when the last of them is; a second signal does not hurry it."""
+    """The process ends by SIGTERM when the last of them is; a second signal does not hurry it."""
     with world.process("rain [sandbox: submit=slow:seconds=2]") as process:
         until(lambda: world.accepted() == MANY)
         for _ in range(times):
@@ -132,7 +132,7 @@ async def test_answers_that_come_in_time_are_recorded(world: World, times: int) 
 
 
 async def test_answers_that_do_not_come_in_time_are_recorded_as_uncertain(world: World) -> None:
-    """The grace ends it; each is in the journal with the time that it was sent, and nobody pays a second time."""
+    """After the grace period, each is in the journal with the time that it was sent, and none is paid for twice."""
     prompt = "rain [sandbox: submit=slow:seconds=60]"
     with world.process(prompt, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="10") as process:
         until(lambda: world.accepted() == MANY)
@@ -150,7 +150,7 @@ async def test_answers_that_do_not_come_in_time_are_recorded_as_uncertain(world:
 
 
 async def test_nothing_is_sent_after_it(world: World) -> None:
-    """Those that are not begun yet do not begin, and take nobody with them that is answered a little later."""
+    """Those that are not begun yet do not begin, and do not cancel those that are answered a little later."""
     with world.process("rain [sandbox: submit=slow:seconds=2]", many=9, PREPARE_SECONDS="1.5") as process:
         until(lambda: world.accepted() == 3)
         process.send_signal(signal.SIGTERM)
@@ -162,7 +162,7 @@ async def test_nothing_is_sent_after_it(world: World) -> None:
 
 
 @pytest.mark.slow
-async def test_nothing_holds_it_back_before_the_first(world: World) -> None:
+async def test_nothing_delays_it_before_the_first(world: World) -> None:
     """Before anything is sent, it ends the process at once; nothing is in the journal."""
     with world.process("rain", many=4, PREPARE_SECONDS="60") as process:
         until(lambda: world.accepted() == 3)
@@ -174,7 +174,7 @@ async def test_nothing_holds_it_back_before_the_first(world: World) -> None:
 
 @pytest.mark.slow
 async def test_a_pause_between_two_attempts_ends_at_once(world: World) -> None:
-    """The service refuses because of its rate: the next attempt is not waited for, and the refusal is recorded."""
+    """The service limits the rate: the next attempt is not waited for, and the refusal is recorded."""
     with world.process("rain [sandbox: submit=http_429:retry_after=30]", many=2) as process:
         until(lambda: world.sandbox.books().submissions_received >= 2)
         await asyncio.sleep(0.3)
@@ -187,8 +187,8 @@ async def test_a_pause_between_two_attempts_ends_at_once(world: World) -> None:
 
 
 @pytest.mark.slow
-async def test_a_handler_of_ones_own_comes_afterwards(world: World) -> None:
-    """What the process did at a SIGTERM before, it does when everything is recorded."""
+async def test_a_handler_of_the_program_runs_afterwards(world: World) -> None:
+    """The handler that was installed before runs when everything is recorded."""
     with world.process("rain [sandbox: submit=slow:seconds=1]", many=3, OWN_HANDLER="1") as process:
         until(lambda: world.accepted() == 3)
         process.send_signal(signal.SIGTERM)
@@ -199,8 +199,8 @@ async def test_a_handler_of_ones_own_comes_afterwards(world: World) -> None:
 
 
 @pytest.mark.slow
-async def test_a_grace_that_is_no_number_is_refused_before_anything_is_paid_for(world: World) -> None:
-    """A typo in the variable must not be found out when the process is being stopped."""
+async def test_a_grace_period_that_is_not_a_number_is_refused_before_anything_is_paid_for(world: World) -> None:
+    """A typo in the variable must be reported before the process is being stopped."""
     with world.process("rain", many=1, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="25s") as process:
         assert process.stdout
         said = [process.stdout.readline() for _ in range(3)]
@@ -214,7 +214,7 @@ import asyncio, os, signal, threading
 from runcomfy.interruption.shutdown import Shutdown
 
 shutdown = Shutdown(grace_seconds=1)
-signal.signal(signal.SIGTERM, shutdown.in_front_of(lambda *_: None))
+signal.signal(signal.SIGTERM, shutdown.wrap_handler(lambda *_: None))
 
 async def submit():
     async with shutdown.hold() as hold:
@@ -253,7 +253,7 @@ os._exit(0)
 
 
 def test_a_child_is_not_stopped_with_its_parent() -> None:
-    """It begins anew: with no lock that a thread had which is not there, and no stop that was another's."""
+    """It starts afresh: without the locks of threads that it does not have, and without the stop of its parent."""
     done = subprocess.run([sys.executable, "-c", FORKS], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.stdout.split() == ["submitted"] * 3 + ["parent", "True"], done.stderr
@@ -273,7 +273,7 @@ def handler(number, frame):
     raise Stop
 
 async def main():
-    signal.signal(signal.SIGTERM, shutdown.in_front_of(handler))
+    signal.signal(signal.SIGTERM, shutdown.wrap_handler(handler))
     loop = asyncio.get_running_loop()
     hold = shutdown.hold()
     hold.begin()
