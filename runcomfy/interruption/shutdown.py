@@ -81,7 +81,7 @@ class Shutdown:
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        """Forget everything: a forked child has one thread, may inherit a lock that stays locked, and was not stopped."""
+        """Forget everything: a forked child has one thread, may inherit a locked lock, and was not stopped."""
         self._holds: frozenset[Hold] = frozenset()
         self._leaving: set[Hold] = set()
         self._changed = threading.Condition()
