@@ -1,9 +1,9 @@
 """What the inputs of all models share: the check before anything is paid for, and the identity of a generation.
 
 Four choices go beyond the schemas on RunComfy's model pages. A name that a schema does not list is refused, because a
-misspelt setting would be paid for and ignored. `None` stands for "leave it out", for the settings that have no default.
-A prompt is brought into one form (`runcomfy.texts`), and refused where it says nothing. And a number that may have been
-rounded on its way is refused.
+misspelt setting would be paid for and ignored. `None` leaves a setting out, if it has no default. A prompt is
+normalised (`runcomfy.texts`), and refused if it says nothing. And a number that may have been rounded before it got
+here is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def integer(value: Any) -> Any:
-    """Read `81.0` as 81, as JSON Schema does, if that is sure; leave everything else to the strict check."""
+    """Read `81.0` as 81, as JSON Schema does, if it is exact; leave everything else to the strict check."""
     if not isinstance(value, float) or not value.is_integer():
         return value
     if abs(value) >= exact_below():
@@ -53,11 +53,11 @@ Integer = Annotated[int, BeforeValidator(integer)]
 
 
 def _prompt(value: Any, check: ValidatorFunctionWrapHandler) -> str:
-    """Bring a prompt into its one form, and refuse it where nothing sensible can come of it."""
+    """Normalise a prompt, and refuse it if it cannot give a sensible video."""
     text = check(value)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a character, of a shell with another encoding; JSON cannot carry it
+    except UnicodeEncodeError:  # half a character, from a shell with another encoding; JSON cannot hold it
         raise PydanticCustomError("half_character", "the text is not valid Unicode") from None
     text = normal_text(value if isinstance(value, str) else text)
     if reason := unusable(text):
@@ -75,9 +75,9 @@ class ModelInputs(BaseModel):
 
     model_id: ClassVar[str]
     image_field: ClassVar[str] = "image_url"
-    """The field with the image's URL, where the model has one. In the key, the image's content counts in its place."""
+    """The field with the image's URL, where the model has one. The key has the image's content instead."""
     makes_video: ClassVar[bool] = False
-    """Whether a file that is no video is worth a warning."""
+    """Whether an output that is no video gets a warning."""
 
     @classmethod
     def takes_image(cls) -> bool:
@@ -124,7 +124,7 @@ def check_inputs(kind: type[Inputs], values: dict[str, Any]) -> Inputs:
 
 
 def violations(error: ValidationError) -> list[tuple[str, str]]:
-    """Return every violation that pydantic found, as field and sentence, without the values that were given."""
+    """Return every violation that pydantic found, as field and sentence, without the given values."""
     return [
         (".".join(str(part) for part in found["loc"]) or "inputs", found["msg"])
         for found in error.errors(include_url=False, include_context=False, include_input=False)
@@ -135,18 +135,18 @@ def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, vari
     """Return the generation's key: 64 hexadecimal digits (SHA-256).
 
     Args:
-        inputs: The checked inputs of one model. An image's URL does not count: it is signed afresh each time.
-        image_sha256: What counts in its place, the SHA-256 of the image's bytes.
-        variation: Any text that tells apart two generations that are meant to have the same inputs; its form does not
-            count, as that of the prompt does not (`runcomfy.texts`).
+        inputs: The checked inputs of one model. An image's URL is ignored: it is signed again each time.
+        image_sha256: What replaces the URL: the SHA-256 of the image's bytes.
+        variation: Any text that distinguishes two generations that are meant to have the same inputs; it is normalised
+            like the prompt (`runcomfy.texts`).
     """
     return _key(inputs, image_sha256, normal_text(variation), _body(inputs))
 
 
 def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str | None:
-    """Return the key by which earlier versions knew this generation; `None` where it is the same.
+    """Return the key that earlier versions gave this generation; `None` if it is the same.
 
-    Until texts were brought into one form, their keys were made of them as they were given.
+    Before texts were normalised, keys were made of them as given.
     """
     body = _body(inputs)
     given = {name: as_given(value) if isinstance(value, str) else value for name, value in body.items()}

@@ -1,4 +1,4 @@
-"""What somebody asks for in a row of a manifest, in a sidecar file or in an object's metadata: texts, checked."""
+"""What is asked for in a row of a manifest, in a sidecar file or in an object's metadata: texts, checked."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OWN = ("image", "prompt", "model", "variation")
 FIELDS = (*_OWN, *sorted(frozenset().union(*(kind.setting_names() for kind in MODELS.values()))))
 """Every name that an order may give."""
 TEXTS = tuple(sorted({"model", "prompt", "variation"}.union(*(kind.text_settings() for kind in MODELS.values()))))
-"""Those that are texts in every model; a number there is a mistake."""
+"""The names whose values are texts in every model; a number there is a mistake."""
 
 _UNSTAGED = "s3://not-staged-yet/image"
 
 
 class Order(BaseModel):
-    """A generation that is asked for, checked but for its picture, which is staged later."""
+    """A generation that is asked for, checked except for its image, which is staged later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class Order(BaseModel):
     variation: str = ""
 
     def inputs(self, image: StagedImage | None) -> ModelInputs:
-        """Return the model's inputs with the staged picture.
+        """Return the model's inputs with the staged image.
 
         Raises:
             InvalidInput: with every violation, as `violations`.
@@ -50,7 +50,7 @@ class Order(BaseModel):
 
 
 class OrderDefaults(BaseModel):
-    """What counts for every order that does not say it itself; what is left empty is the model's own default."""
+    """Defaults for every order that does not set them itself; empty ones are left to the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,12 +77,12 @@ class OrderDefaults(BaseModel):
 
 
 def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Order:
-    """Return what is asked for; texts that read as numbers or truth values are taken for such where a setting is one.
+    """Return what is asked for; texts are converted to numbers or truth values where a setting is one.
 
     Args:
-        values: Named as in `FIELDS`. An empty text, or `None`, counts as not given. Without a model, it is
+        values: Named as in `FIELDS`. An empty text, or `None`, is not given. The default model is
             `default_model`: image-to-video with an image, text-to-video without one.
-        defaults: What counts where `values` gives nothing; settings that the model does not know are left out.
+        defaults: Used where `values` gives nothing; settings that the model does not know are left out.
 
     Raises:
         InvalidInput: with every violation, as `violations`: pairs of a field and a sentence.
@@ -125,8 +125,8 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
     try:
         order.inputs(None)
     except InvalidInput as error:
-        said = {name for name, _ in found}
-        found += [(name, sentence) for name, sentence in error.violations or () if name not in said]
+        reported = {name for name, _ in found}
+        found += [(name, sentence) for name, sentence in error.violations or () if name not in reported]
     if found:
         raise _refusal(found)
     return order
@@ -137,7 +137,7 @@ def _empty(value: Any) -> bool:
 
 
 def _value(value: Any, *, is_text: bool) -> Any:
-    """Return a setting as the model wants it: a spreadsheet says TRUE, 81 and 81.0."""
+    """Return a setting in the model's type: a spreadsheet has TRUE, 81 and 81.0."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -147,7 +147,7 @@ def _value(value: Any, *, is_text: bool) -> Any:
 
 
 def unknown_field(name: str) -> str:
-    """Say that there is no such field, and which one may be meant."""
+    """Say that there is no such field, and suggest one."""
     near = difflib.get_close_matches(name.lower().replace(" ", "_"), FIELDS, n=1)
     return "there is no such field" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(FIELDS)}")
 

@@ -1,4 +1,4 @@
-"""The typed models: the one place that knows them all. Another one takes a class as in `wan.py`, and its name here."""
+"""The typed models, all listed here. Another one needs a class as in `wan.py`, and its name here."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from runcomfy.models.wan import ImageToVideo, TextToVideo
 __all__ = ["MODELS", "default_model", "inputs_class", "model_id_of", "short_name", "short_names", "workload_of"]
 
 MODELS: dict[str, type[ModelInputs]] = {kind.model_id: kind for kind in (ImageToVideo, TextToVideo)}
-"""By id. The first that takes an image, and the first that takes none, are what is meant where no model is named."""
+"""By id. The first that takes an image, and the first that takes none, are the defaults."""
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)+")
 
 
 def inputs_class(model_id: str) -> type[ModelInputs]:
-    """Return the typed inputs of a model; of one that is not here, what the inputs of all models share."""
+    """Return the typed inputs of a model; for one that is not here, the base of all inputs."""
     return MODELS.get(model_id, ModelInputs)
 
 
 def default_model(*, image: bool) -> str:
-    """Return the id of the model that is meant where none is named, with an image or without one."""
+    """Return the id of the default model, with an image or without one."""
     return next(model_id for model_id, kind in MODELS.items() if kind.takes_image() == image)
 
 
 def short_names() -> dict[str, str]:
-    """Return the models' ids by the last part of each, which is what a person types; the first of a name has it."""
+    """Return the models' ids by the last part of each, which is what a person types; the first of equal names wins."""
     names: dict[str, str] = {}
     for model_id in MODELS:
         names.setdefault(model_id.rpartition("/")[2], model_id)
@@ -39,11 +39,11 @@ def short_names() -> dict[str, str]:
 
 
 def model_id_of(name: str, what: str = "model_id") -> str:
-    """Return a model's id: any that the service may have, or that of a typed one by its short name.
+    """Return a model's id, given any id that the service may have or the short name of a typed model.
 
     Args:
-        name: What somebody said.
-        what: The option or field in which it was said.
+        name: The name or id.
+        what: The option or field that it was given in.
 
     Raises:
         InvalidInput: it is neither.
@@ -54,7 +54,7 @@ def model_id_of(name: str, what: str = "model_id") -> str:
         return short[name]
     if not _MODEL_ID.fullmatch(name) or ".." in name:
         raise InvalidInput(
-            f"{what}: {name!r} is no model. Give its id as RunComfy's model page has it, such as {next(iter(MODELS))}, "
+            f"{what}: {name!r} is no model. Give its id as on RunComfy's model page, such as {next(iter(MODELS))}, "
             f"or {' or '.join(short)}."
         )
     return name
@@ -67,7 +67,7 @@ def short_name(model_id: str) -> str:
 
 
 def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
-    """Name what requests have in common that take about the same time: the model, and every setting but the content."""
+    """Name the class of requests that take about the same time: the model, and every setting except the content."""
     content = {"prompt", "seed", inputs_class(model_id).image_field}
     settings = sorted((name, value) for name, value in inputs.items() if name not in content)
     return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"

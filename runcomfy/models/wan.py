@@ -1,7 +1,7 @@
 """The two models of Wan 2.1.
 
-Fields, bounds, enumerations and defaults are those of the schemas on RunComfy's model pages; `tests/contract/` holds
-copies, and a test holds every property against them.
+Fields, bounds, enumerations and defaults are those of the schemas on RunComfy's model pages; a test compares every
+property with the copies in `tests/contract/`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ImageToVideoSettings(ModelInputs):
 
 
 class ImageToVideo(ImageToVideoSettings):
-    """Everything that `wan-ai/wan-2-1/image-to-video` is asked with."""
+    """All inputs of `wan-ai/wan-2-1/image-to-video`."""
 
     prompt: Prompt
     image_url: str = Field(title="Image", description="An https URL that the service can fetch.", repr=False)
@@ -78,6 +78,6 @@ class TextToVideoSettings(ModelInputs):
 
 
 class TextToVideo(TextToVideoSettings):
-    """Everything that `wan-ai/wan-2-1/text-to-video` is asked with."""
+    """All inputs of `wan-ai/wan-2-1/text-to-video`."""
 
     prompt: Prompt

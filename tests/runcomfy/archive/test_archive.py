@@ -54,7 +54,7 @@ class Answer:
 
 
 class Source:
-    """A server on loopback that says what it is told to, and remembers what it was asked."""
+    """A server on loopback that answers as configured, and remembers its requests."""
 
     def __init__(self) -> None:
         self.answer = Answer()
@@ -154,7 +154,7 @@ async def archive(source: Source, store: Store, **changes: Any) -> ArchivedVideo
 async def test_a_whole_file_is_archived_with_its_provenance(
     source: Source, store: Store, object_store: ObjectStore, size: int, with_length: bool, faststart: bool
 ) -> None:
-    """A whole file of any size stands in the bucket byte for byte, marked, with its poster and provenance beside it."""
+    """A whole file of any size is in the bucket byte for byte, marked, with its poster and provenance beside it."""
     data = video(size, faststart=faststart)
     source.answer = Answer(data, with_length=with_length)
 
@@ -206,7 +206,7 @@ FAULTS = {
 async def test_a_fault_leaves_nothing(
     source: Source, store: Store, object_store: ObjectStore, fault: str, size: int
 ) -> None:
-    """Whatever goes wrong on the way, no object, provenance or unfinished upload is left, and no secret is told."""
+    """Whatever goes wrong on the way, no object, provenance or unfinished upload is left, and no secret gets out."""
     make, kinds = FAULTS[fault]
     source.answer = make(video(size))
 
@@ -246,7 +246,7 @@ async def test_content_decides_not_the_header(source: Source, store: Store) -> N
 
 
 async def test_no_token_is_sent(source: Source, store: Store) -> None:
-    """The output host is told nothing that identifies anybody."""
+    """The output host gets nothing that identifies anyone."""
     source.answer = Answer(video())
 
     await archive(source, store)
@@ -285,7 +285,7 @@ async def test_a_repetition_does_not_need_the_rest_of_the_file(source: Source, s
 async def test_a_crash_before_the_provenance_is_mended(
     source: Source, store: Store, object_store: ObjectStore, size: int
 ) -> None:
-    """Where only the object stands, repeating adds the provenance, with one download, and leaves the object alone."""
+    """Where only the object exists, repeating adds the provenance, with one download, and leaves the object alone."""
     source.answer = Answer(video(size))
     first = await archive(source, store)
     before = client(object_store).head_object(Bucket=store.bucket, Key=first.key)
@@ -304,7 +304,7 @@ async def test_a_crash_before_the_provenance_is_mended(
 async def test_a_lost_object_is_brought_back(
     source: Source, store: Store, object_store: ObjectStore, size: int
 ) -> None:
-    """Where only a provenance stands, the object is fetched again; if it differs now, the provenance follows it."""
+    """Where only a provenance exists, the object is fetched again; if it differs now, the provenance follows it."""
     source.answer = Answer(video(size))
     first = await archive(source, store)
     client(object_store).delete_object(Bucket=store.bucket, Key=first.key)
@@ -358,7 +358,7 @@ async def test_a_strange_provenance_is_a_conflict(source: Source, store: Store, 
 
 
 async def test_an_object_that_changed_behind_its_provenance_is_a_conflict(source: Source, store: Store) -> None:
-    """Where object and provenance disagree, nobody guesses."""
+    """Where object and provenance disagree, nothing is guessed."""
     source.answer = Answer(video())
     first = await archive(source, store)
     store.put(first.key, b"short", content_type="video/mp4")
@@ -412,7 +412,7 @@ async def test_a_deadline_that_insists_does_not_hurry_the_cleaning(
 
 
 async def test_what_is_other_than_asked_is_a_warning(source: Source, store: Store) -> None:
-    """A paid video is kept whatever it looks like; the differences are said, and stored."""
+    """A paid video is kept whatever is in it; the differences are reported, and stored."""
     source.answer = Answer(video())
     validation = OutputValidation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
 

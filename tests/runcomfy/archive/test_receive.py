@@ -83,7 +83,7 @@ async def test_what_plays_or_came_whole_is_kept(source: Source, store: Store, na
     assert all(said in warning for said, warning in zip(warnings, archived.warnings, strict=True))
 
 
-def picture(kind: str, frames: int = 1) -> bytes:
+def image(kind: str, frames: int = 1) -> bytes:
     made = io.BytesIO()
     images = [Image.effect_noise((64, 48), 60 + number).convert("RGB") for number in range(frames)]
     images[0].save(made, kind, save_all=frames > 1, append_images=images[1:])
@@ -93,11 +93,11 @@ def picture(kind: str, frames: int = 1) -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "extension", "content_type"),
     [
-        ("x.mp4", picture("png"), "png", "image/png"),
-        ("x.mp4", picture("gif", 3), "gif", "image/gif"),
-        ("x.mp4", picture("webp", 3), "webp", "image/webp"),
-        ("x.mp4", picture("bmp"), "bmp", "image/bmp"),
-        ("x.mp4", picture("avif"), "avif", "image/avif"),
+        ("x.mp4", image("png"), "png", "image/png"),
+        ("x.mp4", image("gif", 3), "gif", "image/gif"),
+        ("x.mp4", image("webp", 3), "webp", "image/webp"),
+        ("x.mp4", image("bmp"), "bmp", "image/bmp"),
+        ("x.mp4", image("avif"), "avif", "image/avif"),
         ("x.mp4", b"<?xml version='1.0'?><svg xmlns='x'></svg>", "svg", "image/svg+xml"),
         ("x.mp4", b"fLaC\0\0\0\x22" + bytes(100), "flac", "audio/flac"),
         ("x.mp4", b"PK\3\4" + bytes(100), "zip", "application/zip"),
@@ -110,7 +110,7 @@ def picture(kind: str, frames: int = 1) -> bytes:
 async def test_what_is_no_video_is_kept_with_a_warning(
     source: Source, store: Store, name: str, data: bytes, extension: str, content_type: str
 ) -> None:
-    """A still, an animation, sound, a model, and what nobody knows yet: paid for, whole, and so kept as it is."""
+    """A still, an animation, sound, a model, and an unknown kind: paid for, whole, and so kept as it is."""
     source.answer = Answer(data)
 
     archived = await archive(source, store, name=name)
@@ -171,7 +171,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 @pytest.mark.parametrize("how", ENCODINGS)
 @pytest.mark.parametrize("with_length", [True, False])
 async def test_a_packed_file_is_unpacked(source: Source, store: Store, how: str, with_length: bool) -> None:
-    """Nobody asked for it, and a player could do nothing with it: the video itself is kept, with a warning."""
+    """It was not asked for, and no player could use it: the video itself is kept, with a warning."""
     encoding, pack = ENCODINGS[how]
     headers = {"Content-Encoding": encoding} if encoding else {}
     source.answer = Answer(pack(video()), headers=headers, with_length=with_length)
@@ -279,7 +279,7 @@ OTHERS = {
 async def test_what_an_earlier_attempt_stored_is_completed(
     source: Source, store: Store, object_store: ObjectStore, other: str
 ) -> None:
-    """Killed before the provenance: the object says whose it is, and is described, whatever its host gives now."""
+    """Killed before the provenance: the object identifies itself, and is completed, whatever its host sends now."""
     source.answer = Answer(video())
     first = await archive(source, store)
     without_provenance(object_store, store, first)
@@ -344,7 +344,7 @@ async def test_what_does_not_say_that_it_is_ours_is_compared(
 async def test_an_object_that_is_not_what_was_stored_is_a_conflict(
     source: Source, store: Store, object_store: ObjectStore
 ) -> None:
-    """Metadata of ours over bytes that are not: nobody guesses."""
+    """Our metadata on other bytes: nothing is guessed."""
     source.answer = Answer(video())
     first = await archive(source, store)
     without_provenance(object_store, store, first)
@@ -367,12 +367,12 @@ async def test_one_request_id_for_two_generations_is_told(
         without_provenance(object_store, store, first)
     before = keys(object_store, store)
 
-    with pytest.raises(ArchiveConflict) as told:
+    with pytest.raises(ArchiveConflict) as raised:
         await archive(source, store, facts=FACTS.model_copy(update={"generation_key": "b" * 64}))
 
-    assert "two generations" in told.value.message
-    assert "both may be billed" in told.value.message
-    assert f"prefect-runcomfy journal release {'b' * 64} --bucket s3://videos/" in told.value.message
+    assert "two generations" in raised.value.message
+    assert "both may be billed" in raised.value.message
+    assert f"prefect-runcomfy journal release {'b' * 64} --bucket s3://videos/" in raised.value.message
     assert keys(object_store, store) == before
 
 

@@ -35,7 +35,7 @@ def nothing() -> None:
 
 
 class Disk:
-    """A disk of so many bytes, of which nobody else takes any."""
+    """A disk of so many bytes, which nothing else uses."""
 
     def __init__(self, size: int) -> None:
         self.size, self.written = size, 0
@@ -69,17 +69,17 @@ def test_more_files_than_fit_wait_for_each_other() -> None:
 
 
 def test_what_never_fits_is_told_at_once() -> None:
-    """With nobody who would give room back, the error says how much is needed, where, and what to do."""
-    with pytest.raises(TemporaryFileError) as told, Room(Disk(50 * MB).free).file(60 * MB, check=nothing):
+    """If no other file will free room, the error says how much is needed, where, and what to do."""
+    with pytest.raises(TemporaryFileError) as raised, Room(Disk(50 * MB).free).file(60 * MB, check=nothing):
         pass
 
-    assert told.value.retryable
+    assert raised.value.retryable
     said = ("TMPDIR", "50,000,000 bytes free", "76,777,216 bytes", "nothing is lost")
-    assert all(part in told.value.message for part in said)
+    assert all(part in raised.value.message for part in said)
 
 
 def test_first_come_first_served() -> None:
-    """Small files that keep coming do not keep a large one waiting for ever."""
+    """Small files that keep coming do not keep a large one waiting indefinitely."""
     room, order = Room(Disk(100 * MB).free), []
     holding = room.file(60 * MB, check=nothing)
     holding.__enter__()
@@ -103,7 +103,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_a_stop_ends_the_waiting() -> None:
-    """Who is cancelled while it waits for room ends at once, and does not stand in anybody's way."""
+    """One that is cancelled while it waits for room ends at once, and does not block the others."""
     room, stopped = Room(Disk(100 * MB).free), threading.Event()
 
     class Stopped(Exception):
@@ -150,12 +150,12 @@ async def test_a_folder_that_cannot_be_used_loses_nothing(
     source.answer = Answer(video())
     with monkeypatch.context() as patch:
         patch.setenv("TMPDIR", str(unusable))
-        with pytest.raises(TemporaryFileError) as told:
+        with pytest.raises(TemporaryFileError) as raised:
             await archive(source, store)
         assert keys(object_store, store) == []
 
-    assert (told.value.retryable, told.value.folder) == (True, str(unusable))
-    assert "TMPDIR" in told.value.message
+    assert (raised.value.retryable, raised.value.folder) == (True, str(unusable))
+    assert "TMPDIR" in raised.value.message
     assert not (await archive(source, store)).already_archived
 
 
@@ -240,8 +240,8 @@ async def test_a_disk_that_is_really_full(
     """On a disk of 24 MB a file of 30 MB is an error that leaves nothing, and a file of 2 MB comes."""
     monkeypatch.setenv("TMPDIR", str(small_disk))
     source.answer = Answer(video(30 * MB), with_length=with_length)
-    with pytest.raises(TemporaryFileError, match="bytes free") as told:
+    with pytest.raises(TemporaryFileError, match="bytes free") as raised:
         await archive(source, store)
-    assert (told.value.retryable, keys(object_store, store)) == (True, [])
+    assert (raised.value.retryable, keys(object_store, store)) == (True, [])
     source.answer = Answer(video(2 * MB))
     assert not (await archive(source, store)).already_archived

@@ -38,7 +38,7 @@ def get(url: str) -> urllib3.BaseHTTPResponse:
 
 
 async def test_a_file_is_staged_under_its_content(store: Store, tmp_path: Path, png: bytes) -> None:
-    """The key is the hash of the bytes and the true extension, and the facts are those of the picture."""
+    """The key is the hash of the bytes and the true extension, and the facts are those of the image."""
     path = tmp_path / "wrong-extension.jpg"
     path.write_bytes(png)
 
@@ -55,7 +55,7 @@ async def test_a_file_is_staged_under_its_content(store: Store, tmp_path: Path, 
     assert (facts.size_bytes, facts.content_type) == (len(png), "image/png")
 
 
-async def test_the_same_picture_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
+async def test_the_same_image_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
     """A second name of the same bytes, and a second run, find the one object."""
     for name in ("a.png", "b b ü.png"):
         (tmp_path / name).write_bytes(png)
@@ -68,7 +68,7 @@ async def test_the_same_picture_is_uploaded_once(store: Store, tmp_path: Path, p
 
 
 async def test_the_same_picture_at_the_same_time_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
-    """Of several that stage one picture together, exactly one uploads it."""
+    """Of several that stage one image together, exactly one uploads it."""
     (tmp_path / "a.png").write_bytes(png)
 
     images = await asyncio.gather(*(stage_image(tmp_path / "a.png", store) for _ in range(8)))
@@ -80,7 +80,7 @@ async def test_the_same_picture_at_the_same_time_is_uploaded_once(store: Store, 
 async def test_a_home_directory_is_understood(
     store: Store, tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`~` is the home of whoever runs this."""
+    """`~` is the home of the user who runs this."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.png").write_bytes(png)
 
@@ -200,7 +200,7 @@ async def test_other_ways_are_refused(store: Store, source: str) -> None:
 async def test_an_image_in_s3_is_copied_under_its_content(
     store: Store, object_store: ObjectStore, bucket: str, png: bytes
 ) -> None:
-    """Whatever its key looks like; what is put there later is not what is submitted."""
+    """Whatever its key is; what is stored there later is not what is submitted."""
     other = Store(bucket, session=object_store.session(), endpoint_url=object_store.endpoint_url)
     key = f"{uuid.uuid4().hex}/a b?c#ü+.png"
     other.put(key, png, content_type="image/png")
@@ -236,7 +236,7 @@ async def test_an_object_without_the_right_to_read_it_is_a_storage_error(object_
 
 
 async def test_what_may_spoil_the_video_is_known_of_the_staged_picture(store: Store, tmp_path: Path) -> None:
-    """In what is written down of it too; a picture without is written down as it always was."""
+    """In its record too; an image without one is recorded as it always was."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (640, 360)).save(tmp_path / "turned.jpg", exif=exif)

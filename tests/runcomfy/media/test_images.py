@@ -15,7 +15,7 @@ from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image
 from runcomfy.values import image_warnings
 
 
-def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
+def image_bytes(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
     file = io.BytesIO()
     Image.effect_noise(size, 60).convert(mode).save(file, kind, **options)
     return file.getvalue()
@@ -32,20 +32,23 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (picture("JPEG"), ("image/jpeg", "jpg", 40, 30)),
-        (picture("JPEG", "CMYK"), ("image/jpeg", "jpg", 40, 30)),
-        (picture("PNG", "RGBA"), ("image/png", "png", 40, 30)),
-        (picture("PNG", "I;16"), ("image/png", "png", 40, 30)),
-        (picture("PNG", "1"), ("image/png", "png", 40, 30)),
-        (picture("WEBP"), ("image/webp", "webp", 40, 30)),
-        (picture("GIF", "P"), ("image/gif", "gif", 40, 30)),
-        (picture("GIF", "P", save_all=True, append_images=[Image.new("P", (40, 30), 3)]), ("image/gif", "gif", 40, 30)),
-        (picture("TIFF", "CMYK"), ("image/tiff", "tiff", 40, 30)),
-        (picture("BMP"), ("image/bmp", "bmp", 40, 30)),
+        (image_bytes("JPEG"), ("image/jpeg", "jpg", 40, 30)),
+        (image_bytes("JPEG", "CMYK"), ("image/jpeg", "jpg", 40, 30)),
+        (image_bytes("PNG", "RGBA"), ("image/png", "png", 40, 30)),
+        (image_bytes("PNG", "I;16"), ("image/png", "png", 40, 30)),
+        (image_bytes("PNG", "1"), ("image/png", "png", 40, 30)),
+        (image_bytes("WEBP"), ("image/webp", "webp", 40, 30)),
+        (image_bytes("GIF", "P"), ("image/gif", "gif", 40, 30)),
+        (
+            image_bytes("GIF", "P", save_all=True, append_images=[Image.new("P", (40, 30), 3)]),
+            ("image/gif", "gif", 40, 30),
+        ),
+        (image_bytes("TIFF", "CMYK"), ("image/tiff", "tiff", 40, 30)),
+        (image_bytes("BMP"), ("image/bmp", "bmp", 40, 30)),
     ],
 )
 def test_a_whole_image_is_told_by_its_content(data: bytes, expected: tuple[str, str, int, int]) -> None:
-    """Format, extension and size come from the bytes; nobody asks for a name."""
+    """Format, extension and size come from the bytes; the name does not matter."""
     facts = inspect_image(data)
 
     assert (facts.content_type, facts.extension, facts.width, facts.height) == expected
@@ -57,7 +60,7 @@ def test_a_whole_image_is_told_by_its_content(data: bytes, expected: tuple[str, 
         b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n",
         b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41" + b"\0" * 100,
-        b"a text that was named picture.png",
+        b"a text that was named image.png",
         b"<!doctype html><title>Sign in</title>",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         b"\0" * 1000,
@@ -75,7 +78,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_a_cut_image_is_refused(kind: str, part: float) -> None:
     """An image of which the end is missing is refused before anybody pays for it."""
-    data = picture(kind, size=(200, 150))
+    data = image_bytes(kind, size=(200, 150))
 
     with pytest.raises(InvalidInput):
         inspect_image(data[: int(len(data) * part)])
@@ -83,7 +86,7 @@ def test_a_cut_image_is_refused(kind: str, part: float) -> None:
 
 def test_a_damaged_png_is_refused() -> None:
     """A flipped bit that the checksum of a chunk reveals is refused."""
-    data = bytearray(picture("PNG"))
+    data = bytearray(image_bytes("PNG"))
     data[len(data) // 2] ^= 0x10
 
     with pytest.raises(InvalidInput, match="damaged"):
@@ -93,7 +96,7 @@ def test_a_damaged_png_is_refused() -> None:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(10_000, 8_001), (12_000, 12_000), (60_000, 60_000)])
 def test_a_decompression_bomb_is_refused_unopened(size: tuple[int, int]) -> None:
-    """A small file that claims a huge picture is refused by its header."""
+    """A small file that claims a huge image is refused by its header."""
     with pytest.raises(InvalidInput, match="pixels"):
         inspect_image(png_header(*size))
 
@@ -106,14 +109,14 @@ def test_an_empty_file_is_refused() -> None:
 
 def test_the_bound_is_fifty_million_bytes() -> None:
     """An image of exactly the bound passes, one byte more does not."""
-    data = picture("PNG")
+    data = image_bytes("PNG")
 
     assert inspect_image(data.ljust(MAX_IMAGE_BYTES, b"\0")).content_type == "image/png"
     with pytest.raises(InvalidInput, match="50,000,000"):
         inspect_image(data.ljust(MAX_IMAGE_BYTES + 1, b"\0"))
 
 
-HEADS = [picture(kind)[:60] for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")]
+HEADS = [image_bytes(kind)[:60] for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -132,7 +135,7 @@ def test_any_bytes_are_an_image_or_refused(head: bytes, rest: bytes) -> None:
 def test_a_size_of_which_no_video_can_be_made_is_refused(size: tuple[int, int]) -> None:
     """Less than a block of pixels, and strips."""
     with pytest.raises(InvalidInput, match=f"{size[0]} x {size[1]} pixels"):
-        inspect_image(picture("PNG", size=size))
+        inspect_image(image_bytes("PNG", size=size))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +147,8 @@ def test_a_size_of_which_no_video_can_be_made_is_refused(size: tuple[int, int]) 
     ],
 )  # fmt: skip
 def test_a_size_that_may_spoil_the_video_is_a_warning(size: tuple[int, int], said: list[str]) -> None:
-    """It can be made, and whoever pays is told."""
-    facts = inspect_image(picture("PNG", size=size))
+    """It can be made, and the payer is warned."""
+    facts = inspect_image(image_bytes("PNG", size=size))
 
     warnings = image_warnings(facts.width, facts.height, facts.orientation)
     assert len(warnings) == len(said)
@@ -158,7 +161,7 @@ def test_a_picture_that_is_to_be_turned_is_a_warning(kind: str, orientation: int
     """Cameras store pixels as the sensor has them, and note how to turn them; not every program does."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    facts = inspect_image(picture(kind, size=(640, 360), exif=exif))
+    facts = inspect_image(image_bytes(kind, size=(640, 360), exif=exif))
 
     assert {facts.width, facts.height} == {640, 360}
     assert facts.orientation == (orientation if 1 < orientation < 9 else 1)
@@ -168,4 +171,4 @@ def test_a_picture_that_is_to_be_turned_is_a_warning(kind: str, orientation: int
 
 def test_damaged_exif_data_is_nobodys_trouble() -> None:
     """The pixels are whole."""
-    assert inspect_image(picture("PNG", size=(640, 360), exif=b"Exif\0\0no TIFF at all")).orientation == 1
+    assert inspect_image(image_bytes("PNG", size=(640, 360), exif=b"Exif\0\0no TIFF at all")).orientation == 1

@@ -57,7 +57,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         data = data[size:]
 
 
-def pictures(data: bytes) -> list[bytes]:
+def frames(data: bytes) -> list[bytes]:
     with av.open(io.BytesIO(data), "r") as container:
         return [bytes(frame.to_ndarray()) for frame in container.decode(video=0)]
 
@@ -81,7 +81,7 @@ async def archived(server: RangedServer, body: bytes, store: Store, *, mark: boo
 
 
 async def test_a_video_says_that_a_model_made_it(server: RangedServer, store: Store, tmp_path: Path) -> None:
-    """The stored file is the service's with one box behind it: XMP with IPTC's term; its pictures are the same."""
+    """The stored file is the service's with one box behind it: XMP with IPTC's term; its frames are the same."""
     body = video(tmp_path)
 
     stored, provenance = await archived(server, body, store)
@@ -95,7 +95,7 @@ async def test_a_video_says_that_a_model_made_it(server: RangedServer, store: St
     assert description is not None
     assert description.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType") == DIGITAL_SOURCE_TYPE
     assert description.get("{http://ns.adobe.com/xap/1.0/}CreatorTool") == 'RunComfy a "model" <&>'
-    assert pictures(stored) == pictures(body)
+    assert frames(stored) == frames(body)
     assert (provenance.marked, provenance.digital_source_type) == (True, DIGITAL_SOURCE_TYPE)
 
 
@@ -150,7 +150,7 @@ async def test_a_file_that_was_stored_otherwise_is_taken_as_it_is(
 
 
 async def test_a_provenance_of_the_file_that_lost_gives_way(server: RangedServer, store: Store, tmp_path: Path) -> None:
-    """Where the other of two racing files is what stands there, the provenance is made of that."""
+    """If the other of two racing files is the one stored, the provenance describes that one."""
     body = video(tmp_path)
     stored, lost = await archived(server, body, store)
     other = lost.model_copy(update={"sha256": "0" * 64, "size_bytes": len(body) + 1})
@@ -166,7 +166,7 @@ async def test_a_provenance_of_the_file_that_lost_gives_way(server: RangedServer
 async def test_colours_that_cannot_be_converted_cost_the_poster_only(
     server: RangedServer, store: Store, tmp_path: Path
 ) -> None:
-    """A paid video whose first picture cannot be shown in RGB is a good video."""
+    """A paid video whose first frame cannot be shown in RGB is a good video."""
     body = video(tmp_path, stream_options={"x264-params": "colormatrix=bt2020c"})
 
     stored, provenance = await archived(server, body, store)
@@ -192,12 +192,12 @@ async def test_a_video_has_its_first_picture_beside_it(server: RangedServer, sto
     head = store.head(key)
     assert head is not None
     assert head.content_type == "image/jpeg"
-    with Image.open(io.BytesIO(store.read(key, limit_bytes=10**6))) as picture:
-        assert (picture.format, picture.size) == ("JPEG", (96, 64))
+    with Image.open(io.BytesIO(store.read(key, limit_bytes=10**6))) as image:
+        assert (image.format, image.size) == ("JPEG", (96, 64))
 
 
 async def test_what_stands_where_the_poster_goes_is_left(server: RangedServer, store: Store, tmp_path: Path) -> None:
-    """Nothing is overwritten for a picture."""
+    """Nothing is overwritten for a poster."""
     await archived(server, video(tmp_path), store)
     listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix)["Contents"]
     for key in (entry["Key"] for entry in listed):
@@ -220,9 +220,9 @@ def test_any_picture_becomes_a_small_one(mode: str, width: int, height: int) -> 
     made = poster(Image.new(mode, (width, height)))
 
     assert made is not None
-    with Image.open(io.BytesIO(made)) as picture:
-        assert picture.format == "JPEG"
-        assert max(picture.size) == min(640, max(width, height))
+    with Image.open(io.BytesIO(made)) as image:
+        assert image.format == "JPEG"
+        assert max(image.size) == min(640, max(width, height))
 
 
 def test_a_marked_video_is_still_a_whole_one(a_video: bytes) -> None:

@@ -19,13 +19,13 @@ MDAT = box(b"mdat", b"d" * 100)
 WHOLE = box(b"ftyp", b"isom\0\0\0\0") + MOOV + box(b"free") + MDAT
 
 
-def look(data: bytes) -> Boxes:
+def walked(data: bytes) -> Boxes:
     return walk(io.BytesIO(data), len(data))
 
 
 def test_a_whole_file_takes_another_box() -> None:
     """Nothing is said against it, and its index is found."""
-    boxes = look(WHOLE)
+    boxes = walked(WHOLE)
 
     assert (boxes.cut, boxes.extra_bytes, boxes.foreign, boxes.takes_another) == (None, 0, [], True)
     assert boxes.indexes == [(16, len(MOOV))]
@@ -33,15 +33,15 @@ def test_a_whole_file_takes_another_box() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_get_an_answer(data: bytes) -> None:
-    """Whatever follows a whole file, or stands alone, is looked at without an error."""
-    assert look(WHOLE + data).cut is None or len(data) >= 8
-    assert not look(data).takes_another
+    """Whatever follows a whole file, or is a file itself, is read without an error."""
+    assert walked(WHOLE + data).cut is None or len(data) >= 8
+    assert not walked(data).takes_another
 
 
 @pytest.mark.parametrize("end", range(16, len(WHOLE)))
 def test_every_cut_before_the_data_end_is_seen(end: int) -> None:
     """No proper start of a file whose data come last is taken for the file."""
-    assert look(WHOLE[:end]).cut
+    assert walked(WHOLE[:end]).cut
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_cut_before_the_data_end_is_seen(end: int) -> None:
 )  # fmt: skip
 def test_what_follows_the_end_is_counted(extra: bytes) -> None:
     """Bytes behind the last box do no harm; but no box can be found behind them, so none is added."""
-    boxes = look(WHOLE + extra)
+    boxes = walked(WHOLE + extra)
 
     assert (boxes.cut, boxes.extra_bytes, boxes.takes_another) == (None, len(extra), False)
 
@@ -59,41 +59,41 @@ def test_what_follows_the_end_is_counted(extra: bytes) -> None:
 @pytest.mark.parametrize("kind", [b"Xtra", b"ID32", b"abcd", b"\xa9nam"])
 def test_a_box_of_somebody_elses_is_named(kind: bytes) -> None:
     """A box that is whole, and that the format does not have at the top, is stepped over."""
-    boxes = look(WHOLE + box(kind, b"x" * 20))
+    boxes = walked(WHOLE + box(kind, b"x" * 20))
 
     assert (boxes.foreign, boxes.extra_bytes, boxes.takes_another) == ([kind.decode("latin-1")], 0, True)
 
 
 def test_a_known_box_that_is_cut_is_seen_behind_the_data() -> None:
     """A `free` box that lacks a byte was cut; a strange one that does is something that was added."""
-    assert look(WHOLE + box(b"free", b"x" * 9)[:-1]).cut
-    assert look(WHOLE + box(b"junq", b"x" * 9)[:-1]).cut is None
+    assert walked(WHOLE + box(b"free", b"x" * 9)[:-1]).cut
+    assert walked(WHOLE + box(b"junq", b"x" * 9)[:-1]).cut is None
 
 
 def test_a_box_may_have_a_64_bit_size() -> None:
     """A large box says 1 and then its size in 64 bits."""
     large = struct.pack(">I4sQ", 1, b"mdat", 16 + 5) + b"ddddd"
 
-    assert look(MOOV + large).takes_another
-    assert look(MOOV + large[:-1]).cut
+    assert walked(MOOV + large).takes_another
+    assert walked(MOOV + large[:-1]).cut
 
 
 def test_data_may_run_to_the_end_of_the_file() -> None:
     """A last mdat of size 0 has whatever follows, so nothing is added to it."""
-    boxes = look(MOOV + b"\0\0\0\0mdat" + b"moov" * 10)
+    boxes = walked(MOOV + b"\0\0\0\0mdat" + b"moov" * 10)
 
     assert (boxes.cut, boxes.takes_another) == (None, False)
 
 
 def test_a_fragment_needs_its_data() -> None:
     """A movie fragment is followed by the data that it describes."""
-    assert look(MOOV + box(b"moof") + MDAT + box(b"moof") + MDAT).cut is None
-    assert look(MOOV + box(b"moof") + MDAT + box(b"moof")).cut
+    assert walked(MOOV + box(b"moof") + MDAT + box(b"moof") + MDAT).cut is None
+    assert walked(MOOV + box(b"moof") + MDAT + box(b"moof")).cut
 
 
 def test_a_file_of_a_million_boxes_is_not_walked_to_its_end() -> None:
     """Tiny boxes without end cost a bounded time; nothing is added behind them."""
-    boxes = look(WHOLE + box(b"free") * 1_000_000)
+    boxes = walked(WHOLE + box(b"free") * 1_000_000)
 
     assert (boxes.all_seen, boxes.cut, boxes.takes_another) == (False, None, False)
 
@@ -113,4 +113,4 @@ def test_an_index_is_asked_what_it_promises(table: bytes, promised: int) -> None
         table = box(kind, table)
     data = box(b"ftyp", b"isom\0\0\0\0") + table + MDAT
 
-    assert indexed_samples(io.BytesIO(data), look(data)) == promised
+    assert indexed_samples(io.BytesIO(data), walked(data)) == promised

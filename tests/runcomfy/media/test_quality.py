@@ -36,8 +36,8 @@ def video(layout: str = "moov first", *, file_format: str = "mp4", codec: str = 
             stream = container.add_stream(codec, rate=RATE)
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             for number in range(FRAMES):
-                picture = Image.effect_noise((WIDTH, HEIGHT), 50 + number).convert("RGB")
-                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+                frame = Image.effect_noise((WIDTH, HEIGHT), 50 + number).convert("RGB")
+                container.mux(stream.encode(av.VideoFrame.from_image(frame)))
             container.mux(stream.encode(None))
         return path.read_bytes()
 
@@ -69,7 +69,7 @@ def facts_of(data: bytes) -> MediaFacts:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_whole_mp4_is_described(layout: str) -> None:
-    """Wherever its index stands, a whole video's facts are read from it, and nothing is said against it."""
+    """Wherever its index is, a whole video's facts are read from it, and no defect is found."""
     found = judged(video(layout))
 
     assert found.facts == MediaFacts(container="mp4", duration_seconds=FRAMES / RATE, rotation_degrees=0, **VIDEO)
@@ -81,7 +81,7 @@ def test_a_whole_mp4_is_described(layout: str) -> None:
 @settings(max_examples=100)
 @given(end=st.integers(min_value=64))
 def test_a_cut_mp4_is_known(layout: str, end: int) -> None:
-    """No start of a video is taken for the video, though nobody told its length."""
+    """No start of a video passes for the video, though its length is unknown."""
     data = video(layout)
     cut = data[: 64 + end % (len(data) - 64)]
 
@@ -152,7 +152,7 @@ def test_a_good_beginning_is_not_enough(start: bytes, data: bytes) -> None:
 
 
 def test_data_of_zeros_is_damage() -> None:
-    """A video whose boxes are right but whose first picture does not decode lacks nothing, and is damaged."""
+    """A video whose boxes are right but whose first frame does not decode lacks nothing, and is damaged."""
     data = b"".join(box[:8] + bytes(len(box) - 8) if kind == b"mdat" else box for kind, box in boxes(video()))
 
     found = judged(data)
@@ -246,8 +246,8 @@ def test_a_live_webm_does_not_say_how_long_it_is() -> None:
         stream = container.add_stream("libvpx", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(FRAMES):
-            picture = Image.effect_noise((WIDTH, HEIGHT), 50 + number).convert("RGB")
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            frame = Image.effect_noise((WIDTH, HEIGHT), 50 + number).convert("RGB")
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode(None))
 
     found = judged(buffer.getvalue())
@@ -262,16 +262,16 @@ def turned(degrees: int) -> bytes:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.set_display_rotation(-degrees)
-        picture = Image.new("RGB", (WIDTH, HEIGHT))
-        picture.paste("white", (0, 0, WIDTH // 2, HEIGHT))
-        container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        frame = Image.new("RGB", (WIDTH, HEIGHT))
+        frame.paste("white", (0, 0, WIDTH // 2, HEIGHT))
+        container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(("degrees", "white"), [(0, "left"), (90, "top"), (180, "right"), (270, "bottom")])
 def test_a_turned_video_is_shown_upright(degrees: int, white: str) -> None:
-    """How far players turn it is a fact; its size is as stored; its first picture is as players show it."""
+    """How far players turn it is a fact; its size is as stored; its first frame is as players show it."""
     found = judged(turned(degrees))
 
     assert (found.facts.rotation_degrees, found.facts.width, found.facts.height) == (degrees, WIDTH, HEIGHT)
@@ -291,7 +291,7 @@ def test_a_turned_video_is_shown_upright(degrees: int, white: str) -> None:
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "gif", "bmp", "tiff", "avif"])
 def test_pictures_are_decoded(name: str) -> None:
-    """A still picture is described, and known where it was cut."""
+    """A still image is described, and known where it was cut."""
     buffer = io.BytesIO()
     Image.effect_noise((64, 48), 60).convert("RGB").save(buffer, name)
     data = buffer.getvalue()
@@ -302,7 +302,7 @@ def test_pictures_are_decoded(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gif", "webp", "png", "avif"])
 def test_moving_pictures_are_pictures(name: str) -> None:
-    """Animations are described by their first picture."""
+    """Animations are described by their first frame."""
     buffer = io.BytesIO()
     frames = [Image.effect_noise((64, 48), 60 + number).convert("RGB") for number in range(3)]
     frames[0].save(buffer, name, save_all=True, append_images=frames[1:])
@@ -437,7 +437,7 @@ def test_nothing_reaches_stderr(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expectation", "count"),
+    ("validation", "count"),
     [
         (OutputValidation(), 0),
         (OutputValidation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9"), 0),
@@ -449,16 +449,16 @@ def test_nothing_reaches_stderr(capfd: pytest.CaptureFixture[str]) -> None:
         (OutputValidation(resolution="auto", aspect_ratio="auto"), 0),
     ],
 )
-def test_a_difference_from_what_was_asked_is_a_warning(expectation: OutputValidation, count: int) -> None:
+def test_a_difference_from_what_was_asked_is_a_warning(validation: OutputValidation, count: int) -> None:
     """Each thing that is other than asked gives one sentence; 832x480 passes for 480p at 16:9."""
     facts = MediaFacts(container="mp4", width=832, height=480, frames=81, frames_per_second=16.0)
 
-    assert len(expectation.warnings(facts)) == count
+    assert len(validation.warnings(facts)) == count
 
 
 @pytest.mark.parametrize(("container", "count"), [("mp4", 0), ("mov", 0), ("webm", 0), ("avi", 1), ("mpegts", 1)])
 def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container: str, count: int) -> None:
-    """It is kept, but browsers do not play it; where nobody knows what was asked for, it is no surprise."""
+    """It is kept, but browsers do not play it; no warning where it is unknown what was asked for."""
     facts = MediaFacts(container=container, codec="h264", width=832, height=480)
 
     assert len(OutputValidation(video=True).warnings(facts, "video/x-any")) == count
@@ -466,7 +466,7 @@ def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container
 
 
 def test_what_the_file_does_not_tell_gives_no_warning() -> None:
-    """Nothing is held against a file that does not tell it."""
+    """What a file does not say is not held against it."""
     asked = OutputValidation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9")
 
     assert asked.warnings(MediaFacts(container="mp4")) == ()
@@ -491,6 +491,6 @@ def test_a_turned_video_is_held_against_what_players_show() -> None:
     ],
 )
 def test_no_video_where_one_was_asked_for_is_a_warning(facts: MediaFacts, content_type: str, count: int) -> None:
-    """A still, an animation or sound is kept; where nobody asked for a video, nothing is said."""
+    """A still, an animation or sound is kept; without a warning where no video was asked for."""
     assert len(OutputValidation(video=True, frames=81).warnings(facts, content_type)) == count
     assert OutputValidation().warnings(facts, content_type) == ()

@@ -30,7 +30,7 @@ def facts(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_keys_of_normal_texts_stay_byte_for_byte() -> None:
-    """Whoever has paid for one of these has paid for it for ever; there is no other key to look under."""
+    """Anyone who has paid for one of these has paid for good; there is no other key to find it under."""
     assert len(GOLDEN["normal"]) > 80
     for case in GOLDEN["normal"]:
         assert generation_key(inputs_of(case), **facts(case)) == case["key"], case
@@ -100,7 +100,7 @@ def test_the_given_form_travels_with_the_inputs() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("model", MODELS)
 def test_a_prompt_that_says_nothing_is_refused(prompt: str, model: str) -> None:
-    """Blanks, controls, formats, marks without a letter, private characters: nobody pays for a video of these."""
+    """Blanks, controls, formats, marks without a letter, private characters: no video of these is paid for."""
     with pytest.raises(InvalidInput, match="prompt: it says nothing") as caught:
         check_inputs(
             MODELS[model], {"prompt": prompt, "image_url": "s3://b/k.png"} if "image" in model else {"prompt": prompt}

@@ -97,7 +97,7 @@ def test_every_bound_is_held_on_both_sides(model: str, name: str) -> None:
 @given(value=SCALARS)
 @settings(max_examples=60)
 def test_a_value_is_accepted_if_and_only_if_the_schema_accepts_it(model: str, name: str, value: Any) -> None:
-    """One property at a time, over any JSON value; `None` stands for leaving an optional one without default out.
+    """One property at a time, over any JSON value; `None` leaves out an optional one without default.
 
     Beyond the schema, what says nothing and what may have been rounded is refused.
     """

@@ -19,7 +19,7 @@ def render(pattern: str | None = None, **changes: object) -> str:
 
 
 def test_the_default_names_model_request_and_output() -> None:
-    """By default a file stands under its model, named by its request and its number."""
+    """By default a file is under its model, named by its request and its number."""
     assert render() == "wan-ai/wan-2-1/image-to-video/r-1-0.mp4"
 
 
@@ -124,7 +124,7 @@ def test_a_journal_elsewhere_in_the_bucket_does_not_cover_the_archive(prefix: st
 
 @given(request_id=st.sampled_from([*RESERVED, *(name.upper() for name in RESERVED)]), index=st.integers(0, 99))
 def test_what_is_paid_for_is_archived_beside_a_folder_of_another_purpose(request_id: str, index: int) -> None:
-    """What nobody could know before, such as the request's id, still leads nowhere; the inbox knows it for ours."""
+    """What was unknown before, such as the request's id, leads nowhere either; the inbox recognises it as ours."""
     pattern = "{request_id}/{index}.{ext}"
 
     key = render(pattern, request_id=request_id, index=index)

@@ -226,7 +226,7 @@ def test_an_image_in_another_bucket_is_signed_for_that_ones_region(imitation: Im
     ids=lambda value: f"{value.status} {value.body[-40:]!r}" if isinstance(value, Answer) else "",
 )
 def test_what_is_not_the_file_is_refused_and_its_kind_is_named(imitation: Imitation, answer: Answer, said: str) -> None:
-    """Each time it is asked, since somebody may have changed it; and without the URL, in all that can be printed."""
+    """Each time it is asked, since it may have been changed; and without the URL, in all that can be printed."""
     imitation.instead = answer
     store = store_at(imitation.url)
 
@@ -262,7 +262,7 @@ def test_a_store_that_fails_is_asked_three_times_and_nothing_is_paid_for(imitati
 
 
 def test_an_address_whose_certificate_is_not_accepted_is_refused(imitation: Imitation, tmp_path: Path) -> None:
-    """The service would not accept it either; one that the store is told to trust is read."""
+    """The service would not accept it either; one that the store is configured to trust is read."""
     certificate = write_certificate(tmp_path / "certificate.pem")
     with serving(Imitation(), certificate) as public:
         with pytest.raises(ConfigurationError, match="The certificate of"):
@@ -273,7 +273,7 @@ def test_an_address_whose_certificate_is_not_accepted_is_refused(imitation: Imit
 # ---- what cannot be tried
 
 
-@pytest.mark.parametrize("how", ["nobody listens", "no such name", "the door is closed"])
+@pytest.mark.parametrize("how", ["nothing listens", "no such name", "the door is closed"])
 def test_an_address_that_cannot_be_tried_from_here_is_warned_of_once(
     imitation: Imitation, unused_tcp_port: int, how: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_an_address_that_cannot_be_tried_from_here_is_warned_of_once(
     closed = Imitation(instead=Answer(0, closes=True))
     with serving(closed):
         public = {
-            "nobody listens": f"http://127.0.0.1:{unused_tcp_port}",
+            "nothing listens": f"http://127.0.0.1:{unused_tcp_port}",
             "no such name": "https://pictures.invalid",
             "the door is closed": closed.url,
         }[how]

@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 def body(size: int, check: Callable[[], None] = lambda: None) -> Body:
     """A file of so many bytes, with more before and behind it that is not its own."""
-    file = TemporaryFile()  # noqa: SIM115 - the body needs it, and nobody else
+    file = TemporaryFile()  # noqa: SIM115 - the body needs it
     file.write(b"no" + b"v" * size + b"no")
     return Body(file, 2, 2 + size, zlib.crc32(b"v" * size), check)
 
@@ -87,7 +87,7 @@ def test_what_is_put_can_be_looked_at_and_read(store: Store) -> None:
 
 
 def test_a_missing_object_is_none_to_head_and_an_error_to_read(store: Store) -> None:
-    """Looking for what is not there is an ordinary question; reading it is not."""
+    """Asking for the facts of a missing object is fine; reading it is an error."""
     assert store.head(store.key("missing")) is None
     with pytest.raises(StorageError, match="no such object") as missing:
         store.read(store.key("missing"), limit_bytes=1)
@@ -104,7 +104,7 @@ def test_reading_is_bounded(store: Store) -> None:
 
 
 def test_put_new_never_overwrites(store: Store) -> None:
-    """The first creates, the second is told that it did not."""
+    """The first creates, the second learns that it did not."""
     key = store.key("a")
 
     created = [store.put_new(key, body, content_type="text/plain") for body in (b"first", b"second")]
@@ -183,7 +183,7 @@ def test_what_exists_is_not_overwritten_by_a_file(
 
 
 def test_one_of_racing_files_wins(store: Store) -> None:
-    """Exactly one is told that it created the object."""
+    """Exactly one learns that it created the object."""
     with ThreadPoolExecutor(3) as pool:
         won = list(pool.map(lambda _: store.put_file(store.key("a"), body(MIB), **WHOLE, known_absent=True), range(3)))
 
@@ -257,7 +257,7 @@ def test_a_lost_answer_of_a_file_is_known_by_its_metadata(
 
 @pytest.mark.parametrize("size", [1_000, 20_000_000])
 def test_over_https_a_body_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
-    """Its checksum stands in a header, before it. A checksum behind it would cost half as much processor again."""
+    """Its checksum is in a header, before it. A checksum behind it would cost half as much processor again."""
     received: list[tuple[str, bytes]] = []
     posted: list[tuple[str | None, bytes]] = []
 
@@ -299,7 +299,7 @@ def test_over_https_a_body_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
     assert sum(len(body) for _, body in received) == size
     assert all(base64.b64decode(checksum) == zlib.crc32(body).to_bytes(4, "big") for checksum, body in received)
     assert not any(body.strip(b"\0") for _, body in received)
-    if posted:  # AWS wants them announced, and told again at the end, in the order of the parts
+    if posted:  # AWS wants them announced, and repeated at the end, in the order of the parts
         (algorithm, _), (_, completion) = posted
         assert algorithm == "CRC32"
         assert sorted(re.findall(rb"<ChecksumCRC32>(.*?)<", completion)) == sorted(crc.encode() for crc, _ in received)
@@ -353,7 +353,7 @@ def test_a_store_that_never_decides_is_an_error(scripted_store: Store, raw_serve
 
 
 def test_without_conditions_only_the_look_protects(object_store: ObjectStore, store: Store) -> None:
-    """Conditional writes can be switched off; what stands there is respected still."""
+    """Conditional writes can be switched off; existing objects are still kept."""
     plain = Store(
         "videos", store.prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url,
         conditional_writes=False,
@@ -404,7 +404,7 @@ def test_no_credentials_are_told(object_store: ObjectStore, monkeypatch: pytest.
 
 
 def test_a_store_that_is_not_there_is_told(unused_tcp_port: int) -> None:
-    """Where nobody listens, the error names the endpoint."""
+    """If nothing listens, the error names the endpoint."""
     away = Store("videos", session=boto3.Session("k", "s"), endpoint_url=f"http://127.0.0.1:{unused_tcp_port}")
 
     with pytest.raises(StorageError, match=f"no connection to http://127.0.0.1:{unused_tcp_port}"):
@@ -442,7 +442,7 @@ def test_on_aws_the_bucket_is_in_the_host_and_the_region_in_the_signature() -> N
 
 
 def test_on_aws_the_region_has_to_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guess of the region would give URLs that nobody can open."""
+    """A guess of the region would give URLs that cannot be opened."""
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
 
@@ -512,7 +512,7 @@ def test_credentials_that_never_last_are_a_configuration_error() -> None:
 
 
 def test_a_static_token_has_no_known_end() -> None:
-    """Nobody says when a token ends that was given as it is: it signs, and its end is not known."""
+    """The end of a token that was given as such is unknown; it still signs."""
     store = Store("bucket", session=boto3.Session("AKID", "s", "token", region_name="eu-west-1"))
 
     assert store.credentials_remaining() is None
@@ -525,7 +525,7 @@ def test_a_store_shows_no_secret(store: Store, object_store: ObjectStore) -> Non
 
 
 def test_a_listing_has_every_object_below_a_start(store: Store, object_store: ObjectStore) -> None:
-    """In the order of their keys, with what the store tells of each; also of another bucket."""
+    """In the order of their keys, with what the store says of each; also in another bucket."""
     for name in ("b/2", "b/1", "a", "b/1/deep"):
         store.put(store.key(name), name.encode(), content_type="text/plain")
     other = Store("images", store.prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
@@ -543,7 +543,7 @@ def test_a_listing_has_every_object_below_a_start(store: Store, object_store: Ob
 
 
 def test_a_folder_is_listed_without_what_is_deeper(store: Store) -> None:
-    """Its folders and its objects, apart."""
+    """Its folders and its objects, separately."""
     for name in ("a", "b/1", "b/2/deep", "c/1"):
         store.put(store.key(name), b"", content_type="text/plain")
 
@@ -554,7 +554,7 @@ def test_a_folder_is_listed_without_what_is_deeper(store: Store) -> None:
 
 
 def test_an_object_is_replaced_by_one_of_those_who_read_it(store: Store) -> None:
-    """Whoever read an earlier version, or none, is refused; what is gone is not replaced either."""
+    """A writer that read an earlier version, or none, is refused; what is gone is not replaced either."""
     key = store.key("note.json")
     first = store.replace_if(key, b"1", etag=None, content_type="text/plain")
     read = store.read_version(key, limit_bytes=10)
