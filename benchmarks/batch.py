@@ -3,7 +3,7 @@
     python -m benchmarks.batch [--rows 1000] [--at-once 40] [--run-seconds 10] [--workers 1 2]
 
 Everything is real but RunComfy, which is the sandbox in a process of its own: a Prefect server on SQLite, process
-workers that take one part at a time, an S3 server. The floor is what the service alone needs with so many at once.
+workers that take one shard at a time, an S3 server. The floor is what the service alone needs with so many at once.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _measure(
             running.enter_context(_worker(server, f"{workers}-{number}"))
         time.sleep(5)  # workers poll
         began = time.monotonic()
-        part = -(-wanted.rows // workers)  # one for each: every part starts a process of its own
+        shard = -(-wanted.rows // workers)  # rows for each: every shard starts a process of its own
         subprocess.run(  # noqa: S603 - its own program
-            [sys.executable, "-c", _PROGRAM, str(manifest), str(wanted.at_once), str(part)],
+            [sys.executable, "-c", _PROGRAM, str(manifest), str(wanted.at_once), str(shard)],
             cwd=ROOT, env=server.environment, check=True,
         )  # fmt: skip
         seconds = time.monotonic() - began

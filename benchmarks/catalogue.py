@@ -41,7 +41,7 @@ _MEDIA = MediaFacts(
 _PROCESSES, _THREADS = 2, 8
 
 
-def _write(store: Store, place: JournalStore, number: int, begun: datetime) -> None:
+def _write(store: Store, journal_store: JournalStore, number: int, begun: datetime) -> None:
     """Write what a generation leaves behind."""
     request_id = str(uuid.uuid4())
     inputs = TextToVideo(prompt=f"Scene {number}: snow begins to fall over the harbour at night", seed=number)
@@ -67,14 +67,14 @@ def _write(store: Store, place: JournalStore, number: int, begun: datetime) -> N
     )  # fmt: skip
     store.put(key, b"a video", content_type="video/mp4")
     store.put(video.provenance_key, provenance.to_json(), content_type="application/json")
-    place.create(f"{entry.generation_key}.json", entry.to_json())
+    journal_store.create(f"{entry.generation_key}.json", entry.to_json())
 
 
 def _write_all(endpoint_url: str, numbers: range, days: int) -> None:
     store = _store(endpoint_url)
-    place, began = BucketJournalStore(store), datetime.now(UTC) - timedelta(days=1)
+    journal_store, began = BucketJournalStore(store), datetime.now(UTC) - timedelta(days=1)
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(lambda n: _write(store, place, n, began - timedelta(days=n % days)), numbers):
+        for _ in threads.map(lambda n: _write(store, journal_store, n, began - timedelta(days=n % days)), numbers):
             pass
 
 

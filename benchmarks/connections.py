@@ -1,8 +1,8 @@
-"""What a look at a request costs over TLS, by how the connections are kept: `python -m benchmarks.connections`.
+"""What a poll of a request costs over TLS, by how the connections are managed: `python -m benchmarks.connections`.
 
 A process of its own answers over HTTP/1.1 or HTTP/2, on this machine, each call after `--answer-seconds`. Two loads:
-`steady`, many requests in flight that are each looked at now and then; and `burst`, where all are looked at at once, as
-after a restart. The peers are httpx as it comes, with more connections, and over HTTP/2.
+`steady`, many requests in flight, each polled now and then; and `burst`, where all are polled at once, as after a
+restart. The peers are httpx as it comes, with more connections, and over HTTP/2.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ANSWER = (
 ) + _BODY
 _PAUSE_SECONDS = 10.0
 
-Look = Callable[[int], Awaitable[object]]
+Poll = Callable[[int], Awaitable[object]]
 
 
 class _Service(asyncio.Protocol):
@@ -133,14 +133,14 @@ def _service(answer_seconds: float) -> Iterator[tuple[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def _ours(url: str) -> AsyncIterator[Look]:
+async def _ours(url: str) -> AsyncIterator[Poll]:
     async with RunComfyClient("token-of-tests", base_url=url) as client:
         yield lambda number: client.status(f"request-{number}")
 
 
-def _httpx(**options: Any) -> Callable[[str], contextlib.AbstractAsyncContextManager[Look]]:
+def _httpx(**options: Any) -> Callable[[str], contextlib.AbstractAsyncContextManager[Poll]]:
     @contextlib.asynccontextmanager
-    async def opened(url: str) -> AsyncIterator[Look]:
+    async def opened(url: str) -> AsyncIterator[Poll]:
         async with httpx.AsyncClient(headers={"Authorization": "Bearer token"}, timeout=30, **options) as client:
             yield lambda number: client.get(f"{url}/v1/requests/request-{number}/status")
 
@@ -157,41 +157,41 @@ _CONTENDERS = {
 }
 
 
-async def _steady(look: Look, in_flight: int, seconds: float) -> list[float]:
-    """Look at each request every ten seconds, spread evenly; how long each look took."""
+async def _steady(poll: Poll, in_flight: int, seconds: float) -> list[float]:
+    """Poll each request every ten seconds, spread evenly; return how long each poll took."""
     took: list[float] = []
 
-    async def watch(number: int) -> None:
+    async def poll_one(number: int) -> None:
         await asyncio.sleep(_PAUSE_SECONDS * number / in_flight)
         until = time.monotonic() + seconds - _PAUSE_SECONDS
         while True:
             began = time.monotonic()
-            await look(number)
+            await poll(number)
             took.append(time.monotonic() - began)
             if began > until:
                 return
             await asyncio.sleep(_PAUSE_SECONDS - (time.monotonic() - began))
 
-    await asyncio.gather(*(watch(number) for number in range(in_flight)))
+    await asyncio.gather(*(poll_one(number) for number in range(in_flight)))
     return took
 
 
-async def _burst(look: Look, in_flight: int, patience_seconds: float) -> tuple[list[float], int]:
-    """Look at every request at the same moment; how long each look took, and how many failed."""
+async def _burst(poll: Poll, in_flight: int, timeout_seconds: float) -> tuple[list[float], int]:
+    """Poll every request at the same moment; return how long each poll took, and how many failed."""
     took: deque[float] = deque()
     failed = 0
     began = time.monotonic()
 
-    async def watch(number: int) -> None:
+    async def poll_one(number: int) -> None:
         nonlocal failed
         try:
-            await look(number)
+            await poll(number)
         except Exception:
             failed += 1
         took.append(time.monotonic() - began)
 
-    tasks = [asyncio.create_task(watch(number)) for number in range(in_flight)]
-    _, late = await asyncio.wait(tasks, timeout=patience_seconds)
+    tasks = [asyncio.create_task(poll_one(number)) for number in range(in_flight)]
+    _, late = await asyncio.wait(tasks, timeout=timeout_seconds)
     failed += len(late)
     for task in late:
         task.cancel()
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, nargs="*", default=[1000, 5000])
     wanted = parser.parse_args()
     with _service(wanted.answer_seconds) as (url, opened):
-        table = Table("in flight", "way", "looks", "connections", "CPU ms a look", "p50 ms", "p99 ms", title="steady")
+        table = Table("in flight", "way", "polls", "connections", "CPU ms a poll", "p50 ms", "p99 ms", title="steady")
         for name, open_client in _CONTENDERS.items():
             steady = partial(_steady, in_flight=wanted.in_flight, seconds=wanted.seconds)
             took, count, processor = asyncio.run(_measured(open_client, url, opened, steady))
@@ -218,10 +218,10 @@ def main() -> None:
                 f"{1000 * cuts[49]:.0f}", f"{1000 * cuts[98]:.0f}",
             )  # fmt: skip
         Console().print(table)
-        table = Table("at once", "way", "seconds", "failed", "connections", "CPU ms a look", title="burst")
+        table = Table("at once", "way", "seconds", "failed", "connections", "CPU ms a poll", title="burst")
         for at_once in wanted.burst:
             for name, open_client in _CONTENDERS.items():
-                load = partial(_burst, in_flight=at_once, patience_seconds=120.0)
+                load = partial(_burst, in_flight=at_once, timeout_seconds=120.0)
                 (took, failed), count, processor = asyncio.run(_measured(open_client, url, opened, load))
                 table.add_row(
                     f"{at_once:,}", name, f"{max(took):.1f}", f"{failed:,}", f"{count:,}",
@@ -230,11 +230,11 @@ def main() -> None:
         Console().print(table)
 
 
-async def _measured(open_client: Any, url: str, opened: Any, load: Callable[[Look], Awaitable[Any]]) -> Any:
+async def _measured(open_client: Any, url: str, opened: Any, load: Callable[[Poll], Awaitable[Any]]) -> Any:
     gc.collect()
-    async with open_client(url) as look:
+    async with open_client(url) as poll:
         before, processor = opened.value, time.process_time()
-        measured = await load(look)
+        measured = await load(poll)
         return measured, opened.value - before, time.process_time() - processor
 
 

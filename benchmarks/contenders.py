@@ -1,7 +1,7 @@
 """The ways to move a file into a bucket, each run alone in a fresh process that prints what it took, as JSON.
 
 `python -m benchmarks.contenders NAME SOURCE_URL ENDPOINT BUCKET SIZE_BYTES`, with the store's keys in the usual AWS
-variables. A small file goes first and is not counted, so that imports and connections are not what is measured. All
+variables. A small file goes first and is not counted, so that imports and connections are not measured. All
 write parts of 8 MiB, four at once, under a name and a type that no store compresses.
 """
 
@@ -74,7 +74,7 @@ class _Readable:
 
 
 def memory(where: Where) -> Move:
-    """Send bytes that are there already, and look at nothing: what the store takes."""
+    """Send bytes from memory, and check nothing: what the store takes."""
     client = where.client(Config(s3={"payload_signing_enabled": False}, request_checksum_calculation="when_required"))
     part = hashlib.shake_128(b"noise").digest(_PART_BYTES)
 
@@ -221,7 +221,7 @@ def _resident(fact: str) -> int:
 
 
 def _forget_the_peak() -> None:
-    """Let the peak start anew, where the system can (Linux)."""
+    """Reset the peak, where the system can (Linux)."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")

@@ -1,4 +1,4 @@
-"""What it takes to have many generations in flight in one process, against bare tasks that know when to look.
+"""What it takes to have many generations in flight in one process, against bare tasks that know when to poll.
 
     python -m benchmarks.in_flight [--generations 100 1000 5000] [--run-seconds 300] [--spread 0.05]
         [--submit-seconds 0.3] [--calls-per-second 50] [--ways floor engine batch]

@@ -49,7 +49,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where the service and the store are, and what is wanted of them."""
+    """Where the service and the store are, and the load to make."""
 
     url: str
     token: str
@@ -131,7 +131,7 @@ async def _floor(where: Surroundings) -> None:
 async def _engine(where: Surroundings) -> None:
     """The engine under asyncio, without Prefect: journal, `submit_once`, `poll_until_done`, `archive_output`."""
     store = where.store()
-    places = asyncio.Semaphore(where.at_once)
+    slots = asyncio.Semaphore(where.at_once)
     journal, times, submitting = Journal(BucketJournalStore(store)), RunTimes(), asyncio.Semaphore(_SUBMITTING_AT_ONCE)
     hosts = HostPolicy(allowed=(where.url.removeprefix("http://"),))
 
@@ -143,7 +143,7 @@ async def _engine(where: Surroundings) -> None:
     ) as client:
 
         async def one(prompt: str) -> None:
-            async with places:
+            async with slots:
                 await generate(prompt)
 
         async def generate(prompt: str) -> None:
@@ -156,11 +156,11 @@ async def _engine(where: Surroundings) -> None:
                 spec = GenerationSpec(inputs, client.base_url)
                 submission = await submit_once(client, journal, spec, prepare=prepare, intact=intact)
             result: Result | None = None
-            async for look in poll_until_done(
+            async for poll in poll_until_done(
                 client, submission.request_id, submitted_at=submission.submitted_at,
                 workload=workload_of(inputs.model_id, inputs.body()), run_times=times,
             ):  # fmt: skip
-                result = look.result
+                result = poll.result
             answer = await collect(client, submission.request_id)
             facts = GenerationFacts(model_id=inputs.model_id, request_id=answer.request_id)
             video = await archive_output(answer.outputs[0], 0, facts, store, hosts=hosts)
@@ -196,7 +196,7 @@ WAYS: dict[str, Callable[[], Callable[[Surroundings], Coroutine[Any, Any, None]]
 
 
 async def _lag(worst: list[float]) -> None:
-    """Note how late a short sleep ends: how long the event loop was busy with something else."""
+    """Record how late a short sleep ends: how long the event loop was busy with something else."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(_SAMPLE_SECONDS)
@@ -221,13 +221,13 @@ def main() -> None:
     async def measured() -> dict[str, Any]:
         lags: list[float] = []
         waiting: list[int] = []
-        watching = [
+        monitors = [
             asyncio.create_task(_lag(lags)), asyncio.create_task(_memory(0.75 * where.run_seconds, waiting)),
         ]  # fmt: skip
         empty, used, began = _resident_bytes(), time.process_time(), time.monotonic()
         await way(where)
         seconds, processor = time.monotonic() - began, time.process_time() - used
-        for task in watching:
+        for task in monitors:
             task.cancel()
         lags.sort()
         return {

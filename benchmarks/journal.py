@@ -64,14 +64,14 @@ async def _generation(client: RunComfyClient, journal: Journal, prompt: str) -> 
     submitted = time.perf_counter()
     archive = Archive(result=_result(submission), videos=())
     await record_archived(journal, submission.generation_key, submission.request_id, archive)
-    told = time.perf_counter()
+    archived = time.perf_counter()
     await submit()
-    return [1000 * (b - a) for a, b in ((began, submitted), (submitted, told), (told, time.perf_counter()))]
+    return [1000 * (b - a) for a, b in ((began, submitted), (submitted, archived), (archived, time.perf_counter()))]
 
 
-async def _measure(sandbox: Sandbox, place: JournalStore, name: str, count: int) -> list[float]:
+async def _measure(sandbox: Sandbox, store: JournalStore, name: str, count: int) -> list[float]:
     async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-        journal = Journal(place)
+        journal = Journal(store)
         await journal.check()
         await _generation(client, journal, f"{name} warm")
         rows = [await _generation(client, journal, f"{name} {number}") for number in range(count)]
@@ -93,14 +93,14 @@ def main() -> None:
             calls[request.method] += 1
 
         store.client.meta.events.register("before-send.s3", count_call)
-        places: dict[str, Callable[[], JournalStore]] = {
+        stores: dict[str, Callable[[], JournalStore]] = {
             "none (memory)": lambda: memory_journal_store("bench"),
             "bucket": lambda: BucketJournalStore(store),
         }
         floor = 0.0
-        for name, place in places.items():
+        for name, journal_store in stores.items():
             calls.clear()
-            submit, archive, again = asyncio.run(_measure(sandbox, place(), name, count))
+            submit, archive, again = asyncio.run(_measure(sandbox, journal_store(), name, count))
             floor = floor or submit + archive
             made = ", ".join(f"{number / (count + 1):.1f} {method}" for method, number in sorted(calls.items())) or "0"
             ratio = f"{(submit + archive) / floor:.1f}"

@@ -94,10 +94,10 @@ async def _empty_tasks(where: Surroundings) -> None:
 
     @flow
     async def many() -> None:
-        places = asyncio.Semaphore(where.at_once)
+        slots = asyncio.Semaphore(where.at_once)
 
         async def one(number: int) -> None:
-            async with places:
+            async with slots:
                 await nothing(number)
 
         await asyncio.gather(*(one(number) for number in range(where.generations)))
@@ -121,17 +121,17 @@ async def _four_empty_tasks() -> None:
 
 
 def _single(where: Surroundings, run_seconds: float, times: int) -> list[float]:
-    """How long the flow took each time, beyond what its request ran; each with a picture and a seed."""
+    """How long the flow took each time, beyond what its request ran; each with an image and a seed."""
     from flows.image_to_video import image_to_video
     from flows.parameters import ImageSource
     from runcomfy.models import ImageToVideoSettings
 
     account, store = where.blocks()
-    picture = ImageSource(str(ROOT / "deployments" / "demo.jpg"))
+    image = ImageSource(str(ROOT / "deployments" / "demo.jpg"))
     prompt = f"snow [sandbox: run_seconds={run_seconds}]"
 
     async def one(seed: int) -> None:
-        await image_to_video(picture, prompt, account, store, settings=ImageToVideoSettings(seed=seed))
+        await image_to_video(image, prompt, account, store, settings=ImageToVideoSettings(seed=seed))
 
     return [_timed(functools.partial(one, seed)) - run_seconds for seed in range(times)]
 

@@ -1,15 +1,14 @@
-"""How many looks a way of polling takes, and how long a result waits, against the best that is possible.
+"""How many polls each way of polling takes, and how long a result waits, against the best possible.
 
     python -m benchmarks.polling [--jobs 1000]
 
-On a clock of its own, so it needs no service and no network. Ours is the real `poll_until_done`, which learns by
-itself. The others are the simplest rule that knows as much (sleep until it is two spreads before the median, then
-look every twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish
-them.
+On a simulated clock, so it needs no service and no network. Ours is the real `poll_until_done` with its run-time cache.
+The others are the simplest rule that knows as much (sleep until two spreads before the median, then poll every
+twentieth of the age, or fifth of a spread if that is less), and fixed intervals, as these clients publish them.
 
-`looks x delay` is what a way is judged by: looking twice as often halves the delay, so for a fixed interval it is about
-half the time, whatever the interval. The best possible is that of the inspection problem (Barlow and Proschan 1965) for
-somebody who knows the distribution. `p99` is of the delay's share of the job's own time.
+`polls x delay` is the measure: polling twice as often halves the delay, so for a fixed interval it is about half the
+time, whatever the interval. The best possible is that of the inspection problem (Barlow and Proschan 1965) with a known
+distribution. `p99` is of the delay's share of the job's own time.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ _PEERS = {
     "prefect-dbt, prefect-databricks": 10.0,
 }
 _START = datetime(2026, 1, 1, tzinfo=UTC)
-_GROUP = 8  # few, so that the histories are many: most of the chance is in those
+_GROUP = 8  # few, so that there are many histories, which vary most
 _QUICK = 0.4
 
 
 @dataclass(frozen=True)
 class _Times:
-    """Log-normal running times in seconds; a share of them takes only 0.4 of that."""
+    """Log-normal run times in seconds; a share of them takes only 0.4 of that."""
 
     mean: float
     spread: float
@@ -64,7 +63,7 @@ class _Times:
         return [(1 - self.quick, usual), (self.quick, usual + math.log(_QUICK))]
 
     def drawn(self, count: int, seed: int) -> list[float]:
-        """Return some."""
+        """Return some run times."""
         chance, ((_, usual), (_, quick)) = random.Random(seed), self.normals  # noqa: S311 - repeatable on purpose
         return [
             math.exp((quick if chance.random() < self.quick else usual).inv_cdf(1 - chance.random()))
@@ -72,7 +71,7 @@ class _Times:
         ]
 
     def best(self) -> float:
-        """Return the least product of looks and mean delay: ½ (∫ √(density x survival))²."""
+        """Return the least product of polls and mean delay: ½ (∫ √(density x survival))²."""
         middle, sigma = self.normals[0][1].mean, self.normals[0][1].stdev
         logs = [middle + sigma * step / 100 for step in range(-2500, 1001)]
         density = [sum(share * each.pdf(log) for share, each in self.normals) / math.exp(log) for log in logs]
@@ -84,21 +83,21 @@ class _Times:
 
 @dataclass(frozen=True)
 class _Outcome:
-    looks: float
+    polls: float
     delays: Sequence[float]
     shares: Sequence[float]
 
     @property
     def product(self) -> float:
-        return self.looks * statistics.fmean(self.delays)
+        return self.polls * statistics.fmean(self.delays)
 
 
 def _fixed(interval: float, times: Sequence[float]) -> _Outcome:
-    """A look at once, and then one each interval."""
-    looks = [math.ceil(each / interval) for each in times]
-    delays = [count * interval - each for count, each in zip(looks, times, strict=True)]
+    """One poll at once, and then one each interval."""
+    polls = [math.ceil(each / interval) for each in times]
+    delays = [count * interval - each for count, each in zip(polls, times, strict=True)]
     shares = [delay / each for delay, each in zip(delays, times, strict=True)]
-    return _Outcome(statistics.fmean(looks) + 1, delays, shares)
+    return _Outcome(statistics.fmean(polls) + 1, delays, shares)
 
 
 class _Service(RunComfyClient):
@@ -107,74 +106,74 @@ class _Service(RunComfyClient):
     def __init__(self) -> None:
         super().__init__("no-token")
         self.now = self.ends = 0.0
-        self.looks = 0
+        self.polls = 0
         self.clock = Clock(lambda: _START + timedelta(seconds=self.now), lambda: self.now, self._sleep, random.random)
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
     async def status(self, request_id: str) -> Status:
-        self.looks += 1
+        self.polls += 1
         state = State.COMPLETED if self.now >= self.ends else State.IN_PROGRESS
         return Status(request_id, state, str(state))
 
     async def result(self, request_id: str) -> Answer:
         return Answer(request_id, State.SUCCEEDED, "succeeded", ("https://files.runcomfy.net/a.mp4",))
 
-    async def followed(self, seconds: float, seen: Sequence[float]) -> float | None:
-        """Follow a job that runs for so long, knowing how long others did; return how long it is found to have run."""
-        self.now, self.ends, self.looks, known = 0.0, seconds, 0, RunTimes()
+    async def polled(self, seconds: float, seen: Sequence[float]) -> float | None:
+        """Poll a job that runs for so long, knowing how long others did; return how long it was observed to run."""
+        self.now, self.ends, self.polls, known = 0.0, seconds, 0, RunTimes()
         for each in seen:
             known.record("w", each)
-        async for look in poll_until_done(
+        async for poll in poll_until_done(
             self, "r", submitted_at=_START, clock=self.clock, workload="w", run_times=known
         ):
-            if look.result is not None:
-                return look.result.running_seconds
+            if poll.result is not None:
+                return poll.result.running_seconds
         return None
 
 
 def _groups(before: int, law: _Times, jobs: int) -> list[tuple[list[float], list[float]]]:
-    """Return times to learn from and times to be judged by, the same for every way that learns."""
+    """Return times to learn from and times to measure with, the same for every way that learns."""
     drawn = (law.drawn(before + _GROUP, 1000 * before + group) for group in range(max(1, jobs // _GROUP)))
     return [(each[:before], each[before:]) for each in drawn]
 
 
 async def _ours(before: int, law: _Times, jobs: int) -> _Outcome:
-    """Follow jobs one after the other: in groups that each begin with nothing known and learn from so many."""
-    looks, delays, shares = list[int](), list[float](), list[float]()
+    """Poll jobs one after the other: in groups that each begin with nothing known and learn from so many."""
+    polls, delays, shares = list[int](), list[float](), list[float]()
     async with _Service() as service:
-        for learnt_from, judged_by in _groups(before, law, jobs):
+        for learn_from, measured in _groups(before, law, jobs):
             seen = list[float]()
-            for seconds in learnt_from:
-                seen.append(await service.followed(seconds, seen) or 0.0)
-            for seconds in judged_by:
-                await service.followed(seconds, seen)
-                looks.append(service.looks)
+            for seconds in learn_from:
+                seen.append(await service.polled(seconds, seen) or 0.0)
+            for seconds in measured:
+                await service.polled(seconds, seen)
+                polls.append(service.polls)
                 delays.append(service.now - seconds)
                 shares.append((service.now - seconds) / seconds)
-    return _Outcome(statistics.fmean(looks), delays, shares)
+    return _Outcome(statistics.fmean(polls), delays, shares)
 
 
 def _simple_rule(seen: Sequence[float]) -> Callable[[float], float]:
-    """Return the rule: the age of the next look, after one at an age."""
+    """Return the rule: the age of the next poll, after one at an age."""
     logs = NormalDist.from_samples([math.log(each) for each in seen])
     median, first = math.exp(logs.mean), math.exp(logs.mean - 2 * logs.stdev)
     return lambda age: max(age + 1, first if age < first else age + min(0.05 * age, 0.2 * logs.stdev * median))
 
 
 def _simple(before: int, law: _Times, jobs: int) -> _Outcome:
-    looks, delays, shares = list[int](), list[float](), list[float]()
-    for seen, judged_by in _groups(before, law, jobs):
-        following = _simple_rule(seen)
-        for seconds in judged_by:
+    polls, delays, shares = list[int](), list[float](), list[float]()
+    for seen, measured in _groups(before, law, jobs):
+        next_age = _simple_rule(seen)
+        for seconds in measured:
             age, count = 0.0, 1
             while age < seconds:
-                age, count = following(age), count + 1
-            looks.append(count)
+                age, count = next_age(age), count + 1
+            polls.append(count)
             delays.append(age - seconds)
             shares.append((age - seconds) / seconds)
-    return _Outcome(statistics.fmean(looks), delays, shares)
+    return _Outcome(statistics.fmean(polls), delays, shares)
 
 
 def _row(name: str, outcome: _Outcome, best: float) -> tuple[str, ...]:
@@ -182,7 +181,7 @@ def _row(name: str, outcome: _Outcome, best: float) -> tuple[str, ...]:
     at = int(0.99 * len(late))
     return (
         name,
-        f"{outcome.looks:,.1f}",
+        f"{outcome.polls:,.1f}",
         f"{statistics.fmean(late):.2f}",
         f"{late[at]:.2f}",
         f"{100 * shares[at]:.1f} %",
@@ -201,7 +200,7 @@ def main() -> None:
     for law in laws:
         quick = f", of which {law.quick:.0%} take {_QUICK} of that" if law.quick else ""
         table = Table(title=f"Jobs of {law.mean:.0f} s, spread {law.spread:.0%}{quick}")
-        heads: Any = ("way", "looks", "mean delay s", "p99 delay s", "p99", "looks x delay", "x best")
+        heads: Any = ("way", "polls", "mean delay s", "p99 delay s", "p99", "polls x delay", "x best")
         for number, head in enumerate(heads):
             table.add_column(head, justify="right" if number else "left")
         best, times = law.best(), law.drawn(jobs, 1)

@@ -1,8 +1,8 @@
 """Serve valid MP4s of any size from a plain socket, in a process of its own: `python -m benchmarks.source`.
 
-Prints its port on one line and serves until it is terminated: `/8000000.mp4` is a video of 8 MB. The pictures are small
-and real; the rest is one `free` box of noise that no store can compress, so that neither a disk nor a web framework has
-a part in what is measured. Ranges are answered, with a strong ETag, as object stores and their caches do.
+Prints its port on one line and serves until it is terminated: `/8000000.mp4` is a video of 8 MB. The frames are small
+and real; the rest is one `free` box of noise that no store can compress, so that neither a disk nor a web framework is
+measured. Ranges are answered, with a strong ETag, as object stores and their caches do.
 """
 
 from __future__ import annotations

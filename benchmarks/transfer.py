@@ -48,7 +48,7 @@ def main() -> None:
     print(f"| {' | '.join(_HEAD)} |\n|{'---|' * len(_HEAD)}", flush=True)
     with _source(wanted.per_connection_limit) as source:
         for size in map(_size, wanted.size or ["2MB", "20MB", "200MB"]):
-            # All ways in turn, and again: what else this machine does meanwhile meets all of them.
+            # All ways in turn, and again: whatever else this machine does affects all of them.
             rounds = [{way: _measure(way, source, size) for way in ways} for _ in range(wanted.repeat)]
             medians = {way: _median([took[way] for took in rounds]) for way in ways}
             floor = max(medians[way]["seconds"] for way in (_DOWNLOAD, FLOOR))

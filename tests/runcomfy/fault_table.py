@@ -1,13 +1,12 @@
-"""Each endpoint, struck by each fault of the sandbox: what must come of it. Plain data, read by test_fault_table.py.
+"""Each endpoint with each fault of the sandbox: the required outcome. Plain data, read by test_fault_table.py.
 
 The expectations come from what is known of the API and from the definitions of the errors, not from running the code:
 
-- a submission is refused for sure by a 4xx with an error body, and by a documented code; a rate is waited for;
+- a submission is surely refused by a 4xx with an error body, and by a documented code; a rate limit is waited for;
   everything else is uncertain, and is sent once;
-- a look at the status or the result that fails for a passing reason says nothing about the request;
-- a refusal that does not pass by waiting ends the looking, and the request stands;
-- a cancel may be asked for again, its outcome is believed, and what nobody could cancel is given up at the run
-  deadline;
+- a poll of the status or the result that fails for a transient reason says nothing about the request;
+- a permanent refusal ends the polling, and the request goes on;
+- a cancel may be repeated, its outcome is trusted, and what cannot be cancelled is given up at the run deadline;
 - a file is whole or it is not there.
 """
 
@@ -37,17 +36,17 @@ from runcomfy.errors import (
     UnexpectedContent,
 )
 
-__all__ = ["ARCHIVED", "EXCLUDED", "FOR_EVER", "TABLE", "Case", "Line"]
+__all__ = ["ARCHIVED", "ENDLESS", "EXCLUDED", "TABLE", "Case", "Line"]
 
 ARCHIVED = "archived"
 Outcome = type[RunComfyError] | str
 
 
 class Line(NamedTuple):
-    """Some faults at one endpoint, and what comes of each: struck once, and struck at every call.
+    """Some faults at one endpoint, and the outcome of each: when it strikes once, and when it strikes at every call.
 
-    `None` stands where a way of striking is on another line, or means nothing: a fault of scope `request` stays with
-    its request anyway, and stands under `once`.
+    `None` means that this case is on another line, or makes no sense: a fault of scope `request` stays with its request
+    anyway, and is under `once`.
     """
 
     endpoint: str
@@ -62,12 +61,12 @@ class Line(NamedTuple):
     """How many files are archived, where any is."""
     scenario: str = "run"
     """What else happens: `run` (nothing), `held` (it stays in the queue), `stuck` (it never ends), `cancelled` (by
-    somebody, in the queue), `collect` (the fault comes after the waiting), `large` (a file of 9 MB and more)."""
+    someone, in the queue), `collect` (the fault comes after the waiting), `large` (a file of 9 MB and more)."""
     parameters: Mapping[str, Any] = {}
 
 
 class Case(NamedTuple):
-    """One row of the table: one fault at one endpoint, struck one way."""
+    """One row of the table: one fault at one endpoint, once or always."""
 
     endpoint: str
     fault: str
@@ -85,14 +84,14 @@ class Case(NamedTuple):
 
 
 BEFORE, AFTER = {"after": False}, {"after": True}
-FOR_EVER, A_LITTLE = {"seconds": 3600.0}, {"seconds": 0.05}
+ENDLESS, A_LITTLE = {"seconds": 3600.0}, {"seconds": 0.05}
 NEAR_THE_END = {"fraction": 0.99}
 ELSEWHERE = {"location": "https://elsewhere.example/video.mp4?Signature=5ec2e7"}
 
 _NOT_JSON = "html not_json redirect"
 _BROKEN = "http_408 http_500 http_502 http_503 http_504"
 _CUT_OFF = "reset closed lost_answer"
-_PASSING = f"{_BROKEN} http_429 {_NOT_JSON} {_CUT_OFF}"
+_TRANSIENT = f"{_BROKEN} http_429 {_NOT_JSON} {_CUT_OFF}"
 _REJECTED = "http_400 http_409 http_422 error_400001"
 _LAGS = "http_404 error_404001"
 _UNKNOWN = f"error_403001 {_LAGS}"
@@ -102,7 +101,7 @@ _REFUSED = f"{_REJECTED} {_UNKNOWN} {_TOKEN} {_MONEY}"
 
 
 def _refusals(endpoint: str, *, lags: bool = False, **facts: Any) -> tuple[Line, ...]:
-    """Say what comes of refusals; `lags` where one that does not know the request may be a replica that lags."""
+    """Return the outcomes of refusals; with `lags`, an unknown request may be due to a replica that lags."""
     return (
         Line(endpoint, _REJECTED, RequestRejected, RequestRejected, **facts),
         Line(endpoint, _LAGS, ARCHIVED if lags else RequestNotFound, RequestNotFound, **facts),
@@ -118,7 +117,7 @@ _UNCERTAIN = f"http_500 http_502 http_503 http_504 {_NOT_JSON} {_CUT_OFF}"
 def _proxy(
     endpoint: str, statuses: tuple[int, ...], once: Outcome, always: Outcome | None, **facts: Any
 ) -> Iterator[Line]:
-    """Something on the way says no, in its own words."""
+    """A proxy refuses, in its own words."""
     first = {"http_status": statuses[0], "body": "message"}
     parameters = facts.pop("parameters", {})
     yield Line(endpoint, "proxy", None, always, parameters=parameters | first, **facts)
@@ -149,11 +148,11 @@ _SUBMIT = (
     Line("submit", "http_429", always=RateLimited, accepted=0, sent=3, parameters=BEFORE),
     Line("submit", _UNCERTAIN, UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE),
     Line("submit", _UNCERTAIN, UncertainSubmission, UncertainSubmission, accepted=1, parameters=AFTER),
-    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE | FOR_EVER),
-    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=1, parameters=AFTER | FOR_EVER),
+    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=0, parameters=BEFORE | ENDLESS),
+    Line("submit", "slow", UncertainSubmission, UncertainSubmission, accepted=1, parameters=AFTER | ENDLESS),
     Line("submit", "slow", ARCHIVED, ARCHIVED, parameters=AFTER | A_LITTLE),
     Line("submit", "no_request_id", UncertainSubmission, UncertainSubmission),
-    # A service that accepts and says that it refuses breaks its word, and nobody can tell. It is paid once even so.
+    # No client can notice a service that accepts but says that it refuses. Even so, it is paid once.
     *_refusals("submit", parameters=AFTER),
     Line("submit", "http_408", UncertainSubmission, UncertainSubmission, parameters=AFTER),
 )
@@ -163,8 +162,8 @@ _STATUS = (
     *_proxy("status", (403, 401, 404, 400, 410), ARCHIVED, PollingFailed),
     Line("status", "waiting starting blanks unknown_end", ARCHIVED),
     Line("status", "waiting blanks", QueueTimeout, scenario="held"),
-    Line("status", _PASSING, ARCHIVED, PollingFailed),
-    Line("status", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
+    Line("status", _TRANSIENT, ARCHIVED, PollingFailed),
+    Line("status", "slow", ARCHIVED, PollingFailed, parameters=ENDLESS),
     Line("status", "expired", RequestNotFound),
     Line("status", "no_queue_position canceled pending processing warming_up upper_case", ARCHIVED),
     Line("status", "no_queue_position pending upper_case stuck_in_queue", QueueTimeout, scenario="held"),
@@ -190,8 +189,8 @@ _RESULT = (
     ),
     Line("result", "echo_in_output echo_under_odd_name", ARCHIVED),
     Line("result", "only_an_echo no_url_in_output", NoOutput),
-    Line("result", _PASSING, ARCHIVED, PollingFailed),
-    Line("result", "slow", ARCHIVED, PollingFailed, parameters=FOR_EVER),
+    Line("result", _TRANSIENT, ARCHIVED, PollingFailed),
+    Line("result", "slow", ARCHIVED, PollingFailed, parameters=ENDLESS),
     Line("result", "expired", RequestNotFound),
     Line("result", "canceled pending processing warming_up upper_case", ARCHIVED),
     Line("result", "canceled upper_case", GenerationCancelled, scenario="cancelled"),
@@ -201,7 +200,7 @@ _RESULT = (
     Line("result", "bare_url url_list videos images echoes_inputs", ARCHIVED),
     Line("result", "several_files", ARCHIVED, files=3),
     Line("result", "cost_late", ARCHIVED, ARCHIVED),
-    # When the URLs are asked for afresh, to archive the files.
+    # When fresh URLs are requested, to archive the files.
     *_refusals("result", scenario="collect"),
     Line("result", f"{_BROKEN} {_NOT_JSON} {_CUT_OFF}", ARCHIVED, ServiceUnavailable, scenario="collect"),
     Line("result", "http_429", ARCHIVED, RateLimited, scenario="collect"),
@@ -211,14 +210,14 @@ _RESULT = (
 _CANCEL = (
     *_proxy("cancel", (404, 403), QueueTimeout, RunTimeout, scenario="held"),
     Line("cancel", "waiting starting blanks", QueueTimeout, scenario="held"),
-    # A cancel that was lost or refused is asked for again; the looks tell what became of it.
-    Line("cancel", f"{_REFUSED} {_PASSING}", once=QueueTimeout, scenario="held"),
+    # A cancel that was lost or refused is repeated; the polls show its outcome.
+    Line("cancel", f"{_REFUSED} {_TRANSIENT}", once=QueueTimeout, scenario="held"),
     Line("cancel", f"{_REFUSED} {_BROKEN} http_429 html redirect reset closed", always=RunTimeout, scenario="held"),
-    # These did cancel it, each time that they did not say so.
+    # These did cancel it, although they did not say so.
     Line("cancel", "not_json lost_answer", always=QueueTimeout, scenario="held"),
-    Line("cancel", "slow", QueueTimeout, QueueTimeout, scenario="held", parameters=FOR_EVER),
+    Line("cancel", "slow", QueueTimeout, QueueTimeout, scenario="held", parameters=ENDLESS),
     Line("cancel", "no_outcome cancel_says_completed", QueueTimeout, QueueTimeout, scenario="held"),
-    # The outcome is believed: it was not us who cancelled it.
+    # The outcome is trusted: someone else cancelled it.
     Line("cancel", "cancel_lies", GenerationCancelled, GenerationCancelled, scenario="held"),
     Line("cancel", "expired", RunTimeout, scenario="held"),
     Line("cancel", "canceled pending processing warming_up upper_case", QueueTimeout, scenario="held"),
@@ -231,7 +230,7 @@ _OUTPUT = (
     Line("output", "truncated reset_halfway", ARCHIVED, DownloadError),
     Line("output", "stall", ARCHIVED, DownloadError, parameters=A_LITTLE),
     Line("output", "html silent_cut empty", ARCHIVED, UnexpectedContent),
-    # What is damaged is read once more, and kept where it stays so: its host announced no more than came.
+    # What is damaged is read once more, and kept if it is the same again: its host announced no more than came.
     Line("output", "wrong_length damaged glued packed remuxed changed", ARCHIVED, ARCHIVED),
     Line("output", "silent_cut", ARCHIVED, UnexpectedContent, parameters={"framing": "close"}),
     Line("output", "slow", ARCHIVED, ARCHIVED, parameters=A_LITTLE),
@@ -247,14 +246,14 @@ _BALANCE = (
     *_refusals("balance", accepted=0, sent=0),
     Line("balance", "http_429", RateLimited, RateLimited, accepted=0, sent=0),
     Line("balance", f"{_BROKEN} {_NOT_JSON} {_CUT_OFF}", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0),
-    Line("balance", "slow", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0, parameters=FOR_EVER),
+    Line("balance", "slow", ServiceUnavailable, ServiceUnavailable, accepted=0, sent=0, parameters=ENDLESS),
 )
 
 EXCLUDED: Mapping[str, str] = {
     "catalogue": "We never call it.",
     "submit http_429 after": (
-        "A service that accepts, charges, and asks for another try is beyond what any client can notice. How often it "
-        "can be paid for is bounded, over all runs: test_odd_answers.py."
+        "No client can notice a service that accepts, charges, and asks for another try. How often it can be paid for "
+        "is limited, over all runs: test_odd_answers.py."
     ),
 }
 """What is not in the table: an endpoint, or `endpoint fault after`; and why."""

@@ -27,7 +27,7 @@ def test_errors_survive_pickling_with_their_facts(kind: type[errors.RunComfyErro
 
 
 def test_a_misspelt_fact_is_refused_where_it_is_read_and_where_it_is_given() -> None:
-    """Facts are declared: a slip is an error, and never reads as unknown."""
+    """Facts are declared: a typo is an error, and never reads as unknown."""
     error = errors.RunComfyError("It broke.", cost_usd=0.5)
 
     assert error.cost_usd == 0.5
@@ -121,7 +121,7 @@ def test_long_secrets_are_cut_to_their_end_and_long_texts_are_shortened() -> Non
 
 
 def test_a_log_record_is_redacted_after_its_arguments_are_in_it() -> None:
-    """The secret is cut whether it stands in the message or in an argument."""
+    """The secret is cut from the message and from an argument."""
     record = logging.LogRecord("x", logging.DEBUG, __file__, 1, "%s %d", (SIGNED, 403), None)
 
     assert RedactingFilter().filter(record)

@@ -34,7 +34,7 @@ from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts
-from tests.runcomfy.fault_table import ARCHIVED, EXCLUDED, FOR_EVER, TABLE, Case
+from tests.runcomfy.fault_table import ARCHIVED, ENDLESS, EXCLUDED, TABLE, Case
 from tests.runcomfy.journal.making import instantly, submit_with_new_journal
 
 TOKEN = "token-of-the-fault-table-71c4"
@@ -70,11 +70,11 @@ def s3(object_store: ObjectStore) -> Any:
 
 @pytest.fixture(scope="module")
 def signed_image_url(archive: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A staged picture, signed as for a submission."""
-    path: Path = tmp_path_factory.mktemp("picture") / "picture.png"
-    picture = io.BytesIO()
-    Image.new("RGB", (48, 32), "teal").save(picture, "PNG")
-    path.write_bytes(picture.getvalue())
+    """A staged image, signed as for a submission."""
+    path: Path = tmp_path_factory.mktemp("image") / "image.png"
+    image = io.BytesIO()
+    Image.new("RGB", (48, 32), "teal").save(image, "PNG")
+    path.write_bytes(image.getvalue())
     url = sign_image(asyncio.run(stage_image(path, archive)), archive, timedelta(hours=1))
     assert "Signature=" in url
     return url
@@ -100,7 +100,7 @@ class Generation:
     def client(self, *endpoints: str) -> RunComfyClient:
         """Give up soon only where an answer is never going to come."""
         hopeless = (
-            self.case and self.case.endpoint in endpoints and FOR_EVER.items() <= self.case.line.parameters.items()
+            self.case and self.case.endpoint in endpoints and ENDLESS.items() <= self.case.line.parameters.items()
         )
         seconds = HASTY_SECONDS if hopeless else PATIENT_SECONDS
         transport = httpx.AsyncHTTPTransport(verify=False)  # there is no TLS here, and loading it takes its time
@@ -151,8 +151,8 @@ class Generation:
         self.seconds += seconds
         self.pauses += 1
         if self.scenario == "cancelled" and self.pauses == 1:
-            async with self.client() as somebody:
-                await somebody.cancel(str(self.request_id))
+            async with self.client() as someone:
+                await someone.cancel(str(self.request_id))
         elif self.scenario == "held" or (self.scenario == "stuck" and self.pauses > 1):
             return
         elif self.pauses == 1:
@@ -190,7 +190,7 @@ class Generation:
         )
 
     def objects(self, s3: Any) -> list[str]:
-        """List what stands in the bucket for this generation, and make sure that nothing unfinished does."""
+        """List the objects in the bucket for this generation, and check that no upload is unfinished."""
         where = {"Bucket": self.store.bucket, "Prefix": self.store.key(self.prefix)}
         assert not s3.list_multipart_uploads(**where).get("Uploads")
         return [item["Key"] for item in s3.list_objects_v2(**where).get("Contents", [])]
@@ -258,7 +258,7 @@ async def test_fault(case: Case, faulty: Sandbox, archive: Store, s3: Any, signe
     if case.endpoint != "balance" and generation.request_id is not None:
         assert error.request_id == generation.request_id
 
-    # What was paid for is not lost: when the trouble is over, it can be fetched by its id alone.
+    # What was paid for is not lost: when the fault is over, it can be fetched by its id alone.
     if FAULTS[case.fault].scope == "call" and books.requests and books.requests[0].state != "cancelled":
         faulty.clear_faults()
         generation.request_id = books.requests[0].id
@@ -268,7 +268,7 @@ async def test_fault(case: Case, faulty: Sandbox, archive: Store, s3: Any, signe
 
 
 async def test_without_a_fault(faulty: Sandbox, archive: Store, s3: Any, signed_image_url: str) -> None:
-    """The same way ends with one archived file when nothing strikes, so each outcome is the fault's own doing."""
+    """Without a fault the same steps end with one archived file, so each outcome is due to its fault."""
     faulty.reset()
     generation = Generation(faulty, archive, signed_image_url, None)
     generation.check_archive(s3, await generation.run(), 1)
@@ -310,7 +310,7 @@ async def test_a_service_that_is_not_there_is_sent_nothing() -> None:
 
 
 def test_the_table_covers_every_fault_at_every_endpoint() -> None:
-    """A new fault or endpoint fails here until somebody has said what must come of it."""
+    """A new fault or endpoint fails here until the table has its outcome."""
     wanted = set()
     for fault in FAULTS.values():
         for endpoint in set(fault.endpoints) - set(EXCLUDED):
@@ -327,7 +327,7 @@ def test_the_table_covers_every_fault_at_every_endpoint() -> None:
 
 
 def test_no_line_of_the_table_contradicts_another() -> None:
-    """Each case stands once, and none allows a second paid submission."""
+    """Each case is there once, and none allows a second paid submission."""
     names = [case.name for case in TABLE]
     assert len(names) == len(set(names))
     assert all(case.line.accepted <= 1 for case in TABLE)

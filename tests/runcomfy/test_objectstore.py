@@ -85,6 +85,6 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     while is_running(pid) and time.monotonic() < deadline:
         os.sched_yield()
     assert not is_running(pid)
-    for port in ports:  # nobody was left to remove them
+    for port in ports:  # no process was left to remove them
         for leftover in Path("/tmp").glob(f"seaweedfs-*-grpc-{int(port) + 10_000}.sock"):
             leftover.unlink()
