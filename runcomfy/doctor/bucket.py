@@ -38,7 +38,7 @@ class BucketUnderTest:
 
     Args:
         open_store: Makes the store.
-        journal: Where the journal is kept, as `runcomfy.journal.open_place` takes it.
+        journal: Where the journal is kept, as `runcomfy.journal.open_journal_store` takes it.
         conditional_writes: Whether the server is said to have them.
         source: Where these settings come from, for a person.
     """
