@@ -72,7 +72,7 @@ class PollState:
         failing_for = self.clock.monotonic() - self.last_success
         if self.failures >= self.polling.max_failures or failing_for >= self.polling.failure_window_seconds:
             raise PollingFailed(
-                f"The state of the request could not be learnt for {failing_for:.0f} s ({self.failures} calls in a row "
+                f"The state of the request could not be read for {failing_for:.0f} s ({self.failures} calls in a row "
                 f"failed, the last with: {error.message}) It may be running and may be billed: fetch it later.",
                 request_id=self.request_id,
                 last_state=str(self.last_state),

@@ -83,8 +83,8 @@ def signed_image_url(archive: Store, tmp_path_factory: pytest.TempPathFactory) -
 class Generation:
     """One generation from its submission to the bucket, as the tasks do it, and the world around it.
 
-    Time is the test's own: a pause is over at once, and what the service does meanwhile happens in it. So each request
-    is seen in the queue, running, and finished, unless the case has other plans for it.
+    The test controls the clock: a pause is over at once, and the service makes its next step in it. So each request is
+    seen in the queue, running, and finished, unless the case says otherwise.
     """
 
     def __init__(self, sandbox: Sandbox, store: Store, image_url: str, case: Case | None) -> None:
@@ -94,8 +94,8 @@ class Generation:
         self.seconds = 0.0
         self.pauses = 0
         self.request_id: str | None = None
-        wish = f" [sandbox: output_bytes={LARGE_BYTES}]" if self.scenario == "large" else ""
-        self.inputs = ImageToVideo(prompt=f"a wave breaks{wish}", image_url=image_url)
+        directive = f" [sandbox: output_bytes={LARGE_BYTES}]" if self.scenario == "large" else ""
+        self.inputs = ImageToVideo(prompt=f"a wave breaks{directive}", image_url=image_url)
 
     def client(self, *endpoints: str) -> RunComfyClient:
         """Give up soon only where an answer is never going to come."""

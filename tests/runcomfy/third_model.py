@@ -71,8 +71,8 @@ async def _main(manifest: Manifest) -> None:
     journal = Journal(MemoryJournalStore())
     with Sandbox(SandboxSettings(run_seconds=0, tiny_videos=True, price_unit="second")) as sandbox:
         async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
-            picture = await client.post_submission(TextToVideo(prompt="a cat"))
-            made = await _end(client, sandbox, picture.json()["request_id"])
+            image = await client.post_submission(TextToVideo(prompt="a cat"))
+            made = await _end(client, sandbox, image.json()["request_id"])
             fetchable = made.outputs[0].replace("video-1.mp4", "image-1.png")
 
             async def prepare() -> ModelInputs:

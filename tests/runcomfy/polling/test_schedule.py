@@ -334,7 +334,7 @@ class Crowd:
 
 @pytest.mark.parametrize("known", [False, True])
 async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
-    """Two hundred requests of a minute, ten calls a second: no second has more, and nobody waits for long."""
+    """Two hundred requests of a minute, ten calls a second: no second has more, and none waits for long."""
     crowd, calls = Crowd(), list[float]()
     ends = dict(zip(map(str, range(200)), log_normal(0.05, 200, 7, mean=60.0), strict=True))
 
@@ -397,7 +397,7 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everyone() -> None:
     assert [at for at in calls if 0.1 < at < 30] == []
 
 
-async def test_a_process_that_stood_still_does_not_make_up_for_it_at_once() -> None:
+async def test_a_suspended_process_does_not_make_up_for_it_at_once() -> None:
     """Calls that became due in the meantime are made one by one, at the rate."""
     rate_limiter, made = RateLimiter(100.0), list[float]()
 
@@ -407,7 +407,7 @@ async def test_a_process_that_stood_still_does_not_make_up_for_it_at_once() -> N
 
     tasks = [asyncio.create_task(one()) for _ in range(30)]
     await asyncio.sleep(0)
-    time.sleep(0.4)  # noqa: ASYNC251 - stands still
+    time.sleep(0.4)  # noqa: ASYNC251 - the process is suspended
     await asyncio.gather(*tasks)
 
     gaps = [b - a for a, b in pairwise(made)]
