@@ -1,6 +1,6 @@
 """One generation, from what is asked for to its files in the bucket, without any server but RunComfy's and S3's.
 
-`generate` tells its story: stage (`staging`), submit, wait, `archive`. `engine` is what it needs, opened once,
+`generate` runs its stages: stage (`staging`), submit, wait, `archive`. `engine` is what it needs, opened once,
 `destination` the bucket and its journal, `hooks` what the program around it adds. `ending` says what an error or an
 interruption means for a request, `origin` which generation a request is of, `phases` measures, `outcomes` sums up.
 `reconcile` collects what no run waits for.

@@ -71,7 +71,7 @@ class KnownRuns:
     trouble: Exception | None = None
     """Why it could not be found out: then only what has not changed for long is polled."""
 
-    async def learn(self, entries: Sequence[Entry]) -> None:
+    async def load(self, entries: Sequence[Entry]) -> None:
         """Find out about the runs that these entries name; if that fails, `trouble` says why."""
 
     def abandoned(self, entry: Entry) -> bool | None:
@@ -111,7 +111,7 @@ async def check_journal(engine: Engine, runs: KnownRuns, *, abandoned_after_seco
     """
     here = engine.destination.uri
     found = [version for version in await watched_entries(engine.journal) if version.entry.store in ("", here)]
-    await runs.learn([version.entry for version in found])
+    await runs.load([version.entry for version in found])
     due = functools.partial(due_in, await engine.run_times.load())
     gate = asyncio.Semaphore(_POLLING_AT_ONCE)
 

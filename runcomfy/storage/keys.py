@@ -25,7 +25,7 @@ IMAGES = "images/"
 REFRESHED_AFTER = timedelta(days=1)
 """An older staged image is written again when it is staged again, so that an old one is an unused one."""
 PROBES = "journal/.probe-"
-"""Where the store's features are tested, below its prefix; a process that is killed meanwhile leaves one behind."""
+"""Where the store's features are tested, below its prefix; a process that is killed in the middle leaves one."""
 
 MAX_PROMPT_CHARACTERS = 40
 _MAX_KEY_BYTES = 900  # S3 allows 1024; the store's prefix and the provenance's ".json" need some

@@ -62,7 +62,7 @@ class FlowRuns(KnownRuns):
     def __init__(self) -> None:
         self._known = Known({})
 
-    async def learn(self, entries: Sequence[Entry]) -> None:
+    async def load(self, entries: Sequence[Entry]) -> None:
         """Ask Prefect for the runs that these entries name; what is old enough is looked at without its answer."""
         self._known, self.trouble = await _asked(entries)
 

@@ -78,7 +78,7 @@ def test_a_later_field_does_not_confuse_an_older_reader() -> None:
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"schema_version": 2}'])
 def test_another_document_is_refused(document: bytes) -> None:
-    """What is no provenance of this schema is not taken for one."""
+    """A document that is no provenance of this schema is rejected."""
     with pytest.raises(ValueError):
         Provenance.from_json(document)
 

@@ -139,7 +139,7 @@ PAGES = {
 async def test_what_is_no_media_is_refused(
     source: Source, store: Store, object_store: ObjectStore, page: str, encoding: str, with_length: bool
 ) -> None:
-    """A page, a document, a message or nothing, packed or not, is not taken for the file: it may be asked for again."""
+    """A page, a document, a message or nothing, packed or not, never passes for the file: it can be asked for again."""
     packed: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}
     headers = {"Content-Encoding": encoding} if encoding else {}
     source.answer = Answer(packed[encoding](PAGES[page]), headers=headers, with_length=with_length)
@@ -205,7 +205,7 @@ async def test_an_encoding_that_is_not_there_changes_nothing(source: Source, sto
 async def test_what_cannot_be_unpacked_is_kept_as_it_came(
     source: Source, store: Store, encoding: str, data: bytes
 ) -> None:
-    """What was announced came; what it is may be found out later."""
+    """The announced length came; what kind it is may be found out later."""
     source.answer = Answer(data, headers={"Content-Encoding": encoding})
 
     archived = await archive(source, store)

@@ -88,7 +88,7 @@ async def test_a_home_directory_is_understood(
 
 
 async def test_the_signed_url_opens_and_only_as_it_is(store: Store, tmp_path: Path, png: bytes) -> None:
-    """Anybody can read the image by its signed URL; one that was changed is refused."""
+    """Anyone can read the image by its signed URL; one that was changed is refused."""
     (tmp_path / "a.png").write_bytes(png)
     image = await stage_image(tmp_path / "a.png", store)
 

@@ -77,7 +77,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_a_cut_image_is_refused(kind: str, part: float) -> None:
-    """An image of which the end is missing is refused before anybody pays for it."""
+    """An image of which the end is missing is refused before it is paid for."""
     data = image_bytes(kind, size=(200, 150))
 
     with pytest.raises(InvalidInput):

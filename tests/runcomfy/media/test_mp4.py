@@ -40,7 +40,7 @@ def test_any_bytes_get_an_answer(data: bytes) -> None:
 
 @pytest.mark.parametrize("end", range(16, len(WHOLE)))
 def test_every_cut_before_the_data_end_is_seen(end: int) -> None:
-    """No proper start of a file whose data come last is taken for the file."""
+    """No proper start of a file whose data come last passes for the file."""
     assert walked(WHOLE[:end]).cut
 
 

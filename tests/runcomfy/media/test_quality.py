@@ -231,7 +231,7 @@ def test_other_containers_are_described(file_format: str, codec: str, container:
 
 @pytest.mark.parametrize(("file_format", "codec"), [("webm", "libvpx"), ("matroska", "libx264"), ("avi", "mpeg4")])
 def test_some_containers_say_how_long_they_are(file_format: str, codec: str) -> None:
-    """A cut is known without anybody's word, and what follows the end is odd only."""
+    """A cut is detected from the file alone, and bytes after the end are only odd."""
     data = video("moov last", file_format=file_format, codec=codec)
 
     assert judged(data[: len(data) // 2]).missing
@@ -398,7 +398,7 @@ def test_many_kinds_are_known(data: bytes, extension: str) -> None:
     ],
 )
 def test_what_is_no_media_is_named(data: bytes, said: str) -> None:
-    """An error page is called what it is."""
+    """An error page is named as one."""
     assert (sniff(data), describe(data)) == (None, said)
 
 
