@@ -70,7 +70,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
     prefix = f"test-{uuid.uuid4().hex}"
     store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
     manifest = folder / "manifest.jsonl"
-    manifest.write_text('{"prompt": "rain"}\n')  # archived already by then: no look has to be waited for
+    manifest.write_text('{"prompt": "rain"}\n')  # archived already by then: no poll has to be waited for
     found: dict[str, Any] = {}
 
     def note(*words: str, name: str | None = None) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
 
 
 async def _by_flow(prompt: str, sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> str:
-    """Make a video by the flow, whose run the journal notes, and return the generation's key."""
+    """Make a video by the flow, whose run the journal records, and return the generation's key."""
     account = RunComfyCredentials(api_token=sandbox.token, base_url=sandbox.url, output_hosts=[sandbox.host])
     keys = AwsCredentials(aws_access_key_id=object_store.access_key, aws_secret_access_key=object_store.secret_key)
     store = MediaStore(bucket="videos", prefix=prefix, credentials=keys, endpoint_url=object_store.endpoint_url)
@@ -126,7 +126,7 @@ def submitted(sandbox: Sandbox, prompt: str) -> str:
 
 
 def uncertain(store: Store, sandbox: Sandbox, prompt: str) -> str:
-    """Write a generation of which nobody knows whether it was accepted, and return its key."""
+    """Write a generation of which it is unknown whether it was accepted, and return its key."""
     entry = GenerationSpec(TextToVideo(prompt=prompt), sandbox.url).intent("host:1")
     lost = entry.moved(EntryState.UNCERTAIN, worker="host:1", reason="The connection broke.")
     asyncio.run(Journal(BucketJournalStore(store)).create(lost))

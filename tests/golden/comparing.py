@@ -1,4 +1,4 @@
-"""What has gone of what was offered before: additions are welcome, and nothing else is."""
+"""What has gone of what was offered before: additions are welcome, nothing else is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ANYTHING = ("properties", "definitions", "$defs")
 def gone(before: Any, now: Any, where: str = "") -> list[str]:
     """Return where something is missing now, or is another than it was; nothing if all is still there.
 
-    An object keeps its keys, a list its members in any order, all else its value. `required` is the exception: what has
-    to be given may become less, not more.
+    An object keeps its keys, a list its members in any order, all else its value. `required` is the exception: fewer
+    fields may be required, not more.
     """
     if isinstance(before, dict) and isinstance(now, dict):
         lost = [f"{where}.{name} has gone" for name in before if name not in now]

@@ -32,7 +32,7 @@ FLOW_RUN = {
 
 
 def entries() -> dict[str, Entry]:
-    """Return an entry of each state, come into it as workers bring it there, and one of a second attempt."""
+    """Return an entry of each state, brought there as workers do it, and one of a second attempt."""
     began = _asked().intent("host:1")
     accepted = began.moved(
         _S.SUBMITTED, worker="host:1", request_id="request-1", submitted_at=MOMENT + timedelta(seconds=1)

@@ -32,27 +32,27 @@ def deployments() -> dict[str, Any]:
     """Deployments by their names: where their flow is, what they give it, and what starts them."""
     described: list[dict[str, Any]] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")["deployments"]
     return {
-        told["name"]: {
-            "entrypoint": told["entrypoint"],
-            "tags": told["tags"],
-            "parameters": list(told["parameters"]),
+        each["name"]: {
+            "entrypoint": each["entrypoint"],
+            "tags": each["tags"],
+            "parameters": list(each["parameters"]),
             "schedules": {
-                schedule["slug"]: list(schedule.get("parameters", {})) for schedule in told.get("schedules", [])
+                schedule["slug"]: list(schedule.get("parameters", {})) for schedule in each.get("schedules", [])
             },
             "triggers": {
                 trigger["name"]: {"expect": trigger["expect"], "parameters": list(trigger["parameters"])}
-                for trigger in told.get("triggers", [])
+                for trigger in each.get("triggers", [])
                 if "parameters" in trigger
             },
         }
-        for told in described
+        for each in described
     }
 
 
 def parameters() -> dict[str, Any]:
     """The schema of each deployed flow's parameters, and of what they are made of."""
     flows: list[Flow[..., Any]] = [
-        load_flow_from_entrypoint(str(ROOT / told["entrypoint"])) for told in deployments().values()
+        load_flow_from_entrypoint(str(ROOT / each["entrypoint"])) for each in deployments().values()
     ]
     schemas = {flow.name: schema_of(flow.parameters.model_dump(mode="json")) for flow in flows}
     parts: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def metrics() -> dict[str, Any]:
 
 
 def exit_codes_of_errors() -> dict[str, int]:
-    """The command line's exit code for each class of error, and for what is none."""
+    """The command line's exit code for each class of error, and for other ends."""
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, errors.RunComfyError)]
     codes = {one.__name__: exit_code(one("It broke.")) for one in classes}
     words = ("UNEXPECTED", "INTERRUPTED", "STOPPED")

@@ -60,7 +60,7 @@ def test_an_entry_needs_no_more_than_the_first_ones_had() -> None:
 
 
 def test_the_document_beside_a_video_is_read_and_keeps_its_meaning() -> None:
-    """For whoever reads the file as for the catalogue."""
+    """For anyone who reads the file as for the catalogue."""
     written = recorded("written/provenance.json")
     document = Provenance.from_json(json.dumps(written).encode())
 
@@ -96,6 +96,6 @@ def test_no_command_prints_less(sandbox: Sandbox, object_store: ObjectStore, pre
         ({"properties": {}}, {"properties": {}, "required": ["b"]}, [" asks for b now"]),
     ],
 )
-def test_additions_are_told_from_losses(before: Any, now: Any, expected: list[str]) -> None:
+def test_additions_are_distinguished_from_losses(before: Any, now: Any, expected: list[str]) -> None:
     """The comparison itself."""
     assert gone(before, now) == expected

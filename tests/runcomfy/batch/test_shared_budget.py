@@ -60,7 +60,7 @@ class Shop(World):
 
     async def batch(self, run: str, rows: tuple[str, ...], limit_usd: float, price_usd: float) -> float:
         """Generate rows one after the other, as a batch does, and return what it says that all have cost."""
-        journal = self.journal(patience=20.0)
+        journal = self.journal(lease_seconds=20.0)
         keys = {row: self.spec(row).key for row in rows}
         shared_budget = SharedBudget(Budget(limit_usd, price_usd), journal, shared_budget_name(keys.values()))
         await shared_budget.open(keys.values(), await self.read(journal, *keys.values()))

@@ -45,12 +45,12 @@ async def instantly(seconds: float) -> None:
     """Sleep no time at all."""
 
 
-def journal_at(place: JournalStore, **changes: Any) -> Journal:
-    return Journal(place, **{"retry_seconds": 0.0, "record_seconds": 0.0} | changes)
+def journal_at(journal_store: JournalStore, **changes: Any) -> Journal:
+    return Journal(journal_store, **{"retry_seconds": 0.0, "record_seconds": 0.0} | changes)
 
 
 async def submit_for(client: RunComfyClient, journal: Journal, spec: GenerationSpec, **options: Any) -> Submission:
-    """Submit as the task does, with inputs that need no preparation, and files that stand where they were put."""
+    """Submit as the task does, with inputs that need no preparation, and files that exist where they were put."""
 
     async def prepare() -> ModelInputs:
         return spec.inputs
@@ -65,13 +65,13 @@ async def submit_with_new_journal(
     client: RunComfyClient,
     inputs: ModelInputs = _RAIN,
     *,
-    place: JournalStore | None = None,
+    journal_store: JournalStore | None = None,
     lease_seconds: float = 180.0,
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     **options: Any,
 ) -> Submission:
     """Submit with a journal of its own, in memory, that knows nothing yet: so the service is asked each time."""
-    journal = journal_at(place or MemoryJournalStore(), lease_seconds=lease_seconds, sleep=sleep)
+    journal = journal_at(journal_store or MemoryJournalStore(), lease_seconds=lease_seconds, sleep=sleep)
     return await submit_for(client, journal, GenerationSpec(inputs, client.base_url), **options)
 
 
@@ -86,38 +86,38 @@ def accepted_elsewhere(sandbox: Sandbox, prompt: str = "rain") -> str:
 
 
 class Later(MemoryJournalStore):
-    """Another place as it is seen three minutes and some later: no intent in it is fresh."""
+    """Another journal store as it is a little over three minutes later: the lease of every intent is over."""
 
-    def __init__(self, place: JournalStore, seconds: float = 200.0) -> None:
-        self.where, self._place, self._seconds = place.where, place, seconds
+    def __init__(self, journal_store: JournalStore, seconds: float = 200.0) -> None:
+        self.where, self._store, self._seconds = journal_store.where, journal_store, seconds
 
     def check(self) -> None:
-        self._place.check()
+        self._store.check()
 
     def read(self, name: str) -> Stored | None:
-        found = self._place.read(name)
+        found = self._store.read(name)
         return Stored(found.body, found.tag, found.age_seconds + self._seconds) if found else None
 
     def create(self, name: str, body: bytes) -> str | None:
-        return self._place.create(name, body)
+        return self._store.create(name, body)
 
     def replace(self, name: str, body: bytes, tag: str) -> str | None:
-        return self._place.replace(name, body, tag)
+        return self._store.replace(name, body, tag)
 
     def names(self, start: str = "") -> Iterator[str]:
-        return self._place.names(start)
+        return self._store.names(start)
 
     def modified(self) -> Iterator[tuple[str, datetime]]:
-        return self._place.modified()
+        return self._store.modified()
 
 
 class FailingStore(MemoryJournalStore):
-    """A place in memory that cannot be reached for some of its calls, and whose documents can be made old."""
+    """A journal store in memory that cannot be reached for some of its calls, and whose documents can be made old."""
 
     def __init__(self) -> None:
         super().__init__()
         self.failures: dict[str, int] = {}
-        """By the name of a call, how often it fails from now on; -1 is for ever."""
+        """By the name of a call, how often it fails from now on; -1 is indefinitely."""
         self.calls: list[str] = []
         self.older_by_seconds = 0.0
 

@@ -1,8 +1,8 @@
-"""Workers that take one step at a time: everything that reaches the outside world waits until it is told to happen.
+"""Workers that take one step at a time: everything that reaches the outside world waits until it is let happen.
 
 A worker is a coroutine in an event loop of its own. Each of its calls to the service, each thread that touches the
-journal's place, and each sleep is a step. Who holds the workers lets one step happen, kills a worker before or after
-its effect, or interrupts it: an interleaving is a list of choices, and can be repeated.
+journal's store, and each sleep is a step. The test lets one step happen, kills a worker before or after its effect, or
+interrupts it: an interleaving is a list of choices, and can be repeated.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Killed(BaseException):
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises in the middle of anything; the worker's last deeds still have effects."""
+    """What a signal handler raises in the middle of anything; the worker's last steps still have effects."""
 
 
 @dataclass
 class Step:
-    """One deed that a worker is about to do."""
+    """One effect that a worker is about to have."""
 
     name: str
     effect: Callable[[], Any]
@@ -75,7 +75,7 @@ def current_worker() -> Worker | None:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """What is given to a thread here is a step, done by nobody until it is told to happen."""
+    """What is given to a thread here is a step, which waits until it is let happen."""
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if _current.get(None) is None:
@@ -84,7 +84,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def _name_of(func: Any) -> str:
-    """Look into the partials that stand around a function, asyncio.to_thread's among them."""
+    """Unwrap the partials around a function, asyncio.to_thread's among them."""
     while isinstance(func, partial):
         inner = func.args[0] if func.args else None
         func = inner if func.func.__name__ == "run" and callable(inner) else func.func

@@ -1,4 +1,4 @@
-"""When a request that nobody waits for is looked at again, and which ones are."""
+"""When a request that nobody waits for is polled again, and which ones are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def due_in(workload: str, age: timedelta, state: State) -> timedelta:
     return timedelta(seconds=105) - age
 
 
-async def looked_at(state: str, answer: dict[str, object], abandoned: bool | None) -> tuple[Finding, int]:
+async def polled(state: str, answer: dict[str, object], abandoned: bool | None) -> tuple[Finding, int]:
     calls = 0
 
     def handle(_: httpx.Request) -> httpx.Response:
@@ -50,7 +50,7 @@ async def looked_at(state: str, answer: dict[str, object], abandoned: bool | Non
 @pytest.mark.parametrize(("abandoned", "calls"), [(True, 1), (False, 0), (None, 0)])
 async def test_only_what_a_run_left_that_ended_is_looked_at_so_soon(abandoned: bool | None, calls: int) -> None:
     """Then it is said when it is due; else the 15 minutes count."""
-    finding, asked = await looked_at("submitted", {"request_id": "r", "status": "in_progress"}, abandoned)
+    finding, asked = await polled("submitted", {"request_id": "r", "status": "in_progress"}, abandoned)
 
     assert asked == calls and finding.entry.state is EntryState.SUBMITTED
     assert (finding.due is not None) == (calls == 1)
@@ -60,7 +60,7 @@ async def test_only_what_a_run_left_that_ended_is_looked_at_so_soon(abandoned: b
 @pytest.mark.parametrize("abandoned", [True, False, None])
 async def test_an_intent_keeps_its_lease_whatever_is_known_of_its_run(abandoned: bool | None) -> None:
     """Its process may be sending at this moment; it is due when the lease ends."""
-    finding, asked = await looked_at("intent", {}, abandoned)
+    finding, asked = await polled("intent", {}, abandoned)
 
     assert (asked, finding.entry.state) == (0, EntryState.INTENT)
     assert (finding.due is not None) is (abandoned is True)

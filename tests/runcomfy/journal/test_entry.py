@@ -85,7 +85,7 @@ def test_every_state_has_an_answer_for_every_other(state: EntryState) -> None:
 
 
 # Each pair of states for the same request, from that of the line into that of the column: `+` allowed, `.` refused.
-# Why each line is as it is stands below. A new attempt is begun by `Entry.begun_again`, so no line leads to an intent.
+# REASONS says why each line is as it is. A new attempt is begun by `Entry.begun_again`, so no line leads to an intent.
 _TABLE = """
               intent submitted detached uncertain expired archived failed refused cancelled released
     intent         .         +        .         +       .        .      .       +         .        .
@@ -100,26 +100,26 @@ _TABLE = """
     released       .         +        .         .       .        +      .       .         .        .
 """
 REASONS = {
-    _S.INTENT: "Nobody has an id of it yet: the paid call was accepted, refused, or nobody knows. Only what has an id "
-    "can be given up, end or expire; and a person releases what is uncertain, not what may be sent at this moment.",
-    _S.SUBMITTED: "The service knows it: it comes to any end that a request has, or is given up, or a person lets it "
-    "go. It cannot have been refused, and is never uncertain again, since its id is written down.",
+    _S.INTENT: "It has no request id yet: the paid call was accepted, refused, or its outcome is unknown. Only what "
+    "has an id can be detached, end or expire; and a person releases what is uncertain, not what may be sent now.",
+    _S.SUBMITTED: "The service knows it: it ends in any way that a request can, or is detached, or a person releases "
+    "it. It cannot have been refused, and is never uncertain again, since its id is recorded.",
     _S.DETACHED: "As submitted, only that nobody waits: anyone who collects it finds any end. It is not submitted to "
     "anything again: a run that waits for it leaves it as it is until it ends.",
-    _S.UNCERTAIN: "A person adopts it, or its worker says late that it was accepted; or a person releases it. Where "
+    _S.UNCERTAIN: "A person adopts it, or its worker records late that it was accepted; or a person releases it. If "
     "the answer named a request, that is seen to fail or to be cancelled; if it is done, it is submitted first. It may "
     "be paid for, so it is never simply refused.",
-    _S.EXPIRED: "The service may know it again, in any state; a person may adopt it or let it go. It was accepted "
-    "once, so it is neither refused nor uncertain.",
-    _S.ARCHIVED: "The end. Only where its file is gone from the bucket it is collected again, as what was given up "
-    "is; it is never paid for again.",
+    _S.EXPIRED: "The service may know it again, in any state; a person may adopt or release it. It was accepted once, "
+    "so it is neither refused nor uncertain.",
+    _S.ARCHIVED: "The end. Only if its file is gone from the bucket it is collected again, as a detached one is; it is "
+    "never paid for again.",
     _S.FAILED: "It may be found done after all, and a person may adopt a request for it. What failed needs no "
     "release, and does not run.",
     _S.REFUSED: "It has no request: only one that was accepted after all, or that a person adopts, may follow.",
     _S.CANCELLED: "The answer to a cancel is wrong at times: it runs (detached), is done, or failed; a person may "
     "adopt it. It needs no release.",
-    _S.RELEASED: "A person let it go; it may be found done all the same, or be adopted after all. Whatever else "
-    "becomes of it is of no interest, since another attempt may have begun.",
+    _S.RELEASED: "A person released it; it may be found done all the same, or be adopted after all. No other state is "
+    "of interest, since another attempt may have begun.",
 }
 """Why the same request may come from a state into those that the table allows, and into no other."""
 
@@ -143,12 +143,12 @@ def test_the_table_has_every_pair_and_a_reason_for_each_state() -> None:
 
 @pytest.mark.parametrize(("before", "after"), pairs(), ids=lambda state: str(state))
 def test_each_step_is_allowed_or_refused_on_purpose(before: EntryState, after: EntryState) -> None:
-    """Neither does a step go that somebody needs, nor come one that leads away from what is being paid for."""
+    """No step that is needed disappears, and none appears that loses track of what is being paid for."""
     assert entry(before).may_become(after) is pairs()[before, after], REASONS[before]
 
 
 def test_what_may_be_running_is_never_restartable() -> None:
-    """Another attempt follows only what ended without a video, was never accepted, or was given up by a person."""
+    """Another attempt follows only what ended without a video, was never accepted, or was released by a person."""
     assert {_S.FAILED, _S.REFUSED, _S.CANCELLED, _S.RELEASED} == RESTARTABLE
 
 
@@ -181,17 +181,17 @@ def test_history_only_grows_and_forgets_no_request(now: Entry, steps: list[tuple
 @given(st.dictionaries(TEXTS.filter(lambda name: name not in Entry.model_fields), JSON, min_size=1, max_size=3))
 @settings(max_examples=30)
 async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> None:
-    """They are read over, also within a step of the history, and the entry can be moved."""
-    place, standing = MemoryJournalStore(), entry()
-    document = json.loads(standing.to_json()) | unknown
+    """They are ignored, also within a step of the history, and the next version can be written."""
+    journal_store, current = MemoryJournalStore(), entry()
+    document = json.loads(current.to_json()) | unknown
     document["history"][0]["colour"] = "green"
-    place.create(f"{standing.generation_key}.json", json.dumps(document).encode())
-    journal = journal_at(place)
+    journal_store.create(f"{current.generation_key}.json", json.dumps(document).encode())
+    journal = journal_at(journal_store)
 
-    found = await journal.read(standing.generation_key)
+    found = await journal.read(current.generation_key)
 
-    assert found is not None and found.entry == standing
-    assert await journal.replace(found, standing.moved(_S.REFUSED, worker="host:1"))
+    assert found is not None and found.entry == current
+    assert await journal.replace(found, current.moved(_S.REFUSED, worker="host:1"))
 
 
 @pytest.mark.parametrize(
@@ -200,20 +200,20 @@ async def test_fields_of_a_later_version_do_no_harm(unknown: dict[str, Any]) -> 
 )
 async def test_an_entry_that_cannot_be_read_stops_everything(sandbox: Sandbox, change: dict[str, Any] | None) -> None:
     """Another schema, an unknown state, no JSON at all: a clear error, nothing submitted, nothing overwritten."""
-    place, spec = MemoryJournalStore(), spec_for(sandbox.url)
-    standing = json.loads(spec.intent("host:1").to_json())
-    document = json.dumps(standing | change).encode() if change is not None else b"<html>"
-    place.create(f"{spec.key}.json", document)
+    journal_store, spec = MemoryJournalStore(), spec_for(sandbox.url)
+    current = json.loads(spec.intent("host:1").to_json())
+    document = json.dumps(current | change).encode() if change is not None else b"<html>"
+    journal_store.create(f"{spec.key}.json", document)
 
     async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
         with pytest.raises(UnreadableEntry, match="left as it is, and nothing was submitted") as caught:
-            await submit_for(client, journal_at(place), spec, on_uncertain="pay_again")
+            await submit_for(client, journal_at(journal_store), spec, on_uncertain="pay_again")
 
     assert not caught.value.retryable
     assert caught.value.generation_key == spec.key
     assert sandbox.books().submissions_received == 0
-    stands = place.read(f"{spec.key}.json")
-    assert stands is not None and stands.body == document
+    stored = journal_store.read(f"{spec.key}.json")
+    assert stored is not None and stored.body == document
 
 
 SIGNED = "https://bucket.s3.amazonaws.com/a.png?X-Amz-Credential=AKIA123&X-Amz-Signature=deadbeef01"
@@ -221,7 +221,7 @@ SECRETS = ("deadbeef01", "AKIA123", "s3cr3t-t0k3n-1")
 
 
 def test_no_reason_holds_a_secret() -> None:
-    """What a service or a store said is redacted before it is written down."""
+    """What a service or a store said is redacted before it is recorded."""
     reason = f"could not read {SIGNED} with Authorization: Bearer s3cr3t-t0k3n-1"
 
     document = entry().moved(_S.FAILED, worker="host:1", reason=reason).to_json().decode()
@@ -229,8 +229,8 @@ def test_no_reason_holds_a_secret() -> None:
     assert not [secret for secret in SECRETS if secret in document]
 
 
-def test_the_signed_url_of_a_picture_is_not_written_down() -> None:
-    """An intent names the picture by where it stands, whatever URL the inputs carry."""
+def test_the_signed_url_of_an_image_is_not_recorded() -> None:
+    """An intent names the image by its URI in the bucket, whatever URL the inputs carry."""
     image = StagedImage(
         bucket="images", key="a.png", sha256="b" * 64, size_bytes=5, content_type="image/png", width=8, height=6,
         source="a.png", uploaded=True,

@@ -60,11 +60,11 @@ def journal() -> Journal:
 async def put(
     journal: Journal, state: EntryState, *, prompt: str = "rain", service: str = SERVICE, **changes: Any
 ) -> Entry:
-    standing = await journal.create(spec_for(service, prompt).intent("other-host:1"))
-    assert standing is not None
+    current = await journal.create(spec_for(service, prompt).intent("other-host:1"))
+    assert current is not None
     if state is _S.INTENT:
-        return standing.entry
-    moved = await journal.replace(standing, standing.entry.moved(state, worker="other-host:1", **changes))
+        return current.entry
+    moved = await journal.replace(current, current.entry.moved(state, worker="other-host:1", **changes))
     assert moved is not None
     return moved.entry
 
@@ -79,15 +79,15 @@ async def present(journal: Journal, entry: Entry) -> Entry:
 
 
 async def test_an_entry_is_created_once_and_replaced_by_who_saw_it_last(journal: Journal) -> None:
-    """Who comes second gets nothing, and looks again."""
+    """The second one gets nothing, and has to read again."""
     intent = spec_for(SERVICE).intent("host:1")
-    standing = await journal.create(intent)
-    assert standing is not None and standing.entry == intent
+    current = await journal.create(intent)
+    assert current is not None and current.entry == intent
     assert await journal.create(intent) is None
 
-    moved = await journal.replace(standing, intent.moved(_S.REFUSED, worker="host:1"))
+    moved = await journal.replace(current, intent.moved(_S.REFUSED, worker="host:1"))
     assert moved is not None
-    assert await journal.replace(standing, intent.moved(_S.UNCERTAIN, worker="host:2")) is None
+    assert await journal.replace(current, intent.moved(_S.UNCERTAIN, worker="host:2")) is None
     assert await present(journal, intent) == moved.entry
 
 
@@ -98,30 +98,30 @@ async def test_what_was_never_submitted_has_no_entry(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("call", ["read", "create", "replace", "check", "names"])
-async def test_what_the_place_does_not_take_is_repeated_within_bounds(call: str) -> None:
-    """Three failures are borne; a place that stays away is an error that may be retried."""
-    place = FailingStore()
-    journal = journal_at(place, retry_seconds=60, sleep=instantly)
+async def test_a_call_that_fails_in_the_store_is_retried_within_bounds(call: str) -> None:
+    """Three failures are retried; a store that stays away is an error that may be retried."""
+    journal_store = FailingStore()
+    journal = journal_at(journal_store, retry_seconds=60, sleep=instantly)
     intent = spec_for(SERVICE).intent("host:1")
 
     async def everything() -> None:
         await journal.check()
-        standing = await journal.create(intent) or await journal.read(intent.generation_key)
-        assert standing is not None
-        assert await journal.replace(standing, intent.moved(_S.REFUSED, worker="host:1"))
+        current = await journal.create(intent) or await journal.read(intent.generation_key)
+        assert current is not None
+        assert await journal.replace(current, intent.moved(_S.REFUSED, worker="host:1"))
         await journal.find(intent.generation_key)
 
-    place.failures[call] = 3
+    journal_store.failures[call] = 3
     await everything()
-    assert place.failures[call] == 0
+    assert journal_store.failures[call] == 0
 
-    place.failures[call] = -1
-    journal = journal_at(place, retry_seconds=0.1, sleep=instantly)
+    journal_store.failures[call] = -1
+    journal = journal_at(journal_store, retry_seconds=0.1, sleep=instantly)
     with pytest.raises(StoreUnavailable):
         await everything()
 
 
-async def test_what_does_not_pass_by_waiting_is_not_repeated() -> None:
+async def test_what_does_not_pass_by_waiting_is_not_retried() -> None:
     """Wrong credentials stay wrong."""
 
     class Refusing(MemoryJournalStore):
@@ -131,10 +131,10 @@ async def test_what_does_not_pass_by_waiting_is_not_repeated() -> None:
             self.calls += 1
             raise StorageError("Access denied.")
 
-    place = Refusing()
+    journal_store = Refusing()
     with pytest.raises(StorageError):
-        await journal_at(place, retry_seconds=60, sleep=instantly).read("a" * 64)
-    assert place.calls == 1
+        await journal_at(journal_store, retry_seconds=60, sleep=instantly).read("a" * 64)
+    assert journal_store.calls == 1
 
 
 async def test_an_entry_is_found_by_the_start_of_its_key(journal: Journal) -> None:
@@ -161,7 +161,7 @@ async def test_every_entry_is_yielded(journal: Journal) -> None:
     assert {found.entry.generation_key async for found in journal.entries()} == made
 
 
-async def test_notes_stand_beside_the_entries(journal: Journal) -> None:
+async def test_notes_are_kept_beside_the_entries(journal: Journal) -> None:
     """They are no entries, and the last one stays."""
     assert await journal.read_note("watched") is None
     for note in (b"one", b"two"):
@@ -173,7 +173,7 @@ async def test_notes_stand_beside_the_entries(journal: Journal) -> None:
 
 
 async def test_what_is_open_is_watched_until_it_is_not(journal: Journal) -> None:
-    """Whatever was written last, and when: no open entry is left out, look after look."""
+    """Whatever was written last, and when: no open entry is left out, pass after pass."""
     made = {state: await put(journal, state, prompt=state, request_id="r1") for state in EntryState}
 
     for _ in range(3):
@@ -190,7 +190,7 @@ async def test_what_is_open_is_watched_until_it_is_not(journal: Journal) -> None
 
 
 async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(journal: Journal) -> None:
-    """An entry of a later version is left alone; the rest is looked after all the same."""
+    """An entry of a later version is left alone; the rest is reconciled all the same."""
     await put(journal, _S.DETACHED, request_id="r1")
     journal.store.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
 
@@ -198,7 +198,7 @@ async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(journal: Jo
 
 
 class Ahead(MemoryJournalStore):
-    """A place whose clock was a day ahead when it wrote what is named."""
+    """A journal store whose clock was a day ahead when it wrote what is named."""
 
     names_ahead: tuple[str, ...] = ()
 
@@ -209,10 +209,10 @@ class Ahead(MemoryJournalStore):
 
 async def test_a_clock_that_was_ahead_does_not_hide_what_is_written_later() -> None:
     """A store's clock was a day ahead when it wrote, and was set right: what is open is found all the same."""
-    place = Ahead()
-    journal = journal_at(place)
+    journal_store = Ahead()
+    journal = journal_at(journal_store)
     done = await put(journal, _S.ARCHIVED, prompt="done", request_id="r1")
-    place.names_ahead = (f"{done.generation_key}.json",)
+    journal_store.names_ahead = (f"{done.generation_key}.json",)
     assert await watched_entries(journal) == []
 
     await put(journal, _S.DETACHED, prompt="open", request_id="r2")
@@ -252,11 +252,11 @@ async def test_news_that_cannot_follow_is_ignored_and_other_news_is_noted(journa
 
 
 async def test_what_was_written_here_is_followed_without_a_read() -> None:
-    """The process that wrote last knows what stands; another one has to look, once."""
-    place = FailingStore()
-    entry = await put(Journal(place), _S.SUBMITTED, request_id="r1")
-    other = Journal(place)
-    place.calls.clear()
+    """The process that wrote last knows the current version; another one has to read it, once."""
+    journal_store = FailingStore()
+    entry = await put(Journal(journal_store), _S.SUBMITTED, request_id="r1")
+    other = Journal(journal_store)
+    journal_store.calls.clear()
 
     assert other.written(entry.generation_key) is None
     for state in (_S.DETACHED, _S.FAILED):
@@ -264,11 +264,11 @@ async def test_what_was_written_here_is_followed_without_a_read() -> None:
         assert moved is not None and moved.state is state
         assert (known := other.written(entry.generation_key)) is not None and known.entry == moved
 
-    assert place.calls == ["read", "replace", "replace"]
+    assert journal_store.calls == ["read", "replace", "replace"]
 
 
 async def test_what_another_wrote_since_counts(journal: Journal) -> None:
-    """A version that is remembered here and is not the present one is not written over, nor believed."""
+    """A remembered version that is not the current one is neither written over nor trusted."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     await Journal(journal.store).advance(entry.generation_key, "r1", _S.FAILED, reason="the other saw it")
 
@@ -304,7 +304,7 @@ async def test_many_that_say_the_same_say_it_once(journal: Journal) -> None:
         (ValueError("x"), _S.SUBMITTED),
     ],
 )
-async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseException, state: EntryState) -> None:
+async def test_the_end_of_the_waiting_is_recorded(journal: Journal, error: BaseException, state: EntryState) -> None:
     """What says nothing of the request leaves the entry as it is; the error comes out as it was."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
@@ -318,12 +318,12 @@ async def test_the_end_of_the_waiting_is_told(journal: Journal, error: BaseExcep
     assert now.cost_usd == (0.25 if state is _S.FAILED else None)
 
 
-async def test_a_journal_that_cannot_be_told_does_not_hide_how_it_ended() -> None:
-    """The failure comes out, not the store's; the next run finds out anew."""
-    place = FailingStore()
-    journal = journal_at(place)
+async def test_a_journal_that_cannot_be_written_does_not_hide_how_it_ended() -> None:
+    """The failure is raised, not the store's; the next run finds it out again."""
+    journal_store = FailingStore()
+    journal = journal_at(journal_store)
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
-    place.failures["replace"] = -1
+    journal_store.failures["replace"] = -1
 
     with pytest.raises(GenerationFailed):
         async with record_outcome(journal, entry.generation_key, "r1"):
@@ -331,21 +331,21 @@ async def test_a_journal_that_cannot_be_told_does_not_hide_how_it_ended() -> Non
     assert await record_end(journal, entry.generation_key, "r1", _S.FAILED) is None
 
 
-async def test_an_archive_that_cannot_be_told_is_an_error() -> None:
-    """Archiving may be repeated, and tells it then; once told, telling again changes nothing."""
-    place = FailingStore()
-    journal, archive = journal_at(place), archive_of("r1")
+async def test_an_archive_that_cannot_be_recorded_is_an_error() -> None:
+    """Archiving may be repeated, and records it then; once recorded, recording it again changes nothing."""
+    journal_store = FailingStore()
+    journal, archive = journal_at(journal_store), archive_of("r1")
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
-    place.failures["replace"] = 1
+    journal_store.failures["replace"] = 1
 
     with pytest.raises(StoreUnavailable):
         await record_archived(journal, entry.generation_key, "r1", archive)
     await record_archived(journal, entry.generation_key, "r1", archive)
-    told = await present(journal, entry)
+    recorded = await present(journal, entry)
     await record_archived(journal, entry.generation_key, "r1", archive)
 
-    assert (told.state, told.archive) == (_S.ARCHIVED, archive)
-    assert await present(journal, entry) == told
+    assert (recorded.state, recorded.archive) == (_S.ARCHIVED, archive)
+    assert await present(journal, entry) == recorded
 
 
 # ---- what a person decides
@@ -379,7 +379,7 @@ async def test_adopting_in_every_state(
 async def test_adopting_beside_a_worker_that_submits(
     client: RunComfyClient, journal: Journal, sandbox: Sandbox
 ) -> None:
-    """A fresh intent is not adopted: its worker is about to say what became of it. An old one is."""
+    """An intent is not adopted during its lease: its worker is about to record the outcome. After it, it is."""
     entry = await put(journal, _S.INTENT, service=sandbox.url)
     found = await accepted(client, sandbox)
 

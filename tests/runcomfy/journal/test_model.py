@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runcomfy.errors import GenerationError, RequestNotFound, RunComfyError, UncertainSubmission, WaitError
 from runcomfy.journal import EntryState, adopt, release
 from tests.runcomfy.journal.stepping import How, Worker
-from tests.runcomfy.journal.world import FOR_EVER, PATIENCE_SECONDS, World
+from tests.runcomfy.journal.world import INDEFINITELY_SECONDS, LEASE_SECONDS, World
 
 GENERATIONS = st.sampled_from(["a fox", "a fox", "a fox", "a crow"])
 RUNS = st.sampled_from(["run-1", "run-2", "run-3"])
@@ -78,7 +78,8 @@ class Lives(RuleBasedStateMachine):
             getattr(self.world, where).extend(faults)
         worker = self.start(
             generation, run, on_uncertain="pay_again" if pays_again else "stop",
-            patience=0.0 if hasty else PATIENCE_SECONDS, retry=FOR_EVER if stubborn else 0.0, cancels=cancels,
+            lease_seconds=0.0 if hasty else LEASE_SECONDS, cancels=cancels,
+            retry=INDEFINITELY_SECONDS if stubborn else 0.0,
         )  # fmt: skip
         self.lead(worker, steps, end)
 
@@ -117,7 +118,7 @@ class Lives(RuleBasedStateMachine):
             case "store goes down" | "store comes back":
                 world.store_is_down = what == "store goes down"
             case "time passes":
-                world.now += PATIENCE_SECONDS + 20
+                world.now += LEASE_SECONDS + 20
             case "late thread" if world.late:  # what was given to a thread cannot be called back
                 with contextlib.suppress(RunComfyError):
                     world.late.pop(0)()
@@ -151,7 +152,7 @@ class Lives(RuleBasedStateMachine):
             self.lead(self.adopting(generation, found), steps, end)
 
     def found_in_dashboard(self, generation: str) -> str | None:
-        """The right request, as far as a person can tell: the latest that the journal does not know."""
+        """The right request, as far as a person can see: the latest that the journal does not know."""
         entry = self.world.entry(generation)
         known = entry.request_ids if entry else []
         shown = [found.id for found in self.world.requests if found.generation == generation and not found.expired]
@@ -209,7 +210,7 @@ class Lives(RuleBasedStateMachine):
         errors = []
         for number in range(8):
             worker = self.start(
-                generation, f"last-{number}", on_uncertain="stop", patience=PATIENCE_SECONDS, retry=0.0, cancels=False
+                generation, f"last-{number}", on_uncertain="stop", lease_seconds=LEASE_SECONDS, retry=0.0, cancels=False
             )
             self.world.steps.finish(worker)
             assert not worker.alive, f"{worker.name} never ends"
@@ -229,7 +230,7 @@ class Lives(RuleBasedStateMachine):
             self.world.steps.finish(person)
         entry = self.world.entry(generation)
         assert entry is not None and entry.state is EntryState.ARCHIVED, (errors, entry)
-        assert entry.archive is not None and self.world.stands(entry.archive)
+        assert entry.archive is not None and self.world.is_intact(entry.archive)
 
 
 TestLives = Lives.TestCase

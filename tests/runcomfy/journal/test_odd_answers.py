@@ -64,17 +64,17 @@ async def entry_of(journal: Journal) -> Entry:
 
 
 async def test_a_429_is_answered_with_a_bounded_number_of_submissions_over_all_runs() -> None:
-    """Each may have been accepted: six within a day, whoever asks and how often; then it says where to look."""
-    service, place = Service(LIMITED), MemoryJournalStore()
+    """Each may have been accepted: six within a day, over all runs; then the error says where to look."""
+    service, journal_store = Service(LIMITED), MemoryJournalStore()
     for _ in range(4):
         with pytest.raises(RateLimited):
-            await submit_for(service.client(), journal_at(place, sleep=instantly), SPEC)
+            await submit_for(service.client(), journal_at(journal_store, sleep=instantly), SPEC)
 
     assert service.submissions == 6
     with pytest.raises(StillRateLimited, match="dashboard") as caught:
-        await submit_for(service.client(), journal_at(place, sleep=instantly), SPEC)
+        await submit_for(service.client(), journal_at(journal_store, sleep=instantly), SPEC)
     assert service.submissions == 6 and not caught.value.retryable
-    assert (await entry_of(journal_at(place))).state is _S.REFUSED
+    assert (await entry_of(journal_at(journal_store))).state is _S.REFUSED
 
 
 async def test_after_a_day_a_429_is_forgotten() -> None:
@@ -92,7 +92,7 @@ async def test_after_a_day_a_429_is_forgotten() -> None:
     assert (await submit_for(service.client(), journal, SPEC)).request_id == "r1"
 
 
-async def test_each_send_is_authorised_and_what_is_refused_there_is_written_down() -> None:
+async def test_each_send_is_authorised_and_a_refusal_there_is_recorded() -> None:
     """The money of a send that was answered with 429 is not free for the next one."""
     service, journal = Service(LIMITED), journal_at(MemoryJournalStore(), sleep=instantly)
     calls = 0
@@ -112,7 +112,7 @@ async def test_each_send_is_authorised_and_what_is_refused_there_is_written_down
 
 
 def test_the_lease_outlives_the_paid_call() -> None:
-    """Otherwise a living worker's submission is taken for lost, and a person is asked to look for nothing."""
+    """Otherwise a living worker's submission counts as lost, and a person is asked to check for nothing."""
     assert PAID_CALL_SECONDS + LINE_SECONDS + LEASE_SECONDS / 12 < LEASE_SECONDS
     assert MediaStore.model_fields["journal_patience_seconds"].default == LEASE_SECONDS
     assert Entry.model_fields["patience_seconds"].default == LEASE_SECONDS
@@ -120,24 +120,24 @@ def test_the_lease_outlives_the_paid_call() -> None:
 
 
 async def test_a_shorter_lease_makes_the_paid_call_shorter() -> None:
-    """Who sets a lease of a minute is answered within it, line and all, or does not know."""
-    said: list[dict[str, float]] = []
+    """With a lease of a minute, the answer comes within it, the wait for a connection included, or is unknown."""
+    timeouts: list[dict[str, float]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        said.append(request.extensions["timeout"])
+        timeouts.append(request.extensions["timeout"])
         return accepted()
 
     service = Service(answer)
     await submit_for(service.client(), journal_at(MemoryJournalStore(), lease_seconds=60.0), SPEC)
     await submit_for(service.client(), journal_at(MemoryJournalStore()), SPEC)
 
-    assert [(timeout["read"], timeout["connect"]) for timeout in said] == [(40.0, 10.0), (120.0, 10.0)]
+    assert [(timeout["read"], timeout["connect"]) for timeout in timeouts] == [(40.0, 10.0), (120.0, 10.0)]
 
 
-async def _submitted(place: MemoryJournalStore, **changes: Any) -> Submission:
-    submission = await submit_for(Service(accepted()).client(), journal_at(place), SPEC)
+async def _submitted(journal_store: MemoryJournalStore, **changes: Any) -> Submission:
+    submission = await submit_for(Service(accepted()).client(), journal_at(journal_store), SPEC)
     if changes:
-        journal = journal_at(place)
+        journal = journal_at(journal_store)
         found = await journal.read(SPEC.key)
         assert found is not None
         await journal.replace(found, found.entry.model_copy(update=changes))
@@ -145,53 +145,54 @@ async def _submitted(place: MemoryJournalStore, **changes: Any) -> Submission:
 
 
 @pytest.mark.parametrize("hours", [-30, -3, -0.5, 0.5, 3, 30])
-async def test_when_it_was_submitted_is_told_by_the_clock_of_the_store(hours: float) -> None:
-    """The machine that submitted it 200 seconds ago had a clock that was wrong, also when it wrote that down."""
-    place, wrong = MemoryJournalStore(), timedelta(hours=hours)
-    await _submitted(place)
-    journal = journal_at(place)
+async def test_when_it_was_submitted_is_by_the_clock_of_the_store(hours: float) -> None:
+    """The machine that submitted it 200 seconds ago had a wrong clock, also when it recorded that."""
+    journal_store, wrong = MemoryJournalStore(), timedelta(hours=hours)
+    await _submitted(journal_store)
+    journal = journal_at(journal_store)
     found = await journal.read(SPEC.key)
     assert found is not None and found.entry.submitted_at is not None
     moved = {"submitted_at": found.entry.submitted_at + wrong, "updated_at": found.entry.updated_at + wrong}
     await journal.replace(found, found.entry.model_copy(update=moved))
 
-    again = await submit_for(Service(accepted()).client(), journal_at(Later(place, 200.0)), SPEC)
+    again = await submit_for(Service(accepted()).client(), journal_at(Later(journal_store, 200.0)), SPEC)
 
     assert again.request_id == "r1"
     assert (datetime.now(UTC) - again.submitted_at).total_seconds() == pytest.approx(200, abs=5)
 
 
 async def test_right_clocks_leave_the_time_of_submission_as_it_is() -> None:
-    """What the provenance says is what was written down."""
-    place = MemoryJournalStore()
-    first = await _submitted(place)
+    """What the provenance says is what was recorded."""
+    journal_store = MemoryJournalStore()
+    first = await _submitted(journal_store)
 
-    assert (await submit_for(Service(accepted()).client(), journal_at(place), SPEC)).submitted_at == first.submitted_at
-    assert submission_of(await entry_of(journal_at(place))).submitted_at == first.submitted_at
+    again = await submit_for(Service(accepted()).client(), journal_at(journal_store), SPEC)
+    assert again.submitted_at == first.submitted_at
+    assert submission_of(await entry_of(journal_at(journal_store))).submitted_at == first.submitted_at
 
 
-async def test_a_request_that_is_unknown_in_its_first_minute_is_not_given_up() -> None:
-    """It is detached, and looked at again; after that the service is believed, and the entry is expired."""
-    place, service = MemoryJournalStore(), Service(UNKNOWN)
-    await _submitted(place)
+async def test_a_request_that_is_unknown_in_its_first_minute_is_not_expired() -> None:
+    """It is detached, and polled again; after that the service is trusted, and the entry is expired."""
+    journal_store, service = MemoryJournalStore(), Service(UNKNOWN)
+    await _submitted(journal_store)
     with pytest.raises(RequestNotFound):
-        async with record_outcome(journal_at(place), SPEC.key, "r1"):
+        async with record_outcome(journal_at(journal_store), SPEC.key, "r1"):
             await collect(service.client(), "r1")
-    assert (await entry_of(journal_at(place))).state is _S.DETACHED
+    assert (await entry_of(journal_at(journal_store))).state is _S.DETACHED
 
-    for journal, state in ((journal_at(place), _S.DETACHED), (journal_at(Later(place)), _S.EXPIRED)):
+    for journal, state in ((journal_at(journal_store), _S.DETACHED), (journal_at(Later(journal_store)), _S.EXPIRED)):
         found = await journal.read(SPEC.key)
         assert found is not None
         await reconcile_entry(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
-        assert (await entry_of(journal_at(place))).state is state
+        assert (await entry_of(journal_at(journal_store))).state is state
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
     """It is no reason to release what was paid for."""
-    place, service = MemoryJournalStore(), Service(httpx.Response(status, text="<html>no</html>"))
-    await _submitted(place)
-    journal = journal_at(Later(place, 1e6))
+    journal_store, service = MemoryJournalStore(), Service(httpx.Response(status, text="<html>no</html>"))
+    await _submitted(journal_store)
+    journal = journal_at(Later(journal_store, 1e6))
     found = await journal.read(SPEC.key)
     assert found is not None
     finding = await reconcile_entry(service.client(), journal, found, abandoned_after=timedelta(minutes=10))
@@ -201,20 +202,20 @@ async def test_a_proxy_moves_nothing_in_the_journal(status: int) -> None:
         async with record_outcome(journal, SPEC.key, "r1"):
             await collect(service.client(), "r1")
     assert "journal release" not in str(caught.value)
-    assert (await entry_of(journal_at(place))).state is _S.SUBMITTED
+    assert (await entry_of(journal_at(journal_store))).state is _S.SUBMITTED
 
 
-async def test_an_output_without_a_file_stands_in_the_journal() -> None:
+async def test_an_output_without_a_file_is_recorded_in_the_journal() -> None:
     """A person sees what the service gave for the money, without its secrets."""
-    place = MemoryJournalStore()
-    await _submitted(place)
+    journal_store = MemoryJournalStore()
+    await _submitted(journal_store)
     output = {"video": None, "log": "s3://x/y?token=deadbeef01", "note": "lost at noon"}
     service = Service(httpx.Response(200, json={"status": "succeeded", "output": output}))
     with pytest.raises(NoOutput):
-        async with record_outcome(journal_at(place), SPEC.key, "r1"):
+        async with record_outcome(journal_at(journal_store), SPEC.key, "r1"):
             await collect(service.client(), "r1", sleep=instantly)
 
-    entry = await entry_of(journal_at(place))
+    entry = await entry_of(journal_at(journal_store))
     assert entry.state is _S.DETACHED and "lost at noon" in str(entry.reason)
     assert "deadbeef01" not in entry.model_dump_json()
 

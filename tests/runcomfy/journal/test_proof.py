@@ -39,9 +39,9 @@ def archived(hours_ago: float = 0.0) -> Entry:
 
 @pytest.fixture
 def journal() -> Journal:
-    place = MemoryJournalStore()
-    place.where = f"memory {id(place)}"
-    return journal_at(place, sleep=instantly)
+    journal_store = MemoryJournalStore()
+    journal_store.where = f"memory {id(journal_store)}"
+    return journal_at(journal_store, sleep=instantly)
 
 
 async def known(journal: Journal, *entries: Entry, **other: Any) -> tuple[bool, bool]:
@@ -82,7 +82,7 @@ async def test_a_stop_is_that_of_its_service_store_and_model(journal: Journal) -
     assert await known(journal) == (False, False)
 
 
-async def test_an_entry_tells_of_what_was_archived_after_the_stop_only(journal: Journal) -> None:
+async def test_an_entry_counts_only_if_it_was_archived_after_the_stop(journal: Journal) -> None:
     """The rows of a manifest that were made before the cause arose are no sign that it is over."""
     await note_stops(journal, SERVICE, STORE, {TEXT_TO_VIDEO: stop(hours_ago=2)})
 
@@ -91,7 +91,7 @@ async def test_an_entry_tells_of_what_was_archived_after_the_stop_only(journal: 
 
 
 async def test_notes_that_come_at_the_same_time_are_all_kept(journal: Journal) -> None:
-    """A stop is written until it stands; each run is told of its own."""
+    """A stop is written until it is kept; none is lost to another's."""
     models = [f"model {number}" for number in range(8)]
     await asyncio.gather(*(note_stops(journal, SERVICE, STORE, {model: stop()}) for model in models))
 

@@ -1,4 +1,4 @@
-"""Looking after the open generations reads those, and what has changed; not every generation there ever was."""
+"""Reconciling reads the open generations and what has changed; not every generation there ever was."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Counting:
 
         journal.store.read = counted  # type: ignore[method-assign]
 
-    async def look(self, skew: timedelta = timedelta(hours=1)) -> tuple[set[str], int]:
+    async def watched(self, skew: timedelta = timedelta(hours=1)) -> tuple[set[str], int]:
         """Return the prompts of what is watched, and how many entries were read for that."""
         self.read = 0
         found = await watched_entries(self.journal, skew=skew)
@@ -48,38 +48,38 @@ class Counting:
 
 @pytest.fixture(params=["bucket", "memory"])
 def counting(request: pytest.FixtureRequest, store: Store) -> Counting:
-    places = {"bucket": lambda: BucketJournalStore(store), "memory": MemoryJournalStore}
-    return Counting(Journal(places[request.param]()))
+    stores = {"bucket": lambda: BucketJournalStore(store), "memory": MemoryJournalStore}
+    return Counting(Journal(stores[request.param]()))
 
 
 async def test_what_is_open_is_found_and_what_is_closed_is_read_once(counting: Counting) -> None:
-    """The margin for clocks is an hour; without it, what was closed at the last look is not read again."""
+    """The margin for clocks is an hour; without it, what was closed at the last pass is not read again."""
     none = timedelta(microseconds=-1)
     for number in range(5):
         await counting.write(f"done {number}", EntryState.ARCHIVED)
     await counting.write("open", EntryState.DETACHED)
     await counting.write("waits", EntryState.UNCERTAIN)
 
-    assert await counting.look(none) == ({"open", "waits"}, 7)
-    assert await counting.look(none) == ({"open", "waits"}, 2)
+    assert await counting.watched(none) == ({"open", "waits"}, 7)
+    assert await counting.watched(none) == ({"open", "waits"}, 2)
     await counting.write("open", EntryState.ARCHIVED)
-    assert await counting.look(none) == ({"waits"}, 2)
-    assert await counting.look(none) == ({"waits"}, 1)
+    assert await counting.watched(none) == ({"waits"}, 2)
+    assert await counting.watched(none) == ({"waits"}, 1)
 
 
 async def test_within_the_margin_nothing_is_overlooked(counting: Counting) -> None:
-    """What was written just before the last look, by a machine whose clock is behind, is read again."""
+    """What was written just before the last pass, by a machine whose clock is behind, is read again."""
     await counting.write("done", EntryState.ARCHIVED)
-    assert await counting.look() == (set(), 1)
+    assert await counting.watched() == (set(), 1)
     await counting.write("done", EntryState.DETACHED)
 
-    assert (await counting.look())[0] == {"done"}
+    assert (await counting.watched())[0] == {"done"}
 
 
-async def test_a_note_that_cannot_be_read_costs_one_whole_look(counting: Counting) -> None:
+async def test_a_note_that_cannot_be_read_costs_one_full_pass(counting: Counting) -> None:
     """Nothing is lost with it."""
     await counting.write("open", EntryState.SUBMITTED)
     await counting.journal.write_note("watched", b"not a note")
 
-    assert await counting.look() == ({"open"}, 1)
+    assert await counting.watched() == ({"open"}, 1)
     assert await watched_entries(Journal(MemoryJournalStore())) == []

@@ -41,13 +41,13 @@ async def now(journal: Journal, entry: Entry) -> Entry:
 
 
 @pytest.fixture
-def place() -> FailingStore:
+def journal_store() -> FailingStore:
     return FailingStore()
 
 
 @pytest.fixture
-def journal(place: FailingStore) -> Journal:
-    return journal_at(place)
+def journal(journal_store: FailingStore) -> Journal:
+    return journal_at(journal_store)
 
 
 async def test_the_request_of_any_attempt_is_found(journal: Journal) -> None:
@@ -68,51 +68,51 @@ async def test_the_request_of_any_attempt_is_found(journal: Journal) -> None:
 
 
 async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
-    place: FailingStore, journal: Journal
+    journal_store: FailingStore, journal: Journal
 ) -> None:
-    """Of thousands, a handful; where everything has to be read, somebody is told how far it is."""
+    """Of thousands, a handful; if everything has to be read, the progress is reported."""
     for number in range(2500):
         await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}"))
     long_ago = datetime.now(UTC) - timedelta(days=3)
-    names = sorted(place.names())
+    names = sorted(journal_store.names())
     for name in names[:-1]:
-        place._documents[name] = (place._documents[name][0], long_ago)
+        journal_store._documents[name] = (journal_store._documents[name][0], long_ago)
     last = await journal.read(names[-1].removesuffix(".json"))
     assert last is not None
-    place.calls.clear()
-    told: list[tuple[int, int]] = []
+    journal_store.calls.clear()
+    reported: list[tuple[int, int]] = []
 
     assert await find_request(journal, str(last.entry.request_id)) is not None
-    few = place.calls.count("read")
-    assert await find_request(journal, "unknown", progress=lambda *seen: told.append(seen)) is None
+    few = journal_store.calls.count("read")
+    assert await find_request(journal, "unknown", progress=lambda *seen: reported.append(seen)) is None
 
     assert few <= 8
-    assert told == [(1008, 2500), (2008, 2500)]
+    assert reported == [(1008, 2500), (2008, 2500)]
 
 
-async def test_an_entry_is_not_read_again_for_each_request(place: FailingStore, journal: Journal) -> None:
-    """Fifty are asked for one after the other, as `archive_outputs.map` does; what changed meanwhile is seen."""
-    place.where, place.older_by_seconds = "one of a kind", 5.0
+async def test_an_entry_is_not_read_again_for_each_request(journal_store: FailingStore, journal: Journal) -> None:
+    """Fifty are asked for one after the other, as `archive_outputs.map` does; what changed in the meantime is seen."""
+    journal_store.where, journal_store.older_by_seconds = "one of a kind", 5.0
     entries = [await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}")) for number in range(50)]
-    place.calls.clear()
+    journal_store.calls.clear()
 
     for number in range(50):
         assert await find_request(journal, f"r{number}") is not None
-    read = place.calls.count("read")
+    read = journal_store.calls.count("read")
     assert await journal.advance(entries[0].generation_key, "r0", S.FAILED)
-    standing = await journal.read(entries[0].generation_key)
-    assert standing is not None
+    current = await journal.read(entries[0].generation_key)
+    assert current is not None
     again = entries[0].moved(S.SUBMITTED, worker="host:2", request_id="another")
-    assert await journal.replace(standing, again)
+    assert await journal.replace(current, again)
 
     assert read <= 50 + 50
     found = await find_request(journal, "another")
     assert found is not None and found.entry.generation_key == entries[0].generation_key
 
 
-async def test_what_two_generations_name_is_not_given_to_either(journal: Journal, place: FailingStore) -> None:
-    """Until a person lets go of one, or one of them has the video."""
-    place.where = "s3://videos/clips/journal"
+async def test_what_two_generations_name_is_not_given_to_either(journal: Journal, journal_store: FailingStore) -> None:
+    """Until a person releases one, or one of them has the video."""
+    journal_store.where = "s3://videos/clips/journal"
     one = await generation(journal, "rain", (S.SUBMITTED, "same"))
     other = await generation(journal, "snow", (S.SUBMITTED, "same"))
 
@@ -130,10 +130,10 @@ async def test_what_two_generations_name_is_not_given_to_either(journal: Journal
     assert archived is not None and archived.entry.generation_key == other.generation_key
 
 
-async def test_an_entry_of_a_later_version_is_passed_over(place: FailingStore, journal: Journal) -> None:
+async def test_an_entry_of_a_later_version_is_passed_over(journal_store: FailingStore, journal: Journal) -> None:
     """And does not keep others from being found."""
     await generation(journal, "rain", (S.SUBMITTED, "known"))
-    place.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
+    journal_store.create(f"{'f' * 64}.json", b'{"schema_version": 2}')
 
     assert await find_request(journal, "known") is not None
     assert await find_request(journal, "unknown") is None
@@ -158,7 +158,7 @@ async def test_an_earlier_request_that_made_its_video_ends_the_generation(journa
 
 @pytest.mark.parametrize("state", [S.INTENT, S.SUBMITTED, S.DETACHED, S.UNCERTAIN, S.EXPIRED, S.ARCHIVED])
 async def test_an_earlier_request_does_not_disturb_a_later_one(journal: Journal, state: EntryState) -> None:
-    """The later one goes on as it is, and the history tells of both, with what the earlier one cost."""
+    """The later one goes on as it is, and the history has both, with what the earlier one cost."""
     last = None if state in (S.INTENT, S.UNCERTAIN) else "second"
     entry = await generation(
         journal, "rain", (S.SUBMITTED, "first"), (S.RELEASED, "first"), (S.INTENT, None), (state, last)

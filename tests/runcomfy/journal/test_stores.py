@@ -30,23 +30,23 @@ NAME = "a" * 64 + ".json"
 THREADS = 16
 
 
-def journal_store(object_store: ObjectStore, prefix: str, **options: Any) -> Store:
+def new_store(object_store: ObjectStore, prefix: str, **options: Any) -> Store:
     """Return a store with a client of its own, whose events a test may hook."""
     return Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url, **options)
 
 
 @pytest.fixture
 def own_store(object_store: ObjectStore, prefix: str) -> Store:
-    return journal_store(object_store, prefix)
+    return new_store(object_store, prefix)
 
 
 @pytest.fixture(params=["bucket", "memory"])
-def place(request: pytest.FixtureRequest, store: Store) -> JournalStore:
-    places: dict[str, Callable[[], JournalStore]] = {
+def journal_store(request: pytest.FixtureRequest, store: Store) -> JournalStore:
+    stores: dict[str, Callable[[], JournalStore]] = {
         "bucket": lambda: BucketJournalStore(store),
         "memory": MemoryJournalStore,
     }
-    return places[request.param]()
+    return stores[request.param]()
 
 
 def racing(count: int, work: Callable[[int], Any]) -> list[Any]:
@@ -61,150 +61,150 @@ def racing(count: int, work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(begin, range(count)))
 
 
-# ---- what every place promises
+# ---- what every journal store promises
 
 
-def test_a_document_is_created_once(place: JournalStore) -> None:
+def test_a_document_is_created_once(journal_store: JournalStore) -> None:
     """The second creation is refused, and changes nothing."""
     first = body()
-    tag = place.create(NAME, first)
+    tag = journal_store.create(NAME, first)
 
     assert tag
-    assert place.create(NAME, body()) is None
-    stands = place.read(NAME)
-    assert stands is not None and (stands.body, stands.tag) == (first, tag)
+    assert journal_store.create(NAME, body()) is None
+    stored = journal_store.read(NAME)
+    assert stored is not None and (stored.body, stored.tag) == (first, tag)
 
 
-def test_only_the_present_version_is_replaced(place: JournalStore) -> None:
+def test_only_the_present_version_is_replaced(journal_store: JournalStore) -> None:
     """With the tag of an older version, or of none, nothing is written."""
     first, second, third = body(), body(), body()
-    one = place.create(NAME, first)
+    one = journal_store.create(NAME, first)
     assert one
-    two = place.replace(NAME, second, one)
+    two = journal_store.replace(NAME, second, one)
 
     assert two and two != one
-    assert place.replace(NAME, body(), one) is None
-    assert place.replace(NAME, body(), '"00000000000000000000000000000000"') is None
-    three = place.replace(NAME, third, two)
-    stands = place.read(NAME)
-    assert stands is not None and (stands.body, stands.tag) == (third, three)
+    assert journal_store.replace(NAME, body(), one) is None
+    assert journal_store.replace(NAME, body(), '"00000000000000000000000000000000"') is None
+    three = journal_store.replace(NAME, third, two)
+    stored = journal_store.read(NAME)
+    assert stored is not None and (stored.body, stored.tag) == (third, three)
 
 
-def test_what_is_not_there_is_neither_read_nor_replaced(place: JournalStore) -> None:
+def test_what_is_not_there_is_neither_read_nor_replaced(journal_store: JournalStore) -> None:
     """`None`, before anything was ever written as after it."""
-    assert place.read(NAME) is None
-    assert place.replace(NAME, body(), '"00000000000000000000000000000000"') is None
-    assert place.read(NAME) is None
+    assert journal_store.read(NAME) is None
+    assert journal_store.replace(NAME, body(), '"00000000000000000000000000000000"') is None
+    assert journal_store.read(NAME) is None
 
-    place.create("b.json", body())
-    assert place.read(NAME) is None
+    journal_store.create("b.json", body())
+    assert journal_store.read(NAME) is None
 
 
-def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(place: JournalStore) -> None:
+def test_names_are_in_order_by_their_start_and_nothing_is_hidden_among_them(journal_store: JournalStore) -> None:
     """Documents only: no mark, probe, lock or half-written file; `check` and refused writes leave none."""
-    assert list(place.names()) == []
-    place.check()
+    assert list(journal_store.names()) == []
+    journal_store.check()
     names = [f"{start}{'0' * 60}.json" for start in ("b0", "a1", "c2", "a0")]
     for name in names:
-        place.create(name, body())
-        place.create(name, body())
+        journal_store.create(name, body())
+        journal_store.create(name, body())
 
-    assert list(place.names()) == sorted(names)
-    assert [name[:2] for name in place.names("a")] == ["a0", "a1"]
-    assert list(place.names("a1")) == [names[1]]
-    assert list(place.names("f")) == []
+    assert list(journal_store.names()) == sorted(names)
+    assert [name[:2] for name in journal_store.names("a")] == ["a0", "a1"]
+    assert list(journal_store.names("a1")) == [names[1]]
+    assert list(journal_store.names("f")) == []
 
 
-def test_every_document_has_the_time_of_its_present_version(place: JournalStore) -> None:
+def test_every_document_has_the_time_of_its_present_version(journal_store: JournalStore) -> None:
     """Hidden ones are left out, and each write makes it later, or leaves it within the same second."""
-    place.check()
-    place.create(".note.json", body())
-    tag = place.create(NAME, body())
-    before = dict(place.modified())
-    assert tag and place.replace(NAME, body(), tag)
-    after = dict(place.modified())
+    journal_store.check()
+    journal_store.create(".note.json", body())
+    tag = journal_store.create(NAME, body())
+    before = dict(journal_store.modified())
+    assert tag and journal_store.replace(NAME, body(), tag)
+    after = dict(journal_store.modified())
 
     assert before.keys() == after.keys() == {NAME}
     assert after[NAME] >= before[NAME]
-    assert list(place.names()) == [NAME]
-    assert place.read(".note.json") is not None
+    assert list(journal_store.names()) == [NAME]
+    assert journal_store.read(".note.json") is not None
 
 
-def test_a_document_may_be_any_text(place: JournalStore) -> None:
+def test_a_document_may_be_any_text(journal_store: JournalStore) -> None:
     """What is written is what is read, byte for byte, up to a document of a megabyte."""
     for number, written in enumerate([b"{}", "ü🦊\r\n\0".encode(), os.urandom(1_000_000)]):
-        place.create(f"{number}.json", written)
-        stands = place.read(f"{number}.json")
-        assert stands is not None and stands.body == written
+        journal_store.create(f"{number}.json", written)
+        stored = journal_store.read(f"{number}.json")
+        assert stored is not None and stored.body == written
 
 
-def test_a_document_ages_until_it_is_written_again(place: JournalStore) -> None:
-    """By the clock of the place, to a second."""
-    tag = place.create(NAME, body())
+def test_a_document_ages_until_it_is_written_again(journal_store: JournalStore) -> None:
+    """By the clock of the journal_store, to a second."""
+    tag = journal_store.create(NAME, body())
     assert tag
     began = time.monotonic()
     threading.Event().wait(2.1)
-    stands = place.read(NAME)
-    assert stands is not None and 1.0 <= stands.age_seconds <= time.monotonic() - began + 1.5
+    stored = journal_store.read(NAME)
+    assert stored is not None and 1.0 <= stored.age_seconds <= time.monotonic() - began + 1.5
 
-    place.replace(NAME, body(), tag)
+    journal_store.replace(NAME, body(), tag)
     began = time.monotonic()
-    stands = place.read(NAME)
-    assert stands is not None and 0.0 <= stands.age_seconds <= time.monotonic() - began + 1.1
+    stored = journal_store.read(NAME)
+    assert stored is not None and 0.0 <= stored.age_seconds <= time.monotonic() - began + 1.1
 
 
-def test_of_many_that_create_one_does(place: JournalStore) -> None:
+def test_of_many_that_create_one_does(journal_store: JournalStore) -> None:
     """Sixteen threads, round after round: one tag, and the document is that thread's."""
     for turn in range(3):
         bodies = [body(str(number)) for number in range(THREADS)]
         name = f"{turn}.json"
 
         def create(number: int, name: str = name, bodies: list[bytes] = bodies) -> str | None:
-            return place.create(name, bodies[number])
+            return journal_store.create(name, bodies[number])
 
         tags = racing(THREADS, create)
 
         (winner,) = [number for number, tag in enumerate(tags) if tag]
-        stands = place.read(name)
-        assert stands is not None and (stands.body, stands.tag) == (bodies[winner], tags[winner])
+        stored = journal_store.read(name)
+        assert stored is not None and (stored.body, stored.tag) == (bodies[winner], tags[winner])
 
 
-def test_of_many_that_replace_one_does(place: JournalStore) -> None:
+def test_of_many_that_replace_one_does(journal_store: JournalStore) -> None:
     """Sixteen threads that saw the same version, round after round: each round has one winner."""
-    tag = place.create(NAME, body())
+    tag = journal_store.create(NAME, body())
     assert tag
     for _ in range(3):
         bodies = [body(str(number)) for number in range(THREADS)]
 
         def replace(number: int, bodies: list[bytes] = bodies, tag: str = tag) -> str | None:
-            return place.replace(NAME, bodies[number], tag)
+            return journal_store.replace(NAME, bodies[number], tag)
 
         tags = racing(THREADS, replace)
 
         (winner,) = [number for number, won in enumerate(tags) if won]
-        stands = place.read(NAME)
-        assert stands is not None and (stands.body, stands.tag) == (bodies[winner], tags[winner])
+        stored = journal_store.read(NAME)
+        assert stored is not None and (stored.body, stored.tag) == (bodies[winner], tags[winner])
         tag = tags[winner]
 
 
-def test_readers_never_see_half_a_document(place: JournalStore) -> None:
+def test_readers_never_see_half_a_document(journal_store: JournalStore) -> None:
     """While one writes, others read: each time a whole version, and none older than the one before."""
-    tag = place.create(NAME, b"%06d" % 0 * 1000)
+    tag = journal_store.create(NAME, b"%06d" % 0 * 1000)
     ended = threading.Event()
 
     def read(_: int) -> None:
         last = 0
         while not ended.is_set():
-            stands = place.read(NAME)
-            assert stands is not None and stands.body == stands.body[:6] * 1000
-            assert int(stands.body[:6]) >= last
-            last = int(stands.body[:6])
+            stored = journal_store.read(NAME)
+            assert stored is not None and stored.body == stored.body[:6] * 1000
+            assert int(stored.body[:6]) >= last
+            last = int(stored.body[:6])
 
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read, number) for number in range(3)]
         for number in range(1, 60):
             assert tag
-            tag = place.replace(NAME, b"%06d" % number * 1000, tag)
+            tag = journal_store.replace(NAME, b"%06d" % number * 1000, tag)
         ended.set()
         for reader in readers:
             reader.result()
@@ -221,19 +221,19 @@ from tests.runcomfy.journal.making import body
 
 where, rounds = json.loads(sys.argv[1]), int(sys.argv[2])
 session = boto3.Session(where["access"], where["secret"], region_name="us-east-1")
-place = BucketJournalStore(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
+journal_store = BucketJournalStore(Store("videos", where["prefix"], session=session, endpoint_url=where["endpoint"]))
 print("ready", flush=True)
 for number in range(rounds):
     sys.stdin.readline()
     name = f"{number}.json"
-    created = place.create(name, body())
-    standing = place.read(name)
+    created = journal_store.create(name, body())
+    current = journal_store.read(name)
     print(json.dumps([created, None]), flush=True)
     sys.stdin.readline()
-    standing = place.read(name)
-    print(json.dumps([standing.tag, None]), flush=True)
+    current = journal_store.read(name)
+    print(json.dumps([current.tag, None]), flush=True)
     sys.stdin.readline()
-    print(json.dumps([place.replace(name, body(), standing.tag), None]), flush=True)
+    print(json.dumps([journal_store.replace(name, body(), current.tag), None]), flush=True)
 """
 
 
@@ -343,7 +343,7 @@ class Wire:
         self._events.register("before-call.s3.PutObject", drop)
 
     def answer(self, status: int, code: str, *, times: int = 10**9, header: str = "") -> None:
-        """Answer PUTs with an error in their place; only those that carry `header`."""
+        """Answer PUTs with an error instead; only those that carry `header`."""
         left = [times]
         document = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
 
@@ -390,14 +390,14 @@ def left_in(object_store: ObjectStore, prefix: str) -> list[str]:
 
 def test_the_probe_of_a_good_store_is_made_once_for_all_processes(object_store: ObjectStore, prefix: str) -> None:
     """The first finds out and leaves a note, the same one asks no more, and the next needs one read."""
-    first, second = journal_store(object_store, prefix), journal_store(object_store, prefix)
+    first, second = new_store(object_store, prefix), new_store(object_store, prefix)
     wires = Wire(first), Wire(second)
 
-    place = BucketJournalStore(first)
-    place.check()
+    journal_store = BucketJournalStore(first)
+    journal_store.check()
     assert wires[0].calls.count("PutObject") > 1
     wires[0].calls.clear()
-    place.check()
+    journal_store.check()
     assert wires[0].calls == []
 
     BucketJournalStore(second).check()
@@ -407,16 +407,16 @@ def test_the_probe_of_a_good_store_is_made_once_for_all_processes(object_store: 
 
 def test_threads_probe_once(own_store: Store) -> None:
     """Sixteen that begin together make one probe."""
-    wire, place = Wire(own_store), BucketJournalStore(own_store)
+    wire, journal_store = Wire(own_store), BucketJournalStore(own_store)
 
-    racing(THREADS, lambda _: place.check())
+    racing(THREADS, lambda _: journal_store.check())
 
     assert wire.calls.count("DeleteObject") == 1
 
 
 def test_a_note_about_another_server_does_not_count(object_store: ObjectStore, prefix: str) -> None:
-    """A bucket that was copied to another server, or a note that is damaged, is tried out anew."""
-    store = journal_store(object_store, prefix)
+    """A bucket that was copied to another server, or a note that is damaged, is tried out again."""
+    store = new_store(object_store, prefix)
     for note in (b'{"endpoint": "https://elsewhere.example.com"}', b"[]", b"<html>"):
         store.put(store.key("journal/.conditional-writes.json"), note, content_type="application/json")
         wire = Wire(store)
@@ -444,11 +444,11 @@ def test_a_store_without_conditional_writes_is_refused(
 def test_a_store_that_cannot_be_reached_is_not_called_unfit(own_store: Store) -> None:
     """An outage during the probe is an outage, to be tried again."""
     Wire(own_store).answer(503, "SlowDown", times=5)
-    place = BucketJournalStore(own_store)
+    journal_store = BucketJournalStore(own_store)
 
     with pytest.raises(StoreUnavailable):
-        place.check()
-    place.check()
+        journal_store.check()
+    journal_store.check()
 
 
 @pytest.mark.parametrize("lost", [1, 4])
@@ -461,56 +461,56 @@ def test_a_probe_whose_answer_is_lost_does_not_condemn_the_store(own_store: Stor
 
 @pytest.mark.parametrize("down", [0, 2])
 def test_a_write_whose_answer_was_lost_is_recognised(own_store: Store, down: int) -> None:
-    """The repetition is refused, since the document stands; by its body it is known for ours."""
-    place = BucketJournalStore(own_store)
+    """The repetition is refused, since the document exists; its body shows that it is ours."""
+    journal_store = BucketJournalStore(own_store)
     written = body()
     Wire(own_store).lose(down=down)
 
-    tag = place.create(NAME, written)
-    stands = place.read(NAME)
-    assert stands is not None and (stands.body, stands.tag) == (written, tag)
+    tag = journal_store.create(NAME, written)
+    stored = journal_store.read(NAME)
+    assert stored is not None and (stored.body, stored.tag) == (written, tag)
 
     changed = body()
     Wire(own_store).lose(down=down)
     assert tag
-    assert place.replace(NAME, changed, tag)
-    stands = place.read(NAME)
-    assert stands is not None and stands.body == changed
+    assert journal_store.replace(NAME, changed, tag)
+    stored = journal_store.read(NAME)
+    assert stored is not None and stored.body == changed
 
 
 def test_a_write_whose_answer_was_lost_for_good_is_recognised_when_it_is_repeated(own_store: Store) -> None:
     """The write was done, then the store was away for longer than the client tries: the journal tries again later."""
-    place, written = BucketJournalStore(own_store), body()
+    journal_store, written = BucketJournalStore(own_store), body()
     Wire(own_store).lose(down=4)
 
     with pytest.raises(StoreUnavailable):
-        place.create(NAME, written)
-    tag = place.create(NAME, written)
-    stands = place.read(NAME)
-    assert stands is not None and (stands.body, stands.tag) == (written, tag)
+        journal_store.create(NAME, written)
+    tag = journal_store.create(NAME, written)
+    stored = journal_store.read(NAME)
+    assert stored is not None and (stored.body, stored.tag) == (written, tag)
 
 
 def test_a_lost_write_that_somebody_has_followed_is_not_called_ours(
     own_store: Store, object_store: ObjectStore
 ) -> None:
-    """Whoever cannot tell has not won: another worker's version is never taken for this one's."""
-    place = BucketJournalStore(own_store)
-    other = journal_store(object_store, own_store.prefix)
+    """If it is unknown who won, this worker has not: another's version is never taken for its own."""
+    journal_store = BucketJournalStore(own_store)
+    other = new_store(object_store, own_store.prefix)
     written, followed = body(), body()
 
     def lose_and_let_another_write(request: Any, **_: Any) -> None:
-        if request.method == "PUT" and place.read(NAME) is None:
+        if request.method == "PUT" and journal_store.read(NAME) is None:
             assert URLLib3Session().send(request).status_code == 200
-            stands = place.read(NAME)
-            assert stands is not None
-            assert other.replace_if(other.key(f"journal/{NAME}"), followed, etag=stands.tag, content_type="text/plain")
+            stored = journal_store.read(NAME)
+            assert stored is not None
+            assert other.replace_if(other.key(f"journal/{NAME}"), followed, etag=stored.tag, content_type="text/plain")
             raise ConnectionClosedError(endpoint_url=request.url)
 
     own_store.client.meta.events.register("before-send.s3", lose_and_let_another_write)
 
-    assert place.create(NAME, written) is None
-    stands = place.read(NAME)
-    assert stands is not None and stands.body == followed
+    assert journal_store.create(NAME, written) is None
+    stored = journal_store.read(NAME)
+    assert stored is not None and stored.body == followed
 
 
 def test_a_missing_bucket_is_an_error_and_not_an_empty_journal(object_store: ObjectStore) -> None:

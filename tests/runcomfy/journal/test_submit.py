@@ -100,7 +100,7 @@ async def test_an_accepted_submission_is_returned() -> None:
 async def test_a_refusal_is_what_the_service_called_it_and_is_not_repeated(
     answer: httpx.Response, error: type[RunComfyError]
 ) -> None:
-    """A 4xx with an error body, or a documented code whatever the HTTP status, is surely not accepted."""
+    """A 4xx with an error body, or a documented code whatever the HTTP status, is certainly not accepted."""
     service = Service(answer)
 
     with pytest.raises(error) as caught:
@@ -127,7 +127,7 @@ _BODIES = ({"text": "<html>"}, {"json": {}}, {"json": {"Message": "Forbidden"}},
 async def test_what_http_says_was_not_acted_on_is_a_refusal_whatever_the_body(
     status: int, error: type[RunComfyError], body: dict[str, Any]
 ) -> None:
-    """A proxy that says no has sent nothing on; nobody has to look in a dashboard for that."""
+    """A proxy that refuses has sent nothing on; nobody has to check a dashboard for that."""
     service = Service(httpx.Response(status, **body))
 
     with pytest.raises(error) as caught:
@@ -174,7 +174,7 @@ async def test_what_http_says_was_not_acted_on_is_a_refusal_whatever_the_body(
         httpx.Response(200, json={"error_code": 500123, "error_message": "oops"}),
     ],
 )
-async def test_whatever_is_not_surely_refused_is_uncertain_and_never_repeated(answer: Any) -> None:
+async def test_whatever_is_not_certainly_refused_is_uncertain_and_never_repeated(answer: Any) -> None:
     """One POST, and an error that says when it was sent, for which generation, and what to do."""
     service = Service(answer)
 
@@ -226,7 +226,7 @@ async def test_what_never_left_this_machine_is_sent_again(trouble: Exception) ->
 
 @pytest.mark.parametrize("body", [{"json": NO}, {"text": "<html>slow down</html>"}, {}])
 async def test_a_rate_limit_is_waited_out(body: dict[str, Any]) -> None:
-    """A 429 is a refusal whoever says it: `Retry-After` is followed, and the submission made again, ever later."""
+    """A 429 is a refusal, the service's or a proxy's: `Retry-After` is followed, and the pauses grow."""
     limited = httpx.Response(429, headers={"Retry-After": "7"}, **body)
     service = Service(limited, httpx.Response(429, **body), httpx.Response(200, json=ACCEPTED))
 
@@ -245,25 +245,25 @@ async def test_a_rate_limit_that_stays_is_an_error() -> None:
 async def test_each_send_is_authorised_before_it_is_announced() -> None:
     """A 429 may lie, so the money for its answer is no longer free when the next one is sent.
 
-    What is announced is the intent, written anew where it is not fresh; each answer of 429 is written down as well.
+    The intent announces it, and its lease is renewed unless it is recent; each answer of 429 is recorded as well.
     """
-    place = FailingStore()
+    journal_store = FailingStore()
 
     async def authorise() -> None:
-        place.calls.append("authorise")
-        if place.calls.count("authorise") == 3:
+        journal_store.calls.append("authorise")
+        if journal_store.calls.count("authorise") == 3:
             raise BudgetReached("no more")
 
     async def limited() -> httpx.Response:
-        place.calls.append("send")
+        journal_store.calls.append("send")
         return httpx.Response(429, json=NO)
 
     service = Service(*[limited] * 5)
     with pytest.raises(BudgetReached):
-        await service.submit(authorise=authorise, place=place, lease_seconds=0.0)
+        await service.submit(authorise=authorise, journal_store=journal_store, lease_seconds=0.0)
 
     sent = ["authorise", "replace", "send", "replace"]
-    assert place.calls == ["read", "check", "create", *sent, *sent, "authorise", "replace"]
+    assert journal_store.calls == ["read", "check", "create", *sent, *sent, "authorise", "replace"]
     assert len(service.requests) == 2
 
 
@@ -286,7 +286,7 @@ async def test_a_cancellation_while_the_answer_is_on_its_way_loses_nothing() -> 
     assert [submission.request_id for submission in handed_over] == ["r1"]
 
 
-async def test_a_cancellation_before_an_uncertain_answer_still_tells_the_person() -> None:
+async def test_a_cancellation_before_an_uncertain_answer_does_not_hide_it() -> None:
     """Perhaps paid for outweighs being cancelled."""
     lost = LateAnswer(httpx.ReadError("x"))
     service = Service(lost)

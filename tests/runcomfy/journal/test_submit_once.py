@@ -86,11 +86,11 @@ async def entry_of(journal: Journal, spec: GenerationSpec) -> Entry:
 
 async def put(journal: Journal, spec: GenerationSpec, state: EntryState, **changes: Any) -> Entry:
     """Write an entry that another worker has left."""
-    standing = await journal.create(spec.intent("other-host:1"))
-    assert standing is not None
+    current = await journal.create(spec.intent("other-host:1"))
+    assert current is not None
     if state is _S.INTENT:
-        return standing.entry
-    moved = await journal.replace(standing, standing.entry.moved(state, worker="other-host:1", **changes))
+        return current.entry
+    moved = await journal.replace(current, current.entry.moved(state, worker="other-host:1", **changes))
     assert moved is not None
     return moved.entry
 
@@ -103,10 +103,10 @@ def old(journal: Journal) -> Journal:
 # ---- what is found
 
 
-async def test_the_intent_stands_before_the_call_and_the_request_after_it(
+async def test_the_intent_is_written_before_the_call_and_the_request_after_it(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """The history tells it in order, and the service has been asked once."""
+    """The history has both in order, and the service was called once."""
     submission = await submit_for(client, journal, spec)
 
     entry = await entry_of(journal, spec)
@@ -134,7 +134,7 @@ async def test_what_is_archived_is_returned_without_a_call(
 async def test_an_archive_that_is_gone_is_collected_again(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """Its request is followed once more, and not paid for again."""
+    """Its request is polled again, and not paid for again."""
     submission = await submit_for(client, journal, spec)
     await record_archived(journal, spec.key, submission.request_id, archive_of(submission.request_id))
 
@@ -163,7 +163,7 @@ async def test_what_is_submitted_is_followed(
     assert sandbox.books().submissions_received == 1
 
 
-async def test_a_fresh_intent_is_waited_for(
+async def test_an_intent_is_waited_for_during_its_lease(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """The second worker gets the first one's request."""
@@ -173,10 +173,10 @@ async def test_a_fresh_intent_is_waited_for(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == 3:
-            standing = await journal.read(spec.key)
-            assert standing is not None
-            moved = standing.entry.moved(_S.SUBMITTED, worker="other-host:1", request_id="r-other")
-            assert await journal.replace(standing, moved)
+            current = await journal.read(spec.key)
+            assert current is not None
+            moved = current.entry.moved(_S.SUBMITTED, worker="other-host:1", request_id="r-other")
+            assert await journal.replace(current, moved)
 
     waiting = journal_at(journal.store, sleep=sleep)
     assert (await submit_for(client, waiting, another_run(spec))).request_id == "r-other"
@@ -185,16 +185,16 @@ async def test_a_fresh_intent_is_waited_for(
 
 
 @pytest.mark.parametrize("ended", [_S.REFUSED, _S.RELEASED])
-async def test_a_fresh_intent_that_comes_to_nothing_is_taken_over(
+async def test_an_intent_that_comes_to_nothing_during_its_lease_is_taken_over(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox, ended: EntryState
 ) -> None:
-    """Who waited for it submits himself, as the next attempt."""
+    """The worker that waited for it submits, as the next attempt."""
     await put(journal, spec, _S.INTENT)
 
     async def sleep(seconds: float) -> None:
-        standing = await journal.read(spec.key)
-        assert standing is not None
-        assert await journal.replace(standing, standing.entry.moved(ended, worker="other-host:1"))
+        current = await journal.read(spec.key)
+        assert current is not None
+        assert await journal.replace(current, current.entry.moved(ended, worker="other-host:1"))
 
     submission = await submit_for(client, journal_at(journal.store, sleep=sleep), another_run(spec))
 
@@ -212,10 +212,10 @@ async def test_the_failure_of_an_attempt_that_was_waited_for_is_shared(
     await put(journal, spec, _S.INTENT)
 
     async def sleep(seconds: float) -> None:
-        standing = await journal.read(spec.key)
-        assert standing is not None
-        submitted = standing.entry.moved(_S.SUBMITTED, worker="other-host:1", request_id="r1")
-        assert await journal.replace(standing, submitted.moved(ended, worker="other-host:1", reason="bad luck"))
+        current = await journal.read(spec.key)
+        assert current is not None
+        submitted = current.entry.moved(_S.SUBMITTED, worker="other-host:1", request_id="r1")
+        assert await journal.replace(current, submitted.moved(ended, worker="other-host:1", reason="bad luck"))
 
     with pytest.raises(error, match="bad luck") as caught:
         await submit_for(client, journal_at(journal.store, sleep=sleep), another_run(spec))
@@ -226,7 +226,7 @@ async def test_the_failure_of_an_attempt_that_was_waited_for_is_shared(
 async def test_a_stale_intent_is_uncertain(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """Its worker died, nobody knows when: a person looks, and nobody pays, also the next time."""
+    """When its worker died is unknown: a person decides, and no run pays, also the next time."""
     await put(journal, spec, _S.INTENT)
 
     for _ in range(2):
@@ -240,7 +240,7 @@ async def test_a_stale_intent_is_uncertain(
 async def test_an_uncertain_request_that_the_service_knows_is_followed(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """An answer that named a request beside an error left its id; one call tells that it lives."""
+    """An answer that named a request beside an error left its id; one call shows that it exists."""
     other = await submit_for(client, journal_at(MemoryJournalStore()), spec)
     await put(journal, spec, _S.UNCERTAIN, request_id=other.request_id)
 
@@ -274,7 +274,7 @@ async def test_an_expired_request_that_is_known_after_all_is_followed(
     assert sandbox.books().submissions_received == 1
 
 
-async def test_an_outage_does_not_tell_that_a_request_is_unknown(
+async def test_an_outage_does_not_mean_that_a_request_is_unknown(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """If the service cannot be asked, the entry stays as it is, and the error may be retried."""
@@ -336,10 +336,10 @@ async def test_paying_again_is_for_what_is_uncertain_only(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_a_fresh_intent_is_not_paid_for_beside_the_other(
+async def test_an_intent_is_not_paid_for_again_during_its_lease(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """`pay_again` waits for a worker that is at it, too."""
+    """`pay_again` waits for a worker that is submitting, too."""
     await put(journal, spec, _S.INTENT)
 
     async def sleep(seconds: float) -> None:
@@ -434,7 +434,7 @@ async def test_runs_without_a_name_are_not_the_same_run(
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_a_refusal_is_written_down_and_the_next_try_submits(
+async def test_a_refusal_is_recorded_and_the_next_try_submits(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """No balance now is no reason to ask a person later."""
@@ -500,11 +500,11 @@ async def test_without_a_journal_nothing_is_submitted(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox, call: str
 ) -> None:
     """Whatever fails before the paid call fails for free."""
-    place = FailingStore()
-    place.failures[call] = -1
+    journal_store = FailingStore()
+    journal_store.failures[call] = -1
 
     with pytest.raises(StoreUnavailable) as caught:
-        await submit_for(client, journal_at(place), spec)
+        await submit_for(client, journal_at(journal_store), spec)
     assert caught.value.request_id is None
     assert sandbox.books().submissions_received == 0
 
@@ -513,14 +513,14 @@ async def test_inputs_that_cannot_be_prepared_leave_no_intent(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """What may fail fails before the first write."""
-    place = FailingStore()
+    journal_store = FailingStore()
 
     async def prepare() -> TextToVideo:
-        raise InvalidInput("no picture")
+        raise InvalidInput("no image")
 
     with pytest.raises(InvalidInput):
-        await submit_for(client, journal_at(place), spec, prepare=prepare)
-    assert list(place.names()) == []
+        await submit_for(client, journal_at(journal_store), spec, prepare=prepare)
+    assert list(journal_store.names()) == []
     assert sandbox.books().submissions_received == 0
 
 
@@ -528,9 +528,9 @@ async def test_the_journal_is_tried_again_for_a_while(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """A few failures of each call are not noticed."""
-    place = FailingStore()
-    place.failures = {"read": 3, "check": 3, "create": 3, "replace": 6}
-    journal = journal_at(place, retry_seconds=60, record_seconds=60, sleep=instantly)
+    journal_store = FailingStore()
+    journal_store.failures = {"read": 3, "check": 3, "create": 3, "replace": 6}
+    journal = journal_at(journal_store, retry_seconds=60, record_seconds=60, sleep=instantly)
 
     submission = await submit_for(client, journal, spec)
 
@@ -538,14 +538,14 @@ async def test_the_journal_is_tried_again_for_a_while(
     assert sandbox.books().submissions_received == 1
 
 
-async def test_an_id_that_cannot_be_written_down_is_in_the_error(
+async def test_an_id_that_cannot_be_recorded_is_in_the_error(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """Tried hard, for longer than anything else; then the error says which request, and what to do with it."""
-    place = FailingStore()
-    place.where = "s3://videos/clips/journal"
-    place.failures["replace"] = -1
-    journal = journal_at(place, record_seconds=0.3, sleep=instantly)
+    journal_store = FailingStore()
+    journal_store.where = "s3://videos/clips/journal"
+    journal_store.failures["replace"] = -1
+    journal = journal_at(journal_store, record_seconds=0.3, sleep=instantly)
 
     with pytest.raises(StoreUnavailable) as caught:
         await submit_for(client, journal, spec)
@@ -554,11 +554,11 @@ async def test_an_id_that_cannot_be_written_down_is_in_the_error(
     assert caught.value.facts["request_id"] == paid.id
     assert caught.value.generation_key == spec.key
     assert f"`prefect-runcomfy journal adopt {spec.key[:12]} {paid.id} --bucket s3://videos/clips`" in str(caught.value)
-    assert place.calls.count("replace") > 10
+    assert journal_store.calls.count("replace") > 10
     assert (await entry_of(journal, spec)).state is _S.INTENT
 
-    place.failures.clear()
-    place.older_by_seconds = 200
+    journal_store.failures.clear()
+    journal_store.older_by_seconds = 200
     with pytest.raises(UncertainSubmission):
         await submit_for(client, journal, another_run(spec))
     await adopt(client, journal, spec.key, paid.id)
@@ -602,7 +602,7 @@ class SlowService:
         return RunComfyClient("token-of-tests", transport=httpx.MockTransport(self.handle))
 
 
-async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_written_down() -> None:
+async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_recorded() -> None:
     """It is handed over, the journal knows it, and the cancellation goes on."""
     service, journal, spec = SlowService(), journal_at(MemoryJournalStore()), spec_for("https://model-api.runcomfy.net")
     handed_over: list[Submission] = []
@@ -627,17 +627,20 @@ async def test_cancelled_while_the_answer_is_on_its_way_the_request_is_written_d
     assert service.submissions == 1
 
 
-async def test_cancelled_while_the_request_is_written_down_it_is_written_down() -> None:
+async def test_cancelled_while_the_request_is_being_recorded_it_is_recorded() -> None:
     """The write that the store does not take at first goes on."""
-    service, place = SlowService(), FailingStore()
-    place.failures["replace"] = 3
+    service, journal_store = SlowService(), FailingStore()
+    journal_store.failures["replace"] = 3
     writing = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
         writing.set()
         await asyncio.sleep(0.01)
 
-    journal, spec = journal_at(place, record_seconds=60, sleep=sleep), spec_for("https://model-api.runcomfy.net")
+    journal, spec = (
+        journal_at(journal_store, record_seconds=60, sleep=sleep),
+        spec_for("https://model-api.runcomfy.net"),
+    )
     service.answer.set()
     run = asyncio.ensure_future(submit_for(service.client(), journal, spec))
     await writing.wait()
@@ -702,18 +705,21 @@ async def test_a_signal_in_the_middle_of_the_call_leaves_it_uncertain() -> None:
     assert (await entry_of(journal, spec)).state in (_S.INTENT, _S.UNCERTAIN)
 
 
-async def test_a_loop_that_shuts_down_while_the_request_is_written_down_tells_its_id() -> None:
+async def test_a_loop_that_shuts_down_while_the_request_is_recorded_does_not_lose_its_id() -> None:
     """The store is away, and every task is cancelled: the id is in the journal, or in the error."""
-    service, place = SlowService(), FailingStore()
+    service, journal_store = SlowService(), FailingStore()
     service.answer.set()
-    place.failures["replace"] = -1
+    journal_store.failures["replace"] = -1
     writing = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
         writing.set()
         await asyncio.Event().wait()
 
-    journal, spec = journal_at(place, record_seconds=60, sleep=sleep), spec_for("https://model-api.runcomfy.net")
+    journal, spec = (
+        journal_at(journal_store, record_seconds=60, sleep=sleep),
+        spec_for("https://model-api.runcomfy.net"),
+    )
     run = asyncio.ensure_future(submit_for(service.client(), journal, spec))
     await writing.wait()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -727,7 +733,7 @@ async def test_a_loop_that_shuts_down_while_the_request_is_written_down_tells_it
 # ---- slow workers
 
 
-async def test_a_worker_that_was_taken_for_dead_writes_its_request_down_all_the_same(
+async def test_a_worker_that_was_taken_for_dead_records_its_request_all_the_same(
     client: RunComfyClient, sandbox: Sandbox
 ) -> None:
     """Called uncertain, or released, while its call was under way: the request is the generation's."""
@@ -769,23 +775,23 @@ async def test_a_request_that_comes_after_the_next_attempt_is_kept_in_the_histor
 
 
 async def test_a_worker_that_was_given_up_sends_nothing_more() -> None:
-    """It waits for its next try, a person releases it meanwhile, and another run pays: it does not."""
+    """While it waits for its next try, a person releases it, and another run pays: it does not."""
     service = SlowService()
     service.answer.set()
     service.outcome = lambda: httpx.Response(429, json={"error_code": 499999, "error_message": "no"})
-    place, spec = MemoryJournalStore(), spec_for("https://model-api.runcomfy.net")
+    journal_store, spec = MemoryJournalStore(), spec_for("https://model-api.runcomfy.net")
 
     async def sleep(seconds: float) -> None:
         if service.submissions > 1:
             return
-        await release(journal_at(Later(place)), spec.key)
+        await release(journal_at(Later(journal_store)), spec.key)
         service.outcome = lambda: httpx.Response(200, json={"request_id": "r2"})
-        await submit_for(service.client(), journal_at(place), another_run(spec))
+        await submit_for(service.client(), journal_at(journal_store), another_run(spec))
 
     with pytest.raises(RunComfyError, match="not sent"):
-        await submit_for(service.client(), journal_at(place, lease_seconds=0.0, sleep=sleep), spec)
+        await submit_for(service.client(), journal_at(journal_store, lease_seconds=0.0, sleep=sleep), spec)
     assert service.submissions == 2
-    assert (await entry_of(journal_at(place), spec)).request_id == "r2"
+    assert (await entry_of(journal_at(journal_store), spec)).request_id == "r2"
 
 
 # ---- many at once
@@ -836,10 +842,10 @@ def given_otherwise(spec: GenerationSpec) -> tuple[GenerationSpec, GenerationSpe
 
 
 @pytest.mark.parametrize("state", list(_S))
-async def test_what_stands_under_an_earlier_key_is_continued_there(
+async def test_an_entry_under_an_earlier_key_is_continued_there(
     state: _S, client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """In any state: what may be paid for is followed or left to a person, what may be tried again is tried there."""
+    """In any state: what may be paid for is waited for or left to a person, what may be retried is retried there."""
     now, earlier = given_otherwise(spec)
     running = await submit_for(client, journal_at(MemoryJournalStore()), spec_for(sandbox.url, "another"))
     known = {} if state in (_S.REFUSED, _S.UNCERTAIN, _S.INTENT) else {"request_id": running.request_id}
@@ -868,7 +874,7 @@ async def test_what_stands_under_an_earlier_key_is_continued_there(
 async def test_a_text_in_any_form_is_paid_for_once(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """Where nothing stands under an earlier key, all forms share one entry, whoever comes first."""
+    """Without an entry under an earlier key, all forms share one entry, whichever comes first."""
     forms = ["rain ", "rain", "\ufeffrain\r\n", "rain\u00a0"]
 
     made = [
@@ -895,24 +901,24 @@ async def test_many_workers_with_forms_of_one_text_pay_once(
 
 
 async def test_a_normal_text_costs_no_further_read(spec: GenerationSpec) -> None:
-    """Only other texts are looked for twice."""
-    place = FailingStore()
+    """Only other texts need a second read."""
+    journal_store = FailingStore()
 
-    normal = await known_spec(journal_at(place), spec)
-    assert (normal.key, place.calls) == (spec.key, [])
+    normal = await known_spec(journal_at(journal_store), spec)
+    assert (normal.key, journal_store.calls) == (spec.key, [])
 
-    other = await known_spec(journal_at(place), given_otherwise(spec)[0])
-    assert (other.key, place.calls) == (spec.key, ["read"])
+    other = await known_spec(journal_at(journal_store), given_otherwise(spec)[0])
+    assert (other.key, journal_store.calls) == (spec.key, ["read"])
 
 
 async def test_a_journal_that_cannot_be_read_is_no_reason_to_pay_again(
     client: RunComfyClient, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """Whether something stands under the earlier key has to be known first."""
-    place = FailingStore()
-    place.failures["read"] = 1
+    """Whether an entry exists under the earlier key has to be known first."""
+    journal_store = FailingStore()
+    journal_store.failures["read"] = 1
 
     with pytest.raises(StoreUnavailable):
-        await submit_for(client, journal_at(place), given_otherwise(spec)[0])
+        await submit_for(client, journal_at(journal_store), given_otherwise(spec)[0])
 
     assert sandbox.books().submissions_received == 0

@@ -1,6 +1,6 @@
-"""A service that is paid, a place that fails, a bucket and a clock: the world around the journal's workers.
+"""A service that is paid, a journal store that fails, a bucket and a clock: the world around the journal's workers.
 
-It is also the witness: it sees every paid call and every write of the journal, and notes what must not be.
+It is also the witness: it sees every paid call and every write of the journal, and notes every violation.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ __all__ = ["Request", "World"]
 
 _T = TypeVar("_T")
 START = datetime(2026, 11, 21, tzinfo=UTC)
-PATIENCE_SECONDS = 180.0
-FOR_EVER = 1e9
+LEASE_SECONDS = 180.0
+INDEFINITELY_SECONDS = 1e9
 _NO = {"error_code": 499999, "error_message": "no"}
 
 
@@ -89,18 +89,20 @@ class World:
     seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.place = WitnessedPlace(self)
+        self.store = WitnessedStore(self)
         self.client = RunComfyClient("token-of-tests", transport=httpx.MockTransport(self._handle))
         self._ids = itertools.count(1)
 
     def spec(self, generation: str, run: str = "") -> GenerationSpec:
         return GenerationSpec(TextToVideo(prompt=generation), self.client.base_url, run=run)
 
-    def journal(self, *, patience: float = PATIENCE_SECONDS, retry: float = 0.0) -> Journal:
-        return Journal(self.place, lease_seconds=patience, retry_seconds=retry, record_seconds=retry, sleep=self.sleep)
+    def journal(self, *, lease_seconds: float = LEASE_SECONDS, retry: float = 0.0) -> Journal:
+        return Journal(
+            self.store, lease_seconds=lease_seconds, retry_seconds=retry, record_seconds=retry, sleep=self.sleep
+        )
 
     def entry(self, generation: str) -> Entry | None:
-        stored = self.place.inner.read(f"{self.spec(generation).key}.json")
+        stored = self.store.inner.read(f"{self.spec(generation).key}.json")
         return Entry.model_validate_json(stored.body) if stored else None
 
     async def sleep(self, seconds: float) -> None:
@@ -112,9 +114,9 @@ class World:
     # ---- what a worker does: the way from submission to archive, as the tasks go it
 
     async def work(
-        self, generation: str, run: str, *, on_uncertain: OnUncertain, patience: float, retry: float, cancels: bool
+        self, generation: str, run: str, *, on_uncertain: OnUncertain, lease_seconds: float, retry: float, cancels: bool
     ) -> Archive:
-        journal = self.journal(patience=patience, retry=retry)
+        journal = self.journal(lease_seconds=lease_seconds, retry=retry)
         spec = self.spec(generation, run)
 
         async def prepare() -> TextToVideo:
@@ -122,7 +124,7 @@ class World:
             return TextToVideo(prompt=generation)
 
         async def intact(archive: Archive) -> bool:
-            return bool(await self.steps.effect("look at files", lambda: self.stands(archive)))
+            return bool(await self.steps.effect("check files", lambda: self.is_intact(archive)))
 
         async def interrupted(submission: Submission) -> None:
             if cancels:
@@ -182,14 +184,14 @@ class World:
             random=lambda: 0.0,
         )  # fmt: skip
         deadlines = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=60)
-        async for look in poll_until_done(
+        async for poll in poll_until_done(
             self.client, submission.request_id, deadlines=deadlines, polling=Polling(max_failures=3), clock=clock
         ):
-            if look.result is not None:
-                return look.result
+            if poll.result is not None:
+                return poll.result
         raise AssertionError("the waiting ended without a result")
 
-    def stands(self, archive: Archive) -> bool:
+    def is_intact(self, archive: Archive) -> bool:
         return all({video.key, video.provenance_key} <= self.bucket for video in archive.videos)
 
     def _put(self, name: str) -> None:
@@ -267,7 +269,7 @@ class World:
         else:
             if call == "status":
                 self.goes_on(request)
-            answer = self._told(request, call)
+            answer = self._answer(request, call)
         return httpx.ReadError("x") if fault == "lost" else answer
 
     def _cancel(self, request: Request) -> httpx.Response:
@@ -282,7 +284,7 @@ class World:
         elif request.state == "in_progress" and request.plan != "stuck running":
             request.state = "failed" if request.plan == "failed" else "succeeded"
 
-    def _told(self, request: Request, call: str) -> httpx.Response:
+    def _answer(self, request: Request, call: str) -> httpx.Response:
         if call == "status":
             final = request.state in ("succeeded", "failed", "cancelled")
             return httpx.Response(200, json={"status": "completed" if final else request.state})
@@ -314,7 +316,7 @@ class World:
             self.allowed[generation].add(after.attempt)
         if after.state is EntryState.SUBMITTED and worker and worker.traits.get("role") == "person":
             self.decided.add((generation, after.attempt))
-        if after.state is EntryState.ARCHIVED and (after.archive is None or not self.stands(after.archive)):
+        if after.state is EntryState.ARCHIVED and (after.archive is None or not self.is_intact(after.archive)):
             self.violations.append(f"{generation} is archived without its files")
 
     def _judge_new_attempt(self, worker: Worker | None, generation: str, before: Entry, after: Entry) -> None:
@@ -326,7 +328,7 @@ class World:
             self.violations.append(f"{generation} was begun again while {before.state}")
 
     def judge(self) -> None:
-        """Note what is forgotten: an accepted request that no entry knows, and nobody is told of."""
+        """Note what is forgotten: an accepted request that no entry knows or asks a person about."""
         submitting = {
             (str(worker.traits.get("generation")), worker.attempt)
             for worker in self.steps.workers
@@ -337,12 +339,12 @@ class World:
             if entry is None:
                 self.violations.append(f"there is no entry of {request}")
                 continue
-            told = (entry.attempt, entry.state) in {
+            asked_about = (entry.attempt, entry.state) in {
                 (request.attempt, EntryState.INTENT), (request.attempt, EntryState.UNCERTAIN),
             }  # fmt: skip
             known = request.id in entry.request_ids or request.attempt in self.allowed[request.generation]
             known = known or (request.generation, request.attempt) in self.decided
-            if not known and not told and (request.generation, request.attempt) not in submitting:
+            if not known and not asked_about and (request.generation, request.attempt) not in submitting:
                 self.violations.append(f"{request} is forgotten: {entry}")
         for worker in self.steps.workers:
             if not worker.alive:
@@ -356,8 +358,8 @@ class World:
             self.violations.append(f"{worker.name} ended with {error!r}")
 
 
-class WitnessedPlace:
-    """A place in memory whose answers come late, or not at all, and whose clock is the world's."""
+class WitnessedStore:
+    """A journal store in memory whose answers come late, or not at all, and whose clock is the world's."""
 
     def __init__(self, world: World) -> None:
         self.where = "the model"
