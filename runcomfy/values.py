@@ -231,13 +231,21 @@ class Submission(BaseModel):
 
 
 class OutcomeStatus(StrEnum):
-    """How it ended; the first two are successes."""
+    """How an item of a batch or an inbox ended; the first two are successes. Reports list them in this order."""
 
     ARCHIVED = "archived"
     EXISTING = "existing"
     """It was archived before this run."""
+    HANDLED = "handled"
+    """Inbox: it was archived or set aside by an earlier run, or by another arrival of it."""
+    WAITING = "waiting"
+    """Inbox: there is no prompt for it yet; the arrival of a sidecar makes it ready."""
     FAILED = "failed"
     """The service tried and failed."""
+    SET_ASIDE = "set aside"
+    """Inbox: it cannot be generated, or it failed; not tried again until the image or a sidecar changes."""
+    OPEN = "open"
+    """Inbox: the journal has it, and this run could not finish it: `reconcile` or a person does."""
     CANCELLED = "cancelled"
     DETACHED = "detached"
     """It may be running; another run or `reconcile` collects it."""
@@ -247,6 +255,8 @@ class OutcomeStatus(StrEnum):
     """It was surely not accepted, and nothing was paid for."""
     NOT_STARTED = "not_started"
     """Nothing was sent: the budget was reached, or something that concerns all is wrong."""
+    POSTPONED = "postponed"
+    """Inbox: nothing was paid for, and it is not the image's fault: it is tried again."""
 
     @property
     def is_good(self) -> bool:
@@ -256,7 +266,9 @@ class OutcomeStatus(StrEnum):
     @property
     def may_be_paid(self) -> bool:
         """Whether a request was made that may be billed, by this run or before it."""
-        return self not in (OutcomeStatus.REFUSED, OutcomeStatus.NOT_STARTED)
+        return self not in (
+            OutcomeStatus.REFUSED, OutcomeStatus.NOT_STARTED, OutcomeStatus.WAITING, OutcomeStatus.POSTPONED,
+        )  # fmt: skip
 
 
 class Outcome(BaseModel):

@@ -10,9 +10,10 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore
-from runcomfy.inbox.processor import Disposition, Received
+from runcomfy.inbox.processor import Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.run import summed_up
+from runcomfy.values import OutcomeStatus
 from tasks.pages.artifacts import show
 from tasks.pages.markdown import code, text
 
@@ -31,13 +32,15 @@ def open_queue(url: str, store: MediaStore, hidden_seconds: int) -> Queue:
     keys = store.credentials
     verify = keys.aws_client_parameters.get_params_override().get("verify") if keys else None
     session = keys.get_boto3_session() if keys else boto3.Session(region_name=store.region_name or None)
-    return Queue(url, session=session, hidden_seconds=hidden_seconds, verify=True if verify is None else verify)
+    return Queue(
+        url, session=session, visibility_timeout_seconds=hidden_seconds, verify=True if verify is None else verify
+    )
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
 async def report_received(received: Sequence[Received], source: str) -> None:
     """Show on the run's page what arrived and what became of it, and in an artifact of its own what was set aside."""
-    ordered = sorted(received, key=lambda one: (not one.fate.is_trouble, one.source))
+    ordered = sorted(received, key=lambda one: (not one.is_trouble, one.source))
     rows = [
         {
             "arrived": text(one.source),
@@ -52,7 +55,7 @@ async def report_received(received: Sequence[Received], source: str) -> None:
     cut = f"; the first {_MOST_ROWS:,} are shown" if len(received) > _MOST_ROWS else ""
     title = f"{code(source)}: {summed_up(received)}{cut}"
     await show(acreate_table_artifact(rows, key="runcomfy-inbox", description=title))
-    aside = [one for one in ordered if one.fate is Disposition.SET_ASIDE][:_MOST_ROWS]
+    aside = [one for one in ordered if one.fate is OutcomeStatus.SET_ASIDE][:_MOST_ROWS]
     if aside:
         lines = [
             f"**{len(aside)}** of {code(source)} were set aside. Each is taken up again when the picture or a sidecar "

@@ -99,7 +99,9 @@ def _received(
         check_queue(queue_url, destination)
         queue = None
         if queue_url:
-            queue = await asyncio.to_thread(Queue, queue_url, session=boto3.Session(), hidden_seconds=hidden_seconds)
+            queue = await asyncio.to_thread(
+                Queue, queue_url, session=boto3.Session(), visibility_timeout_seconds=hidden_seconds
+            )
         return await receive(place, program, queue, defaults=defaults, policy=run.policy, **bounds)
 
     return to_the_end(received(), hooks)

@@ -1,4 +1,4 @@
-"""The pictures that stand in a bucket's inbox, each with the sidecar files beside it."""
+"""The images in a bucket's inbox, each with the sidecar files beside it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from runcomfy.storage.store import Store
 
 __all__ = ["SIDECARS", "Found", "InboxImage", "Source"]
 
-_PICTURES = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+_EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 SIDECARS = ("json", "txt")
-"""The extensions of a sidecar, the one that counts more first."""
+"""The extensions of a sidecar, the one that takes precedence first."""
 _DEFAULT_TEMPLATE = KeyTemplate()
 _OWN = re.compile(
     rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|catalogue/.*|reports/.*|"
     r"inbox/(?:[0-9a-f]{64}\.json|messages/.*)"
 )
 _BESIDE = re.compile(r"\.(json|jpg)\Z")
-"""What ends the keys of a video's provenance and poster, which follows its own."""
+"""The ends of the keys of a video's provenance and poster, appended to its own."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object, as a listing tells of it."""
+    """An object, as listed."""
 
     key: str
     etag: str
@@ -39,7 +39,7 @@ class Found:
 
     @property
     def stem(self) -> str:
-        """The key without its extension: what a picture shares with its sidecars."""
+        """The key without its extension: what an image shares with its sidecars."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -50,38 +50,38 @@ class Found:
 
 @dataclass(frozen=True)
 class InboxImage:
-    """A picture in the inbox, as it stands there now."""
+    """An image in the inbox, as it is there now."""
 
     bucket: str
     object: Found
     sidecars: tuple[Found, ...] = ()
-    """Those that there are, the one that counts more first."""
+    """Those that exist, the one that takes precedence first."""
 
     @property
     def uri(self) -> str:
-        """The picture as `s3://bucket/key`."""
+        """The image as `s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.object.key}"
 
     @property
     def identity(self) -> str:
-        """What this version of the picture and of its sidecars is known by: 64 hexadecimal digits.
+        """A hash of this version of the image and of its sidecars: 64 hexadecimal digits.
 
-        The times are in it because other metadata, or the same bytes written anew, leave an ETag as it was.
+        The times are in it because other metadata, or the same bytes written again, leave an ETag as it was.
         """
         parts = [(found.key, found.etag, found.modified_at.isoformat()) for found in (self.object, *self.sidecars)]
         return hashlib.sha256(json.dumps([self.bucket, parts]).encode()).hexdigest()
 
 
 class Source:
-    """Where pictures arrive: a folder of a bucket, without what this project itself keeps there. All methods block.
+    """Where images arrive: a folder of a bucket, without the objects that this project keeps there. All methods block.
 
     Args:
         uri: `s3://bucket`, or `s3://bucket/folder`.
-        store: Its server and credentials reach the bucket; what stands below its prefix may be our own.
+        store: Its server and credentials reach the bucket; objects below its prefix may be our own.
         template: How our archived files are named.
 
     Raises:
-        ConfigurationError: it is no such URI.
+        ConfigurationError: it is not such a URI.
     """
 
     def __init__(self, uri: str, store: Store, template: KeyTemplate = _DEFAULT_TEMPLATE) -> None:
@@ -107,38 +107,38 @@ class Source:
         return not (_OWN.fullmatch(name) or self._template.matches(_BESIDE.sub("", name)))
 
     def images(self) -> list[InboxImage]:
-        """Return every picture, the oldest first; a call for each thousand objects.
+        """Return every image, the oldest first; a call for each thousand objects.
 
         Raises:
             StorageError: the bucket could not be listed.
         """
-        return self._pictures(self._listed(self.prefix))
+        return self._images(self._listed(self.prefix))
 
     def images_of(self, key: str) -> list[InboxImage]:
-        """Return the pictures that an arrival is about: the object itself, or those that it is a sidecar of.
+        """Return the images that an arrival is about: the object itself, or those that it is a sidecar of.
 
-        None where it is neither, or where its picture has not come yet, or is gone.
+        An empty list where it is neither, or where its image has not arrived yet or is gone.
 
         Raises:
             StorageError: the bucket could not be listed.
         """
         name, dot, extension = key.rpartition(".")
         extension = extension.lower()
-        if not dot or extension not in (*_PICTURES, *SIDECARS):
+        if not dot or extension not in (*_EXTENSIONS, *SIDECARS):
             return []
-        around = self._pictures(found for found in self._listed(f"{name}.") if found.stem == name)
-        return [picture for picture in around if extension in SIDECARS or picture.object.key == key]
+        around = self._images(found for found in self._listed(f"{name}.") if found.stem == name)
+        return [image for image in around if extension in SIDECARS or image.object.key == key]
 
     def _listed(self, start: str) -> Iterator[Found]:
         for found in self._store.list(start, self.bucket):
             if self.holds(self.bucket, found.key):
                 yield Found(found.key, found.etag, found.size_bytes, found.modified_at)
 
-    def _pictures(self, objects: Iterable[Found]) -> list[InboxImage]:
+    def _images(self, objects: Iterable[Found]) -> list[InboxImage]:
         images: list[Found] = []
         sidecars: dict[str, list[Found]] = defaultdict(list)
         for found in objects:
-            if found.extension in _PICTURES:
+            if found.extension in _EXTENSIONS:
                 images.append(found)
             elif found.extension in SIDECARS:
                 sidecars[found.stem].append(found)

@@ -1,6 +1,6 @@
-"""What became of each picture of an inbox: a small object each, so that one listing tells what is new.
+"""How each image of an inbox ended: a small object each, so that one listing shows what is new.
 
-It saves work, and holds what was set aside; it is no lock. That nothing is paid for twice is the journal's promise.
+It saves work and records what was set aside, but it is not a lock: the journal ensures that nothing is paid for twice.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class LedgerRecord(BaseModel):
-    """How it ended with one version of a picture; it is not taken up again until the picture or a sidecar changes."""
+    """How one version of an image ended; it is not processed again until the image or a sidecar changes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     source: str
-    """The picture, `s3://bucket/key`."""
+    """The image, `s3://bucket/key`."""
     etag: str
     outcome: Literal["archived", "failed", "rejected"]
     """`failed` at the service; `rejected` without being paid for."""
@@ -52,7 +52,7 @@ class Ledger:
         self.uri = store.uri(store.key(_FOLDER))
 
     def identities(self) -> set[str]:
-        """Return what every recorded version of a picture is known by; a call for each thousand.
+        """Return the identity of every recorded version of an image; a call for each thousand.
 
         Raises:
             StorageError: the store failed.
@@ -61,13 +61,13 @@ class Ledger:
         names = (found.key.removeprefix(folder).removesuffix(".json") for found in self._store.list(folder))
         return {name for name in names if _NAME.fullmatch(name)}
 
-    def read(self, picture: InboxImage) -> LedgerRecord | None:
-        """Return the record of this version of a picture, if there is one that can be read.
+    def read(self, image: InboxImage) -> LedgerRecord | None:
+        """Return the record of this version of an image, if there is one that can be read.
 
         Raises:
             StorageError: the store failed.
         """
-        found = self._store.read_version(self._key(picture), limit_bytes=_MAX_BYTES)
+        found = self._store.read_version(self._key(image), limit_bytes=_MAX_BYTES)
         try:
             return LedgerRecord.model_validate_json(found.body) if found else None
         except ValidationError:
@@ -75,29 +75,29 @@ class Ledger:
 
     def write(
         self,
-        picture: InboxImage,
+        image: InboxImage,
         outcome: Literal["archived", "failed", "rejected"],
         *,
         generation_key: str | None = None,
         reason: str | None = None,
     ) -> None:
-        """Record how it ended with this version of a picture; the last word counts.
+        """Record how this version of an image ended, instead of an earlier record.
 
         Raises:
             StorageError: the store failed.
         """
         record = LedgerRecord(
-            source=picture.uri,
-            etag=picture.object.etag,
+            source=image.uri,
+            etag=image.object.etag,
             outcome=outcome,
             generation_key=generation_key,
             reason=redact(reason),
             at=datetime.now(UTC),
         )
-        self._store.put(self._key(picture), record.model_dump_json(indent=2).encode(), content_type=_TYPE)
+        self._store.put(self._key(image), record.model_dump_json(indent=2).encode(), content_type=_TYPE)
 
     def keep_message(self, message_id: str, body: str, reason: str) -> str:
-        """Keep a message that is no notice of an arrival, without its secrets and shortened; return where, `s3://…`.
+        """Keep a message that is not a notice, shortened and without secrets; return where, `s3://…`.
 
         Raises:
             StorageError: the store failed.
@@ -107,5 +107,5 @@ class Ledger:
         self._store.put(key, json.dumps(kept, indent=2).encode(), content_type=_TYPE)
         return self._store.uri(key)
 
-    def _key(self, picture: InboxImage) -> str:
-        return self._store.key(f"{_FOLDER}{picture.identity}.json")
+    def _key(self, image: InboxImage) -> str:
+        return self._store.key(f"{_FOLDER}{image.identity}.json")

@@ -17,7 +17,7 @@ _WRAPPINGS = 3
 
 
 class Arrival(BaseModel):
-    """An object that was created, as its bucket tells of it; it may have changed or gone since."""
+    """An object that was created, as its bucket reported; it may have changed or been deleted since."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -30,10 +30,10 @@ class Arrival(BaseModel):
 
 
 def read_notice(body: str) -> tuple[Arrival, ...]:
-    """Return the arrivals that a message tells of: none in S3's test event, and none in news of other kinds.
+    """Return the arrivals that a message reports: none in S3's test event, and none in events of other kinds.
 
     Raises:
-        InvalidInput: it is nothing that a bucket would say.
+        InvalidInput: it is not an event of a bucket.
     """
     notice = _json_object(body)
     for _ in range(_WRAPPINGS):
@@ -42,9 +42,9 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
         notice = _json_object(notice["Message"])
     try:
         return tuple(_arrivals(notice))
-    except (AttributeError, KeyError, TypeError, ValueError) as trouble:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(
-            f"The message looks like a bucket's event, but lacks a part of it ({type(trouble).__name__})."
+            f"The message looks like a bucket's event, but lacks a part of it ({type(error).__name__})."
         ) from None
 
 
@@ -67,7 +67,7 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
                 found = record["s3"]["object"]
                 yield Arrival(
                     bucket=record["s3"]["bucket"]["name"],
-                    key=unquote_plus(found["key"], errors="strict"),  # form-encoded: a blank is a plus
+                    key=unquote_plus(found["key"], errors="strict"),  # form-encoded: a space is a plus
                     etag=found.get("eTag") or "",
                     version_id=found.get("versionId") or "",
                     sequencer=found.get("sequencer") or "",
@@ -85,5 +85,5 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
     else:
         raise InvalidInput(
             "The message is no event of a bucket: neither S3's, nor SNS's or EventBridge's form of one. "
-            "Look at who else writes to this queue."
+            "Check what else writes to this queue."
         )

@@ -1,4 +1,4 @@
-"""One picture from its arrival to its end: what is asked for, the staged picture, the generation, the record."""
+"""Process one image: read its request spec, stage it, generate, and record the outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -25,68 +24,45 @@ from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome, OutcomeStatus, StagedImage
 
-__all__ = ["Disposition", "Generate", "ImageProcessor", "Received"]
+__all__ = ["Generate", "ImageProcessor", "Received"]
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="inbox")
-"""Its own: in asyncio's, the next picture would queue behind the transfers of videos."""
+"""A pool of its own: in asyncio's, the next image would queue behind the transfers of videos."""
 _ITS_OWN_FAULT = ("InvalidInput", "RequestRejected")
 _CONCERNS_ALL = ("AuthenticationError", "CommonCause", "ConfigurationError", "InsufficientBalance")
+_O = OutcomeStatus
+_TROUBLE = (_O.SET_ASIDE, _O.OPEN, _O.CANCELLED, _O.POSTPONED)
+_SAFE = (_O.ARCHIVED, _O.EXISTING, _O.HANDLED, _O.WAITING, _O.SET_ASIDE)
 
 
-class Disposition(StrEnum):
-    """What became of a picture in this run."""
+class Received(BaseModel):
+    """An image, or a message that named none, and how it ended in this run."""
 
-    ARCHIVED = "archived"
-    EXISTING = "existing"
-    """Its generation was archived before."""
-    HANDLED = "handled"
-    """It was archived or set aside by an earlier run, or by another arrival of it."""
-    WAITING = "waiting"
-    """There is no prompt for it yet; the arrival of a sidecar makes it ready."""
-    SET_ASIDE = "set aside"
-    """It cannot be, or the service failed at it; not tried again until the picture or a sidecar changes."""
-    OPEN = "open"
-    """The journal has it, and this run could not finish it: `reconcile`, or a person, does."""
-    CANCELLED = "cancelled"
-    """It was cancelled in the service's queue; the next listing takes it up again."""
-    POSTPONED = "postponed"
-    """Nothing was paid for, and it is not the picture's fault: it is tried again."""
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(description="The image, s3://bucket/key; or where an unreadable message is kept.")
+    fate: OutcomeStatus
+    generation_key: str | None = None
+    uris: tuple[str, ...] = Field(default=(), description="Where its files are, s3://bucket/key.")
+    cost_usd: float | None = Field(default=None, description="US dollars, where the service reported it.")
+    reason: str | None = None
 
     @property
     def is_trouble(self) -> bool:
         """Whether there is no video although one was wanted."""
-        return self in (Disposition.SET_ASIDE, Disposition.OPEN, Disposition.CANCELLED, Disposition.POSTPONED)
+        return self.fate in _TROUBLE
 
     @property
-    def is_final(self) -> bool:
-        """Whether nothing of it depends on being told again."""
-        return self in (
-            Disposition.ARCHIVED,
-            Disposition.EXISTING,
-            Disposition.HANDLED,
-            Disposition.WAITING,
-            Disposition.SET_ASIDE,
-        )
-
-
-class Received(BaseModel):
-    """A picture, or a message that told of none, and what became of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str = Field(description="The picture, s3://bucket/key; or where an unreadable message is kept.")
-    fate: Disposition
-    generation_key: str | None = None
-    uris: tuple[str, ...] = Field(default=(), description="Where its files stand, s3://bucket/key.")
-    cost_usd: float | None = Field(default=None, description="US dollars, where the service told.")
-    reason: str | None = None
+    def is_safe(self) -> bool:
+        """Whether its message may be deleted: nothing is left to do, or the ledger or a listing has it."""
+        return self.fate in _SAFE
 
 
 class Generate(Protocol):
-    """Makes one generation, to its end; an error of it is in its outcome."""
+    """Makes one generation, to its end; its error, if any, is in the outcome."""
 
     async def __call__(
         self, order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
@@ -95,15 +71,15 @@ class Generate(Protocol):
 
 
 class ImageProcessor:
-    """Receives pictures. The same one at the same time is taken up once here; elsewhere, the journal sees to it.
+    """Processes images. Two arrivals of one at the same time are one here; between processes, the journal ensures that.
 
     Args:
-        source: Where pictures arrive.
+        source: Where images arrive.
         store: Where they are staged; its credentials read the source too.
-        defaults: What is asked for where neither sidecar nor metadata says it, by field.
+        defaults: Fields of the request spec for what neither sidecar nor metadata gives.
         generate: Makes a generation.
-        at_once: How many pictures are worked on at a time.
-        tell: Called with what became of each, as it is known.
+        at_once: How many images are worked on at a time.
+        on_received: Called with each as soon as its outcome is known.
     """
 
     def __init__(
@@ -114,84 +90,84 @@ class ImageProcessor:
         generate: Generate,
         *,
         at_once: int,
-        tell: Callable[[Received], None] = lambda received: None,
+        on_received: Callable[[Received], None] = lambda received: None,
     ) -> None:
         self.received: dict[str, Received] = {}
-        """What became of each, by the version of the picture; the last word, but a good one stays."""
+        """The outcome of each, by the version of the image; the last one, but `handled` replaces no other."""
         self.blocked: str | None = None
-        """What keeps every generation from being submitted; no more are to be taken up then."""
+        """What keeps every generation from being submitted; no more images should be processed then."""
         self.elsewhere = 0
-        """How many arrivals were told of that are none of this inbox."""
+        """How many arrivals were not in this inbox."""
         self._source, self._store, self._defaults = source, store, dict(defaults)
         self._ledger = Ledger(store)
-        self._generate, self._tell = generate, tell
+        self._generate, self._on_received = generate, on_received
         self._at_once = at_once
         self._gate = asyncio.Semaphore(at_once)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def take_message(self, held: InFlightMessage) -> None:
-        """Do what a message asks for. It is deleted as soon as the journal or the ledger has all its pictures.
+    async def process_message(self, message: InFlightMessage) -> None:
+        """Process the images that a message is about; delete it as soon as the journal or the ledger has all of them.
 
-        What cannot be done for now leaves it unsettled: it is to be given back.
+        It stays unsettled, to be given back, while one of them cannot be processed.
         """
-        self.received.pop(held.id, None)
+        self.received.pop(message.id, None)
         try:
-            pictures = await self._pictures(held)
+            images = await self._images(message)
         except StorageError as error:
-            self._say(held.id, Received(source=f"message {held.id}", fate=Disposition.POSTPONED, reason=error.message))
+            received = Received(source=f"message {message.id}", fate=OutcomeStatus.POSTPONED, reason=error.message)
+            self._report(message.id, received)
             return
-        unsafe = set(pictures)
+        unsafe = set(images)
 
         async def safe(identity: str) -> None:
             unsafe.discard(identity)
             if not unsafe:
-                await held.done()
+                await message.delete()
 
-        async def take(picture: InboxImage) -> None:
-            received = await self._take(picture, lambda: safe(picture.identity))
-            if received.fate.is_final:
-                await safe(picture.identity)
+        async def process(image: InboxImage) -> None:
+            received = await self._process(image, lambda: safe(image.identity))
+            if received.is_safe:
+                await safe(image.identity)
 
-        ends = await asyncio.gather(*map(take, pictures.values()), return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-        if not pictures:
-            await held.done()
+        for result in await asyncio.gather(*map(process, images.values()), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        if not images:
+            await message.delete()
 
-    async def take_new(self, *, run_for_seconds: float) -> None:
-        """Take up every picture that stands in the source and is not in the ledger, the oldest first.
+    async def process_new(self, *, run_for_seconds: float) -> None:
+        """Process every image that is in the source and not in the ledger, the oldest first.
 
-        An error that nobody thought of comes out after all others are done.
+        An unexpected error is raised after all others are done.
 
         Args:
-            run_for_seconds: No more are taken up after that.
+            run_for_seconds: No more are begun after that.
 
         Raises:
             StorageError: the source or the ledger could not be listed.
         """
         until = time.monotonic() + run_for_seconds
-        standing = await _in_thread(self._source.images)
+        images = await _in_thread(self._source.images)
         known = await _in_thread(self._ledger.identities)
 
         troubles: list[Exception] = []
         cancelled = asyncio.Event()
 
-        async def nobody_to_tell() -> None: ...
+        async def no_message() -> None: ...
 
-        async def take(picture: InboxImage) -> None:
+        async def process(image: InboxImage) -> None:
             try:
-                await self._take(picture, nobody_to_tell)
-            except asyncio.CancelledError:  # a group takes that of a member for the member's own affair
+                await self._process(image, no_message)
+            except asyncio.CancelledError:  # a task group would ignore the cancellation of a member
                 cancelled.set()
                 raise
-            except Exception as error:  # the others are worked on to their ends
+            except Exception as error:  # the others are finished
                 troubles.append(error)
 
         async with asyncio.TaskGroup() as group:
             working: set[asyncio.Task[None]] = set()
-            for picture in standing:
-                if picture.identity in known:
+            for image in images:
+                if image.identity in known:
                     continue
                 if len(working) >= self._at_once:
                     await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
@@ -199,9 +175,9 @@ class ImageProcessor:
                     break
                 if self.blocked or time.monotonic() >= until:
                     reason = self.blocked or "The time of this run was over."
-                    self._note(picture, Disposition.POSTPONED, reason=reason)
+                    self._receive(image, OutcomeStatus.POSTPONED, reason=reason)
                     continue
-                task = group.create_task(take(picture))
+                task = group.create_task(process(image))
                 working.add(task)
                 task.add_done_callback(working.discard)
         if cancelled.is_set():
@@ -209,100 +185,100 @@ class ImageProcessor:
         if troubles:
             raise troubles[0]
 
-    async def _pictures(self, held: InFlightMessage) -> dict[str, InboxImage]:
-        """Return what a message is about, as it stands in the bucket now; keep a message that is about nothing."""
-        pictures: dict[str, InboxImage] = {}
+    async def _images(self, message: InFlightMessage) -> dict[str, InboxImage]:
+        """Return the images that a message is about, as they are in the bucket now; keep one that is not a notice."""
+        images: dict[str, InboxImage] = {}
         try:
-            arrivals = read_notice(held.body)
+            arrivals = read_notice(message.body)
         except InvalidInput as error:
-            kept = await _in_thread(self._ledger.keep_message, held.id, held.body, error.message)
-            self._say(held.id, Received(source=kept, fate=Disposition.SET_ASIDE, reason=error.message))
+            kept = await _in_thread(self._ledger.keep_message, message.id, message.body, error.message)
+            self._report(message.id, Received(source=kept, fate=OutcomeStatus.SET_ASIDE, reason=error.message))
             arrivals = ()
         for arrival in arrivals:
             if self._source.holds(arrival.bucket, arrival.key):
                 found = await _in_thread(self._source.images_of, arrival.key)
-                pictures |= {picture.identity: picture for picture in found}
+                images |= {image.identity: image for image in found}
             else:
                 self.elsewhere += 1
-        return pictures
+        return images
 
-    async def _take(self, picture: InboxImage, accepted: Callable[[], Awaitable[None]]) -> Received:
-        turn = self._turns.setdefault(picture.identity, asyncio.Lock())
-        async with turn, self._gate:
+    async def _process(self, image: InboxImage, accepted: Callable[[], Awaitable[None]]) -> Received:
+        lock = self._locks.setdefault(image.identity, asyncio.Lock())
+        async with lock, self._gate:
             try:
-                if record := await _in_thread(self._ledger.read, picture):
-                    return self._note(picture, Disposition.HANDLED, record.generation_key, reason=record.reason)
-                order = await _in_thread(read_request_spec, picture, self._store, self._defaults)
+                if record := await _in_thread(self._ledger.read, image):
+                    return self._receive(image, OutcomeStatus.HANDLED, record.generation_key, reason=record.reason)
+                order = await _in_thread(read_request_spec, image, self._store, self._defaults)
                 if order is None:
-                    return self._note(picture, Disposition.WAITING, reason="There is no prompt for it yet.")
-                image = await stage_image(picture.uri, self._store)
-                for warning in image.warnings:
-                    logger.warning("%s: %s", picture.uri, warning)
+                    return self._receive(image, OutcomeStatus.WAITING, reason="There is no prompt for it yet.")
+                staged = await stage_image(image.uri, self._store)
+                for warning in staged.warnings:
+                    logger.warning("%s: %s", image.uri, warning)
             except RunComfyError as error:
                 if isinstance(error, InvalidInput) and not error.retryable:
-                    return await self._set_aside(picture, "rejected", error.message)
-                return self._note(picture, Disposition.POSTPONED, reason=error.message)
-            return await self._conclude(picture, await self._generate(order, image, picture.uri, accepted))
+                    return await self._set_aside(image, "rejected", error.message)
+                return self._receive(image, OutcomeStatus.POSTPONED, reason=error.message)
+            return await self._conclude(image, await self._generate(order, staged, image.uri, accepted))
 
-    async def _conclude(self, picture: InboxImage, outcome: Outcome) -> Received:
-        status, key = outcome.status, outcome.generation_key
-        if status.is_good:
-            await self._record(picture, "archived", key, None)
-            fate = Disposition.ARCHIVED if status is OutcomeStatus.ARCHIVED else Disposition.EXISTING
-        elif status is OutcomeStatus.FAILED:
-            return await self._set_aside(picture, "failed", outcome.error or "", outcome)
-        elif status is OutcomeStatus.REFUSED and outcome.error_type in _ITS_OWN_FAULT and not outcome.retryable:
-            return await self._set_aside(picture, "rejected", outcome.error or "", outcome)
-        elif status is OutcomeStatus.CANCELLED:
-            fate = Disposition.CANCELLED
+    async def _conclude(self, image: InboxImage, outcome: Outcome) -> Received:
+        ended, key = outcome.status, outcome.generation_key
+        if ended.is_good:
+            await self._record(image, "archived", key, None)
+            status = ended
+        elif ended is OutcomeStatus.FAILED:
+            return await self._set_aside(image, "failed", outcome.error or "", outcome)
+        elif ended is OutcomeStatus.REFUSED and outcome.error_type in _ITS_OWN_FAULT and not outcome.retryable:
+            return await self._set_aside(image, "rejected", outcome.error or "", outcome)
+        elif ended is OutcomeStatus.CANCELLED:
+            status = ended
         else:
-            fate = Disposition.OPEN if status.may_be_paid else Disposition.POSTPONED
-            if fate is Disposition.POSTPONED and outcome.error_type in _CONCERNS_ALL:
+            status = OutcomeStatus.OPEN if ended.may_be_paid else OutcomeStatus.POSTPONED
+            if status is OutcomeStatus.POSTPONED and outcome.error_type in _CONCERNS_ALL:
                 self.blocked = outcome.error
-        return self._note(picture, fate, key, outcome.uris, outcome.cost_usd, outcome.error)
+        return self._receive(image, status, key, outcome.uris, outcome.cost_usd, outcome.error)
 
     async def _set_aside(
-        self, picture: InboxImage, how: Literal["failed", "rejected"], reason: str, outcome: Outcome | None = None
+        self, image: InboxImage, how: Literal["failed", "rejected"], reason: str, outcome: Outcome | None = None
     ) -> Received:
         key = outcome.generation_key if outcome else None
-        if await self._record(picture, how, key, reason):
-            return self._note(
-                picture, Disposition.SET_ASIDE, key, cost_usd=outcome.cost_usd if outcome else None, reason=reason
+        if await self._record(image, how, key, reason):
+            return self._receive(
+                image, OutcomeStatus.SET_ASIDE, key, cost_usd=outcome.cost_usd if outcome else None, reason=reason
             )
-        return self._note(picture, Disposition.POSTPONED, key, reason=reason)
+        return self._receive(image, OutcomeStatus.POSTPONED, key, reason=reason)
 
     async def _record(
-        self, picture: InboxImage, how: Literal["archived", "failed", "rejected"], key: str | None, reason: str | None
+        self, image: InboxImage, how: Literal["archived", "failed", "rejected"], key: str | None, reason: str | None
     ) -> bool:
-        """Write it into the ledger. Without that, the next arrival or listing finds out again, which costs no money."""
+        """Write it into the ledger. If that fails, the next arrival or listing repeats the work at no cost."""
         try:
-            write = functools.partial(self._ledger.write, picture, how, generation_key=key, reason=reason)
+            write = functools.partial(self._ledger.write, image, how, generation_key=key, reason=reason)
             await _in_thread(write)
         except StorageError as error:
-            logger.warning("What became of %s could not be recorded: %s", picture.uri, error)
+            logger.warning("The outcome of %s could not be recorded: %s", image.uri, error)
             return False
         return True
 
-    def _note(
+    def _receive(
         self,
-        picture: InboxImage,
-        fate: Disposition,
+        image: InboxImage,
+        status: OutcomeStatus,
         generation_key: str | None = None,
         uris: tuple[str, ...] = (),
         cost_usd: float | None = None,
         reason: str | None = None,
     ) -> Received:
         received = Received(
-            source=picture.uri, fate=fate, generation_key=generation_key, uris=uris, cost_usd=cost_usd, reason=reason
+            source=image.uri, fate=status, generation_key=generation_key, uris=uris, cost_usd=cost_usd, reason=reason
         )
-        self._say(picture.identity, received)
+        self._report(image.identity, received)
         return received
 
-    def _say(self, identity: str, received: Received) -> None:
+    def _report(self, identity: str, received: Received) -> None:
         before = self.received.get(identity)
-        if before is None or received.fate is not Disposition.HANDLED:
+        if before is None or received.fate is not OutcomeStatus.HANDLED:
             self.received[identity] = received
-            self._tell(received)
+            self._on_received(received)
 
 
 async def _in_thread(call: Callable[..., _T], *arguments: Any) -> _T:

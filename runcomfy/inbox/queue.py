@@ -1,6 +1,6 @@
-"""A queue of messages at SQS, or at a server that speaks it: receive, hold, delete, give back.
+"""A queue of messages at SQS, or at a server that speaks it: receive, extend, delete, give back.
 
-boto3 blocks, so each call runs in a thread of this module's own: in asyncio's, it would queue behind pictures.
+boto3 blocks, so each call runs in a thread of this module's pool: in asyncio's, it would queue behind images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Message", "Queue"]
 _T = TypeVar("_T")
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="inbox-queue")
 _MOST_AT_ONCE = 10  # SQS's own bound for a call
-_LONGEST_HIDDEN_SECONDS = 12 * 3600
+_MAX_VISIBILITY_TIMEOUT_SECONDS = 12 * 3600
 _REGION = re.compile(r"(?:^|\.)([a-z]{2}(?:-[a-z]+){1,3}-\d+)\.")
 _WRONG_CREDENTIALS = (
     "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId", "InvalidSecurity",
@@ -47,7 +47,7 @@ class Message:
     id: str
     body: str
     receipt: str
-    """Names this reception of it, for deleting and hiding."""
+    """SQS's handle of this delivery, for deleting and hiding."""
     receives: int
     """How often it was received, this time included."""
 
@@ -59,8 +59,8 @@ class Queue:
         url: As SQS gives it: `https://sqs.eu-central-1.amazonaws.com/123456789012/arrivals`. Its scheme and host are
             where the calls go, on other servers too.
         session: Credentials; and the region, where the URL names none. Not used after construction.
-        hidden_seconds: How long a received message stays hidden unless it is extended: what a killed worker had comes
-            back after that.
+        visibility_timeout_seconds: How long a received message stays hidden unless that is extended: the messages of a
+            killed worker come back after that.
         verify: False, or a file of certificates, for servers with certificates of their own.
 
     Raises:
@@ -69,20 +69,20 @@ class Queue:
     """
 
     def __init__(
-        self, url: str, *, session: boto3.Session, hidden_seconds: int = 120, verify: bool | str = True
+        self, url: str, *, session: boto3.Session, visibility_timeout_seconds: int = 120, verify: bool | str = True
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/") or "@" in url:
             raise ConfigurationError(
                 "A queue is named by its URL, such as https://sqs.eu-central-1.amazonaws.com/123456789012/arrivals."
             )
-        if not 1 <= hidden_seconds <= _LONGEST_HIDDEN_SECONDS:
-            raise ConfigurationError(f"Messages can be hidden for 1 to {_LONGEST_HIDDEN_SECONDS} seconds.")
+        if not 1 <= visibility_timeout_seconds <= _MAX_VISIBILITY_TIMEOUT_SECONDS:
+            raise ConfigurationError(f"Messages can be hidden for 1 to {_MAX_VISIBILITY_TIMEOUT_SECONDS} seconds.")
         self.url = url
-        self.hidden_seconds = hidden_seconds
+        self.visibility_timeout_seconds = visibility_timeout_seconds
         region = _REGION.search(parts.hostname)
         with self._errors("set up"):
-            # botocore heeds only the path of a queue's URL, so the rest of it is said here.
+            # botocore uses only the path of a queue's URL, so scheme, host and region are given here.
             self._client: SQSClient = session.client(
                 "sqs",
                 endpoint_url=f"{parts.scheme}://{parts.netloc}",
@@ -96,12 +96,12 @@ class Queue:
         redact_loggers()
 
     async def receive(self, most: int, *, wait_seconds: int = 0) -> list[Message]:
-        """Return some of the messages that are there, hidden from now on; ten at most.
+        """Return some of the visible messages, hidden from now on; ten at most.
 
-        The call itself cannot be cancelled: what it still receives for a caller that is gone is given back at once.
+        The call itself cannot be cancelled: messages that it receives after its caller was are given back at once.
 
         Args:
-            most: No more than these.
+            most: How many at most.
             wait_seconds: How long to wait for the first one, 20 at most.
 
         Raises:
@@ -116,7 +116,7 @@ class Queue:
                     QueueUrl=self.url,
                     MaxNumberOfMessages=min(most, _MOST_AT_ONCE),
                     WaitTimeSeconds=wait_seconds,
-                    VisibilityTimeout=self.hidden_seconds,
+                    VisibilityTimeout=self.visibility_timeout_seconds,
                     MessageSystemAttributeNames=["ApproximateReceiveCount"],
                 )
             messages = [
@@ -139,18 +139,18 @@ class Queue:
             raise
 
     async def extend(self, messages: Sequence[Message]) -> list[Message]:
-        """Hide messages for another while, and return those that the queue did not take it for: they are not ours.
+        """Hide messages for another timeout, and return those for which the queue refused: they are not ours any more.
 
         Raises:
             StorageError: the queue refused, or could not be reached.
         """
         tens = [messages[start : start + _MOST_AT_ONCE] for start in range(0, len(messages), _MOST_AT_ONCE)]
-        hide = functools.partial(self._hide, seconds=self.hidden_seconds)
+        hide = functools.partial(self._hide, seconds=self.visibility_timeout_seconds)
         lost = await asyncio.gather(*(self._in_thread(functools.partial(hide, ten)) for ten in tens))
         return [message for some in lost for message in some]
 
     async def delete(self, message: Message) -> None:
-        """Delete a message; that it is gone already is no error.
+        """Delete a message; one that is gone already is not an error.
 
         Raises:
             StorageError: the queue refused, or could not be reached.
@@ -163,7 +163,7 @@ class Queue:
         await self._in_thread(call)
 
     async def give_back(self, message: Message, *, after_seconds: int = 0) -> None:
-        """Let a message be received again after this time; that it is gone already is no error.
+        """Let a message be received again after this time; one that is gone already is not an error.
 
         Raises:
             StorageError: the queue refused, or could not be reached.
@@ -171,10 +171,10 @@ class Queue:
         await self._in_thread(lambda: self._hide([message], after_seconds))
 
     def _hide(self, messages: Sequence[Message], seconds: int) -> list[Message]:
-        """Hide ten messages at most for so long from now, and return those that the queue did not take it for."""
+        """Hide ten messages at most for so long from now, and return those for which the queue refused."""
         if not messages:
             return []
-        with self._errors("hold messages of"):
+        with self._errors("hide messages of"):
             answer = self._client.change_message_visibility_batch(
                 QueueUrl=self.url,
                 Entries=[
@@ -202,7 +202,7 @@ class Queue:
                 ) from None  # fmt: skip
             if code in _WRONG_CREDENTIALS:
                 raise StorageError(
-                    f"{named}: the credentials lack the right, or have ended. It takes sqs:ReceiveMessage, "
+                    f"{named}: the credentials lack the right, or have expired. They need sqs:ReceiveMessage, "
                     "sqs:DeleteMessage and sqs:ChangeMessageVisibility.",
                     error_code=code, http_status=status or None,
                 ) from None  # fmt: skip

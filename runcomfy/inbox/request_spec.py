@@ -1,4 +1,4 @@
-"""What is asked for with a picture: its sidecar's fields, then its object's metadata, then the defaults."""
+"""The request spec of an image: its sidecar's fields, then its object's metadata, then the defaults."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ __all__ = ["read_request_spec"]
 
 _MAX_SIDECAR_BYTES = 64 * 1024
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
-_NOT_IN_METADATA = ("image", "model")  # cameras and asset systems note a `model` of their own
+_NOT_IN_METADATA = ("image", "model")  # cameras and asset systems write a `model` of their own
 
 
-def read_request_spec(picture: InboxImage, store: Store, defaults: Mapping[str, Any]) -> Order | None:
-    """Return what is asked for with a picture, or `None` while there is no prompt for it anywhere. Blocks.
+def read_request_spec(image: InboxImage, store: Store, defaults: Mapping[str, Any]) -> Order | None:
+    """Return the request spec of an image, or `None` while there is no prompt for it anywhere. Blocks.
 
-    Field by field, `<name>.json` comes first, then `<name>.txt` (the prompt only), then the metadata of the picture's
+    Field by field, `<name>.json` comes first, then `<name>.txt` (the prompt only), then the metadata of the image's
     object (`x-amz-meta-prompt`, `x-amz-meta-num-frames` …), then the defaults.
 
     Args:
-        picture: The picture, with the sidecars that stand beside it.
-        store: Reads the picture's bucket.
+        image: The image, with the sidecars beside it.
+        store: Reads the image's bucket.
         defaults: Fields by name.
 
     Raises:
-        InvalidInput: what is asked for cannot be had, with every violation, or a sidecar cannot be read.
+        InvalidInput: the request is invalid, with every violation, or a sidecar cannot be read.
         StorageError: the bucket could not be read.
     """
-    standing = store.head(picture.object.key, picture.bucket)
-    if standing is None:
-        raise InvalidInput(f"{picture.uri} is not there any more.")
-    values = _given(_from_metadata(standing.metadata))
-    for sidecar in reversed(picture.sidecars):
-        text = _text(sidecar, picture.bucket, store)
+    found = store.head(image.object.key, image.bucket)
+    if found is None:
+        raise InvalidInput(f"{image.uri} does not exist any more.")
+    values = _given(_from_metadata(found.metadata))
+    for sidecar in reversed(image.sidecars):
+        text = _text(sidecar, image.bucket, store)
         values |= _given(_from_json(sidecar, text) if sidecar.extension == "json" else {"prompt": text.strip()})
     if not _given({"prompt": values.get("prompt", defaults.get("prompt"))}):
         return None
-    return read_order(values | {"image": picture.uri}, defaults)
+    return read_order(values | {"image": image.uri}, defaults)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Other metadata than ours is nobody's mistake, and is passed over."""
+    """Return the fields in an object's metadata; metadata of other programs is ignored."""
     named = {name.lower().replace("-", "_"): value for name, value in metadata.items()}
     return {name: _decoded(name, named[name]) for name in FIELDS if name in named and name not in _NOT_IN_METADATA}
 
@@ -82,21 +82,21 @@ def _text(sidecar: Found, bucket: str, store: Store) -> str:
     try:
         return store.read(sidecar.key, bucket, limit_bytes=_MAX_SIDECAR_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
-        _refuse(sidecar, "it is not UTF-8; save it so")
+        _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
 
 
 def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text, parse_float=json_number)
-    except (ValueError, RecursionError) as trouble:
-        _refuse(sidecar, f"it is no JSON ({trouble})")
+    except (ValueError, RecursionError) as error:
+        _refuse(sidecar, f"it is not JSON ({error})")
     if not isinstance(found, dict):
-        _refuse(sidecar, 'it is no JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
+        _refuse(sidecar, 'it is not a JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
     if "image" in found:
-        _refuse(sidecar, "it names an image; the one beside it is meant, so leave that out")
+        _refuse(sidecar, "it names an image, but always belongs to the one beside it; leave that out")
     for name in TEXTS:
         if not isinstance(found.get(name), str | None):
-            _refuse(sidecar, f"its {name} is no text")
+            _refuse(sidecar, f"its {name} is not a text")
     return found
 
 

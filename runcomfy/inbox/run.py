@@ -1,4 +1,4 @@
-"""One run of the inbox: take up what has arrived, make a video of each image, and say what became of all of them."""
+"""One run of the inbox: make a video of each image that has arrived, and report how each ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.outcomes import outcome_of
-from runcomfy.inbox.consumer import take
+from runcomfy.inbox.consumer import consume
 from runcomfy.inbox.images import Source
-from runcomfy.inbox.processor import Disposition, Generate, ImageProcessor, Received
+from runcomfy.inbox.processor import Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.models import IMAGE_TO_VIDEO
 from runcomfy.models.orders import Order
@@ -29,24 +29,24 @@ __all__ = ["InboxReport", "check_queue", "receive", "summed_up"]
 
 
 class InboxReport(BaseModel):
-    """What arrived in one run, and what became of it."""
+    """What arrived in one run, and how it ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     received: tuple[Received, ...]
-    elsewhere: int = Field(description="Arrivals that the queue told of, and that are none of this inbox.")
-    stopped_because: str | None = Field(default=None, description="What kept more from being taken up.")
+    elsewhere: int = Field(description="Arrivals in the queue that were not in this inbox.")
+    stopped_because: str | None = Field(default=None, description="Why no more images were processed.")
 
     @property
     def archived(self) -> int:
         """How many have their video in the archive, by this run or before it."""
-        return sum(one.fate in (Disposition.ARCHIVED, Disposition.EXISTING) for one in self.received)
+        return sum(one.fate in (OutcomeStatus.ARCHIVED, OutcomeStatus.EXISTING) for one in self.received)
 
     @property
     def troubles(self) -> tuple[Received, ...]:
-        """Those that were to become a video and did not, for now or for good."""
-        return tuple(one for one in self.received if one.fate.is_trouble)
+        """Those that should have become a video and did not, for now or finally."""
+        return tuple(one for one in self.received if one.is_trouble)
 
     @property
     def sentence(self) -> str:
@@ -59,13 +59,13 @@ class InboxReport(BaseModel):
 
 
 def summed_up(received: Iterable[Received]) -> str:
-    """Return how many came to which end, such as `3 archived, 1 set aside`."""
+    """Return how many ended in which way, such as `3 archived, 1 set aside`."""
     counts = Counter(one.fate for one in received)
-    return ", ".join(f"{counts[fate]} {fate}" for fate in Disposition if counts[fate]) or "nothing new"
+    return ", ".join(f"{counts[status]} {status}" for status in OutcomeStatus if counts[status]) or "nothing new"
 
 
 def check_queue(queue_url: str, destination: Destination) -> None:
-    """Make sure that what a queue tells of is paid for once, whichever worker it tells.
+    """Make sure that what arrives in a queue is paid for once, whichever worker receives it.
 
     Raises:
         ConfigurationError: there is a queue, and the journal is `none`.
@@ -77,7 +77,7 @@ def check_queue(queue_url: str, destination: Destination) -> None:
 
 
 async def receive(
-    place: Source,
+    source: Source,
     program: Program,
     queue: Queue | None,
     *,
@@ -92,52 +92,52 @@ async def receive(
     """Make a video of every image that arrives in a folder of a bucket, and archive it; each image once.
 
     Args:
-        place: Where images arrive.
+        source: Where images arrive.
         program: The account, the bucket, and what the program adds.
-        queue: The queue that the bucket tells of new objects; `None` lists the folder and takes what is new.
-        defaults: The prompt and the settings for what neither sidecar nor metadata says.
+        queue: The queue that the bucket notifies of new objects; `None` lists the folder and processes what is new.
+        defaults: The prompt and the settings for what neither sidecar nor metadata gives.
         at_once: How many images are worked on at a time; the others stay in the queue.
         first_at_once: How many are paid for until one is archived.
-        stop_after_alike: Nothing more is taken up after so many in a row have failed alike, later.
-        run_for_seconds: After that, nothing more is taken up; what is under way is finished.
+        stop_after_alike: Nothing more is begun after so many in a row have failed alike, later.
+        run_for_seconds: After that, nothing more is begun; what is under way is finished.
         idle_seconds: With a queue, it ends when nothing came for so long and all is finished.
         policy: What holds for every request.
 
     Returns:
-        What became of what arrived; and what ended it before its time, if something did.
+        How each image that arrived has ended; and the error that ended the run early, if there was one.
 
     Raises:
-        StorageError: the bucket cannot be used; nothing was taken up.
+        StorageError: the bucket cannot be used; nothing was processed.
     """
     destination = program.destination
     await asyncio.to_thread(destination.store.check)
-    trouble: RunComfyError | None = None
+    failure: RunComfyError | None = None
     async with program.slots(at_once) as granted, program.open(policy) as engine:
         breaker = await open_breaker(engine, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
         log = program.hooks.log
-        reception = ImageProcessor(
-            place, destination.store, defaults, _generating(engine, program, breaker),
-            at_once=granted, tell=lambda received: _log(received, log),
+        processor = ImageProcessor(
+            source, destination.store, defaults, _generating(engine, program, breaker),
+            at_once=granted, on_received=lambda received: _log(received, log),
         )  # fmt: skip
         try:
             if queue is None:
-                await reception.take_new(run_for_seconds=run_for_seconds)
+                await processor.process_new(run_for_seconds=run_for_seconds)
             else:
-                await take(
-                    queue, reception.take_message,
+                await consume(
+                    queue, processor.process_message,
                     at_once=granted, idle_seconds=idle_seconds, run_for_seconds=run_for_seconds,
-                    enough=lambda: reception.blocked is not None or breaker.stopped is not None,
+                    enough=lambda: processor.blocked is not None or breaker.stopped is not None,
                 )  # fmt: skip
         except RunComfyError as error:
-            trouble = error
+            failure = error
         await note_stop(engine, breaker)
     report = InboxReport(
-        source=place.uri,
-        received=tuple(reception.received.values()),
-        elsewhere=reception.elsewhere,
-        stopped_because=str(breaker.stopped) if breaker.stopped else reception.blocked,
+        source=source.uri,
+        received=tuple(processor.received.values()),
+        elsewhere=processor.elsewhere,
+        stopped_because=str(breaker.stopped) if breaker.stopped else processor.blocked,
     )
-    return report, trouble
+    return report, failure
 
 
 def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Generate:
@@ -172,6 +172,6 @@ def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Ge
 
 
 def _log(received: Received, log: Log) -> None:
-    """Say what became of an image; what is trouble, as a warning."""
-    level = log.warning if received.fate.is_trouble else log.info
+    """Log how an image ended; one without its video, as a warning."""
+    level = log.warning if received.is_trouble else log.info
     level("%s: %s%s", received.source, received.fate, f": {received.reason}" if received.reason else "")

@@ -21,10 +21,10 @@ from pydantic import SecretStr
 from blocks import MediaStore, RunComfyCredentials
 from flows.inbox import inbox
 from runcomfy.errors import ConfigurationError
-from runcomfy.inbox.processor import Disposition
 from runcomfy.inbox.run import InboxReport
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
+from runcomfy.values import OutcomeStatus
 from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
@@ -86,7 +86,7 @@ def run(folder: Folder, account: RunComfyCredentials, archive: MediaStore) -> An
     return running
 
 
-async def fates(state: State[InboxReport]) -> dict[str, Disposition]:
+async def fates(state: State[InboxReport]) -> dict[str, OutcomeStatus]:
     report = await state.aresult(raise_on_failure=False)
     assert isinstance(report, InboxReport), report
     return {one.source.rpartition("/")[2]: one.fate for one in report.received}
@@ -116,7 +116,7 @@ async def test_pictures_that_arrive_become_videos(
 
     assert state.is_completed(), state
     assert await fates(state) == dict.fromkeys(
-        ("sidecar later.png", "sidecar first.png", "größe+1.png", "plain.png"), Disposition.ARCHIVED
+        ("sidecar later.png", "sidecar first.png", "größe+1.png", "plain.png"), OutcomeStatus.ARCHIVED
     )
     asked = {(entry.inputs["prompt"], entry.inputs["seed"]) for entry in sandbox.books().requests}
     assert asked == {("rain", 40426604), ("snow", 7), ("Schnée", 8), ("fog", 40426604)}
@@ -131,11 +131,11 @@ async def test_a_sidecar_makes_a_waiting_picture_ready(
 ) -> None:
     """Without a prompt it waits, at no message and no price; the arrival of the sidecar is its own."""
     folder.put("p.png", painted())
-    assert await fates(await run(queue_url)) == {"p.png": Disposition.WAITING}
+    assert await fates(await run(queue_url)) == {"p.png": OutcomeStatus.WAITING}
     assert cloud.count(queue_url) == (0, 0)
 
     folder.put("p.json", '{"prompt": "rain"}')
-    assert await fates(await run(queue_url)) == {"p.png": Disposition.ARCHIVED}
+    assert await fates(await run(queue_url)) == {"p.png": OutcomeStatus.ARCHIVED}
     assert sandbox.books().submissions_accepted == 1
 
 
@@ -147,11 +147,13 @@ async def test_without_a_queue_the_folder_is_listed(
         folder.put(f"{number}.png", painted(number), prompt="rain")
     folder.put("later.png", painted(9))
 
-    assert set((await fates(await run())).values()) == {Disposition.ARCHIVED, Disposition.WAITING}
-    assert await fates(await run()) == {"later.png": Disposition.WAITING}
+    assert set((await fates(await run())).values()) == {OutcomeStatus.ARCHIVED, OutcomeStatus.WAITING}
+    assert await fates(await run()) == {"later.png": OutcomeStatus.WAITING}
     folder.put("0.txt", "snow")
     folder.put("3.png", painted(3), prompt="rain")
-    assert await fates(await run(prompt="fog")) == dict.fromkeys(("0.png", "3.png", "later.png"), Disposition.ARCHIVED)
+    assert await fates(await run(prompt="fog")) == dict.fromkeys(
+        ("0.png", "3.png", "later.png"), OutcomeStatus.ARCHIVED
+    )
 
     assert sandbox.books().submissions_accepted == len(videos(cloud, archive)) == 6
     assert await fates(await run(prompt="fog")) == {}
@@ -165,7 +167,7 @@ async def test_what_was_generated_before_is_not_paid_for_again(
     await run(queue_url)
     folder.put("b.png", painted(), prompt="rain")
 
-    assert await fates(await run(queue_url)) == {"b.png": Disposition.EXISTING}
+    assert await fates(await run(queue_url)) == {"b.png": OutcomeStatus.EXISTING}
     assert await fates(await run()) == {}
     assert sandbox.books().submissions_accepted == 1
 
@@ -186,7 +188,7 @@ async def test_what_cannot_be_is_set_aside_once(
     found = await fates(state)
     (message,) = (name for name in found if name.endswith(".json"))
     refused = (message, "text.png", "misspelt.png")
-    assert found == dict.fromkeys(refused, Disposition.SET_ASIDE) | {"good.png": Disposition.ARCHIVED}
+    assert found == dict.fromkeys(refused, OutcomeStatus.SET_ASIDE) | {"good.png": OutcomeStatus.ARCHIVED}
     kept = json.loads(archive.get_store().read(f"archive/inbox/messages/{message}", limit_bytes=10_000))
     assert "no JSON" in kept["reason"] and kept["body"].startswith("hello") and "0123456789abcdef" not in kept["body"]
     # the bucket tells of our own writing too: what a run notes at its very end is for the next
@@ -194,7 +196,7 @@ async def test_what_cannot_be_is_set_aside_once(
     assert cloud.count(queue_url) == (0, 0)
     assert await fates(await run()) == {}, "a listing does not try them again"
     folder.put("misspelt.json", '{"prompt": "rain", "seed": 7}')
-    assert await fates(await run(queue_url)) == {"misspelt.png": Disposition.ARCHIVED}
+    assert await fates(await run(queue_url)) == {"misspelt.png": OutcomeStatus.ARCHIVED}
     assert sandbox.books().submissions_accepted == 2
 
 
@@ -203,7 +205,7 @@ async def test_a_failed_generation_is_not_paid_for_at_every_listing(sandbox: San
     folder.put("a.png", painted(), prompt="a cat [sandbox: result=failed]")
 
     state = await run()
-    assert (state.is_failed(), await fates(state)) == (True, {"a.png": Disposition.SET_ASIDE})
+    assert (state.is_failed(), await fates(state)) == (True, {"a.png": OutcomeStatus.SET_ASIDE})
     assert await fates(await run()) == {}
     assert sandbox.books().submissions_accepted == 1
 
@@ -219,10 +221,10 @@ async def test_what_is_not_the_pictures_fault_stays_in_the_queue(
     state = await run(queue_url, at_once=2)
 
     assert state.is_failed()
-    assert set((await fates(state)).values()) == {Disposition.POSTPONED}
+    assert set((await fates(state)).values()) == {OutcomeStatus.POSTPONED}
     assert sum(cloud.count(queue_url)) >= 5
     sandbox.clear_faults()
-    assert set((await fates(await run())).values()) == {Disposition.ARCHIVED}
+    assert set((await fates(await run())).values()) == {OutcomeStatus.ARCHIVED}
     assert sandbox.books().submissions_accepted == 5
 
 
@@ -235,9 +237,9 @@ async def test_the_message_goes_only_when_the_journal_has_the_generation(
 
     state = await run(queue_url)
 
-    assert await fates(state) == {"a.png": Disposition.OPEN}
+    assert await fates(state) == {"a.png": OutcomeStatus.OPEN}
     assert sum(cloud.count(queue_url)) == 1
-    assert await fates(await run()) == {"a.png": Disposition.OPEN}
+    assert await fates(await run()) == {"a.png": OutcomeStatus.OPEN}
     assert sandbox.books().submissions_received == 1
 
 
@@ -250,9 +252,9 @@ async def test_told_twice_it_is_done_once(
     told = cloud.drain(queue_url)
     cloud.send(queue_url, [*reversed(told), *told])
 
-    assert set((await fates(await run(queue_url))).values()) == {Disposition.ARCHIVED}
+    assert set((await fates(await run(queue_url))).values()) == {OutcomeStatus.ARCHIVED}
     cloud.send(queue_url, told)
-    assert set((await fates(await run(queue_url))).values()) == {Disposition.HANDLED}
+    assert set((await fates(await run(queue_url))).values()) == {OutcomeStatus.HANDLED}
 
     assert sandbox.books().submissions_accepted == len(videos(cloud, archive)) == 4
     # the bucket tells of our own writing too: what a run notes at its very end is for the next
@@ -332,7 +334,11 @@ async def test_secrets_stay_secret(
                 caplog.set_level(logging.DEBUG, logger=name)
         state = await run(queue_url, idle_seconds=1)
 
-    assert sorted((await fates(state)).values()) == [Disposition.ARCHIVED, Disposition.SET_ASIDE, Disposition.SET_ASIDE]
+    assert sorted((await fates(state)).values()) == [
+        OutcomeStatus.ARCHIVED,
+        OutcomeStatus.SET_ASIDE,
+        OutcomeStatus.SET_ASIDE,
+    ]
     written = [caplog.text.encode(), str(state).encode()]
     for entry in cloud.s3.list_objects_v2(Bucket=archive.bucket, Prefix="archive/").get("Contents", []):
         if entry["Key"].endswith(".json"):
@@ -389,8 +395,8 @@ async def test_a_cause_that_is_common_to_all_pays_for_five(
     assert state.is_failed() and "The first 5 that were paid for failed alike" in str(state.message)
     assert "NoOutput" in str(state.message)
     found = await fates(state)
-    assert sorted(fate for fate in found.values() if fate is Disposition.OPEN) == [Disposition.OPEN] * 5
-    assert set(found.values()) <= {Disposition.OPEN, Disposition.POSTPONED}
+    assert sorted(fate for fate in found.values() if fate is OutcomeStatus.OPEN) == [OutcomeStatus.OPEN] * 5
+    assert set(found.values()) <= {OutcomeStatus.OPEN, OutcomeStatus.POSTPONED}
     visible, hidden = cloud.count(queue_url)
     assert visible + hidden >= 7
 
@@ -399,4 +405,4 @@ async def test_a_cause_that_is_common_to_all_pays_for_five(
 
     sandbox.clear_faults()
     again = await fates(await run(prompt="fog"))  # by listing: those that were paid for are collected, too
-    assert sum(fate is Disposition.ARCHIVED for fate in again.values()) >= 6
+    assert sum(fate is OutcomeStatus.ARCHIVED for fate in again.values()) >= 6

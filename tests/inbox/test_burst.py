@@ -1,4 +1,4 @@
-"""Five hundred pictures at once, told of twice and out of order, and a worker that is killed: five hundred videos."""
+"""Five hundred images at once, reported twice and out of order, and a worker that is killed: five hundred videos."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PICTURES = 500
+IMAGES = 500
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ class Workers:
 
 
 async def decide(journal: Journal, sandbox: Sandbox) -> None:
-    """Do what a person does about each submission that nobody knows the answer of: look it up, adopt or release it."""
+    """Do what a person does about each submission whose answer is unknown: look it up, adopt or release it."""
     requests = {entry.inputs["prompt"]: entry.id for entry in sandbox.books().requests}
     async with RunComfyClient(SecretStr(sandbox.token), base_url=sandbox.url) as client:
         async for found in journal.entries():
@@ -90,14 +90,14 @@ async def decide(journal: Journal, sandbox: Sandbox) -> None:
                     await release(journal, key)
 
 
-def test_a_burst_of_pictures_becomes_one_video_each(server: PrefectServer) -> None:
-    """Each is told of twice, in any order; two workers share them, one is killed halfway; a listing finds the rest."""
+def test_a_burst_of_images_becomes_one_video_each(server: PrefectServer) -> None:
+    """Each is reported twice, in any order; two workers share them, one is killed halfway; a listing finds the rest."""
     settings = SandboxSettings(run_seconds=0.5, tiny_videos=True, slots=100, opening_balance_usd=1e6)
     with running_cloud() as cloud, Sandbox(settings) as sandbox:
-        bucket, told, queue_url = cloud.bucket(), cloud.queue(), cloud.queue()
+        bucket, notified, queue_url = cloud.bucket(), cloud.queue(), cloud.queue()
         store = Store(bucket, "archive", session=cloud.session(), endpoint_url=cloud.endpoint_url)
         journal = Journal(BucketJournalStore(store))
-        cloud.notify(bucket, told, "in/")
+        cloud.notify(bucket, notified, "in/")
 
         def drop(number: int) -> None:
             cloud.s3.put_object(
@@ -106,15 +106,15 @@ def test_a_burst_of_pictures_becomes_one_video_each(server: PrefectServer) -> No
 
         began = time.monotonic()
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(drop, range(PICTURES)))
-        bodies = cloud.drain(told) * 2
-        assert len(bodies) == 2 * (PICTURES + 1)
+            list(threads.map(drop, range(IMAGES)))
+        bodies = cloud.drain(notified) * 2
+        assert len(bodies) == 2 * (IMAGES + 1)
         random.Random(7).shuffle(bodies)
         cloud.send(queue_url, bodies)
         dropped = time.monotonic()
         workers = Workers(server, sandbox, cloud, store, queue_url)
         victim, survivor = workers.start(), workers.start()
-        while sandbox.books().submissions_accepted < PICTURES // 2:
+        while sandbox.books().submissions_accepted < IMAGES // 2:
             assert victim.poll() is None and survivor.poll() is None
             time.sleep(0.1)
         victim.kill()
@@ -136,10 +136,10 @@ def test_a_burst_of_pictures_becomes_one_video_each(server: PrefectServer) -> No
             for page in cloud.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="archive/wan-ai/")
             for entry in page.get("Contents", [])
         )
-        assert keys == dict.fromkeys(("mp4", "jpg", "json"), PICTURES)
-        assert sandbox.books().submissions_accepted == PICTURES
+        assert keys == dict.fromkeys(("mp4", "jpg", "json"), IMAGES)
+        assert sandbox.books().submissions_accepted == IMAGES
         assert {entry.inputs["prompt"] for entry in sandbox.books().requests} == {
-            f"rain {number}" for number in range(PICTURES)
+            f"rain {number}" for number in range(IMAGES)
         }
         assert cloud.count(queue_url) == (0, 0)
         assert nothing["fates"] == {}

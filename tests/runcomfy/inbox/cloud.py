@@ -1,4 +1,4 @@
-"""S3 whose buckets tell an SQS queue of new objects: moto's server, in a process of its own.
+"""S3 whose buckets notify an SQS queue of new objects: moto's server, in a process of its own.
 
 It checks no signature. Conditional writes, and deletions from a queue, are right there only one after the other (of two
 deletions at once, one is lost), so those are made to wait for each other here.
@@ -63,7 +63,7 @@ class Cloud:
         return self.sqs.create_queue(QueueName=f"queue-{uuid.uuid4().hex}")["QueueUrl"]
 
     def notify(self, bucket: str, queue_url: str, prefix: str = "") -> None:
-        """Let a bucket tell a queue of every new object whose key begins so."""
+        """Let a bucket notify a queue of every new object below a prefix."""
         arn = f"arn:aws:sqs:us-east-1:123456789012:{queue_url.rpartition('/')[2]}"
         wanted: Any = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
         if prefix:
@@ -101,7 +101,7 @@ class Cloud:
 
 
 def painted(number: int = 0) -> bytes:
-    """Paint a picture that no other number has."""
+    """Paint an image that no other number has."""
     image = Image.new("RGB", (64, 48), (40, 90, 140))
     image.putpixel((1 + number % 60, 1 + number // 60 % 45), (250, number % 256, number // 256 % 256))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Which pictures stand in the inbox, with which sidecars, and which versions of them are told apart."""
+"""Which images are in the inbox, with which sidecars, and which versions of them are distinguished."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def put(store: Store, *keys: str, body: bytes = b"x", bucket: str | None = None)
         store.client.put_object(Bucket=bucket or store.bucket, Key=key, Body=body)
 
 
-def shown(pictures: list[InboxImage]) -> dict[str, list[str]]:
-    return {picture.object.key: [sidecar.key for sidecar in picture.sidecars] for picture in pictures}
+def shown(images: list[InboxImage]) -> dict[str, list[str]]:
+    return {image.object.key: [sidecar.key for sidecar in image.sidecars] for image in images}
 
 
-def test_pictures_are_found_with_their_sidecars(archive: Store) -> None:
-    """By the extension, in any case; a sidecar has the picture's name with another extension. JSON comes first."""
+def test_images_are_found_with_their_sidecars(archive: Store) -> None:
+    """By the extension, in any case; a sidecar has the image's name with another extension. JSON comes first."""
     put(
         archive, "in/a.jpg", "in/a.txt", "in/a.json", "in/b.b.PNG", "in/b.b.txt", "in/b.json", "in/d.e/f", "in/notes.md"
     )
@@ -36,8 +36,8 @@ def test_pictures_are_found_with_their_sidecars(archive: Store) -> None:
     }
 
 
-def test_an_arrival_is_that_of_its_picture(archive: Store) -> None:
-    """A picture is itself; a sidecar is that of each picture of its name; the rest is nothing."""
+def test_an_arrival_is_about_its_image(archive: Store) -> None:
+    """An image is about itself, a sidecar about each image of its name, another object about none."""
     put(
         archive,
         "in/a.jpg",
@@ -59,13 +59,13 @@ def test_an_arrival_is_that_of_its_picture(archive: Store) -> None:
         assert source.images_of(key) == []
 
 
-def test_another_version_is_told_apart(archive: Store) -> None:
-    """A changed picture, a changed or new sidecar, and another bucket make another identity; looking again does not."""
+def test_another_version_has_another_identity(archive: Store) -> None:
+    """A changed image, and a changed or new sidecar, make another identity; listing again does not."""
     source = Source(f"s3://{archive.bucket}", archive)
 
     def identity() -> str:
-        (picture,) = source.images()
-        return picture.identity
+        (image,) = source.images()
+        return image.identity
 
     seen = []
     for key, body in (("p.jpg", b"1"), ("p.jpg", b"2"), ("p.txt", b"1"), ("p.txt", b"2"), ("p.json", b"{}")):
@@ -75,8 +75,8 @@ def test_another_version_is_told_apart(archive: Store) -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_what_we_keep_ourselves_is_no_arrival(archive: Store) -> None:
-    """Staged pictures, the journal, records and archived files of the store, but not pictures that lie near them."""
+def test_our_own_objects_are_not_arrivals(archive: Store) -> None:
+    """Staged images, the journal, records and archived files of the store are left out, but not images beside them."""
     digest = "0" * 64
     ours = [
         f"images/{digest}.png", f"journal/{digest}.json", f"inbox/{digest}.json", "inbox/messages/7.json",
@@ -109,21 +109,21 @@ def test_thousands_are_found_the_oldest_first(archive: Store, cloud: Cloud) -> N
     other = cloud.bucket()
     put(archive, *(f"{number:04}.jpg" for number in range(1010)), bucket=other)
 
-    pictures = Source(f"s3://{other}", archive).images()
+    images = Source(f"s3://{other}", archive).images()
 
-    assert len(pictures) == 1010
-    times = [picture.object.modified_at for picture in pictures]
+    assert len(images) == 1010
+    times = [image.object.modified_at for image in images]
     assert times == sorted(times)
 
 
 @pytest.mark.parametrize("uri", ["", "bucket", "https://bucket/a", "s3://", "s3:///a", "gs://b"])
-def test_what_is_no_inbox_is_refused(archive: Store, uri: str) -> None:
+def test_another_uri_is_refused(archive: Store, uri: str) -> None:
     """The error says how one is named."""
     with pytest.raises(ConfigurationError, match="s3://bucket"):
         Source(uri, archive)
 
 
-def test_a_bucket_that_is_not_there_is_an_error(archive: Store) -> None:
+def test_a_bucket_that_does_not_exist_is_an_error(archive: Store) -> None:
     """Not an empty inbox."""
     with pytest.raises(StorageError, match="no such bucket"):
         Source("s3://there-is-no-such-bucket", archive).images()

@@ -9,31 +9,31 @@ from runcomfy.inbox.ledger import Ledger
 from runcomfy.storage.store import Store
 
 
-def picture(store: Store, name: str = "p.jpg") -> InboxImage:
+def image(store: Store, name: str = "p.jpg") -> InboxImage:
     store.put(f"in/{name}", b"x", content_type="image/jpeg")
     (found,) = Source(f"s3://{store.bucket}/in", store).images_of(f"in/{name}")
     return found
 
 
-def test_one_listing_tells_what_is_known(archive: Store) -> None:
-    """Records of pictures, by the names of their objects; kept messages are none."""
-    ledger, pictures = Ledger(archive), [picture(archive, f"{number}.jpg") for number in range(3)]
+def test_one_listing_returns_what_is_known(archive: Store) -> None:
+    """Records of images, by the names of their objects; kept messages are none."""
+    ledger, images = Ledger(archive), [image(archive, f"{number}.jpg") for number in range(3)]
     archive.put(archive.key("inbox/cat.json"), b"{}", content_type="application/json")
 
     assert ledger.identities() == set()
-    for one in pictures:
+    for one in images:
         ledger.write(one, "archived", generation_key="k")
     ledger.keep_message("m", "hello", "It is no JSON.")
 
-    assert ledger.identities() == {one.identity for one in pictures}
+    assert ledger.identities() == {one.identity for one in images}
 
 
-def test_the_last_word_counts(archive: Store) -> None:
-    """Whatever was written before; and what cannot be read is as if it were not there."""
-    ledger, one = Ledger(archive), picture(archive)
+def test_the_last_record_counts(archive: Store) -> None:
+    """Whatever was written before; and a record that cannot be read counts as none."""
+    ledger, one = Ledger(archive), image(archive)
     assert ledger.read(one) is None
 
-    ledger.write(one, "rejected", reason="no picture, see https://h/p?X-Amz-Signature=0123456789abcdef")
+    ledger.write(one, "rejected", reason="no image, see https://h/p?X-Amz-Signature=0123456789abcdef")
     ledger.write(one, "archived", generation_key="k")
 
     record = ledger.read(one)
@@ -45,7 +45,7 @@ def test_the_last_word_counts(archive: Store) -> None:
 
 
 def test_a_message_is_kept_without_secrets_and_shortened(archive: Store) -> None:
-    """A stranger's text goes nowhere else, and cannot choose its key."""
+    """The text of an unknown sender is kept nowhere else, and cannot choose its key."""
     secret, ledger = "https://h/p?X-Amz-Signature=0123456789abcdef", Ledger(archive)
 
     uri = ledger.keep_message("../../7", f"{secret} {'x' * 300_000}", "It is no JSON.")
@@ -58,7 +58,7 @@ def test_a_message_is_kept_without_secrets_and_shortened(archive: Store) -> None
 
 def test_a_reason_holds_no_secret(archive: Store) -> None:
     """It may quote what a library said."""
-    ledger, one = Ledger(archive), picture(archive)
+    ledger, one = Ledger(archive), image(archive)
 
     ledger.write(one, "rejected", reason="GET https://h/p?X-Amz-Signature=0123456789abcdef failed")
 

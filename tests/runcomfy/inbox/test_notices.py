@@ -19,7 +19,7 @@ def record(key: str = "in/photo.jpg", name: str = "ObjectCreated:Put", **facts: 
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
         "eventName": name,
-        "s3": {"bucket": {"name": "pictures"}, "object": {"key": key, "size": 7, **facts}},
+        "s3": {"bucket": {"name": "images"}, "object": {"key": key, "size": 7, **facts}},
     }
 
 
@@ -31,16 +31,16 @@ def sns(body: str) -> str:
     return json.dumps({"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:a:1:t", "Message": body})
 
 
-def test_an_event_tells_of_every_object_that_was_created() -> None:
-    """All its records count, with etag, version and sequencer where they are told."""
+def test_an_event_reports_every_object_that_was_created() -> None:
+    """All its records count, with etag, version and sequencer where they are given."""
     body = event(
         record("a.jpg", eTag="e1", versionId="v1", sequencer="0055"),
         record("b.jpg", "ObjectCreated:CompleteMultipartUpload"),
     )
 
     assert read_notice(body) == (
-        Arrival(bucket="pictures", key="a.jpg", etag="e1", version_id="v1", sequencer="0055"),
-        Arrival(bucket="pictures", key="b.jpg"),
+        Arrival(bucket="images", key="a.jpg", etag="e1", version_id="v1", sequencer="0055"),
+        Arrival(bucket="images", key="b.jpg"),
     )
 
 
@@ -62,14 +62,14 @@ def test_keys_are_form_encoded(encoded: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ObjectRemoved:Delete", "ObjectTagging:Put", "s3:ObjectRestore:Completed"])
-def test_other_news_tell_of_no_arrival(name: str) -> None:
-    """They may come where somebody subscribed to everything."""
+def test_other_events_report_no_arrival(name: str) -> None:
+    """They may come where the subscription is to all events."""
     assert read_notice(event(record(name=name))) == ()
 
 
-def test_the_test_event_tells_of_no_arrival() -> None:
+def test_the_test_event_reports_no_arrival() -> None:
     """S3 sends it when notifications are set up."""
-    assert read_notice(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "pictures"})) == ()
+    assert read_notice(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "images"})) == ()
 
 
 def test_minio_names_its_events_with_a_prefix() -> None:
@@ -77,7 +77,7 @@ def test_minio_names_its_events_with_a_prefix() -> None:
     body = json.dumps(
         {
             "EventName": "s3:ObjectCreated:Put",
-            "Key": "pictures/a.jpg",
+            "Key": "images/a.jpg",
             "Records": [record("a.jpg", "s3:ObjectCreated:Put")],
         }
     )
@@ -92,15 +92,15 @@ def test_an_event_in_sns_is_unwrapped() -> None:
 
 
 def test_the_form_of_eventbridge_is_read() -> None:
-    """It encodes no keys; what is no creation tells of no arrival."""
+    """It encodes no keys; another event than a creation reports no arrival."""
     detail = {
-        "bucket": {"name": "pictures"},
+        "bucket": {"name": "images"},
         "object": {"key": "a+b c.jpg", "etag": "e", "version-id": "v", "sequencer": "1"},
     }
     created = {"version": "0", "source": "aws.s3", "detail-type": "Object Created", "detail": detail}
 
     assert read_notice(json.dumps(created)) == (
-        Arrival(bucket="pictures", key="a+b c.jpg", etag="e", version_id="v", sequencer="1"),
+        Arrival(bucket="images", key="a+b c.jpg", etag="e", version_id="v", sequencer="1"),
     )
     assert read_notice(sns(json.dumps(created)))[0].key == "a+b c.jpg"
     assert read_notice(json.dumps(created | {"detail-type": "Object Deleted"})) == ()

@@ -1,4 +1,4 @@
-"""One picture from its arrival to its end: when its message goes, and what is done only once."""
+"""One image from its arrival to its end: when its message goes, and what is done only once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import quote_plus
 import pytest
 
 from runcomfy.errors import RunComfyError
-from runcomfy.inbox.consumer import take
+from runcomfy.inbox.consumer import consume
 from runcomfy.inbox.images import Source
-from runcomfy.inbox.processor import Disposition, Generate, ImageProcessor, Received
+from runcomfy.inbox.processor import Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
@@ -24,7 +24,7 @@ Accepted = Callable[[], Awaitable[None]]
 
 @pytest.fixture
 def queue(cloud: Cloud) -> Queue:
-    return Queue(cloud.queue(), session=cloud.session(), hidden_seconds=30)
+    return Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=30)
 
 
 def put(archive: Store, number: int) -> str:
@@ -43,12 +43,12 @@ def notice(archive: Store, *keys: str) -> str:
     return json.dumps({"Records": records})
 
 
-def reception(archive: Store, generate: Generate, *, at_once: int = 8) -> ImageProcessor:
+def processor(archive: Store, generate: Generate, *, at_once: int = 8) -> ImageProcessor:
     source = Source(f"s3://{archive.bucket}/in", archive)
     return ImageProcessor(source, archive, {"prompt": ""}, generate, at_once=at_once)
 
 
-def fates(received: ImageProcessor) -> list[Disposition]:
+def statuses(received: ImageProcessor) -> list[OutcomeStatus]:
     return [one.fate for one in received.received.values()]
 
 
@@ -69,10 +69,12 @@ def ending(status: OutcomeStatus, error: str, kind: str, *, accept: bool = False
 
 
 async def work_off(queue: Queue, to: ImageProcessor) -> None:
-    await take(queue, to.take_message, at_once=8, idle_seconds=0, run_for_seconds=60, enough=lambda: bool(to.blocked))
+    await consume(
+        queue, to.process_message, at_once=8, idle_seconds=0, run_for_seconds=60, enough=lambda: bool(to.blocked)
+    )
 
 
-async def test_a_message_of_several_pictures_goes_when_all_are_safe(cloud: Cloud, archive: Store, queue: Queue) -> None:
+async def test_a_message_of_several_images_goes_when_all_are_safe(cloud: Cloud, archive: Store, queue: Queue) -> None:
     """Not when the first one is."""
     keys, counts = [put(archive, number) for number in range(3)], []
 
@@ -82,43 +84,43 @@ async def test_a_message_of_several_pictures_goes_when_all_are_safe(cloud: Cloud
         return await archived(order, image, label, accepted)
 
     cloud.send(queue.url, [notice(archive, *keys)])
-    receiving = reception(archive, generate)
+    receiving = processor(archive, generate)
     await work_off(queue, receiving)
 
     assert counts == [(0, 1)] * 3
-    assert fates(receiving) == [Disposition.ARCHIVED] * 3
+    assert statuses(receiving) == [OutcomeStatus.ARCHIVED] * 3
     assert cloud.count(queue.url) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("generate", "fate", "left"),
+    ("generate", "status", "left"),
     [
-        (archived, Disposition.ARCHIVED, 0),
-        (ending(OutcomeStatus.REFUSED, "no seed", "InvalidInput"), Disposition.SET_ASIDE, 0),
-        (ending(OutcomeStatus.REFUSED, "no", "RequestRejected"), Disposition.SET_ASIDE, 0),
-        (ending(OutcomeStatus.REFUSED, "busy", "SubmissionNotSent"), Disposition.POSTPONED, 1),
-        (ending(OutcomeStatus.REFUSED, "poor", "InsufficientBalance"), Disposition.POSTPONED, 1),
-        (ending(OutcomeStatus.NOT_STARTED, "no store", "StoreUnavailable"), Disposition.POSTPONED, 1),
-        (ending(OutcomeStatus.UNCERTAIN, "lost", "UncertainSubmission"), Disposition.OPEN, 1),
-        (ending(OutcomeStatus.DETACHED, "slow", "RunTimeout", accept=True), Disposition.OPEN, 0),
-        (ending(OutcomeStatus.CANCELLED, "queue", "QueueTimeout", accept=True), Disposition.CANCELLED, 0),
-        (ending(OutcomeStatus.FAILED, "failed", "GenerationFailed", accept=True), Disposition.SET_ASIDE, 0),
+        (archived, OutcomeStatus.ARCHIVED, 0),
+        (ending(OutcomeStatus.REFUSED, "no seed", "InvalidInput"), OutcomeStatus.SET_ASIDE, 0),
+        (ending(OutcomeStatus.REFUSED, "no", "RequestRejected"), OutcomeStatus.SET_ASIDE, 0),
+        (ending(OutcomeStatus.REFUSED, "busy", "SubmissionNotSent"), OutcomeStatus.POSTPONED, 1),
+        (ending(OutcomeStatus.REFUSED, "poor", "InsufficientBalance"), OutcomeStatus.POSTPONED, 1),
+        (ending(OutcomeStatus.NOT_STARTED, "no store", "StoreUnavailable"), OutcomeStatus.POSTPONED, 1),
+        (ending(OutcomeStatus.UNCERTAIN, "lost", "UncertainSubmission"), OutcomeStatus.OPEN, 1),
+        (ending(OutcomeStatus.DETACHED, "slow", "RunTimeout", accept=True), OutcomeStatus.OPEN, 0),
+        (ending(OutcomeStatus.CANCELLED, "queue", "QueueTimeout", accept=True), OutcomeStatus.CANCELLED, 0),
+        (ending(OutcomeStatus.FAILED, "failed", "GenerationFailed", accept=True), OutcomeStatus.SET_ASIDE, 0),
     ],
 )
 async def test_a_message_stays_until_it_is_safe(
-    cloud: Cloud, archive: Store, queue: Queue, generate: Generate, fate: Disposition, left: int
+    cloud: Cloud, archive: Store, queue: Queue, generate: Generate, status: OutcomeStatus, left: int
 ) -> None:
-    """In the journal, or set aside for good; what is neither comes back."""
+    """In the journal, or set aside; a message of what is neither comes back."""
     cloud.send(queue.url, [notice(archive, put(archive, 1))])
 
-    receiving = reception(archive, generate)
+    receiving = processor(archive, generate)
     await work_off(queue, receiving)
 
-    assert (fates(receiving), cloud.count(queue.url)) == ([fate], (0, left))
+    assert (statuses(receiving), cloud.count(queue.url)) == ([status], (0, left))
 
 
-async def test_the_same_picture_at_the_same_time_is_taken_up_once(cloud: Cloud, archive: Store, queue: Queue) -> None:
-    """However many messages tell of it."""
+async def test_the_same_image_at_the_same_time_is_processed_once(cloud: Cloud, archive: Store, queue: Queue) -> None:
+    """However many messages are about it."""
     calls = []
 
     async def generate(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
@@ -126,15 +128,15 @@ async def test_the_same_picture_at_the_same_time_is_taken_up_once(cloud: Cloud, 
         return await archived(order, image, label, accepted)
 
     cloud.send(queue.url, [notice(archive, put(archive, 1))] * 6)
-    receiving = reception(archive, generate)
+    receiving = processor(archive, generate)
     await work_off(queue, receiving)
 
-    assert (len(calls), fates(receiving)) == (1, [Disposition.ARCHIVED])
+    assert (len(calls), statuses(receiving)) == (1, [OutcomeStatus.ARCHIVED])
     assert cloud.count(queue.url) == (0, 0)
 
 
 async def test_a_store_that_fails_leaves_the_message(cloud: Cloud, archive: Store, queue: Queue) -> None:
-    """And it is said; nothing is set aside for it."""
+    """And it is reported; nothing is set aside."""
     cloud.send(queue.url, [notice(archive, put(archive, 1))])
     lost = Store("no-such-bucket", session=cloud.session(), endpoint_url=cloud.endpoint_url)
     source = Source(f"s3://{archive.bucket}/in", lost)
@@ -143,12 +145,12 @@ async def test_a_store_that_fails_leaves_the_message(cloud: Cloud, archive: Stor
     await work_off(queue, receiving)
 
     (one,) = receiving.received.values()
-    assert one.fate is Disposition.POSTPONED and "no-such-bucket" in str(one.reason)
+    assert one.fate is OutcomeStatus.POSTPONED and "no-such-bucket" in str(one.reason)
     assert cloud.count(queue.url) == (0, 1)
 
 
 async def test_a_listing_ends_with_its_time(archive: Store) -> None:
-    """What was not taken up is said, and is there the next time."""
+    """Images that were not begun are reported, and processed the next time."""
     for number in range(6):
         put(archive, number)
 
@@ -156,29 +158,29 @@ async def test_a_listing_ends_with_its_time(archive: Store) -> None:
         await asyncio.sleep(1)
         return await archived(order, image, label, accepted)
 
-    first = reception(archive, slow, at_once=2)
-    await first.take_new(run_for_seconds=0.9)
-    second = reception(archive, archived)
-    await second.take_new(run_for_seconds=60)
+    first = processor(archive, slow, at_once=2)
+    await first.process_new(run_for_seconds=0.9)
+    second = processor(archive, archived)
+    await second.process_new(run_for_seconds=60)
 
-    assert sorted(fates(first)) == [Disposition.ARCHIVED] * 2 + [Disposition.POSTPONED] * 4
-    assert fates(second) == [Disposition.ARCHIVED] * 4
+    assert sorted(statuses(first)) == [OutcomeStatus.ARCHIVED] * 2 + [OutcomeStatus.POSTPONED] * 4
+    assert statuses(second) == [OutcomeStatus.ARCHIVED] * 4
 
 
 async def test_a_listing_stops_where_something_is_wrong_for_all(archive: Store) -> None:
     """Without balance, the others are not tried one by one."""
     for number in range(6):
         put(archive, number)
-    receiving = reception(archive, ending(OutcomeStatus.REFUSED, "no balance", "InsufficientBalance"), at_once=1)
+    receiving = processor(archive, ending(OutcomeStatus.REFUSED, "no balance", "InsufficientBalance"), at_once=1)
 
-    await receiving.take_new(run_for_seconds=60)
+    await receiving.process_new(run_for_seconds=60)
 
     assert [one.reason for one in receiving.received.values()] == ["no balance"] * 6
     assert receiving.blocked == "no balance"
 
 
-async def test_an_error_nobody_thought_of_does_not_stop_the_others(archive: Store) -> None:
-    """It comes out when they are done."""
+async def test_an_unexpected_error_does_not_stop_the_others(archive: Store) -> None:
+    """It is raised when they are done."""
     for number in range(4):
         put(archive, number)
 
@@ -187,11 +189,16 @@ async def test_an_error_nobody_thought_of_does_not_stop_the_others(archive: Stor
             raise RunComfyError("who thought of that?")
         return await archived(order, image, label, accepted)
 
-    told: list[Received] = []
+    reported: list[Received] = []
     receiving = ImageProcessor(
-        Source(f"s3://{archive.bucket}/in", archive), archive, {"prompt": ""}, generate, at_once=8, tell=told.append
+        Source(f"s3://{archive.bucket}/in", archive),
+        archive,
+        {"prompt": ""},
+        generate,
+        at_once=8,
+        on_received=reported.append,
     )
     with pytest.raises(RunComfyError, match="thought"):
-        await receiving.take_new(run_for_seconds=60)
+        await receiving.process_new(run_for_seconds=60)
 
-    assert fates(receiving) == [Disposition.ARCHIVED] * 3 == [one.fate for one in told]
+    assert statuses(receiving) == [OutcomeStatus.ARCHIVED] * 3 == [one.fate for one in reported]

@@ -15,11 +15,11 @@ from tests.runcomfy.inbox.cloud import Cloud
 
 @pytest.fixture
 def queue(cloud: Cloud) -> Queue:
-    return Queue(cloud.queue(), session=cloud.session(), hidden_seconds=2)
+    return Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=2)
 
 
 async def test_what_is_received_is_hidden_until_it_is_deleted(cloud: Cloud, queue: Queue) -> None:
-    """Ten at most come at once, and nobody else gets them meanwhile."""
+    """Ten at most come at once, and no other worker gets them in the meantime."""
     cloud.send(queue.url, map(str, range(12)))
 
     messages = await queue.receive(50)
@@ -32,7 +32,7 @@ async def test_what_is_received_is_hidden_until_it_is_deleted(cloud: Cloud, queu
 
 
 async def test_what_is_not_deleted_comes_back(cloud: Cloud, queue: Queue) -> None:
-    """After the time that it is hidden for; and it says how often it came."""
+    """After the visibility timeout; and it says how often it was received."""
     cloud.send(queue.url, ["one"])
 
     (first,) = await queue.receive(10)
@@ -69,7 +69,7 @@ async def test_it_can_be_given_back(cloud: Cloud, queue: Queue) -> None:
 
 
 async def test_what_was_lost_is_named(cloud: Cloud, queue: Queue) -> None:
-    """A message that was deleted meanwhile cannot be extended; the others can."""
+    """A message that was deleted in the meantime cannot be extended; the others can."""
     cloud.send(queue.url, ["one", "two"])
     messages = await queue.receive(10)
     await queue.delete(messages[0])
@@ -77,7 +77,7 @@ async def test_what_was_lost_is_named(cloud: Cloud, queue: Queue) -> None:
     assert await queue.extend(messages) == [messages[0]]
 
 
-async def test_a_queue_that_is_not_there_is_a_wrong_setting(cloud: Cloud) -> None:
+async def test_a_queue_that_does_not_exist_is_a_wrong_setting(cloud: Cloud) -> None:
     """The error names the queue."""
     queue = Queue(f"{cloud.endpoint_url}/123456789012/nowhere", session=cloud.session())
 
@@ -97,11 +97,11 @@ def test_what_is_no_url_of_a_queue_is_refused(url: str) -> None:
 def test_what_sqs_cannot_hide_is_refused(cloud: Cloud, seconds: int) -> None:
     """A second to twelve hours."""
     with pytest.raises(ConfigurationError, match="43200"):
-        Queue(cloud.queue(), session=cloud.session(), hidden_seconds=seconds)
+        Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=seconds)
 
 
-async def test_a_server_that_is_not_there_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection is a trouble that passes."""
+async def test_a_server_that_cannot_be_reached_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection is a failure that may pass."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     queue = Queue(f"http://127.0.0.1:{port}/1/q", session=boto3.Session("k", "s", region_name="us-east-1"))

@@ -1,4 +1,4 @@
-"""What is asked for with a picture: sidecar over metadata over defaults, field by field."""
+"""The request spec of an image: sidecar over metadata over defaults, field by field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runcomfy.storage.store import Store
 DEFAULTS: dict[str, Any] = {"prompt": "", "resolution": "720p", "seed": 1}
 
 
-def wish(
+def request_spec(
     store: Store,
     *,
     metadata: dict[str, str] | None = None,
@@ -24,19 +24,19 @@ def wish(
     txt: str | bytes = "",
     **defaults: Any,
 ) -> Order | None:
-    store.put("in/p.png", b"picture", content_type="image/png", metadata=metadata or {})
+    store.put("in/p.png", b"image", content_type="image/png", metadata=metadata or {})
     for extension, text in (("json", json), ("txt", txt)):
         if text:
             store.put(
                 f"in/p.{extension}", text if isinstance(text, bytes) else text.encode(), content_type="text/plain"
             )
-    (picture,) = Source(f"s3://{store.bucket}/in", store).images()
-    return read_request_spec(picture, store, DEFAULTS | defaults)
+    (image,) = Source(f"s3://{store.bucket}/in", store).images()
+    return read_request_spec(image, store, DEFAULTS | defaults)
 
 
 def test_each_field_comes_from_where_it_counts_most(archive: Store) -> None:
     """A sidecar need not say everything."""
-    order = wish(
+    order = request_spec(
         archive,
         metadata={"prompt": "fog", "seed": "5", "num-frames": "90"},
         json='{"prompt": "snow", "frames_per_second": 24}',
@@ -65,7 +65,7 @@ def test_each_field_comes_from_where_it_counts_most(archive: Store) -> None:
 )
 def test_the_prompt_is_the_first_that_there_is(archive: Store, given: dict[str, Any], prompt: str) -> None:
     """An empty one is none; a byte order mark is nothing."""
-    order = wish(archive, **given)
+    order = request_spec(archive, **given)
 
     assert order is not None and order.prompt == prompt
 
@@ -73,7 +73,7 @@ def test_the_prompt_is_the_first_that_there_is(archive: Store, given: dict[str, 
 @pytest.mark.parametrize("given", [{}, {"json": '{"seed": 3}'}, {"txt": " \n"}, {"metadata": {"seed": "3"}}])
 def test_without_any_prompt_it_waits(archive: Store, given: dict[str, Any]) -> None:
     """That is no error: a sidecar may come later."""
-    assert wish(archive, **given) is None
+    assert request_spec(archive, **given) is None
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_without_any_prompt_it_waits(archive: Store, given: dict[str, Any]) -> N
 )
 def test_metadata_is_decoded(archive: Store, encoded: str) -> None:
     """S3 hands out what is not ASCII as RFC 2047 does for mail."""
-    order = wish(archive, metadata={"prompt": encoded})
+    order = request_spec(archive, metadata={"prompt": encoded})
 
     assert order is not None and order.prompt == "Schnée fällt"
 
 
-def test_metadata_of_others_is_nobodys_mistake(archive: Store) -> None:
+def test_metadata_of_other_programs_is_ignored(archive: Store) -> None:
     """Only what an order may give is read of it, and no model: cameras have one too."""
-    order = wish(
+    order = request_spec(
         archive, metadata={"prompt": "fog", "model": "X100", "image": "a.png", "uploaded-by": "me", "mtime": "1"}
     )
 
@@ -103,10 +103,10 @@ def test_metadata_of_others_is_nobodys_mistake(archive: Store) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"json": "{"}, "no JSON"),
-        ({"json": "[" * 60_000}, "no JSON"),
-        ({"json": "[]"}, "no JSON object"),
-        ({"json": '{"prompt": {"text": "snow"}}'}, "prompt is no text"),
+        ({"json": "{"}, "not JSON"),
+        ({"json": "[" * 60_000}, "not JSON"),
+        ({"json": "[]"}, "not a JSON object"),
+        ({"json": '{"prompt": {"text": "snow"}}'}, "prompt is not a text"),
         ({"json": '{"prompt": "snow", "image": "s3://b/k.png"}'}, "leave that out"),
         ({"json": '{"prompt": "snow", "sed": 7}'}, "did you mean seed"),
         ({"json": '{"prompt": "snow", "seed": "seven"}'}, "seed"),
@@ -120,10 +120,10 @@ def test_metadata_of_others_is_nobodys_mistake(archive: Store) -> None:
         ({"metadata": {"prompt": "=?x-none?B?AAAA?="}}, "x-amz-meta-prompt"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_had_is_refused(archive: Store, given: dict[str, Any], says: str) -> None:
+def test_an_invalid_request_is_refused(archive: Store, given: dict[str, Any], says: str) -> None:
     """Before anything is paid for, with what is wrong."""
     with pytest.raises(InvalidInput, match=says):
-        wish(archive, **given)
+        request_spec(archive, **given)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_what_cannot_be_had_is_refused(archive: Store, given: dict[str, Any], sa
 def test_what_would_be_paid_for_in_vain_is_refused(archive: Store, given: dict[str, Any], said: str) -> None:
     """Wherever it comes from: a sidecar, the metadata, the defaults."""
     with pytest.raises(InvalidInput, match=said):
-        wish(archive, **given)
+        request_spec(archive, **given)
