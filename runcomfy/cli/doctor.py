@@ -1,4 +1,4 @@
-"""`doctor`: look at account, bucket and clock as they are used, and say what is wrong; nothing is paid for."""
+"""`doctor`: check account, bucket and clock as they are used, and say what is wrong; nothing is paid for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
@@ -54,12 +54,12 @@ def doctor(
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
     json: Json = False,
 ) -> None:
-    """Check token, balance, bucket, signing, journal and clock, and say what to mend (exit code 3 if something is)."""
+    """Check token, balance, bucket, signing, journal and clock, and say what to fix (exit code 3 if something is)."""
     conclude(find(engine_checks(Sources(bucket, journal), deadlines.signed_for), quiet=json), as_json=json)
 
 
 class Sources:
-    """The account and the bucket as environment and options say, looked up when they are asked for.
+    """The account and the bucket as environment and options say, read when they are asked for.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
@@ -109,9 +109,9 @@ def engine_checks(
 
     Args:
         sources: Finds account and bucket.
-        lifetime: How long a picture's URL is signed for.
-        account_needs: Names of checks without which there is no account to find.
-        bucket_needs: Names of checks without which there is no bucket to find.
+        lifetime: How long an image's URL is signed for.
+        account_needs: Names of the checks that those of the account depend on.
+        bucket_needs: Names of the checks that those of the bucket depend on.
     """
     from runcomfy.doctor.bucket import bucket_checks
     from runcomfy.doctor.service import service_checks
@@ -131,8 +131,9 @@ def engine_checks(
 
 
 def find(checks: Sequence[Check], *, quiet: bool) -> list[CheckResult]:
-    """Run the checks, and show that something goes on where somebody looks."""
-    with _checking(quiet=quiet):
+    """Run the checks; a terminal shows a spinner in the meantime."""
+    console = Console(file=sys.stderr, quiet=quiet)
+    with console.status("Checking …") if console.is_terminal else nullcontext():
         return asyncio.run(run_checks(checks))
 
 
@@ -146,20 +147,8 @@ def conclude(findings: Sequence[CheckResult], *, as_json: bool) -> None:
         raise SystemExit(exit_code(ConfigurationError("Something is broken.")))
 
 
-@contextmanager
-def _checking(*, quiet: bool) -> Iterator[None]:
-    console = Console(file=sys.stderr, quiet=quiet)
-    with console.status("Checking …") if console.is_terminal else _nothing():
-        yield
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def print_findings(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
-    """Print every finding in its order and how it stands with the whole, and return whether something is broken."""
+    """Print every finding in its order and a summary, and return whether something is broken."""
     counts = Counter(finding.mark for finding in findings)
     if as_json:
         described = [
@@ -182,7 +171,7 @@ def print_findings(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
         for finding in findings:
             verdict = finding.verdict
             print(f"{finding.mark:<11}  {finding.area}: {finding.name}: {verdict.found} {verdict.advice}".rstrip())
-    console.print(_sum(counts), soft_wrap=True)
+    console.print(_summary(counts), soft_wrap=True)
     return bool(counts[Mark.BROKEN])
 
 
@@ -218,10 +207,10 @@ def _unchecked(findings: Sequence[CheckResult]) -> dict[str, list[str]]:
     return names
 
 
-def _sum(counts: Counter[Mark]) -> Text:
-    told = ", ".join(f"{counts[mark]} {mark}" for mark in Mark if counts[mark])
+def _summary(counts: Counter[Mark]) -> Text:
+    counted = ", ".join(f"{counts[mark]} {mark}" for mark in Mark if counts[mark])
     if counts[Mark.BROKEN]:
-        return Text(f"{told}. Mend what is broken from the top, and look again.", style="bold red")
+        return Text(f"{counted}. Fix what is broken from the top, and check again.", style="bold red")
     if counts[Mark.WARNING]:
-        return Text(f"It works: {told}.", style="bold yellow")
-    return Text(f"All is well: {told}. Nothing was paid for.", style="bold green")
+        return Text(f"It works: {counted}.", style="bold yellow")
+    return Text(f"All is well: {counted}. Nothing was paid for.", style="bold green")

@@ -1,7 +1,7 @@
-"""The bucket as this set-up uses it: settings, rights, and what is made of them.
+"""The bucket as this set-up uses it: settings and rights.
 
-Everything is tried out below `journal/.probe-…` of the store's prefix, a name that the journal and `reconcile` know as
-nobody's, and is taken away again.
+Everything is tried out below `journal/.probe-…` of the store's prefix, a name that the journal and `reconcile` ignore,
+and is deleted again.
 """
 
 from __future__ import annotations
@@ -60,27 +60,27 @@ def bucket_checks(
     """Return the checks of the bucket; they leave nothing behind, where deleting is allowed.
 
     Args:
-        find: Finds the bucket; a `RunComfyError` that comes out of it is a finding.
-        clock: Takes down what time the store has.
-        lifetime: How long a picture's URL is signed for.
+        find: Finds the bucket; a `RunComfyError` that it raises is a finding.
+        clock: Records what time the store has.
+        lifetime: How long an image's URL is signed for.
         is_sandbox: Whether the service runs on this machine, and so needs no public address; asked after the check
             `credentials`.
-        needs: Names of checks without which there is nothing to find.
+        needs: Names of the checks that this depends on.
     """
-    looks = _BucketChecks(find, clock, lifetime, is_sandbox)
+    checks = _BucketChecks(find, clock, lifetime, is_sandbox)
     tried = ("list", "write", "read", "multipart", "journal", "signed URL")
     return [
-        Check(_AREA, "store", looks.store, needs=needs),
-        Check(_AREA, "bucket", looks.bucket, needs=("store",), seconds=30),
-        Check(_AREA, "list", looks.listing, needs=("bucket",)),
-        Check(_AREA, "write", looks.write, needs=("bucket",)),
-        Check(_AREA, "read", looks.read, needs=("write",)),
-        Check(_AREA, "multipart", looks.multipart, needs=("write",)),
-        Check(_AREA, "journal", looks.journal, needs=("bucket",), after=("write",)),
-        Check(_AREA, "signed URL", looks.signed_url, needs=("read",)),
-        Check(_AREA, "signed for", looks.signed_for, needs=("bucket",)),
-        Check(_AREA, "public address", looks.public_address, needs=("store",), after=("credentials", "bucket")),
-        Check(_AREA, "delete", looks.delete, needs=("bucket",), after=tried),
+        Check(_AREA, "store", checks.store, needs=needs),
+        Check(_AREA, "bucket", checks.bucket, needs=("store",), seconds=30),
+        Check(_AREA, "list", checks.listing, needs=("bucket",)),
+        Check(_AREA, "write", checks.write, needs=("bucket",)),
+        Check(_AREA, "read", checks.read, needs=("write",)),
+        Check(_AREA, "multipart", checks.multipart, needs=("write",)),
+        Check(_AREA, "journal", checks.journal, needs=("bucket",), after=("write",)),
+        Check(_AREA, "signed URL", checks.signed_url, needs=("read",)),
+        Check(_AREA, "signed for", checks.signed_for, needs=("bucket",)),
+        Check(_AREA, "public address", checks.public_address, needs=("store",), after=("credentials", "bucket")),
+        Check(_AREA, "delete", checks.delete, needs=("bucket",), after=tried),
     ]
 
 
@@ -114,23 +114,23 @@ class _BucketChecks:
 
     async def bucket(self) -> Diagnosis:
         """Ask for a listing: unlike a HEAD, its refusal says which of bucket, key or secret is wrong."""
-        verdict = await in_thread(self._ask_for_a_listing)
+        verdict = await in_thread(self._list)
         if verdict.mark is Mark.BROKEN:
             return verdict
         store = self._store
         await in_thread(store.find_region)  # its client may be another one after this
 
-        def note(params: dict[str, Any], **_: Any) -> None:
+        def record(params: dict[str, Any], **_: Any) -> None:
             self._written.add((params["Bucket"], params["Key"]))
 
-        store.client.meta.events.register("provide-client-params.s3.PutObject", note)
+        store.client.meta.events.register("provide-client-params.s3.PutObject", record)
         region, said = store.region_of(), store.region_name
         if said is None or region == said:
             return verdict
-        return ok(f"{verdict.found}, in {region}, which counts more than the setting {said}")
+        return ok(f"{verdict.found}, in {region}, which overrides the setting {said}")
 
     async def listing(self) -> Diagnosis:
-        """Say how the listing was answered."""
+        """Report how the store answered the listing."""
         return self._listing
 
     async def write(self) -> Diagnosis:
@@ -143,7 +143,7 @@ class _BucketChecks:
         """Read the object, and compare."""
         content = await in_thread(lambda: self._store.read(self._key, limit_bytes=1024))
         if content != _CONTENT:
-            return broken("What was written is not what is read.", "Look at what stands between here and the store.")
+            return broken("What was read is not what was written.", "Check what is between this machine and the store.")
         return ok("allowed")
 
     async def multipart(self) -> Diagnosis:
@@ -158,14 +158,14 @@ class _BucketChecks:
             except StorageError as error:
                 return warning(
                     f"{error.message.partition('. ')[0]}. The upload to {key} is left behind.",
-                    "Allow s3:AbortMultipartUpload, or a broken upload costs money for ever.",
+                    "Allow s3:AbortMultipartUpload, or a broken upload costs money indefinitely.",
                 )
             return ok("allowed")
 
         return await in_thread(begin_and_abort)
 
     async def journal(self) -> Diagnosis:
-        """Try out the journal's place."""
+        """Try out the journal's store."""
         if self._found.journal == "bucket" and not self._writable:
             return not_checked("because of: write")
         return await in_thread(
@@ -173,7 +173,7 @@ class _BucketChecks:
         )
 
     async def signed_url(self) -> Diagnosis:
-        """Fetch the object by a signed URL, as RunComfy fetches a picture."""
+        """Fetch the object by a signed URL, as RunComfy fetches an image."""
         return await signed_url_serves(self._store, self._key, len(_CONTENT))
 
     async def signed_for(self) -> Diagnosis:
@@ -181,18 +181,18 @@ class _BucketChecks:
         return await in_thread(lambda: signed_for(self._store, self._lifetime))
 
     async def public_address(self) -> Diagnosis:
-        """Judge the address that pictures are signed for."""
+        """Check the address that images are signed for."""
         if self._is_sandbox():
             return ok("not needed: the service runs on this machine")
         return await in_thread(lambda: reachable_from_outside(self._store))
 
     async def delete(self) -> Diagnosis:
-        """Take away all that was written, and make sure that it is gone."""
+        """Delete all that was written, and make sure that it is gone."""
         if not self._written:
             return not_checked("because nothing was written")
         store, refused = self._store, ""
 
-        def take_away() -> list[str]:
+        def delete_all() -> list[str]:
             nonlocal refused
             left = []
             for bucket, key in sorted(self._written):
@@ -205,7 +205,7 @@ class _BucketChecks:
                 left = [store.uri(found.key) for found in store.list(store.key(self._name))]
             return left
 
-        left = await in_thread(take_away)
+        left = await in_thread(delete_all)
         if not self._writable:
             return not_checked("because of: write")
         if left:
@@ -215,7 +215,7 @@ class _BucketChecks:
             )
         return ok("allowed; nothing is left behind")
 
-    def _ask_for_a_listing(self) -> Diagnosis:
+    def _list(self) -> Diagnosis:
         store, host = self._store, urlsplit(self._store.client.meta.endpoint_url).netloc
         with storage_errors("list", store.bucket, store.prefix):
             try:
@@ -223,18 +223,18 @@ class _BucketChecks:
             except (ConnectionError, HTTPClientError) as error:  # what went wrong on the way, before any answer
                 return no_connection(error, host)
             except ClientError as error:
-                self._note_time(host, error.response)
+                self._record_time(host, error.response)
                 code, _ = refusal(error)
                 if code == "RequestTimeTooSkewed":
                     return broken("The store refuses this machine's time.", "See the line `clock`.")
                 if code != "AccessDenied":
                     raise
-                # a right that is missing, or somebody else's bucket: the other checks tell
+                # a missing right, or another account's bucket: the other checks show which
                 self._listing = broken("Listing is refused (AccessDenied).", "Allow s3:ListBucket on the bucket.")
                 return ok(f"{host} answers")
-        self._note_time(host, answer)
+        self._record_time(host, answer)
         self._listing = ok("allowed")
         return ok("it is there")
 
-    def _note_time(self, host: str, answer: Any) -> None:
-        self._clock.note(host, answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+    def _record_time(self, host: str, answer: Any) -> None:
+        self._clock.record(host, answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))

@@ -25,8 +25,8 @@ class ServerClock:
         self.now = now
         self._ahead: dict[str, timedelta] = {}
 
-    def note(self, server: str, date: str | None) -> None:
-        """Take down the `Date` header of an answer that has just arrived; one that cannot be read is left out."""
+    def record(self, server: str, date: str | None) -> None:
+        """Record the `Date` header of an answer that has just arrived; one that cannot be read is ignored."""
         try:
             theirs = email.utils.parsedate_to_datetime(date or "")
         except ValueError:
@@ -38,11 +38,11 @@ class ServerClock:
     def verdict(self) -> Diagnosis:
         """Compare: more than 30 seconds is a warning, more than five minutes is broken; S3 refuses 15 minutes."""
         if not self._ahead:
-            return not_checked("because no server told its time")
+            return not_checked("because no server sent its time")
         server, worst = max(self._ahead.items(), key=lambda item: abs(item[1]))
         found = f"{_apart(worst)} that of {server}"
         if abs(worst) <= _WARN:
-            return ok("right, as " + " and ".join(sorted(self._ahead)) + " tell the time")
+            return ok("right, as " + " and ".join(sorted(self._ahead)) + " say")
         if len(self._ahead) > 1 and min(abs(ahead) for ahead in self._ahead.values()) <= _WARN:
             advice = f"Another server agrees with this machine: set the clock of {server}."
         else:
@@ -54,14 +54,14 @@ def clock_check(clock: ServerClock, after: tuple[str, ...]) -> Check:
     """Return the check of the clock.
 
     Args:
-        clock: What the other checks fill.
-        after: The names of those.
+        clock: Filled by the other checks.
+        after: The names of those checks.
     """
 
-    async def look() -> Diagnosis:
+    async def run() -> Diagnosis:
         return clock.verdict()
 
-    return Check("Machine", "clock", look, after=after)
+    return Check("Machine", "clock", run, after=after)
 
 
 def _apart(ahead: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Why a connection did not come about, in words: name, certificate, refusal, silence."""
+"""Why a connection failed, in words: name, certificate, refusal, no answer."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def no_connection(error: BaseException, host: str) -> Diagnosis:
         if isinstance(cause, ConnectionRefusedError):
             return broken(f"Nothing listens at {host}: the connection was refused.", "Check address and port.")
     if any(isinstance(cause, _TIMEOUTS) for cause in chain):
-        return broken(f"{host} did not answer in time.", "Look at the network, proxies and firewalls between.")
-    return broken(f"No connection to {host} ({type(error).__name__}).", "Look at the network and the address.")
+        return broken(f"{host} did not answer in time.", "Check the network, and any proxy or firewall.")
+    return broken(f"No connection to {host} ({type(error).__name__}).", "Check the network and the address.")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what led to it; libraries keep that in different places."""
     seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        found = waiting.pop()
+    pending: list[object] = [error]
+    while pending:
+        found = pending.pop()
         if not isinstance(found, BaseException) or id(found) in seen:
             continue
         seen.add(id(found))
         yield found
         kwargs = getattr(found, "kwargs", None)
         inner = kwargs.get("error") if isinstance(kwargs, dict) else None
-        waiting += [found.__cause__, found.__context__, getattr(found, "reason", None), inner]
+        pending += [found.__cause__, found.__context__, getattr(found, "reason", None), inner]

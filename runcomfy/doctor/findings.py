@@ -12,7 +12,7 @@ __all__ = ["CheckResult", "Diagnosis", "Mark", "broken", "not_checked", "ok", "r
 
 
 class Mark(StrEnum):
-    """How it stands with one thing."""
+    """What a check found, in a word."""
 
     OK = "ok"
     WARNING = "warning"
@@ -25,9 +25,9 @@ class Diagnosis:
     """What a check says; it holds no secret.
 
     Args:
-        mark: How it stands.
+        mark: Whether it works.
         found: What was seen.
-        advice: What to do, where something is to be done.
+        advice: What to do, if anything.
     """
 
     mark: Mark
@@ -41,7 +41,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A verdict, and what it is about."""
+    """A diagnosis, and what it is about."""
 
     area: str
     name: str
@@ -49,7 +49,7 @@ class CheckResult:
 
     @property
     def mark(self) -> Mark:
-        """How it stands."""
+        """Whether it works."""
         return self.verdict.mark
 
 
@@ -64,18 +64,18 @@ def warning(found: str, advice: str) -> Diagnosis:
 
 
 def broken(found: str, advice: str) -> Diagnosis:
-    """Say that it does not work, and what mends it."""
+    """Say that it does not work, and how to fix it."""
     return Diagnosis(Mark.BROKEN, found, advice)
 
 
 def not_checked(reason: str) -> Diagnosis:
-    """Say why nothing can be said."""
+    """Say why it could not be checked."""
     return Diagnosis(Mark.NOT_CHECKED, reason)
 
 
 def refused(error: RunComfyError, advice: str = "") -> Diagnosis:
-    """Call something broken by its error, whose first part says what happened and whose other what to do."""
-    happened, _, mend = error.message.partition(". ")
-    if not (mend or advice):
-        happened, _, mend = error.message.partition(": ")
-    return broken(f"{happened.rstrip('.')}.", advice or f"{mend[:1].upper()}{mend[1:]}" or "Mend this setting.")
+    """Call something broken by its error, whose first part says what happened, and the rest what to do."""
+    happened, _, fix = error.message.partition(". ")
+    if not (fix or advice):
+        happened, _, fix = error.message.partition(": ")
+    return broken(f"{happened.rstrip('.')}.", advice or f"{fix[:1].upper()}{fix[1:]}" or "Fix this setting.")

@@ -1,4 +1,4 @@
-"""Whether the place of the journal keeps what it promises, tried out as the first run would, and nothing left there."""
+"""Whether the store of the journal keeps its promises, tried out as the first run would; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["journal_serves"]
 
 
 def journal_serves(store: Store, name: str, choice: str, conditional_writes: bool) -> Diagnosis:
-    """Try out the journal's place. Blocks.
+    """Try out the journal's store. Blocks.
 
     Args:
         store: The bucket that the videos go to.
@@ -23,23 +23,23 @@ def journal_serves(store: Store, name: str, choice: str, conditional_writes: boo
     """
     if choice == "none":
         return warning(
-            "none: what was paid for is known to one process only, and a crash pays again.",
+            "none: only one process knows what was paid for, and after a crash it is paid for again.",
             "Keep it in the bucket.",
         )
 
     def probe_at(bucket: str, prefix: str) -> Store:
-        """Return the same store with everything below the name that is nobody's."""
+        """Return the same store with everything below the name that belongs to no generation."""
         probe = copy.copy(store)
         probe.bucket = bucket
         probe.prefix = f"{prefix.strip('/')}/{name}/".lstrip("/")
         return probe
 
-    place = open_journal_store(
+    journal_store = open_journal_store(
         choice, lambda: probe_at(store.bucket, store.prefix), probe_at, conditional_writes=conditional_writes
     )
-    shown = place.where.replace(f"{name}/journal", "journal")
+    shown = journal_store.where.replace(f"{name}/journal", "journal")
     try:
-        place.check()
+        journal_store.check()
     except ConfigurationError as error:
-        return refused(ConfigurationError(error.message.replace(place.where, shown)))
+        return refused(ConfigurationError(error.message.replace(journal_store.where, shown)))
     return ok(f"{shown}; conditional writes hold")

@@ -1,4 +1,4 @@
-"""Run checks at once, each within its time; what stands on something broken is not checked, and says why."""
+"""Run checks concurrently, each with a time limit; what depends on something broken is not checked, and says why."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,35 +21,34 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at.
+    """One thing to check.
 
     Args:
         area: What it belongs to, for a person.
-        name: Its name; unlike that of any other check of the same run.
-        look: Looks, and says what it found. A `RunComfyError` that comes out of it means broken.
-        needs: Names of checks without which this one can say nothing.
-        after: Names of checks that have to be over first, however they end.
-        seconds: How long it may take.
+        name: Its name, unique within a run.
+        run: Checks, and returns what it found. A `RunComfyError` that it raises means broken.
+        needs: Names of checks that this one depends on: it is not run if one of them is broken.
+        after: Names of checks that have to end first, whatever they find.
+        seconds: Its time limit.
     """
 
     area: str
     name: str
-    look: Callable[[], Awaitable[Diagnosis]]
+    run: Callable[[], Awaitable[Diagnosis]]
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     seconds: float = 20.0
 
 
 async def run_checks(checks: Sequence[Check]) -> list[CheckResult]:
-    """Run every check as soon as what it needs is known; return the findings in the order of the checks."""
-    verdicts: dict[str, asyncio.Task[Diagnosis]] = {}
+    """Run every check as soon as those before it have ended; return the results in the order of the checks."""
+    tasks: dict[str, asyncio.Task[Diagnosis]] = {}
 
     async def run(check: Check) -> Diagnosis:
-        await asyncio.sleep(0)  # until every task is there
         for name in check.after:
-            await verdicts[name]
+            await tasks[name]
         for name in check.needs:
-            needed = await verdicts[name]
+            needed = await tasks[name]
             if needed.mark is Mark.BROKEN:
                 return not_checked(f"because of: {name}")
             if needed.mark is Mark.NOT_CHECKED:
@@ -56,41 +56,31 @@ async def run_checks(checks: Sequence[Check]) -> list[CheckResult]:
         return await _bounded(check)
 
     async with asyncio.TaskGroup() as group:
-        verdicts |= {check.name: group.create_task(run(check)) for check in checks}
-    return [CheckResult(check.area, check.name, verdicts[check.name].result()) for check in checks]
+        tasks |= {check.name: group.create_task(run(check)) for check in checks}
+    return [CheckResult(check.area, check.name, tasks[check.name].result()) for check in checks]
 
 
 async def in_thread(call: Callable[[], _T]) -> _T:
-    """Run a blocking call in a thread that nobody waits for at the end, should it hang."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.done():  # nobody waits any more
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    """Run a blocking call in a daemon thread: unlike those of a pool, it delays no exit, should it hang."""
+    done = Future[_T]()
+    done.set_running_or_notify_cancel()  # from here on a cancellation leaves it alone
 
     def work() -> None:
         try:
-            outcome: tuple[_T | None, BaseException | None] = (call(), None)
+            done.set_result(call())
         except BaseException as error:
-            outcome = (None, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, *outcome)
+            done.set_exception(error)
 
-    threading.Thread(target=work, name="checkup", daemon=True).start()
-    return await done
+    threading.Thread(target=work, name="doctor", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 async def _bounded(check: Check) -> Diagnosis:
     try:
         async with asyncio.timeout(check.seconds):
-            return await check.look()
+            return await check.run()
     except TimeoutError:
-        return broken(f"No answer within {check.seconds:.0f} s.", "Look at the network, proxies and firewalls between.")
+        return broken(f"No answer within {check.seconds:.0f} s.", "Check the network, and any proxy or firewall.")
     except RunComfyError as error:
         return refused(error)
     except Exception as error:  # one check that fails must not hide what the others found

@@ -27,12 +27,12 @@ from runcomfy.errors import (
 __all__ = ["AccountUnderTest", "service_checks"]
 
 _AREA = "RunComfy"
-_TOKEN_ADVICE = "Copy the token anew from the profile page of your RunComfy account."  # noqa: S105 - a sentence
+_TOKEN_ADVICE = "Copy the token again from the profile page of your RunComfy account."  # noqa: S105 - a sentence
 
 
 @dataclass(frozen=True)
 class AccountUnderTest:
-    """Who pays, and where it is set.
+    """The account that pays, and where it is set.
 
     Args:
         open_client: Makes a client of the service.
@@ -51,21 +51,21 @@ def service_checks(
     """Return the checks of the service; none of them costs anything.
 
     Args:
-        find: Finds the account; a `RunComfyError` that comes out of it is a finding.
-        clock: Takes down what time the service has.
-        needs: Names of checks without which there is nothing to find.
+        find: Finds the account; a `RunComfyError` that it raises is a finding.
+        clock: Records what time the service has.
+        needs: Names of the checks that this depends on.
     """
-    looks = _Service(find, clock)
+    checks = _ServiceChecks(find, clock)
     return [
-        Check(_AREA, "credentials", looks.credentials, needs=needs),
-        Check(_AREA, "service", looks.service, needs=("credentials",)),
-        Check(_AREA, "token", looks.token, needs=("service",)),
-        Check(_AREA, "balance", looks.balance, needs=("token",)),
-        Check(_AREA, "output hosts", looks.output_hosts, needs=("credentials",)),
+        Check(_AREA, "credentials", checks.credentials, needs=needs),
+        Check(_AREA, "service", checks.service, needs=("credentials",)),
+        Check(_AREA, "token", checks.token, needs=("service",)),
+        Check(_AREA, "balance", checks.balance, needs=("token",)),
+        Check(_AREA, "output hosts", checks.output_hosts, needs=("credentials",)),
     ]
 
 
-class _Service:
+class _ServiceChecks:
     _account: AccountUnderTest
 
     def __init__(self, find: Callable[[], Awaitable[AccountUnderTest]], clock: ServerClock) -> None:
@@ -79,7 +79,7 @@ class _Service:
             return ok(f"from {self._account.source}")
 
     async def service(self) -> Diagnosis:
-        """Ask for a request that does not exist, without the token and then with it: two calls tell most of it."""
+        """Ask for a request that does not exist, without the token and then with it: two calls find most problems."""
         async with self._account.open_client() as client:
             parts, request_id = urlsplit(client.base_url), str(uuid.uuid4())
             try:
@@ -87,7 +87,7 @@ class _Service:
                     answer = await anonymous.get(f"{client.base_url}/v1/requests/{request_id}/status")
             except httpx.HTTPError as error:
                 return no_connection(error, parts.netloc)
-            self._clock.note(parts.netloc, answer.headers.get("Date"))
+            self._clock.record(parts.netloc, answer.headers.get("Date"))
             try:
                 await client.status(request_id)
             except RequestNotFound:
@@ -104,13 +104,13 @@ class _Service:
                     return ok(f"{client.base_url} answers")
                 if answer.is_success or answer.is_redirect or error.http_status == 404:  # so does any web server
                     return _not_runcomfy(parts.netloc, answer.status_code)
-                return refused(error, "Try again later; if it stays, look at RunComfy's status page.")
+                return refused(error, "Try again later; if it stays, see RunComfy's status page.")
             else:
                 return _not_runcomfy(parts.netloc, answer.status_code)
         return ok(f"{client.base_url} answers")
 
     async def token(self) -> Diagnosis:
-        """Say how the token was answered."""
+        """Report how the service answered the token."""
         return self._token
 
     async def balance(self) -> Diagnosis:
@@ -123,14 +123,14 @@ class _Service:
         except ServiceError as error:
             return warning(
                 f"The balance is not known: {error.message}",
-                "Look at it in RunComfy's dashboard; generations work without.",
+                "See RunComfy's dashboard; generations work without it.",
             )
         if balance <= 0:
             return broken(f"{balance:.2f} USD", "Top the account up.")
         return ok(f"{balance:.2f} USD")
 
     async def output_hosts(self) -> Diagnosis:
-        """Judge the allow-list: a file that may not be fetched is found out after it was paid for."""
+        """Check the allow-list: a file that may not be fetched is noticed only after it was paid for."""
         policy = self._account.hosts
         shown = ", ".join(policy.allowed)
         async with self._account.open_client() as client:
@@ -149,7 +149,7 @@ class _Service:
             return warning(f"{shown}: files may come from any public host.", "Name the hosts, such as *.runcomfy.net.")
         if local:
             return warning(
-                f"{shown}: {local[0]} is this machine, and the service is not a sandbox.", f"Take {local[0]} away."
+                f"{shown}: {local[0]} is this machine, and the service is not a sandbox.", f"Remove {local[0]}."
             )
         if base_url == DEFAULT_BASE_URL and "*.runcomfy.net" not in policy.allowed:
             return warning(
@@ -161,5 +161,6 @@ class _Service:
 
 def _not_runcomfy(host: str, status: int) -> Diagnosis:
     return broken(
-        f"{host} answers with {status}, and not as RunComfy does.", "Check the base URL, and proxies that want a login."
+        f"{host} answers with {status}, and not as RunComfy does.",
+        "Check the base URL, and proxies that require a login.",
     )

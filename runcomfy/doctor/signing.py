@@ -1,4 +1,4 @@
-"""Whether RunComfy could fetch a picture: by a signed URL, for long enough, from outside."""
+"""Whether RunComfy could fetch an image: by a signed URL, for long enough, from outside."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Diagnosi
     except ConfigurationError:
         return _UNSIGNED
 
-    async def trouble(*, own: bool) -> Diagnosis | None:
+    async def problem(*, own: bool) -> Diagnosis | None:
         found = await in_thread(lambda: read_signed(store, key, size_bytes=size_bytes, lifetime=_BRIEFLY, own=own))
         return no_connection(found.error, found.host) if found is not None else None
 
-    if own_host != host and (broken_here := await trouble(own=True)):
+    if own_host != host and (broken_here := await problem(own=True)):
         return broken_here
-    unreachable = await trouble(own=False)
+    unreachable = await problem(own=False)
     if unreachable is None:
         return ok(f"fetched from {host}")
     if own_host == host:
         return unreachable
     return warning(
-        f"{unreachable.found} {own_host} serves, but the public address cannot be tried from this machine.",
-        "Make sure that it serves from outside.",
+        f"{unreachable.found} {own_host} works, but the public address cannot be tried from this machine.",
+        "Make sure that it works from outside.",
     )
 
 
@@ -53,7 +53,7 @@ def signed_for(store: Store, lifetime: timedelta) -> Diagnosis:
     """Sign a URL that outlives both deadlines, as a submission does. Blocks.
 
     Args:
-        store: Signs.
+        store: Signs the URL.
         lifetime: How long the URL is to live.
     """
     wanted = precisedelta(lifetime, minimum_unit="minutes", format="%d")
@@ -65,23 +65,23 @@ def signed_for(store: Store, lifetime: timedelta) -> Diagnosis:
             return refused(error)
         return broken(
             f"The credentials end in {precisedelta(left, minimum_unit='minutes', format='%d')}, "
-            f"and pictures are signed for {wanted}.",
+            f"and images are signed for {wanted}.",
             "Use keys, or a role whose sessions last longer; or shorten the deadlines.",
         )
     left = store.credentials_remaining()
     if left is None and "X-Amz-Security-Token" in url:
         return warning(
-            f"Pictures are signed for {wanted}, by temporary credentials whose end nobody knows.",
+            f"Images are signed for {wanted}, by temporary credentials whose end is unknown.",
             "Use keys, a profile or a role instead of a copied session token.",
         )
-    ends = (
-        "" if left is None else f"; the credentials serve for {precisedelta(left, minimum_unit='minutes', format='%d')}"
-    )
-    return ok(f"{wanted}, which both deadlines need{ends}")
+    if left is None:
+        return ok(f"{wanted}, which both deadlines need")
+    valid = precisedelta(left, minimum_unit="minutes", format="%d")
+    return ok(f"{wanted}, which both deadlines need; the credentials are valid for {valid}")
 
 
 def reachable_from_outside(store: Store) -> Diagnosis:
-    """Judge the host that pictures are signed for, by its name and by the address that it has here. Blocks."""
+    """Check the host that images are signed for: its name, and the address that it has here. Blocks."""
     try:
         url = store.sign(store.key("images/none"), _BRIEFLY)
     except (ConfigurationError, StorageError):
@@ -91,17 +91,17 @@ def reachable_from_outside(store: Store) -> Diagnosis:
         check_reachable(url)
     except ConfigurationError as error:
         found, _, advice = error.message.partition(". ")
-        return broken(f"{found}.", f"{advice} Text-to-video works without.")
+        return broken(f"{found}.", f"{advice} Text-to-video works without it.")
     try:
         addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
     except OSError:
-        return ok(f"{host}; its address cannot be looked up here")
+        return ok(f"{host}; its address cannot be resolved here")
     for address in addresses:
         try:
             _PUBLIC.check_address(host, address)
         except HostNotAllowed:
             return warning(
                 f"{host} is {address} here, which is no public address.",
-                "Make sure that the internet's DNS knows another one: RunComfy fetches pictures from outside.",
+                "Make sure that public DNS has another one: RunComfy fetches images from outside.",
             )
     return ok(host)

@@ -176,7 +176,7 @@ def test_an_unknown_balance_is_only_a_warning(healthy: SetUp, sandbox: Sandbox) 
         ("https://{sandbox}", "does not speak TLS"),
     ],
 )
-def test_a_service_that_cannot_be_reached_is_told_by_its_cause(
+def test_a_service_that_cannot_be_reached_is_named_with_its_cause(
     healthy: SetUp, sandbox: Sandbox, base_url: str, words: str
 ) -> None:
     """Name, port or TLS; the bucket is checked all the same."""
@@ -235,10 +235,10 @@ def test_a_sandbox_whose_files_may_not_be_fetched_is_found_before_it_is_paid(hea
         ("videos", {"aws_access_key_id": "AKIAUNKNOWN"}, "InvalidAccessKeyId"),
     ],
 )
-def test_a_bucket_that_refuses_is_told_by_its_cause(
+def test_a_bucket_that_refuses_is_named_with_its_cause(
     healthy: SetUp, object_store: ObjectStore, bucket: str, keys: dict[str, str], code: str
 ) -> None:
-    """No such bucket, a wrong secret, an unknown key: what stands on it is not checked."""
+    """No such bucket, a wrong secret, an unknown key: what depends on it is not checked."""
     given: Any = {
         "aws_access_key_id": object_store.access_key,
         "aws_secret_access_key": object_store.secret_key,
@@ -251,7 +251,7 @@ def test_a_bucket_that_refuses_is_told_by_its_cause(
     assert code in report.found("bucket")
 
 
-def test_a_store_where_nothing_listens_is_told(healthy: SetUp) -> None:
+def test_a_store_where_nothing_listens_is_named(healthy: SetUp) -> None:
     """The service is checked all the same."""
     report = healthy.but(endpoint_url=f"http://{NOWHERE}").check()
 
@@ -317,7 +317,7 @@ def test_a_journal_that_is_nowhere_is_a_warning(healthy: SetUp) -> None:
 
 
 def test_a_journal_in_a_folder_is_broken(healthy: SetUp) -> None:
-    """As it stands in blocks that older versions saved."""
+    """As blocks have it that older versions saved."""
     report = healthy.but(journal="/srv/journal").check()
 
     assert (report.broken, report.unchecked) == ({"journal"}, set())
@@ -351,7 +351,7 @@ def ending_session(object_store: ObjectStore, left: timedelta) -> boto3.Session:
 
 
 def test_credentials_that_end_before_the_deadlines_are_named(healthy: SetUp, object_store: ObjectStore) -> None:
-    """A picture's URL would die with them."""
+    """An image's URL would expire with them."""
     report = healthy.but(session=lambda: ending_session(object_store, timedelta(minutes=40))).check()
 
     assert (report.broken, report.unchecked) == ({"signed for"}, set())
@@ -359,7 +359,7 @@ def test_credentials_that_end_before_the_deadlines_are_named(healthy: SetUp, obj
 
 
 def test_an_address_that_the_service_cannot_reach_is_named(healthy: SetUp) -> None:
-    """A store of this network serves everything but pictures."""
+    """A store of this network serves everything but images."""
     report = healthy.but(is_sandbox=False).check()
 
     assert (report.broken, report.unchecked) == ({"public address"}, set())
@@ -402,15 +402,15 @@ def test_a_clock_that_is_wrong_is_named(healthy: SetUp, skew: timedelta, mark: M
 def test_the_clock_of_one_server_is_not_blamed_on_this_machine() -> None:
     """Where another server agrees with this machine, the odd one is named."""
     clock = ServerClock(lambda: datetime(2025, 1, 1, tzinfo=UTC))
-    clock.note("right.example", "Wed, 01 Jan 2025 00:00:02 GMT")
-    clock.note("odd.example", "Wed, 01 Jan 2025 00:10:00 GMT")
+    clock.record("right.example", "Wed, 01 Jan 2025 00:00:02 GMT")
+    clock.record("odd.example", "Wed, 01 Jan 2025 00:10:00 GMT")
 
     verdict = clock.verdict()
 
     assert (verdict.mark, "odd.example" in verdict.advice) == (Mark.BROKEN, True)
 
 
-def test_a_store_that_refuses_this_machines_time_says_where_to_look(healthy: SetUp) -> None:
+def test_a_store_that_refuses_this_machines_time_points_at_the_clock(healthy: SetUp) -> None:
     """The line of the bucket points to that of the clock."""
     with store_that(healthy, refusing("LIST", code="RequestTimeTooSkewed")) as setup:
         report = setup.check()
@@ -435,7 +435,7 @@ async def test_a_check_that_hangs_is_given_up() -> None:
 
 
 async def test_a_check_that_fails_by_itself_says_so_without_quoting() -> None:
-    """An exception that nobody expected may hold anything."""
+    """An unexpected exception may hold anything."""
     first, second = await run_checks([Check("A", "odd", _fails), Check("A", "next", _never, needs=("odd",))])
 
     assert first.mark is Mark.BROKEN and "abcdef123456" not in first.verdict.found
@@ -443,13 +443,13 @@ async def test_a_check_that_fails_by_itself_says_so_without_quoting() -> None:
 
 
 def test_a_copied_session_token_is_a_warning() -> None:
-    """It has an end that nobody knows."""
+    """It has an unknown end."""
     store = Store("bucket", session=boto3.Session("AKID", "s", "token", region_name="eu-west-1"))
 
     assert signed_for(store, timedelta(hours=2)).mark is Mark.WARNING
 
 
-def test_a_region_that_nobody_named_is_found_before_a_picture_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_region_that_is_not_set_is_found_before_an_image_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL that is signed for another region is refused."""
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "none")
@@ -460,7 +460,7 @@ def test_a_region_that_nobody_named_is_found_before_a_picture_is_signed(monkeypa
     assert (verdict.mark, "region" in verdict.verdict.advice) == (Mark.BROKEN, True)
 
 
-def test_a_public_name_is_believed_where_it_cannot_be_looked_up() -> None:
+def test_a_public_name_is_believed_where_it_cannot_be_resolved() -> None:
     """A machine behind a proxy may know no names of the internet."""
     store = Store(
         "bucket",
