@@ -102,7 +102,7 @@ async def note_archived(journal: Journal, entry: Entry) -> None:
 
 
 async def note_stops(journal: Journal, service: str, store: str, stops: Mapping[str, StopNote]) -> None:
-    """Note what stopped a run, by model, so that the next run pays for one generation only to find out if it is over.
+    """Note what stopped a run, by model, so that the next run pays for just one to find out if it is over.
 
     If that fails, the next run begins with a few, as if nothing had happened.
     """

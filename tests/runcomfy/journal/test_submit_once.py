@@ -585,7 +585,7 @@ async def test_the_probe_of_an_unfit_store_comes_before_the_paid_call(
 
 
 class SlowService:
-    """Accepts a submission, and answers when it is told to."""
+    """Accepts a submission, and answers when `answer` is set."""
 
     def __init__(self) -> None:
         self.sent, self.answer = asyncio.Event(), asyncio.Event()
