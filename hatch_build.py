@@ -1,6 +1,6 @@
-"""Build hook: blocks, tasks, flows and deployments stand in the wheel below `prefect_runcomfy`, and name each other so.
+"""Build hook: puts blocks, tasks, flows and deployments into the package `prefect_runcomfy`, and renames their imports.
 
-In a checkout they are the root folders, and an editable install finds them there: this hook leaves it alone.
+In a checkout they are the root folders, and an editable install finds them there: for it, this hook does nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ANY = "|".join(FOLDERS)
 
 
 class PackageHook(BuildHookInterface[Any]):
-    """Puts copies into the wheel whose imports, and whose commands to paste, have the installed names."""
+    """Puts copies into the wheel in which imports, and commands to paste, have the installed names."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write the copies into a temporary folder, and have hatchling take it into the wheel."""
+        """Write the copies into a temporary folder, and have hatchling include it in the wheel."""
         if version == "editable":
             return
         self._copies = TemporaryDirectory()
@@ -56,7 +56,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _named_modules(files: Iterable[Path]) -> re.Pattern[str]:
-    """Return what matches the name of a module that is there, or of a package after `-m`; no other word like them."""
+    """Return a pattern for the names of these modules, and for those of the packages after `-m`; no other words."""
     names = (".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files)
     modules = "|".join(re.escape(name) for name in names if "." in name)  # without a dot it may be any word
     return re.compile(rf"(?<![\w./-])(?:{modules})\b|(?<=-m )(?:{_ANY})\b")
@@ -67,10 +67,10 @@ def _below(found: re.Match[str]) -> str:
 
 
 def _renamed(source: str, named: re.Pattern[str]) -> str:
-    """Return Python's source with the installed names in its imports and in its texts; other code stays as it is.
+    """Return Python source with the installed names in its imports and strings; other code stays as it is.
 
     Raises:
-        ValueError: it says `import tasks`, which would bind another name in the wheel.
+        ValueError: it has an `import tasks`, which would bind another name in the wheel.
     """
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):

@@ -1,4 +1,4 @@
-"""Nouns: what Prefect stores of RunComfy, configuration and secrets.
+"""Nouns: the configuration and secrets of RunComfy that Prefect stores.
 
 Register them with `prefect block register -m blocks`; then fill them in on the Blocks page of the Prefect UI.
 `runcomfy_credentials` is the account, `media_store` the bucket; `travelling` sends a block to another process without

@@ -1,4 +1,4 @@
-"""Where pictures are staged and videos are archived."""
+"""Where images are staged and videos are archived."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ class MediaStore(Block):
         credentials: A credentials block of prefect-aws. Without one, boto3 looks in its usual places: environment,
             profile, instance role.
         endpoint_url: The S3 endpoint, for other servers than AWS, such as `https://minio.example.com`.
-        public_endpoint_url: The same server as the internet sees it, where that is another address: pictures are signed
-            for it, because RunComfy fetches them from outside.
+        public_endpoint_url: The same server as the internet sees it, where that is another address: URLs of images are
+            signed for it, because RunComfy fetches them from outside.
         region_name: The bucket's region, such as `eu-central-1`.
-        addressing_style: Whether the bucket stands in the host name or in the path. `auto` is right for AWS (virtual)
-            and for most other servers (path).
+        addressing_style: Whether the bucket is in the host name or in the path. `auto` is right for AWS (virtual) and
+            for most other servers (path).
         archive_key: How archived files are named below the prefix. Fields: `{model}`, `{request_id}`, `{index}`,
             `{ext}`, `{generation}`, `{prompt}`, `{seed}`.
-        mark_ai_generated: Add a box to each archived MP4, about 500 bytes at its end, which says that a trained model
-            made it (IPTC's digital source type, in XMP). Without it, files are stored as they came; their
-            provenance says so in any case. A file that is signed (C2PA) is never changed.
+        mark_ai_generated: Add a box of about 500 bytes at the end of each archived MP4, which says that a trained model
+            made it (IPTC's digital source type, in XMP). Without it, files are stored as they came; their provenance
+            says so in any case. A file that is signed (C2PA) is never changed.
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
-        journal: Where it is written down what was paid for, so that it is paid for once. `bucket` is the folder
+        journal: Where it is recorded what was paid for, so that nothing is paid for twice. `bucket` is the folder
             `journal/` below the prefix; `s3://bucket/prefix` is another bucket of the same server; `none` keeps it in
             the memory of each process: then another process pays again, and so does a run after a crash.
-        journal_patience_seconds: A submission that no worker has finished for this long is taken for lost. It is longer
-            than a submission takes, the patience with slow networks included.
+        journal_patience_seconds: The lease of a submission: one that no worker has finished for this long is presumed
+            lost. Make it longer than a submission may take on a slow network.
 
     Example:
         Load a stored bucket and use it in a flow:
@@ -75,7 +75,7 @@ class MediaStore(Block):
     _block_type_slug = "media-store"
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
     _documentation_url = "https://docs.prefect.io/integrations/prefect-aws"  # type: ignore[assignment]
-    _description = "The S3 bucket where input pictures are staged and generated videos are archived."
+    _description = "The S3 bucket where input images are staged and generated videos are archived."
 
     bucket: str = Field(title="Bucket", min_length=3, description="Its name, without s3://; it must exist.")
     prefix: str = Field(default="", title="Prefix", description="Everything is kept below it.")
@@ -108,13 +108,13 @@ class MediaStore(Block):
     journal: str = Field(
         default="bucket",
         title="Journal",
-        description="Where it is kept what was paid for: 'bucket' (below the prefix), s3://bucket/prefix, or 'none'.",
+        description="Where it is recorded what was paid for: 'bucket' (below the prefix), s3://bucket/prefix, 'none'.",
     )
     journal_patience_seconds: float = Field(
         default=180,
         gt=0,
         title="Patience (s)",
-        description="A submission that no worker has finished for this long is taken for lost, and a person is asked.",
+        description="A submission that no worker has finished for this long is presumed lost, and a person is asked.",
     )
 
     _store: Store | None = PrivateAttr(default=None)
@@ -127,7 +127,7 @@ class MediaStore(Block):
     def _serialize_credentials(
         self, value: Any, serialize: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> Any:
-        # prefect-aws keeps it as a plain text, and Prefect stores the parameters of a flow run
+        # prefect-aws keeps the session token as plain text, and Prefect stores the parameters of a flow run
         data = serialize(value)
         if not (info.context or {}).get("include_secrets"):
             _mask_session_token(data)
@@ -143,24 +143,24 @@ class MediaStore(Block):
         return data
 
     def block_initialization(self) -> None:
-        """Remember the credentials that this was made with: a document, if there is one, holds those."""
+        """Remember the credentials that this was made with: if the block is saved, its document holds those."""
         self._first_credentials = self.credentials
 
     def __getattribute__(self, name: str) -> Any:
         if name == "credentials":
-            self._look_up()
+            self._load_credentials()
         return super().__getattribute__(name)
 
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., MediaStore], tuple[Any, ...]]:
-        # neither secrets nor a client can travel to another process; both are found or made again there
+        # neither secrets nor a client may be pickled; both are loaded or made again in the other process
         state, origin = self.__getstate__(), self._origin or self._origin_of_credentials()
         if origin is not None:
             state["__dict__"] = state["__dict__"] | {"credentials": None}
         state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT | {"_origin": origin}
-        return _arrived, (type(self), state)
+        return _restored, (type(self), state)
 
     def _origin_of_credentials(self) -> SecretOrigin | None:
-        """Return where they are to be found, `None` if there are none to be kept secret."""
+        """Return where the credentials can be loaded from, `None` if there are no secrets in them."""
         if self.credentials is None or not _holds_secrets(self.credentials):
             return None
         if saved := origin_of(self.credentials):
@@ -169,8 +169,8 @@ class MediaStore(Block):
             return saved
         raise refusal(self, "save its credentials block alone, or leave `credentials` empty and use boto3's own places")
 
-    def _look_up(self) -> None:
-        """Find the credentials of a block that was sent here; `ConfigurationError` if there are none."""
+    def _load_credentials(self) -> None:
+        """Load the credentials of a block that was sent to this process; `ConfigurationError` if there are none."""
         if self._origin is not None:
             found = find_block(self._origin)
             self.__dict__["credentials"] = found.credentials if isinstance(found, MediaStore) else found
@@ -178,8 +178,8 @@ class MediaStore(Block):
 
     @field_validator("credentials", mode="before")
     @classmethod
-    def _tell_apart(cls, value: Any) -> Any:
-        # a stored MinIO block would be read as an AWS block without keys, which is valid: all its fields are optional
+    def _choose_kind(cls, value: Any) -> Any:
+        # a stored MinIO block would validate as an AWS block without keys: all fields of that are optional
         if isinstance(value, dict) and "minio_root_user" in value:
             return MinIOCredentials.model_validate(value)
         return value
@@ -188,7 +188,7 @@ class MediaStore(Block):
     @classmethod
     def _check_journal(cls, value: str) -> str:
         if _loading.get() and names_folder(value):
-            return value  # its journal says what to do instead of opening
+            return value  # opening the journal raises, and says what to do
         try:
             return check_choice(value)
         except ConfigurationError as error:
@@ -205,9 +205,9 @@ class MediaStore(Block):
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """Load a block, also one that an older version saved with what is refused now; `check_settings` refuses that.
+        """Load a block, even one that an older version saved with values refused now; `check_settings` refuses those.
 
-        Prefect loads blocks by this; where it raises, people are told of a failed validation and not of its reason.
+        Prefect loads blocks with this; if it raises, people see that validation failed, but not why.
         """
         before = _loading.set(True)
         try:
@@ -216,7 +216,7 @@ class MediaStore(Block):
             _loading.reset(before)
 
     def get_store(self) -> Store:
-        """Return the store; its client is made once and is safe to use from many threads.
+        """Return the store; its client is made once and is thread-safe.
 
         Raises:
             StorageError: there are no usable credentials.
@@ -234,7 +234,7 @@ class MediaStore(Block):
         """
         self._forget_if_changed()
         if self._journal is None:
-            self._journal = Journal(self._place(), lease_seconds=self.journal_patience_seconds)
+            self._journal = Journal(self._journal_store(), lease_seconds=self.journal_patience_seconds)
         return self._journal
 
     def destination(self) -> Destination:
@@ -254,7 +254,7 @@ class MediaStore(Block):
         )
 
     def check_settings(self) -> None:
-        """Make sure that nothing is paid for with settings that older versions let pass, or that contradict each other.
+        """Refuse settings that older versions accepted, or that contradict each other, before anything is paid for.
 
         Raises:
             ConfigurationError: the journal is in a folder, or archived files would be in a folder of another purpose.
@@ -269,7 +269,7 @@ class MediaStore(Block):
             **facts: What is known of the generation: `model`, `generation`, `prompt`, `seed`.
 
         Raises:
-            ConfigurationError: the archive key, the prefix or the journal points there whatever is generated.
+            ConfigurationError: the archive key, the prefix or the journal points there for every generation.
             InvalidInput: this generation would land there.
         """
         check_place(self.key_template(), self.bucket, self.prefix, self.journal, **facts)
@@ -279,8 +279,8 @@ class MediaStore(Block):
         return KeyTemplate(self.archive_key, allow_reserved=True)
 
     def _forget_if_changed(self) -> None:
-        """A copy that was given other values does not go on with what was made for the first ones."""
-        self._look_up()
+        """Drop the store and the journal if a field has changed, as in a copy that was given other values."""
+        self._load_credentials()
         values = tuple(
             id(value) if name == "credentials" else value for name, value in self if name in type(self).model_fields
         )
@@ -299,7 +299,7 @@ class MediaStore(Block):
             **self._connection(),
         )
 
-    def _place(self) -> JournalStore:
+    def _journal_store(self) -> JournalStore:
         return open_journal_store(
             self.journal, self.get_store, self._store_at, conditional_writes=self.conditional_writes
         )
@@ -308,7 +308,7 @@ class MediaStore(Block):
         return self.credentials.get_boto3_session() if self.credentials else boto3.Session()
 
     def _connection(self) -> dict[str, Any]:
-        """What the credentials block says of the connection; this block's own endpoint comes first."""
+        """Return the connection settings of the credentials block; this block's own endpoint takes precedence."""
         params = self.credentials.aws_client_parameters.get_params_override() if self.credentials else {}
         verify = params.get("verify")
         return {
@@ -328,7 +328,7 @@ def _mask_session_token(data: Any) -> None:
         data["aws_session_token"] = MASK
 
 
-def _arrived(kind: type[MediaStore], state: Mapping[str, Any]) -> MediaStore:
+def _restored(kind: type[MediaStore], state: Mapping[str, Any]) -> MediaStore:
     store = kind.__new__(kind)
     store.__setstate__(dict(state))
     return store

@@ -35,9 +35,9 @@ class RunComfyCredentials(CredentialsBlock):
         base_url: The service. Change it to test against the sandbox: `python -m runcomfy.sandbox`.
         output_hosts: The hosts that generated files may be downloaded from. The token is never sent to them.
         concurrency_limit: The name of one of Prefect's global concurrency limits. Every flow run takes one of its slots
-            for each generation that it may have under way, so that all workers together keep within it.
-        calls_per_second: How often each process may ask how its requests are, however many it waits for. RunComfy does
-            not publish its limit; where several workers run, divide what you were told by their number.
+            for each generation that it may have in progress, so that all workers together keep within it.
+        calls_per_second: How often each process may poll, however many requests it waits for. RunComfy does not publish
+            its limit; if several workers run, divide the limit of your account by their number.
 
     Example:
         Load a stored account and use it in a flow:
@@ -76,20 +76,20 @@ class RunComfyCredentials(CredentialsBlock):
         gt=0,
         le=10_000,
         title="Calls per second",
-        description="How often each process may ask the service how its requests are; submissions do not count.",
+        description="How often each process may poll the service for its requests; submissions do not count.",
     )
 
     _first_token: SecretStr | None = PrivateAttr(default=None)
     _origin: SecretOrigin | None = PrivateAttr(default=None)
-    """Where the token is to be found, in a process that this was sent to."""
+    """Where the token can be loaded from, in a process that this was sent to."""
 
     def block_initialization(self) -> None:
-        """Remember the token that this was made with: a document, if there is one, holds that."""
+        """Remember the token that this was made with: if the block is saved, its document holds that."""
         self._first_token = self.api_token
 
     @model_serializer(mode="wrap")
     def ser_model(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        """Return the block as Prefect serialises it; with its token only where a document is saved, by alias.
+        """Return the block as Prefect serialises it; with its token only where a document is saved (by alias).
 
         Prefect sends the parameters of a flow with their secrets to other processes, for information only
         (`EngineContext.serialize`, Prefect 3.8).
@@ -101,7 +101,7 @@ class RunComfyCredentials(CredentialsBlock):
 
     def __getattribute__(self, name: str) -> Any:
         if name == "api_token":
-            self._look_up()
+            self._load_token()
         return super().__getattribute__(name)
 
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., RunComfyCredentials], tuple[Any, ...]]:
@@ -109,7 +109,7 @@ class RunComfyCredentials(CredentialsBlock):
         state["__dict__"] = state["__dict__"] | {"api_token": SecretStr(MASK)}
         private = {"_first_token": None, "_origin": self._origin or self._origin_of_token()}
         state["__pydantic_private__"] = state["__pydantic_private__"] | private
-        return _arrived, (type(self), state)
+        return _restored, (type(self), state)
 
     def _origin_of_token(self) -> SecretOrigin:
         saved = origin_of(self)
@@ -119,8 +119,8 @@ class RunComfyCredentials(CredentialsBlock):
             return SecretOrigin("environment")
         raise refusal(self, "set RUNCOMFY_API_TOKEN, here and there, to the token that it has")
 
-    def _look_up(self) -> None:
-        """Find the token of a block that was sent here.
+    def _load_token(self) -> None:
+        """Load the token of a block that was sent to this process.
 
         Raises:
             ConfigurationError: there is none.
@@ -143,7 +143,7 @@ class RunComfyCredentials(CredentialsBlock):
         if token and not token.strip("*"):
             raise ValueError(
                 "this is no token, but what Prefect shows of one: parameters carry no secrets. Save the block, and "
-                "give the saved one"
+                "pass the saved one"
             )
         return value
 
@@ -157,7 +157,7 @@ class RunComfyCredentials(CredentialsBlock):
         return value
 
     def get_client(self) -> RunComfyClient:
-        """Return a client of the service; use it as an asynchronous context manager.
+        """Return a client of the service, to be used as an asynchronous context manager.
 
         Raises:
             ConfigurationError: the token or the base URL cannot be used.
@@ -172,7 +172,7 @@ class RunComfyCredentials(CredentialsBlock):
         return HostPolicy(allowed=tuple(self.output_hosts))
 
 
-def _arrived(kind: type[RunComfyCredentials], state: Mapping[str, Any]) -> RunComfyCredentials:
+def _restored(kind: type[RunComfyCredentials], state: Mapping[str, Any]) -> RunComfyCredentials:
     block = kind.__new__(kind)
     block.__setstate__(dict(state))
     return block

@@ -1,11 +1,11 @@
-"""How a block gets to another process: without its secrets, which are looked up where it arrives.
+"""How a block is sent to another process: without its secrets, which are loaded again there.
 
 Prefect pickles parameters into its storage (`.delay()`), to other processes (process pools, Dask), and with results
-that are persisted. So a pickle holds where a secret is found, and not the secret: the name of the block's document in
-Prefect, or the environment. A block of neither kind is refused, before anything is submitted.
+that are persisted. So a pickle holds where a secret can be loaded from instead of the secret: the name of the block's
+document in Prefect, or the environment. A block with neither is refused before anything is submitted.
 
-It is looked up when it is first asked for, not when it arrives: Prefect unpickles a task's parameters before it has set
-up the connection to the server that they come from (`_run_task_in_subprocess`, Prefect 3.8).
+The secret is loaded when it is first used, not when the block is unpickled: Prefect unpickles a task's parameters
+before it has connected to the server that they come from (`_run_task_in_subprocess`, Prefect 3.8).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOKEN_VARIABLES = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
 
 
 class SecretOrigin(NamedTuple):
-    """Where a secret is found."""
+    """Where a secret can be loaded from."""
 
     kind: Literal["document", "environment"]
     """In a block's document in Prefect, or in the environment."""
@@ -46,7 +46,7 @@ def find_block(origin: SecretOrigin) -> Any:
     """Load the block of a document.
 
     Raises:
-        ConfigurationError: there is none of that name on this process's Prefect server.
+        ConfigurationError: this process's Prefect server has none of that name.
     """
     if origin.block is None or origin.name is None:
         raise ValueError("a document has a type and a name")
@@ -60,16 +60,16 @@ def find_block(origin: SecretOrigin) -> Any:
 
 
 def environment_token() -> SecretStr | None:
-    """Return the RunComfy token that the environment names, if any."""
+    """Return the RunComfy token from the environment, if any."""
     token = next((os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), None)
     return SecretStr(token) if token else None
 
 
 def refusal(block: Block, otherwise: str) -> ConfigurationError:
-    """Return the error for a block that holds secrets which cannot be looked up elsewhere."""
+    """Return the error for a block whose secrets cannot be loaded by another process."""
     kind = type(block).__name__
     return ConfigurationError(
-        f"This {kind} cannot be sent to another process, or be stored: its secrets would be written in clear. Nothing "
-        f'was submitted. Save it once (`block.save("NAME")`) and give the saved one, `{kind}.load("NAME")`; or '
+        f"This {kind} cannot be sent to another process or stored: its secrets would be written in clear. Nothing "
+        f'was submitted. Save it once (`block.save("NAME")`) and pass the saved one, `{kind}.load("NAME")`; or '
         f"{otherwise}."
     )

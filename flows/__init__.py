@@ -1,4 +1,4 @@
-"""Stories: what a deployment or a script runs, one line a stage.
+"""What a deployment or a script runs: each flow is a story, one line a stage.
 
 Each flow is imported from its own module (`from flows.image_to_video import image_to_video`). One generation:
 `image_to_video`, `text_to_video`, and by its request `fetch_request`. Many: `batch` with `batch_shard`, and `inbox`.

@@ -1,4 +1,4 @@
-"""An uncertain submission and the request that it became in, one archived video out."""
+"""An uncertain submission and its request in, one archived video out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def adopt_request(
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
 ) -> Generation:
-    """Say which request a generation became whose submission nobody knows the answer of; wait for it and archive it.
+    """Name the request that an uncertain submission became, wait for it and archive its video.
 
     Args:
         key: The generation, or at least eight digits of it: `prefect-runcomfy journal list` shows them.
@@ -34,7 +34,7 @@ async def adopt_request(
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video, with the journal.
         deadlines: How long to wait in the queue, and for a running request.
-        polling: How often to look.
+        polling: How often to poll.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
     """
     entry = await mark_adopted(key, request_id, credentials, store)

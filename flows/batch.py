@@ -1,4 +1,4 @@
-"""A manifest in, a video for each of its rows out: what is archived already is left alone."""
+"""A manifest in, a video for each of its rows out; what is already archived is not made again."""
 
 from __future__ import annotations
 
@@ -51,43 +51,43 @@ async def batch(
 ) -> State[BatchReport]:
     """Make a video for each row of a manifest.
 
-    The whole manifest is checked before anything is paid for. One row's failure is that row's failure. Run again, it
-    does only what is missing.
+    The whole manifest is checked before anything is paid for. A row that fails does not stop the others. Run it again,
+    and it does only what is missing.
 
     Args:
         manifest: s3://bucket/key or a path on the worker: a CSV, JSON Lines or Parquet file with the columns prompt,
             image (for image-to-video), model, variation, and any setting of the model.
         credentials: The RunComfy account that pays.
-        store: The bucket for staged pictures, videos, and the results.
+        store: The bucket for staged images, videos, and the results.
         budget_usd: What all videos of this manifest may cost together, in US dollars, whichever run pays. Nothing is
             submitted beyond it. Needs usd_per_video.
-        usd_per_video: What one video is taken to cost until RunComfy says; rather too high than too low.
-        at_once: How many generations are under way at the same time, in each flow run.
-        first_at_once: How many are paid for until one is archived. If they fail alike, nothing more is submitted. One
-            that was archived by the same model in the same store within a day counts.
-        stop_after_alike: Nothing more is submitted after so many in a row have failed alike, later.
-        rows_per_shard: Spread the batch over workers, in parts of so many rows. Empty: everything in this flow run.
-        shard_deployment: The deployment that runs a part.
-        defaults: What counts for rows that do not say it themselves.
-        allow_placeholder_prompts: Take a prompt for one that looks like an empty or broken cell: nan, None, #REF!, a
-            formula, a number. Otherwise such rows are refused.
+        usd_per_video: The assumed cost of one video until RunComfy reports it; better too high than too low.
+        at_once: How many generations are in progress at the same time, in each flow run.
+        first_at_once: How many are paid for until one is archived. If they all fail for the same reason, nothing more
+            is submitted. A video that the same model archived in the same store within a day counts.
+        stop_after_alike: After this first video, how many failures in a row for the same reason stop the batch.
+        rows_per_shard: Distribute the batch over workers, in shards of so many rows. Empty: all rows in this flow run.
+        shard_deployment: The deployment that runs a shard.
+        defaults: Values for rows that do not set their own.
+        allow_placeholder_prompts: Accept prompts that look like an empty or broken cell: nan, None, #REF!, a formula, a
+            number. Otherwise such rows are refused.
         deadlines: How long each may wait in the queue, and run.
-        polling: How often to look at each; for experts, leave it as it is.
+        polling: How often to poll each; for experts, leave it as it is.
         on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
-        on_uncertain: What to do about earlier submissions that nobody knows the answer of: "stop" and let a person
-            decide, or "pay_again", which may pay for both.
+        on_uncertain: What to do about earlier submissions whose outcome is unknown: "stop" and let a person decide, or
+            "pay_again", which may pay for both.
     """
-    rules = BatchPolicy(
+    policy = BatchPolicy(
         at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
     plan = await plan_batch(manifest, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts)
-    outcomes, cost_usd = await run_batch(plan, credentials, store, rules, rows_per_shard, shard_deployment)
+    outcomes, cost_usd = await run_batch(plan, credentials, store, policy, rows_per_shard, shard_deployment)
     return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))
 
 
 def ended(report: BatchReport) -> State[BatchReport]:
-    """Return the state that a batch ends in: some rows without a video do not make it fail, all of them do."""
+    """Return the final state of a batch: Failed only if no row has a video."""
     if report.archived == report.rows:
         return Completed(message=report.sentence, data=report)
     if report.archived:

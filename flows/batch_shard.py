@@ -1,4 +1,4 @@
-"""One part of a batch, on whatever worker takes it; started by the flow `batch`, not by hand."""
+"""One shard of a batch, on any worker; started by the flow `batch`, not by hand."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ async def batch_shard(
     on_interrupt: OnInterrupt = "ask",
     on_uncertain: OnUncertain = "stop",
 ) -> dict[str, int]:
-    """Generate the rows of one part of a batch. The flow `batch` starts this; you need not.
+    """Generate the rows of one shard of a batch. The flow `batch` starts this; you need not.
 
     Args:
-        shard: Where its rows are in the bucket, where to write what becomes of them, and what the manifest may cost.
+        shard: Where its rows are in the bucket, where to write their outcomes, and what the manifest may cost.
         credentials: The RunComfy account that pays.
         store: The bucket.
-        at_once: How many generations are under way at the same time.
+        at_once: How many generations are in progress at the same time.
         first_at_once: How many are paid for until one is archived.
-        stop_after_alike: Nothing more is submitted after so many in a row of this part have failed alike.
+        stop_after_alike: After this first video, how many failures in a row for the same reason stop the shard.
         deadlines: How long each may wait in the queue, and run.
-        polling: How often to look at each.
+        polling: How often to poll each.
         on_interrupt: What an interruption does to the requests.
-        on_uncertain: What to do about earlier submissions that nobody knows the answer of.
+        on_uncertain: What to do about earlier submissions whose outcome is unknown.
 
     Returns:
-        How many rows ended in which way.
+        How many rows ended with each outcome.
     """
     allowed = shard.allowance
-    rules = BatchPolicy(
+    policy = BatchPolicy(
         at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
-    return await run_shard(shard, PrefectProgram(credentials, store), rules)
+    return await run_shard(shard, PrefectProgram(credentials, store), policy)

@@ -1,4 +1,4 @@
-"""Keep the catalogue of everything that was made: for a schedule, and for whoever cannot wait for it."""
+"""Keep the catalogue of everything that was made: on a schedule, or at once for anyone who cannot wait."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ async def catalogue(
     """Bring the table of all generations up to date: Parquet files in the bucket, one a day, for any tool to query.
 
     Args:
-        store: The bucket with the archive and its journal; the table stands there too, in catalogue/generations/.
-        prompts: Whether prompts are written as they are, or only their SHA-256. Empty: as the last time; at first they
-            are. A change of this makes all rows anew.
-        everything: Read everything again, and not only what has changed since the last time.
-        report: How the page of each day is made that something is new in (the last two of them), below reports/ in the
-            bucket. Empty: none is made.
+        store: The bucket with the archive and its journal; the table is there too, in catalogue/generations/.
+        prompts: Whether to write prompts as they are, or only their SHA-256. Empty: as the last time; at first they
+            are written. To change this rewrites all rows.
+        everything: Read everything again, not only what has changed since the last time.
+        report: Settings of the pages, one for each of the last two changed days, below reports/ in the bucket. Empty:
+            none is made.
     """
     found = await update_catalogue(store, prompts=prompts, everything=everything)
     await report_catalogue(found, store)

@@ -19,12 +19,12 @@ __all__ = ["fetch_request"]
 async def fetch_request(
     request_id: str, model_id: str | None, credentials: RunComfyCredentials, store: MediaStore
 ) -> list[ArchivedVideo]:
-    """Archive the files of a finished request. Where the journal knows it, they go where its generation belongs.
+    """Archive the files of a finished request. If the journal knows it, they go where its generation belongs.
 
     Args:
         request_id: The request, as RunComfy named it.
-        model_id: The model that it was submitted to, any that RunComfy has. Leave it empty where the journal knows the
-            request; if the journal says another one, nothing is archived.
+        model_id: The model that it was submitted to, any that RunComfy has. Leave it empty if the journal knows the
+            request; if the journal has another model, nothing is archived.
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video.
     """

@@ -42,10 +42,10 @@ async def image_to_video(
         settings: Size, length, seed. Change the seed for another take.
         variation: Any text, for another take of the same inputs; the same inputs are the same generation.
         deadlines: How long to wait in the queue, and for a running request.
-        polling: How often to look; for experts, leave it as it is.
+        polling: How often to poll; for experts, leave it as it is.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
-        on_uncertain: What to do about an earlier submission that nobody knows the answer of: "stop" and let a person
-            decide, or "pay_again", which may pay for both.
+        on_uncertain: What to do about an earlier submission whose outcome is unknown: "stop" and let a person decide,
+            or "pay_again", which may pay for both.
     """
     async with failure_shown(store, IMAGE_TO_VIDEO):
         staged = await stage_image(image.root, store)

@@ -1,4 +1,4 @@
-"""Pictures that arrive in a bucket become videos, each once: made for a schedule, and for a run that never rests."""
+"""Images that arrive in a bucket become videos, each once: for a schedule, or for a run that never stops."""
 
 from __future__ import annotations
 
@@ -43,40 +43,40 @@ async def inbox(
     on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
     on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
 ) -> State[InboxReport]:
-    """Make a video of every picture that arrives in a folder of a bucket, and archive it; each picture once.
+    """Make a video of every image that arrives in a folder of a bucket, and archive it; each image once.
 
-    What is asked for with a picture stands in a file beside it, `<name>.json` or `<name>.txt`, or in its metadata
-    (x-amz-meta-prompt), or is what is given here. With a queue, the run takes what the bucket tells the queue; without
-    one, it lists the folder and takes what is new.
+    The request spec of an image is a file beside it, `<name>.json` or `<name>.txt`, or its metadata
+    (x-amz-meta-prompt), or what is given here. With a queue, the run consumes the bucket's notifications; without one,
+    it lists the folder and takes what is new.
 
     Args:
-        source: Where pictures arrive: s3://bucket/folder, on the same server as the store.
+        source: Where images arrive: s3://bucket/folder, on the same server as the store.
         credentials: The RunComfy account that pays.
-        store: The bucket for staged pictures, videos, the journal, and the record of what was handled. Its credentials
+        store: The bucket for staged images, videos, the journal, and the record of what was handled. Its credentials
             read the source and the queue too.
-        queue_url: The URL of the SQS queue that the bucket tells of new objects. Empty: the folder is listed.
-        prompt: For pictures that come without one. Empty: they wait until their sidecar comes.
-        settings: For what neither sidecar nor metadata says.
-        at_once: How many pictures are worked on at a time; the others stay in the queue.
-        first_at_once: How many are paid for until one is archived. If they fail alike, nothing more is taken up. One
-            that was archived by the same model in the same store within a day counts.
-        stop_after_alike: Nothing more is taken up after so many in a row have failed alike, later.
-        run_for_seconds: After that, nothing more is taken up; what is under way is finished.
+        queue_url: The URL of the SQS queue that the bucket notifies of new objects. Empty: the folder is listed.
+        prompt: For images that come without one. Empty: they wait until their sidecar comes.
+        settings: For what neither sidecar nor metadata sets.
+        at_once: How many images are worked on at a time; the others stay in the queue.
+        first_at_once: How many are paid for until one is archived. If they all fail for the same reason, no more images
+            are taken. A video that the same model archived in the same store within a day counts.
+        stop_after_alike: After this first video, how many failures in a row for the same reason stop the run.
+        run_for_seconds: After that, no more images are taken; what is in progress is finished.
         idle_seconds: With a queue, the run ends when nothing came for so long and all is finished.
-        hidden_seconds: How long the queue hides a message from other workers; it is extended while work goes on, so
-            this is how soon the messages of a killed worker come back.
+        hidden_seconds: The queue's visibility timeout, how long it hides a message from other workers; it is extended
+            while work goes on, so this is how soon the messages of a killed worker come back.
         deadlines: How long to wait in the service's queue, and for a running request.
-        polling: How often to look.
+        polling: How often to poll.
         on_interrupt: What an interruption does to requests: "ask" cancels them if a person cancelled this run.
-        on_uncertain: What to do about a submission that nobody knows the answer of: "stop" and let a person decide, or
+        on_uncertain: What to do about a submission whose outcome is unknown: "stop" and let a person decide, or
             "pay_again", which may pay for both.
     """
     program = PrefectProgram(credentials, store)
-    place = Source(source, program.destination.store, program.destination.template)
+    images = Source(source, program.destination.store, program.destination.template)
     check_queue(queue_url, program.destination)
     queue = await asyncio.to_thread(open_queue, queue_url, store, hidden_seconds) if queue_url else None
     report, trouble = await receive(
-        place,
+        images,
         program,
         queue,
         defaults={"prompt": prompt, **settings.model_dump(exclude_none=True)},
@@ -87,14 +87,14 @@ async def inbox(
         idle_seconds=idle_seconds,
         policy=RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )
-    await report_received(report.received, place.uri)
+    await report_received(report.received, images.uri)
     if trouble is not None:
         raise trouble
     return _ended(report)
 
 
 def _ended(report: InboxReport) -> State[InboxReport]:
-    """Return the state that a run ends in: some pictures without a video do not make it fail, all of them do."""
+    """Return the final state of a run: Failed only if there was trouble and no image became a video."""
     if not report.troubles:
         return Completed(message=report.sentence, data=report)
     if report.archived:

@@ -1,7 +1,7 @@
-"""Parameters as an event's template renders them: texts, read as what the flow wants.
+"""Parameters as an event's template renders them: texts, converted to the types that the flow wants.
 
 Prefect renders a trigger's parameters from an event: a number may arrive as a text, and what the event does not have as
-an empty text, `None` or null. Here, at the border of the flows, a text is read as the type that its field wants, and
+an empty text, `None` or null. Here, where parameters enter the flows, a text is converted to the type of its field, and
 what is missing is left out. The models themselves stay strict.
 
 The image as a parameter, and the name of a run, are here too: the two flows that make one video share them.
@@ -45,13 +45,13 @@ _SHOWN_CHARACTERS = 80
 
 
 class WrongParameter(InvalidInput, ParameterTypeError):
-    """A parameter that cannot be used; Prefect's own error for it, with ours."""
+    """A parameter that cannot be used; it is both Prefect's error for that and ours."""
 
 
 def fields_of(kind: type[_Model]) -> BeforeValidator:
-    """Return what reads a parameter that is a model of this kind: its fields may be texts, or be missing.
+    """Return a validator for a parameter that is a model of this kind: its fields may be texts, or be missing.
 
-    The whole may be a text as well, of JSON or of Python, which templates make of an object.
+    The whole may be a text as well, of JSON or of Python, as templates render an object.
 
     Raises:
         WrongParameter: with every field that cannot be read, and its value.
@@ -80,9 +80,9 @@ def fields_of(kind: type[_Model]) -> BeforeValidator:
 
 
 def left_out_is(default: Any) -> WrapValidator:
-    """Return what reads a parameter that is no model: where the event has nothing for it, it is this.
+    """Return a validator for a parameter that is no model: if the event has nothing for it, it is the default.
 
-    Any text but none at all is a text where one is wanted, `None` too.
+    Where free text is wanted, any text is taken as it is, even `None`.
 
     Raises:
         WrongParameter: it cannot be read.
@@ -107,10 +107,10 @@ def left_out_is(default: Any) -> WrapValidator:
 
 
 def needed(given: Any, info: ValidationInfo) -> Any:
-    """Read a parameter without which there is nothing to do.
+    """Refuse a required parameter that is missing or blank.
 
     Raises:
-        WrongParameter: the event, or whoever starts the run, has nothing for it.
+        WrongParameter: the event, or the person who started the run, gave nothing for it.
     """
     if given is None or (isinstance(given, str) and not given.strip()):
         name = info.field_name or "parameter"
@@ -144,13 +144,13 @@ def _object(given: Any, name: str) -> Mapping[Any, Any]:
 
 
 def _is_left_out(kind: type[BaseModel], field: str, value: Any) -> bool:
-    """Whether a field has nothing in it; a text that a field takes for what it is stays."""
+    """Whether an optional field was given nothing."""
     known = kind.model_fields.get(field)
     return known is not None and not known.is_required() and _is_nothing(value)
 
 
 def _typed(kind: type[BaseModel], field: str, value: Any) -> Any:
-    """Return a value as its field wants it; as it is where no reading of it fits."""
+    """Return a value converted to its field's type; unchanged if no conversion fits."""
     if field not in kind.model_fields or value is None or not isinstance(value, str | int | float):
         return value
     check = _strict(kind, field)
@@ -174,7 +174,7 @@ def _readings(value: str | float) -> list[Any]:
 
 @lru_cache(maxsize=256)
 def _strict(kind: type[BaseModel], field: str) -> Callable[[Any], bool]:
-    """Return whether a value is of a field's type, and within its bounds, without being converted."""
+    """Return a function that says whether a value has a field's type and is within its bounds, unconverted."""
     known = kind.model_fields[field]
     wanted: Any = known.rebuild_annotation()
     adapter: TypeAdapter[Any] = TypeAdapter(wanted, config=ConfigDict(strict=True))
@@ -194,10 +194,10 @@ def _is_number(kind: type[BaseModel], field: str) -> bool:
 
 
 def _refusal(wrong: Mapping[str, tuple[str, Any]]) -> WrongParameter:
-    told = {name: f"{sentence} (it is {_shown(value)})" for name, (sentence, value) in wrong.items()}
+    reasons = {name: f"{sentence} (it is {_shown(value)})" for name, (sentence, value) in wrong.items()}
     return WrongParameter(
-        f"{'; '.join(f'{name}: {sentence}' for name, sentence in told.items())}. Nothing was paid for.",
-        violations=list(told.items()),
+        f"{'; '.join(f'{name}: {sentence}' for name, sentence in reasons.items())}. Nothing was paid for.",
+        violations=list(reasons.items()),
     )
 
 
@@ -209,8 +209,8 @@ def _shown(value: Any) -> str:
 class ImageSource(RootModel[str]):
     """A local path, an `https://` URL, or an `s3://` URI.
 
-    What Prefect stores of it has no query, so that a signed URL does not end up in its database. (Parameters that are
-    sent to a deployment are stored by Prefect's server before this code sees them: use `s3://` there.)
+    Prefect stores it without its query, so that a signed URL does not end up in its database. (Parameters that are sent
+    to a deployment are stored by Prefect's server before this code sees them: use `s3://` there.)
     """
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Collect what nobody waited for, and tidy up: made for a schedule, and safe beside runs that are at work."""
+"""Collect finished requests that no run waited for, and tidy up: for a schedule, and safe beside runs at work."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class PartsFailed(Exception):
 
 
 class Parts:
-    """The parts of a run, and what was wrong with some."""
+    """Runs the parts of a run, and collects the errors of those that fail."""
 
     def __init__(self) -> None:
         self._failed: dict[str, Exception] = {}
 
     async def run(self, what: str, part: Awaitable[_T], otherwise: _T) -> _T:
-        """Do a part; if it fails, note why and return `otherwise`."""
+        """Do a part; if it fails, record why and return `otherwise`."""
         try:
             return await part
         except Exception as error:  # any: it is raised at the end
-            self.note(what, error)
+            self.record(what, error)
             return otherwise
 
-    def note(self, what: str, error: Exception | None) -> None:
-        """Note that a part failed, if it did."""
+    def record(self, what: str, error: Exception | None) -> None:
+        """Record that a part failed, if it did."""
         if error is not None:
             get_run_logger().error("Failed: %s (%s: %s). The other parts go on.", what, type(error).__name__, error)
             self._failed[what] = error
@@ -60,16 +60,16 @@ class Parts:
         return what in self._failed
 
     def raise_failures(self) -> None:
-        """Fail with what failed.
+        """Raise what was recorded.
 
         Raises:
-            PartsFailed: more than one part failed. Of a single one, its own error is raised.
+            PartsFailed: more than one part failed. If only one did, its own error is raised.
         """
         if len(self._failed) == 1:
             raise next(iter(self._failed.values()))
         if self._failed:
-            said = "; ".join(f"{what}: {type(error).__name__}: {error}" for what, error in self._failed.items())
-            raise PartsFailed(f"The other parts were done, but these failed: {said}") from next(
+            reasons = "; ".join(f"{what}: {type(error).__name__}: {error}" for what, error in self._failed.items())
+            raise PartsFailed(f"The other parts were done, but these failed: {reasons}") from next(
                 iter(self._failed.values())
             )
 
@@ -89,18 +89,18 @@ async def reconcile(
     images_older_than_days: Annotated[float, Field(ge=2)] | None = None,
     run_again: RunAgain = _RUN_AGAIN,
 ) -> Reconciliation | State[Any]:
-    """Archive what has finished meanwhile, find out what became of the rest, say what needs a person, and tidy up.
+    """Archive what has finished, find out what became of the rest, report what needs a person, and tidy up.
 
-    One part that fails does not keep the others from being done; the run fails at its end with what failed.
+    If a part fails, the others are still done; the run fails at its end with the errors.
 
     Args:
         credentials: The RunComfy account that the requests belong to.
         store: The bucket with the journal.
-        abandoned_after_seconds: A submitted request that no worker has finished for so long is looked at. What a run
-            submitted that is known to have ended is looked at at once.
-        uploads_older_than_hours: Unfinished multipart uploads that are older are aborted; a living one takes minutes.
-        images_older_than_days: Staged pictures that nobody has staged for so long are deleted; empty keeps them all.
-        run_again: How often, how soon and for how long orders are run again that crashed; `times` 0 runs none.
+        abandoned_after_seconds: A submitted request that no worker has finished for so long is polled. One whose run is
+            known to have ended is polled at once.
+        uploads_older_than_hours: Unfinished multipart uploads that are older are aborted; a live one takes minutes.
+        images_older_than_days: Staged images that nobody has staged for so long are deleted; empty keeps them all.
+        run_again: How often, how soon and for how long crashed orders are run again; `times` 0 runs none.
     """
     parts = Parts()
     covering = await parts.run("whether another run did this", covering_run(), None)
@@ -108,24 +108,24 @@ async def reconcile(
         return Completed(name=COVERED, message=covered_by(covering))
     healed = await parts.run("the flow runs", heal_runs(run_again), Healed(None))
     if healed.facts is None and not parts.failed("the flow runs"):
-        parts.note("the flow runs", PartsFailed("Prefect's API did not tell of them"))
-    look = await parts.run(
+        parts.record("the flow runs", PartsFailed("Prefect's API could not be asked about them"))
+    check = await parts.run(
         "the journal",
         look_over_journal(credentials, store, abandoned_after_seconds=abandoned_after_seconds),
         JournalCheck([]),
     )
-    parts.note("the flow runs of open generations", look.trouble)
-    findings = look.findings
+    parts.record("the flow runs of open generations", check.trouble)
+    findings = check.findings
     collected, failures = await collect(findings, lambda entry: _archived(entry, credentials, store))
-    swept = Collected([], [])
-    if not parts.failed("the journal"):  # it says which pictures are needed still
-        sweeping = sweep_store(
+    garbage = Collected([], [])
+    if not parts.failed("the journal"):  # it says which images are still needed
+        collecting = sweep_store(
             store,
             findings,
             uploads_older_than=timedelta(hours=uploads_older_than_hours),
             images_older_than=None if images_older_than_days is None else timedelta(days=images_older_than_days),
         )
-        swept = await parts.run("the sweeping of the bucket", sweeping, swept)
+        garbage = await parts.run("the garbage collection in the bucket", collecting, garbage)
     slots = await parts.run("the slots", inspect_slots(credentials.concurrency_limit), None)
     due = [finding.due for finding in findings if finding.due]
     reasons = [f"{len(due)} request(s) that nobody waits for are due then"] if due else []
@@ -137,7 +137,7 @@ async def reconcile(
         reasons.append("a run that has been silent for long counts as dead then")
     next_look_at = None
     if due:
-        next_look_at = await parts.run("the next look", run_again_at(min(due), "; ".join(reasons)), None)
+        next_look_at = await parts.run("the next run", run_again_at(min(due), "; ".join(reasons)), None)
     await parts.run("the report", report_findings(findings, failures, store), None)
     held = slots.held if slots else ()
     await parts.run("the operations page", show_operations(healed, findings, held, store), None)
@@ -148,8 +148,8 @@ async def reconcile(
         collected=collected,
         failures=failures,
         need_a_person=need_a_person(findings),
-        aborted_uploads=swept.uploads,
-        removed_images=swept.images,
+        aborted_uploads=garbage.uploads,
+        removed_images=garbage.images,
         freed_slots={each.name: each.freed for each in slots.held if each.freed} if slots else {},
         next_look_at=next_look_at,
     )

@@ -1,4 +1,4 @@
-"""Allow another submission of a generation whose request is lost, or given up."""
+"""Allow another submission of a generation whose request is lost, or was given up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["release_generation"]
     flow_run_name=flow_name(lambda given: f"release-{fact(given['key'])}", otherwise="release"),
 )
 async def release_generation(key: str, store: MediaStore) -> Entry:
-    """Let the next run of the same inputs submit it again. What was paid for it, and runs still, is then nobody's.
+    """Let the next run of the same inputs submit it again. A paid request that is still running is then abandoned.
 
     Args:
         key: The generation, or at least eight digits of it: `prefect-runcomfy journal list` shows them.

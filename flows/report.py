@@ -1,4 +1,4 @@
-"""Make a page of what was made, what it cost and how it went: for whoever wants to look at it."""
+"""Make a page of what was made, what it cost and how it went."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def report(
     """Write one HTML page of a day, or of any selection, into the bucket: gallery, costs, times, failures.
 
     Args:
-        store: The bucket with the archive and its catalogue, of which the page is made: `catalogue` keeps that.
-        selection: Which generations; the last day that the catalogue has, if nothing is said.
+        store: The bucket with the archive and its catalogue, which the flow `catalogue` keeps: the page is made of it.
+        selection: Which generations; by default, those of the last day in the catalogue.
         settings: How the page is made: its bounds, a budget, and where the media is published.
     """
     return await report_selection(store, selection, settings)

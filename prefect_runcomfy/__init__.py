@@ -1,8 +1,8 @@
-"""RunComfy for Prefect: blocks, tasks and flows by one name, installed or in a checkout.
+"""RunComfy for Prefect: blocks, tasks and flows from one package, installed or in a checkout.
 
-Prefect imports it as a collection (entry point `prefect.collections`), and so knows the blocks. In the wheel,
-`prefect_runcomfy.blocks`, `.tasks`, `.flows` and `.deployments` stand below it; in a checkout, they are the root
-folders. Tasks and flows are imported when they are first used: Prefect's server and command line have no use for them.
+Prefect imports it as a collection (entry point `prefect.collections`), which registers the blocks. In the wheel, this
+package contains `blocks`, `tasks`, `flows` and `deployments`; in a checkout, they are the root folders. Tasks and flows
+are imported when they are first used: Prefect's server and command line do not need them.
 """
 
 from __future__ import annotations

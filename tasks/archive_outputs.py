@@ -39,32 +39,32 @@ async def archive_outputs(
     image: StagedImage | None = None,
     submission: Submission | None = None,
 ) -> list[ArchivedVideo]:
-    """Move every file of a finished request into the store, checked, with its provenance beside it; tell the journal.
+    """Archive every file of a finished request, checked, with its provenance beside it, and record it in the journal.
 
-    It may be done again at any time, and then finds what it did before. The files' URLs are asked for here and now, so
-    that each attempt has fresh ones, and none is ever kept.
+    It is safe to repeat at any time: it then finds what it did before. Each attempt asks for the URLs of the files
+    again, and none is ever stored.
 
-    Without a submission, the journal is asked which generation the request is of: what it was asked for, where it is to
-    be archived, and whether it is already.
+    Without a submission, the journal is asked for the request's generation: its inputs, where it is to be archived, and
+    whether it is already.
 
     Args:
         result: The result, or just the request's id.
         credentials: Whose request it is, and which hosts its files may come from.
         store: Where to archive.
-        model_id: The model that made them; it is part of the key. Not needed with a submission, nor where the journal
-            knows the request.
+        model_id: The model that made them; it is part of the key. Not needed with a submission, or if the journal knows
+            the request.
         inputs: What was asked for; goes into the provenance, and is compared with what came.
-        image: The staged picture, for the provenance.
+        image: The staged image, for the provenance.
         submission: The submission, for the provenance and the journal.
 
     Raises:
-        InvalidInput: it was submitted to another model than is said here, or to one that nobody knows of.
+        InvalidInput: it was submitted to another model than the one given here, or the model is unknown.
         NotFinished: the request is not finished.
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     request_id = result if isinstance(result, str) else result.request_id
     async with open_service(credentials, store) as engine:
         origin = await what_to_archive(
@@ -79,10 +79,10 @@ async def archive_outputs(
             image=origin.image,
             submission=submission,
         )
-    took = time.monotonic() - began if facts is not None else None
+    archiving_seconds = time.monotonic() - started if facts is not None else None
     if facts is None and submission is not None and submission.archive is not None:
         done, asked = submission.archive.result, origin.inputs.body() if origin.inputs else None
         facts = facts_of(done, origin.model_id, done, asked, origin.image, submission, PREFECT.run_facts())
     if facts is not None:
-        await publish(facts, videos, engine.store, archiving_seconds=took)
+        await publish(facts, videos, engine.store, archiving_seconds=archiving_seconds)
     return videos

@@ -1,4 +1,4 @@
-"""Keep the catalogue, and show on the run's page what is new in it."""
+"""Update the catalogue, and show what is new in it on the run's page."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MOST_DAYS = 100
     cache_policy=NO_CACHE,
 )
 async def update_catalogue(store: MediaStore, *, prompts: bool | None, everything: bool) -> Update:
-    """Read what has changed in the journal and the archive, and replace the days that it belongs to.
+    """Read what has changed in the journal and the archive, and replace the days that changed.
 
     Args:
         store: The bucket with the archive.
-        prompts: Whether prompts are written as they are; `None` is as the last time.
+        prompts: Whether prompts are written as they are; `None`: as the last time.
         everything: Whether everything is read again.
 
     Raises:
@@ -44,13 +44,13 @@ async def update_catalogue(store: MediaStore, *, prompts: bool | None, everythin
     found = await update(store.get_store(), journal, prompts=prompts, everything=everything)
     logger.info("%s: %s", found.table, found.sentence)
     for name in found.unreadable:
-        logger.warning("%s cannot be read by this version, and is passed over until it can", name)
+        logger.warning("%s cannot be read by this version, and is skipped until it can", name)
     return found
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
 async def report_catalogue(found: Update, store: MediaStore) -> None:
-    """Show the days that something new belongs to, with what they hold and cost as a whole."""
+    """Show the days that changed, each with its total counts and cost."""
     lines = [f"{found.sentence}. The table: {_link(found, store)}\n"]
     if found.days:
         lines += ["| day | generations | outcomes | USD | requests without cost |", "|---|---:|---|---:|---:|"]
@@ -67,7 +67,7 @@ def _line(day: Day) -> str:
 
 
 def _link(found: Update, store: MediaStore) -> str:
-    """The table's folder: in the AWS console, or just named where the store is another one."""
+    """Return the table's folder: a link to the AWS console, or just its name if the store is another one."""
     bucket, _, key = found.table.removeprefix("s3://").partition("/")
     if store.get_store().endpoint_url is not None:
         return f"`{found.table}`"

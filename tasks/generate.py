@@ -1,4 +1,4 @@
-"""One generation among many, in one task run: its failure is its own."""
+"""One generation of a batch or an inbox, in one task run; its failure does not stop the others."""
 
 from __future__ import annotations
 

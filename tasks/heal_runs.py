@@ -1,4 +1,4 @@
-"""Look after the runs of the deployments: end those that nobody works on, and run orders again that crashed."""
+"""Heal the runs of the deployments: end those that nobody works on, and run crashed orders again."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _WATCHED_BEATS = 1.5
 
 @task(task_run_name="look after the runs", cache_policy=NO_CACHE)
 async def heal_runs(bounds: RunAgain) -> Healed:
-    """End what nobody works on, run again what crashed, and mark what a person has to decide about.
+    """End runs that nobody works on, run crashed ones again, and mark those that a person has to decide about.
 
-    A run that is silent is watched for one and a half of its heartbeats more before it is called crashed: where the
-    server itself was away, nobody's heartbeats were heard.
+    A silent run is watched for another one and a half of its heartbeats before it is called crashed: if the server was
+    unavailable, it has missed the heartbeats of all runs.
 
     Args:
-        bounds: Of running again.
+        bounds: The bounds of running again.
 
     Returns:
-        What was found and done; where Prefect's API does not tell, nothing, and the log says why.
+        What was found and done; nothing if Prefect's API does not answer, and the log says why.
     """
     async with get_client() as client:
         return await heal(client, bounds, by=f"reconcile (flow run {runtime.flow_run.name})", logger=get_run_logger())
@@ -57,24 +57,24 @@ async def heal(client: PrefectClient, bounds: RunAgain, *, by: str, logger: _Log
     """Do what the task `heal_runs` does.
 
     Args:
-        client: Speaks to the server.
-        bounds: Of running again.
+        client: Prefect's API.
+        bounds: The bounds of running again.
         by: Who does it, for the states' messages.
-        logger: Is told of everything that was done.
+        logger: Gets a line for everything that was done.
     """
     try:
         healed = await _heal(client, bounds, by=by)
     except (PrefectException, httpx.HTTPError, OSError) as error:
         logger.error(
-            "Prefect's API did not tell of the runs (%s); the next reconcile looks again", type(error).__name__
+            "Prefect's API did not say how the runs are (%s); the next reconcile asks again", type(error).__name__
         )
         return Healed(None)
     for change in healed.changes:
         judgement = change.judgement
-        level = logger.warning if change.done and not change.told_before else logger.info
+        level = logger.warning if change.done and not change.reported_before else logger.info
         level("Run %s (%s, %s): %s", judgement.run.name, judgement.run.id, judgement.verdict, change.said)
         outcome = _COUNTED_AS.get(judgement.verdict)
-        if outcome and change.done and not change.told_before:
+        if outcome and change.done and not change.reported_before:
             activation.turn_on()
             metrics.healed(outcome)
         emit_order_event(change)
@@ -100,10 +100,10 @@ _CRASHED_NOW = (Liveness.PENDING_ZOMBIE, Liveness.RUNNING_ZOMBIE)
 
 
 async def still_silent(client: PrefectClient, silent: Sequence[Judgement], at: datetime) -> list[Judgement]:
-    """Return those of some silent runs that have not moved, nor given a sign of life, since they were judged.
+    """Return the silent runs that have neither changed their state nor sent a heartbeat since they were judged.
 
     Args:
-        client: Speaks to the server.
+        client: Prefect's API.
         silent: Runs that were silent.
         at: About now, by the server's clock.
     """

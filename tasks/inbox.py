@@ -1,4 +1,4 @@
-"""What the inbox needs of Prefect: its queue from a block's credentials, and what a run's page shows."""
+"""What the inbox needs from Prefect: its queue, with a block's credentials, and its run's page."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ __all__ = ["open_queue", "report_received"]
 _MOST_ROWS = 1000
 
 
-def open_queue(url: str, store: MediaStore, hidden_seconds: int) -> Queue:
-    """Return the queue, with the credentials of the store. Blocks.
+def open_queue(url: str, store: MediaStore, visibility_timeout_seconds: int) -> Queue:
+    """Return the queue, with the credentials of the store; blocking.
 
     Raises:
         ConfigurationError: the URL is not that of a queue.
         StorageError: there are no usable credentials.
     """
-    keys = store.credentials
-    verify = keys.aws_client_parameters.get_params_override().get("verify") if keys else None
-    session = keys.get_boto3_session() if keys else boto3.Session(region_name=store.region_name or None)
+    credentials = store.credentials
+    verify = credentials.aws_client_parameters.get_params_override().get("verify") if credentials else None
+    session = credentials.get_boto3_session() if credentials else boto3.Session(region_name=store.region_name or None)
     return Queue(
-        url, session=session, visibility_timeout_seconds=hidden_seconds, verify=True if verify is None else verify
+        url,
+        session=session,
+        visibility_timeout_seconds=visibility_timeout_seconds,
+        verify=True if verify is None else verify,
     )
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
 async def report_received(received: Sequence[Received], source: str) -> None:
-    """Show on the run's page what arrived and what became of it, and in an artifact of its own what was set aside."""
+    """Show on the run's page what arrived and what became of it; what was set aside gets an artifact of its own."""
     ordered = sorted(received, key=lambda one: (not one.is_trouble, one.source))
     rows = [
         {
@@ -58,8 +61,8 @@ async def report_received(received: Sequence[Received], source: str) -> None:
     aside = [one for one in ordered if one.fate is OutcomeStatus.SET_ASIDE][:_MOST_ROWS]
     if aside:
         lines = [
-            f"**{len(aside)}** of {code(source)} were set aside. Each is taken up again when the picture or a sidecar "
-            "of it changes: mend it, and upload it again.\n",
+            f"**{len(aside)}** of {code(source)} were set aside. Each is processed again when its image or a sidecar "
+            "changes: fix it, and upload it again.\n",
             "| arrived | why |",
             "|---|---|",
             *(f"| {_cell(code(one.source))} | {_cell(text(one.reason or ''))} |" for one in aside),
@@ -68,7 +71,7 @@ async def report_received(received: Sequence[Received], source: str) -> None:
             acreate_markdown_artifact(
                 "\n".join(lines),
                 key="runcomfy-inbox-set-aside",
-                description=f"{len(aside)} were set aside; each has to be mended first.",
+                description=f"{len(aside)} were set aside; each has to be fixed first.",
             )
         )
 

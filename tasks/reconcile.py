@@ -1,4 +1,4 @@
-"""Look after what nobody waits for, as task runs: the journal's open generations, and what is left in the bucket."""
+"""The tasks of `reconcile`: check the journal's open generations, and remove garbage from the bucket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["look_over_journal", "report_findings", "sweep_store"]
 async def look_over_journal(
     credentials: RunComfyCredentials, store: MediaStore, *, abandoned_after_seconds: float
 ) -> JournalCheck:
-    """Find out where every open generation is, and record it: `runcomfy.generation.reconcile.check_journal`."""
+    """Find out the state of every open generation, and record it: `runcomfy.generation.reconcile.check_journal`."""
     async with open_service(credentials, store) as engine:
         return await reconcile.check_journal(engine, FlowRuns(), abandoned_after_seconds=abandoned_after_seconds)
 
@@ -56,5 +56,5 @@ async def report_findings(findings: Sequence[Finding], failures: dict[str, str],
 
 
 async def _page(findings: Sequence[Finding], failures: dict[str, str], store: MediaStore) -> None:
-    page, said = journal_page(findings, failures, store), summed_up(findings)
-    await acreate_markdown_artifact(page, key="runcomfy-journal", description=f"{said}.")
+    page, summary = journal_page(findings, failures, store), summed_up(findings)
+    await acreate_markdown_artifact(page, key="runcomfy-journal", description=f"{summary}.")

@@ -1,4 +1,4 @@
-"""Write reports into the bucket, and name them on the run's page."""
+"""Write reports into the bucket, and link them on the run's page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOST_DAYS = 2
     cache_policy=NO_CACHE,
 )
 async def report_selection(store: MediaStore, selection: Selection, settings: ReportSettings) -> str:
-    """Make the page of a selection, put it into the bucket, and return where it stands.
+    """Make the page of a selection, put it into the bucket, and return its URI.
 
     Args:
         store: The bucket with the catalogue and the archive.
@@ -46,8 +46,8 @@ async def report_selection(store: MediaStore, selection: Selection, settings: Re
         settings: How the page is made.
 
     Raises:
-        ConfigurationError: there is no catalogue, or what draws the page is not installed.
-        StorageError: the catalogue could not be read, or the page not be written.
+        ConfigurationError: there is no catalogue, or the libraries that render the page are not installed.
+        StorageError: the catalogue could not be read, or the page could not be written.
     """
     (uri,) = await _written(store, [selection], settings)
     return uri
@@ -55,10 +55,10 @@ async def report_selection(store: MediaStore, selection: Selection, settings: Re
 
 @task(task_run_name="write the reports of what is new", cache_policy=NO_CACHE)
 async def report_days(store: MediaStore, days: Sequence[Day], settings: ReportSettings) -> list[str]:
-    """Make the pages of the newest days that something has changed in, two at most, and return where they stand.
+    """Make the pages of the newest days that have changed, two at most, and return their URIs.
 
-    It never fails the run: the table is what counts, and the next change of the day, or the flow `report`, makes the
-    page again.
+    It never fails the run: the table matters more, and the next change of the day, or the flow `report`, makes the page
+    again.
 
     Args:
         store: The bucket with the catalogue and the archive.
@@ -75,16 +75,16 @@ async def report_days(store: MediaStore, days: Sequence[Day], settings: ReportSe
 
 
 async def _written(store: MediaStore, selections: Sequence[Selection], settings: ReportSettings) -> list[str]:
-    """Write the pages one after the other, and name each in an artifact, without any signature."""
-    place, uris = store.get_store(), []
+    """Write the pages one after the other, and link each in an artifact, without any signature."""
+    bucket, uris = store.get_store(), []
     if settings.prefect_ui_url is None:
         settings = settings.model_copy(update={"prefect_ui_url": PREFECT_UI_URL.value()})
-    newest = await asyncio.to_thread(last_day, place) if selections else None
+    newest = await asyncio.to_thread(last_day, bucket) if selections else None
     for selection in selections:
-        uri, sentence = await asyncio.to_thread(_write, place, selection, settings, newest, store.journal)
+        uri, sentence = await asyncio.to_thread(_write, bucket, selection, settings, newest, store.journal)
         get_run_logger().info("%s: %s", uri, sentence)
-        page = address(place.bucket, uri.removeprefix(f"s3://{place.bucket}/"), place)
-        again = shell_command("report", "--bucket", place.uri(place.prefix).rstrip("/"), "--open")
+        page = address(bucket.bucket, uri.removeprefix(f"s3://{bucket.bucket}/"), bucket)
+        again = shell_command("report", "--bucket", bucket.uri(bucket.prefix).rstrip("/"), "--open")
         text = f"{sentence}.\n\nThe page: [{code(uri)}]({page})\n\n"
         text += f"On your own machine, with videos that play: {code(again)}"
         await show(acreate_markdown_artifact(text, key="runcomfy-report", description=f"{sentence}."))

@@ -1,4 +1,4 @@
-"""What a person decides about a generation that the journal has lost track of."""
+"""What a person decides about a generation whose request is uncertain or lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _releasing = task_name(lambda given: f"release {fact(given['key'])[:12]}", other
 
 @task(task_run_name=_adopting, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def mark_adopted(key: str, request_id: str, credentials: RunComfyCredentials, store: MediaStore) -> Entry:
-    """Write down which request a generation's submission became; a second time changes nothing.
+    """Record which request a generation's submission became; a second time changes nothing.
 
     Args:
         key: The generation, or at least eight digits of it.
@@ -29,7 +29,7 @@ async def mark_adopted(key: str, request_id: str, credentials: RunComfyCredentia
 
     Raises:
         RequestNotFound: the service does not know the request, or it is another account's.
-        ConfigurationError: there is no such generation, or none that has lost its request.
+        ConfigurationError: there is no such generation, or its request is known.
         StorageError: the journal could not be read or written.
     """
     async with credentials.get_client() as client:
@@ -47,7 +47,7 @@ async def mark_released(key: str, store: MediaStore) -> Entry:
         store: Where the journal is.
 
     Raises:
-        ConfigurationError: there is no such generation, a worker is submitting it just now, or it needs no release.
+        ConfigurationError: there is no such generation, a worker is submitting it right now, or it needs no release.
         StorageError: the journal could not be read or written.
     """
     entry = await release(store.get_journal(), key)

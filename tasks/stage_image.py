@@ -1,4 +1,4 @@
-"""Bring a picture to where the service can fetch it."""
+"""Put an image where the service can fetch it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["stage_image"]
     cache_policy=NO_CACHE,
 )
 async def stage_image(image: str, store: MediaStore) -> StagedImage:
-    """Check a picture and put it into the store, under a key made of its content; a second time uploads nothing.
+    """Check an image and put it into the store, under a key made of its content; a second time uploads nothing.
 
     Args:
         image: A local path, an `https://` URL, or an `s3://` URI.
         store: Where to put it.
 
     Raises:
-        InvalidInput: it is not a picture that the service would take, or cannot be read; nothing was paid for.
-        StorageError: the store did not take it, or did not give it.
+        InvalidInput: it is not an image that the service would accept, or cannot be read; nothing was paid for.
+        StorageError: the store could not write or read it.
     """
     return await stage(image, store.get_store(), PREFECT)

@@ -1,4 +1,4 @@
-"""Submit a generation: the only task that costs money, and it does so once, whoever asks and how often."""
+"""Submit a generation: the only task that costs money, and it does so once, however many runs ask for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["submit_request"]
 _name = task_name(lambda given: f"submit to {fact(given['inputs'], 'model_id')}", otherwise="submit")
 
 
-# `retries=0` is said aloud: a user's default would hide the request id that an error carries behind the next error.
+# `retries=0` is explicit: with a user's default, the next error would hide the request id that the first one carries.
 @task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
 async def submit_request(
     inputs: ModelInputs,
@@ -32,34 +32,34 @@ async def submit_request(
     on_interrupt: OnInterrupt = "ask",
     on_uncertain: OnUncertain = "stop",
 ) -> Submission:
-    """Return the submission of a generation: the one that the journal knows, or one that is made here and now.
+    """Return the submission of a generation: the one in the journal, or a new one.
 
-    Any number of runs may ask for the same generation, at once or one after the other: it is submitted once, all wait
-    for the same request, and where it is archived the archive is returned without a call to the service. A generation
+    Any number of runs may ask for the same generation, at once or one after the other: it is submitted once, and all
+    wait for the same request; if it is archived, the archive is returned without a call to the service. A generation
     that has failed is submitted again by another run, not by a retry of the same one.
 
     Args:
-        inputs: The checked inputs. An image's URL in them is replaced by one that is signed here and now.
+        inputs: The checked inputs. An image's URL in them is replaced by a newly signed one.
         credentials: Who pays.
-        store: Where the video will go, and where the journal is. It also signs the picture's URL.
-        image: The staged picture, for models that take one.
-        deadlines: The signed URL outlives them together, because nobody knows when the service fetches it.
-        variation: Tells apart generations that are meant to have the same inputs.
+        store: Where the video will go, and where the journal is. It also signs the image's URL.
+        image: The staged image, for models that take one.
+        deadlines: The signed URL is valid for longer than both together, since the service may fetch it at any time.
+        variation: Distinguishes generations that are meant to have the same inputs.
         on_interrupt: What to do with the request if this task is cancelled while it is being accepted.
-        on_uncertain: What to do about an earlier submission that nobody knows the answer of: `stop` and let a person
-            look, or `pay_again`, which may pay for both.
+        on_uncertain: What to do about an earlier submission whose outcome is unknown: `stop` and let a person decide,
+            or `pay_again`, which may pay for both.
 
     Raises:
-        UncertainSubmission: it may be accepted and billed; a person has to look.
-        SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
-        GenerationFailed, GenerationCancelled: this very run has had its attempt.
-        RequestNotFound: it was accepted earlier, and the service does not know it any more.
-        InvalidInput: a picture is missing, or is given to a model that takes none; nothing was sent.
-        ConfigurationError: the picture's URL cannot be signed for long enough, or is refused when it is tried out, or
-            the journal cannot be kept where it is to be, or the archive key names a folder of another purpose; nothing
+        UncertainSubmission: it may be accepted and billed; a person has to decide.
+        SubmissionNotSent, ServiceError: it was certainly not accepted, and not paid for.
+        GenerationFailed, GenerationCancelled: this same run has had its attempt.
+        RequestNotFound: it was accepted earlier, and the service no longer knows it.
+        InvalidInput: an image is missing, or is given to a model that takes none; nothing was sent.
+        ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried out, or
+            the journal cannot be kept where it should be, or the archive key names a folder of another purpose; nothing
             was sent.
-        StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
-            written down; without one, nothing was sent.
+        StorageError: the bucket or the journal failed. With a `request_id`: that request was accepted and could not be
+            recorded; without one, nothing was sent.
     """
     policy = RunPolicy(deadlines or Deadlines(), on_interrupt=on_interrupt, on_uncertain=on_uncertain)
     async with open_service(credentials, store, policy) as engine:

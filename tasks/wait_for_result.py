@@ -1,4 +1,4 @@
-"""Wait for a request to end, and show how it goes."""
+"""Wait for a request to end, and show its progress."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ async def wait_for_result(
     polling: Polling | None = None,
     on_interrupt: OnInterrupt = "ask",
 ) -> Result:
-    """Follow a request until it has succeeded; it may be done again at any time, from the request id alone.
+    """Poll a request until it has succeeded; it may be done again at any time, from the request id alone.
 
     Args:
         submission: The submission, or just the request's id.
         credentials: Whose request it is.
-        store: Where the journal is that is told how it ended.
+        store: Where the journal is that records how it ended.
         deadlines: When it is cancelled in the queue, and when a running one is given up.
-        polling: How often to look.
+        polling: How often to poll.
         on_interrupt: What to do with it when this task is cancelled; by default, cancel it if a person asked for that,
-            or a time-out is over.
+            or a time-out has passed.
 
     Returns:
-        The result; at once and without a call to the service, where the generation is archived already.
+        The result; at once and without a call to the service, if the generation is archived already.
 
     Raises:
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a video.
         QueueTimeout: it was cancelled at the queue deadline.
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
-        ServiceError: the service refuses to tell.
+        ServiceError: the service refuses to answer.
     """
     policy = RunPolicy(deadlines or Deadlines(), polling or Polling(), on_interrupt)
     destination = store.destination() if store else None
@@ -56,10 +56,10 @@ async def wait_for_result(
     request_id = submission.request_id if isinstance(submission, Submission) else str(submission)
     async with credentials.get_client() as client:
 
-        async def foretold() -> Forecast | None:
+        async def forecast() -> Forecast | None:
             return (await run_times.load()).forecast(workload(submission))
 
-        progress = WaitProgress(request_id, foretold)
+        progress = WaitProgress(request_id, forecast)
         async with progress.shown():
             result, _ = await wait(client, submission, destination, run_times, policy, PREFECT, show=progress.show)
         await run_times.save()

@@ -25,13 +25,13 @@ __all__ = ["plan_batch"]
 async def plan_batch(
     manifest: str, store: MediaStore, defaults: dict[str, Any], *, allow_placeholder_prompts: bool = False
 ) -> BatchPlan:
-    """Read and check a manifest as a whole, stage its pictures, and look up what is archived already.
+    """Read and check a manifest as a whole, stage its images, and look up what is archived already.
 
     Args:
         manifest: A path or `s3://bucket/key`: .csv, .jsonl, .ndjson or .parquet.
-        store: Where pictures are staged, and where the journal is.
-        defaults: What counts where a row gives nothing.
-        allow_placeholder_prompts: Whether a prompt may be what programs write where there is none, such as `nan`.
+        store: Where images are staged, and where the journal is.
+        defaults: Values for what a row leaves empty.
+        allow_placeholder_prompts: Whether a prompt may be what programs write for an empty cell, such as `nan`.
 
     Raises:
         InvalidInput: it cannot be read, or some rows cannot be used, each of which is named; nothing was paid for.

@@ -1,4 +1,4 @@
-"""Prefect as the program that many generations are made in: a task run for each, shared slots, a progress bar."""
+"""The program of a batch or an inbox on Prefect: a task run for each generation, shared slots, a progress bar."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class PrefectProgram(Program):
         return slots(self._credentials, wanted)
 
     def progress(self, tally: Tally, money: Callable[[], str] = lambda: "") -> AbstractAsyncContextManager[None]:
-        """Show how a tally grows on the run's page."""
+        """Show a growing tally on the run's page."""
         return shown_progress(tally, money)

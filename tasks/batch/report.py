@@ -1,4 +1,4 @@
-"""Say what became of a batch: files beside the videos, and artifacts on the flow run's page."""
+"""Report the outcomes of a batch: files beside the videos, and artifacts on the flow run's page."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ async def report_batch(
 
     Args:
         plan: What was to be done.
-        outcomes: What became of each row, by line.
+        outcomes: The outcome of each row, by line.
         cost_usd: What all rows have cost until now.
         store: Where to write.
-        folder: Below the store's prefix.
+        folder: The files' folder below the store's prefix.
         budget_usd: What they may cost, if there is a limit.
 
     Raises:
@@ -84,7 +84,7 @@ async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore
 
 
 def _table(plan: BatchPlan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
-    """Rows that have no video come first, and the table ends where a page would get slow."""
+    """Return the table: rows without a video first, and no more rows than a page can show without getting slow."""
     ordered = sorted(plan.rows, key=lambda row: (outcomes[row.line].status.is_good, row.line))
     return [
         {

@@ -1,4 +1,4 @@
-"""Do what a plan says: in this process, or in parts on other workers."""
+"""Carry out a batch plan: in this process, or in shards on other workers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tasks.pages.progress import shown_progress
 
 __all__ = ["batch_folder", "run_batch"]
 
-_TURNS = 4
+_ROUNDS = 4
 
 
 def batch_folder() -> str:
-    """Return where this flow run's files stand, below the store's prefix."""
+    """Return the folder of this flow run's files, below the store's prefix."""
     return f"batches/{runtime.flow_run.name}-{str(runtime.flow_run.id)[:8]}"
 
 
@@ -35,7 +35,7 @@ async def run_batch(
     plan: BatchPlan,
     credentials: RunComfyCredentials,
     store: MediaStore,
-    rules: BatchPolicy,
+    policy: BatchPolicy,
     rows_per_shard: int | None,
     shard_deployment: str,
 ) -> tuple[dict[int, Outcome], float]:
@@ -45,27 +45,27 @@ async def run_batch(
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
 
     Raises:
-        ConfigurationError: there is a budget, and nothing that remembers what was paid for.
+        ConfigurationError: there is a budget, but no journal to remember what was paid for.
     """
-    rules.check_journal(store.journal)
+    policy.check_journal(store.journal)
     if rows_per_shard is None:
-        return await run_here(plan, PrefectProgram(credentials, store), rules)
-    return await _on_workers(plan, credentials, store, rules, rows_per_shard, shard_deployment)
+        return await run_here(plan, PrefectProgram(credentials, store), policy)
+    return await _on_workers(plan, credentials, store, policy, rows_per_shard, shard_deployment)
 
 
 async def _on_workers(
     plan: BatchPlan,
     credentials: RunComfyCredentials,
     store: MediaStore,
-    rules: BatchPolicy,
+    policy: BatchPolicy,
     rows_per_shard: int,
     deployment: str,
 ) -> tuple[dict[int, Outcome], float]:
-    """Generate what has no video yet in parts, as flow runs of a deployment.
+    """Generate what has no video yet in shards, as flow runs of a deployment.
 
-    Until one is archived, rows are generated here, a few at a time: parts would each begin with a few of their own.
-    Rows of a part whose worker died are given to another one, and so are rows for which the budget had too little
-    before others turned out cheaper.
+    Until one is archived, rows are generated here, a few at a time: each shard would begin with a few of its own. Rows
+    of a shard whose worker died go into another shard, and so do rows that the budget could not pay for until others
+    turned out cheaper.
 
     Raises:
         ConfigurationError: the blocks are not stored in Prefect, or there is no such deployment; nothing was paid for.
@@ -74,46 +74,44 @@ async def _on_workers(
     parameters = {
         "credentials": block_reference(credentials),
         "store": block_reference(store),
-        "at_once": rules.at_once,
-        "first_at_once": rules.first_at_once,
-        "stop_after_alike": rules.stop_after_alike,
-        "deadlines": rules.policy.deadlines.model_dump(),
-        "polling": rules.policy.polling.model_dump(),
-        "on_interrupt": rules.policy.on_interrupt,
-        "on_uncertain": rules.policy.on_uncertain,
+        "at_once": policy.at_once,
+        "first_at_once": policy.first_at_once,
+        "stop_after_alike": policy.stop_after_alike,
+        "deadlines": policy.policy.deadlines.model_dump(),
+        "polling": policy.policy.polling.model_dump(),
+        "on_interrupt": policy.policy.on_interrupt,
+        "on_uncertain": policy.policy.on_uncertain,
     }
-    price, standing, outcomes = rules.usd_per_video or 0.0, plan.status, dict(plan.status.existing)
+    price, status, outcomes = policy.usd_per_video or 0.0, plan.status, dict(plan.status.existing)
     allowance = Allowance(
-        limit_usd=rules.budget_usd,
-        usd_per_video=rules.usd_per_video,
+        limit_usd=policy.budget_usd,
+        usd_per_video=policy.usd_per_video,
         purse=shared_budget_name(row.generation_key for row in plan.rows),
     )
-    spread = ShardRunner(deployment, parameters, store.get_store(), outcomes.update)
-    if await spread.see_to_what_runs():  # parts of an earlier attempt of this very run
-        standing = await _look_up(plan.rows, store)
-    else:
-        proved, _ = await run_here(plan, PrefectProgram(credentials, store), rules, until_proven=True)
+    shards = ShardRunner(deployment, parameters, store.get_store(), outcomes.update)
+    if not await shards.await_earlier_attempt():
+        proved, _ = await run_here(plan, PrefectProgram(credentials, store), policy, until_proven=True)
         outcomes |= proved
-        standing = await _look_up(plan.rows, store)
+    status = await _look_up(plan.rows, store)
     async with shown_progress(
-        Tally(len(plan.rows), rules.at_once, outcomes), lambda: money(standing.cost_usd(plan.rows, price), rules)
+        Tally(len(plan.rows), policy.at_once, outcomes), lambda: money(status.cost_usd(plan.rows, price), policy)
     ):
-        for turn in range(1, _TURNS + 1):
-            left_usd = None if rules.budget_usd is None else rules.budget_usd - standing.cost_usd(plan.rows, price)
+        for number in range(1, _ROUNDS + 1):
+            left_usd = None if policy.budget_usd is None else policy.budget_usd - status.cost_usd(plan.rows, price)
             left = _to_do(plan.rows, outcomes, affordable=left_usd is None or left_usd >= price)
             if not left:
                 break
-            folder = f"{batch_folder()}/parts-{runtime.flow_run.run_count}-{turn}"
-            await spread.run(divide(left, rows_per_shard), allowance, folder)
-            standing = await _look_up(plan.rows, store)
-            outcomes |= standing.existing
-            if spread.halted is not None:
+            folder = f"{batch_folder()}/parts-{runtime.flow_run.run_count}-{number}"
+            await shards.run(divide(left, rows_per_shard), allowance, folder)
+            status = await _look_up(plan.rows, store)
+            outcomes |= status.existing
+            if shards.halted is not None:
                 break
-    return _true_ends(plan.rows, standing, outcomes), standing.cost_usd(plan.rows, price)
+    return _final_outcomes(plan.rows, status, outcomes), status.cost_usd(plan.rows, price)
 
 
 async def _look_up(rows: list[PlannedRow], store: MediaStore) -> RowStatus:
-    """Look up what is known, for minutes if need be: rows are under way."""
+    """Look up the status of the rows; if the store is unavailable, retry for minutes, since rows are in progress."""
     async for attempt in AsyncRetrying(
         stop=stop_after_delay(900),
         wait=wait_random_exponential(multiplier=2, max=60),
@@ -121,12 +119,12 @@ async def _look_up(rows: list[PlannedRow], store: MediaStore) -> RowStatus:
         reraise=True,
     ):
         with attempt:
-            standing = await look_up(rows, store.get_journal(), store.get_store())
-    return standing
+            status = await look_up(rows, store.get_journal(), store.get_store())
+    return status
 
 
 def _to_do(rows: list[PlannedRow], outcomes: Mapping[int, Outcome], *, affordable: bool) -> list[PlannedRow]:
-    """Rows that nobody has told of, since their worker died, and those that the budget had too little for."""
+    """Return rows without an outcome, since their worker died, and those that the budget could not pay for."""
 
     def wanted(outcome: Outcome | None) -> bool:
         return outcome is None or (affordable and outcome.error_type == BudgetReached.__name__)
@@ -134,9 +132,9 @@ def _to_do(rows: list[PlannedRow], outcomes: Mapping[int, Outcome], *, affordabl
     return [row for row in rows if wanted(outcomes.get(row.line))]
 
 
-def _true_ends(rows: list[PlannedRow], standing: RowStatus, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
-    """Add what is to be said of rows whose workers died, and correct what a part did not know of its rows."""
-    ends = {}
+def _final_outcomes(rows: list[PlannedRow], status: RowStatus, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Add outcomes for rows whose workers died, and correct those of which the journal knows more than their shard."""
+    final = {}
     for row in rows:
         outcome = outcomes.get(row.line) or Outcome(
             label=row.label,
@@ -145,5 +143,5 @@ def _true_ends(rows: list[PlannedRow], standing: RowStatus, outcomes: Mapping[in
             error="The workers that had it died. Look at their flow runs, and run it again.",
             retryable=True,
         )
-        ends[row.line] = true_outcome(outcome, standing.entries.get(row.generation_key))
-    return ends
+        final[row.line] = true_outcome(outcome, status.entries.get(row.generation_key))
+    return final

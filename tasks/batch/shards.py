@@ -1,7 +1,7 @@
-"""Spread a batch over many workers: parts of it as flow runs of a deployment, which Prefect distributes.
+"""Distribute a batch over many workers: its shards are flow runs of a deployment, which Prefect distributes.
 
-A part is a file of rows in the bucket; its flow run writes what became of them beside it, now and then and at the end,
-so that what is known of a part outlives its worker.
+A shard is a file of rows in the bucket; its flow run writes their outcomes beside it, now and then and at the end, so
+that they outlive its worker.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tasks.runtime.interruption import cancellation_requested
 __all__ = ["ShardRunner", "block_reference", "check_deployment"]
 
 _PAGE = 200
-_LOOK_SECONDS = 5.0
+_POLL_SECONDS = 5.0
 
 
 def block_reference(block: Block) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def block_reference(block: Block) -> dict[str, Any]:
     """
     if block._block_document_id is None:
         raise ConfigurationError(
-            f"A batch that is spread over workers needs the {type(block).__name__} as a block that is stored in "
-            "Prefect: save it, and give the stored one."
+            f"A batch that is distributed over workers needs a {type(block).__name__} that is saved as a block in "
+            "Prefect: save it, and pass the saved one."
         )
     return {"$ref": {"block_document_id": str(block._block_document_id)}}
 
 
 async def check_deployment(name: str) -> None:
-    """Make sure that there is a deployment that runs parts.
+    """Make sure that there is a deployment that runs shards.
 
     Raises:
         ConfigurationError: there is none of this name.
@@ -61,21 +61,21 @@ async def check_deployment(name: str) -> None:
             await client.read_deployment_by_name(name)
         except (ObjectNotFound, ValueError):
             raise ConfigurationError(
-                f"There is no deployment {name!r} on this Prefect server, so the batch cannot be spread: deploy it, or "
-                "leave rows_per_shard empty."
+                f"There is no deployment {name!r} on this Prefect server, so the batch cannot be distributed: deploy "
+                "it, or leave rows_per_shard empty."
             ) from None
 
 
 class ShardRunner:
-    """Runs parts of a batch as flow runs of a deployment, and reports what becomes of their rows as it gets known.
+    """Runs shards of a batch as flow runs of a deployment, and reports the outcomes of their rows as they come.
 
-    A part that dies, or that cannot be watched any more, leaves rows out; nothing here raises but a cancellation.
+    A shard that dies, or that can no longer be watched, leaves rows without an outcome; only a cancellation is raised.
 
     Args:
-        deployment: What runs a part, `flow/deployment`.
-        parameters: What every part is told beside its rows.
+        deployment: What runs a shard, `flow/deployment`.
+        parameters: The parameters of every shard beside its rows.
         store: Where rows and outcomes are written.
-        known: Called with outcomes, by line; again and again, for rows that are known already too.
+        known: Called with outcomes, by line; again and again, also for rows that are known already.
     """
 
     def __init__(
@@ -90,27 +90,27 @@ class ShardRunner:
         self._store = store
         self._known = known
         self.halted: RunComfyError | None = None
-        """What stopped a part, and concerns all."""
+        """The error that stopped one shard, and stops all."""
 
-    async def see_to_what_runs(self) -> bool:
-        """Wait for parts that an earlier attempt of this flow run has started, and say whether there were any."""
+    async def await_earlier_attempt(self) -> bool:
+        """Wait for shards that an earlier attempt of this flow run has started, and return whether there were any."""
         async with _cancelled_with_us(), get_client() as client:
-            runs = [run for run in await _open_parts(client) if "shard" in run.parameters]
+            runs = [run for run in await _open_shards(client) if "shard" in run.parameters]
             for run in runs:
                 get_run_logger().info("%s of an earlier attempt is still at work", run.name)
             await asyncio.gather(
                 *(
-                    self._part(Shard.model_validate(run.parameters["shard"]), run.name, client).watch(run)
+                    self._shard_run(Shard.model_validate(run.parameters["shard"]), run.name, client).watch(run)
                     for run in runs
                 )
             )
         return bool(runs)
 
-    async def run(self, parts: Sequence[list[PlannedRow]], allowance: Allowance, folder: str) -> None:
-        """Run every part; once one was stopped by what concerns all, those that no worker has begun are taken back.
+    async def run(self, divided: Sequence[list[PlannedRow]], allowance: Allowance, folder: str) -> None:
+        """Run every shard; once an error stops one that stops all, those that no worker has begun are cancelled.
 
         Args:
-            parts: The rows of each.
+            divided: The rows of each shard.
             allowance: What all rows of the manifest may cost.
             folder: Where rows and outcomes are written, below the store's prefix; another one for each attempt.
 
@@ -118,7 +118,7 @@ class ShardRunner:
             StorageError: the rows could not be written; nothing was started.
         """
         shards = []
-        for number, rows in enumerate(parts, start=1):
+        for number, rows in enumerate(divided, start=1):
             start = self._store.key(f"{folder}/{number:04d}")
             shard = Shard(
                 number=number,
@@ -136,59 +136,59 @@ class ShardRunner:
         ):
             await asyncio.gather(
                 *(
-                    self._part(shard, f"part {shard.number} of {len(shards)}", client).run(
+                    self._shard_run(shard, f"part {shard.number} of {len(shards)}", client).run(
                         self._deployment, self._parameters, [row.line for row in rows]
                     )
-                    for shard, rows in zip(shards, parts, strict=True)
+                    for shard, rows in zip(shards, divided, strict=True)
                 )
             )
 
-    def _part(self, shard: Shard, name: str, client: PrefectClient) -> ShardRun:
+    def _shard_run(self, shard: Shard, name: str, client: PrefectClient) -> ShardRun:
         return ShardRun(shard, name, self._store, client, self._known, lambda: self.halted)
 
     @asynccontextmanager
     async def _halting(self, halt: Halt) -> AsyncIterator[None]:
-        """Take back what no worker has begun, once a part of the body was stopped; the others look for themselves."""
+        """Cancel shards that no worker has begun, once one of the body was halted; the others poll for themselves."""
 
-        async def take_back() -> None:
+        async def cancel_scheduled() -> None:
             while self.halted is None:
-                await asyncio.sleep(_LOOK_SECONDS)
-                with suppress(StorageError):  # the next look tells the same
+                await asyncio.sleep(_POLL_SECONDS)
+                with suppress(StorageError):  # the next poll will show it
                     self.halted = await asyncio.to_thread(halt.read)
             get_run_logger().error("No further part is started. %s", self.halted)
-            with suppress(*HICCUPS):  # a part that begins nevertheless sees the same, and sends nothing
-                await _cancel_parts(StateType.SCHEDULED)
+            with suppress(*HICCUPS):  # a shard that begins all the same sees that it is halted, and sends nothing
+                await _cancel_shards(StateType.SCHEDULED)
 
-        taking_back = asyncio.create_task(take_back())
+        cancelling = asyncio.create_task(cancel_scheduled())
         try:
             yield
             with suppress(StorageError):
                 self.halted = self.halted or await asyncio.to_thread(halt.read)
         finally:
-            taking_back.cancel()
-            await asyncio.wait([taking_back])
+            cancelling.cancel()
+            await asyncio.wait([cancelling])
 
 
 @asynccontextmanager
 async def _cancelled_with_us() -> AsyncIterator[None]:
-    """Cancel the runs of our parts if a person cancelled this run; a redeploy leaves them alone."""
+    """Cancel the runs of our shards if a person cancelled this run; a redeploy leaves them alone."""
     try:
         yield
     except asyncio.CancelledError:
         with anyio.move_on_after(20, shield=True), suppress(Exception):
             if await cancellation_requested():
-                await _cancel_parts()
+                await _cancel_shards()
         raise
 
 
-async def _cancel_parts(*states: StateType) -> None:
+async def _cancel_shards(*states: StateType) -> None:
     async with get_client() as client:
-        for part in await _open_parts(client, *states):
+        for run in await _open_shards(client, *states):
             with suppress(*HICCUPS):
-                await client.set_flow_run_state(part.id, Cancelling())
+                await client.set_flow_run_state(run.id, Cancelling())
 
 
-async def _open_parts(client: PrefectClient, *states: StateType) -> list[FlowRun]:
+async def _open_shards(client: PrefectClient, *states: StateType) -> list[FlowRun]:
     """Return the flow runs that this one has started and that have not ended, or those in these states."""
     open_states = {"type": {"any_": states or [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]}}
     wanted = FlowRunFilter(

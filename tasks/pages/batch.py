@@ -1,4 +1,4 @@
-"""What the page of a batch says: how many videos, what they cost, what is missing and why, and what to do now."""
+"""The page of a batch: how many videos, what they cost, what is missing and why, and what to do now."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _MOST_LABELS = 12
 
 
 def spent(cost_usd: float, budget_usd: float | None) -> str:
-    """Return what all rows have cost, against the budget if there is one."""
+    """Return what all rows have cost, compared with the budget if there is one."""
     of = "" if budget_usd is None else f" of {budget_usd:,.2f}"
     return f"**Spent:** {cost_usd:,.2f}{of} USD, by this run and all before it."
 
 
 def causes(outcomes: Iterable[Outcome]) -> str:
-    """Return what kept rows from their videos: each cause once, with the rows it struck and the words of the first."""
-    struck = defaultdict[tuple[str, str], list[Outcome]](list)
+    """Return why rows have no video: each cause once, with its rows and the error of the first."""
+    by_cause = defaultdict[tuple[str, str], list[Outcome]](list)
     for outcome in outcomes:
         if not outcome.status.is_good:
-            struck[outcome.status, outcome.error_type or ""].append(outcome)
+            by_cause[outcome.status, outcome.error_type or ""].append(outcome)
     lines = []
-    for (status, kind), those in sorted(struck.items(), key=lambda item: -len(item[1])):
-        labels = ", ".join(text(outcome.label) for outcome in those[:_MOST_LABELS])
-        more = f" and {len(those) - _MOST_LABELS:,} more" if len(those) > _MOST_LABELS else ""
+    for (status, kind), affected in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+        labels = ", ".join(text(outcome.label) for outcome in affected[:_MOST_LABELS])
+        more = f" and {len(affected) - _MOST_LABELS:,} more" if len(affected) > _MOST_LABELS else ""
         named = f" ({code(kind)})" if kind else ""
-        said = f" The first: {text(those[0].error, longest=300)}" if those[0].error else ""
-        lines.append(f"- **{len(those):,} {status.replace('_', ' ')}**{named}: {labels}{more}.{said}")
+        first = f" The first: {text(affected[0].error, longest=300)}" if affected[0].error else ""
+        lines.append(f"- **{len(affected):,} {status.replace('_', ' ')}**{named}: {labels}{more}.{first}")
     return "\n".join(lines)
 
 
 def next_steps(
     outcomes: Iterable[Outcome], store: MediaStore, *, stopped_by: str | None = None, because: str | None = None
 ) -> str:
-    """Return what to do about rows without a video, and first of all about what stopped the batch."""
+    """Return what to do about rows without a video; if the batch was stopped, about the reason first."""
     missing = [outcome for outcome in outcomes if not outcome.status.is_good]
     if not missing:
         return ""
@@ -52,12 +52,12 @@ def next_steps(
     if stopped_by == BudgetReached.__name__:
         lines = [
             f"**Its budget stopped it.** {text(because)}",
-            "**What now?** Leave it at that, or give a larger budget: with the same one, nothing more is paid for.",
+            "**What now?** Leave it at that, or set a larger budget: with the same one, nothing more is paid for.",
         ]
     elif stopped_by:
-        lines = [f"**It was stopped.** {text(because)}", f"**What now?** When that is mended, {again}"]
+        lines = [f"**It was stopped.** {text(because)}", f"**What now?** When that is fixed, {again}"]
     else:
-        lines = [f"**What now?** Mend what is named above, and {again}"]
+        lines = [f"**What now?** Fix what is named above, and {again}"]
     if any(outcome.status is OutcomeStatus.UNCERTAIN for outcome in missing):
         lines += [
             "Those that are uncertain wait for a person:",
@@ -67,7 +67,7 @@ def next_steps(
 
 
 def linked(files: Mapping[str, str | None], store: MediaStore) -> str:
-    """Return a table of links to files, by what they are called."""
+    """Return a table of links to files, by name."""
     rows = []
     for name, uri in files.items():
         if uri is not None:
@@ -83,15 +83,15 @@ def linked(files: Mapping[str, str | None], store: MediaStore) -> str:
 
 
 async def gallery(outcomes: Iterable[Outcome], store: MediaStore) -> str:
-    """Return the first pictures of a few videos, with a link to each; nothing where there are none."""
+    """Return the posters of a few videos, with a link to each; nothing if there are none."""
     cells = []
     for outcome in [outcome for outcome in outcomes if outcome.uris][:_MOST_POSTERS]:
         bucket, _, key = outcome.uris[0].removeprefix("s3://").partition("/")
-        picture = await poster_image(store.get_store(), poster_key(key), text(outcome.label), pixels=_POSTER_PIXELS)
-        if picture:
-            cells.append((picture, f"[{text(outcome.label)}]({address(bucket, key, store.get_store())})"))
+        poster = await poster_image(store.get_store(), poster_key(key), text(outcome.label), pixels=_POSTER_PIXELS)
+        if poster:
+            cells.append((poster, f"[{text(outcome.label)}]({address(bucket, key, store.get_store())})"))
     lines = []
     for start in range(0, len(cells), _POSTERS_ABREAST):
-        # the older UI shows no picture that is a link, so the link stands below it
+        # the older UI shows no image that is a link, so the link is below it
         lines += [f"| {' | '.join(cell)} |" for cell in zip(*cells[start : start + _POSTERS_ABREAST], strict=True)]
     return "\n".join((lines[0], "|---" * min(len(cells), _POSTERS_ABREAST) + "|", *lines[1:])) if lines else ""

@@ -1,4 +1,4 @@
-"""A run that ends without its video says so on its page: what happened, whether it was paid for, and what to do now."""
+"""The page of a run that ends without its video: what happened, whether it was paid for, and what to do now."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["failure_shown"]
 
 @asynccontextmanager
 async def failure_shown(store: MediaStore, model_id: str | None) -> AsyncIterator[None]:
-    """Show the error with which a flow's body ends, as an artifact and a tag of its run.
+    """Show the error that ends a flow's body, as an artifact and a tag of its run.
 
     Args:
         store: Where the generation's journal and archive are.
-        model_id: The model; `None` where only the journal may know it.
+        model_id: The model; `None` if only the journal may know it.
     """
     try:
         yield
     except RunComfyError as error:
-        await show(_page_made(error, store, model_id))
+        await show(_create_page(error, store, model_id))
         await show(_tag(type(error).__name__))
         raise
 
 
-async def _page_made(error: RunComfyError, store: MediaStore, model_id: str | None) -> None:
+async def _create_page(error: RunComfyError, store: MediaStore, model_id: str | None) -> None:
     advice = advise_on_error(error, store_options(store), model_id)
     title = f"{type(error).__name__}. Paid for? {advice.paid}"
     await acreate_markdown_artifact(_page(error, advice, model_id), key="runcomfy-failure", description=title)
 
 
 async def _tag(name: str) -> None:
-    """Add a tag to the run, so that the runs page can be filtered by what went wrong."""
+    """Add a tag to the run, so that the runs page can be filtered by error."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return

@@ -1,4 +1,4 @@
-"""What the page of `reconcile` says: what waits for a person, with what to type, and what became of the others."""
+"""The page of `reconcile`: generations that wait for a person, with the commands to paste, and then the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_SHOWN = 50
 
 
 def summed_up(findings: Sequence[Finding]) -> str:
-    """Return how many generations were looked at, and how many need something, as a line."""
+    """Return how many generations were checked, and how many are finished or need a person, as a line."""
     ready, waiting = (sum(getattr(finding, what) for finding in findings) for what in ("ready", "needs_person"))
     return f"{len(findings):,} open generations looked at, {ready:,} finished, {waiting:,} wait for a person"
 
@@ -47,14 +47,14 @@ def decision(finding: Finding, store: MediaStore) -> str:
 
     Args:
         finding: What was found of it.
-        store: Whose journal it is in.
+        store: The store of its journal.
     """
     entry = finding.entry
     prompt = entry.inputs.get("prompt")
     situation = Situation.of(entry, news=finding.news, stuck=finding.stuck, overdue=finding.overdue)
     advice = advise(situation, store_options(store))
     lines = [
-        _said(finding),
+        _summary(finding),
         f"- Submitted: {entry.submitted_at:%Y-%m-%d %H:%M:%S} UTC" if entry.submitted_at else "",
         f"- Begun: {entry.created_at:%Y-%m-%d %H:%M:%S} UTC" if not entry.submitted_at else "",
         f"- Prompt: {text(prompt, longest=120)}" if prompt else "",
@@ -66,10 +66,10 @@ def decision(finding: Finding, store: MediaStore) -> str:
 
 def _other(finding: Finding, failures: Mapping[str, str]) -> str:
     news = failures.get(finding.entry.generation_key) or finding.news
-    return f"- {_said(finding)}" + (f": {text(news, longest=300)}" if news else "")
+    return f"- {_summary(finding)}" + (f": {text(news, longest=300)}" if news else "")
 
 
-def _said(finding: Finding) -> str:
+def _summary(finding: Finding) -> str:
     entry = finding.entry
     request = f", request {code(entry.request_id)}" if entry.request_id else ""
     return f"**{entry.state}**: generation {code(entry.generation_key[:12])}{request}, {text(entry.model_id)}"

@@ -1,4 +1,4 @@
-"""How far a flow run with many generations is, while it goes on: a progress artifact and a log line now and then."""
+"""The progress of a flow run with many generations: an artifact, and a log line now and then."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _LOG_SECONDS = 60.0
 
 @asynccontextmanager
 async def shown_progress(tally: Tally, money: Callable[[], str] = lambda: "") -> AsyncIterator[None]:
-    """Show how a tally grows while the body runs, and how it ended.
+    """Show how a tally grows while the body runs, and its end.
 
     Args:
         tally: What is counted.
-        money: Returns what is to be said of money, if anything.
+        money: Returns a phrase about the cost, if there is something to say.
     """
-    logger, began = get_run_logger(), time.monotonic()
+    logger, started = get_run_logger(), time.monotonic()
 
     def sentence() -> str:
-        return ", ".join(filter(None, (tally.sentence(time.monotonic() - began), money())))
+        return ", ".join(filter(None, (tally.sentence(time.monotonic() - started), money())))
 
     artifact = await show(acreate_progress_artifact(tally.percent, key="runcomfy-progress", description=sentence()))
 
     async def watch() -> None:
-        said, logged = "", time.monotonic()
+        shown, logged_at = "", time.monotonic()
         while True:
             await asyncio.sleep(_UPDATE_SECONDS)
             now = sentence()
-            if artifact is not None and now != said:
+            if artifact is not None and now != shown:
                 await show(aupdate_progress_artifact(artifact, tally.percent, description=now))
-            if now != said and time.monotonic() >= logged + _LOG_SECONDS:
+            if now != shown and time.monotonic() >= logged_at + _LOG_SECONDS:
                 logger.info("%s", now)
-                logged = time.monotonic()
-            said = now
+                logged_at = time.monotonic()
+            shown = now
 
     watching = asyncio.create_task(watch())
     try:

@@ -21,7 +21,7 @@ from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.runtime.events import emit_archived, emit_change
-from tasks.runtime.interruption import cancelled_by_person, timed_out, watchful_sleep
+from tasks.runtime.interruption import cancelled_by_person, sleep_or_cancelled, timed_out
 
 __all__ = ["PREFECT", "open_service", "worth_retrying"]
 
@@ -67,7 +67,7 @@ class PrefectHooks(Hooks):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, and end early with a cancellation if somebody cancels this flow run in the meantime."""
-        await watchful_sleep(seconds)
+        await sleep_or_cancelled(seconds)
 
     def timed_out(self) -> bool:
         """Whether a `timeout_seconds` of this task, this flow, or an enclosing flow has passed."""

@@ -23,7 +23,7 @@ from prefect.exceptions import PrefectException
 
 from runcomfy.interruption.shutdown import shutdown
 
-__all__ = ["cancellation_requested", "cancelled_by_person", "timed_out", "watchful_sleep"]
+__all__ = ["cancellation_requested", "cancelled_by_person", "sleep_or_cancelled", "timed_out"]
 
 
 _WATCH_SECONDS = 3.0
@@ -68,7 +68,7 @@ async def cancellation_requested() -> bool:
     return False
 
 
-async def watchful_sleep(seconds: float) -> None:
+async def sleep_or_cancelled(seconds: float) -> None:
     """Sleep, and end early with a cancellation if somebody cancels this flow run meanwhile.
 
     A run that a script started has to look for itself. One that was started by a worker or by `serve` is interrupted

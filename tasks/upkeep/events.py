@@ -27,7 +27,7 @@ def emit_order_event(change: Healing) -> None:
         change: What was done; nothing is told of other changes.
     """
     run, event = change.judgement.run, ORDER_EVENTS.get(change.judgement.verdict)
-    if event is None or not change.done or change.told_before:
+    if event is None or not change.done or change.reported_before:
         return
     at = change.judgement.at
     try:

@@ -57,7 +57,7 @@ class Healing:
     done: bool
     said: str
     """What its state says now, or why it was left as it is."""
-    told_before: bool = False
+    reported_before: bool = False
     """Whether a person was told of it already."""
 
 
@@ -162,11 +162,11 @@ async def _put_back(client: PrefectClient, judgement: Judgement, run: FlowRun, b
 
 
 async def _give_up(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
-    told_before = PERSON_TAG in run.tags
-    if not told_before:
+    reported_before = PERSON_TAG in run.tags
+    if not reported_before:
         await _update(client, run, {"tags": sorted({*run.tags, PERSON_TAG})})
         await _end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
-    return Healing(judgement, True, f"Given up by {by}: {judgement.why}", told_before)
+    return Healing(judgement, True, f"Given up by {by}: {judgement.why}", reported_before)
 
 
 async def _set(client: PrefectClient, judgement: Judgement, state: State[Any], *, force: bool = False) -> Healing:

@@ -86,4 +86,4 @@ async def test_where_the_api_does_not_answer_the_log_says_so_and_the_journal_is_
         healed = await heal(client, RunAgain(), by="reconcile", logger=logging.getLogger("tests"))
 
     assert healed == Healed(None)
-    assert "Prefect's API did not tell of the runs (ConnectError)" in caplog.text
+    assert "Prefect's API did not say how the runs are (ConnectError)" in caplog.text

@@ -223,7 +223,7 @@ async def test_what_is_given_up_is_marked_for_a_person_and_told_once(orders: Ord
     first = await healed(orders, bounds=once, later=60)
     second = await healed(orders, bounds=once, later=60)
 
-    assert [(change.judgement.verdict, change.told_before) for change in (*first, *second)] == [
+    assert [(change.judgement.verdict, change.reported_before) for change in (*first, *second)] == [
         (Liveness.GIVEN_UP, False),
         (Liveness.GIVEN_UP, True),
     ]
