@@ -1,8 +1,8 @@
-"""What has changed since the last update, told by a listing alone.
+"""What has changed since the last update, from a listing alone.
 
 A listing says when each object was written last. What is older than the newest of the last listing by more than clocks
-may differ is known; what is younger is known if it was noted with this very time. S3 tells times in whole seconds, so
-a version that was read within two seconds of its writing is not noted: another may have followed in the same second.
+may differ is known; what is younger is known if it was recorded with this very time. S3 has times in whole seconds, so
+a version that was read within two seconds of its writing is not recorded: another may have followed in the same second.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def changed(modified: Mapping[str, datetime], seen: Seen | None, *, skew: timede
     """Return the names that have to be read.
 
     Args:
-        modified: The listing: each name, with the time of its present version by the clock of the place.
+        modified: The listing: each name, with the time of its present version by the clock of the store.
         seen: What the last update knew; `None` where there was none.
-        skew: How far the clocks of the place's own machines may be apart.
+        skew: How far the clocks of the store's own machines may be apart.
     """
     if seen is None:
         return list(modified)
@@ -57,7 +57,7 @@ def seen_now(
     modified: Mapping[str, datetime], before: Seen | None, *, unsettled: Iterable[str], unread: Iterable[str],
     skew: timedelta = _SKEW,
 ) -> Seen | None:  # fmt: skip
-    """Return what is known after everything that has changed was read; `None` of an empty place.
+    """Return what is known after everything that has changed was read; `None` of an empty store.
 
     Args:
         modified: The listing, as it was before anything was read.

@@ -13,7 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 __all__ = ["COLUMNS", "SCHEMA", "SCHEMA_VERSION", "VERSION_FIELD", "Column"]
 
 SCHEMA_VERSION = 2
-"""Raised by each new column. Readers need not look at it; a writer does not touch files of a later one."""
+"""Raised by each new column. Readers need not check it; a writer does not touch files of a later one."""
 VERSION_FIELD = b"runcomfy.catalogue.schema_version"
 """Where a file's metadata has the version."""
 
@@ -47,15 +47,15 @@ COLUMNS = (
            "`released` or `under_way`, as the journal has it.", always=True),
     Column("created_at", _TIME, "When its first attempt was about to be sent. Never changes; its day in UTC is the "
            "partition.", "UTC", always=True),
-    Column("updated_at", _TIME, "When the outcome, or another fact, was noted last.", "UTC", always=True),
+    Column("updated_at", _TIME, "When the outcome, or another fact, was recorded last.", "UTC", always=True),
     Column("generation_key", _TEXT, "SHA-256 over model, inputs, image and variation, hexadecimal."),
-    Column("variation", _TEXT, "What tells it apart from another generation with the same inputs."),
+    Column("variation", _TEXT, "What distinguishes it from another generation with the same inputs."),
     Column("service", _TEXT, "Base URL of the service that it was submitted to; tells a sandbox from the real one."),
     Column("model_id", _TEXT, "RunComfy's id of the model.", always=True),
     Column("prompt", _TEXT, "The prompt as submitted; null where the catalogue is kept without prompts."),
     Column("prompt_sha256", _TEXT, "SHA-256 of the prompt's UTF-8 bytes, hexadecimal."),
-    Column("image_uri", _TEXT, "Where the input picture stands, without any signature."),
-    Column("image_sha256", _TEXT, "SHA-256 of the input picture's bytes, hexadecimal."),
+    Column("image_uri", _TEXT, "Where the input image is, without any signature."),
+    Column("image_sha256", _TEXT, "SHA-256 of the input image's bytes, hexadecimal."),
     Column("resolution", _TEXT, "Asked for: length of the shorter side, such as `720p`."),
     Column("aspect_ratio", _TEXT, "Asked for: width to height, such as `16:9`."),
     Column("num_frames", _SMALL, "Asked for: number of frames.", "frames"),
@@ -64,24 +64,24 @@ COLUMNS = (
     Column("enable_safety_checker", _FLAG, "Asked for: safety checker."),
     Column("num_inference_steps", _SMALL, "Asked for: inference steps.", "steps"),
     Column("seed", _WHOLE, "Asked for: seed; null too where it needs more than 64 bits."),
-    Column("settings_json", _TEXT, "Every input as a JSON object, but prompt and picture."),
+    Column("settings_json", _TEXT, "Every input as a JSON object, but prompt and image."),
     Column("attempts", _SMALL, "How many times it was begun; 1 is no retry.", "attempts", always=True),
     Column("request_id", _TEXT, "The request of the latest attempt, if it was accepted."),
     Column("request_ids", pa.list_(_TEXT), "Every request that was accepted for it, the latest last."),
     Column("cost_usd", _USD, "What the service said that the latest request cost; null where it has not said.",
            "US dollars"),
     Column("requests_without_cost", _SMALL, "How many of its requests may be billed and are not in `cost_usd`; one "
-           "that nobody knows the answer of counts.", "requests", always=True),
+           "whose answer is unknown counts.", "requests", always=True),
     Column("submitted_at", _TIME, "When the latest request was accepted, by our clock.", "UTC"),
     Column("noticed_at", _TIME, "When we saw that it had succeeded.", "UTC"),
-    Column("archived_at", _TIME, "When its files stood in the bucket.", "UTC"),
+    Column("archived_at", _TIME, "When its files were in the bucket.", "UTC"),
     Column("queued_seconds", _SECONDS, "In the service's queue, as observed by polling.", "s"),
     Column("running_seconds", _SECONDS, "Running at the service, as observed by polling.", "s"),
     Column("archiving_seconds", _SECONDS, "From `noticed_at` to `archived_at`.", "s"),
     Column("polls", _SMALL, "How many times the status was asked for.", "calls"),
     Column("reason", _TEXT, "Why it is in this state, without secrets; the service's own account for a failure."),
     Column("warnings", pa.list_(_TEXT), "What is other in the files than was asked for, one sentence each."),
-    Column("worker", _TEXT, "`host:pid` of the process that noted the outcome."),
+    Column("worker", _TEXT, "`host:pid` of the process that recorded the outcome."),
     Column("flow_run_id", _TEXT, "The Prefect flow run that submitted the latest attempt; for a request without "
            "journal, the one that archived it."),
     Column("flow_run_name", _TEXT, "Its name."),
@@ -92,7 +92,7 @@ COLUMNS = (
     Column("video_uri", _TEXT, "The first file, `s3://bucket/key`."),
     Column("video_provenance_uri", _TEXT, "Its provenance document, beside it."),
     Column("video_sha256", _TEXT, "SHA-256 of its bytes, hexadecimal."),
-    Column("video_content_type", _TEXT, "Its media type, told by its content."),
+    Column("video_content_type", _TEXT, "Its media type, from its content."),
     Column("video_container", _TEXT, "Its container: mp4, mov, webm …"),
     Column("video_codec", _TEXT, "FFmpeg's name of its codec, such as `h264`."),
     Column("video_width", _SMALL, "Its width.", "pixels"),
@@ -105,7 +105,7 @@ COLUMNS = (
     Column("archiver", _TEXT, "Name and version of the program that archived it; known for requests without journal."),
     # version 2
     Column("error_type", _TEXT, "The class of the error that led to the outcome, as in `docs/errors.md`; null where "
-           "there was none, or where an earlier version of this program noted it."),
+           "there was none, or where an earlier version of this program recorded it."),
     Column("error_code", _TEXT, "The service's or the store's own code of that error; the HTTP status where it gave "
            "none."),
     Column("earlier_cost_usd", _USD, "What the service said that requests before the latest one cost, together. Not in "
@@ -113,7 +113,7 @@ COLUMNS = (
     Column("earlier_requests_with_cost", _SMALL, "How many of `requests_without_cost` are in `earlier_cost_usd`.",
            "requests"),
     Column("flow_run_url", _TEXT, "The page of the flow run, where the run knew it."),
-    Column("video_poster_uri", _TEXT, "The first file's first picture, a small JPEG."),
+    Column("video_poster_uri", _TEXT, "The first file's first frame, a small JPEG."),
     Column("digital_source_type", _TEXT, "IPTC's term for how the first file came about, as its provenance says it."),
 )  # fmt: skip
 """Every column, in the order of the files. Hive-style readers add `day`, the partition, from the path."""

@@ -18,14 +18,14 @@ _READING_AT_ONCE = 8
 _MAX_BYTES = 16 * 1024 * 1024
 _PROVENANCE = re.compile(r"\.[a-z0-9]{1,12}\.json$")  # of any kind of file: `runcomfy.storage.keys` has the same
 _OTHERS = tuple(f"{folder}/" for folder in sorted(RESERVED))
-"""What else this project keeps below the prefix, and what no archived file is looked for in."""
+"""What else this project keeps below the prefix, where no archived file is looked for."""
 _MOST_FOLDERS = 100
 
 
 def provenance_files(store: Store) -> dict[str, datetime]:
     """Return the key of each provenance file below the prefix, with its time by the store's clock. Blocks.
 
-    A call for each thousand objects, the archived files included; staged pictures and the journal are left out.
+    A call for each thousand objects, the archived files included; staged images and the journal are left out.
 
     Raises:
         StorageError: the store could not be listed.
@@ -47,7 +47,7 @@ async def read_documents(
     """Return provenance documents by their keys; one that is gone is left out.
 
     Args:
-        store: Where they stand.
+        store: Where they are.
         keys: Their full keys.
         unreadable: Called with the key of what is no such document, which is then left out.
 

@@ -1,4 +1,4 @@
-"""The rows of what has changed: of entries first, then of the files that no entry tells of."""
+"""The rows of what has changed: of entries first, then of the files that no entry names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Gathering:
         self._requests: dict[str, list[str]] = {}
         """Of each generation that was read, its requests."""
         self._owned: set[str] | None = None
-        """The requests of all generations that have a row, once somebody has asked for them."""
+        """The requests of all generations that have a row, once they were asked for."""
         self._gone: defaultdict[date, set[str]] = defaultdict(set)
         self.requests = dict(requests)
         """The requests that have a row of their own now, each with its day."""
@@ -53,7 +53,7 @@ class Gathering:
         self.unread_entries: list[str] = []
         self.unread_files: list[str] = []
 
-    async def take_entries(self, keys: Sequence[str]) -> None:
+    async def add_entries(self, keys: Sequence[str]) -> None:
         """Read entries, and make a row of each."""
         if self._journal is None or not keys:
             return
@@ -71,20 +71,20 @@ class Gathering:
                 if request_id in self.requests:
                     self._forget(request_id, self.requests[request_id])
 
-    async def take_files(self, keys: Sequence[str], files: Mapping[str, datetime]) -> None:
+    async def add_files(self, keys: Sequence[str], files: Mapping[str, datetime]) -> None:
         """Read provenance files, and make a row of each request that no generation of the journal has.
 
         Args:
             keys: Those that are read.
             files: All that there are.
         """
-        keys = sorted(keys)  # files of one request stand together
+        keys = sorted(keys)  # files of one request are adjacent
         for start in range(0, len(keys), _AT_ONCE):
             read = await read_documents(
                 self._store, keys[start : start + _AT_ONCE], unreadable=self.unread_files.append
             )
             requests: defaultdict[str, dict[str, Provenance]] = defaultdict(dict)
-            for key, document in (await self._nobodys(read)).items():
+            for key, document in (await self._unowned(read)).items():
                 requests[document.request_id][key] = document
             for request_id, own in requests.items():
                 if all(document.output_index for document in own.values()):  # its first file was known before
@@ -113,7 +113,7 @@ class Gathering:
         return {day: table.filter(pc.equal(days, pa.scalar(day))) for day in sorted(set(days.to_pylist()))}
 
     async def read_again(self, rows: pa.Table) -> pa.Table:
-        """Return rows as they are made of the entries that stand there now."""
+        """Return rows as the current entries make them."""
         keys = [key for key in rows["id"].to_pylist() if not key.startswith(REQUEST)]
         others = rows.filter(pc.starts_with(rows["id"], REQUEST))
         if self._journal is None or not keys:
@@ -124,8 +124,8 @@ class Gathering:
         ]
         return pa.concat_tables([others, pa.Table.from_pylist(fresh, SCHEMA)])
 
-    async def _nobodys(self, documents: Mapping[str, Provenance]) -> dict[str, Provenance]:
-        """Return the documents whose request is that of no generation: of the one that they name, or of another.
+    async def _unowned(self, documents: Mapping[str, Provenance]) -> dict[str, Provenance]:
+        """Return the documents whose request belongs to no generation: not to the one that they name, nor to another.
 
         A file that was archived by its request's id alone, without the journal, names none; or it names a model that
         was never asked.
@@ -143,13 +143,13 @@ class Gathering:
         if unclaimed and self._owned is None:
             self._owned = await asyncio.to_thread(generations_requests, self._store)
         owned = (self._owned or set()).union(*self._requests.values())
-        nobodys = {}
+        unowned = {}
         for key, document in unclaimed.items():
             if document.request_id in owned:
                 self._forget(document.request_id, day_of({"created_at": created_at(document)}))
             else:
-                nobodys[key] = document
-        return nobodys
+                unowned[key] = document
+        return unowned
 
     def _is_here(self, entry: Entry) -> bool:
         return entry.store in ("", self._here)

@@ -49,20 +49,20 @@ class Day(BaseModel):
 
     day: date
     rows: int
-    outcomes: dict[str, int] = Field(description="How many rows came to each outcome.")
+    outcomes: dict[str, int] = Field(description="How many rows have each outcome.")
     cost_usd: Decimal = Field(description="US dollars, as far as the service has said.")
     requests_without_cost: int
     written: bool = Field(description="Whether it is other than before.")
 
     @property
     def counted(self) -> str:
-        """Return how many came to which outcome, such as `3 archived, 1 under way`."""
+        """Return how many have which outcome, such as `3 archived, 1 under way`."""
         return ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in self.outcomes.items())
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A day's file as it stands; `etag` is `None` where there is none yet."""
+    """A day's current file; `etag` is `None` where there is none yet."""
 
     table: pa.Table
     etag: str | None
@@ -74,7 +74,7 @@ def _key(store: Store, day: date) -> str:
 
 
 def read_partition(store: Store, day: date) -> Partition:
-    """Return a day as it stands. Blocks.
+    """Return a day's current file. Blocks.
 
     Raises:
         ConfigurationError: a later version of this program wrote it.
@@ -99,10 +99,10 @@ def read_partition(store: Store, day: date) -> Partition:
     return Partition(_with_all_columns(table), found.etag, found.age_seconds)
 
 
-def merged(standing: pa.Table, rows: pa.Table, gone: Collection[str] = ()) -> pa.Table:
-    """Return a day with these rows in place of those of the same `id`, and without those that are gone, in order."""
+def merged(current: pa.Table, rows: pa.Table, gone: Collection[str] = ()) -> pa.Table:
+    """Return a day with these rows instead of those of the same `id`, and without those that are gone, in order."""
     replaced = pa.chunked_array([rows["id"].combine_chunks(), pa.array(list(gone), pa.string())])
-    kept = standing.filter(pc.invert(pc.is_in(standing["id"], value_set=replaced.combine_chunks())))
+    kept = current.filter(pc.invert(pc.is_in(current["id"], value_set=replaced.combine_chunks())))
     return pa.concat_tables([kept, rows]).sort_by([("created_at", "ascending"), ("id", "ascending")])
 
 
@@ -122,8 +122,8 @@ def generations_requests(store: Store) -> set[str]:
     return found
 
 
-def write_partition(store: Store, day: date, standing: Partition, table: pa.Table) -> bool:
-    """Put a day in the place of what stood there; `False` if another writer came first. Blocks.
+def write_partition(store: Store, day: date, current: Partition, table: pa.Table) -> bool:
+    """Put a day in place of what was there; `False` if another writer came first. Blocks.
 
     Raises:
         ConfigurationError: the store has no conditional writes.
@@ -133,7 +133,7 @@ def write_partition(store: Store, day: date, standing: Partition, table: pa.Tabl
     pq.write_table(table.cast(SCHEMA), sink, compression="zstd")
     body = sink.getvalue().to_pybytes()
     try:
-        return store.replace_if(_key(store, day), body, etag=standing.etag, content_type=_TYPE) is not None
+        return store.replace_if(_key(store, day), body, etag=current.etag, content_type=_TYPE) is not None
     except StorageError as error:
         if error.error_code != "NotImplemented":
             raise

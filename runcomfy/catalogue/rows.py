@@ -46,7 +46,7 @@ _VIDEO = [name for name in SCHEMA.names if name.startswith("video_") and name !=
 
 
 def day_of(row: Row) -> date:
-    """Return the day of the partition that a row belongs to, for ever."""
+    """Return the day of the partition that a row belongs to; it never changes."""
     created: datetime = row["created_at"]
     return created.astimezone(UTC).date()
 
@@ -91,7 +91,7 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
 
 
 def created_at(document: Provenance) -> datetime:
-    """Return when a request without journal was made, as far as its first file tells; always the same."""
+    """Return when a request without journal was made, as far as its first file says; always the same."""
     if document.submitted_at is not None:
         return document.submitted_at
     try:
@@ -183,7 +183,7 @@ def _usd(cost: float | None) -> Decimal | None:
 
 
 def _without_cost(entry: Entry) -> int:
-    """Count as the budget of a batch does: every request, and a submission that nobody knows the answer of (yet)."""
+    """Count as the budget of a batch does: every request, and a submission without an answer (yet)."""
     unanswered = entry.state in (_S.INTENT, _S.UNCERTAIN) and entry.request_id is None
     return max(0, len(entry.request_ids) + unanswered - (_usd(entry.cost_usd) is not None))
 

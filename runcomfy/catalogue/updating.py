@@ -2,7 +2,7 @@
 
 A row is made of the journal's entry alone, which names the archived files; so a provenance file is read only if no
 entry that has changed names it. Several updates may run at once, beside any number of workers: each day's file has one
-writer at a time, and whoever comes second begins with what the first one wrote. What the update knew is written last,
+writer at a time, and one that comes second begins with what the first one wrote. What the update knew is written last,
 so one that is killed is done again by the next.
 """
 
@@ -31,7 +31,7 @@ _STATE = f"{FOLDER}state.json"
 _RULES = 2  # since 2, a request that a generation has never has a row of its own
 _MAX_STATE_BYTES = 256 * 1024 * 1024
 _MOST_CONFLICTS = 20
-_CLOCK_SECONDS = 2.0  # the store tells an object's age in whole seconds
+_CLOCK_SECONDS = 2.0  # the store gives an object's age in whole seconds
 
 
 class Update(BaseModel):
@@ -77,7 +77,7 @@ async def update(
     """Bring the catalogue of a store up to date, and say what has changed.
 
     Args:
-        store: The bucket and prefix with the archive; the catalogue stands there too.
+        store: The bucket and prefix with the archive; the catalogue is there too.
         journal: The journal of what is archived there; `None` where none outlives a process.
         prompts: Whether prompts are written as they are; `None` is as the last time, and at first they are. Where it
             was otherwise the last time, everything is read again.
@@ -92,16 +92,16 @@ async def update(
     if prompts is None:
         prompts = before.prompts if before is not None else True
     wanted = (SCHEMA_VERSION, _RULES, prompts)
-    current = before is not None and (before.schema_version, before.rules, before.prompts) == wanted
-    known = before if before is not None and current and not everything else _CatalogueState(prompts=prompts)
+    is_current = before is not None and (before.schema_version, before.rules, before.prompts) == wanted
+    known = before if before is not None and is_current and not everything else _CatalogueState(prompts=prompts)
     # In this order: an entry is older than its files, so the entry of every file that is seen here is seen as well.
     files = await asyncio.to_thread(provenance_files, store)
     entries = await journal.modified() if journal is not None else dict[str, datetime]()
     rows = Gathering(store, journal, prompts=prompts, requests=known.requests)
     changed_entries = changed(entries, known.entries)
-    await rows.take_entries(changed_entries)
+    await rows.add_entries(changed_entries)
     unnamed = [key for key in changed(files, known.files) if key not in rows.named]
-    await rows.take_files(unnamed, files)
+    await rows.add_files(unnamed, files)
     days = await _write(store, rows, rows.gone(), began)
     state = _CatalogueState(
         prompts=prompts,
@@ -150,16 +150,16 @@ async def _write_day(
     store: Store, day: date, rows: Gathering, new: pa.Table, gone: set[str], began: float
 ) -> Day:  # fmt: skip
     for _ in range(_MOST_CONFLICTS):
-        standing = await asyncio.to_thread(read_partition, store, day)
-        if standing.age_seconds <= time.monotonic() - began + _CLOCK_SECONDS:
+        current = await asyncio.to_thread(read_partition, store, day)
+        if current.age_seconds <= time.monotonic() - began + _CLOCK_SECONDS:
             # Another update wrote it after this one began, and may have read newer entries: read them once more.
             new = await rows.read_again(new)
-        table = await asyncio.to_thread(merged, standing.table, new, gone)
-        if table.equals(standing.table):
+        table = await asyncio.to_thread(merged, current.table, new, gone)
+        if table.equals(current.table):
             return summary(day, table, written=False)
-        if await asyncio.to_thread(write_partition, store, day, standing, table):
+        if await asyncio.to_thread(write_partition, store, day, current, table):
             return summary(day, table, written=True)
     raise StoreUnavailable(
-        f"Other writers came first {_MOST_CONFLICTS} times in a row at the catalogue's day {day}. Look whether "
+        f"Other writers came first {_MOST_CONFLICTS} times in a row at the catalogue's day {day}. Check whether "
         "something between here and the store changes its ETags."
     )

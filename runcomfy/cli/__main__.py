@@ -1,4 +1,4 @@
-"""`prefect-runcomfy`: run a command, and end with the exit code that its error stands for."""
+"""`prefect-runcomfy`: run a command, and end with the exit code of its error."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _VERBOSE = "--verbose"
 
 
 class _SigtermHandler:
-    """Handles a SIGTERM, when what is being answered is written down."""
+    """Handles a SIGTERM while a command runs."""
 
     store: StoreOptions | None = None
-    """That of the command that runs."""
+    """The store of the command that runs."""
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(OSError):  # nobody may be reading stderr any more
-            os.write(2, stopped(self.store).encode())  # a print in a handler may come amid another one
+        with contextlib.suppress(OSError):  # stderr may be closed
+            os.write(2, stopped(self.store).encode())  # a print could interrupt another print
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-        os._exit(128 + number)  # the first process of a container is not ended by a signal that it does not handle
+        os._exit(128 + number)  # a container's first process ignores signals that it does not handle
 
 
 _stop = _SigtermHandler()
@@ -61,38 +61,38 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
         app: The commands.
     """
     words, verbose = _without_verbose(sys.argv[1:] if arguments is None else arguments)
-    told: dict[str, Any] = {"as_json": "--json" in words, "verbose": verbose}
+    context: dict[str, Any] = {"as_json": "--json" in words, "verbose": verbose}
     try:
         with logging_to_stderr(verbose=verbose):
             command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
             values = bound.arguments.values()
             _stop.store = store = next(filter(None, map(stated_store, values)), None)
-            told |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}
+            context |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}
             command(*bound.args, **bound.kwargs)
     except (RunComfyError, CycloptsError) as error:
         if verbose:
             print_traceback()
         named = error if isinstance(error, RunComfyError) else _usage_error(error)
-        print_error(named, **told)
+        print_error(named, **context)
         return exit_code(named)
     except AfterSubmitting as failure:
         if verbose:
             print_traceback()
         cause = failure.error
-        told["submitted"] = True
+        context["submitted"] = True
         if not isinstance(cause, RunComfyError):
             cause = RunComfyError(redact(f"{type(cause).__name__}: {cause}"))
-        print_error(cause, **told)
+        print_error(cause, **context)
         return exit_code(cause)
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        print_interrupted(getattr(error, "situation", None), told.get("store"), pays=told.get("pays", False))
+        print_interrupted(getattr(error, "situation", None), context.get("store"), pays=context.get("pays", False))
         return INTERRUPTED
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if verbose:
             print_traceback()
-        print_unexpected(error, **told)
+        print_unexpected(error, **context)
         return UNEXPECTED
     return 0
 

@@ -1,7 +1,6 @@
-"""The commands, and what asks of a request by its id or of the account.
+"""The commands, and those that query a request by its id or the account.
 
-What a command stands on (boto3, httpx) is imported when it runs, and not before: `--help` is to be there at
-once.
+What a command needs (boto3, httpx) is imported only when it runs, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -89,13 +88,13 @@ def sandbox(*words: Annotated[str, Parameter(allow_leading_hyphen=True, help="Se
 def status(request_id: str, /, *, json: Json = False) -> None:
     """Show where a request is, and how it ended."""
 
-    async def look() -> tuple[Status, Answer | None]:
+    async def poll() -> tuple[Status, Answer | None]:
         async with environment.client() as client:
             seen = await client.status(request_id)
             may_be_over = seen.state.is_final or seen.state is State.UNKNOWN
             return seen, await client.result(request_id) if may_be_over else None
 
-    seen, answer = asyncio.run(look())
+    seen, answer = asyncio.run(poll())
     facts = {
         "request_id": request_id,
         "state": str(answer.state if answer else seen.state),

@@ -122,10 +122,10 @@ def _advice(report: BatchReport, options: StoreOptions) -> str:
     uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
     if not uncertain:
         return ". Run the same manifest again for the rest."
-    look = ". What is uncertain is not sent again before a person has looked"
-    look += "".join(f": `{command}`" for command in options.journal_list) + "."
+    advice = ". What is uncertain is not sent again before a person has looked"
+    advice += "".join(f": `{command}`" for command in options.journal_list) + "."
     others = sum(report.counts.values()) > report.archived + uncertain
-    return look + (" Run the same manifest again for the rest." if others else "")
+    return advice + (" Run the same manifest again for the rest." if others else "")
 
 
 def _with_variation(defaults: OrderDefaults, variation: str) -> OrderDefaults:

@@ -95,9 +95,9 @@ def bucket_and_prefix(option: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: it names no bucket.
     """
-    place = option.removeprefix("s3://")
-    name, _, prefix = place.partition("/")
-    if not name or "://" in place:
+    address = option.removeprefix("s3://")
+    name, _, prefix = address.partition("/")
+    if not name or "://" in address:
         raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
     return name, prefix
 
@@ -116,7 +116,7 @@ def store(bucket: str) -> Store:
 
 
 def check(bucket: str, journal: str, archive_key: str | None) -> None:
-    """Make sure of all that can be known of account and bucket without asking anybody.
+    """Check all that can be known of account and bucket without a call.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
@@ -129,7 +129,7 @@ def check(bucket: str, journal: str, archive_key: str | None) -> None:
     token()
     name, prefix = bucket_and_prefix(bucket)
     host_policy()
-    _patience_seconds()
+    _lease_seconds()
     template = _template(archive_key)
     from runcomfy.generation.destination import check_place
     from runcomfy.journal import check_choice
@@ -150,9 +150,7 @@ def destination(bucket: str, journal: str, archive_key: str | None) -> Destinati
     from runcomfy.journal.journal import LEASE_SECONDS
 
     choice = check_choice(journal)
-    kept = Journal(
-        open_journal_store(choice, lambda: here, _store_at), lease_seconds=_patience_seconds() or LEASE_SECONDS
-    )
+    kept = Journal(open_journal_store(choice, lambda: here, _store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
     return Destination(here, kept, choice, _template(archive_key), open_store=_store_at)
 
 
@@ -172,7 +170,7 @@ def journal(bucket: str, choice: str = "bucket") -> Journal:
 
     if check_choice(choice) == "none":
         raise ConfigurationError(
-            "The journal is 'none': each process keeps its own, in its memory, and there is nothing to look at."
+            "The journal is 'none': each process keeps its own, in its memory, and there is nothing to show."
         )
     # A person waits for the answer, and can ask again.
     return Journal(open_journal_store(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
@@ -197,16 +195,16 @@ def _store_at(bucket: str, prefix: str) -> Store:
     return Store(bucket, prefix, public_endpoint_url=os.environ.get("RUNCOMFY_PUBLIC_ENDPOINT_URL") or None)
 
 
-def _patience_seconds() -> float | None:
-    said = os.environ.get("RUNCOMFY_JOURNAL_PATIENCE_SECONDS")
-    if not said:
+def _lease_seconds() -> float | None:
+    text = os.environ.get("RUNCOMFY_JOURNAL_PATIENCE_SECONDS")
+    if not text:
         return None
     try:
-        seconds = float(said)
+        seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < inf:
-        raise ConfigurationError(f"RUNCOMFY_JOURNAL_PATIENCE_SECONDS is {said!r}: give seconds, above 0.")
+        raise ConfigurationError(f"RUNCOMFY_JOURNAL_PATIENCE_SECONDS is {text!r}: give seconds, above 0.")
     return seconds
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AfterSubmitting", "print_error", "print_interrupted", "print_traceback", "print_unexpected", "stopped"]
 
-_TOLD = ("details", "counts", "results", "to_run_again")
+_SHOWN = ("details", "counts", "results", "to_run_again")
 _BESIDE = ("request_id", "http_status", "error_code")
 _BEFORE_PAYING = (InvalidInput, ConfigurationError)
 _OF_MANY = (BatchIncomplete, BudgetReached)  # each row has its own end, and the sentence says what now
@@ -66,8 +66,8 @@ def print_error(
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
     console.print(_sentence(error), markup=False)
-    told = error.facts if verbose else _TOLD if pays else ()
-    named = {name: error.facts[name] for name in told if name in error.facts}
+    names = error.facts if verbose else _SHOWN if pays else ()
+    named = {name: error.facts[name] for name in names if name in error.facts}
     for name, value in named.items():
         if name != "violations" and (verbose or str(value) not in error.message):
             console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
@@ -88,11 +88,11 @@ def print_unexpected(
         pays: Whether the command may pay for something.
         verbose: Whether its traceback has been printed.
     """
-    told = " ".join(f"{type(error).__name__}: {redact(str(error))}".split()).removesuffix(":")
+    message = " ".join(f"{type(error).__name__}: {redact(str(error))}".split()).removesuffix(":")
     if as_json:
-        print_error(RunComfyError(told), as_json=True)
+        print_error(RunComfyError(message), as_json=True)
         return
-    print(told, file=sys.stderr)
+    print(message, file=sys.stderr)
     if not verbose:
         print("  This is a fault of the program: run it again with --verbose for the traceback.", file=sys.stderr)
     if pays and store is not None:
@@ -101,10 +101,10 @@ def print_unexpected(
 
 
 def print_interrupted(situation: Situation | None, store: StoreOptions | None, *, pays: bool) -> None:
-    """Print how it stands when a person has interrupted the command.
+    """Print the situation when a person has interrupted the command.
 
     Args:
-        situation: That of the generation that the command is about, where it is about one that was submitted.
+        situation: That of the generation of the command, if it has one that was submitted.
         store: The store of the command, where it has one.
         pays: Whether the command may have paid for something.
     """
@@ -129,7 +129,7 @@ def print_traceback() -> None:
 
 
 def stopped(store: StoreOptions | None) -> str:
-    """Return what is said at the end of a process that was told to stop.
+    """Return the last message of a process that is stopped by a signal.
 
     Args:
         store: The store of the command, where it has one.
@@ -161,7 +161,7 @@ def _advice(error: RunComfyError, store: StoreOptions, *, pays: bool) -> list[st
         return []
     if isinstance(error, _BEFORE_PAYING) and not (pays and known):
         said = _NOTHING_PAID.lower() in error.message.lower()
-        return [_NOTHING_PAID] if pays and not said else []  # its sentence says what to mend
+        return [_NOTHING_PAID] if pays and not said else []  # its message says what to fix
     from runcomfy.journal.advice import advise_on_error
 
     return list(_lines(advise_on_error(error, store, None), paid=pays or bool(known)))

@@ -1,4 +1,4 @@
-"""Run the work of a command to its end, and know what it was about if a person interrupts it."""
+"""Run the work of a command to its end, and know its generation if a person interrupts it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
     """A person pressed Ctrl-C.
 
     Args:
-        situation: How it stands then with the generation that the command is about, where it is about one.
+        situation: That of the generation of the command, if it has one.
     """
 
     def __init__(self, situation: Situation | None) -> None:
@@ -38,14 +38,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Following(Hooks):
-    """Follows the one generation that a command is about: what a person is told of it, and how it stands."""
+    """Follows the one generation of a command: logs its progress, and keeps its situation."""
 
     def __init__(self) -> None:
         self.situation: Situation | None = None
         self._shown: tuple[State, int | None] | None = None
 
     def changed(self, change: StateChange) -> None:
-        """Take note of its state."""
+        """Keep its state."""
         before = self.situation
         self.situation = Situation(
             # one that runs goes on without this process
@@ -58,22 +58,22 @@ class Following(Hooks):
         )
 
     def follows(self, submission: Submission) -> None:
-        """Take note of the submission that is waited for, which may be that of another run."""
+        """Keep the submission that is waited for, which may be another run's."""
         if submission.archive is None:
             state, key = EntryState.SUBMITTED, submission.generation_key
             self.changed(
                 StateChange(state, "", key=key, request_id=submission.request_id, model_id=submission.model_id)
             )
 
-    async def show(self, look: Poll) -> None:
-        """Log what a look showed, where it is another than before."""
-        now = (look.state, look.queue_position)
-        if look.failure is not None:
-            self.log.warning("The service did not say where the request is: %s", look.failure)
-        elif now != self._shown and not look.state.is_final:
-            place = f", {look.queue_position} before it" if look.queue_position else ""
-            left = f"; likely done in {look.seconds_left:.0f} s" if look.seconds_left else ""
-            self.log.info("The request is %s%s%s", str(look.state).replace("_", " "), place, left)
+    async def show(self, poll: Poll) -> None:
+        """Log what a poll found, if it differs from the one before."""
+        now = (poll.state, poll.queue_position)
+        if poll.failure is not None:
+            self.log.warning("The service did not say where the request is: %s", poll.failure)
+        elif now != self._shown and not poll.state.is_final:
+            ahead = f", {poll.queue_position} before it" if poll.queue_position else ""
+            left = f"; likely done in {poll.seconds_left:.0f} s" if poll.seconds_left else ""
+            self.log.info("The request is %s%s%s", str(poll.state).replace("_", " "), ahead, left)
             self._shown = now
 
 
@@ -90,8 +90,8 @@ async def finished(
         engine: The account and the bucket.
         hooks: Those of the engine.
         submission: The submission.
-        inputs: What was asked for, where that is known.
-        image: Its staged image, where it has one.
+        inputs: The inputs, if they are known.
+        image: Its staged image, if it has one.
     """
     hooks.follows(submission)
     result, answer = await wait(
@@ -110,18 +110,18 @@ class Counting(Hooks):
     has_submitted = False
 
     def changed(self, change: StateChange) -> None:
-        """Take note of a submission."""
+        """Keep whether there was a submission."""
         self.has_submitted = self.has_submitted or change.state is not EntryState.REFUSED
 
 
 def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
     """Run the work in an event loop, and return what it returns.
 
-    An error of the one generation that a command is about names its request, as soon as there is one.
+    An error of a command with one generation names its request, as soon as there is one.
 
     Raises:
-        Interrupted: a person pressed Ctrl-C; what becomes of a request is settled by then.
-        AfterSubmitting: something went wrong when a command that makes many had submitted some.
+        Interrupted: a person pressed Ctrl-C; the request is cancelled or detached by then.
+        AfterSubmitting: something went wrong after a command that makes many had submitted some.
     """
     try:
         return asyncio.run(work)

@@ -28,7 +28,9 @@ def inbox(
     run: Run,
     queue_url: Annotated[
         str,
-        Parameter(show_default=False, help="The SQS queue that the bucket tells; without one, the folder is listed."),
+        Parameter(
+            show_default=False, help="The SQS queue that the bucket notifies; without one, the folder is listed."
+        ),
     ] = "",
     prompt: Annotated[
         str, Parameter(show_default=False, help="For images without one; without it, they wait for their sidecar.")
@@ -38,7 +40,7 @@ def inbox(
     first_at_once: FirstAtOnce = 5,
     stop_after_alike: StopAfterAlike = 20,
     run_for_seconds: Annotated[
-        float, Parameter(validator=ABOVE_ZERO, help="After that, nothing more is taken up.")
+        float, Parameter(validator=ABOVE_ZERO, help="After that, no more images are consumed.")
     ] = 3600,
     idle_seconds: Annotated[
         float, Parameter(validator=Number(gte=0), help="With a queue, it ends when nothing came for so long.")
@@ -51,7 +53,7 @@ def inbox(
 ) -> None:
     """Make a video of each image that arrives in a folder of a bucket, and archive it; each image once.
 
-    What is asked for with an image is in a file beside it (NAME.json or NAME.txt), in its metadata, or given here. Exit
+    The request spec of an image is in a file beside it (NAME.json or NAME.txt), in its metadata, or given here. Exit
     code 14 if some have no video.
     """
     if run.variation:
@@ -68,8 +70,8 @@ def inbox(
         ended = {} if trouble is None else {"error": type(trouble).__name__, "message": trouble.message}
         print_facts("", report.model_dump(mode="json") | ended, as_json=True)
     else:
-        told = [" ".join([f"{one.source}: {one.fate}", *one.uris]) for one in report.received]
-        print_facts("Inbox", {"source": report.source, "arrived": "\n".join(told) or None}, as_json=False)
+        lines = [" ".join([f"{one.source}: {one.fate}", *one.uris]) for one in report.received]
+        print_facts("Inbox", {"source": report.source, "arrived": "\n".join(lines) or None}, as_json=False)
         print_facts("Done", {"what became of it": report.sentence}, as_json=False)
     if trouble is not None and not json:
         raise AfterSubmitting(trouble) if report.received else trouble
@@ -95,13 +97,13 @@ def _received(
     async def received() -> tuple[InboxReport, RunComfyError | None]:
         destination = environment.destination(run.bucket, run.journal, run.archive_key)
         program = Program(environment.client, destination, environment.host_policy(), hooks)
-        place = Source(source, destination.store, destination.template)
+        arrivals = Source(source, destination.store, destination.template)
         check_queue(queue_url, destination)
         queue = None
         if queue_url:
             queue = await asyncio.to_thread(
                 Queue, queue_url, session=boto3.Session(), visibility_timeout_seconds=hidden_seconds
             )
-        return await receive(place, program, queue, defaults=defaults, policy=run.policy, **bounds)
+        return await receive(arrivals, program, queue, defaults=defaults, policy=run.policy, **bounds)
 
     return to_the_end(received(), hooks)

@@ -1,4 +1,4 @@
-"""`journal`: what was paid for, what became of it, and what a person decides where nobody knows."""
+"""`journal`: what was paid for, what became of it, and a person's decisions on what is uncertain."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Key: TypeAlias = Annotated[str, Parameter(help="The generation's key, or at leas
 
 journal_app = App(
     name="journal",
-    help="Show what was paid for and what became of it, and decide where nobody knows.",
+    help="Show what was paid for and what became of it, and decide what is uncertain.",
     help_epilogue=EPILOGUE,
 )
 
@@ -44,12 +44,12 @@ def list_generations(
         list[StateName] | None, Parameter(negative="", help="Only generations in this state; may be repeated.")
     ] = None,
     every: Annotated[
-        bool, Parameter(name="--all", negative="", show_default=False, help="Also those that are at an end.")
+        bool, Parameter(name="--all", negative="", show_default=False, help="Also those that have ended.")
     ] = False,
     where: BucketOptions,
     json: Json = False,
 ) -> None:
-    """List the generations that are not at an end: what needs a person first, then the oldest first."""
+    """List the generations that have not ended: what needs a person first, then the oldest first."""
     from runcomfy.cli.journal_output import print_list
     from runcomfy.journal import OPEN, EntryState
 
@@ -155,20 +155,22 @@ async def _released(journal: Journal, key: str, *, ask: bool) -> Entry:
     if ask:
         _confirm(found)
         if (await journal.find(key)).tag != found.tag:
-            raise ConfigurationError("The generation has changed meanwhile, and was not released: look at it again.")
+            raise ConfigurationError(
+                "The generation has changed in the meantime, and was not released: check it again."
+            )
     return await release(journal, found.entry.generation_key)
 
 
 def _confirm(found: Versioned) -> None:
-    """Say what is at stake, and let a person confirm it."""
+    """Say what may be lost, and ask for confirmation."""
     entry = found.entry
     short = entry.generation_key[:12]
     if not sys.stdin.isatty():
-        raise InvalidInput(f"Nobody is there to confirm the release of generation {short}. Say --yes if it is meant.")
+        raise InvalidInput(f"No terminal to confirm the release of generation {short}. Give --yes to release it.")
     billed = (
-        f"Request {', '.join(entry.request_ids)} may be running and billed, and is then nobody's."
+        f"Request {', '.join(entry.request_ids)} may be running and billed, and nothing will collect it."
         if entry.request_ids
-        else "What was submitted for it may be running and billed, and is then nobody's."
+        else "What was submitted for it may be running and billed, and nothing will collect it."
     )
     print(f"Generation {short} is {entry.state}.\n{billed}", file=sys.stderr)
     print("Let the next run submit it again, and pay again? [y/N] ", end="", file=sys.stderr, flush=True)

@@ -121,7 +121,7 @@ def print_entry(item: Item, *, as_json: bool) -> None:
 
 
 def _print_history(console: Console, entry: Entry) -> None:
-    """A line a step; in a terminal, where ids leave no room for it, the reason stands below."""
+    """Print a line a step; in a terminal, where ids leave no room for it, the reason is on the next line."""
     rows = [
         (
             f"  {_time(event.at)}",
@@ -183,7 +183,7 @@ def _wide_table(items: Iterable[Item]) -> Table:
 
 
 def _narrow_table(items: Iterable[Item], *, gap: int) -> Table:
-    """The same in 80 columns: what is long stands below each other in the last one, which has room for an id."""
+    """The same in 80 columns: what is long is stacked in the last one, which has room for an id."""
     table = _table(gap, show_lines=True)
     for name in ("key", "state", "age"):
         table.add_column(name, no_wrap=name != "age", overflow="fold", max_width=_AGE_WIDTH if name == "age" else None)
@@ -266,17 +266,17 @@ def _time(at: datetime | None) -> str | None:
 
 
 def _line(text: str) -> str:
-    """One line of what a stranger wrote, without what would move the cursor of a terminal."""
+    """One line of an untrusted text, without control characters."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 def _text(value: Any) -> Any:
-    """The same, with its lines."""
+    """The same, keeping its line breaks."""
     return "\n".join(_line(line) for line in value.splitlines()) if isinstance(value, str) else value
 
 
 def _first_sentence(text: str) -> str:
-    """What happened; what follows from it, `show` says."""
+    """What happened; `show` has the rest."""
     return re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0]
 
 

@@ -1,4 +1,4 @@
-"""What a person wants to know of the journal: who needs him, how old it is, how much money is at stake, what to do."""
+"""What a person wants to know of the journal: what needs them, how old it is, what it may cost, what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAYBE_BILLED = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _
 
 @dataclass(frozen=True)
 class Stake:
-    """What a generation has cost, or may cost; `usd` is `None` where nobody can tell."""
+    """What a generation has cost, or may cost; `usd` is `None` where it is unknown."""
 
     usd: float | None
     basis: Literal["known", "estimated", "unknown"]
@@ -34,7 +34,7 @@ class Stake:
 
 @dataclass(frozen=True)
 class Item:
-    """An entry, as it is looked at now."""
+    """An entry, as of now."""
 
     entry: Entry
     began_at: datetime
@@ -46,7 +46,7 @@ class Item:
 
     @property
     def needs_person(self) -> bool:
-        """Whether nothing goes on until somebody decides."""
+        """Whether nothing goes on until a person decides."""
         return self.advice.who is not Who.NOBODY
 
     @property
@@ -86,7 +86,7 @@ class Total:
     usd_known: float
     usd_estimated: float
     unknown: int
-    """How many of them nobody can tell the cost of."""
+    """How many of them have an unknown cost."""
 
     def __str__(self) -> str:
         usd = f"{'~' if self.usd_estimated else ''}{_amount(self.usd_known + self.usd_estimated)} USD"
@@ -96,10 +96,10 @@ class Total:
 
 
 def view(found: Iterable[Versioned], options: StoreOptions) -> list[Item]:
-    """Return every entry as it is looked at now: what needs a person first, then the oldest first.
+    """Return every entry as of now: what needs a person first, then the oldest first.
 
     Args:
-        found: The whole journal: what a model usually costs is told by those of its generations that are paid for.
+        found: The whole journal: the usual cost of a model is estimated from its generations with a known cost.
         options: The store and its journal, as commands name them.
     """
     versions = list(found)

@@ -15,18 +15,17 @@ _LOGGER = logging.getLogger("runcomfy")
 
 
 class _Stderr(logging.Handler):
-    """Writes to what is stderr at that time."""
+    """Writes to the current `sys.stderr`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            told = self.format(record)
-            sys.stderr.write(f"{redact(told)}\n")
+            sys.stderr.write(f"{redact(self.format(record))}\n")
         except Exception:
             self.handleError(record)
 
 
 class _Plain(logging.Formatter):
-    """The time, and the level where somebody should look."""
+    """The time, and the level of a warning or an error."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""

@@ -114,7 +114,7 @@ class Run(ArchiveOptions):
     on_uncertain: Annotated[
         Literal["stop", "pay-again"],
         Parameter(
-            help="What to do about an earlier submission of the same inputs that nobody knows the answer of: stop, and "
+            help="What to do about an earlier submission of the same inputs whose answer is unknown: stop, and "
             "let a person decide (see journal), or pay-again, which may pay for both."
         ),
     ] = "stop"

@@ -26,7 +26,7 @@ UNEXPECTED = 1
 INTERRUPTED = 130
 STOPPED = 143
 
-# The first class that an error belongs to decides, so a narrower one stands before its parent.
+# The first class that an error belongs to decides, so a narrower one comes before its parent.
 EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
     (errors.InvalidInput, 2, "the input is wrong; nothing was paid for"),
     (
@@ -51,7 +51,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that stands for an error."""
+    """Return the exit code of an error."""
     return next((code for kind, code, _ in EXIT_CODES if isinstance(error, kind)), UNEXPECTED)
 
 

@@ -1,4 +1,4 @@
-"""`reconcile`: collect what nobody waits for, and tidy up."""
+"""`reconcile`: collect what no process waits for, and tidy up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reconcile(
     *,
     abandoned_after_seconds: Annotated[
         float,
-        Parameter(validator=Number(gte=0), help="A request that no process has moved for so long is looked at."),
+        Parameter(validator=Number(gte=0), help="A request that no process has updated for so long is polled."),
     ] = 900,
     uploads_older_than_hours: Annotated[
         float, Parameter(validator=Number(gte=1), help="Unfinished multipart uploads that are older are aborted.")
@@ -38,7 +38,7 @@ def reconcile(
     archive: ArchiveOptions,
     json: Json = False,
 ) -> None:
-    """Archive what has finished without anybody waiting, find out what became of the rest, and say what needs a person.
+    """Archive what has finished with no process waiting, find out what became of the rest, and say what needs a person.
 
     Exit code 13 if a finished generation could not be archived. What concerns Prefect's runs and limits, the deployment
     of the same name does.
@@ -89,19 +89,19 @@ def _reconciled(
                 )  # fmt: skip
                 return videos
 
-            look = await check_journal(engine, KnownRuns(), abandoned_after_seconds=abandoned_after_seconds)
-            collected, failures = await collect(look.findings, archived)
-            swept = await tidy_bucket(
-                destination, look.findings, hooks.log, uploads_older_than=uploads, images_older_than=images
+            checked = await check_journal(engine, KnownRuns(), abandoned_after_seconds=abandoned_after_seconds)
+            collected, failures = await collect(checked.findings, archived)
+            tidied = await tidy_bucket(
+                destination, checked.findings, hooks.log, uploads_older_than=uploads, images_older_than=images
             )
-        due = [finding.due for finding in look.findings if finding.due]
+        due = [finding.due for finding in checked.findings if finding.due]
         return Reconciliation(
-            open=len(look.findings),
+            open=len(checked.findings),
             collected=collected,
             failures=failures,
-            need_a_person=need_a_person(look.findings),
-            aborted_uploads=swept.uploads,
-            removed_images=swept.images,
+            need_a_person=need_a_person(checked.findings),
+            aborted_uploads=tidied.uploads,
+            removed_images=tidied.images,
             next_look_at=min(due, default=None),
         )
 

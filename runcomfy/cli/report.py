@@ -62,8 +62,8 @@ def report(
     made = make_report(store, selection, settings, journal=where.journal)
     if output:
         output.write_bytes(made.html)
-    place = str(output) if output else write_report(store, made, latest=made.is_day(last_day(store)))
-    print_facts("Report", _facts(made, place), as_json=json)
+    page = str(output) if output else write_report(store, made, latest=made.is_day(last_day(store)))
+    print_facts("Report", _facts(made, page), as_json=json)
 
 
 def _show(
@@ -77,15 +77,15 @@ def _show(
         links = None if settings.media_base_url else server.links
         made = make_report(store, selection, settings, links=links, journal=journal)
         print_facts("Report", _facts(made, server.url), as_json=False)
-        sys.stdout.flush()  # whoever reads it through a pipe waits for the address
+        sys.stdout.flush()  # a reader at the end of a pipe waits for the address
         print("It is shown until you press Ctrl-C.", file=sys.stderr, flush=True)
         if browser:
             webbrowser.open(server.url)
         try:
             server.serve(made.html)
         except KeyboardInterrupt:
-            return  # as it was told to end
+            return
 
 
-def _facts(made: Report, place: str) -> dict[str, object]:
-    return {"page": place, "made": made.sentence, "size": f"{len(made.html):,} bytes"}
+def _facts(made: Report, page: str) -> dict[str, object]:
+    return {"page": page, "made": made.sentence, "size": f"{len(made.html):,} bytes"}

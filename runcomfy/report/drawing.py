@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that stands in the page: no script, text that is text, and colours of the page's own.
+"""The plots of a report, as SVG within the page: no script, text that is text, and colours of the page's own.
 
 Vega-Lite draws them, through Altair, and vl-convert turns them into SVG without a browser and without a network. Every
 colour is a CSS variable of the page, so one drawing serves light, dark and paper. Needs the extra `report`.
@@ -32,27 +32,27 @@ _WANTED_BARS = 20
 _ROLES = re.compile(r' (?:role="graphics-[a-z]+"|aria-roledescription="[^"]*")')
 
 
-def outcomes_over_time(spans: Sequence[Period], about: str) -> Markup:
+def outcomes_over_time(periods: Sequence[Period], about: str) -> Markup:
     """Draw what was begun when, and what became of it: bars on each other.
 
     Args:
-        spans: Pieces of time.
-        about: What it shows, in a sentence, for who does not see it.
+        periods: Pieces of time.
+        about: What it shows, in a sentence, for those who do not see it.
     """
     data = []
-    for span in spans:
+    for period in periods:
         below = 0
         for outcome in OUTCOMES:
-            if count := span.outcomes.get(outcome):
+            if count := period.outcomes.get(outcome):
                 own = {"outcome": _words(outcome), "below": below, "above": below + count}
-                data.append({"start": _iso(span.start), "end": _iso(span.end), **own})
+                data.append({"start": _iso(period.start), "end": _iso(period.end), **own})
                 below += count
-    named = [outcome for outcome in OUTCOMES if any(outcome in span.outcomes for span in spans)]
+    named = [outcome for outcome in OUTCOMES if any(outcome in period.outcomes for period in periods)]
     colours = alt.Scale(domain=[_words(name) for name in named], range=[f"var(--{name})" for name in named])
     bars = _chart(data).mark_rect(stroke=_PAPER, strokeWidth=0.75)
     return _svg(
         bars.encode(
-            x=_time("start", spans),
+            x=_time("start", periods),
             x2="end:T",
             y=alt.Y("above:Q", title="generations", axis=_WHOLE),
             y2="below:Q",
@@ -62,23 +62,23 @@ def outcomes_over_time(spans: Sequence[Period], about: str) -> Markup:
     )
 
 
-def cost_over_time(spans: Sequence[Period], budget_usd: float | None, about: str) -> Markup:
+def cost_over_time(periods: Sequence[Period], budget_usd: float | None, about: str) -> Markup:
     """Draw what was paid until when, as far as the service has said, and the budget as a line above it."""
-    paid, data = Decimal(0), [{"at": _iso(spans[0].start), "usd": 0.0}] if spans else []
-    for span in spans:
-        paid += span.cost_usd
-        data.append({"at": _iso(span.end), "usd": float(paid)})
+    paid, data = Decimal(0), [{"at": _iso(periods[0].start), "usd": 0.0}] if periods else []
+    for period in periods:
+        paid += period.cost_usd
+        data.append({"at": _iso(period.end), "usd": float(paid)})
     top = max(float(paid), budget_usd or 0.0) or 1.0
     drawn = _chart(data).encode(
-        x=_time("at", spans),
+        x=_time("at", periods),
         y=alt.Y("usd:Q", title="US dollars", scale=alt.Scale(domain=[0, top * 1.08], nice=True)),
     )
     layers: list[Any] = [
         drawn.mark_area(color=_BAR, opacity=0.25, interpolate="linear"),
         drawn.mark_line(color=_BAR, strokeWidth=2.5),
     ]
-    if budget_usd is not None and spans:
-        line = _chart([{"usd": budget_usd, "at": _iso(spans[0].start), "text": f"budget {budget_usd:,.2f} USD"}])
+    if budget_usd is not None and periods:
+        line = _chart([{"usd": budget_usd, "at": _iso(periods[0].start), "text": f"budget {budget_usd:,.2f} USD"}])
         layers += [
             line.mark_rule(color=_ALARM, strokeDash=[6, 4], strokeWidth=1.5).encode(y="usd:Q"),
             line.mark_text(align="left", baseline="bottom", dx=4, dy=-3, color=_INK).encode(
@@ -126,9 +126,9 @@ def failures_by_cause(causes: Sequence[Cause], about: str) -> Markup:
          "colour": f"var(--{cause.outcome})"}
         for number, cause in enumerate(causes[:_MOST_BARS])
     ]  # fmt: skip
-    place = alt.Y("order:O", title=None, axis=None)
+    position = alt.Y("order:O", title=None, axis=None)
     count = alt.X("count:Q", title="generations", axis=_WHOLE)
-    bars = _chart(data, height=alt.Step(36)).encode(y=place)
+    bars = _chart(data, height=alt.Step(36)).encode(y=position)
     drawn = alt.layer(
         bars.mark_bar(height=12, yOffset=7).encode(x=count, color=alt.Color("colour:N", scale=None)),
         bars.mark_text(align="left", dy=-9, dx=2, color=_INK).encode(x=alt.value(0), text="label:N"),
@@ -153,9 +153,9 @@ def _chart(data: Sequence[Mapping[str, Any]], height: Any = _HEIGHT) -> alt.Char
     return alt.Chart(alt.InlineData(list(data)), width=_WIDTH, height=height)
 
 
-def _time(field: str, spans: Sequence[Period]) -> alt.X:
+def _time(field: str, periods: Sequence[Period]) -> alt.X:
     """Return the axis of time in UTC: hours of a day or two, days of more."""
-    long = bool(spans) and spans[-1].end - spans[0].start > timedelta(days=2)
+    long = bool(periods) and periods[-1].end - periods[0].start > timedelta(days=2)
     axis = alt.Axis(format="%d %b" if long else "%H:%M", labelOverlap=True, labelFlush=False, tickCount=5)
     return alt.X(f"{field}:T", title="day, UTC" if long else "time, UTC", scale=alt.Scale(type="utc"), axis=axis)
 

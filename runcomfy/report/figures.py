@@ -18,7 +18,7 @@ OUTCOMES = (
 """Every outcome, the good one first, in the order in which they are shown."""
 
 _NOT_AT_AN_END = ("under_way", "detached")
-_MOST_SPANS = 36
+_MOST_PERIODS = 36
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 7 * 1440, 28 * 1440))
 _MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 
@@ -38,9 +38,9 @@ class Figures:
 
     generations: int
     outcomes: dict[str, int]
-    """How many came to each outcome, in the order of `OUTCOMES`."""
+    """How many have each outcome, in the order of `OUTCOMES`."""
     success: float | None
-    """Which part of those that are at an end is archived; `None` where none is at an end."""
+    """Which part of those that have ended is archived; `None` where none has ended."""
     files: int
     size_bytes: int
     video_seconds: float
@@ -66,7 +66,7 @@ class Cause:
 
     @property
     def name(self) -> str:
-        """What it is called: the error, where one was noted, and else the outcome."""
+        """What it is called: the error, if one was recorded, else the outcome."""
         return " ".join(filter(None, (self.error_type or self.outcome, self.error_code)))
 
 
@@ -116,10 +116,10 @@ def spread(values: Iterable[float | None]) -> Quantiles | None:
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
     """Interpolate between neighbours, as `quantile_cont` of SQL does."""
-    place = (len(ordered) - 1) * part
-    below = int(place)
+    position = (len(ordered) - 1) * part
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def causes(rows: Iterable[Row]) -> list[Cause]:
@@ -138,11 +138,11 @@ def over_time(rows: Sequence[Row]) -> list[Period]:
         return []
     times = [row["created_at"] for row in rows]
     first, last = min(times), max(times)
-    step = next((step for step in _STEPS if (last - first) / step <= _MOST_SPANS - 1), _STEPS[-1])
+    step = next((step for step in _STEPS if (last - first) / step <= _MOST_PERIODS - 1), _STEPS[-1])
     start = _MONDAY + (first - _MONDAY) // step * step
-    spans: list[list[Row]] = [[] for _ in range((last - start) // step + 1)]
+    periods: list[list[Row]] = [[] for _ in range((last - start) // step + 1)]
     for row, at in zip(rows, times, strict=True):
-        spans[(at - start) // step].append(row)
+        periods[(at - start) // step].append(row)
     return [
         Period(
             start=start + number * step,
@@ -150,5 +150,5 @@ def over_time(rows: Sequence[Row]) -> list[Period]:
             outcomes=dict(Counter(row["outcome"] for row in own)),
             cost_usd=sum(map(cost_of, own), Decimal(0)),
         )
-        for number, own in enumerate(spans)
+        for number, own in enumerate(periods)
     ]

@@ -1,6 +1,6 @@
 """Where the page's media is: beside the page, below an address that the user gives, or behind a server on this machine.
 
-No link is signed: a signature that is written into a page is a secret that many people get, and it ends.
+No link is signed: a signature that is written into a page is a secret that many people get, and it expires.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _OPEN = "run `prefect-runcomfy report --open`, which signs each link when it is 
 
 
 def beside_the_page(store: Store, page_key: str) -> MediaLinks:
-    """Return links that are relative to the page, which stands in the bucket with the files.
+    """Return links that are relative to the page, which is in the bucket with the files.
 
     Args:
         store: The bucket.
-        page_key: Where the page stands, or would stand.
+        page_key: Where the page is, or would be.
     """
 
     def to(uri: str) -> str | None:
@@ -80,7 +80,7 @@ def below(base_url: str, store: Store) -> MediaLinks:
         to,
         source=f"{parts.scheme}://{parts.netloc}",
         about=f"The videos come from {base}/.",
-        otherwise=f"If they do not play, look whether that address is reachable, or {_OPEN}.",
+        otherwise=f"If they do not play, check whether that address is reachable, or {_OPEN}.",
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "Report", "make_report", "write_report"]
 
 FOLDER = "reports/"
-"""Where the pages stand, below the store's prefix."""
+"""Where the pages are, below the store's prefix."""
 _TYPE = "text/html; charset=utf-8"
 _EXTRA = ("altair", "jinja2", "markupsafe", "narwhals", "vl_convert")
 
@@ -117,7 +117,7 @@ def make_report(
 
 
 def write_report(store: Store, report: Report, *, latest: bool) -> str:
-    """Put a page into the bucket, over the one that stood there, and return its `s3://` URI. Blocks.
+    """Put a page into the bucket, over the one that was there, and return its `s3://` URI. Blocks.
 
     Args:
         store: The bucket.

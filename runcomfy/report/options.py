@@ -77,5 +77,5 @@ class ReportSettings(BaseModel):
         "links lead to the files beside the page, in the bucket."
     )  # fmt: skip
     prefect_ui_url: str | None = Field(
-        default=None, description="Where Prefect's pages are, for links to flow runs that did not note their own."
+        default=None, description="Where Prefect's pages are, for links to flow runs that did not record their own."
     )

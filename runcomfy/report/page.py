@@ -1,7 +1,7 @@
-"""Put the report's page together: one HTML file with its style, its pictures and its plots in it.
+"""Put the report's page together: one HTML file with its style, its images and its plots in it.
 
-Whatever somebody has written (a prompt, a reason, a name) is escaped by the template engine. The page's
-Content-Security-Policy allows its own style and script by their hashes, pictures out of the page itself, and media from
+Whatever anyone has written (a prompt, a reason, a name) is escaped by the template engine. The page's
+Content-Security-Policy allows its own style and script by their hashes, images out of the page itself, and media from
 where the links lead; nothing else is loaded, whatever gets into it. Needs the extra `report`.
 """
 
@@ -128,7 +128,7 @@ def _percent(part: float | None) -> str:
 
 
 def _coded(sentence: str) -> Markup:
-    """Show as code what stands between backquotes."""
+    """Show as code what is between backquotes."""
     parts = sentence.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 

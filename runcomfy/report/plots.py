@@ -15,8 +15,8 @@ __all__ = ["failures", "plots_of"]
 
 def plots_of(rows: Sequence[Row], found: Figures, budget: BudgetFigures | None) -> list[Plot]:
     """Return the plots of time, cost and duration, as far as there is something to draw."""
-    spans = over_time(rows)
-    drawn = [_outcomes(spans, found), _cost(spans, found, budget)] if spans else []
+    periods = over_time(rows)
+    drawn = [_outcomes(periods, found), _cost(periods, found, budget)] if periods else []
     for title, taken in (("Time in the queue", found.queued), ("Time of running", found.running)):
         if taken is not None:
             drawn.append(_duration(title, taken))
@@ -33,26 +33,26 @@ def failures(causes: Sequence[Cause]) -> Plot | None:
     return Plot("Failures by cause", about, drawing.failures_by_cause(causes, about), (), ())
 
 
-def _outcomes(spans: Sequence[Period], found: Figures) -> Plot:
+def _outcomes(periods: Sequence[Period], found: Figures) -> Plot:
     counted = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in found.outcomes.items())
-    about = f"What became of the generations that were begun from {_span(spans)}: {counted}."
+    about = f"What became of the generations that were begun from {_interval(periods)}: {counted}."
     named = [outcome for outcome in OUTCOMES if outcome in found.outcomes]
-    rows = [(_from(span), *(span.outcomes.get(name, 0) for name in named)) for span in spans if span.outcomes]
+    rows = [(_from(period), *(period.outcomes.get(name, 0) for name in named)) for period in periods if period.outcomes]
     head = ("from, UTC", *(name.replace("_", " ") for name in named))
-    return Plot("Outcome over time", about, drawing.outcomes_over_time(spans, about), head, tuple(rows))
+    return Plot("Outcome over time", about, drawing.outcomes_over_time(periods, about), head, tuple(rows))
 
 
-def _cost(spans: Sequence[Period], found: Figures, budget: BudgetFigures | None) -> Plot:
+def _cost(periods: Sequence[Period], found: Figures, budget: BudgetFigures | None) -> Plot:
     limit = budget.limit_usd if budget else None
     against = f", of a budget of {limit:,.2f}" if limit is not None else ""
-    about = f"What they cost together from {_span(spans)}: {found.cost_usd:,.2f} US dollars{against}."
+    about = f"What they cost together from {_interval(periods)}: {found.cost_usd:,.2f} US dollars{against}."
     paid, rows = Decimal(0), []
-    for span in spans:
-        paid += span.cost_usd
-        if span.outcomes:
-            rows.append((_from(span), f"{span.cost_usd:,.2f}", f"{paid:,.2f}"))
+    for period in periods:
+        paid += period.cost_usd
+        if period.outcomes:
+            rows.append((_from(period), f"{period.cost_usd:,.2f}", f"{paid:,.2f}"))
     head = ("from, UTC", "USD", "USD until then")
-    return Plot("Cost over time", about, drawing.cost_over_time(spans, limit, about), head, tuple(rows))
+    return Plot("Cost over time", about, drawing.cost_over_time(periods, limit, about), head, tuple(rows))
 
 
 def _duration(title: str, taken: Quantiles) -> Plot:
@@ -64,9 +64,9 @@ def _duration(title: str, taken: Quantiles) -> Plot:
     return Plot(title, about, drawing.how_long(taken, about), ("from, s", "to, s", "generations"), tuple(rows))
 
 
-def _span(spans: Sequence[Period]) -> str:
-    return f"{_from(spans[0])} to {spans[-1].end:%Y-%m-%d %H:%M} UTC"
+def _interval(periods: Sequence[Period]) -> str:
+    return f"{_from(periods[0])} to {periods[-1].end:%Y-%m-%d %H:%M} UTC"
 
 
-def _from(span: Period) -> str:
-    return f"{span.start:%Y-%m-%d %H:%M}"
+def _from(period: Period) -> str:
+    return f"{period.start:%Y-%m-%d %H:%M}"

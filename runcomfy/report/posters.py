@@ -22,13 +22,13 @@ _LONGER_SIDE, _QUALITY = 320, 72
 
 
 def small_posters(store: Store, uris: Sequence[str]) -> dict[str, str]:
-    """Return small pictures as `data:` URIs, by where the posters stand. Blocks: one call for each.
+    """Return small images as `data:` URIs, by where the posters are. Blocks: one call for each.
 
-    What is not there, is not of this bucket, or is no picture, is left out: a page without one picture is a page.
+    What is not there, is not of this bucket, or is no image, is left out: a page without one poster is still a page.
     """
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        pictures = threads.map(lambda uri: _small(store, uri), uris)
-        return {uri: picture for uri, picture in zip(uris, pictures, strict=True) if picture}
+        images = threads.map(lambda uri: _small(store, uri), uris)
+        return {uri: image for uri, image in zip(uris, images, strict=True) if image}
 
 
 def _small(store: Store, uri: str) -> str | None:

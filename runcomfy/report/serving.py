@@ -1,6 +1,6 @@
 """Show a report on this machine: a loopback server that signs a link when it is clicked, and not before.
 
-Its paths begin with a secret, so that no other page in the same browser, and nobody else on the machine, finds them;
+Its paths begin with a secret, so that no other page in the same browser, and no other user of the machine, finds them;
 and it leads to the files of its own page only.
 """
 
@@ -26,7 +26,7 @@ class ReportServer:
     """Serves one page on 127.0.0.1, and leads from it to the files of the bucket.
 
     Args:
-        store: The bucket, with the credentials of who looks at the page.
+        store: The bucket, with the credentials of the person who views the page.
         port: Where it listens; 0 is any free port.
     """
 
@@ -70,7 +70,7 @@ class ReportServer:
             source=f"'self' {signed.scheme}://{signed.netloc}",
             about=f"The videos come from the bucket {self._store.bucket}, by links that are signed when they are "
             "clicked, by the command that shows this page.",
-            otherwise="If they do not play, look whether that command still runs, and what it says.",
+            otherwise="If they do not play, check whether that command still runs, and what it says.",
         )
 
     def serve(self, html: bytes) -> None:

@@ -25,7 +25,7 @@ class Waiting:
 
 
 def waiting(rows: Iterable[Row], options: StoreOptions) -> list[Waiting]:
-    """Return what waits for a person: the most urgent first, which is what nobody collects by itself.
+    """Return what waits for a person: the most urgent first, which is what nothing collects by itself.
 
     Args:
         rows: Generations of the catalogue.

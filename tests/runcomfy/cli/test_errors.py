@@ -91,7 +91,7 @@ BEFORE_PAYING = [
     Case("a key that is too short", ("journal", "show", "01"), 3, ("eight",)),
     Case("a state that there is not", ("journal", "list", "--state", "lost"), 2, ("--state",)),
     Case("no person to ask", ("journal", "release", KEY), 3, (KEY,)),
-    Case("a journal of no process", ("journal", "list", "--journal", "none"), 3, ("nothing to look at",)),
+    Case("a journal of no process", ("journal", "list", "--journal", "none"), 3, ("nothing to show",)),
     Case("nothing to reconcile", ("reconcile", "--journal", "none"), 3, ("nothing to reconcile",)),
 ]
 

@@ -91,7 +91,7 @@ async def test_a_page_shows_what_was_made_what_it_cost_and_how_it_went(archiving
     assert report.sentence == "3 of 9 generations archived; 0.75 USD and 6 requests without cost"
     told = text_of(page)
     assert "Videos archived 3 of 9 generations" in told and "Spent 0.75 USD" in told
-    assert "Success 42.9 % of those that are at an end" in told
+    assert "Success 42.9 % of those that have ended" in told
     assert "3.75 USD of a budget of 10.00 USD (the service has not said what 6 of the requests cost)" in told
     assert len(page.all("a", class_="play")) == len(page.all("img")) == 3
     assert [image.attributes["alt"] for image in page.all("img")] == [f"Play: scene {number}" for number in (2, 1, 0)]
