@@ -31,10 +31,10 @@ EVENTS = {
     EntryState.UNCERTAIN: "runcomfy.generation.uncertain",
     EntryState.EXPIRED: "runcomfy.generation.expired",
 }
-"""What is told of a generation, by the state that it is in now."""
+"""The events of a generation, by the state that it is in now."""
 
 ASSET_MADE, ASSET_READ = "prefect.asset.materialization.succeeded", "prefect.asset.referenced"
-"""What Prefect itself tells of an asset; its Cloud makes the pages of assets of them."""
+"""Prefect's own events about an asset; its Cloud makes the pages of assets from them."""
 
 _NAMESPACE = uuid.UUID("5f0b1bd4-52a4-4a3c-9a53-6c4f2d3b7f11")
 
@@ -51,7 +51,7 @@ def emit_change(change: StateChange) -> None:
 
 
 def emit_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
-    """Tell that a video is archived, and that the asset of its URI is materialised, with the picture as upstream.
+    """Emit that a video is archived, and that the asset of its URI is materialised, with the image as upstream.
 
     Emitted twice of the same file, Prefect keeps one: the id of the event is made of what it says.
     """

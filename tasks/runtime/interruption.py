@@ -1,7 +1,7 @@
 """Who interrupted a flow run: a person, a time-out, or a platform that stops the process.
 
-All of them arrive as the same exception; what tells them apart is the flow run's state, the clock, and who sent the
-signal. What that means for a request is the engine's: `runcomfy.generation.ending`.
+All of them arrive as the same exception; the flow run's state, the clock, and the sender of the signal distinguish
+them. What that means for a request is decided by `runcomfy.generation.ending`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def cancellation_requested() -> bool:
 
 
 async def sleep_or_cancelled(seconds: float) -> None:
-    """Sleep, and end early with a cancellation if somebody cancels this flow run meanwhile.
+    """Sleep, and end early with a cancellation if somebody cancels this flow run in the meantime.
 
     A run that a script started has to look for itself. One that was started by a worker or by `serve` is interrupted
     by them, within seconds; but they hear of the wish by one message that nobody repeats (Prefect 3.8:
@@ -112,7 +112,7 @@ def timed_out() -> bool:
 
 
 async def cancelled_by_person() -> bool:
-    """Whether a person cancelled the run; where Prefect's API does not say, nobody did as far as is known."""
+    """Whether a person cancelled the run; if Prefect's API does not answer, no."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return await (_look() if run is None else _watch(run.id).asked(time.monotonic()))

@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 __all__ = ["ORDER_EVENTS", "emit_order_event"]
 
 ORDER_EVENTS = {Liveness.AGAIN: "runcomfy.order.run_again", Liveness.GIVEN_UP: "runcomfy.order.given_up"}
-"""What is told of an order that crashed, by what was decided."""
+"""The events of an order that crashed, by what was decided."""
 
 
 def emit_order_event(change: Healing) -> None:
-    """Tell of an order that was run again, or given up; of one that was given up, once. Its resource is the flow run.
+    """Emit that an order was run again, or given up (only once). Its resource is the flow run.
 
     Args:
-        change: What was done; nothing is told of other changes.
+        change: What was done; other changes emit nothing.
     """
     run, event = change.judgement.run, ORDER_EVENTS.get(change.judgement.verdict)
     if event is None or not change.done or change.reported_before:
@@ -36,5 +36,5 @@ def emit_order_event(change: Healing) -> None:
             resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
             payload={"reason": change.said, "crashes": run.crashes, "scheduled_for": at.isoformat() if at else None},
         )
-    except Exception as error:  # a note must never break what it tells of
+    except Exception as error:  # an event must never break what it reports
         logger.warning("The event %s could not be sent (%s); the run goes on", event, type(error).__name__)

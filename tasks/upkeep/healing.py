@@ -58,7 +58,7 @@ class Healing:
     said: str
     """What its state says now, or why it was left as it is."""
     reported_before: bool = False
-    """Whether a person was told of it already."""
+    """Whether it was reported to a person already."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Healed:
     """What was found of the runs, and what was done about them."""
 
     facts: Facts | None
-    """`None` where Prefect's API did not tell."""
+    """`None` if Prefect's API did not answer."""
     judgements: tuple[Judgement, ...] = ()
     changes: tuple[Healing, ...] = ()
 
@@ -87,7 +87,7 @@ async def carry_out(
 ) -> list[Healing]:
     """Change the states of zombies, run again what crashed, and mark what a person has to decide about.
 
-    Safe to do twice, by two at the same time, and where a run moves meanwhile: then it is left as it is.
+    Safe to do twice, by two at the same time, and if a run changes its state in the meantime: then it is left as it is.
 
     Args:
         client: Speaks to the server.
@@ -140,7 +140,7 @@ async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, 
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
     await _end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
-    # Prefect would accept it of a run that somebody started meanwhile, and then two processes would do the same.
+    # Prefect would accept it of a run that somebody has started since, and then two processes would do the same.
     if _moved(now := await client.read_flow_run(run.id), judgement):
         return _left_as_it_is(now, judgement)
     why = judgement.run.message[:_LONGEST_WHY] or "nobody said why"

@@ -1,4 +1,4 @@
-"""When runs last gave a sign of life, as Prefect's events tell it.
+"""When runs last gave a sign of life, according to Prefect's events.
 
 A run sends an event each `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.8: 180 unless set, 30 at least), at its
 start for the first time. They are counted by run (`/events/count-by/resource`), which says of each when its first and
@@ -81,7 +81,7 @@ def _lately(at: datetime) -> dict[str, str]:
 
 
 def with_heartbeats(run: RunFacts, beats: Beats | None) -> RunFacts:
-    """Return a run with what its heartbeats tell; how far apart they are, only if all are of its present state.
+    """Return a run with its last heartbeat, and with how far apart they are if all are of its present state.
 
     Args:
         run: The run.

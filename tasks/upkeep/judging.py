@@ -1,4 +1,4 @@
-"""Decide what is to become of each run: pure functions of what is known, so that every case stands in a table of tests.
+"""Decide what happens to each run: pure functions of what is known, so that a table of tests covers every case.
 
 What ends a run of a deployment, and what Prefect (3.8) does about it by itself:
 
@@ -85,7 +85,7 @@ class Liveness(StrEnum):
     GIVEN_UP = "given up"
     """It crashed, and a person has to decide."""
     LEFT = "left alone"
-    """It crashed, and is the business of somebody or something else."""
+    """It crashed, and is not for us to run again."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def judge(run: RunFacts, facts: Facts, bounds: RunAgain) -> Judgement:
 def beat_seconds(run: RunFacts, facts: Facts) -> float:
     """Return how far apart the heartbeats of a run are.
 
-    It is told by those that it sent, and by the setting of its deployment or work pool; the longer one counts. Where
+    Known from those that it sent, and from the setting of its deployment or work pool; the longer one counts. If
     neither is known, it is Prefect's default of 180 s.
 
     Args:

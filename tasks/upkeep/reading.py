@@ -49,7 +49,7 @@ async def read_facts(client: PrefectClient) -> Facts:
     due = orders | _in_state("SCHEDULED") | {"expected_start_time": {"before_": (at + _SOON).isoformat()}}
     waiting = await _find(client, due, sort=FlowRunSort.EXPECTED_START_TIME_ASC, most=_MOST_WAITING)
     # What is never run again, such as each minute's run of an inbox, must not crowd out orders that are.
-    told_again = _of(found for found in deployments.values() if not found.reconciles and not found.drops_new)
+    may_run_again = _of(found for found in deployments.values() if not found.reconciles and not found.drops_new)
     own = {"parent_task_run_id": {"is_null_": True}}
     dead = own | _in_state("CRASHED") | {"end_time": {"after_": (at - _CRASHED_WITHIN).isoformat()}}
     failed = own | _in_state("FAILED", "CANCELLED") | {"end_time": {"after_": (at - _FAILED_WITHIN).isoformat()}}
@@ -57,17 +57,17 @@ async def read_facts(client: PrefectClient) -> Facts:
         run.id: run
         for wanted in (
             _tagged(OURS_TAG) | dead,
-            told_again | dead,
-            told_again | failed,
+            may_run_again | dead,
+            may_run_again | failed,
         )  # the tag: its deployment is gone
         for run in await _find(client, wanted, sort=FlowRunSort.END_TIME_DESC, most=_MOST_CRASHED)
         if has_crashed(run.state_type, run.message)
     }
     again = ours | _tagged(AGAIN_TAG) | {"start_time": {"after_": (at - _AGAIN_WITHIN).isoformat()}}
-    told, beats_known = await _told(client, [*at_work, *crashed.values()], at)
+    detailed, beats_known = await _with_details(client, [*at_work, *crashed.values()], at)
     return replace(
         facts,
-        runs=(*told, *waiting),
+        runs=(*detailed, *waiting),
         waiting=await _count(client, due),
         again=tuple(await _find(client, again, sort=FlowRunSort.START_TIME_DESC, most=_MOST_AGAIN)),
         beats_known=beats_known or await any_heartbeat(client, at),
@@ -85,19 +85,19 @@ async def read_runs(client: PrefectClient, runs: Iterable[UUID], at: datetime) -
     chosen, found = [str(run_id) for run_id in runs], list[RunFacts]()
     for start in range(0, len(chosen), _PAGE):
         found += await _find(client, {"id": {"any_": chosen[start : start + _PAGE]}})
-    return (await _told(client, found, at))[0]
+    return (await _with_details(client, found, at))[0]
 
 
-async def _told(client: PrefectClient, runs: Sequence[RunFacts], at: datetime) -> tuple[list[RunFacts], bool]:
-    """Return runs with what their heartbeats and the states of crashed ones tell; and whether there were any beats."""
+async def _with_details(client: PrefectClient, runs: Sequence[RunFacts], at: datetime) -> tuple[list[RunFacts], bool]:
+    """Return runs with their heartbeats, crashed ones with their history too; and whether there were heartbeats."""
     beats = await read_heartbeats(client, [run.id for run in runs], at)
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def told(run: RunFacts) -> RunFacts:
+    async def detailed(run: RunFacts) -> RunFacts:
         async with gate:
             return await _with_history(client, with_heartbeats(run, beats.get(run.id)))
 
-    return list(await asyncio.gather(*map(told, runs))), bool(beats)
+    return list(await asyncio.gather(*map(detailed, runs))), bool(beats)
 
 
 async def _with_history(client: PrefectClient, run: RunFacts) -> RunFacts:
