@@ -36,7 +36,7 @@ class Budget:
             )
         self.limit_usd = limit_usd
         self.accounts: dict[str, Account] = {}
-        """By generation key; changed by `note` and `replace` only."""
+        """By generation key; changed by `record` and `replace` only."""
         self._known_usd, self._unpriced, self._rate_limited = 0.0, 0, 0  # sums over all accounts, up to 100,000
         self.dearest_usd = 0.0
         """The most that one request has cost."""
@@ -92,9 +92,9 @@ class Budget:
         others = self.committed_usd - self.accounts.get(key, Account()).committed_usd(self.price_usd)
         self._check(others + account.committed_usd(self.price_usd) - self.price_usd)
         self._unreserved.discard(key)
-        self.note(key, account)
+        self.record(key, account)
 
-    def note(self, key: str, account: Account) -> None:
+    def record(self, key: str, account: Account) -> None:
         """Record what a generation has cost or may have cost, unless a later attempt is known already."""
         self.dearest_usd = max(self.dearest_usd, account.dearest_usd)
         before = self.accounts.get(key, Account())

@@ -109,7 +109,7 @@ class CircuitBreaker:
         self._wake()
 
     def stop(self, error: RunComfyError) -> None:
-        """Let nothing more begin, for a reason that concerns all; the first that is told stays."""
+        """Let nothing more begin, for a reason that concerns all; the first reason stays."""
         self.stopped = self.stopped or error
         self._wake()
 

@@ -94,7 +94,7 @@ class SharedBudget:
         def correct(budget: Budget) -> None:
             for key in other:
                 if budget.accounts.get(_short(key)) == before.accounts.get(_short(key)):
-                    budget.note(_short(key), found[key])
+                    budget.record(_short(key), found[key])
 
         if other:
             await self._write(correct)
@@ -135,7 +135,7 @@ class SharedBudget:
         try:
             if entry is not None:
                 account = account_of(entry)
-                await self._write(lambda budget: budget.note(_short(key), account))
+                await self._write(lambda budget: budget.record(_short(key), account))
         finally:
             self.end(key)
 

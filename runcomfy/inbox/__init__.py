@@ -1,7 +1,6 @@
-"""The inbox: images that arrive in a bucket, and what is asked for with each of them.
+"""The inbox: images that arrive in a bucket, each with its request spec.
 
-`notices` reads what a bucket tells a queue, `queue` holds messages until their work is safe, `images` finds the
-images that are in the bucket, `request_spec` says what each is to become, `ledger` remembers what became of it.
-`consumer` works off a queue, a bounded number of messages at a time; `processor` takes one image from its arrival to
-its end, and `run` is one run of all that.
+`notices` reads what a bucket sends to a queue, `queue` receives and deletes messages, `images` lists the images in the
+bucket, `request_spec` reads what each is to become, `ledger` records how it ended. `consumer` consumes a queue, a
+bounded number of messages at a time; `processor` processes one image, and `run` is one run of all that.
 """

@@ -45,7 +45,7 @@ def write_manifest(
         rows: Each row (see `standalone_row`), and what went wrong with it; secrets are cut out of the latter.
         columns: Those of the manifest that the rows come from; what the rows have beyond them follows.
         format: That of the manifest that the rows come from.
-        delimiter: What stands between the cells of a CSV file.
+        delimiter: The separator of the cells of a CSV file.
     """
     written = [{**source, _ERROR: redact(error)} for source, error in rows]
     names = [

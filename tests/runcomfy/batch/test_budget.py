@@ -38,7 +38,7 @@ def test_without_a_limit_everything_goes() -> None:
     for number in range(1000):
         budget.begin(str(number))
         budget.reserve(str(number), Account(attempt=1, unpriced=1))
-        budget.note(str(number), Account(attempt=1, known_usd=0.5, dearest_usd=0.5))
+        budget.record(str(number), Account(attempt=1, known_usd=0.5, dearest_usd=0.5))
         budget.end(str(number))
 
     assert budget.spent_usd == 500
@@ -56,7 +56,7 @@ def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
 ) -> None:
     """In any order of sends and their ends, whatever each cost; a generation may be paid for more than once."""
     budget = Budget(limit, price)
-    budget.note("before", Account(1, known_usd=spent))
+    budget.record("before", Account(1, known_usd=spent))
     paid, sends, before = spent, dict[str, Account](), budget.committed_usd
     for step, number, share in steps:
         name = str(number)
@@ -77,7 +77,7 @@ def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
                 unpriced=0, known_usd=known.known_usd + reported, rate_limited=known.rate_limited + (step == "429")
             )
             sends[name] = account
-            budget.note(name, account)
+            budget.record(name, account)
 
         assert paid <= budget.committed_usd + 1e-6
         assert budget.committed_usd <= max(limit, before) + 1e-6
@@ -88,7 +88,7 @@ def test_a_dearer_one_makes_all_dearer() -> None:
     budget = Budget(10.0, 1.0)
     for name in "ab":
         budget.reserve(name, Account(1, unpriced=1))
-    budget.note("a", Account(1, known_usd=4.0, dearest_usd=4.0))
+    budget.record("a", Account(1, known_usd=4.0, dearest_usd=4.0))
 
     assert budget.committed_usd == 8.0
     with pytest.raises(BudgetReached, match="may cost 4"):
@@ -114,7 +114,7 @@ def test_an_older_account_does_not_replace_a_later_one() -> None:
     """A run that records its failed attempt late does not free what another run has reserved for the next one."""
     budget = Budget(1.0, 0.5)
     budget.reserve("a", Account(2, known_usd=0.5, unpriced=1))
-    budget.note("a", Account(1, known_usd=0.5))
+    budget.record("a", Account(1, known_usd=0.5))
 
     assert budget.committed_usd == 1.0
 
