@@ -1,4 +1,4 @@
-"""What has to be read again, told by a listing."""
+"""What has to be read again, from a listing."""
 
 from __future__ import annotations
 

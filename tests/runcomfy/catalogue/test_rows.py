@@ -107,7 +107,7 @@ def test_what_earlier_requests_cost_is_kept_where_the_service_said_it() -> None:
     ],
 )
 def test_a_row_names_the_error_that_led_to_its_outcome(error: Exception, code: str | None) -> None:
-    """Its class, and the code of whoever refused; an outcome that it did not lead to has none."""
+    """Its class, and the code of the service or store that refused; an outcome that it did not lead to has none."""
     failed = accepted(entry_of()).moved(EntryState.FAILED, worker="w", error=error)
 
     again = accepted(failed.begun_again(entry_of(), worker="w"), "r2")
@@ -149,7 +149,7 @@ def test_settings_have_columns_and_all_are_kept() -> None:
     assert "prompt" not in json.loads(found["settings_json"])
 
 
-def test_a_picture_is_named_by_where_it_stands() -> None:
+def test_an_image_is_named_by_where_it_is() -> None:
     """Never by a URL with a signature."""
     image = StagedImage(
         bucket="b", key="images/x.png", sha256="cd" * 32, size_bytes=1, content_type="image/png", width=1, height=1,
@@ -171,10 +171,10 @@ def test_a_catalogue_without_prompts_has_none() -> None:
         EntryState.FAILED, worker="w", reason='refused: {"prompt": "a \\"secret\\"\\nplace"}'
     )
 
-    told, hidden = row(entry), row(entry, prompts=False)
+    shown, hidden = row(entry), row(entry, prompts=False)
 
-    assert told["prompt"] == 'a "secret"\nplace' and hidden["prompt"] is None
-    assert told["prompt_sha256"] == hidden["prompt_sha256"]
+    assert shown["prompt"] == 'a "secret"\nplace' and hidden["prompt"] is None
+    assert shown["prompt_sha256"] == hidden["prompt_sha256"]
     assert "secret" not in str(hidden)
 
 
@@ -190,7 +190,7 @@ def test_a_file_without_journal_is_a_row_of_its_request() -> None:
     assert found["created_at"] == DAY
 
 
-def test_poster_source_type_and_flow_run_are_named_as_they_were_noted() -> None:
+def test_poster_source_type_and_flow_run_are_named_as_they_were_recorded() -> None:
     """By the file's provenance, or by the journal; a file that was archived before there were any has none."""
     known: dict[str, Any] = {"poster_uri": "s3://b/x.mp4.jpg", "digital_source_type": "http://cv.iptc.org/x",
              "flow_run": {"id": "f1", "url": "https://prefect.example/f1"}}  # fmt: skip
@@ -214,7 +214,7 @@ def test_poster_source_type_and_flow_run_are_named_as_they_were_noted() -> None:
         ({"service_created_at": "yesterday"}, "2026-11-21"),
     ],
 )
-def test_the_day_of_a_file_without_journal_is_told_by_the_best_witness(known: dict[str, Any], day: str) -> None:
+def test_the_day_of_a_file_without_journal_comes_from_the_best_source(known: dict[str, Any], day: str) -> None:
     """The submission, else what the service says if it can be understood, else the archiving of the first file."""
     found = row_of_files({"s3://a": provenance_of(STORE, "r1", **known)}, prompts=True)
 

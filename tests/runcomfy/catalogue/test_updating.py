@@ -114,7 +114,7 @@ async def test_an_update_reads_what_is_new_and_no_more(archiving: Archiving) -> 
     for number in range(5):
         await archiving.archive(await archiving.begin(f"old {number}"))
     await archiving.update()
-    await asyncio.sleep(4)  # else this update might be beside the other one, and looks twice
+    await asyncio.sleep(4)  # else this update might be beside the other one, and reads twice
     await archiving.update()
     for number in range(3):
         await archiving.archive(await archiving.begin(f"new {number}"))
@@ -169,7 +169,7 @@ async def test_without_a_journal_the_files_are_all(archiving: Archiving) -> None
 
 
 async def test_files_are_found_however_they_are_named(archiving: Archiving) -> None:
-    """Beside the prefix, in a folder for each request, and not among what else stands there."""
+    """Beside the prefix, in a folder for each request, and not among what else is there."""
     store = archiving.store
     names = ["a.mp4", *(f"{number}/0.webm" for number in range(101)), "deep/er/x.mp4", "b.wav", "c.avi", "d.3gp"]
     for name in names:
@@ -199,7 +199,7 @@ async def test_a_file_whose_generation_is_being_archived_is_no_row_of_its_own(ar
 
 
 async def test_a_fetched_request_that_finds_its_generation_is_counted_once(archiving: Archiving) -> None:
-    """Somebody fetched it by its id, and afterwards it was adopted: its own row goes, also on another day."""
+    """It was fetched by its id, and afterwards it was adopted: its own row goes, also on another day."""
     entry = await archiving.begin()
     await archiving.move(entry, EntryState.UNCERTAIN, request_id=None)
     early = (DAY - timedelta(days=3)).isoformat()
@@ -275,7 +275,7 @@ async def test_what_is_archived_elsewhere_is_not_in_it(archiving: Archiving) -> 
 
 
 async def test_updates_at_once_lose_nothing(archiving: Archiving) -> None:
-    """Whoever comes second to a day begins with what the first one wrote, and reads what it read once more."""
+    """The second writer of a day begins with what the first one wrote, and reads what it read once more."""
     entries = [await archiving.begin(f"scene {number}") for number in range(12)]
 
     async def work() -> None:
@@ -339,7 +339,7 @@ async def test_who_comes_second_to_a_day_begins_with_what_the_first_wrote(archiv
 
 
 async def test_an_update_that_is_killed_is_done_again_by_the_next(archiving: Archiving) -> None:
-    """What it knew is noted last: until then, the next one reads it as well."""
+    """What it knew is recorded last: until then, the next one reads it as well."""
     await archiving.begin()
     await archiving.update()
     archiving.store.delete(archiving.store.key("catalogue/state.json"))
@@ -352,7 +352,7 @@ async def test_an_update_that_is_killed_is_done_again_by_the_next(archiving: Arc
 
 @pytest.mark.parametrize("prompts", [True, False])
 async def test_with_or_without_prompts_is_a_setting_for_all_rows(archiving: Archiving, prompts: bool) -> None:
-    """A change of it makes those anew that are there; who does not say leaves it as it was."""
+    """A change rewrites the rows that exist; without the option it stays as it was."""
     await archiving.begin("rain")
     await archiving.update(prompts=not prompts)
 

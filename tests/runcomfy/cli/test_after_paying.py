@@ -65,7 +65,7 @@ def test_a_video_whose_end_cannot_be_written_down_is_said_to_be_paid(
 def test_a_batch_whose_results_cannot_be_written_says_that_rows_were_submitted(
     refusing: Callable[[str, int], CommandLine], tmp_path: Path
 ) -> None:
-    """And where they are; nobody is told that nothing was paid for."""
+    """And where they are; it never says that nothing was paid for."""
     manifest, command = tmp_path / "rows.csv", refusing("results", 1)
     manifest.write_text("prompt\nrain\nsnow\n")
 

@@ -17,7 +17,7 @@ from runcomfy.sandbox.objectstore import ObjectStore
 from tests.runcomfy.cli.command_line import ROOT, CommandLine, one_object
 from tests.runcomfy.journal.making import accepted_elsewhere
 
-PICTURE = str(ROOT / "deployments" / "demo.jpg")
+IMAGE = str(ROOT / "deployments" / "demo.jpg")
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -33,7 +33,7 @@ def exists(object_store: ObjectStore, uri: str) -> bool:
 def test_an_image_and_settings_become_a_video_and_a_readable_summary(
     command_line: CommandLine, sandbox: Sandbox, object_store: ObjectStore
 ) -> None:
-    """Each URI stands whole on a line of its own, so that it can be copied; the log is not on stdout."""
+    """Each URI is whole, on a line of its own, so that it can be copied; the log is not on stdout."""
     settings = [
         "--resolution",
         "480p",
@@ -47,7 +47,7 @@ def test_an_image_and_settings_become_a_video_and_a_readable_summary(
     ]
     others = ["--num-inference-steps", "30", "--enable-safety-checker"]
 
-    done = command_line.run("image-to-video", PICTURE, "a boat", "--bucket", command_line.bucket, *settings, *others)
+    done = command_line.run("image-to-video", IMAGE, "a boat", "--bucket", command_line.bucket, *settings, *others)
 
     (request,) = sandbox.books().requests
     assert {name: value for name, value in request.inputs.items() if name not in ("prompt", "image_url")} == {
@@ -284,7 +284,7 @@ def test_10_for_an_unknown_request(command_line: CommandLine) -> None:
 
 
 def test_11_for_a_service_that_cannot_be_reached(command_line: CommandLine) -> None:
-    """A read is tried again only by whoever runs the command."""
+    """A read is tried again only by the person who runs the command."""
     assert "could not be reached" in command_line.run("balance", code=11, RUNCOMFY_BASE_URL=NOWHERE).stderr
 
 
@@ -332,7 +332,7 @@ def test_a_run_that_fails_ends_with_the_code_of_its_error(
 
 @pytest.mark.slow
 def test_10_and_6_for_a_request_that_cannot_be_fetched(command_line: CommandLine, sandbox: Sandbox) -> None:
-    """Unknown, and not finished yet, are told apart."""
+    """Unknown, and not finished yet, are distinguished."""
     sandbox.hold()
     queued = accepted_elsewhere(sandbox)
     rest = ("--model", "text-to-video", "--bucket", command_line.bucket)

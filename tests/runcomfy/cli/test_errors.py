@@ -48,7 +48,7 @@ BEFORE_PAYING = [
     image("a cut image", "FOLDER/cut.jpg", "damaged or cut"),
     image("a file that may not be named so", "file://elsewhere/x.png", "file:///"),
     image("a URL of no use", "ftp://example.com/x.png", "cannot be read from ftp:"),
-    image("a URL that nobody serves", f"{NOWHERE}/x.png", "not allowed"),
+    image("a URL that is not served", f"{NOWHERE}/x.png", "not allowed"),
     image("no such object", "s3://images/no-such-object.png", "There is no object"),
     image("an object without a key", "s3://images", "s3://bucket/key"),
     text("a wrong setting", "--num-frames", "3", code=2, said=("--num-frames: ",)),
@@ -170,7 +170,7 @@ def test_what_goes_wrong_after_paying_says_so_and_what_to_paste(
 def test_an_error_that_nobody_thought_of_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And where to find out more; `--verbose` shows the traceback, wherever it stands."""
+    """And where to find out more; `--verbose` shows the traceback, at any position."""
 
     def broken() -> None:
         raise LookupError("a key that\nis not there")

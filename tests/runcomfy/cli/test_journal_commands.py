@@ -1,4 +1,4 @@
-"""`journal`: what a person sees of what was paid for, and what he decides where nobody knows."""
+"""`journal`: what a person sees of what was paid for, and decides on what is uncertain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import Later, accepted_elsewhere
 
 ROOT = Path(__file__).parents[3]
-PICTURE = ROOT / "deployments" / "demo.jpg"
+IMAGE = ROOT / "deployments" / "demo.jpg"
 S = EntryState
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -288,7 +288,7 @@ def test_who_says_so_pays_again(command: Command, sandbox: Sandbox) -> None:
 
 
 def test_what_is_open_is_listed_and_the_rest_is_counted(command: Command, place: JournalStore) -> None:
-    """What needs a person stands first, then the oldest; keys and request ids are whole."""
+    """What needs a person comes first, then the oldest; keys and request ids are whole."""
     entries = one_of_each(place)
 
     listed = command("journal", "list", "--json").json
@@ -349,7 +349,7 @@ def test_the_money_at_stake(command: Command, place: JournalStore) -> None:
 
 
 def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
-    """An intent that nobody finishes needs a person like an uncertain one, also before a run has called it so."""
+    """An abandoned intent needs a person like an uncertain one, also before a run has called it so."""
     fresh, stale = MemoryJournalStore(), MemoryJournalStore()
     written(fresh, "fresh")
     written(stale, "stale", minutes_ago=60)
@@ -498,7 +498,7 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
 
 
 def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place: JournalStore) -> None:
-    """A generation that has a request, or a video, gets no other one; a request that nobody knows is not adopted."""
+    """A generation that has a request, or a video, gets no other one; an unknown request is not adopted."""
     request_id = accepted_elsewhere(sandbox)
     uncertain = written(place, "uncertain", UNCERTAIN, service=sandbox.url)
     busy = [written(place, "submitted", SUBMITTED), written(place, "archived", SUBMITTED, (S.ARCHIVED, {}))]
@@ -552,7 +552,7 @@ def test_nothing_is_released_without_a_person(
 def test_a_person_confirms_a_release(
     command: Command, place: JournalStore, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    """After having been told which requests may be billed; anything but a yes is a no."""
+    """After it was said which requests may be billed; anything but a yes is a no."""
     entry = written(place, "rain", SUBMITTED, (S.EXPIRED, {}))
     controller, terminal = pty.openpty()
     try:
@@ -573,7 +573,7 @@ def test_a_person_confirms_a_release(
 def test_the_journal_is_where_the_environment_says(
     command: Command, sandbox: Sandbox, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
-    """`RUNCOMFY_JOURNAL` stands for `--journal`, for the runs as for the list; another bucket prefix does as well."""
+    """`RUNCOMFY_JOURNAL` replaces `--journal`, for the runs as for the list; another bucket prefix does as well."""
     monkeypatch.setenv("RUNCOMFY_JOURNAL", f"s3://images/{prefix}-first")
     key = command("text-to-video", "rain", "--json").json["generation"]
     elsewhere = f"s3://images/{prefix}-journal"

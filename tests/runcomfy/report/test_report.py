@@ -50,13 +50,13 @@ def poster(colour: str = "teal") -> bytes:
     return sink.getvalue()
 
 
-async def with_poster(archiving: Archiving, prompt: str, picture: bytes, **how: Any) -> None:
+async def with_poster(archiving: Archiving, prompt: str, image: bytes, **how: Any) -> None:
     entry = await archiving.begin(prompt, **how)
     archived = await archiving.archive(entry)
     assert archived.archive is not None
     (video,) = archived.archive.videos
     key = f"{video.key}.jpg"
-    archiving.store.put(key, picture, content_type="image/jpeg")
+    archiving.store.put(key, image, content_type="image/jpeg")
     videos = (video.model_copy(update={"poster_key": key}),)
     found = await archiving.journal.read(entry.generation_key)
     assert found is not None
@@ -234,11 +234,11 @@ async def test_a_day_of_five_thousand_gives_a_page_that_opens(archiving: Archivi
     assert "4,440 more in the catalogue" in text_of(page) and "4,500 more in the catalogue" in text_of(page)
 
 
-@pytest.mark.parametrize("picture", [None, b"no picture", b"\xff\xd8\xff\xe0 cut", b"x" * (3 * 1024 * 1024)])
-async def test_a_poster_that_cannot_be_shown_is_left_out(archiving: Archiving, picture: bytes | None) -> None:
+@pytest.mark.parametrize("image", [None, b"no image", b"\xff\xd8\xff\xe0 cut", b"x" * (3 * 1024 * 1024)])
+async def test_a_poster_that_cannot_be_shown_is_left_out(archiving: Archiving, image: bytes | None) -> None:
     """The page without it is a page, and the video plays."""
-    await with_poster(archiving, "rain", picture or b"")
-    if picture is None:
+    await with_poster(archiving, "rain", image or b"")
+    if image is None:
         (key,) = {row["video_poster_uri"] for row in await updated(archiving)}
         archiving.store.delete(key.removeprefix("s3://videos/"))
     await archiving.update()
@@ -303,7 +303,7 @@ async def test_a_catalogue_without_prompts_gives_a_page_without_prompts(archivin
     assert "kept without prompts" in text_of(page)
 
 
-async def test_links_to_flow_runs_are_what_the_run_noted_or_can_be_told(archiving: Archiving) -> None:
+async def test_links_to_flow_runs_are_recorded_by_the_run_or_derived(archiving: Archiving) -> None:
     """Never anything but a page of the web."""
     noted = await archiving.begin("noted")
     await archiving.move(
@@ -338,7 +338,7 @@ def test_beside_the_page_links_are_relative(key: str, link: str | None) -> None:
 
 
 def test_below_a_base_url_the_prefix_is_that_of_the_store() -> None:
-    """What stands outside it is not published there."""
+    """What is outside it is not published there."""
     links = published("https://cdn.example/v/")
 
     assert links.to("s3://videos/p/a b/x.mp4") == "https://cdn.example/v/a%20b/x.mp4"

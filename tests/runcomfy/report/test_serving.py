@@ -93,7 +93,7 @@ async def test_it_leads_to_nothing_that_is_not_on_its_page(archiving: Archiving)
 
 async def test_where_nothing_can_be_signed_it_says_so_at_once(archiving: Archiving) -> None:
     """And not at the first click."""
-    store = Store("videos")  # on AWS, in a region that nobody has named
+    store = Store("videos")  # on AWS, in a region that is not set
 
     with ReportServer(store) as server, pytest.raises(ConfigurationError, match="region"):
         _ = server.links
