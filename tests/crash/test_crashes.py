@@ -36,9 +36,9 @@ def finish(label: str, generation: Generation, *, runs: int = 2, uncertain_befor
     outcomes = [generation.run() for _ in range(runs)]
     verdict = judge(label, generation, left, outcomes, honest=uncertain_before or left.state == "intent")
     if verdict.found.left_over:
-        generation.sweep()
+        generation.collect_garbage()
         if look(generation).left_over:
-            return replace(verdict, broken=(*verdict.broken, "left over even after a sweep"))
+            return replace(verdict, broken=(*verdict.broken, "left over even after the garbage collection"))
     return verdict
 
 
