@@ -39,7 +39,6 @@ from runcomfy.storage.store import Store
 from tests.runcomfy.journal.making import Later, accepted_elsewhere
 
 ROOT = Path(__file__).parents[3]
-IMAGE = ROOT / "deployments" / "demo.jpg"
 S = EntryState
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
