@@ -43,7 +43,7 @@ def session_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(session_sandbox: Sandbox) -> Sandbox:
-    """A sandbox with empty books, no faults, and nothing held."""
+    """A sandbox with an empty ledger, no faults, and nothing held."""
     session_sandbox.release()
     session_sandbox.reset()
     return session_sandbox

@@ -19,7 +19,7 @@ __all__ = ["app"]
 
 app = App(
     name="python -m runcomfy.sandbox",
-    help="A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and books.",
+    help="A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and a ledger.",
     help_epilogue="",
     version_flags=[],
     default_parameter=Parameter(negative=()),
@@ -70,7 +70,7 @@ def serve(
         price_usd: What each accepted submission is charged (a made-up price).
         price_unit: What the price is for: an output, or a second of video.
         opening_balance_usd: What the account holds at the start.
-        request_expiry_seconds: How long after its end a request is still known; for ever if left out.
+        request_expiry_seconds: How long after its end a request is still known; indefinitely if left out.
         tiny_videos: Render thumbnails in place of full sizes.
         output_bytes: Pad each video up to this size.
         seed: What random faults and durations are drawn from.

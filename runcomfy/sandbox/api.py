@@ -12,7 +12,7 @@ from typing import Any
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.redaction import strip_query
-from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, FaultRegistry, order_from_text, wishes_of
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, FaultRegistry, directives_of, order_from_text
 from runcomfy.sandbox.job_queue import Job, JobQueue
 from runcomfy.sandbox.ledger import Counters, RequestEntry, RequestLedger
 from runcomfy.sandbox.models import CATEGORIES, MODELS, violations, with_defaults
@@ -48,10 +48,10 @@ class Api:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self.board = FaultRegistry(self.settings.seed)
+        self.fault_registry = FaultRegistry(self.settings.seed)
         for text in self.settings.faults:
-            self.board.add(order_from_text(text))
-        self.studio = Renderer(self.directory, self.settings.tiny_videos, self._image_fetched)
+            self.fault_registry.add(order_from_text(text))
+        self.renderer = Renderer(self.directory, self.settings.tiny_videos, self._image_fetched)
         self.queue = JobQueue(self.settings, self._produce, self._ended)
         self.balance_usd = self.settings.opening_balance_usd
         self._last_second: deque[float] = deque()
@@ -78,7 +78,7 @@ class Api:
         if wrong := violations(model_id, inputs):
             raise Refusal(422, _INVALID, "; ".join(wrong))
         try:
-            wishes, _ = wishes_of(inputs["prompt"])
+            options, _ = directives_of(inputs["prompt"])
         except ConfigurationError as error:
             raise Refusal(422, _INVALID, str(error)) from None
         inputs = with_defaults(model_id, inputs)
@@ -88,7 +88,7 @@ class Api:
         self.balance_usd -= price_usd
         self.counters.usd_charged += price_usd
         self.counters.submissions_accepted += 1
-        job = Job(model_id, inputs, wishes, [*own, *self.board.assign()])
+        job = Job(model_id, inputs, options, [*own, *self.fault_registry.assign()])
         self.queue.accept(job)
         return self._links(job, "status", "result", "cancel"), job
 
@@ -105,12 +105,12 @@ class Api:
         return job
 
     def status(self, job: Job) -> Json:
-        """Tell where a request is; a failed one is `completed` like any other."""
+        """Return the state of a request; a failed one is `completed` like any other."""
         answer: Json = {"status": _STATUS_WORDS.get(job.state, "completed"), **self._links(job, "status", "result")}
         return answer | ({"queue_position": self.queue.position(job)} if job.state == "queued" else {})
 
     def result(self, job: Job, *, include_cost: bool) -> Json:
-        """Tell what became of a request."""
+        """Return the outcome of a request."""
         answer: Json = {
             "request_id": job.request_id,
             "status": _STATUS_WORDS.get(job.state, job.state),
@@ -175,14 +175,14 @@ class Api:
         return round(self.settings.price_usd * seconds, 6)
 
     def balance(self) -> Json:
-        """Tell what the account holds."""
+        """Return the account's balance."""
         microdollars = round(self.balance_usd * 1_000_000)
         return {"balance_usd": microdollars / 1_000_000, "balance_microdollars": microdollars, "currency": "USD"}
 
     def dress(self, endpoint: str, payload: Any, job: Job | None, own: Sequence[DueFault]) -> Any:
-        """Apply the faults that change a right answer's body, then put real URLs where `$1` and the like stand."""
+        """Apply the faults that change a right answer's body, then replace `$1` and the like by real URLs."""
         state = payload.get("status")
-        drawn = self.board.draw(
+        drawn = self.fault_registry.draw(
             endpoint, own, lambda fault: fault.kind == "body" and state in fault.effect.get("only", (state,))
         )
         for due in drawn:
@@ -201,7 +201,7 @@ class Api:
             ConfigurationError: The order does not fit the catalogue, or the request is unknown.
         """
         if order.request_id is None:
-            self.board.add(order)
+            self.fault_registry.add(order)
         elif job := self.queue.jobs.get(order.request_id):
             due = DueFault.from_order(order, self.settings.seed)
             job.faults.append(due.lasting() if due.fault.scope == "request" else due)
@@ -230,20 +230,20 @@ class Api:
         self._last_second.clear()
         self.balance_usd = self.settings.opening_balance_usd
         self.queue.reset()
-        self.board.due = []
+        self.fault_registry.due = []
         for text in self.settings.faults:
-            self.board.add(order_from_text(text))
+            self.fault_registry.add(order_from_text(text))
 
     async def _produce(self, job: Job) -> Recipe:
-        recipe = await self.studio.recipe(job.inputs, job.image_field)
-        if job.fate("error") is None:
-            await self.studio.video(recipe)
+        recipe = await self.renderer.recipe(job.inputs, job.image_field)
+        if job.outcome("error") is None:
+            await self.renderer.video(recipe)
         return recipe
 
     def close(self) -> None:
         """Stop everything, and wait for the threads that render."""
         self.queue.reset()
-        self.studio.stop()
+        self.renderer.stop()
 
     def _ended(self, job: Job) -> None:
         setattr(self.counters, job.state, getattr(self.counters, job.state) + 1)

@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox.faults import ENDPOINTS, FAULTS, Fault
 
-__all__ = ["DueFault", "FaultOrder", "FaultRegistry", "RequestWishes", "order_from_text", "plain_prompt", "wishes_of"]
+__all__ = [
+    "DueFault",
+    "FaultOrder",
+    "FaultRegistry",
+    "RequestOptions",
+    "directives_of",
+    "order_from_text",
+    "plain_prompt",
+]
 
 _DIRECTIVE = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 
@@ -125,7 +133,7 @@ def order_from_text(text: str) -> FaultOrder:
         ) from None
 
 
-class RequestWishes(BaseModel):
+class RequestOptions(BaseModel):
     """What a prompt's directive asks of its own request; `None` is as the sandbox is set."""
 
     model_config = ConfigDict(extra="forbid")
@@ -135,11 +143,11 @@ class RequestWishes(BaseModel):
     output_bytes: int | None = Field(default=None, ge=0)
 
 
-def wishes_of(prompt: str) -> tuple[RequestWishes, list[DueFault]]:
+def directives_of(prompt: str) -> tuple[RequestOptions, list[DueFault]]:
     """Read the directives `[sandbox: KEY=VALUE[:PARAMETER=VALUE…] …]` out of a prompt.
 
     A key is an endpoint (or `fault`, for wherever the fault may strike), and its value is a fault; or it is a field of
-    `RequestWishes`.
+    `RequestOptions`.
 
     Raises:
         ConfigurationError: A directive cannot be understood. A typing error must not pass for a fault that never came.
@@ -160,7 +168,7 @@ def wishes_of(prompt: str) -> tuple[RequestWishes, list[DueFault]]:
         else:
             settings[key] = _value(value)
     try:
-        return RequestWishes(**settings), faults
+        return RequestOptions(**settings), faults
     except ValueError:
         raise ConfigurationError(f"The sandbox does not understand the directive {' '.join(settings)!r}.") from None
 

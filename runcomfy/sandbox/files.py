@@ -36,7 +36,7 @@ async def send(
     count: Callable[[int], None],
     fault: tuple[str, dict[str, Any]] | None = None,
 ) -> web.StreamResponse:
-    """Answer a download; `count` is told of each piece sent, `fault` is how it breaks, with its parameters."""
+    """Answer a download; `count` gets the size of each piece sent; `fault` says how it breaks."""
     how, facts = fault or ("", {})
     if how in REMADE:
         file = await asyncio.to_thread(remade, file, how, facts)
@@ -87,7 +87,7 @@ def _asked_range(request: web.Request, file: OutputFile) -> tuple[int, int] | No
 async def _stall(request: web.Request, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while (  # noqa: ASYNC110 - a transport tells only its protocol that it closed
+    while (  # noqa: ASYNC110 - a transport reports its closing to its protocol only
         loop.time() < until and request.transport is not None and not request.transport.is_closing()
     ):
         await asyncio.sleep(0.05)

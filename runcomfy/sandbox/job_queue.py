@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from runcomfy.models import inputs_class
-from runcomfy.sandbox.fault_registry import DueFault, RequestWishes
+from runcomfy.sandbox.fault_registry import DueFault, RequestOptions
 from runcomfy.sandbox.render import Recipe
 from runcomfy.sandbox.renderer import ImageRefused
 from runcomfy.sandbox.settings import SandboxSettings
@@ -30,7 +30,7 @@ class Job:
 
     model_id: str
     inputs: dict[str, Any]
-    wishes: RequestWishes
+    options: RequestOptions
     faults: list[DueFault]
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "queued"
@@ -49,10 +49,10 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether it has reached a final state."""
         return self.state in ("succeeded", "failed", "cancelled")
 
-    def fate(self, name: str) -> Any:
+    def outcome(self, name: str) -> Any:
         """Return what its faults of kind `job` say about `name`, or `None`."""
         effects = (due.fault.effect for due in self.faults if due.fault.kind == "job")
         return next((effect[name] for effect in effects if name in effect), None)
@@ -64,7 +64,7 @@ class JobQueue:
     Args:
         settings: Slots and durations.
         produce: Makes a job's files and returns their recipe; ImageRefused ends the job as failed.
-        on_end: Is told of each job that comes to its end.
+        on_end: Called with each job that has ended.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class JobQueue:
     def accept(self, job: Job) -> None:
         """Queue a job, and start it if a slot is free."""
         self.jobs[job.request_id] = job
-        # drawn in the order of acceptance, whoever runs first, so that it can be repeated
+        # drawn in the order of acceptance, not of start, so that it can be repeated
         job.run_seconds = self._settings.run_seconds * self._spreads.lognormvariate(0, self._settings.run_spread)
-        if job.wishes.run_seconds is not None:
-            job.run_seconds = job.wishes.run_seconds
+        if job.options.run_seconds is not None:
+            job.run_seconds = job.options.run_seconds
         self._waiting.append(job)
         if (delay_seconds := self._least_queue_seconds(job)) > 0:
             asyncio.get_running_loop().call_later(delay_seconds + 0.001, self._fill_slots)
@@ -126,13 +126,13 @@ class JobQueue:
         for job in list(self._waiting):
             if self._queue_held or len(self._running) >= self._settings.slots:
                 return
-            if job.fate("stuck") == "queue":
+            if job.outcome("stuck") == "queue":
                 continue
             if (now - job.created_at).total_seconds() < self._least_queue_seconds(job):
                 continue
             self._waiting.remove(job)
             job.state, job.started_at = "running", now
-            if job.fate("stuck") != "run":
+            if job.outcome("stuck") != "run":
                 task = asyncio.create_task(self._run(job))
                 self._running.add(task)
                 task.add_done_callback(self._slot_is_free)
@@ -141,8 +141,8 @@ class JobQueue:
         return random.Random(f"{self._settings.seed}:run_seconds")  # noqa: S311 - repeatable on purpose
 
     def _least_queue_seconds(self, job: Job) -> float:
-        wish = job.wishes.queue_seconds
-        return self._settings.queue_seconds if wish is None else wish
+        own = job.options.queue_seconds
+        return self._settings.queue_seconds if own is None else own
 
     def _slot_is_free(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -152,9 +152,9 @@ class JobQueue:
     async def _run(self, job: Job) -> None:
         try:
             _, job.recipe = await asyncio.gather(asyncio.sleep(job.run_seconds), self._produce(job))
-            job.error = job.fate("error")
+            job.error = job.outcome("error")
         except ImageRefused as refusal:
-            job.error = job.fate("error") or {"type": "image_refused", "message": str(refusal)}
+            job.error = job.outcome("error") or {"type": "image_refused", "message": str(refusal)}
         except Exception as error:
             _log.exception("rendering failed")
             job.error = {"type": "sandbox_broken", "message": type(error).__name__}

@@ -14,7 +14,7 @@ class Counters(BaseModel):
     """What is counted while the sandbox runs.
 
     `polls` are reads of status and result, and `busiest_second` is how many of them came within any one second;
-    `connections` are those that were opened to the sandbox, for whatever; `tokens_leaked` are downloads that carried an
+    `connections` are all that were opened to the sandbox; `tokens_leaked` are downloads that carried an
     Authorization header.
     """
 

@@ -74,7 +74,7 @@ def violations(model_id: str, inputs: dict[str, Any]) -> list[str]:
 def with_defaults(model_id: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return `inputs` with the schema's defaults for what was left out, and 81.0 as 81.
 
-    The defaults of required fields are samples, of a prompt or an image, and stand for nothing.
+    The defaults of required fields are samples, of a prompt or an image, and are never filled in.
     """
     schema = MODELS[model_id]["input_schema"]
     fields = schema["properties"]

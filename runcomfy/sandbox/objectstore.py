@@ -57,7 +57,7 @@ class ObjectStore:
     pid: int
 
     def session(self) -> boto3.Session:
-        """Return a new session with the server's keys; sessions are not thread-safe, so nobody shares one."""
+        """Return a new session with the server's keys; sessions are not thread-safe, so none is shared."""
         return boto3.Session(
             aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name="us-east-1"
         )
@@ -69,7 +69,7 @@ def running_object_store(
 ) -> Iterator[ObjectStore]:
     """Start a server with these buckets, wait until it answers, and stop it at the end.
 
-    On Linux it also dies with the thread that entered here, whatever ends that thread; elsewhere a parent that is
+    On Linux it also dies with the thread that entered here, however that thread ends; elsewhere a parent that is
     killed leaves the server running.
 
     Args:
@@ -153,7 +153,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _remove_sockets(ports: list[int]) -> None:
-    """Remove what the server puts outside its directory, whatever it is told: sockets that a killed server leaves."""
+    """Remove the sockets that a killed server leaves outside its directory."""
     for port in ports:
         for leftover in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + _GRPC_OFFSET}.sock"):  # noqa: S108 - fixed there
             leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Real videos, quickly: a slow zoom over a picture, or a prompt over moving colours.
+"""Real videos, quickly: a slow zoom over an image, or a prompt over moving colours.
 
 Frames are made in YUV straight away, one Pillow resize a plane from a fractional box, so that the movement is smooth
 below the pixel and x264 is the larger half of the work. One encoder thread, so that bytes do not depend on the
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 __all__ = ["Recipe", "frame_size", "poster", "render"]
 
 _TINY_SIDE = 36
-_TINY_STEP = 10  # nobody watches thumbnails: each picture stands for ten frames
+_TINY_STEP = 10  # nobody watches thumbnails: each image is shown for ten frames
 _ZOOM = 1.14
 _WIDEST = 3.0
 
@@ -32,7 +32,7 @@ Planes = tuple[Image.Image, Image.Image, Image.Image]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a video's bytes depend on; `picture` is a file that is named by its content."""
+    """Everything that a video's bytes depend on; `image` is a file that is named by its content."""
 
     prompt: str
     seed: int
@@ -40,13 +40,13 @@ class Recipe:
     frames_per_second: int
     width: int
     height: int
-    picture: Path | None = None
+    image: Path | None = None
 
     @property
     def name(self) -> str:
         """A name that two recipes share only if they give the same bytes."""
         facts = [self.prompt, self.seed, self.frames, self.frames_per_second, self.width, self.height]
-        facts.append(self.picture.name if self.picture else None)
+        facts.append(self.image.name if self.image else None)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
@@ -59,7 +59,7 @@ def frame_size(shorter_side: int | None, ratio: float) -> tuple[int, int]:
 
 def render(recipe: Recipe, path: Path) -> None:
     """Write the recipe's H.264 video to `path`; blocks for about a second at 720p."""
-    frame_at = _zoom(recipe) if recipe.picture else _colours(recipe)
+    frame_at = _zoom(recipe) if recipe.image else _colours(recipe)
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         container.metadata["comment"] = f"RunComfy sandbox, seed {recipe.seed}"
         options = {"preset": "ultrafast", "crf": "21", "threads": "1"}
@@ -85,20 +85,20 @@ def poster(video: Path) -> bytes:
 
 def _frames(recipe: Recipe, frame_at: Callable[[float], Planes]) -> Iterator[av.VideoFrame]:
     is_tiny = min(recipe.width, recipe.height) <= _TINY_SIDE
-    pictures: Planes | None = None
+    planes: Planes | None = None
     for index in range(recipe.frames):
-        if pictures is None or not is_tiny or index % _TINY_STEP == 0:
-            pictures = frame_at(index / (recipe.frames - 1))
+        if planes is None or not is_tiny or index % _TINY_STEP == 0:
+            planes = frame_at(index / (recipe.frames - 1))
         frame = av.VideoFrame(recipe.width, recipe.height, "yuv420p")
-        for plane, picture in zip(frame.planes, pictures, strict=True):
-            plane.update(picture.crop((0, 0, plane.line_size, plane.height)).tobytes())
+        for plane, image in zip(frame.planes, planes, strict=True):
+            plane.update(image.crop((0, 0, plane.line_size, plane.height)).tobytes())
         frame.pts = index
         yield frame
 
 
-def _to_planes(picture: Image.Image) -> Planes:
+def _to_planes(image: Image.Image) -> Planes:
     """Split into Y, U, V in the limited range that players expect."""
-    luma, blue, red = picture.convert("YCbCr").split()
+    luma, blue, red = image.convert("YCbCr").split()
     narrow = [round(128 + (value - 128) * 224 / 255) for value in range(256)]
     return luma.point([round(16 + value * 219 / 255) for value in range(256)]), blue.point(narrow), red.point(narrow)
 
@@ -108,12 +108,12 @@ def _dice(recipe: Recipe) -> random.Random:
 
 
 def _zoom(recipe: Recipe) -> Callable[[float], Planes]:
-    """Zoom slowly into the picture, towards a side that the seed chooses."""
+    """Zoom slowly into the image, towards a side that the seed chooses."""
     width, height = recipe.width, recipe.height
     large = (round(width * _ZOOM), round(height * _ZOOM))
-    with Image.open(str(recipe.picture)) as file:
-        picture = ImageOps.fit(ImageOps.exif_transpose(file).convert("RGB"), large, Image.Resampling.LANCZOS)
-    planes = _to_planes(picture)
+    with Image.open(str(recipe.image)) as file:
+        image = ImageOps.fit(ImageOps.exif_transpose(file).convert("RGB"), large, Image.Resampling.LANCZOS)
+    planes = _to_planes(image)
     angle = _dice(recipe).uniform(0, 2 * math.pi)
 
     def frame_at(moment: float) -> Planes:
@@ -139,12 +139,12 @@ def _colours(recipe: Recipe) -> Callable[[float], Planes]:
     wide, high = (3.4, 2.2) if recipe.width >= recipe.height else (2.2, 3.4)
 
     def cloud() -> Planes:
-        picture = Image.new("RGB", (7, 7))
+        image = Image.new("RGB", (7, 7))
         for at in range(7 * 7):
             shade = (hue + dice.uniform(-0.1, 0.1)) % 1, dice.uniform(0.45, 0.85), dice.uniform(0.3, 0.85)
             red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(*shade))
-            picture.putpixel((at % 7, at // 7), (red, green, blue))
-        return _to_planes(picture)
+            image.putpixel((at % 7, at // 7), (red, green, blue))
+        return _to_planes(image)
 
     first, second = cloud(), cloud()
     text = _lettering(recipe)

@@ -1,4 +1,4 @@
-"""From a request's inputs to files on disk: fetches the picture, renders once per recipe, keeps what was rendered."""
+"""From a request's inputs to files on disk: fetches the image, renders once per recipe, keeps what was rendered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 class ImageRefused(Exception):
-    """The picture could not be fetched or is none; the text goes into the failed result, and holds no URL."""
+    """The image could not be fetched or is none; the text goes into the failed result, and holds no URL."""
 
 
 @dataclass
@@ -47,19 +47,19 @@ class Renderer:
         """Fetch the image that the inputs name, if they do, and settle everything that the video depends on.
 
         Raises:
-            ImageRefused: The picture cannot be had.
+            ImageRefused: The image cannot be had.
         """
         asked: dict[str, Any] = {**USUAL, **inputs}
         side = None if self.tiny else int(asked["resolution"].removesuffix("p"))
-        prompt, picture = plain_prompt(inputs["prompt"]).encode(errors="replace").decode(), None
+        prompt, image = plain_prompt(inputs["prompt"]).encode(errors="replace").decode(), None
         if image_field in inputs:
-            picture, (width, height) = await self._fetch(inputs[image_field], image_field)
+            image, (width, height) = await self._fetch(inputs[image_field], image_field)
             ratio = width / height
         else:
             wide, high = asked["aspect_ratio"].split(":")
             ratio = int(wide) / int(high)
         return Recipe(
-            prompt, asked["seed"], asked["num_frames"], asked["frames_per_second"], *frame_size(side, ratio), picture
+            prompt, asked["seed"], asked["num_frames"], asked["frames_per_second"], *frame_size(side, ratio), image
         )
 
     async def video(self, recipe: Recipe, number: int = 1) -> Path:
@@ -109,13 +109,13 @@ class Renderer:
 
     def _keep(self, data: bytes, name: str) -> tuple[Path, tuple[int, int]]:
         path = self.directory / f"{hashlib.sha256(data).hexdigest()}.picture"
-        beside = path.with_suffix(f".{uuid.uuid4().hex}")  # another request may be reading the same picture
+        beside = path.with_suffix(f".{uuid.uuid4().hex}")  # another request may be reading the same image
         beside.write_bytes(data)
         beside.replace(path)
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                turned = picture.getexif().get(0x0112, 1) >= 5  # the camera was held upright
-                return path, picture.size[::-1] if turned else picture.size
+            with Image.open(path) as image:
+                image.load()
+                turned = image.getexif().get(0x0112, 1) >= 5  # the camera was held upright
+                return path, image.size[::-1] if turned else image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise ImageRefused(f"{name} does not name a picture that can be read.") from None
+            raise ImageRefused(f"{name} does not name an image that can be read.") from None

@@ -124,7 +124,7 @@ class Sandbox:
 
     def clear_faults(self) -> None:
         """Let no more faults strike, but those that belong to accepted requests."""
-        self._ask(lambda api: api.board.due.clear())
+        self._ask(lambda api: api.fault_registry.due.clear())
 
     def hold(self, *, queue: bool = True, runs: bool = False) -> None:
         """Let no queued request start (`queue`), or no running request end (`runs`), until `release`."""
@@ -135,7 +135,7 @@ class Sandbox:
         self._ask(lambda api: api.queue.hold(queue=False, runs=False))
 
     def wait_for_end(self, request_id: str, timeout_seconds: float = 60.0) -> None:
-        """Block until a request succeeded, failed or was cancelled, without a call that would show in the books.
+        """Block until a request succeeded, failed or was cancelled, without a call that the ledger would count.
 
         Raises:
             ConfigurationError: The sandbox does not know the request.

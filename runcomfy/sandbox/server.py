@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: routes, the token, the books, and the faults that hit an answer as a whole."""
+"""The sandbox over HTTP: routes, the token, the ledger, and the faults that hit an answer as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox.answers import error_answer, fault_answer
 from runcomfy.sandbox.api import Api, Refusal
-from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, wishes_of
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, directives_of
 from runcomfy.sandbox.files import OutputFile, hang_up, send
 from runcomfy.sandbox.job_queue import Job
 
@@ -60,7 +60,7 @@ class _Server:
                 web.get("/v1/requests/{request_id}/result", self._result),
                 web.post("/v1/requests/{request_id}/cancel", self._cancel),
                 web.get(r"/outputs/{request_id}/{kind:video|image}-{number:[1-3]}.{ext:mp4|png}", self._output),
-                web.get("/sandbox/books", self._books),
+                web.get("/sandbox/books", self._ledger),
                 web.post("/sandbox/faults", self._add_fault),
                 web.delete("/sandbox/faults", self._clear_faults),
                 web.post("/sandbox/hold", self._hold),
@@ -78,7 +78,7 @@ class _Server:
         except ValueError:
             inputs = None
         try:
-            _, own = wishes_of(inputs["prompt"])
+            _, own = directives_of(inputs["prompt"])
         except (ConfigurationError, KeyError, TypeError):
             own = []  # the call itself says what is wrong, unless a fault comes first
 
@@ -166,11 +166,11 @@ class _Server:
         elif due is not None and due.fault.kind != "file":
             return self._strike(request, due)
         if request.match_info["ext"] == "png":
-            path = await self._api.studio.image(job.recipe)
+            path = await self._api.renderer.image(job.recipe)
         else:
-            path = await self._api.studio.video(job.recipe, int(request.match_info["number"]))
-        wish = job.wishes.output_bytes
-        file = OutputFile.of(path, self._api.settings.output_bytes if wish is None else wish)
+            path = await self._api.renderer.video(job.recipe, int(request.match_info["number"]))
+        wanted = job.options.output_bytes
+        file = OutputFile.of(path, self._api.settings.output_bytes if wanted is None else wanted)
         fault = (due.fault.effect["how"], due.parameters) if due is not None and due.fault.kind == "file" else None
 
         def count(sent_bytes: int) -> None:
@@ -180,7 +180,7 @@ class _Server:
 
     # Controls
 
-    async def _books(self, request: web.Request) -> web.Response:
+    async def _ledger(self, request: web.Request) -> web.Response:
         return web.json_response(self._api.books().model_dump(mode="json"), dumps=partial(json.dumps, indent=2))
 
     async def _add_fault(self, request: web.Request) -> web.Response:
@@ -191,7 +191,7 @@ class _Server:
         return web.Response(status=204)
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
-        self._api.board.due.clear()
+        self._api.fault_registry.due.clear()
         return web.Response(status=204)
 
     async def _hold(self, request: web.Request) -> web.Response:
@@ -209,7 +209,7 @@ class _Server:
     # Faults that hit an answer as a whole
 
     def _draw(self, endpoint: str, own: Sequence[DueFault], *kinds: str) -> DueFault | None:
-        due = next(self._api.board.draw(endpoint, own, lambda fault: fault.kind in kinds), None)
+        due = next(self._api.fault_registry.draw(endpoint, own, lambda fault: fault.kind in kinds), None)
         self._api.counters.faults_struck += due is not None
         return due
 
@@ -232,7 +232,7 @@ class _Server:
         except web.HTTPException as error:
             http_status = error.status
             raise
-        except ConnectionError:  # the caller went away; there is nobody to answer
+        except ConnectionError:  # the caller went away; there is no one to answer
             answer, http_status = web.Response(), _NOBODY
         finally:
             took_ms = (time.perf_counter() - began) * 1000

@@ -11,20 +11,20 @@ __all__ = ["SandboxSettings"]
 
 
 class SandboxSettings(BaseModel):
-    """What a sandbox is like. The price and the balance are made up: nobody has published the real ones.
+    """What a sandbox is like. The price and the balance are made up: the real ones are not published.
 
     Args:
         port: Where to listen on 127.0.0.1; 0 takes a free port.
         token: The only bearer token that is let in.
         slots: How many requests run at once.
         queue_seconds: How long a request stays in the queue at the least.
-        run_seconds: How long a request runs at the least; rendering happens meanwhile.
+        run_seconds: How long a request runs at the least; rendering happens in that time.
         run_spread: How much that differs between requests: the standard deviation of its logarithm, so that 0.05 is
             about 5 percent. Half of them run for less than `run_seconds`. 0 is all alike.
         price_usd: What each accepted submission is charged. It is not given back on failure or cancellation.
         price_unit: What the price is for: an `output`, or a `second` of video, as the catalogue says it.
         opening_balance_usd: What the account holds at the start, and again after a reset.
-        request_expiry_seconds: How long after its end a request is still known; `None` is for ever.
+        request_expiry_seconds: How long after its end a request is still known; `None` is indefinitely.
         tiny_videos: Render at a shorter side of 36 pixels, for tests with very many requests.
         output_bytes: Pad each video up to this size; it stays a valid MP4. 0 leaves it as it is.
         seed: What random faults and durations are drawn from; the same seed draws the same again.

@@ -16,7 +16,7 @@ import pytest
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import Sandbox, SandboxSettings
-from runcomfy.sandbox.fault_registry import RequestWishes
+from runcomfy.sandbox.fault_registry import RequestOptions
 from runcomfy.sandbox.job_queue import Job, JobQueue
 from runcomfy.sandbox.models import MODELS, violations
 from runcomfy.sandbox.render import Recipe
@@ -408,7 +408,7 @@ def test_the_books_tell_how_many_polls_came_within_a_second(sandbox: Sandbox, ca
 
 
 async def test_running_times_differ_as_the_spread_says_and_can_be_repeated() -> None:
-    """Half of them are shorter than `run_seconds`; the same seed draws the same; a prompt's own wish is kept."""
+    """Half of them are shorter than `run_seconds`; the same seed draws the same; a prompt's own directive wins."""
 
     async def never(job: Job) -> Recipe:
         raise AssertionError("nothing runs here")
@@ -417,14 +417,14 @@ async def test_running_times_differ_as_the_spread_says_and_can_be_repeated() -> 
         settings = SandboxSettings(run_seconds=100, run_spread=0.05, slots=1, seed=seed)
         queue = JobQueue(settings, never, lambda job: None)
         queue.hold(queue=True)
-        jobs = [Job(TEXT_TO_VIDEO, {}, RequestWishes(run_seconds=7 if not n else None), []) for n in range(401)]
+        jobs = [Job(TEXT_TO_VIDEO, {}, RequestOptions(run_seconds=7 if not n else None), []) for n in range(401)]
         for job in jobs:
             queue.accept(job)
         return [job.run_seconds for job in jobs]
 
-    wished, *seconds = await drawn(1)
+    asked, *seconds = await drawn(1)
 
-    assert wished == 7
+    assert asked == 7
     assert 95 < statistics.median(seconds) < 105
     assert 0.04 < statistics.pstdev(math.log(value) for value in seconds) < 0.06
     assert await drawn(1) == [7, *seconds] != await drawn(2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
-from runcomfy.sandbox.fault_registry import plain_prompt, wishes_of
+from runcomfy.sandbox.fault_registry import directives_of, plain_prompt
 
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
 
@@ -464,4 +464,4 @@ def test_any_prompt_is_either_understood_or_refused(text: str) -> None:
     """Whatever stands in a directive, reading it gives faults or a ConfigurationError, nothing else."""
     for prompt in (text, f"[sandbox: {text}]", f"[sandbox: status={text}]", f"[sandbox: status=http_503:{text}=1]"):
         with contextlib.suppress(ConfigurationError):
-            wishes_of(prompt)
+            directives_of(prompt)

@@ -85,11 +85,11 @@ def test_image_becomes_a_video_of_its_own_aspect(calling: Callable[[Sandbox], An
     ("path", "why"),
     [
         ("/picture.png?signature=expired", "HTTP 403"),
-        ("/words.txt?signature=good", "picture that can be read"),
+        ("/words.txt?signature=good", "image that can be read"),
         (None, "could not be fetched"),
     ],
 )
-def test_a_picture_that_cannot_be_had_fails_the_request(
+def test_an_image_that_cannot_be_fetched_fails_the_request(
     caller: Any, image_host: str, path: str | None, why: str
 ) -> None:
     """A refused, unreadable or unreachable picture ends as completed, then failed, with a reason and no signed URL."""
