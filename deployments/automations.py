@@ -62,7 +62,7 @@ def dead(patience: timedelta) -> AutomationCore:
         DEAD,
         ("heartbeat", "Running", "Retrying"),
         patience,
-        f"no sign of life for {_told(patience)}: its process or its machine is gone.",
+        f"no sign of life for {_seconds(patience)}: its process or its machine is gone.",
     )
 
 
@@ -76,7 +76,7 @@ def pending(patience: timedelta = PENDING_PATIENCE) -> AutomationCore:
         PENDING,
         ("Pending", "Submitting", "InfrastructurePending"),
         patience,
-        f"a worker took it, and nothing was heard of it for {_told(patience)}: the worker or its machine is gone.",
+        f"a worker took it, and nothing was heard of it for {_seconds(patience)}: the worker or its machine is gone.",
     )
 
 
@@ -121,12 +121,12 @@ def reconcile_among(deployments: Iterable[DeploymentResponse]) -> DeploymentResp
 def same(current: Automation, wanted: AutomationCore) -> bool:
     """Whether an automation on the server does what is wanted; it may be switched off."""
 
-    def told(automation: AutomationCore) -> dict[str, object]:
+    def comparable(automation: AutomationCore) -> dict[str, object]:
         return automation.model_dump(mode="json", include={"description", "actions"}) | {
             "trigger": _in_order(automation.trigger.model_dump(mode="json"))
         }
 
-    return told(current) == told(wanted)
+    return comparable(current) == comparable(wanted)
 
 
 def _silence(name: str, after: tuple[str, ...], patience: timedelta, why: str) -> AutomationCore:
@@ -147,7 +147,7 @@ def _silence(name: str, after: tuple[str, ...], patience: timedelta, why: str) -
     )
 
 
-def _told(duration: timedelta) -> str:
+def _seconds(duration: timedelta) -> str:
     return f"{duration.total_seconds():g} s"
 
 

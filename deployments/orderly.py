@@ -15,7 +15,7 @@ from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 __all__ = ["in_order", "patience_seconds", "terminate"]
 
 _ENDING_SECONDS = 10.0  # beyond the grace: reporting its state, and ending an interpreter
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 async def in_order(serving: Coroutine[Any, Any, None]) -> None:
@@ -31,13 +31,13 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(serving)
     before = signal.getsignal(signal.SIGTERM)
-    told = asyncio.Event()
+    signalled = asyncio.Event()
 
     async def take_over() -> None:
-        while signal.getsignal(signal.SIGTERM) == before:  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(_LOOK_SECONDS)
-        loop.add_signal_handler(signal.SIGTERM, lambda: task.cancel() if told.is_set() else told.set())
-        await told.wait()
+        while signal.getsignal(signal.SIGTERM) == before:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(_POLL_SECONDS)
+        loop.add_signal_handler(signal.SIGTERM, lambda: task.cancel() if signalled.is_set() else signalled.set())
+        await signalled.wait()
         await _ended(patience_seconds())
         task.cancel()
 
@@ -45,7 +45,7 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
     try:
         await task
     except asyncio.CancelledError:
-        if not told.is_set():
+        if not signalled.is_set():
             raise
     finally:
         if taking_over is not None:
@@ -53,20 +53,20 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
 
 
 async def _ended(seconds: float) -> None:
-    """Tell our children to end, each once, also those that are started in the meantime, and wait until all are gone."""
-    told: set[int] = set()
+    """Signal our children to end, each once, and those started later too; wait until all are gone."""
+    signalled: set[int] = set()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while children := _children():
-                for pid in children - told:
+                for pid in children - signalled:
                     terminate(pid)
-                told |= children
-                await asyncio.sleep(_LOOK_SECONDS)
+                signalled |= children
+                await asyncio.sleep(_POLL_SECONDS)
             await asyncio.sleep(2)  # what ended without a word is reported as crashed
 
 
 def _children() -> set[int] | None:
-    """Return the numbers of our children that run flows, `None` where the system does not tell."""
+    """Return the numbers of our children that run flows, `None` where the system does not say."""
     try:
         lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
     except OSError:

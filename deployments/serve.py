@@ -30,7 +30,7 @@ from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY
 __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[1]
-# A name of its own: the deployments of prefect.yaml may stand on the same server.
+# A name of its own: the deployments of prefect.yaml may be on the same server.
 _NAME = "served"
 _TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 
@@ -55,30 +55,30 @@ async def _record_heartbeat(deployment_id: UUID) -> None:
 
 
 async def _deployments(file: Path) -> list[RunnerDeployment]:
-    told = YAML(typ="safe").load(file)
-    filled_in = await run_steps(told["build"])
-    return [_deployment(entry, filled_in) for entry in told["deployments"]]
+    content = YAML(typ="safe").load(file)
+    filled_in = await run_steps(content["build"])
+    return [_deployment(entry, filled_in) for entry in content["deployments"]]
 
 
-def _deployment(told: dict[str, Any], filled_in: dict[str, Any]) -> RunnerDeployment:
+def _deployment(entry: dict[str, Any], filled_in: dict[str, Any]) -> RunnerDeployment:
     return RunnerDeployment.from_entrypoint(
-        told["entrypoint"],
+        entry["entrypoint"],
         _NAME,
-        description=told["description"],
-        tags=told["tags"],
-        parameters=apply_values(told["parameters"], filled_in),
-        schedules=[_schedule(schedule) for schedule in apply_values(told.get("schedules", []), filled_in)],
+        description=entry["description"],
+        tags=entry["tags"],
+        parameters=apply_values(entry["parameters"], filled_in),
+        schedules=[_schedule(schedule) for schedule in apply_values(entry.get("schedules", []), filled_in)],
         concurrency_limit=(
-            ConcurrencyLimitConfig.model_validate(told["concurrency_limit"]) if "concurrency_limit" in told else None
+            ConcurrencyLimitConfig.model_validate(entry["concurrency_limit"]) if "concurrency_limit" in entry else None
         ),
-        enforce_parameter_schema=told.get("enforce_parameter_schema", True),
-        triggers=_TRIGGERS.validate_python(told.get("triggers", [])),
+        enforce_parameter_schema=entry.get("enforce_parameter_schema", True),
+        triggers=_TRIGGERS.validate_python(entry.get("triggers", [])),
     )
 
 
-def _schedule(told: dict[str, Any]) -> Schedule:
-    how = {name: value for name, value in told.items() if name not in ("cron", "interval")}
-    return Cron(told["cron"], **how) if "cron" in told else Interval(told["interval"], **how)
+def _schedule(entry: dict[str, Any]) -> Schedule:
+    how = {name: value for name, value in entry.items() if name not in ("cron", "interval")}
+    return Cron(entry["cron"], **how) if "cron" in entry else Interval(entry["interval"], **how)
 
 
 if __name__ == "__main__":

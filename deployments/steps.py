@@ -16,7 +16,7 @@ Reference = dict[str, dict[str, str]]
 async def refer_to_blocks(**blocks: str) -> dict[str, Reference]:
     """Return a reference to each block: by id where it exists, so that Prefect's forms show it, else by its name.
 
-    A name is looked up when a run starts, so a block may be made after the deployments. An id may not stand in
+    A name is looked up when a run starts, so a block may be made after the deployments. An id may not be in
     `prefect.yaml` itself: `prefect deploy` would replace it by the block's content, secrets in clear text. What a step
     returns is filled in after that, and stays a reference.
 

@@ -107,8 +107,8 @@ with warnings.catch_warnings():
 class _Noting:
     """Hands a process's number on to Prefect, and notes it."""
 
-    def __init__(self, told: TaskStatus[int] | None, note: Callable[[int], None]) -> None:
-        self._told = told
+    def __init__(self, status: TaskStatus[int] | None, note: Callable[[int], None]) -> None:
+        self._status = status
         self._note = note
         self.pid = 0
 
@@ -116,8 +116,8 @@ class _Noting:
         """Take the number of a process that was started."""
         self.pid = pid
         self._note(pid)
-        if self._told is not None:
-            self._told.started(pid)
+        if self._status is not None:
+            self._status.started(pid)
 
 
 def _cancel(task: asyncio.Task[Any] | None) -> None:

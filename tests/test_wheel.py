@@ -180,8 +180,8 @@ def test_only_imports_and_texts_differ_from_the_checkout(unpacked: Path) -> None
         assert ours == theirs, path
         compared += 1
     assert compared > 250
-    told = (unpacked / PACKAGE / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
-    assert told.replace(f"{PACKAGE}.", "") == (ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+    text = (unpacked / PACKAGE / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+    assert text.replace(f"{PACKAGE}.", "") == (ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
 
 
 def test_every_command_that_a_message_names_is_there(unpacked: Path) -> None:
@@ -250,9 +250,9 @@ def test_prefect_finds_the_blocks_without_a_warning(
 
 def test_what_prefect_yaml_names_is_found(installed: Installed, unpacked: Path) -> None:
     """Its steps, and its flows both by their files, as `deployments.serve` loads them, and by their modules."""
-    told = YAML(typ="safe").load(unpacked / PACKAGE / "deployments" / "prefect.yaml")
-    steps = sorted({name for step in told["build"] for name in step})
-    entrypoints = [each["entrypoint"] for each in told["deployments"]]
+    content = YAML(typ="safe").load(unpacked / PACKAGE / "deployments" / "prefect.yaml")
+    steps = sorted({name for step in content["build"] for name in step})
+    entrypoints = [each["entrypoint"] for each in content["deployments"]]
     program = f"""
 import json, {PACKAGE}
 from pathlib import Path
@@ -292,13 +292,13 @@ def test_a_whole_flow_runs_from_the_wheel(
     key = uri.removeprefix(f"s3://videos/{prefix}/")
     assert key != uri
     store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
-    told = json.loads(store.read(store.key(f"{key}.json"), limit_bytes=2**20))
-    assert told["uri"] == uri
-    assert re.fullmatch(r"runcomfy-prefect/\d+\.\d+\.\d+", told["archiver"])
+    provenance = json.loads(store.read(store.key(f"{key}.json"), limit_bytes=2**20))
+    assert provenance["uri"] == uri
+    assert re.fullmatch(r"runcomfy-prefect/\d+\.\d+\.\d+", provenance["archiver"])
 
 
 def test_the_command_is_installed(installed: Installed) -> None:
-    """It stands beside the interpreter, and finds the engine of the wheel."""
+    """It is beside the interpreter, and finds the engine of the wheel."""
     done = installed.run(str(installed.python.with_name("prefect-runcomfy")), "--help")
 
     assert "text-to-video" in done.stdout

@@ -1,4 +1,4 @@
-"""The checks of the Prefect server: what deployments of this project need there, and what stands in their way."""
+"""The checks of the Prefect server: what deployments of this project need there, and what hinders them."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def prefect_checks(credentials_block: str | None, store_block: str | None, pool:
 
         return [Check(_AREA, "server", no_server)]
     deployed = Deployed()
-    looks = _PrefectChecks(pool, credentials_block or _ACCOUNT, deployed)
-    upkeep = UpkeepChecks(deployed, looks.limit_name)
+    checks = _PrefectChecks(pool, credentials_block or _ACCOUNT, deployed)
+    upkeep = UpkeepChecks(deployed, checks.limit_name)
 
     def block(kind: type[RunComfyCredentials] | type[MediaStore], name: str | None, usual: str) -> Any:
         return lambda: _block(kind, name or usual, needed=name is not None)
@@ -63,16 +63,16 @@ def prefect_checks(credentials_block: str | None, store_block: str | None, pool:
     server, found = ("server",), ("deployments",)
     return [
         Check(_AREA, "server", server_answers),
-        Check(_AREA, "block types", looks.block_types, needs=server),
+        Check(_AREA, "block types", checks.block_types, needs=server),
         Check(_AREA, BLOCK_CHECKS[0], block(RunComfyCredentials, credentials_block, _ACCOUNT), needs=("block types",)),
         Check(_AREA, BLOCK_CHECKS[1], block(MediaStore, store_block, _STORE), needs=("block types",)),
-        Check(_AREA, "deployments", looks.deployments, needs=server),
-        Check(_AREA, "parameters", looks.parameters, needs=found),
-        Check(_AREA, "schedules", looks.schedules, needs=found),
-        Check(_AREA, "work pool", looks.work_pool, needs=server, after=found),
-        Check(_AREA, "worker", looks.worker, needs=("work pool",)),
-        Check(_AREA, "limit", looks.limit, needs=BLOCK_CHECKS[:1]),
-        Check(_AREA, "late runs", looks.late_runs, needs=found),
+        Check(_AREA, "deployments", checks.deployments, needs=server),
+        Check(_AREA, "parameters", checks.parameters, needs=found),
+        Check(_AREA, "schedules", checks.schedules, needs=found),
+        Check(_AREA, "work pool", checks.work_pool, needs=server, after=found),
+        Check(_AREA, "worker", checks.worker, needs=("work pool",)),
+        Check(_AREA, "limit", checks.limit, needs=BLOCK_CHECKS[:1]),
+        Check(_AREA, "late runs", checks.late_runs, needs=found),
         Check(_AREA, "heartbeats", upkeep.heartbeats, needs=found, after=("work pool",)),
         Check(_AREA, "automations", upkeep.automations, needs=found, after=("work pool",)),
         Check(_AREA, "upkeep", upkeep.upkeep, needs=("deployments", "worker")),
@@ -117,7 +117,7 @@ class _PrefectChecks:
         return ok(f"{len(self._deployments)}: {', '.join(sorted(_label(each) for each in self._deployments))}")
 
     async def parameters(self) -> Diagnosis:
-        """Make sure that blocks are referred to, and that no secret stands in clear text."""
+        """Make sure that blocks are referred to, and that no secret is in clear text."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
         clear = sorted(
@@ -140,7 +140,7 @@ class _PrefectChecks:
         return ok("blocks by reference, no secrets")
 
     async def schedules(self) -> Diagnosis:
-        """Tell what runs by itself."""
+        """List what runs by itself."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
         active: list[str] = []
@@ -149,18 +149,18 @@ class _PrefectChecks:
             if each.schedules:
                 on = not each.paused and any(schedule.active for schedule in each.schedules)
                 (active if on else resting).append(_label(each))
-        told = "; ".join(
+        lines = "; ".join(
             f"{word}: {', '.join(sorted(names))}" for word, names in (("active", active), ("paused", resting)) if names
         )
         if any(_label(each) == "reconcile" for each in self._deployments) and "reconcile" not in active:
             return warning(
-                f"reconcile does not run by itself{f' ({told})' if told else ''}: late videos wait for a person.",
+                f"reconcile does not run by itself{f' ({lines})' if lines else ''}: late videos wait for a person.",
                 "Give it a schedule, every ten minutes say, or resume the one it has.",
             )
-        return ok(told or "none")
+        return ok(lines or "none")
 
     async def work_pool(self) -> Diagnosis:
-        """Look at the pool that was named, or at those that the deployments go to."""
+        """Check the pool that was named, or those that the deployments go to."""
         names = [self._pool] if self._pool else sorted({each.work_pool_name or "" for each in self._deployments} - {""})
         homeless = [
             _label(each)
@@ -188,11 +188,11 @@ class _PrefectChecks:
 
     async def worker(self) -> Diagnosis:
         """Look for one that has sent a sign of life."""
-        told = []
+        lines = []
         async with get_client() as client:
             for pool in self._pools:
                 if starts_by_itself(pool):
-                    told.append(f"{pool.name} needs none: Prefect starts its runs")
+                    lines.append(f"{pool.name} needs none: Prefect starts its runs")
                     continue
                 workers = await client.read_workers_for_work_pool(pool.name)
                 online = [worker.name for worker in workers if worker.status == WorkerStatus.ONLINE]
@@ -201,8 +201,8 @@ class _PrefectChecks:
                         f"No worker is online for {pool.name}: runs wait for one.",
                         f"Start one: {how_to_start(pool)}.",
                     )
-                told.append(f"{len(online)} online: {', '.join(sorted(online))}")
-        return ok("; ".join(told))
+                lines.append(f"{len(online)} online: {', '.join(sorted(online))}")
+        return ok("; ".join(lines))
 
     async def limit(self) -> Diagnosis:
         """Look for the global concurrency limit that the account names; without it, no generation begins."""

@@ -1,4 +1,4 @@
-"""What stands in a deployment's parameters that should not: secrets in clear text, and blocks that are gone."""
+"""What should not be in a deployment's parameters: secrets in clear text, and blocks that are gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = ("aws_access_key_id", "token")
 
 
 def clear_secrets(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the places of values that nobody should be able to read."""
+    """Yield the places of values that should be secret."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from clear_secrets(inner, f"{path}.{name}".lstrip("."))

@@ -44,7 +44,7 @@ class Deployed:
 
 
 class UpkeepChecks:
-    """The looks themselves.
+    """The checks themselves.
 
     Args:
         deployed: What is deployed, which the checks before these fill in.
@@ -55,7 +55,7 @@ class UpkeepChecks:
         self._deployed, self._limit = deployed, limit
 
     async def heartbeats(self) -> Diagnosis:
-        """Tell how often runs say that they are alive."""
+        """Check how often runs send heartbeats."""
         if not self._deployed.deployments:
             return _NOTHING
         found = self._deployed.frequencies()
@@ -86,10 +86,10 @@ class UpkeepChecks:
                 )
             if each.enabled and (within is None or not same(each, dead(within))):
                 return broken(f"“{each.name}” is of another version: it may mark runs as crashed that rest.", _AUTOMATE)
-        missing = [name for name, standing in found.items() if not standing]
+        missing = [name for name, existing in found.items() if not existing]
         if missing:
             return warning(f"Missing: {_quoted(missing)}. What dies stays as it is for up to ten minutes.", _AUTOMATE)
-        off = [each.name for standing in found.values() for each in standing if not each.enabled]
+        off = [each.name for existing in found.values() for each in existing if not each.enabled]
         if off:
             return warning(f"Switched off: {_quoted(off)}.", "Switch them on at the page Automations.")
         reconcile = reconcile_among(self._deployed.deployments)
@@ -166,8 +166,8 @@ class UpkeepChecks:
             held = await slots_held(client, [name] if name else [])
         leaked = [each for each in held if each.leaked and not each.note]
         if leaked:
-            told = ", ".join(f"{each.leaked} of {each.limit} of {each.name}" for each in leaked)
-            return warning(f"Held by no run that is known: {told}.", "`reconcile` frees what nobody holds for sure.")
+            text = ", ".join(f"{each.leaked} of {each.limit} of {each.name}" for each in leaked)
+            return warning(f"Held by no run that is known: {text}.", "`reconcile` frees what nobody holds for sure.")
         return ok(f"{sum(each.active for each in held)} taken, by runs that are alive")
 
 

@@ -1,7 +1,7 @@
 """Empty a work pool before you stop its workers: `python -m deployments.drain -- systemctl restart prefect-worker`.
 
 It pauses the pool, waits until no run of it is Pending, Running or Cancelling, runs your command, and resumes the pool:
-also if the command fails, if the time is over, and on Ctrl-C. Runs that are scheduled meanwhile wait, and none is lost.
+also if the command fails, if the time is over, and on Ctrl-C. Runs scheduled in the meantime wait; none is lost.
 Without a command it leaves the pool paused once it is empty, and says how to resume it.
 """
 

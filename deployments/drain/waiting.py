@@ -19,7 +19,7 @@ from runcomfy.errors import WaitError
 
 __all__ = ["Interruption", "Quiet", "run_command", "until_idle", "until_resumed"]
 
-_LOOK_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 _QUIET_SECONDS = 6.0  # what a worker had fetched before the pause is Pending well before that
 _UPKEEP_SECONDS = 60.0
 _RESUME_SECONDS = 300.0
@@ -63,7 +63,7 @@ class Interruption:
 
 
 class Quiet:
-    """Judges whether a paused pool is empty, from what was under way there at each look.
+    """Judges whether a paused pool is empty, from what was under way there at each poll.
 
     Runs of upkeep are given a minute after the others; those that wait for parts which the pause holds back are not
     waited for. It has to be so for six seconds: what a worker had fetched before the pause is Pending by then.
@@ -127,7 +127,7 @@ async def until_idle(
                 return active
         if time.monotonic() >= until:
             raise WaitError(f"After {timeout_seconds / 60:g} minutes: {summary(active)}.")
-        await interruption.sleep(_LOOK_SECONDS)
+        await interruption.sleep(_POLL_SECONDS)
     return active
 
 
@@ -143,7 +143,7 @@ async def until_resumed(resume: Callable[[], Awaitable[None]], say: Callable[[st
 
     Args:
         resume: Makes one attempt.
-        say: Tells a person, once.
+        say: Informs a person, once.
 
     Returns:
         Whether it was resumed within five minutes.
@@ -158,6 +158,6 @@ async def until_resumed(resume: Callable[[], Awaitable[None]], say: Callable[[st
             if not said:
                 say(f"The server does not answer ({type(error).__name__}); asking again for five minutes.")
                 said = True
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         else:
             return True

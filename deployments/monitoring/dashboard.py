@@ -1,4 +1,4 @@
-"""Make the Grafana dashboard: `python -m deployments.monitoring.dashboard` writes `grafana-dashboard.json` anew."""
+"""Make the Grafana dashboard: `python -m deployments.monitoring.dashboard` writes `grafana-dashboard.json`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WIDE, _NARROW = 12, 4
 def document() -> str:
     """Return the dashboard as Grafana reads it; data source, model, and the time that is averaged over, are variables.
 
-    Everything is summed over the processes that tell of it: with a process for each flow run, one alone says nothing.
+    Everything is summed over the processes that report it: with a process for each flow run, one alone says nothing.
     """
     dashboard = (
         Dashboard("RunComfy generations")
@@ -106,7 +106,7 @@ def _money(dashboard: Dashboard) -> None:
 
 def _troubles(dashboard: Dashboard) -> None:
     accepted = 'sum(increase(runcomfy_submissions_total{outcome="accepted"}[$window]))'
-    looks = f"sum(increase(runcomfy_polls_total[$window])) / {accepted}"
+    polls = f"sum(increase(runcomfy_polls_total[$window])) / {accepted}"
     calls = "sum by (call, status) (rate(runcomfy_api_call_duration_seconds_count[$__rate_interval]))"
     dashboard.with_row(Row("Troubles, calls and bytes"))
     for title, unit, legend, expression in (
@@ -117,7 +117,7 @@ def _troubles(dashboard: Dashboard) -> None:
         ("Tried again, by phase", "short", "{{phase}}", _rare("runcomfy_retries_total", "", "$window", "phase")),
         ("Flow runs that reconcile changed", "short", "{{outcome}}",
          _rare("runcomfy_runs_healed_total", "", "$window", "outcome")),
-        ("Looks for each generation", "short", "looks", looks),
+        ("Looks for each generation", "short", "looks", polls),
         ("API calls", "reqps", "{{call}} {{status}}", calls),
         ("Bytes written to the bucket", "Bps", "{{content}}",
          "sum by (content) (rate(runcomfy_transferred_bytes_total[$__rate_interval]))"),

@@ -135,17 +135,17 @@ def setup(
         async with get_client() as client:
             if only_pool:
                 return await pool_steps(client)
-            # Whatever is missing or wrong is said before anything is made.
+            # All that is missing or wrong is said before anything is made.
             plans = (
                 await BlockPlan.read(client, RunComfyCredentials, credentials_block),
                 await BlockPlan.read(client, MediaStore, store_block),
             )
             if allowed.make:
-                if plans[0].standing is None and "api_token" not in account:
+                if plans[0].stored is None and "api_token" not in account:
                     account["api_token"] = person.ask("the API token of RunComfy", "RUNCOMFY_API_TOKEN", secret=True)
-                if plans[1].standing is None and "bucket" not in store:
+                if plans[1].stored is None and "bucket" not in store:
                     store.update(store_values(person.ask("the bucket, s3://bucket/prefix", "RUNCOMFY_BUCKET")))
-                if plans[0].standing is None:
+                if plans[0].stored is None:
                     account["concurrency_limit"] = limit
                 for plan, given in zip(plans, (account, store), strict=True):
                     plan.wanted(given)
@@ -165,7 +165,7 @@ def setup(
         _print_next(pool, credentials_block, store_block, limit, automations_too=not healing)
 
 
-def _check(pool: str, credentials_block: str, store_block: str, look: Callable[[], list[Step]]) -> None:
+def _check(pool: str, credentials_block: str, store_block: str, plan: Callable[[], list[Step]]) -> None:
     """Say what is wrong on the server, and what setup would make or change; end with exit code 3 if there is any.
 
     Raises:
@@ -177,7 +177,7 @@ def _check(pool: str, credentials_block: str, store_block: str, look: Callable[[
 
     findings = find(prefect_checks(credentials_block, store_block, pool), quiet=False)
     server_answers = any(finding.name == "server" and finding.mark is not Mark.BROKEN for finding in findings)
-    drift = [step for step in look() if step.outcome in ("missing", "differs")] if server_answers else []
+    drift = [step for step in plan() if step.outcome in ("missing", "differs")] if server_answers else []
     broken = print_findings(findings, as_json=False)
     if drift:
         Console(highlight=False).print("\nWithout --check, this would be made or changed:", style="bold")
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
         named = error if isinstance(error, RunComfyError) else InvalidInput(f"{error} Try --help.")
         print_error(named, as_json=False)
         return exit_code(named)
-    except SystemExit as end:  # something that --check looked at is broken
+    except SystemExit as end:  # a check failed
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt:
         print("Interrupted; run it again, what was made stays.", file=sys.stderr)

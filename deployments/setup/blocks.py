@@ -24,21 +24,21 @@ Kind: TypeAlias = type[RunComfyCredentials] | type[MediaStore]
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """A block as it stands, and as it is wanted.
+    """A block as it is, and as it is wanted.
 
     Args:
         kind: The type of the block.
         name: Its name.
-        standing: The stored block; `None` where there is none.
+        stored: The stored block; `None` where there is none.
     """
 
     kind: Kind
     name: str
-    standing: RunComfyCredentials | MediaStore | None
+    stored: RunComfyCredentials | MediaStore | None
 
     @classmethod
     async def read(cls, client: PrefectClient, kind: Kind, name: str) -> BlockPlan:
-        """Look whether the block is there."""
+        """Read whether the block exists."""
         try:
             await client.read_block_document_by_name(name, kind.get_block_type_slug(), include_secrets=False)
         except ObjectNotFound:
@@ -51,7 +51,7 @@ class BlockPlan:
         return f"{self.kind.get_block_type_slug()}/{self.name}"
 
     def wanted(self, given: Mapping[str, Any]) -> RunComfyCredentials | MediaStore:
-        """Return the block with the given values, and the others as they stand.
+        """Return the block with the given values, and the others unchanged.
 
         Raises:
             ConfigurationError: they cannot be used.
@@ -69,17 +69,17 @@ class BlockPlan:
 
     async def carry_out(self, client: PrefectClient, given: Mapping[str, Any], allowed: Allowed) -> Step:
         """Make the block, or change what is given and differs, if that is confirmed."""
-        if self.standing is None and not allowed.make:
+        if self.stored is None and not allowed.make:
             return Step("block", self.title, "missing")
         wanted = self.wanted(given)
-        if self.standing is None:
+        if self.stored is None:
             await wanted.asave(self.name, client=client)
-            told = ", ".join(f"{field}: {_shown(getattr(wanted, field))}" for field in given)
-            return Step("block", self.title, "created", told)
+            values = ", ".join(f"{field}: {_shown(getattr(wanted, field))}" for field in given)
+            return Step("block", self.title, "created", values)
         changes = {
-            field: f"{field}: {_shown(getattr(self.standing, field))} → {_shown(getattr(wanted, field))}"
+            field: f"{field}: {_shown(getattr(self.stored, field))} → {_shown(getattr(wanted, field))}"
             for field in given
-            if _value(getattr(wanted, field)) != _value(getattr(self.standing, field))
+            if _value(getattr(wanted, field)) != _value(getattr(self.stored, field))
         }
         if not changes:
             return Step("block", self.title, "unchanged")
@@ -87,12 +87,12 @@ class BlockPlan:
         if not allowed.change(f"Block {self.title}: {change}"):
             return Step("block", self.title, "differs", change)
         for field in changes:  # in the stored one, which keeps its references to other blocks
-            setattr(self.standing, field, getattr(wanted, field))
-        await self.standing.asave(self.name, overwrite=True, client=client)
+            setattr(self.stored, field, getattr(wanted, field))
+        await self.stored.asave(self.name, overwrite=True, client=client)
         return Step("block", self.title, "updated", change)
 
     def _present(self) -> dict[str, Any]:
-        return {field: getattr(self.standing, field) for field in self.kind.model_fields} if self.standing else {}
+        return {field: getattr(self.stored, field) for field in self.kind.model_fields} if self.stored else {}
 
 
 def _value(value: Any) -> Any:

@@ -82,16 +82,16 @@ async def ensure_limit(client: PrefectClient, name: str, limit: int | None, allo
         allowed: Whether it may be made or changed.
     """
     try:
-        standing = await client.read_global_concurrency_limit_by_name(name)
+        current = await client.read_global_concurrency_limit_by_name(name)
     except ObjectNotFound:
         wanted = limit or _GENERATIONS
         if not allowed.make:
             return Step("limit", name, "missing", f"{wanted} at once")
         await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=wanted))
         return Step("limit", name, "created", f"{wanted} at once")
-    if limit is None or limit == standing.limit:
+    if limit is None or limit == current.limit:
         return Step("limit", name, "unchanged")
-    change = f"at once: {standing.limit} → {limit}"
+    change = f"at once: {current.limit} → {limit}"
     if not allowed.change(f"Limit {name}: {change}"):
         return Step("limit", name, "differs", change)
     await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=limit))

@@ -13,7 +13,7 @@ from runcomfy.errors import ConfigurationError
 __all__ = ["KEYS", "Person", "account_values", "store_values"]
 
 KEYS = ("RUNCOMFY_STORE_ACCESS_KEY_ID", "RUNCOMFY_STORE_SECRET_ACCESS_KEY")
-"""Of their own name: whoever has keys in his environment does not mean to give them to every worker."""
+"""Names of their own: keys in a person's environment are not meant for every worker."""
 _TOKENS = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
 
 
@@ -37,7 +37,7 @@ class Person:
         """Ask for a value.
 
         Raises:
-            ConfigurationError: nobody is there, or nothing is answered.
+            ConfigurationError: There is no terminal, or no answer.
         """
         answer = ""
         if self.is_there:

@@ -29,7 +29,7 @@ __all__ = ["DeploymentRuns"]
 
 _T = TypeVar("_T")
 _PATIENCE_SECONDS = 240.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _ERROR = re.compile(r"exception: (\w+): (.*)", re.DOTALL)
 
 
@@ -124,7 +124,7 @@ class DeploymentRun:
                 self._runs.ask(self._runs.retried(self._run_id))
             if time.monotonic() > deadline:
                 raise RuntimeError(f"The flow run {self._run_id} is still {state}.")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         if state.type is StateType.CRASHED:
             return Outcome(killed=True)
         if state.type is StateType.COMPLETED:
