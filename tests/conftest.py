@@ -16,7 +16,7 @@ from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 from tests.summary import SUMMARY, section
 
-# A session reads the descriptions of all services anew, a tenth of a second each time; here, all sessions share them.
+# A session reads the descriptions of all services again, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # A run of the tests says what the code does, and not how busy the machine is or which examples were drawn this time:

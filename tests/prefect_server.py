@@ -53,7 +53,7 @@ def patient_prefect_server() -> Iterator[str]:
 
 
 def _send_events(seconds: float = 30) -> None:
-    """Wait until Prefect has sent its events, as the harness does, but not for ever."""
+    """Wait until Prefect has sent its events, as the harness does, but not indefinitely."""
     from prefect.events.worker import EventsWorker
 
     workers = list(EventsWorker._instances.items())

@@ -44,7 +44,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
     ],
 )
 def test_a_module_of_the_engine_loads_what_it_needs_only(module: str, needed: set[str]) -> None:
-    """The service without the bucket, the bucket without the service, and neither what reads pictures and videos."""
+    """The service without the bucket, the bucket without the service, and neither what reads images and videos."""
     assert loaded(f"import {module}") <= needed
 
 
@@ -67,7 +67,7 @@ def commands(app: App, *words: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", list(commands(app)), ids=" ".join)
 def test_a_help_loads_nothing_that_it_does_not_show(command: tuple[str, ...]) -> None:
-    """Neither the clients of the service and of the bucket, nor Prefect, nor what reads pictures, videos and tables."""
+    """Neither the clients of the service and of the bucket, nor Prefect, nor what reads images, videos and tables."""
     assert loaded("from runcomfy.cli.__main__ import main\nmain(sys.argv[1:])", *command, "--help") == set()
 
 

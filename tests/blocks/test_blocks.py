@@ -151,7 +151,7 @@ def test_its_own_endpoint_and_region_win(object_store: ObjectStore, prefix: str)
 
 
 def test_the_public_endpoint_is_the_one_that_is_signed_for(object_store: ObjectStore, prefix: str) -> None:
-    """RunComfy fetches the picture from outside."""
+    """RunComfy fetches the image from outside."""
     store = MediaStore(
         bucket="videos",
         prefix=prefix,

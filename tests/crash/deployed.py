@@ -37,7 +37,7 @@ class DeploymentRuns:
     """Starts flow runs, from any thread.
 
     Args:
-        directory: Where pictures go.
+        directory: Where images go.
         api_url: Prefect's API, with a worker at its work pool.
         deployment: What is run, as `flow/deployment`.
     """
@@ -102,7 +102,7 @@ class DeploymentRun:
         self._killed = True
         wanted = f"PREFECT__FLOW_RUN_ID={self._run_id}".encode()
         for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # it has ended in the meantime
                 if wanted in (place / "environ").read_bytes().split(b"\0"):
                     os.kill(int(place.name), signal.SIGKILL)
 

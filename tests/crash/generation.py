@@ -62,7 +62,7 @@ class Setting:
 
 @dataclass
 class Generation:
-    """One generation, told apart by its prompt in the service's books and by its prefix in the bucket."""
+    """One generation, told apart by its prompt in the service's ledger and by its prefix in the bucket."""
 
     setting: Setting
     lane: Lane
@@ -108,7 +108,7 @@ class Generation:
                 "access_key": store.access_key,
                 "secret_key": store.secret_key,
                 "endpoint_url": self.lane.s3.url,
-                # The service fetches the picture past the proxy. (Each endpoint costs a client more.)
+                # The service fetches the image past the proxy. (Each endpoint costs a client more.)
                 "public_endpoint_url": store.endpoint_url if self.scenario.flow == "image-to-video" else "",
                 "patience_seconds": self.patience_seconds,
             },
@@ -171,7 +171,7 @@ class Generation:
         return outcomes
 
     def _picture(self) -> str:
-        """Paint a picture that no other generation has, and return its path."""
+        """Paint an image that no other generation has, and return its path."""
         path = self.setting.workers.directory / f"{self.id}.png"
         if not path.exists():
             Image.new("RGB", (64, 48), f"#{self.id[:6]}").save(path)

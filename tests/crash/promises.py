@@ -1,4 +1,4 @@
-"""What is promised of a generation, whatever was killed or failed, judged by the service's books and the bucket."""
+"""What is promised of a generation, whatever was killed or failed, judged by the service's ledger and the bucket."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Found:
 
 
 def look(generation: Generation) -> Found:
-    """Look at the books and at the bucket, past every proxy."""
+    """Look at the ledger and at the bucket, past every proxy."""
     s3, prefix = generation.setting.s3, generation.prefix
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
     return Found(

@@ -46,7 +46,7 @@ class Stage:
 
     @contextmanager
     def generation(self, scenario: Scenario, *, patience_seconds: int = 1) -> Iterator[Generation]:
-        """Have a new generation, prepared, on a lane that nobody else uses meanwhile."""
+        """Have a new generation, prepared, on a lane that nobody else uses in the meantime."""
         lane = self._lanes.get()
         try:
             if not (scenario.new_bucket or lane.notes):  # else it would try out what the store is able to do

@@ -1,7 +1,7 @@
 """A program that runs flows, or the command, in processes of their own, without importing Prefect for each of them.
 
 It imports everything once, starts no thread, and then forks for every job that it reads, a JSON object a line. Each
-child is a process like any other: it runs one flow, writes how that ended into a file, and can be killed meanwhile.
+child is a process like any other: it runs one flow, writes how that ended into a file, and can be killed before.
 `python -m tests.crash.zygote once` does a single job in this very process: a fresh interpreter, nothing forked.
 """
 
@@ -39,7 +39,7 @@ from runcomfy.policy import Polling
 from runcomfy.values import ArchivedVideo, Generation
 
 _QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
-_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 290  # a little before those who wait for it lose patience
+_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 290  # a little before those who wait for it time out
 _OTHERWISE_IMPORTED_LATE = (
     "anyio._backends._asyncio", "boto3.s3.inject", "fastapi.applications", "prefect.task_engine",
     "prefect.utilities.visualization",
@@ -52,7 +52,7 @@ def main() -> None:
         _work(json.loads(sys.stdin.readline()))
     for module in _OTHERWISE_IMPORTED_LATE:
         importlib.import_module(module)
-    gc.freeze()  # a child does not copy what it only looks at
+    gc.freeze()  # a child does not copy what it only reads
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
     for line in sys.stdin:
         _fork(json.loads(line))
@@ -111,7 +111,7 @@ def _work(job: dict[str, Any]) -> None:
 
 
 def _show_tasks() -> None:
-    """Print where every task of the loop stands, down to what it awaits."""
+    """Print where every task of the loop is, down to what it awaits."""
     for task in asyncio.all_tasks():
         print(task.get_name())
         awaited: Any = task.get_coro()

@@ -1,11 +1,11 @@
-"""The acceptance test of self-healing: orders arrive, everything is killed, and nobody lifts a finger.
+"""The acceptance test of self-healing: orders arrive, everything is killed, and nobody intervenes.
 
     python -m tests.deployments.chaos --orders 200 --minutes 40 --scale 1 --generations 16 --keep chaos-out
 
 It starts what `deployments/production/compose.yaml` starts (or, with `--database sqlite`, what the README types), a
 service whose runs take 5 to 300 seconds, and an S3 server. Orders come in the first 70 per cent of the minutes, faults
-in all of them. Then it waits until nothing is open any more, for `--settle-minutes` at the most, and prints what became
-of everything. A process of a run costs some 3.5 seconds of processor to start: count ten orders a minute on two cores.
+in all of them. Then it waits until nothing is open any more, for at most `--settle-minutes`, and prints what became
+of everything. Starting the process of a run takes about 3.5 seconds of CPU: allow ten orders a minute on two cores.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ Log = Callable[..., None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried.
+    """The settings of one chaos run.
 
     Args:
         orders: How many orders; every tenth is a manifest of five rows.
         database: `postgres` is the production set-up, `sqlite` that of the README.
         minutes: For how long faults strike.
-        seed: What orders and faults are drawn from. How they meet depends on the machine.
-        scale: What the 5 to 300 seconds of a request are multiplied by.
-        faults: How many; by default one for each five orders, and one of each kind at the least.
+        seed: What orders and faults are drawn from. How they coincide depends on the machine.
+        scale: The factor of the 5 to 300 seconds of a request.
+        faults: How many; by default one for each five orders, and at least one of each kind.
         kinds: Which kinds of faults.
-        while_pending: Whether workers are struck while runs are on their way into a process, too; these are noticed
+        while_pending: Whether workers are also killed while runs are starting; these are noticed
             after five minutes, others after half of that.
-        settle_minutes: How long after the last fault everything has to be at its end.
+        settle_minutes: How long after the last fault everything has to have ended.
         generations: How many generations the account allows at once.
-        keep: A folder for the log of what was done, and the logs of all processes.
+        keep: A folder for the log of faults and orders, and the logs of all processes.
     """
 
     orders: int = 20
@@ -76,7 +76,7 @@ class Plan:
 
 
 def chaos(plan: Plan) -> Report:
-    """Do it all, and return what is wrong and what to print."""
+    """Run everything, and return what is wrong and what to print."""
     folder = plan.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as parts:
@@ -158,11 +158,11 @@ app = App(name="python -m tests.deployments.chaos", help=__doc__, version_flags=
 
 @app.default
 def run(plan: Annotated[Plan, Parameter(name="*")] = Plan(), *, healthy_minutes: float | None = None) -> int:
-    """Do it, print the report, and return 1 if something is wrong.
+    """Run it, print the report, and return 1 if something is wrong.
 
     Args:
-        plan: What is tried.
-        healthy_minutes: Instead, see that a run of so many minutes at Prefect's default heartbeat stays Running, and
+        plan: The settings of one chaos run.
+        healthy_minutes: Instead, check that a run of so many minutes at Prefect's default heartbeat stays Running, and
             how long it takes until a dead one is found.
     """
     if healthy_minutes is not None:
@@ -177,9 +177,9 @@ def run(plan: Annotated[Plan, Parameter(name="*")] = Plan(), *, healthy_minutes:
 
 def main() -> int:
     """Run the command line."""
-    # A shell starts a command with `&` deaf to Ctrl-C, and workers that inherit this do not end at SIGTERM either.
+    # A shell starts a command with `&` ignoring Ctrl-C, and workers that inherit this do not end at SIGTERM either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything that was started is ended
     os.chdir(ROOT)
     return int(app(result_action="return_value") or 0)
 

@@ -1,4 +1,4 @@
-"""Prefect's API as the chaos script uses it: plain HTTP, asked again while the server is away."""
+"""Prefect's API as the chaos script uses it: plain HTTP, retried while the server is away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATIENCE_SECONDS = 300
 
 
 def moment(text: str) -> datetime:
-    """Read a time as the API writes it."""
+    """Parse a time as the API writes it."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
 
 
@@ -26,7 +26,7 @@ class Api:
 
     Args:
         url: Where the API is, such as http://127.0.0.1:4200/api.
-        auth: `user:password`, where the server wants it.
+        auth: `user:password`, if the server requires it.
     """
 
     def __init__(self, url: str, auth: str = "") -> None:
@@ -34,7 +34,7 @@ class Api:
         self._http = httpx.Client(base_url=url, auth=(user, password) if auth else None, timeout=60)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Call until the server answers, for five minutes; so only what is safe to repeat.
+        """Call until the server answers, for five minutes; only for calls that are safe to repeat.
 
         Raises:
             httpx.HTTPError: it refuses, or stays away.
@@ -54,7 +54,7 @@ class Api:
             time.sleep(1)
 
     def deployment(self, name: str) -> str:
-        """Return the id of a deployment; here a flow and its deployment have one name."""
+        """Return the id of a deployment; here a flow and its deployment have the same name."""
         return str(self.call("GET", f"/deployments/name/{name}/{name}")["id"])
 
     def deployments(self) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Api:
         return sorted(found, key=lambda state: moment(state["timestamp"]))
 
     def create_run(self, deployment_id: str, parameters: Mapping[str, Any], key: str, at: datetime | None) -> str:
-        """Make a run of a deployment, once for each key; scheduled, where a time is given."""
+        """Create a run of a deployment, once for each key; scheduled, if a time is given."""
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": (at or datetime.now(UTC)).isoformat()}}
         body = {"parameters": dict(parameters), "idempotency_key": key, "state": state}
         return str(self.call("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
@@ -88,7 +88,7 @@ class Api:
     def cancel(self, run_id: str) -> bool:
         """Cancel a run as the button of the UI does; return whether it is cancelled, or will be.
 
-        A run that has no process yet the server cancels at once: it rejects Cancelling, and names Cancelled instead.
+        The server cancels a run without a process at once: it rejects Cancelling, and sets Cancelled instead.
         """
         body = {"state": {"type": "CANCELLING", "name": "Cancelling"}, "force": False}
         self.call("POST", f"/flow_runs/{run_id}/set_state", body)
@@ -103,7 +103,7 @@ class Api:
         self.call("POST", "/events", [event])
 
     def held(self) -> Iterator[tuple[str, int]]:
-        """Yield each concurrency limit with slots that are taken, and how many."""
+        """Yield each concurrency limit that has slots taken, and how many."""
         for limit in self.call("POST", "/v2/concurrency_limits/filter", {"limit": _PAGE}):
             if limit["active_slots"]:
                 yield limit["name"], limit["active_slots"]

@@ -1,4 +1,4 @@
-"""Faults: what the chaos script kills, stops and cancels, and what that struck."""
+"""Faults: what the chaos script kills, stops and cancels, and which runs that hit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ KINDS = (
     "run cancelled", "killed while pending", "killed in the paid call",
 )  # fmt: skip
 _LATE_ANSWER_SECONDS = 15.0
-_NEXT_PAID_CALL_SECONDS = 120.0  # where all slots are taken, one that runs has to end first
+_NEXT_PAID_CALL_SECONDS = 120.0  # where all slots are taken, a running one has to end first
 _T = TypeVar("_T")
 
 
 @dataclass
 class Fault:
-    """What was done, when, and which runs had a process that it ended."""
+    """One fault: what was done, when, and which runs had a process that it ended."""
 
     kind: str
     at: datetime
@@ -42,19 +42,19 @@ class Fault:
 
 @dataclass
 class Faults:
-    """Does one fault after the other.
+    """Causes one fault after the other.
 
     Args:
-        stack: Whose parts are struck.
+        stack: The processes to kill.
         api: Its server.
-        orders: Whose runs are cancelled.
+        orders: The orders whose runs are cancelled.
         sandbox: The service, whose paid call answers late.
-        sampler: Knows which runs live.
-        draws: Chooses.
-        log: Writes down what was done.
-        seconds: How long is waited at most for something that a fault can strike.
-        while_pending: Whether workers are struck while runs are on their way into a process, too; who dies then is
-            noticed after five minutes, who dies Running after half of that.
+        sampler: Knows which runs have a living process.
+        draws: The random choices.
+        log: Records what was done.
+        seconds: How long to wait at most for something that a fault can hit.
+        while_pending: Whether workers are also killed while runs are starting; a run that dies then is
+            noticed after five minutes, one that dies Running after half of that.
     """
 
     stack: Stack
@@ -77,7 +77,7 @@ class Faults:
         return found[:count]
 
     def strike(self, kind: str) -> Fault:
-        """Do one fault, and start again what it ended."""
+        """Cause one fault, and start again what it ended."""
         fault = Fault(kind, datetime.now(UTC))
         acts: dict[str, Callable[[Fault], None]] = {
             "run killed": self._run_killed, "run cancelled": self._run_cancelled,
@@ -111,7 +111,7 @@ class Faults:
                 fault.detail, fault.missed = run_id, False
 
     def _pending_killed(self, fault: Fault) -> None:
-        """Kill a run whose process starts; half of the time with the machine that it is on."""
+        """Kill a run whose process is starting; half of the time with its machine."""
 
         def starting() -> list[str]:
             pending = {run["id"] for run in self.api.runs("PENDING")}
@@ -131,7 +131,7 @@ class Faults:
             self._again(name)
 
     def _paid_call_killed(self, fault: Fault) -> None:
-        """Kill a run whose submission the service has accepted, and not yet answered."""
+        """Kill a run whose submission the service has accepted but not yet answered."""
         known = {request.id for request in self.sandbox.books().requests}
         self.sandbox.inject("slow", endpoint="submit", times=1, seconds=_LATE_ANSWER_SECONDS)
         new = self._until(
@@ -148,7 +148,7 @@ class Faults:
         self._kill_runs(fault, sorted((own | shards) & self.sampler.look().keys()))
 
     def _worker_killed(self, fault: Fault) -> None:
-        """Kill the worker's own process; what it started is left to itself."""
+        """Kill only the worker's own process; what it started keeps running."""
         name = self._busy_worker(fault)
         kill(self._pid(name))
         self._again(name)
@@ -159,7 +159,7 @@ class Faults:
         self._again(name)
 
     def _redeployed(self, fault: Fault) -> None:
-        """End a worker as a container is ended: SIGTERM, and SIGKILL for all that is left after the grace period."""
+        """End a worker as a container is ended: SIGTERM, and after the grace period SIGKILL for all that is left."""
         name = self._busy_worker(fault)
         below = descendants(self._pid(name))
         process = self.stack.processes[name]
@@ -178,7 +178,7 @@ class Faults:
         self._again(name)
 
     def _busy_worker(self, fault: Fault) -> str:
-        """Return a worker that has runs; any, where none gets one in time."""
+        """Return a worker that has runs, or any if none gets one in time."""
 
         def busy() -> list[str]:
             if not self.while_pending and self.api.runs("PENDING"):
@@ -199,7 +199,7 @@ class Faults:
         fault.struck = sorted(set(fault.struck))
 
     def _again(self, name: str) -> None:
-        """Start a part again after some seconds, as `restart: unless-stopped` does."""
+        """Start a process again after some seconds, as `restart: unless-stopped` does."""
         self.stack.processes[name].wait()
         time.sleep(self.draws.uniform(1, 6))
         self.stack.start(name)
@@ -213,7 +213,7 @@ class Faults:
         return self.stack.processes[name].pid
 
     def _until(self, look: Callable[[], _T], every: float = 1.0, seconds: float | None = None) -> _T:
-        """Return what a look finds, or nothing after the patience for it."""
+        """Poll until something is found and return it; nothing at the time-out."""
         deadline = time.monotonic() + (seconds or self.seconds)
         while not (found := look()) and time.monotonic() < deadline:
             time.sleep(every)

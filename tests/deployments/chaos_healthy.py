@@ -1,6 +1,6 @@
-"""A run at Prefect's default heartbeat: while it lives it is left alone, and when its machine is gone it is noticed.
+"""A run at Prefect's default heartbeat is left alone while it lives, and noticed when its machine is gone.
 
-Neither its deployment, nor its pool, nor its worker says how often a run gives a sign of life: every 180 seconds.
+Neither its deployment, nor its pool, nor its worker sets the frequency of heartbeats: one every 180 seconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def healthy(database: Database, minutes: float) -> Report:
 
 
 def _plain_deployment(made: Stage) -> str:
-    """Make a pool and a deployment that say nothing of heartbeats."""
+    """Create a pool and a deployment that set nothing about heartbeats."""
     template: dict[str, Any] = {"name": _POOL, "type": "process"}
     made.api.call("POST", "/work_pools/", template)
     told = made.api.call("GET", "/deployments/name/text-to-video/text-to-video")
@@ -74,7 +74,7 @@ def _plain_deployment(made: Stage) -> str:
 
 
 def _worker(made: Stage, name: str) -> subprocess.Popen[bytes]:
-    """Start a worker of one run; it ends with everything that talks to the server."""
+    """Start a worker for one run; it ends with everything that talks to the server."""
     environment = made.stack.environment("worker1") | {"PREFECT_HOME": str(made.stack.home / name)}
     environment.pop(_FREQUENCY, None)
     command = ["prefect", "worker", "start", "--pool", _POOL, "--type", "process", "--limit", "1", "--name", name]

@@ -1,4 +1,4 @@
-"""Orders that arrive over time: by events, by the API, on a schedule, by manifests; each of its own prompts."""
+"""Orders that arrive over time: by events, by the API, on a schedule, by manifests; each with prompts of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Kind = Literal["event", "text", "image", "batch", "batch by event", "batch in sh
 
 @dataclass
 class Order:
-    """What somebody wants: one video for each prompt, each of which the service is told about in the prompt."""
+    """An order: one video for each prompt; the prompt carries the directive for the sandbox."""
 
     number: int
     kind: Kind
@@ -48,9 +48,9 @@ def drawn(count: int, seconds: float, scale: float, seed: int) -> list[Order]:
 
     Args:
         count: How many; every tenth is a manifest of five rows.
-        seconds: In which time they arrive.
-        scale: What the 5 to 300 seconds of a request at the service are multiplied by.
-        seed: What all is drawn from.
+        seconds: The time within which they arrive.
+        scale: The factor of the 5 to 300 seconds of a request at the service.
+        seed: The seed of all draws.
     """
     draws = random.Random(f"{seed}:orders")
     orders = []
@@ -75,9 +75,9 @@ class Orders:
 
     Args:
         api: The server.
-        orders: What is ordered, the earliest first.
+        orders: The orders, the earliest first.
         upload: Puts a manifest into the bucket, and returns its URI.
-        log: Writes down what was done.
+        log: Records what was done.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Orders:
         return len(self.placed()) == len(self.all)
 
     def find_runs(self, runs: Sequence[dict[str, Any]]) -> None:
-        """Note which runs the events became."""
+        """Record which runs the events started."""
         by_what = {str(run["parameters"].get("prompt") or run["parameters"].get("manifest")): run for run in runs}
         for order in self.all:
             if order.run_id is None:

@@ -1,4 +1,4 @@
-"""Which processes of one stack live, by /proc: its runs know themselves and the server by their environment."""
+"""Which processes of one stack are alive, by /proc: the environment of each names its server and its run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def processes_of(api_url: str) -> list[Process]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the children of a process, and theirs."""
+    """Return the descendants of a process."""
     children: dict[int, list[int]] = defaultdict(list)
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process that may be gone."""
+    """Kill a process that may be gone already."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -71,7 +71,7 @@ def kill_tree(pid: int) -> list[int]:
 
 @dataclass
 class Sampler:
-    """Writes down each second which runs have a process that lives."""
+    """Records each second which runs have a living process."""
 
     api_url: str
     seen: dict[tuple[str, int], list[datetime]] = field(default_factory=dict)
@@ -101,13 +101,13 @@ class Sampler:
         return living
 
     def lived_on(self, run_id: str, at: datetime) -> float:
-        """Return for how many seconds after a moment a process of the run that lived then was still seen."""
+        """Return for how many seconds after a moment a process of the run that was alive then was still seen."""
         spans = [span for (named, _), span in self.seen.items() if named == run_id and span[0] < at <= span[1]]
         return max(((last - at).total_seconds() for _, last in spans), default=0.0)
 
 
 def end_all(api_url: str, seconds: float = 20) -> list[int]:
-    """Kill whatever still talks to the server, and return what that was."""
+    """Kill every process that still talks to the server, and return them."""
     killed: list[int] = []
     deadline = time.monotonic() + seconds
     while (left := processes_of(api_url)) and time.monotonic() < deadline:

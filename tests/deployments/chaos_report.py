@@ -1,4 +1,4 @@
-"""What the chaos script prints: how the orders ended, what the faults struck, and how long it took to recover."""
+"""What the chaos script prints: how the orders ended, what the faults hit, and how long it took to recover."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ States = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Report:
-    """What is wrong, and all of it for a person."""
+    """What is wrong, and the report for a person."""
 
     wrong: list[str]
     text: str
@@ -48,16 +48,16 @@ def reported(
     api: Api, verdict: Verdict, orders: Sequence[Order], faults: Sequence[Fault], sampler: Sampler,
     title: str, log: Callable[..., None],
 ) -> Report:  # fmt: skip
-    """Put together what is known, and look which healthy runs were marked as crashed.
+    """Put together what is known, and check which healthy runs were marked as crashed.
 
     Args:
         api: Prefect's server.
         verdict: How it all ended.
-        orders: What was ordered.
-        faults: What was done.
-        sampler: Knows which runs lived when.
-        title: What is said above.
-        log: Writes down every run.
+        orders: The orders.
+        faults: The faults.
+        sampler: Knows which runs were alive when.
+        title: The heading.
+        log: Records every run.
     """
     states: dict[str, Sequence[Mapping[str, Any]]] = {}
     for run in verdict.runs:
@@ -87,7 +87,7 @@ def reported(
 
 
 def _healthy(crashes: Sequence[tuple[str, Mapping[str, Any]]], sampler: Sampler) -> list[str]:
-    """Return which runs were said to have crashed while their process lived on."""
+    """Return which runs were marked as crashed while their process was alive."""
     found = []
     for run_id, state in crashes:
         lived = sampler.lived_on(run_id, moment(state["timestamp"]))
@@ -118,7 +118,7 @@ def _ends(verdict: Verdict, orders: Sequence[Order]) -> Table:
 
 
 def _recoveries(faults: Sequence[Fault], states: States) -> Table:
-    """Say how long it took from a fault to the next attempt of what it struck, and to its end."""
+    """Say how long it took from a fault to the next attempt of the runs that it hit, and to their end."""
     table = Table("fault", "times", "missed", "runs struck", "to next attempt (s)", "to the end (s)", title="Faults")
     again: dict[str, list[float]] = defaultdict(list)
     ended: dict[str, list[float]] = defaultdict(list)

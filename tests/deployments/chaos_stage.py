@@ -35,7 +35,7 @@ class Stage:
     generations: int
 
     def upload(self, key: str, text: str | bytes) -> str:
-        """Put a file beside the pictures, and return its URI."""
+        """Put a file beside the images, and return its URI."""
         client = self.store.session().client("s3", endpoint_url=self.store.endpoint_url)
         client.put_object(Bucket="images", Key=key, Body=text.encode() if isinstance(text, str) else text)
         return f"s3://images/{key}"
@@ -66,7 +66,7 @@ def stage(database: Database, generations: int, seed: int = 0) -> Iterator[Stage
 
 
 def set_up(made: Stage, *options: str) -> str:
-    """Make blocks, limit and automations, as a person does it."""
+    """Create blocks, limit and automations, as a person does."""
     command = ["python", "-m", "deployments.setup", "--no-prompt", "--automations", *options]
     command += ["--bucket", f"s3://{BUCKET}/{PREFIX}", "--generations", str(made.generations)]
     given = {

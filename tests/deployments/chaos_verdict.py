@@ -50,14 +50,14 @@ class Verdict:
 
 
 def judge(api: Api, orders: Orders, sandbox: Sandbox, store: ObjectStore, *, decode: bool) -> Verdict:
-    """Look at everything.
+    """Check everything.
 
     Args:
         api: Prefect's server.
-        orders: What was ordered.
+        orders: The orders.
         sandbox: The service and its ledger.
         store: The S3 server.
-        decode: Whether each video is decoded, too.
+        decode: Whether each video is also decoded.
     """
     runs, deployments = api.runs(), api.deployments()
     orders.find_runs(runs)
@@ -87,7 +87,7 @@ def judge(api: Api, orders: Orders, sandbox: Sandbox, store: ObjectStore, *, dec
 def _became(
     prompt: str, requests: Sequence[RequestEntry], files: Mapping[str, list[str]], entry: Entry | None, told: list[str]
 ) -> str:
-    """Return how one generation ended, and tell what is wrong with it."""
+    """Return how one generation ended, and record what is wrong with it."""
     state = entry.state if entry else None
     for request in requests:
         keys = files.get(request.id, [])
@@ -109,7 +109,7 @@ def _became(
 
 
 def _end(order: Order, run: dict[str, Any] | None, became: Sequence[str], told: list[str]) -> str:
-    """Return how an order ended; what it must not end as is told."""
+    """Return how an order ended, and record an end that must not be."""
     state = f"{run['state_name']}, {run['run_count']} attempts, {run['state']['message']}" if run else "no flow run"
     if order.cancelled and set(became) == {"archived"} and run and run["state_type"] == "CANCELLED":
         return "cancelled by a person, too late"
@@ -119,7 +119,7 @@ def _end(order: Order, run: dict[str, Any] | None, became: Sequence[str], told: 
         if any(one.startswith("left") for one in became):
             told.append(f"order {order.number} ({order.kind}) was cancelled and is {', '.join(became)}: {state}")
         return "cancelled by a person"
-    # A batch pays for nothing more where its first rows are uncertain; whoever decides about them runs it again.
+    # A batch pays for nothing more if its first rows are uncertain; the person who decides about them runs it again.
     allowed = {"archived", "uncertain"} | ({"never paid"} if order.kind.startswith("batch") else set())
     if "uncertain" in became and set(became) <= allowed:
         return "uncertain"
@@ -130,7 +130,7 @@ def _end(order: Order, run: dict[str, Any] | None, became: Sequence[str], told: 
 
 
 def _unfinished(runs: Sequence[dict[str, Any]], deployments: Mapping[str, str]) -> Iterator[str]:
-    """Yield runs that are not at an end; those that a schedule has made for later, and young ones of upkeep, may."""
+    """Yield runs that have not ended, except those that a schedule created for later, and young ones of upkeep."""
     now = datetime.now(UTC)
     for run in runs:
         name = deployments.get(run["deployment_id"], "?")
@@ -155,7 +155,7 @@ def _strangely_cancelled(
 ) -> Iterator[str]:
     """Yield runs that are Cancelled and were cancelled by nobody.
 
-    Parts of a batch are cancelled with it, and `catalogue` drops what is due while it is at work.
+    Shards of a batch are cancelled with it, and `catalogue` drops runs that are due while it is running.
     """
     ours = {order.run_id for order in orders.all if order.cancelled}
     for run in runs:

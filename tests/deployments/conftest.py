@@ -93,7 +93,7 @@ class PrefectServer:
 
 
 class BusyServer(PrefectServer):
-    """A server that writes down many task runs at once, and workers that look for runs every second."""
+    """A server that stores many task runs at once, and workers that poll every second."""
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A server and workers as the README has them: SQLite, one process for the server, no containers.
 
-The commands and settings are read out of the README itself; only ports and folders are others.
+The commands and settings are read from the README itself; only ports and folders differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POOL = "runcomfy"
 
 
 def readme_commands() -> list[list[str]]:
-    """Return the commands of the README's blocks `console`, in their order, with the settings before them."""
+    """Return the commands of the README's `console` blocks, in their order, with the settings before them."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
@@ -57,7 +57,7 @@ def _settings(words: list[str]) -> dict[str, str]:
 
 
 def _without_settings(words: list[str]) -> list[str]:
-    """Return a command without the settings before it; its program is that of this interpreter's folder."""
+    """Return a command without the settings before it; its program is the one beside this interpreter."""
     at = next(number for number, word in enumerate(words) if not re.match(r"\w+=", word))
     return [str(Path(sys.executable).parent / Path(words[at]).name), *words[at + 1 :]]
 
@@ -78,11 +78,11 @@ class ReadmeStack(Stack):
         return _without_settings(workers[1 if name == "upkeep" else 0])
 
     def grace_seconds(self, name: str) -> float:
-        """Return how long it is waited for the end of a process: nobody kills a worker that he stops in a terminal."""
+        """Return how long to wait for the end of a process: nobody kills a worker that they stop in a terminal."""
         return 120.0
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return the settings of the README for a process, and what is of this machine."""
+        """Return the settings of the README for a process, and those of this machine."""
         commands = readme_commands()
         own = "server" if name == "server" else "worker"
         told: dict[str, str] = {}
@@ -94,7 +94,7 @@ class ReadmeStack(Stack):
             "HOME": str(self.home), "PREFECT_HOME": str(self.home / name),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        if name == "server":  # a server with the address of a server would ask that one
+        if name == "server":  # a server that has the address of a server would call that one
             told.pop("PREFECT_API_URL", None)
             return told | here | {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.home / "ui")}
         return told | here | {"PREFECT_API_URL": self.api_url, "RUNCOMFY_WORK_POOL": _POOL}
@@ -102,7 +102,7 @@ class ReadmeStack(Stack):
 
 @contextlib.contextmanager
 def running_readme_stack() -> Iterator[ReadmeStack]:
-    """Start the server; pool, blocks, deployments and workers are for the test to make."""
+    """Start the server; the test creates pool, blocks, deployments and workers."""
     with contextlib.ExitStack() as parts:
         home = Path(tempfile.mkdtemp(prefix="runcomfy-readme-"))
         parts.callback(shutil.rmtree, home, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The production set-up on this machine: the commands and settings of `compose.yaml`, without the containers.
 
-PostgreSQL and Redis are real servers of their own in a temporary folder. Only what containers give is replaced: host
+PostgreSQL and Redis are real servers in a temporary folder. Only what containers provide is replaced: host
 names, ports, folders, and secrets.
 """
 
@@ -58,7 +58,7 @@ def environment_of(service: Mapping[str, Any], secrets: Mapping[str, str]) -> di
 
 @dataclass(frozen=True)
 class Stack:
-    """A production set-up that runs: where its parts are, and how to run a command beside them."""
+    """A running production set-up: where its services are, and how to run a command beside them."""
 
     home: Path
     ports: Mapping[str, int]
@@ -114,7 +114,7 @@ class Stack:
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[None]:
-        """Run a service beside the test, from when it is well; end it as a container is ended."""
+        """Run a service beside the test once it is healthy; end it as a container is ended."""
         self.start(name)
         try:
             yield
@@ -122,7 +122,7 @@ class Stack:
             self.stop(name)
 
     def start(self, name: str) -> None:
-        """Start a service, and wait until it is well."""
+        """Start a service, and wait until it is healthy."""
         file = self.home / f"{name}.log"
         with file.open("ab") as log:
             process = subprocess.Popen(
@@ -136,12 +136,12 @@ class Stack:
         end(self.processes[name])
 
     def stop_all(self) -> None:
-        """Stop what still runs, what was started last first."""
+        """Stop what still runs, the last started first."""
         for name in reversed(list(self.processes)):
             self.stop(name)
 
     def healthy(self, name: str) -> Callable[[], bool]:
-        """Return a look at whether a service says that it is well."""
+        """Return a health check of a service."""
         if name != "server" and "--with-healthcheck" not in self.command(name):
             return lambda: True
         path = "api/ready" if name == "server" else "health"
@@ -153,7 +153,7 @@ def running_stack(workers: int) -> Iterator[Stack]:
     """Start everything in the order of `compose.yaml`: stores, migration, server, services, deployments, workers.
 
     Args:
-        workers: How many of the service `worker`; of every other service that is a worker, there is one.
+        workers: How many of the service `worker`; there is one of every other service that is a worker.
     """
     names = ["postgres", "redis", "server", *(f"worker{number}" for number in range(1, workers + 1)), *_other_workers()]
     with contextlib.ExitStack() as parts:
@@ -180,7 +180,7 @@ def is_worker(command: Sequence[str]) -> bool:
 
 
 def _service(name: str) -> dict[str, Any]:
-    """Return the service of compose that a process is of; `worker2` is one of `worker`."""
+    """Return the compose service of a process; `worker2` is one of `worker`."""
     service: dict[str, Any] = compose()["services"][name.rstrip("0123456789")]
     return service
 

@@ -1,6 +1,6 @@
-"""The automations on a real server: what is dead is marked so, and what rests or has ended is left alone.
+"""The automations on a real server: dead runs are marked as crashed; resting and ended ones are left alone.
 
-The patience is short, so that the test is. Nothing waits for a time to pass: the last runs of all are dead ones,
+The time-outs are short, so that the test is. Nothing waits for a time to pass: the last runs of all are dead ones,
 and when both of them are marked, each one before them had its turn.
 """
 
@@ -89,7 +89,7 @@ OTHERS: dict[str, list[Any]] = {
     "incomplete": [Pending(), Running(), BEAT, named("Incomplete", StateType.FAILED)],
     "cancelled": [Pending(), Running(), BEAT, Cancelled()],
     "being cancelled": [Pending(), Running(), BEAT, Cancelling()],
-    # The heartbeat and the state come by different ways: the older one may come second.
+    # The heartbeat and the state arrive by different ways: the older one may arrive second.
     "completed before its last heartbeat came": [Pending(), Running(), BEAT, Completed(), BEAT],
     "cancelled before its last heartbeat came": [Pending(), Running(), BEAT, Cancelled(), BEAT],
     "being cancelled, and still at work": [Pending(), Running(), BEAT, Cancelling(), BEAT],
@@ -107,7 +107,7 @@ class Runs:
     made: dict[str, UUID] = field(default_factory=dict)
 
     async def make(self, name: str, story: list[Any]) -> UUID:
-        """Make a run and let it go through its story."""
+        """Create a run and take it through its states."""
         run = await self.client.create_flow_run_from_deployment(self.deployment, name=name)
         self.made[name] = run.id
         for step in story:
@@ -155,7 +155,7 @@ class PostgresServer(PrefectServer):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A server of its own: with this patience, the runs of other tests would be dead."""
+    """A server of its own: with these time-outs, the runs of other tests would count as dead."""
     home, (port,) = tmp_path_factory.mktemp("automations"), free_ports()
     stack = Stack(Path(tempfile.mkdtemp(prefix="runcomfy-automations-")), {"postgres": port}, SECRETS)
     stack.home.chmod(0o755)  # PostgreSQL's own user passes through it
@@ -178,8 +178,8 @@ async def runs(server: PrefectServer) -> AsyncIterator[Runs]:
                 await client.delete_automation(automation.id)
 
 
-async def test_the_dead_are_marked_and_nothing_else(runs: Runs) -> None:
-    """By name of the automation and with the reason; resting, ended and living runs are left as they are."""
+async def test_only_dead_runs_are_marked_as_crashed(runs: Runs) -> None:
+    """By the name of the automation and with the reason; resting, ended and living runs stay as they are."""
     for automation in (dead(PATIENCE), pending(PATIENCE)):
         await runs.client.create_automation(automation)
     alive = await runs.make("alive", [Pending(), Running(), BEAT])
@@ -217,7 +217,7 @@ async def keep_beating(runs: Runs, run_id: UUID) -> None:
 
 
 async def test_a_burst_of_crashes_starts_one_reconcile_after_the_last_of_them(runs: Runs) -> None:
-    """Whatever the crash is called; the next crash starts another one."""
+    """Whatever the name of the crashed state; the next crash starts another one."""
     burst, delay = timedelta(seconds=8), timedelta(seconds=12)
     flow_id = await runs.client.create_flow_from_name("reconcile")
     reconcile = await runs.client.create_deployment(flow_id, f"reconcile-{uuid4().hex[:8]}", tags=["runcomfy"])

@@ -1,4 +1,4 @@
-"""Batches of a thousand, in one process and spread over workers, with processes killed in the middle.
+"""Batches of a thousand, in one process and sharded over workers, with processes killed in the middle.
 
 `BATCH_ROWS` sets another size.
 """
@@ -61,7 +61,7 @@ async def api(server: PrefectServer) -> AsyncIterator[PrefectClient]:
 
 
 class Batch:
-    """A manifest, its bucket, and the flow that is run on it as a process of its own."""
+    """A manifest, its bucket, and the flow that runs on it in a process of its own."""
 
     def __init__(self, folder: Path, server: PrefectServer, service: Sandbox, object_store: ObjectStore, prefix: str):
         self.server, self.service, self.folder = server, service, folder
@@ -93,7 +93,7 @@ class Batch:
 
     @contextlib.contextmanager
     def process(self, **given: Any) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the flow in a process; with its most memory in the file `memory`."""
+        """Run the flow in a process; its peak memory goes into the file `memory`."""
         with subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(self.manifest), self.name, repr(given)],
             cwd=ROOT,
@@ -124,7 +124,7 @@ class Batch:
         return [found.entry async for found in self.store.get_journal().entries() if found.entry.state in states]
 
     async def decide(self) -> int:
-        """Do what a person does about submissions that nobody knows the answer of: look what they became."""
+        """Do what a person does about submissions whose answer is unknown: look up what they became."""
         made = {request.inputs["prompt"]: request.id for request in self.service.books().requests}
         uncertain = await self.entries(EntryState.UNCERTAIN)
         async with self.account.get_client() as client:
@@ -162,8 +162,8 @@ def batch(
     yield Batch(tmp_path, server, service, object_store, prefix)
 
 
-async def test_a_batch_in_one_process_that_is_killed_halfway(batch: Batch, measured: list[str]) -> None:
-    """Killed and run again, it ends with one video a row, and each was paid for once; a person decided the rest."""
+async def test_a_batch_in_one_process_survives_a_kill_halfway(batch: Batch, measured: list[str]) -> None:
+    """Killed and run again, it ends with one video a row, each paid for once; a person decided the rest."""
     async with api(batch.server) as client:
         await batch.save_blocks(client)
         with batch.process(at_once=AT_ONCE) as process:
@@ -187,8 +187,8 @@ async def test_a_batch_in_one_process_that_is_killed_halfway(batch: Batch, measu
     )
 
 
-async def test_a_batch_on_two_workers_one_of_which_dies(batch: Batch, measured: list[str]) -> None:
-    """The rows of the dead worker go to the other; each row is paid for once, and never beyond the budget."""
+async def test_a_batch_on_two_workers_survives_the_death_of_one(batch: Batch, measured: list[str]) -> None:
+    """The other worker takes over the rows of the dead one; each row is paid for once, and never beyond the budget."""
     with contextlib.ExitStack() as parts:
         server = batch.server
         server.run("prefect", "work-pool", "create", "test-pool", "--type", "process")
@@ -221,7 +221,7 @@ async def test_a_batch_on_two_workers_one_of_which_dies(batch: Batch, measured: 
 
 @contextlib.contextmanager
 def _marked_worker(server: PrefectServer, name: str) -> Iterator[None]:
-    """A worker whose processes can be told by a variable of their environment."""
+    """A worker whose processes are identified by an environment variable."""
     log = (server.home / f"worker-{name}.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--name", name, "--limit", "4"],
@@ -238,8 +238,8 @@ def _marked_worker(server: PrefectServer, name: str) -> Iterator[None]:
 
 
 def _kill_all(mark: str) -> None:
-    """Kill a worker and all that it started, as a machine does that loses its power."""
+    """Kill a worker and all that it started, like a power failure of its machine."""
     for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             if f"WORKER_MARK={mark}".encode() in (place / "environ").read_bytes().split(b"\0"):
                 os.kill(int(place.name), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The container files, as far as they can be checked where no container runs; `test_production` runs their commands."""
+"""The container files, as far as they can be checked without a container; `test_production` runs their commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def arguments_of(word: str) -> list[str]:
 
 
 def pins(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Return a lock's packages: version and hashes. (Other packages may want one elsewhere too: markers differ.)"""
+    """Return a lock's packages: version and hashes. (Other packages may require one elsewhere too: markers differ.)"""
     found: dict[str, tuple[str, frozenset[str]]] = {}
     for block in re.split(r"\n(?=\S)", file.read_text(encoding="utf-8")):
         if "==" in block:
@@ -66,7 +66,7 @@ def pins(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def needed(requirements: Iterable[str], seen: set[tuple[str, str]]) -> Iterator[str]:
-    """Yield the names of packages that requirements stand for on this machine, with what those need in turn."""
+    """Yield the names of the packages that requirements resolve to on this machine, dependencies included."""
     for text in requirements:
         requirement = Requirement(text)
         for extra in ("", *requirement.extras):
@@ -87,7 +87,7 @@ def needed(requirements: Iterable[str], seen: set[tuple[str, str]]) -> Iterator[
             )
 
 
-def test_the_image_installs_what_the_project_is_tested_with() -> None:
+def test_the_image_installs_the_versions_that_are_tested() -> None:
     """Each package of the image has the version and the hashes of constraints.txt."""
     image, tested = pins(REQUIREMENTS), pins(ROOT / "constraints.txt")
 
@@ -96,8 +96,8 @@ def test_the_image_installs_what_the_project_is_tested_with() -> None:
     assert [name for name, (_, hashes) in image.items() if not hashes] == []
 
 
-def test_the_image_has_all_that_the_project_needs_and_no_tools() -> None:
-    """What it depends on, the server's extra, and what installs it; neither tests nor linters nor the S3 server."""
+def test_the_image_has_every_dependency_and_no_tools() -> None:
+    """Dependencies, the server's extra, and the installer; no tests, no linters, no S3 server."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     told, build = project["project"], project["build-system"]["requires"]
     wanted = [*told["dependencies"], *told["optional-dependencies"]["server"], *build]
@@ -112,7 +112,7 @@ def test_the_image_has_all_that_the_project_needs_and_no_tools() -> None:
     }  # Prefect needs them
 
 
-def test_everything_that_is_copied_is_there() -> None:
+def test_every_source_of_copy_exists() -> None:
     """Every source of COPY exists, and .dockerignore lets it through, but no file with secrets."""
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     sources = [name for line in arguments_of("COPY") if "--from" not in line for name in line.split()[:-1]]
@@ -123,7 +123,7 @@ def test_everything_that_is_copied_is_there() -> None:
     assert {"runcomfy", "blocks", "tasks", "flows", "deployments"} <= set(sources)
 
 
-def test_the_image_runs_a_worker_and_not_as_root() -> None:
+def test_the_image_runs_a_worker_without_root() -> None:
     """Its user has a number that is not root's; its command is that of compose's worker, and needs no shell."""
     (user,), (command,) = arguments_of("USER"), arguments_of("CMD")
 
@@ -132,8 +132,8 @@ def test_the_image_runs_a_worker_and_not_as_root() -> None:
     assert set(SERVICES["worker"]["command"]) - set(json.loads(command)) == {"--limit", "20"}
 
 
-def test_one_worker_is_there_for_upkeep_alone() -> None:
-    """It is for the queue that reconcile is deployed to, and any other worker polls that one too."""
+def test_one_worker_serves_upkeep_only() -> None:
+    """It polls the queue that reconcile is deployed to, which every other worker polls too."""
     told: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
     queues = {each["name"]: each["work_pool"]["work_queue_name"] for each in told["deployments"]}
 
@@ -143,16 +143,16 @@ def test_one_worker_is_there_for_upkeep_alone() -> None:
     assert "--work-queue" not in SERVICES["worker"]["command"]
 
 
-def test_every_run_sends_a_heartbeat_as_often_as_is_waited_for() -> None:
-    """By each deployment, and by the worker's own environment."""
+def test_every_run_sends_heartbeats_as_often_as_the_automations_expect() -> None:
+    """Set by each deployment, and by the worker's own environment."""
     told: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
 
     assert {frequency_given(each["work_pool"]["job_variables"], None) for each in told["deployments"]} == {FREQUENCY}
     assert f"{VARIABLE}={FREQUENCY}\n" in read("worker.env")
 
 
-def test_no_secret_is_written_down() -> None:
-    """Every secret comes from .env, which the example names in full and git does not take; nothing has a default."""
+def test_no_secret_is_in_the_files() -> None:
+    """Every secret comes from .env, which git ignores and whose example names them all; none has a default."""
     text = (PRODUCTION / "compose.yaml").read_text(encoding="utf-8")
     variables = set(re.findall(r"\$\{(\w+)", text))
     example = dict(
@@ -173,7 +173,7 @@ def read(name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_service_waits_for_what_it_needs(name: str) -> None:
-    """What is waited for exists and can become what it is waited for; what ends by itself is not started again."""
+    """Each dependency exists and can reach the condition that is waited for; what ends by itself is not restarted."""
     service = SERVICES[name]
 
     for other, wanted in service.get("depends_on", {}).items():
@@ -187,7 +187,7 @@ def test_a_service_waits_for_what_it_needs(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "env_file" in service])
 def test_every_setting_exists(name: str) -> None:
-    """A misspelt setting is ignored by Prefect without a word."""
+    """Prefect silently ignores a misspelt setting."""
     models = (Settings, RedisMessagingSettings, RedisWorkerCleanupQueueSettings)
     known = {name for model in models for name in settings_of(model)}
     known |= {"PREFECT_SERVER_ENCRYPTION_KEY", "RUNCOMFY_WORK_POOL"}  # read from the environment directly
@@ -197,8 +197,8 @@ def test_every_setting_exists(name: str) -> None:
     assert {line.partition("=")[0] for line in lines} | service["environment"].keys() <= known
 
 
-def test_the_published_port_is_not_the_worlds() -> None:
-    """Only the server has one, for this machine: a proxy that speaks TLS stands before it."""
+def test_only_the_server_publishes_a_port_and_for_this_machine_only() -> None:
+    """A proxy that speaks TLS is in front of it."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
     assert published == {"server": ["127.0.0.1:4200:4200"]}
@@ -212,8 +212,8 @@ def test_compose_accepts_the_file() -> None:
     jsonschema.validate(YAML(typ="safe").load(PRODUCTION / "compose.yaml"), json.loads(schema.read_text()))
 
 
-def test_the_script_that_deploys_is_a_script() -> None:
-    """A shell can read it, and it ends at the first command that fails."""
+def test_the_deploy_script_is_valid_shell() -> None:
+    """A shell can parse it, and it ends at the first command that fails."""
     script = PRODUCTION / "deploy.sh"
     (run,) = (command for command in (SERVICES["deploy"]["command"],) if command[0] == "sh")
 

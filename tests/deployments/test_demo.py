@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
-def test_the_demo_makes_one_video_from_any_picture(tmp_path: Path) -> None:
-    """From a picture and a prompt of one's own, in an empty home: a video that plays, and its provenance beside it."""
+def test_the_demo_makes_one_video_from_any_image(tmp_path: Path) -> None:
+    """From the user's own image and prompt, in an empty home: a video that plays, with its provenance."""
     home, output, picture = tmp_path / "home", tmp_path / "output", tmp_path / "picture.png"
     home.mkdir()
     Image.linear_gradient("L").resize((640, 360)).convert("RGB").save(picture)

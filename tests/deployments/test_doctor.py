@@ -1,4 +1,4 @@
-"""`deployments.doctor` against a Prefect server: what is missing there is named, and nothing else is called broken."""
+"""`deployments.doctor` against a Prefect server: what is missing is named, and nothing else is called broken."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NOWHERE = "http://127.0.0.1:9/api"
 
 @dataclass(frozen=True)
 class SetUp:
-    """A pool with a worker, two blocks, a limit, and deployments of this project; all with names of their own."""
+    """A pool with a worker, two blocks, a limit, and deployments of this project, all with unique names."""
 
     client: PrefectClient
     name: str
@@ -70,23 +70,23 @@ class SetUp:
         return await self.client.create_deployment(flow_id, **described | given)
 
     async def beat(self) -> None:
-        """Let a worker send a sign of life, and look for work."""
+        """Let a worker send a heartbeat and poll for work."""
         await self.client.send_worker_heartbeat(self.name, "worker", heartbeat_interval_seconds=30)
         await self.client.get_scheduled_flow_runs_for_work_pool(self.name)
 
     async def automate(self, reconcile: uuid.UUID, frequency: int = 30) -> list[uuid.UUID]:
-        """Make the automations, for heartbeats of a frequency."""
+        """Create the automations for a heartbeat frequency."""
         wanted = (dead(patience(frequency)), pending(), reconcile_after_crash(reconcile))
         return [await self.client.create_automation(each) for each in wanted]
 
     async def check(self, **changed: Any) -> list[CheckResult]:
-        """Return what `doctor` finds on the server."""
+        """Return the findings of `doctor` on the server."""
         named = {"credentials_block": self.name, "store_block": self.name, "pool": None}
         return await run_checks(prefect_checks(**named | changed))
 
 
 def marked(findings: list[CheckResult], mark: Mark) -> set[str]:
-    """Return the names of the checks with a mark; not the warning that a test server has its leases in its memory."""
+    """Return the names of the checks with this mark, without the warning that a test server keeps leases in memory."""
     return {each.name for each in findings if each.mark is mark} - ({"leases"} if mark is Mark.WARNING else set())
 
 
@@ -125,7 +125,7 @@ async def setup(account: RunComfyCredentials, media_store: MediaStore, prefix: s
             await client.delete_automation(automation.id)
 
 
-async def test_a_whole_set_up_is_called_so(setup: SetUp) -> None:
+async def test_a_complete_set_up_passes(setup: SetUp) -> None:
     """Pool, worker, blocks, limit, and a reconcile that runs by itself."""
     await setup.automate(await setup.deploy("reconcile"))
     await setup.deploy("text_to_video", schedules=[])
@@ -137,8 +137,8 @@ async def test_a_whole_set_up_is_called_so(setup: SetUp) -> None:
     assert "reconcile" in found(findings, "schedules")
 
 
-async def test_a_server_that_is_away_is_the_only_fault() -> None:
-    """All that it would tell is not checked."""
+async def test_an_unreachable_server_is_the_only_finding() -> None:
+    """What only the server knows is not checked."""
     with temporary_settings({PREFECT_API_URL: NOWHERE}):
         findings = await run_checks(prefect_checks("a", "b", "c"))
 
@@ -147,8 +147,8 @@ async def test_a_server_that_is_away_is_the_only_fault() -> None:
     assert "Nothing listens" in found(findings, "server")
 
 
-async def test_an_address_that_is_not_the_api_is_named(sandbox: Sandbox) -> None:
-    """Something answers there, and it is no Prefect server."""
+async def test_an_address_that_is_not_the_api_is_reported(sandbox: Sandbox) -> None:
+    """Something answers, but it is not a Prefect server."""
     with temporary_settings({PREFECT_API_URL: f"{sandbox.url}/api"}):
         findings = await run_checks(prefect_checks(None, None, None))
 
@@ -156,8 +156,8 @@ async def test_an_address_that_is_not_the_api_is_named(sandbox: Sandbox) -> None
     assert "not as Prefect's API does" in found(findings, "server")
 
 
-async def test_a_block_that_is_missing_is_named(setup: SetUp) -> None:
-    """The one that was asked for; the other one is there."""
+async def test_a_missing_block_is_reported(setup: SetUp) -> None:
+    """The requested one; the other exists."""
     await setup.deploy("reconcile")
 
     findings = await setup.check(store_block="no-such-block")
@@ -166,8 +166,8 @@ async def test_a_block_that_is_missing_is_named(setup: SetUp) -> None:
     assert "media-store/no-such-block" in found(findings, "store block")
 
 
-async def test_a_work_pool_that_is_missing_is_named(setup: SetUp) -> None:
-    """No worker can be asked for."""
+async def test_a_missing_work_pool_is_reported(setup: SetUp) -> None:
+    """No worker is asked for."""
     await setup.deploy("reconcile")
 
     findings = await setup.check(pool="no-such-pool")
@@ -175,8 +175,8 @@ async def test_a_work_pool_that_is_missing_is_named(setup: SetUp) -> None:
     assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker", "upkeep"})
 
 
-async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> None:
-    """Nobody would ever run them."""
+async def test_deployments_whose_pool_was_deleted_are_reported(setup: SetUp) -> None:
+    """Nothing would ever run them."""
     await setup.deploy("reconcile")
     await setup.client.delete_work_pool(setup.name)
 
@@ -187,7 +187,7 @@ async def test_deployments_whose_pool_was_deleted_are_named(setup: SetUp) -> Non
 
 
 @pytest.mark.parametrize("kind", ["docker", "kubernetes", "ecs"])
-async def test_a_work_pool_of_another_type_is_not_broken(setup: SetUp, kind: str) -> None:
+async def test_a_work_pool_of_another_type_is_accepted(setup: SetUp, kind: str) -> None:
     """It is named, and its worker is Prefect's."""
     name = f"{setup.name}-{kind}"
     await setup.client.create_work_pool(WorkPoolCreate(name=name, type=kind))
@@ -205,8 +205,8 @@ async def test_a_work_pool_of_another_type_is_not_broken(setup: SetUp, kind: str
 
 
 @pytest.mark.parametrize("kind", ["ecs:push", "prefect:managed"])
-async def test_a_work_pool_whose_runs_prefect_starts_needs_no_worker(setup: SetUp, kind: str) -> None:
-    """Nobody polls its queues, and nobody has to."""
+async def test_a_push_or_managed_work_pool_needs_no_worker(setup: SetUp, kind: str) -> None:
+    """Prefect starts its runs: nobody has to poll its queues."""
     name = f"{setup.name}-cloud"
     await setup.client.create_work_pool(WorkPoolCreate(name=name, type=kind))
     await setup.client.create_work_queue("upkeep", priority=1, work_pool_name=name)
@@ -218,8 +218,8 @@ async def test_a_work_pool_whose_runs_prefect_starts_needs_no_worker(setup: SetU
     assert "needs none" in found(findings, "worker")
 
 
-async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp) -> None:
-    """It is paused."""
+async def test_a_paused_work_pool_is_reported(setup: SetUp) -> None:
+    """It starts nothing."""
     name = setup.name
     await setup.client.update_work_pool(name, WorkPoolUpdate(is_paused=True))
     await setup.deploy("reconcile", work_pool_name=name)
@@ -229,8 +229,8 @@ async def test_a_work_pool_that_starts_nothing_is_named(setup: SetUp) -> None:
     assert (marked(findings, Mark.BROKEN), marked(findings, Mark.NOT_CHECKED)) == ({"work pool"}, {"worker", "upkeep"})
 
 
-async def test_a_pool_without_a_worker_is_named(setup: SetUp) -> None:
-    """Runs would wait for ever."""
+async def test_a_pool_without_a_worker_is_reported(setup: SetUp) -> None:
+    """Runs would wait indefinitely."""
     name = f"{setup.name}-idle"
     await setup.client.create_work_pool(WorkPoolCreate(name=name, type="process"))
     await setup.deploy("reconcile", work_pool_name=name)
@@ -242,7 +242,7 @@ async def test_a_pool_without_a_worker_is_named(setup: SetUp) -> None:
 
 
 async def test_a_secret_in_a_deployments_parameters_is_found_and_not_shown(setup: SetUp) -> None:
-    """Everybody who may look at the deployment may read it."""
+    """Everyone who can see the deployment can read it."""
     secret = "sk-live-93b1c0d2"
     await setup.deploy("reconcile", parameters=setup.references | {"credentials": {"api_token": secret}})
 
@@ -253,8 +253,8 @@ async def test_a_secret_in_a_deployments_parameters_is_found_and_not_shown(setup
     assert secret not in repr(findings)
 
 
-async def test_a_deployment_whose_block_was_deleted_is_named(setup: SetUp) -> None:
-    """It refers to nothing."""
+async def test_a_deployment_whose_block_was_deleted_is_reported(setup: SetUp) -> None:
+    """Its reference leads nowhere."""
     gone = {"credentials": {"$ref": {"block_document_id": str(uuid.uuid4())}}}
     by_name = {"store": {"$ref": {"block_document_slug": "media-store/no-such-block"}}}
     await setup.deploy("reconcile", parameters=gone | by_name)
@@ -265,8 +265,8 @@ async def test_a_deployment_whose_block_was_deleted_is_named(setup: SetUp) -> No
     assert "reconcile: credentials; reconcile: store" in found(findings, "parameters")
 
 
-async def test_a_limit_that_the_account_names_and_nobody_made_is_named(setup: SetUp) -> None:
-    """No generation would begin."""
+async def test_a_missing_limit_of_the_account_is_reported(setup: SetUp) -> None:
+    """No generation would start."""
     await setup.deploy("reconcile")
     await setup.client.delete_global_concurrency_limit_by_name(setup.name)
 
@@ -276,7 +276,7 @@ async def test_a_limit_that_the_account_names_and_nobody_made_is_named(setup: Se
     assert setup.name in found(findings, "limit")
 
 
-async def test_what_is_weak_but_works_is_a_warning(setup: SetUp) -> None:
+async def test_a_weakness_that_still_works_is_a_warning(setup: SetUp) -> None:
     """No reconcile on a schedule, and a run that is late."""
     deployment_id = await setup.deploy("reconcile", schedules=[])
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
@@ -289,8 +289,8 @@ async def test_what_is_weak_but_works_is_a_warning(setup: SetUp) -> None:
     assert "an hour" in found(findings, "late runs")
 
 
-async def test_a_server_where_nothing_is_deployed_is_no_fault(setup: SetUp) -> None:
-    """Runs may be started from a command line only."""
+async def test_a_server_without_deployments_is_accepted(setup: SetUp) -> None:
+    """All runs may be started from the command line."""
     findings = await setup.check()
 
     assert marked(findings, Mark.BROKEN) == set()
@@ -331,7 +331,7 @@ def doctor(environment: dict[str, str], *options: str, code: int) -> subprocess.
 
 
 def test_a_healthy_set_up_says_so_in_its_last_line(environment: dict[str, str]) -> None:
-    """Without a Prefect server, one line says that it was not looked at."""
+    """Without a Prefect server, one line says that it was not checked."""
     lines = doctor(environment, code=0).stdout.splitlines()
 
     assert lines[-1].startswith("All is well: 17 ok, 1 not checked.")
@@ -341,7 +341,7 @@ def test_a_healthy_set_up_says_so_in_its_last_line(environment: dict[str, str]) 
 
 
 def test_what_is_missing_ends_with_code_3_and_reads_as_json(environment: dict[str, str]) -> None:
-    """No token, no bucket: one finding each, and the rest is a consequence."""
+    """No token, no bucket: one finding each; the rest is a consequence."""
     without = {name: value for name, value in environment.items() if "TOKEN" not in name and "BUCKET" not in name}
 
     said = json.loads(doctor(without, "--json", code=3).stdout)
@@ -355,7 +355,7 @@ def test_what_is_missing_ends_with_code_3_and_reads_as_json(environment: dict[st
 def test_blocks_are_read_from_the_server(
     prefect_api: str, environment: dict[str, str], account: RunComfyCredentials, media_store: MediaStore, prefix: str
 ) -> None:
-    """With their names, the environment does not count; one that is missing is the one fault, and its area waits."""
+    """If blocks are named, the environment does not count; a missing one is the only finding, and its area waits."""
     asyncio.run(_save(prefix, account, media_store))
     without = {name: value for name, value in environment.items() if not name.startswith(("RUNCOMFY_", "AWS_"))}
     without["PREFECT_API_URL"] = prefect_api
@@ -370,7 +370,7 @@ def test_blocks_are_read_from_the_server(
 
 
 def test_blocks_without_a_server_are_refused(environment: dict[str, str]) -> None:
-    """A temporary server would know no block."""
+    """A temporary server has no blocks."""
     done = doctor(environment, "--store-block", "videos", code=3)
 
     assert "PREFECT_API_URL" in done.stderr
@@ -382,8 +382,8 @@ async def _save(name: str, *blocks: RunComfyCredentials | MediaStore) -> None:
             await block.asave(name, client=client)
 
 
-async def test_a_patience_that_is_too_short_for_the_heartbeats_is_broken(setup: SetUp) -> None:
-    """A deployment that sends them as seldom as Prefect's default: after two minutes and a half it would be crashed."""
+async def test_a_timeout_that_is_too_short_for_the_heartbeats_is_broken(setup: SetUp) -> None:
+    """With Prefect's default frequency, its runs would be marked as crashed after two and a half minutes."""
     await setup.automate(await setup.deploy("reconcile"))
     await setup.deploy("text_to_video", job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"}})
 
@@ -394,8 +394,8 @@ async def test_a_patience_that_is_too_short_for_the_heartbeats_is_broken(setup: 
     assert "text_to_video" in found(findings, "heartbeats") and "reconcile" not in found(findings, "heartbeats")
 
 
-async def test_automations_that_are_missing_off_old_or_lost_are_named(setup: SetUp) -> None:
-    """Missing and off are warnings: nothing is done wrongly then."""
+async def test_automations_that_are_missing_off_old_or_lost_are_reported(setup: SetUp) -> None:
+    """Missing and off are warnings: neither does anything wrong."""
     reconcile = await setup.deploy("reconcile")
 
     assert "Missing: " in found(await setup.check(), "automations")
@@ -419,8 +419,8 @@ async def test_automations_that_are_missing_off_old_or_lost_are_named(setup: Set
     assert "automations" in marked(findings, Mark.WARNING) and f"“{DEAD}”" in found(findings, "automations")
 
 
-async def test_what_holds_up_reconcile_is_named(setup: SetUp) -> None:
-    """No priority, a limit that dead runs fill, a queue that is paused, or that nobody polls."""
+async def test_what_holds_up_reconcile_is_reported(setup: SetUp) -> None:
+    """No priority, a limit full of dead runs, a paused queue, or one that nobody polls."""
     await setup.deploy("reconcile", work_queue_name="default")
 
     assert "waits behind generations" in found(await setup.check(), "upkeep")
@@ -444,7 +444,7 @@ async def test_what_holds_up_reconcile_is_named(setup: SetUp) -> None:
 
 
 async def test_a_queue_that_nobody_polls_is_broken(setup: SetUp) -> None:
-    """A worker is online, but looks at other queues only."""
+    """A worker is online, but polls other queues only."""
     await setup.client.create_work_queue("alone", priority=1, work_pool_name=setup.name)
     await setup.deploy("reconcile", work_queue_name="alone")
 

@@ -1,4 +1,4 @@
-"""`python -m deployments.drain` on a real server: it waits for what is under way, and leaves nothing paused unsaid."""
+"""`python -m deployments.drain` on a real server: it waits for running work, and reports each pool left paused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def served(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
-    """The project's deployments, and a worker that looks every second."""
+    """The project's deployments, and a worker that polls every second."""
     prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
     prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
     busy = BusyServer(prefect_server.api_url, prefect_server.home)
@@ -40,7 +40,7 @@ def one_part() -> None:
 
 
 class Drain:
-    """A drain that runs beside the test, and what it has said."""
+    """A drain that runs beside the test, and its output."""
 
     def __init__(self, server: PrefectServer, log: Path, *words: str) -> None:
         self.log = log
@@ -66,7 +66,7 @@ class Drain:
 
 
 async def empty_pool(client: PrefectClient, name: str, *, paused: bool = False) -> str:
-    """Make a pool without a worker, with a deployment of its own."""
+    """Create a pool without a worker, with a deployment of its own."""
     await client.create_work_pool(WorkPoolCreate(name=name, type="process", is_paused=paused))
     flow_id = await client.create_flow_from_name("drained")
     await client.create_deployment(flow_id, name, work_pool_name=name, entrypoint="nowhere.py:drained")
@@ -93,10 +93,10 @@ asyncio.run(main())
 """
 
 
-async def test_what_is_under_way_ends_and_what_is_scheduled_waits(
+async def test_running_runs_end_and_scheduled_runs_wait(
     served: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path
 ) -> None:
-    """The command runs when the running generation is archived; an order that came meanwhile runs afterwards."""
+    """The command runs once the running generation is archived; an order that came in the meantime runs afterwards."""
     sandbox.hold()
     async with api(served) as client:
         given = await parameters(client, sandbox, object_store, prefix)
@@ -125,10 +125,10 @@ async def test_what_is_under_way_ends_and_what_is_scheduled_waits(
     assert sandbox.books().submissions_accepted == 2
 
 
-async def test_no_pool_is_left_paused_or_resumed_that_was_not_asked_for(
+async def test_no_pool_is_left_paused_or_resumed_unasked(
     prefect_server: PrefectServer, prefix: str, tmp_path: Path
 ) -> None:
-    """A failing command's code is passed on; what was paused before stays so; without a command it says what to do."""
+    """A failing command's code is passed on; pools paused before stay paused; without a command it says what to do."""
     async with api(prefect_server) as client:
         failing, paused, silent, waits = [
             await empty_pool(client, f"{prefix}-{name}", paused=name == "paused")
@@ -166,10 +166,10 @@ async def test_no_pool_is_left_paused_or_resumed_that_was_not_asked_for(
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 6)])
-async def test_a_drain_that_is_given_up_resumes(
+async def test_an_interrupted_drain_resumes_the_pool(
     prefect_server: PrefectServer, prefix: str, tmp_path: Path, how: signal.Signals | None, code: int
 ) -> None:
-    """By Ctrl-C, by SIGTERM, or since the time is over: the command is not run, and the exit code says why."""
+    """By Ctrl-C, by SIGTERM, or by the time-out: the command is not run, and the exit code says why."""
     ran = tmp_path / "ran"
     async with api(prefect_server) as client:
         pool = await empty_pool(client, prefix)
@@ -189,10 +189,10 @@ async def test_a_drain_that_is_given_up_resumes(
     assert how or "The command was not run. Give it longer: --timeout." in drain.said
 
 
-async def test_a_batch_whose_parts_are_held_back_does_not_hold_it_up(
+async def test_a_batch_whose_shards_are_held_back_does_not_block_the_drain(
     prefect_server: PrefectServer, prefix: str, tmp_path: Path
 ) -> None:
-    """It would wait for ever: its parts are not started any more. One whose part runs is waited for."""
+    """It would wait indefinitely: its shards are not started any more. A batch with a running shard is waited for."""
     async with api(prefect_server) as client:
         pool = await empty_pool(client, prefix)
         batch, part = await order(client, pool), None
@@ -224,7 +224,9 @@ async def test_a_batch_whose_parts_are_held_back_does_not_hold_it_up(
         (["--timeout", "0"], 2, "--timeout"),
     ],
 )
-def test_what_is_wrong_is_said(served: PrefectServer, tmp_path: Path, words: list[str], code: int, said: str) -> None:
+def test_a_wrong_setting_is_reported(
+    served: PrefectServer, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
     """Before anything is paused, without a traceback."""
     drain = Drain(served, tmp_path / "log", *words)
 

@@ -37,8 +37,10 @@ BATCH = run("batch", waits_for_parts=True)
         ([(0, []), (2, None), (6, []), (8, []), (12, [])], 12),
     ],
 )
-def test_a_pool_is_empty(looks: list[tuple[float, list[ActiveRun] | None]], empty_at: float | None) -> None:
-    """Nothing that is waited for was under way for six seconds; a server that does not answer starts it again."""
+def test_a_pool_is_empty_after_six_quiet_seconds(
+    looks: list[tuple[float, list[ActiveRun] | None]], empty_at: float | None
+) -> None:
+    """Nothing that is waited for ran for six seconds; a server that does not answer restarts the count."""
     quiet, found = Quiet(), []
     for at, active in looks:
         if active is None:
@@ -49,7 +51,7 @@ def test_a_pool_is_empty(looks: list[tuple[float, list[ActiveRun] | None]], empt
     assert found[:1] == ([] if empty_at is None else [empty_at])
 
 
-def test_a_line_says_who_is_under_way_and_since_when() -> None:
+def test_a_line_says_what_is_running_and_since_when() -> None:
     """By deployment, each with its states and the oldest of its times."""
     line = summary([run(), run(state="Pending"), run(), UPKEEP])
 

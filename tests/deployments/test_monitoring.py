@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules name what is there: metrics and labels that a run of the flows really exposes."""
+"""The dashboard and the alert rules name what exists: metrics and labels that a run of the flows really exposes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def exposed(
 
 
 def test_the_dashboard_is_what_its_code_makes() -> None:
-    """Made anew by `python -m deployments.monitoring.dashboard`, and Grafana's own types read it without a loss."""
+    """`python -m deployments.monitoring.dashboard` makes the same file, and Grafana's own types read all of it."""
     written = FILE.read_text(encoding="utf-8")
 
     assert written == document(), "run python -m deployments.monitoring.dashboard"
@@ -79,7 +79,7 @@ def test_the_dashboard_is_what_its_code_makes() -> None:
 
 
 def test_every_metric_and_label_that_is_named_exists(exposed: Mapping[str, set[str]]) -> None:
-    """In the dashboard and in the rules; whatever the metrics are renamed to, these follow."""
+    """In the dashboard and in the rules: if a metric is renamed, these have to follow."""
     for expression in expressions():
         selected = SELECTOR.findall(expression)
         assert selected, expression
@@ -100,7 +100,7 @@ def test_every_metric_is_exposed_under_the_name_that_follows_from_its_own(expose
 
 
 def test_every_metric_is_shown(exposed: Mapping[str, set[str]]) -> None:
-    """What nobody looks at need not be counted."""
+    """A metric that nobody sees need not be counted."""
     shown = " ".join(expressions())
 
     assert [metric.name for metric in METRICS if metric.name.replace(".", "_") not in shown] == []
@@ -114,7 +114,7 @@ def test_a_rule_says_what_to_do() -> None:
 
 
 def test_the_examples_fit_together() -> None:
-    """Prometheus reads these rules, and scrapes what the collector and the runs serve; Grafana looks there."""
+    """Prometheus reads these rules, and scrapes what the collector and the runs serve; Grafana reads from there."""
     prometheus, collector = read("prometheus.yml"), read("collector.yml")
     source = read("provisioning/datasources/prometheus.yml")["datasources"][0]
     targets = {

@@ -1,4 +1,4 @@
-"""What is deployed: every flow, so that whoever finds it in Prefect's UI can use it, and no secret with it."""
+"""What is deployed: every flow, usable by anyone who finds it in Prefect's UI, and no secret."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_every_flow_is_deployed() -> None:
 
 
 @each
-def test_a_deployment_can_be_understood_and_found(told: dict[str, Any]) -> None:
-    """It is named as its flow, begins with what it does in bold, and has the tag by which all are found."""
+def test_a_deployment_has_a_name_a_description_and_the_tag(told: dict[str, Any]) -> None:
+    """It is named like its flow, its description begins in bold with what it does, and the tag finds all of them."""
     assert told["name"] == flow_of(told).name
     assert told["description"].startswith("**")
     assert "runcomfy" in told["tags"]
@@ -54,7 +54,7 @@ def test_a_deployment_can_be_understood_and_found(told: dict[str, Any]) -> None:
 
 @each
 def test_the_form_asks_for_what_only_a_person_knows(told: dict[str, Any]) -> None:
-    """The blocks are chosen already, every default belongs to a parameter, and every parameter is described."""
+    """The blocks are preselected, every default belongs to a parameter, and every parameter is described."""
     flow = flow_of(told)
     described = {name: field.get("description") for name, field in flow.parameters.properties.items()}
 
@@ -64,8 +64,8 @@ def test_the_form_asks_for_what_only_a_person_knows(told: dict[str, Any]) -> Non
 
 
 @each
-def test_what_starts_by_itself_gives_every_parameter(told: dict[str, Any]) -> None:
-    """A schedule or an event fills in what the deployment leaves open; nobody is there to be asked."""
+def test_a_schedule_or_trigger_gives_every_parameter(told: dict[str, Any]) -> None:
+    """It fills in what the deployment leaves open, since there is nobody to ask."""
     flow, schedules, triggers = flow_of(told), told.get("schedules", []), told.get("triggers", [])
 
     for starting in (*schedules, *triggers):
@@ -74,8 +74,8 @@ def test_what_starts_by_itself_gives_every_parameter(told: dict[str, Any]) -> No
 
 
 @each
-def test_schedules_limits_and_triggers_are_prefects(told: dict[str, Any]) -> None:
-    """Prefect accepts each; a schedule has a name and a time zone, so that it is the same at the next deployment."""
+def test_prefect_accepts_schedules_limits_and_triggers(told: dict[str, Any]) -> None:
+    """A schedule has a name and a time zone, so that the next deployment keeps it."""
     for schedule in told.get("schedules", []):
         when = {"timezone": schedule["timezone"]}
         if "cron" in schedule:
@@ -90,7 +90,7 @@ def test_schedules_limits_and_triggers_are_prefects(told: dict[str, Any]) -> Non
 
 
 def test_no_block_is_copied_into_a_deployment() -> None:
-    """`prefect deploy` replaces these by the block's content, in clear text."""
+    """`prefect deploy` replaces such a reference by the block's content, in clear text."""
     text = json.dumps(TOLD)
 
     assert "prefect.blocks" not in text
@@ -98,7 +98,7 @@ def test_no_block_is_copied_into_a_deployment() -> None:
 
 
 async def test_a_block_is_referred_to_by_its_id_once_it_exists(prefect_api: str, prefix: str) -> None:
-    """Before that by its name, which is looked up when a run starts; only the id is shown in the form."""
+    """Until then by its name, which is resolved when a run starts; the form shows only the id."""
     slug = f"runcomfy-credentials/{prefix}"
     before = await refer_to_blocks(account=slug)
 
@@ -108,7 +108,7 @@ async def test_a_block_is_referred_to_by_its_id_once_it_exists(prefect_api: str,
     assert await refer_to_blocks(account=slug) == {"account": {"$ref": {"block_document_id": str(made)}}}
 
 
-def test_a_schedule_is_on_where_the_environment_says_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_is_on_if_the_environment_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its first variable, a schedule stays off, and nothing is filled in."""
     monkeypatch.delenv("RUNCOMFY_INBOX", raising=False)
     monkeypatch.delenv("RUNCOMFY_INBOX_QUEUE", raising=False)
@@ -120,7 +120,7 @@ def test_a_schedule_is_on_where_the_environment_says_what_for(monkeypatch: pytes
 
 
 def facts(deployment: DeploymentResponse) -> dict[str, Any]:
-    """What makes a deployment, whichever way it was made."""
+    """What defines a deployment, whichever way it was created."""
     limit = deployment.global_concurrency_limit
     return {
         "description": (deployment.description or "").strip(),

@@ -1,4 +1,4 @@
-"""A worker that is started without names of queues takes what is in `upkeep` first, also where it has room for one."""
+"""A worker that is started without queue names takes runs of `upkeep` first, even if it has room for only one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nothing():
 
 
 async def test_upkeep_goes_first(prefect_server: PrefectServer, tmp_path: Path, prefix: str) -> None:
-    """Three runs were there before it; it is run before all of them."""
+    """Three runs were scheduled before it; it runs before all of them."""
     (tmp_path / "nothing.py").write_text(FLOW, encoding="utf-8")
     with temporary_settings({PREFECT_API_URL: prefect_server.api_url}):
         async with get_client() as client:

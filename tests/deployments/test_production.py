@@ -1,4 +1,4 @@
-"""The whole set-up at once: PostgreSQL, Redis, a server of two processes, two workers, and everything that starts runs.
+"""The whole set-up: PostgreSQL, Redis, a server of two processes, two workers, and everything that starts runs.
 
 S3 and SQS are moto's, RunComfy is the sandbox; the rest is what `deployments/production` starts.
 """
@@ -41,7 +41,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Production:
-    """What runs, and how it was before there was a block."""
+    """The running set-up, and how it was before there was a block."""
 
     stack: Stack
     client: SyncPrefectClient
@@ -93,7 +93,7 @@ async def _save_blocks(sandbox: Sandbox, cloud: Cloud, bucket: str) -> None:
 
 
 def until(look: Callable[[], Found], what: str, seconds: float = 300) -> Found:
-    """Return what a look finds, as soon as it finds something."""
+    """Poll until something is found, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -102,14 +102,14 @@ def until(look: Callable[[], Found], what: str, seconds: float = 300) -> Found:
 
 
 def documented(language: str, containing: str) -> str:
-    """Return the block of code of docs/deployments.md that contains a text."""
+    """Return the code block of docs/deployments.md that contains a text."""
     page = (ROOT / "docs" / "deployments.md").read_text(encoding="utf-8")
     (found,) = (code for code in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) if containing in code)
     return str(found)
 
 
 def test_everything_can_be_deployed_before_there_are_blocks(production: Production) -> None:
-    """All deployments of prefect.yaml are there; blocks are referred to by name first, by id once they exist."""
+    """All deployments of prefect.yaml exist; blocks are referred to by name first, by id once they exist."""
     told = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")["deployments"]
     now = {found.name: found.parameters for found in production.client.read_deployments()}
 
@@ -136,8 +136,8 @@ def test_a_schedule_fires(production: Production) -> None:
     assert run.auto_scheduled
 
 
-def test_a_picture_that_arrives_becomes_a_video(production: Production) -> None:
-    """The bucket tells the queue, the schedule starts the inbox, and the video is in the archive."""
+def test_an_arriving_image_becomes_a_video(production: Production) -> None:
+    """The bucket notifies the queue, the schedule starts the inbox, and the video is in the archive."""
     paid = production.sandbox.books().submissions_accepted
     text = "Fog rolls in"
 
@@ -149,8 +149,8 @@ def test_a_picture_that_arrives_becomes_a_video(production: Production) -> None:
     assert production.sandbox.books().submissions_accepted == paid + 1
 
 
-def test_an_event_makes_a_video_and_the_video_is_an_event(production: Production, tmp_path: Path) -> None:
-    """What docs/deployments.md shows: an event starts image-to-video, and the archived video starts another's flow."""
+def test_an_event_makes_a_video_and_the_video_emits_an_event(production: Production, tmp_path: Path) -> None:
+    """As in docs/deployments.md: an event starts image-to-video, and the archived video starts another flow."""
     (tmp_path / "publish.py").write_text(documented("python", "def publish"), encoding="utf-8")
     (tmp_path / "prefect.yaml").write_text(documented("yaml", "publish.py:publish"), encoding="utf-8")
     production.stack.run("deploy", cwd=tmp_path, command=["prefect", "--no-prompt", "deploy", "--all"])
@@ -170,8 +170,8 @@ def test_an_event_makes_a_video_and_the_video_is_an_event(production: Production
     assert published[0].parameters["request_id"] in made
 
 
-def test_the_server_is_restarted_under_a_run(production: Production) -> None:
-    """A run that waits for its video outlives the API and the services: it ends with it, and it is paid for once."""
+def test_a_run_survives_a_restart_of_the_server(production: Production) -> None:
+    """While it waits for its video, the API and the services restart: it ends with the video, paid for once."""
     client, sandbox = production.client, production.sandbox
     paid, before = sandbox.books().submissions_accepted, set(production.videos())
     sandbox.hold()
@@ -191,7 +191,7 @@ def test_the_server_is_restarted_under_a_run(production: Production) -> None:
 
 
 def test_no_secret_is_in_the_database(production: Production) -> None:
-    """Blocks are encrypted, and everything else refers to them: neither token nor key stand anywhere in clear text."""
+    """Blocks are encrypted, and everything else refers to them: neither token nor key is anywhere in clear text."""
     text = dump(production.stack)
 
     assert "image-to-video" in text

@@ -123,7 +123,7 @@ def archived(object_store: ObjectStore, prefix: str) -> list[str]:
 async def test_a_worker_runs_both_deployments(
     deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """A run that is created from a deployment ends with one video and its provenance in the bucket."""
+    """A run of a deployment ends with one video and its provenance in the bucket."""
     async with api(deployed) as client:
         for name, given in (("image-to-video", {"image": str(ROOT / "deployments/demo.jpg")}), ("text-to-video", {})):
             deployment = await client.read_deployment_by_name(f"{name}/{name}")
@@ -171,10 +171,10 @@ asyncio.run(text_to_video("rain on a window", RunComfyCredentials.load(f"account
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_direct_run_is_the_same(
+async def test_a_script_that_calls_the_flow_works_the_same(
     prefect_server: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str, cancelled: bool
 ) -> None:
-    """A script that calls the flow ends with a video; cancelled from the API, it cancels the queued request."""
+    """It ends with a video; cancelled from the API, it cancels the queued request."""
     sandbox.hold(queue=cancelled)
     async with api(prefect_server) as client:
         await parameters(client, sandbox, object_store, prefix)
@@ -192,12 +192,12 @@ async def test_a_direct_run_is_the_same(
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_a_cancellation_that_no_worker_hears_of_is_seen(
+async def test_a_run_notices_a_cancellation_that_no_worker_received(
     deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """A worker hears of a cancellation by one message, which can be lost: the run looks for itself.
+    """A worker learns of a cancellation by one message, which can be lost: the run polls for itself.
 
-    (Prefect calls a run "crashed" that ends by itself like this.)
+    (Prefect calls a run that ends by itself like this "crashed".)
     """
     sandbox.hold()
     async with api(deployed) as client:
@@ -205,7 +205,7 @@ async def test_a_cancellation_that_no_worker_hears_of_is_seen(
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters=await parameters(client, sandbox, object_store, prefix),
-            state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1)),  # so that the worker lets it be
+            state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1)),  # so that the worker leaves it alone
         )
         await client.set_flow_run_state(run.id, Pending(), force=True)
         with subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and is only polled
@@ -218,10 +218,10 @@ async def test_a_cancellation_that_no_worker_hears_of_is_seen(
         await ended(client, run.id)
 
 
-async def test_serve_runs_the_same(
+async def test_serve_works_the_same(
     prefect_server: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """One process that serves all flows runs them, and cancels a queued request when a run is cancelled."""
+    """One process that serves all flows runs them, and cancels a queued request when its run is cancelled."""
     with prefect_server.running("deployments.serve"):
         async with api(prefect_server) as client:
             deployment = await registered(client, "text-to-video/served")
@@ -242,10 +242,10 @@ async def test_serve_runs_the_same(
             await until(lambda: sandbox.books().cancelled == 1, "the request to be cancelled")
 
 
-async def test_a_trigger_gives_every_setting_as_a_text(
+async def test_a_trigger_may_give_every_setting_as_text(
     deployed: PrefectServer, sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """What templates render is read as what the flow wants, what the event lacks is left out, what is wrong is said."""
+    """Rendered text is parsed to the flow's types, what the event lacks is left out, and errors are reported."""
 
     def text(template: str) -> dict[str, str]:  # as older servers render all of them, and the UI's editor still does
         return {"__prefect_kind": "jinja", "template": template}

@@ -1,4 +1,4 @@
-"""`python -m deployments.setup` on a real Prefect server: everything once, nothing changed unasked, no secret shown."""
+"""`python -m deployments.setup` on a real Prefect server: created once, nothing changed unasked, no secret shown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SECRET = "sec-9d41c02f"
 
 @dataclass(frozen=True)
 class Command:
-    """The command with names of this test's own, in an environment that knows the server and nothing else."""
+    """The command with names of this test's own, in an environment that has the server's address and nothing else."""
 
     server: PrefectServer
     name: str
@@ -63,7 +63,7 @@ class Command:
         return ["--credentials-block", self.name, "--store-block", self.name, "--limit", self.name]
 
     def run(self, *options: str, code: int = 0, **given: str) -> str:
-        """Run it to its end and return what it said; a secret must never be in that."""
+        """Run it to its end and return its output, which must never contain a secret."""
         self.capture.readouterr()
         url = given.pop("PREFECT_API_URL", self.server.api_url)
         with (
@@ -107,13 +107,13 @@ async def client(prefect_server: PrefectServer) -> AsyncIterator[PrefectClient]:
 
 @pytest.fixture(autouse=True)
 async def nothing_deployed(client: PrefectClient) -> None:
-    """Delete the deployments of other tests: a check is of everything on the server."""
+    """Delete the deployments of other tests: a check covers everything on the server."""
     while deployments := await client.read_deployments():  # a page of them
         for deployment in deployments:
             await client.delete_deployment(deployment.id)
 
 
-async def test_everything_is_made_once(command: Command, client: PrefectClient) -> None:
+async def test_everything_is_created_once(command: Command, client: PrefectClient) -> None:
     """The second time, each line says `unchanged`."""
     first, second = command.full(), command.full()
 
@@ -133,8 +133,8 @@ async def test_everything_is_made_once(command: Command, client: PrefectClient) 
     assert (store.bucket, store.prefix, store.credentials) == ("videos", "marketing", None)
 
 
-async def test_what_differs_is_shown_and_left_unless_update_is_said(command: Command, client: PrefectClient) -> None:
-    """The old value and the new one; of a secret, that it is another."""
+async def test_a_difference_is_shown_and_kept_without_update(command: Command, client: PrefectClient) -> None:
+    """The old value and the new one; of a secret, only that it differs."""
     command.full()
     changed: dict[str, str] = {"RUNCOMFY_BUCKET": "s3://films/marketing", "RUNCOMFY_API_TOKEN": f"{TOKEN}-2"}
 
@@ -154,8 +154,8 @@ async def test_what_differs_is_shown_and_left_unless_update_is_said(command: Com
     assert (await client.read_work_pool(command.name)).concurrency_limit == 3
 
 
-async def test_what_is_not_given_stays_as_it_is(command: Command, client: PrefectClient) -> None:
-    """A block that somebody has filled in on the page needs no token here."""
+async def test_a_setting_that_is_not_given_stays(command: Command, client: PrefectClient) -> None:
+    """A block that somebody filled in on its page needs no token here."""
     command.full(RUNCOMFY_BASE_URL="http://127.0.0.1:8188", RUNCOMFY_OUTPUT_HOSTS="127.0.0.1:8188")
 
     said = command.run("--no-prompt", "--public-endpoint-url", "https://s3.example.com", "--update")
@@ -167,10 +167,8 @@ async def test_what_is_not_given_stays_as_it_is(command: Command, client: Prefec
     assert (account.base_url, account.output_hosts) == ("http://127.0.0.1:8188", ["127.0.0.1:8188"])
 
 
-async def test_keys_are_stored_only_where_they_are_meant_for_the_workers(
-    command: Command, client: PrefectClient
-) -> None:
-    """Those of the person who runs setup are not handed out."""
+async def test_keys_are_stored_only_if_meant_for_the_workers(command: Command, client: PrefectClient) -> None:
+    """The keys of the person who runs setup are not handed out."""
     mine = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": SECRET}
 
     command.full(**mine)
@@ -203,20 +201,20 @@ async def test_keys_are_stored_only_where_they_are_meant_for_the_workers(
         ),
     ],
 )
-async def test_what_is_missing_or_wrong_is_said_before_anything_is_made(
+async def test_a_missing_or_wrong_setting_is_reported_before_anything_is_created(
     command: Command, client: PrefectClient, given: dict[str, str], words: str
 ) -> None:
-    """By the name of what to set; the work pool would be made first."""
+    """By the name of what to set; the work pool would be the first to be created."""
     assert words in command.run("--no-prompt", code=3, **given)
 
     with pytest.raises(ObjectNotFound):
         await client.read_work_pool(command.name)
 
 
-async def test_a_pool_of_another_type_is_taken_and_its_heartbeats_are_set(
+async def test_a_pool_of_another_type_is_used_and_its_heartbeats_are_set(
     command: Command, client: PrefectClient
 ) -> None:
-    """Docker, Kubernetes or whatever: its runs' environment is in its template, too."""
+    """Docker, Kubernetes or any other: its template has its runs' environment, too."""
     variables = {"properties": {"env": {"type": "object", "default": {"MINE": "1"}}}}
     template = {"variables": variables, "job_configuration": {"env": "{{ env }}"}}
     await client.create_work_pool(WorkPoolCreate(name=command.name, type="docker", base_job_template=template))
@@ -229,8 +227,8 @@ async def test_a_pool_of_another_type_is_taken_and_its_heartbeats_are_set(
     assert "type docker" in command.full()
 
 
-def test_a_server_that_is_away_is_named(command: Command) -> None:
-    """With its address and the variable that holds it."""
+def test_an_unreachable_server_is_reported(command: Command) -> None:
+    """With its address and the variable that sets it."""
     given = {"RUNCOMFY_API_TOKEN": TOKEN, "RUNCOMFY_BUCKET": "videos"}
 
     assert "Nothing listens at 127.0.0.1:9" in command.run(
@@ -239,8 +237,8 @@ def test_a_server_that_is_away_is_named(command: Command) -> None:
     assert "set PREFECT_API_URL" in command.run("--no-prompt", code=3, **given, PREFECT_API_URL="")
 
 
-async def test_in_a_terminal_it_asks(command: Command, client: PrefectClient) -> None:
-    """For the token, unseen, and for the bucket."""
+async def test_in_a_terminal_it_prompts(command: Command, client: PrefectClient) -> None:
+    """For the token, without echo, and for the bucket."""
     ended, seen = in_terminal(command, {b"API token of RunComfy": TOKEN, b"s3://bucket/prefix": "s3://videos/asked"})
 
     assert ended == 0, seen
@@ -250,7 +248,7 @@ async def test_in_a_terminal_it_asks(command: Command, client: PrefectClient) ->
 
 
 def in_terminal(command: Command, answers: dict[bytes, str]) -> tuple[int, bytes]:
-    """Run the command in a terminal, answer what it asks, and return its end and all that it showed."""
+    """Run the command in a terminal, answer its prompts, and return its exit code and all that it showed."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "deployments.setup", *command.words], cwd=ROOT, env=command.environment,
@@ -262,14 +260,16 @@ def in_terminal(command: Command, answers: dict[bytes, str]) -> tuple[int, bytes
         while piece := os.read(ours, 4096):
             seen += piece
             for question in [question for question in answers if question in seen]:
-                time.sleep(0.2)  # getpass throws away what was typed before it asked
+                time.sleep(0.2)  # getpass discards what was typed before the prompt
                 os.write(ours, f"{answers.pop(question)}\n".encode())
     os.close(ours)
     return process.wait(60), seen
 
 
-async def test_the_automations_are_made_once_and_collect_after_a_crash(command: Command, client: PrefectClient) -> None:
-    """Without the deployment of reconcile, the one that runs it is left out; with it, a crash starts it."""
+async def test_the_automations_are_created_once_and_collect_after_a_crash(
+    command: Command, client: PrefectClient
+) -> None:
+    """Without a deployment of reconcile, the automation that runs it is left out; with it, a crash starts it."""
     assert outcomes(command.full("--automations")).count("skipped") <= 1
     flow_id = await client.create_flow_from_name("reconcile")
     reconcile = await client.create_deployment(
@@ -285,7 +285,7 @@ async def test_the_automations_are_made_once_and_collect_after_a_crash(command: 
     )
     run = await client.create_flow_run_from_deployment(deployment)
     await client.set_flow_run_state(run.id, Running())
-    # it is one of all that are deployed here, other tests' among them; what their schedules make is not meant
+    # other tests have deployments here, too; the runs of their schedules are not meant
     deployed = [each for each in await client.read_deployments() if (each.entrypoint or "").endswith(":reconcile")]
     wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[each.id for each in deployed]))
     before = {found.id for found in await client.read_flow_runs(flow_run_filter=wanted)}
@@ -299,8 +299,8 @@ async def test_the_automations_are_made_once_and_collect_after_a_crash(command: 
     await client.delete_deployment(reconcile)
 
 
-async def test_a_pool_of_an_earlier_version_is_brought_up_to_date(command: Command, client: PrefectClient) -> None:
-    """Its runs send heartbeats as often as this version waits for them; what else its template sets stays."""
+async def test_a_pool_of_an_earlier_version_is_updated(command: Command, client: PrefectClient) -> None:
+    """Its runs send heartbeats as often as this version expects; everything else in its template stays."""
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["env"]["default"] = {"HTTPS_PROXY": "http://proxy:3128"}
     await client.create_work_pool(
@@ -324,7 +324,7 @@ async def test_a_pool_of_an_earlier_version_is_brought_up_to_date(command: Comma
 
 
 async def test_the_automations_of_earlier_versions_are_replaced(command: Command, client: PrefectClient) -> None:
-    """By the names that they had; one that was made twice is there once; one that is switched off stays so."""
+    """Found by their earlier names; one that existed twice exists once; one that is off stays off."""
     await delete_automations(client)
     ours = ResourceSpecification({"prefect.resource.id": "prefect.tag.runcomfy", "prefect.resource.role": "tag"})
     runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
@@ -365,8 +365,10 @@ async def test_the_automations_of_earlier_versions_are_replaced(command: Command
     await delete_automations(client)
 
 
-async def test_a_deployment_of_slow_heartbeats_makes_them_wait_longer(command: Command, client: PrefectClient) -> None:
-    """More than three of its heartbeats, whatever the pool says."""
+async def test_a_deployment_with_slow_heartbeats_lengthens_the_timeouts(
+    command: Command, client: PrefectClient
+) -> None:
+    """More than three of its heartbeats, whatever the pool sets."""
     await delete_automations(client)
     slow = await client.create_deployment(
         await client.create_flow_from_name("text-to-video"), command.name, tags=["runcomfy"]

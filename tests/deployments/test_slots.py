@@ -1,4 +1,4 @@
-"""Slots of the account's limit on a server that forgets its leases: what dies, what waits, and what comes free."""
+"""Slots of the account's limit on a server that forgets its leases: which runs die, which wait, what comes free."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ print("ended", flush=True)
 
 
 class Server(PrefectServer):
-    """A server that can be killed and started again: what was in its memory is gone."""
+    """A server that can be killed and restarted: what was in its memory is gone."""
 
     process: subprocess.Popen[bytes] | None = None
 
@@ -103,7 +103,7 @@ async def api(server: Server) -> AsyncIterator[PrefectClient]:
 
 
 class Holder:
-    """A process that takes a slot as our flows do, and gives it back when it is told to."""
+    """A process that acquires a slot as our flows do, and releases it on command."""
 
     def __init__(self, server: Server, name: str) -> None:
         self.name, self.over, self.log = name, server.home / f"{name}.over", server.home / f"{name}.log"
@@ -133,8 +133,8 @@ async def run_named(client: PrefectClient, name: str) -> FlowRun:
     return next(run for run in await client.read_flow_runs() if run.name == name)
 
 
-async def test_slots_come_free_whose_holders_died_or_whose_server_forgot_them(server: Server) -> None:
-    """And a run that waits for one is not harmed by the restart, nor is one that holds one."""
+async def test_slots_of_dead_runs_and_of_forgotten_leases_come_free(server: Server) -> None:
+    """And the restart harms neither a run that waits for a slot nor one that holds one."""
     looks: list[SlotsInspection] = []
 
     async def look() -> None:

@@ -1,4 +1,4 @@
-"""Workers that are stopped, and runs that are cancelled by the dozen: nothing is paid for twice, nothing is lost."""
+"""Stopped workers, and runs cancelled by the dozen: nothing is paid twice, nothing is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pool(prefect_server: PrefectServer) -> PrefectServer:
 
 @pytest.fixture
 def narrow(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """A sandbox in which so many requests run at once as the test says, and the others wait."""
+    """A sandbox that runs as many requests at once as the test says; the others wait."""
     settings = SandboxSettings(token="sandbox-4d7f0c", run_seconds=0.2, tiny_videos=True, slots=request.param)
     with Sandbox(settings) as running:
         yield running
@@ -62,7 +62,7 @@ async def states(object_store: ObjectStore, prefix: str) -> Counter[EntryState]:
 
 @pytest.mark.parametrize("narrow", [2], indirect=True)
 @pytest.mark.parametrize("how", ["worker", "serve"])
-async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
+async def test_a_stopped_process_leaves_its_requests_to_the_next_run(
     pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str, how: str
 ) -> None:
     """SIGTERM, with requests queued and running: none is cancelled, and the next run of each collects it."""
@@ -84,7 +84,7 @@ async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
         assert narrow.books().cancelled == 0
         assert await states(object_store, prefix) == {EntryState.SUBMITTED: len(prompts)}
 
-        for run_id in stopped:  # nobody is at them: what the platform would say of them, if it said anything
+        for run_id in stopped:  # no process works on them: the state that the platform would set, if it set any
             await client.delete_flow_run(run_id)
         narrow.release()
         with worker(pool):
@@ -99,7 +99,7 @@ async def test_a_process_that_is_stopped_leaves_the_requests_to_the_next_run(
 async def test_ten_runs_are_cancelled_while_five_are_queued(
     pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """Cancelled in Prefect: the five in the queue are cancelled, the five that run are detached, and then collected."""
+    """Cancelled in Prefect: the five queued ones are cancelled, the five running ones are detached, then collected."""
     narrow.hold(queue=False, runs=True)
     async with api(pool) as client:
         with worker(pool):

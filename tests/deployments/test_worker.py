@@ -1,4 +1,4 @@
-"""`python -m deployments.worker` and `serve`: a redeploy ends their runs in order, where Prefect itself kills them."""
+"""`python -m deployments.worker` and `serve`: a redeploy ends their runs cleanly, where Prefect itself kills them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ WORKER = ("deployments.worker", "--pool", "test-pool", "--limit", "20")
     [(WORKER, "text-to-video/text-to-video"), (("deployments.serve",), "text-to-video/served")],
     ids=["worker", "serve"],
 )
-async def test_what_is_stopped_keeps_the_answers_of_what_is_being_paid_for(
+async def test_a_stop_keeps_the_answers_of_paid_calls(
     pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str, command: tuple[str, ...], name: str
 ) -> None:
-    """SIGTERM with requests running, queued, and being submitted: each is known, each run says by itself that it ended.
+    """SIGTERM with requests running, queued and being submitted: each is known, each run reports its own end.
 
-    Afterwards each is run again as the same flow run, and goes on; nothing is paid for twice.
+    Afterwards each is run again as the same flow run, and continues; nothing is paid twice.
     """
     narrow.hold(queue=False, runs=True)
     prompts = ["rain", "hail", "snow [sandbox: submit=slow:seconds=8]"]
@@ -70,8 +70,8 @@ async def test_what_is_stopped_keeps_the_answers_of_what_is_being_paid_for(
     assert sorted(archived(object_store, prefix)) == ["jpg"] * 3 + ["json"] * 3 + ["mp4"] * 3
 
 
-async def test_a_worker_that_a_script_started_ends_at_sigterm(pool: PrefectServer) -> None:
-    """With `&` it inherits a SIGINT that is ignored, which Prefect's own worker needs in order to end."""
+async def test_a_worker_started_by_a_script_ends_at_sigterm(pool: PrefectServer) -> None:
+    """With `&` it inherits an ignored SIGINT, which Prefect's own worker needs in order to end."""
     log = pool.home / "background.log"
     command = f"{{ exec {sys.executable} -m deployments.worker --pool test-pool; }} > {log} 2>&1 & echo $!"
     shell = await asyncio.create_subprocess_exec(

@@ -71,7 +71,7 @@ def test_what_turns_it_on_stands_on_the_page() -> None:
 
 
 def test_what_the_page_links_to_is_there() -> None:
-    """Files and pictures; a picture is small."""
+    """Files and images; an image is small."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE):
         path = ROOT / "docs" / target
         assert path.exists(), target

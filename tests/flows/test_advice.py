@@ -161,7 +161,7 @@ async def test_the_page_of_a_failed_run_offers_what_the_journal_does(
 async def test_what_is_offered_is_what_the_journal_takes(
     state: EntryState, request_id: str | None, error: RunComfyError | None
 ) -> None:
-    """Whoever is offered a release, in whatever state, is not refused; nobody is offered one that would be."""
+    """Anyone who is offered a release, in whatever state, is not refused; nobody is offered one that would be."""
     place, entry = MemoryJournalStore(), entry_of(state, request_id, error)
     journal = journal_at(Later(place))
     place.create(f"{entry.generation_key}.json", entry.to_json())
@@ -218,7 +218,7 @@ def test_a_request_of_two_generations_is_for_runcomfy_to_explain() -> None:
 
 
 def test_what_was_limited_too_often_may_be_accepted_all_the_same() -> None:
-    """The service said each time that it was not; whoever finds one in the dashboard can adopt it."""
+    """The service said each time that it was not; anyone who finds one in the dashboard can adopt it."""
     options = store_options(STORES["usual"])
     error = errors.StillRateLimited("Six times.", generation_key=entry_of(S.INTENT).generation_key)
     entry = entry_of(S.REFUSED, error=error)

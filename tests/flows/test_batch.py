@@ -142,7 +142,7 @@ async def test_a_rows_failure_is_its_own(
 async def test_a_bad_row_means_that_nothing_is_paid_for(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Every bad row is named with its line, pictures that are none and pictures that are twice there included."""
+    """Every bad row is named with its line, images that are none and images that are twice there included."""
     picture = Image.new("RGB", (64, 64), "teal")
     picture.save(tmp_path / "one.png")
     (tmp_path / "same.png").write_bytes((tmp_path / "one.png").read_bytes())
@@ -169,7 +169,7 @@ async def test_a_bad_row_means_that_nothing_is_paid_for(
 async def test_pictures_become_videos(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A picture that many rows share is staged once; JSON Lines and the defaults of the run work together."""
+    """An image that many rows share is staged once; JSON Lines and the defaults of the run work together."""
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "one.png")
     rows = [{"image": "one.png", "seed": number} for number in range(3)]
     source = tmp_path / "pictures.jsonl"

@@ -51,7 +51,7 @@ def names(found: list[dict[str, Any]]) -> list[str]:
 async def test_an_archived_video_is_an_event_and_an_asset(
     account: RunComfyCredentials, media_store: MediaStore, prefect_api: str, tmp_path: Path
 ) -> None:
-    """The video's URI is the resource; its picture is upstream of the asset; and nothing in them is a secret."""
+    """The video's URI is the resource; its image is upstream of the asset; and nothing in them is a secret."""
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "waves.png")
 
     made: Generation = await image_to_video(

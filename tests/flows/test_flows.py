@@ -114,7 +114,7 @@ async def test_an_image_and_a_prompt_become_one_archived_video(
 async def test_a_second_run_uploads_the_picture_no_more(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The same picture is one object, whatever is made of it."""
+    """The same image is one object, whatever is made of it."""
     for seed in (1, 2):
         settings = ImageToVideoSettings(seed=seed)
         await image_to_video(ImageSource(str(PICTURE)), "a boat", account, media_store, settings, polling=QUICK)
@@ -126,7 +126,7 @@ async def test_a_second_run_uploads_the_picture_no_more(
 async def test_a_prompt_becomes_one_archived_video(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Text-to-video needs no picture, and stages none."""
+    """Text-to-video needs no image, and stages none."""
     settings = TextToVideoSettings(num_frames=97, aspect_ratio="9:16", seed=3)
 
     generation = await text_to_video("rain", account, media_store, settings, polling=QUICK)
@@ -152,7 +152,7 @@ async def test_several_outputs_are_all_archived(
 async def test_what_prefect_shows_of_a_run(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Names that read well; a progress that ended, the video's picture with all that is known of it; a typed result."""
+    """Names that read well; a progress that ended, the video's image with all that is known of it; a typed result."""
     prompt = "Rain on a window | <img src=x onerror=alert(1)>\n# loud"
     settings = TextToVideoSettings(seed=7)
 
@@ -186,7 +186,7 @@ async def test_what_prefect_shows_of_a_run(
 async def test_a_run_of_an_archived_generation_shows_it_too(
     account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Whoever runs it again sees the video, and that it was there before."""
+    """Anyone who runs it again sees the video, and that it was there before."""
     await text_to_video("rain", account, media_store, polling=QUICK)
 
     state = await text_to_video("rain", account, media_store, polling=QUICK, return_state=True)
@@ -253,7 +253,7 @@ async def test_wrong_parameters_are_refused_before_the_run(
 async def test_nothing_is_paid_for_if_the_picture_cannot_be_used(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A file that is only named like a picture ends the run before the service hears of it."""
+    """A file that is only named like an image ends the run before the service hears of it."""
     (tmp_path / "fake.png").write_text("not a picture")
 
     with pytest.raises(InvalidInput):
@@ -264,7 +264,7 @@ async def test_nothing_is_paid_for_if_the_picture_cannot_be_used(
 async def test_nothing_is_paid_for_if_the_bucket_is_not_there(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The bucket is looked at before the submission, also where no picture is staged."""
+    """The bucket is looked at before the submission, also where no image is staged."""
     nowhere = media_store.model_copy(update={"bucket": "no-such-bucket"})
     nowhere._store = None
 
@@ -285,7 +285,7 @@ async def test_nothing_is_paid_for_if_the_url_cannot_live_long_enough(
 
 
 async def test_the_signed_url_outlives_both_deadlines(media_store: MediaStore) -> None:
-    """A picture that the service fetches at the last moment is still readable then."""
+    """An image that the service fetches at the last moment is still readable then."""
     bodies: list[dict[str, Any]] = []
 
     class Refusing(BaseHTTPRequestHandler):
@@ -497,7 +497,7 @@ async def test_a_request_that_was_accepted_while_cancelled_is_not_submitted_agai
 async def test_the_same_generation_at_the_same_time_is_submitted_once(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """In one flow run, whoever asks second gets what the first submitted; another variation is another generation."""
+    """In one flow run, the second caller gets what the first submitted; another variation is another generation."""
 
     @flow
     async def adverts() -> set[str]:

@@ -1,4 +1,4 @@
-"""The `inbox` flow: pictures that arrive become videos, each once; what cannot be is set aside, and said."""
+"""The `inbox` flow: images that arrive become videos, each once; what cannot be is set aside, and said."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def archive(cloud: Cloud) -> MediaStore:
-    """A bucket of its own for pictures and videos, on the server that has queues."""
+    """A bucket of its own for images and videos, on the server that has queues."""
     keys = AwsCredentials(
         aws_access_key_id=cloud.access_key,
         aws_secret_access_key=SecretStr(cloud.secret_key),
@@ -57,7 +57,7 @@ def queue_url(cloud: Cloud, archive: MediaStore) -> str:
 
 
 class Folder:
-    """The folder where pictures arrive."""
+    """The folder where images arrive."""
 
     def __init__(self, cloud: Cloud, bucket: str) -> None:
         self._s3, self._bucket = cloud.s3, bucket
@@ -142,7 +142,7 @@ async def test_a_sidecar_makes_a_waiting_picture_ready(
 async def test_without_a_queue_the_folder_is_listed(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, folder: Folder, run: Any
 ) -> None:
-    """Listed twice, nothing is done twice; a changed sidecar and a new picture are something new."""
+    """Listed twice, nothing is done twice; a changed sidecar and a new image are something new."""
     for number in range(3):
         folder.put(f"{number}.png", painted(number), prompt="rain")
     folder.put("later.png", painted(9))
@@ -162,7 +162,7 @@ async def test_without_a_queue_the_folder_is_listed(
 async def test_what_was_generated_before_is_not_paid_for_again(
     sandbox: Sandbox, folder: Folder, queue_url: str, run: Any
 ) -> None:
-    """The same picture with the same wish under another name is the same generation; so says the journal."""
+    """The same image with the same wish under another name is the same generation; so says the journal."""
     folder.put("a.png", painted(), prompt="rain")
     await run(queue_url)
     folder.put("b.png", painted(), prompt="rain")
@@ -175,7 +175,7 @@ async def test_what_was_generated_before_is_not_paid_for_again(
 async def test_what_cannot_be_is_set_aside_once(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """No picture, a bad sidecar, a message that is none: kept with the reason, not tried again until it changes."""
+    """No image, a bad sidecar, a message that is none: kept with the reason, not tried again until it changes."""
     folder.put("text.png", "not a picture", prompt="rain")
     folder.put("misspelt.png", painted(1))
     folder.put("misspelt.json", '{"prompt": "rain", "sed": 7}')
@@ -201,7 +201,7 @@ async def test_what_cannot_be_is_set_aside_once(
 
 
 async def test_a_failed_generation_is_not_paid_for_at_every_listing(sandbox: Sandbox, folder: Folder, run: Any) -> None:
-    """It is set aside: who wants another attempt uploads the picture again."""
+    """It is set aside: who wants another attempt uploads the image again."""
     folder.put("a.png", painted(), prompt="a cat [sandbox: result=failed]")
 
     state = await run()
@@ -284,7 +284,7 @@ async def test_arrivals_elsewhere_are_none_of_its_business(
     ],
 )
 async def test_a_wrong_setting_is_told_at_once(cloud: Cloud, run: Any, wrong: dict[str, str], says: str) -> None:
-    """The run fails with what to mend."""
+    """The run fails with what to fix."""
     state = await run(**{name: value.format(endpoint=cloud.endpoint_url) for name, value in wrong.items()})
 
     with pytest.raises(ConfigurationError, match=says):
@@ -361,7 +361,7 @@ async def test_a_cancelled_inbox_takes_up_nothing_more(
     account: RunComfyCredentials,
     queued: bool,
 ) -> None:
-    """What is queued at the service is cancelled; the other pictures stay where they are, and so do their messages."""
+    """What is queued at the service is cancelled; the other images stay where they are, and so do their messages."""
     for number in range(6):
         folder.put(f"{number}.png", painted(number), prompt="rain")
     sandbox.hold()

@@ -143,7 +143,7 @@ async def test_a_time_out_follows_the_rules_of_the_deadlines(
 async def test_a_setting_turns_either_way_round(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, how: str, state: EntryState
 ) -> None:
-    """`leave` outlives a time-out, and `cancel` cancels whoever interrupts."""
+    """`leave` outlives a time-out, and `cancel` cancels anyone who interrupts."""
     sandbox.hold()
 
     with pytest.raises(FlowRunTimeoutError):

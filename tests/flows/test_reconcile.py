@@ -199,7 +199,7 @@ async def test_a_success_without_files_waits_for_a_person(
 async def test_at_the_queue_deadline_another_run_may_try_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Cancelled in the queue is an end; a later run submits anew."""
+    """Cancelled in the queue is an end; a later run submits again."""
     sandbox.hold()
     with pytest.raises(QueueTimeout):
         await text_to_video("rain", account, media_store, deadlines=Deadlines(queue_timeout_seconds=0.2), polling=QUICK)
@@ -229,7 +229,7 @@ async def test_a_retry_of_the_same_run_does_not_pay_for_a_failure_again(
 async def test_unfinished_uploads_and_old_pictures_are_removed(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Uploads by their age; pictures only if a policy says so, and never young ones."""
+    """Uploads by their age; images only if a policy says so, and never young ones."""
     store = media_store.get_store()
     ours, others = store.key("wan-ai/wan-2-1/text-to-video/r1-0.mp4"), store.key("backups/big.dump")
     for key in (ours, others):

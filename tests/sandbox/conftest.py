@@ -89,7 +89,7 @@ def calling() -> Iterator[Callable[[Sandbox], Caller]]:
 
 @pytest.fixture(scope="session")
 def image_host() -> Iterator[str]:
-    """A host of pictures behind signatures: `/picture.png?signature=good` is one, any other signature gets 403."""
+    """A host of images behind signatures: `/picture.png?signature=good` is one, any other signature gets 403."""
     file = io.BytesIO()
     Image.radial_gradient("L").resize((160, 100)).convert("RGB").save(file, "PNG")
 

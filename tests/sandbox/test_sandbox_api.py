@@ -172,7 +172,7 @@ def test_the_check_agrees_with_json_schema(model: str, field: str, value: Any) -
 
 
 def test_a_whole_number_may_be_written_as_a_decimal_one(caller: Any) -> None:
-    """JavaScript and spreadsheets write 81.0; it is the same video, and the same in the books."""
+    """JavaScript and spreadsheets write 81.0; it is the same video, and the same in the ledger."""
     inputs = {"prompt": "x", "num_frames": 85.0, "frames_per_second": 16.0, "seed": 7.0}
 
     caller.ended(caller.http.post(f"/v1/models/{TEXT_TO_VIDEO}", json=inputs).json()["request_id"])
@@ -265,7 +265,7 @@ def test_a_sample_is_never_taken_for_an_input(caller: Any) -> None:
 
 
 def test_books_tell_what_happened(caller: Any) -> None:
-    """The books count submissions, money, reads, downloads and leaked tokens, and list the requests."""
+    """The ledger counts submissions, money, reads, downloads and leaked tokens, and lists the requests."""
     request_id, result = caller.finished()
     caller.status(request_id)
     caller.submit(num_frames=1)
@@ -288,7 +288,7 @@ def test_books_tell_what_happened(caller: Any) -> None:
 
 
 def test_reset_empties_everything(caller: Any) -> None:
-    """After a reset the books are empty, the balance is the opening balance, and old requests are unknown."""
+    """After a reset the ledger is empty, the balance is the opening balance, and old requests are unknown."""
     request_id, _ = caller.finished()
     caller.sandbox.inject("http_503", endpoint="status")
 
@@ -355,7 +355,7 @@ def test_methods_may_be_called_from_many_threads(caller: Any) -> None:
 
 
 def test_no_token_and_no_query_is_logged(caller: Any, image_host: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has one line for each call, without tokens and without signed queries; so have the books."""
+    """The log has one line for each call, without tokens and without signed queries; so has the ledger."""
     caplog.set_level("DEBUG", logger="runcomfy.sandbox")
     caller.finished(model=IMAGE_TO_VIDEO, image_url=f"{image_host}/picture.png?signature=good")
 

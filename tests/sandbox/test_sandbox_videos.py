@@ -70,7 +70,7 @@ def test_text_becomes_the_video_that_was_ordered(
 
 
 def test_image_becomes_a_video_of_its_own_aspect(calling: Callable[[Sandbox], Any], image_host: str) -> None:
-    """Image-to-video fetches its picture, and keeps the picture's aspect with the ordered shorter side."""
+    """Image-to-video fetches its image, and keeps the image's aspect with the ordered shorter side."""
     with Sandbox(SandboxSettings(run_seconds=0)) as sandbox:
         caller = calling(sandbox)
         url = f"{image_host}/picture.png?signature=good"
@@ -92,7 +92,7 @@ def test_image_becomes_a_video_of_its_own_aspect(calling: Callable[[Sandbox], An
 def test_an_image_that_cannot_be_fetched_fails_the_request(
     caller: Any, image_host: str, path: str | None, why: str
 ) -> None:
-    """A refused, unreadable or unreachable picture ends as completed, then failed, with a reason and no signed URL."""
+    """A refused, unreadable or unreachable image ends as completed, then failed, with a reason and no signed URL."""
     url = image_host + path if path else "http://127.0.0.1:9/picture.png?signature=good"
     request_id, result = caller.finished("x", IMAGE_TO_VIDEO, image_url=url)
 
@@ -123,7 +123,7 @@ def test_sizes_are_even_and_bounded(side: int | None, ratio: float, size: tuple[
 
 
 def test_a_picture_is_zoomed_slowly_and_without_jumps(tmp_path: Path) -> None:
-    """Between one frame and the next a picture changes a little, all the way."""
+    """Between one frame and the next an image changes a little, all the way."""
     picture = tmp_path / "one.picture"
     Image.radial_gradient("L").convert("RGB").resize((320, 180)).save(picture, "PNG")
     render(Recipe("x", 7, 81, 16, 320, 180, picture), tmp_path / "zoom.mp4")

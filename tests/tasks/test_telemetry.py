@@ -1,4 +1,4 @@
-"""What a collector gets of flows that run: each generation one trace, counts that agree with the books, no secret."""
+"""What a collector gets of flows that run: each generation one trace, counts that agree with the ledger, no secret."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def books(session_sandbox: Sandbox, object_store: ObjectStore, prefect_api: str) -> Iterator[tuple[Collector, Any]]:
-    """What a collector got of a run in which everything ends in another way, and the service's books."""
+    """What a collector got of a run in which everything ends in another way, and the service's ledger."""
     session_sandbox.reset()
     session_sandbox.inject("http_429", endpoint="submit", times=1, retry_after=1)
     with running_collector() as collector:

@@ -1,4 +1,4 @@
-"""The picture on the page of a run: small, whole, and never worth a failure."""
+"""The image on the page of a run: small, whole, and never worth a failure."""
 
 from __future__ import annotations
 

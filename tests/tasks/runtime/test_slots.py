@@ -54,7 +54,7 @@ async def test_a_limit_holds_over_all_runs() -> None:
 
 
 async def test_nobody_gets_more_than_there_is() -> None:
-    """A batch that wants a hundred at once of ten gets ten, instead of waiting for ever."""
+    """A batch that wants a hundred at once of ten gets ten, instead of waiting indefinitely."""
     ten = await limited("ten", 10)
 
     @flow
@@ -73,7 +73,7 @@ async def test_a_limit_that_does_not_exist_is_said() -> None:
 
 
 async def test_a_limit_of_nothing_is_said() -> None:
-    """Instead of waiting for ever."""
+    """Instead of waiting indefinitely."""
     with pytest.raises(ConfigurationError, match="is 0"):
         async with slots(await limited("nothing", 0)):
             pass

@@ -35,7 +35,7 @@ class Orders:
         self.id = UUID(int=0)
 
     async def deploy(self, **options: Any) -> UUID:
-        """Deploy it anew, and return its id."""
+        """Deploy it again, and return its id."""
         flow_id = await self.client.create_flow_from_name("order")
         given = {"entrypoint": "order.py:order", "tags": ["runcomfy"], "work_pool_name": self.pool} | options
         self.id = await self.client.create_deployment(flow_id, f"order-{uuid.uuid4().hex}", **given)

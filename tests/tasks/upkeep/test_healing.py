@@ -1,4 +1,4 @@
-"""What is done about a run on a real server: once, with who did it and why, and never against what it did meanwhile."""
+"""What is done about a run on a real server: once, with who did it and why, and never against what it did since."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_zombies_are_ended_and_their_states_say_who_did_it_and_why(orders:
 
 
 async def test_places_of_a_deployment_are_free_after_its_zombie_is_ended(orders: Orders) -> None:
-    """The next order would wait for ever."""
+    """The next order would wait indefinitely."""
     await orders.deploy(concurrency_limit=1)
     await orders.run(Pending())
     waiting = await orders.run(Pending())
@@ -262,7 +262,7 @@ async def test_a_process_that_was_alive_after_all_says_how_the_run_ended(orders:
 
 
 async def test_task_runs_that_died_with_the_process_are_ended(orders: Orders) -> None:
-    """Else the page of an order that ended well shows a task at work for ever; one that has ended stays as it is."""
+    """Otherwise the page of an order that ended well shows a running task indefinitely; ended ones stay as they are."""
 
     @task
     def wait() -> None:

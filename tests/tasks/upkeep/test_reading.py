@@ -102,7 +102,7 @@ async def test_a_heartbeat_of_any_run_shows_that_they_get_there(orders: Orders) 
 
 
 async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> None:
-    """Whoever runs it again by hand gives it another eight times."""
+    """Anyone who runs it again by hand gives it another eight times."""
     run = await orders.run(Running(), Crashed(), AwaitingRetry(message=AGAIN), Running(), Crashed())
 
     assert (await orders.known(run)).crashes == 2
