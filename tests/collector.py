@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry's for tests: it takes OTLP over HTTP, and keeps what came."""
+"""An OpenTelemetry collector for tests: it takes OTLP over HTTP, and keeps what it received."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Collector", "Seen", "running_collector"]
 
 @dataclass(frozen=True)
 class Seen:
-    """One span, in the types of Python."""
+    """One span, in Python's types."""
 
     name: str
     trace_id: str
@@ -35,7 +35,7 @@ class Seen:
 
 @dataclass
 class Collector:
-    """What came, and how to answer."""
+    """What was received, and how to answer."""
 
     url: str = ""
     status: int = 200
@@ -59,7 +59,7 @@ class Collector:
         )
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
-        """Wait until what came fulfils a condition."""
+        """Wait until what was received fulfils a condition."""
         until = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < until, [span.name for span in self.spans]

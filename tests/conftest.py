@@ -16,10 +16,10 @@ from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 from tests.summary import SUMMARY, section
 
-# A session reads the descriptions of all services again, a tenth of a second each time; here, all sessions share them.
+# A boto3 session reads the descriptions of all services, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
-# A run of the tests says what the code does, and not how busy the machine is or which examples were drawn this time:
+# A test run shows what the code does, and not how busy the machine is or which examples were drawn this time:
 # the same are drawn each time, unless a person wants to look for others (HYPOTHESIS_EXPLORE=1).
 settings.register_profile(
     "repeatable", deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, derandomize=True
@@ -66,7 +66,7 @@ def prefect_api() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def events_of_this_test() -> Iterator[None]:
-    """Leave nothing behind that sends the events of the next test to the server of this one."""
+    """Make sure that the events of the next test do not go to the server of this one."""
     from tests.prefect_server import drop_events_of_other_servers
 
     yield

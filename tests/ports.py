@@ -1,7 +1,7 @@
-"""Ports for servers that a test starts as processes of their own, and that are told their port beforehand.
+"""Ports for servers that a test starts as processes of their own, with the port as an argument.
 
 The kernel gives outgoing connections any free port above 32767, and between the choice of a port and the start of its
-server there are seconds: one from above would now and then be taken by a connection of a test that runs beside.
+server there are seconds: one from above would now and then be taken by a connection of a parallel test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RANGE = range(30_001, 32_768)
 
 
 def free_ports(count: int = 1) -> list[int]:
-    """Return ports at which nobody listens, chosen at random, so that tests beside one another choose others."""
+    """Return ports at which nobody listens, chosen at random, so that parallel tests choose different ones."""
     with contextlib.ExitStack() as held:
         found: list[int] = []
         for candidate in random.SystemRandom().sample(_RANGE, len(_RANGE)):

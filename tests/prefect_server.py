@@ -1,13 +1,13 @@
-"""Prefect's test server, made to get over what its SQLite cannot do at once.
+"""Prefect's test server, set up to survive what its SQLite cannot do concurrently.
 
 Where several flow runs begin together, two things happen (seen with Prefect 3.8 in its own log of transactions):
 
 - A transaction that has read cannot write any more once another has written: "database is locked", at once. The server
   says 503 without `Retry-After`, and Prefect's client asks again after 2, 4, 8, 16 and 32 seconds.
 - One that waits for the lock keeps the server's event loop waiting too, now and then, and with it the one that has the
-  lock: all stand still until the wait is over, after a minute.
+  lock: everything stops until the wait is over, after a minute.
 
-So a lock is waited for two seconds at the most, and a 503 says to come again soon. Servers on PostgreSQL need neither.
+So a lock is waited for two seconds at most, and a 503 asks to retry soon. Servers on PostgreSQL need neither.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Message = MutableMapping[str, Any]
 
 @contextmanager
 def patient_prefect_server() -> Iterator[str]:
-    """Run Prefect's test harness with the application below, and give the URL of its API."""
+    """Run Prefect's test harness with the application below, and yield the URL of its API."""
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
@@ -66,7 +66,7 @@ def drop_events_of_other_servers() -> None:
     """Let events go to the server in use.
 
     A process has one sender of events, whatever server that was made for (`EventsWorker.instance`, Prefect 3.8). After
-    a test with a server of its own, what others emit would be lost, and be tried again for hours when all is over.
+    a test with a server of its own, what others emit would be lost, and be retried for hours at the end.
     """
     if (module := sys.modules.get("prefect.events.worker")) is None:
         return
@@ -81,12 +81,14 @@ def drop_events_of_other_servers() -> None:
 
 def _drop(key: int, worker: Any) -> None:
     worker._instances.pop(key, None)
-    if worker._loop is not None and worker._done_event is not None:  # else the end of the process waits for it, too
+    if (
+        worker._loop is not None and worker._done_event is not None
+    ):  # otherwise the end of the process waits for it, too
         worker._loop.call_soon_threadsafe(worker._done_event.set)
 
 
 async def delete_runs() -> None:
-    """Delete every flow run that has not completed: tests share a server, and what one left is in the way of others."""
+    """Delete every flow run that has not completed: tests share a server, and leftovers of one disturb others."""
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType

@@ -1,4 +1,4 @@
-"""What tests have to show at the end of a session, whichever process they ran in: one section a subject."""
+"""What tests show at the end of a session, whichever process they ran in: one section a subject."""
 
 from __future__ import annotations
 

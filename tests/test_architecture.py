@@ -64,13 +64,13 @@ def test_polling_and_the_journal_do_not_import_each_other() -> None:
 
 
 def test_no_import_runs_upwards() -> None:
-    """Of rooms in a circle, none can be understood alone; `python -m benchmarks.structure` draws them all."""
+    """Modules in a cycle cannot be understood alone; `python -m benchmarks.structure` draws all of them."""
     found = structure_of(files_at(None))
 
     assert (found.upwards, found.circles) == ([], [])
 
 
-def test_a_circle_is_found_and_the_floors_are_counted() -> None:
+def test_a_cycle_is_found_and_the_floors_are_counted() -> None:
     """Also one that goes through a folder, and one whose import is in a function."""
     files = {
         "runcomfy/__init__.py": "",

@@ -1,4 +1,4 @@
-"""What an import loads: a process that needs little starts at once."""
+"""What an import loads: a process that needs little starts fast."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def loaded(program: str, *arguments: str) -> set[str]:
         ("runcomfy.storage.store", {"boto3"}),
     ],
 )
-def test_a_module_of_the_engine_loads_what_it_needs_only(module: str, needed: set[str]) -> None:
-    """The service without the bucket, the bucket without the service, and neither what reads images and videos."""
+def test_a_module_of_the_engine_loads_only_what_it_needs(module: str, needed: set[str]) -> None:
+    """The service without the bucket, the bucket without the service, neither with the image and video libraries."""
     assert loaded(f"import {module}") <= needed
 
 
@@ -67,7 +67,7 @@ def commands(app: App, *words: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", list(commands(app)), ids=" ".join)
 def test_a_help_loads_nothing_that_it_does_not_show(command: tuple[str, ...]) -> None:
-    """Neither the clients of the service and of the bucket, nor Prefect, nor what reads images, videos and tables."""
+    """Neither the clients of service and bucket, nor Prefect, nor the libraries for images, videos and tables."""
     assert loaded("from runcomfy.cli.__main__ import main\nmain(sys.argv[1:])", *command, "--help") == set()
 
 
@@ -79,6 +79,6 @@ def test_a_help_loads_nothing_that_it_does_not_show(command: tuple[str, ...]) ->
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_what_is_wrong_with_the_words_or_the_token_is_said_before_a_client_is_loaded(words: tuple[str, ...]) -> None:
-    """And with the environment, which has no token here."""
+def test_a_wrong_argument_or_token_is_reported_before_a_client_is_loaded(words: tuple[str, ...]) -> None:
+    """And a wrong environment, which has no token here."""
     assert loaded("from runcomfy.cli.__main__ import main\nmain(sys.argv[1:])", *words) == set()

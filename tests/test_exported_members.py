@@ -1,4 +1,4 @@
-"""Each public module says what it offers, and each thing that it offers says what it is for."""
+"""Each public module lists what it exports, and each export has a docstring."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INITS = sorted(
 
 
 def documented(module: ModuleType) -> list[tuple[str, Any]]:
-    """Return the functions and classes that the module defines and offers, with the classes' public methods."""
+    """Return the functions and classes that the module defines and exports, with the classes' public methods."""
     found = []
     for name in module.__all__:
         member = inspect.unwrap(getattr(module, name))
@@ -55,8 +55,8 @@ def documented(module: ModuleType) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_public_module_names_what_it_offers(name: str) -> None:
-    """`__all__` is there, is sorted as isort sorts it, has no name twice, and every name exists."""
+def test_a_public_module_lists_its_exports(name: str) -> None:
+    """`__all__` exists, is sorted as isort sorts it, has no name twice, and every name exists."""
     module = importlib.import_module(name)
 
     offered = module.__all__
@@ -65,7 +65,7 @@ def test_a_public_module_names_what_it_offers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_module_offers_is_documented(name: str) -> None:
+def test_every_export_is_documented(name: str) -> None:
     """A docstring for the module, and for each public function, class and method that it defines."""
     module = importlib.import_module(name)
 
@@ -75,7 +75,7 @@ def test_what_a_module_offers_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", INITS)
 def test_a_package_says_what_it_is_for(name: str) -> None:
-    """And if it passes names on, it lists them, sorted."""
+    """And if it re-exports names, it lists them, sorted."""
     package = importlib.import_module(name)
 
     assert package.__doc__

@@ -1,4 +1,4 @@
-"""The package as users have it: built, installed into an empty environment, used from a project of one's own."""
+"""The package as users have it: built, installed into an empty environment, used from a project of their own."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def build(target: str, folder: Path) -> Path:
 
 
 def install(wheel: Path, folder: Path) -> Installed:
-    """Install a wheel into an empty environment, which finds the packages that it needs where those of the tests are.
+    """Install a wheel into an empty environment, which finds its dependencies where those of the tests are.
 
     The checkout is not on its path: a `.pth` names the folder of the packages, whose own `.pth` files are not read.
     """
@@ -137,7 +137,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 def test_the_wheel_holds_every_file_and_no_generic_name(unpacked: Path) -> None:
-    """The engine as it is, the rest below `prefect_runcomfy`; no production, no monitoring, nothing ignored."""
+    """The engine as it is, the rest below `prefect_runcomfy`; no production, no monitoring, no git-ignored file."""
     found = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     (information,) = {name.partition("/")[0] for name in found if ".dist-info/" in name}
     code = {name for name in found if not name.startswith(information)}
@@ -170,7 +170,7 @@ class Comparable(ast.NodeTransformer):
 
 
 def test_only_imports_and_texts_differ_from_the_checkout(unpacked: Path) -> None:
-    """What runs is what was tested: the same code, but for the names of our own modules."""
+    """The code that runs is the tested code, except for the names of our own modules."""
     compared = 0
     for path in unpacked.rglob("*.py"):
         source = in_checkout(path.relative_to(unpacked))

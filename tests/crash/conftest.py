@@ -24,7 +24,7 @@ _TALLY = pytest.StashKey[Tally]()
 
 @dataclass(frozen=True)
 class _QuickServer(PrefectServer):
-    """A server that is asked by hundreds of short runs: it writes down many of their states at once.
+    """A server that hundreds of short runs call: it stores many of their states at once.
 
     Nothing here speaks TLS. Without a long list of authorities to read, each run takes a fifth less of the processor.
     """
@@ -68,7 +68,7 @@ def stage(
 
 @pytest.fixture(scope="session")
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """What all stories add to; shown at the end of the session."""
+    """The table that all stories add to; shown at the end of the session."""
     return request.config.stash.setdefault(_TALLY, Tally())
 
 

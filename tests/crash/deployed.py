@@ -1,4 +1,4 @@
-"""Runs of a deployment, started by a Prefect worker, with the same face as processes of our own.
+"""Runs of a deployment, started by a Prefect worker, with the same interface as processes of our own.
 
 The first start of a generation creates a flow run. A later one retries that very run, as `prefect flow-run retry` does,
 unless it has completed: then it is another run.
@@ -59,7 +59,7 @@ class DeploymentRuns:
         return DeploymentRun(self, run_id)
 
     def ask(self, question: Coroutine[Any, Any, _T]) -> _T:
-        """Ask Prefect's API something, in a thread without an event loop."""
+        """Call Prefect's API, in a thread without an event loop."""
         return asyncio.run(question)
 
     def client(self) -> PrefectClient:
@@ -120,7 +120,7 @@ class DeploymentRun:
                 if state.type is not StateType.CRASHED or self._killed:
                     break
                 # The worker reports a crash once more, some time after its runner did, and so calls a retry crashed
-                # that was scheduled in between (Prefect 3.8.8): who sees that retries again.
+                # that was scheduled in between (Prefect 3.8.8): a caller that sees this retries again.
                 self._runs.ask(self._runs.retried(self._run_id))
             if time.monotonic() > deadline:
                 raise RuntimeError(f"The flow run {self._run_id} is still {state}.")

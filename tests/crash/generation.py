@@ -40,12 +40,12 @@ class Lane:
     """What is kept in the journal that is of no generation: the hidden objects there."""
 
     def record(self, hook: Hook | None) -> Wire:
-        """Let the connections that are opened from now on pass a hook, and record their points."""
+        """Send the connections that are opened from now on through a hook, and record their points."""
         self.api.wire = self.s3.wire = Wire(hook) if hook else Wire()
         return self.api.wire
 
     def settle(self) -> None:
-        """Wait until nothing is under way any more."""
+        """Wait until no call is in flight any more."""
         self.api.settle()
         self.s3.settle()
 
@@ -62,7 +62,7 @@ class Setting:
 
 @dataclass
 class Generation:
-    """One generation, told apart by its prompt in the service's ledger and by its prefix in the bucket."""
+    """One generation, identified by its prompt in the service's ledger and by its prefix in the bucket."""
 
     setting: Setting
     lane: Lane
@@ -92,7 +92,7 @@ class Generation:
             assert outcome.videos, outcome
 
     def start(self, *, fresh: bool = False, by: By | None = None) -> Process:
-        """Start a process that wants this generation, run by what its story says or by something else."""
+        """Start a process for this generation, run by what its story says or by something else."""
         sandbox, store = self.setting.sandbox, self.setting.store
         job: dict[str, Any] = {
             "flow": self.scenario.flow,
@@ -131,7 +131,7 @@ class Generation:
     def run_killed(
         self, when: Trigger, *, processes: int = 1, victims: Sequence[int] = (0,), fresh: bool = False
     ) -> list[Outcome]:
-        """Run it in some processes at once, and kill some of them at a point of what they all say.
+        """Run it in some processes at once, and kill some of them at a point of all their calls.
 
         Args:
             when: Makes the hook that acts at that point.
@@ -151,12 +151,12 @@ class Generation:
         return self._end(started.result())
 
     def run_together(self, processes: int, by: Sequence[By] = ("prefect",)) -> list[Outcome]:
-        """Run it in some processes at once, to their ends; they are run by these in turn."""
+        """Run it in some processes at once, to their ends; these run them in turn."""
         self.lane.record(None)
         return self._end([self.start(by=by[number % len(by)]) for number in range(processes)])
 
     def collect_garbage(self) -> None:
-        """Take away what the reconcile flow does: what is unfinished, however young it is."""
+        """Remove what the reconcile flow removes: everything unfinished, however young it is."""
         store = self.setting.store
         collect_garbage(
             Store(BUCKET, self.prefix, session=store.session(), endpoint_url=store.endpoint_url),
@@ -164,7 +164,7 @@ class Generation:
         )
 
     def _end(self, workers: Sequence[Process]) -> list[Outcome]:
-        """Wait for the ends of processes, and until nothing of them is under way any more."""
+        """Wait for the ends of processes, and until none of their calls is in flight any more."""
         outcomes = [worker.wait() for worker in workers]
         self.lane.settle()
         self.kills += sum(outcome.killed for outcome in outcomes)

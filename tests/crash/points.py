@@ -1,4 +1,4 @@
-"""Which stories are crashed, and at which points: those that a recorded run passes. None is listed by hand."""
+"""Which stories are crashed, and at which points: those of a recorded run. None is listed by hand."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Scenario:
         flow: The flow that runs.
         before: What has happened before the first run that is recorded or killed: nothing; the generation was archived
             by a run that nobody disturbed; or a request was made elsewhere and is to be fetched.
-        directive: What the prompt asks of the sandbox.
+        directive: The directive for the sandbox in the prompt.
         by: What runs it.
         new_bucket: Whether nothing was ever kept where it is archived. Otherwise the notes that earlier generations
-            left of what the store is able to do are there, and it is not tried out again.
+            left of what the store is able to do exist, and it is not probed again.
     """
 
     name: str
@@ -81,7 +81,7 @@ def at(point: Point, *, times: int = 1) -> Trigger:
 
 
 def nth(number: int) -> Trigger:
-    """Act at the so many-th point that is passed, whatever it is."""
+    """Act at the nth point that is passed, whatever it is."""
 
     def trigger(act: Act) -> Hook:
         passed = itertools.count(1)

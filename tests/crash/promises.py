@@ -24,7 +24,7 @@ _LOST = "lost: "
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a generation."""
+    """What exists of a generation."""
 
     requests: tuple[str, ...]
     """The ids of what was accepted, and so paid for."""
@@ -44,7 +44,7 @@ class Found:
 
     @property
     def left_over(self) -> int:
-        """Unfinished uploads, and what a try-out of the store's abilities leaves when it is killed."""
+        """Unfinished uploads, and what a killed probe of the store's abilities leaves."""
         return self.uploads + sum("/.probe-" in key for key in self.objects)
 
     @property
@@ -53,7 +53,7 @@ class Found:
 
 
 def look(generation: Generation) -> Found:
-    """Look at the ledger and at the bucket, past every proxy."""
+    """Read the ledger and the bucket, past every proxy."""
     s3, prefix = generation.setting.s3, generation.prefix
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
     return Found(
@@ -78,19 +78,19 @@ class Verdict:
 
     @property
     def lost(self) -> bool:
-        """Whether there is neither a good video nor anybody who was told."""
+        """Whether there is neither a good video nor a report to a person."""
         return not self.uncertain and any(promise.startswith(_LOST) for promise in self.broken)
 
 
 def judge(label: str, generation: Generation, left: Found, outcomes: Sequence[Outcome], honest: bool) -> Verdict:
-    """Judge a generation by what the runs left and by what the undisturbed runs after that made of it.
+    """Judge a generation by what the runs left and by what the undisturbed runs made of that.
 
     Args:
         label: Which one it is.
         generation: The generation.
-        left: What there was before the undisturbed runs.
+        left: What existed before the undisturbed runs.
         outcomes: How the undisturbed runs ended; there is at least one.
-        honest: Whether an uncertain end would be honest: an intent was left, and nobody can know.
+        honest: Whether an uncertain end would be honest: an intent was left, and its answer cannot be known.
     """
     found = look(generation)
     uncertain = found.state == "uncertain" or outcomes[-1].error == "UncertainSubmission"
@@ -140,7 +140,7 @@ def _archived(found: Found, outcomes: Sequence[Outcome], state: str) -> Iterator
 
 
 def _wrong_with(found: Found, key: str) -> Iterator[str]:
-    """Hold a video against its provenance, and play it."""
+    """Compare a video with its provenance, and decode it."""
     body = found.objects[key]
     if (document := found.objects.get(f"{key}.json")) is None:
         yield f"{_LOST}{key} has no provenance"

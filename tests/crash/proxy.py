@@ -45,7 +45,7 @@ class Proxy:
         return f"http://{self.host}"
 
     def settle(self) -> None:
-        """Wait until everything that was sent here so far has been dealt with, also if its sender is gone.
+        """Wait until everything that was sent here so far has been handled, also if its sender is gone.
 
         Connections are accepted in the order in which they were made: once a new one is answered, all others are open.
         """
@@ -74,7 +74,7 @@ class Proxy:
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # who asked is gone, or who was asked
+            pass  # the client is gone, or the upstream
         finally:
             writer.close()
             self._open -= 1
@@ -126,7 +126,7 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
 
 
 def _readdressed(answer: bytes, upstream: str, own: str) -> bytes:
-    """Let JSON that names the upstream name the proxy instead, so that files are downloaded through it as well."""
+    """Make JSON that names the upstream name the proxy instead, so that files are downloaded through it as well."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if b"application/json" not in head or upstream.encode() not in body:
         return answer

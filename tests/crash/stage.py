@@ -46,10 +46,10 @@ class Stage:
 
     @contextmanager
     def generation(self, scenario: Scenario, *, patience_seconds: int = 1) -> Iterator[Generation]:
-        """Have a new generation, prepared, on a lane that nobody else uses in the meantime."""
+        """Prepare a new generation on a lane that nobody else uses in the meantime."""
         lane = self._lanes.get()
         try:
-            if not (scenario.new_bucket or lane.notes):  # else it would try out what the store is able to do
+            if not (scenario.new_bucket or lane.notes):  # otherwise it would probe what the store is able to do
                 earlier = Generation(self._setting, lane, _PLAIN, patience_seconds)
                 earlier.run()
                 self._take_notes(earlier)
@@ -71,6 +71,6 @@ class Stage:
             generation.lane.notes[key.rpartition("/")[2]] = body
 
     def side_by_side(self, play: Callable[[_T], _U], parts: Iterable[_T], *, at_once: int = 4) -> list[_U]:
-        """Play every part, some at once."""
+        """Play every story, some at once."""
         with ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(play, parts))

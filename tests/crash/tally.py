@@ -1,4 +1,4 @@
-"""What the crashes came to: one row a story, shown at the end of the session."""
+"""The results of the crashes: one row a story, shown at the end of the session."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SEED = 20261128
 def test_fifty_rows_under_kills(
     command_line: CommandLine, sandbox: Sandbox, object_store: ObjectStore, tmp_path: Path, prefix: str
 ) -> None:
-    """What a kill leaves without an answer is uncertain and not sent again; all else ends archived."""
+    """A row whose answer a kill lost is uncertain and not sent again; all others end archived."""
     manifest, draws = tmp_path / "rows.csv", random.Random(SEED)
     manifest.write_text("prompt\n" + "".join(f"wave {number}\n" for number in range(ROWS)))
     environment = command_line.environment | {"RUNCOMFY_JOURNAL_PATIENCE_SECONDS": str(PATIENCE_SECONDS)}

@@ -1,4 +1,4 @@
-"""Whatever is killed, and whatever fails: paid for at most once, and archived or said to be uncertain."""
+"""Whatever is killed, and whatever fails: paid for at most once, and archived or reported as uncertain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 6
 
 
 def recorded(stage: Stage, scenario: Scenario) -> Wire:
-    """Return what an undisturbed run says."""
+    """Return the recorded calls of an undisturbed run."""
     with stage.generation(scenario) as generation:
         outcome = generation.run()
         assert outcome.videos, outcome
@@ -44,7 +44,7 @@ def finish(label: str, generation: Generation, *, runs: int = 2, uncertain_befor
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -> None:
-    """The same inputs, run again after a kill before or after any call, come to their one video."""
+    """The same inputs, run again after a kill before or after any call, end with their one video."""
 
     def crash(numbered: tuple[int, Point]) -> Verdict:
         number, point = numbered
@@ -56,7 +56,7 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
 
     row = tally.row(f"every point: {scenario.name}", verdicts)
     assert not row.broken
-    assert row.kills >= 0.9 * row.points  # how often a request is looked at may differ by one
+    assert row.kills >= 0.9 * row.points  # the number of polls of a request may differ by one
 
 
 def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
@@ -82,7 +82,7 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
 
 
 def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
-    """Two processes want the same generation; one or both are killed at some point of what they say."""
+    """Two processes want the same generation; one or both are killed at some point of their calls."""
     draws, length = random.Random(SEED), len(recorded(stage, TEXT).trace)
     deaths = [(draws.randint(1, length * 3 // 2), draws.choice([(0,), (1,), (0, 1)])) for _ in range(16)]
 
@@ -126,7 +126,7 @@ def error(status: int, code: str) -> Answer:
 
 @dataclass(frozen=True)
 class Fault:
-    """What the store does wrong at a write: instead of it, or `after` it was done; so many times in a row."""
+    """A fault of the store at a write: instead of it, or `after` it was done; so many times in a row."""
 
     name: str
     act: Drop | Answer
@@ -149,7 +149,7 @@ OF_CONDITIONAL_WRITES = (
 
 
 def test_the_store_fails_at_every_write(stage: Stage, tally: Tally) -> None:
-    """A store that fails at a write costs patience at the most; a later run, on a healthy one, keeps the promises."""
+    """A store that fails at a write costs time at most; a later run, on a healthy one, keeps the promises."""
     cases = [
         (scenario, point, fault)
         for scenario in (IMAGE, PARTS)
@@ -174,8 +174,8 @@ def test_the_store_fails_at_every_write(stage: Stage, tally: Tally) -> None:
     assert not row.broken
 
 
-def test_all_in_all(tally: Tally) -> None:
-    """Two hundred kills at least, nothing paid for twice, no video lost."""
+def test_the_whole_session_keeps_the_promises(tally: Tally) -> None:
+    """At least two hundred kills, nothing paid twice, no video lost."""
     if len(tally.rows) < len(SCENARIOS) + 4:
         pytest.skip("only some of the crashes were run")
 

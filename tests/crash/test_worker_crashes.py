@@ -43,7 +43,7 @@ def deployed_stage(
 
 
 def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally: Tally) -> None:
-    """The worker says that the run has crashed; retried, the same run comes to its one video."""
+    """The worker reports the run as crashed; retried, the same run ends with its one video."""
     recorded(deployed_stage, TEXT)  # registers the blocks, which several at once cannot
     # The first run in each lane leaves the note of what the store is able to do, as on any bucket in use.
     deployed_stage.side_by_side(lambda scenario: recorded(deployed_stage, scenario), [TEXT] * _LANES, at_once=_LANES)
@@ -60,4 +60,4 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
     row = tally.row("a worker's run: every write", verdicts)
     assert not row.broken
     missed = [verdict.label for verdict in verdicts if not verdict.kills]
-    assert len(missed) <= 2, missed  # what a run learnt is written only where it saw the request run
+    assert len(missed) <= 2, missed  # a run writes a run time only if it saw the request running

@@ -13,7 +13,7 @@ __all__ = ["Answer", "Drop", "Hook", "Point", "Wire"]
 
 
 class Point(NamedTuple):
-    """A moment of a run that is the same in every run: before or after the so many-th call of this name."""
+    """A moment of a run that is the same in every run: before or after the nth call of this name."""
 
     name: str
     occurrence: int
@@ -32,7 +32,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer this, whatever the upstream would say or has said."""
+    """Answer this, whatever the upstream would answer or has answered."""
 
     status: int
     body: bytes = b""
@@ -50,7 +50,7 @@ Hook = Callable[[Point], Drop | Answer | None]
 
 @dataclass
 class Wire:
-    """What one run said over its proxies: the trace of its points, counted by name, and the hook that they pass.
+    """What one run sent over its proxies: the trace of its points, counted by name, and the hook that they pass.
 
     `began` is set with the first point, and `seconds` is the time from that to the last.
     """

@@ -1,4 +1,4 @@
-"""Start flows in real processes, kill them, and learn how they ended."""
+"""Start flows in real processes, kill them, and find out how they ended."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Worker:
             self.kill()
 
     def wait(self) -> Outcome:
-        """Wait for its end. One that hangs is killed, and the error shows where it stood (the zygote sees to that)."""
+        """Wait for its end. One that hangs is killed, and the error shows where it was (the zygote prints that)."""
         if not wait([self._ended], _PATIENCE_SECONDS).done:
             self.kill()
             raise RuntimeError(f"A process did not end: {self._log()}")
@@ -139,7 +139,7 @@ class Workers:
         )  # fmt: skip
 
     def _listen(self) -> None:
-        """Take down what the zygote reports, until it ends; who waits for more than that is told."""
+        """Record what the zygote reports, until it ends; anything still waited for then gets an error."""
         assert self.zygote.stdout is not None
         for line in self.zygote.stdout:
             said = json.loads(line)
@@ -160,7 +160,7 @@ def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
 
 @contextlib.contextmanager
 def running_workers(directory: Path, environment: Mapping[str, str]) -> Iterator[Workers]:
-    """Have a zygote, and end it and all that it started."""
+    """Run a zygote, and end it and all that it started."""
     workers = Workers(directory, environment)
     try:
         yield workers

@@ -1,4 +1,4 @@
-"""What now: each page, list and error offers the same commands for the same facts, and all of them can be typed."""
+"""Each page, list and error offers the same commands for the same facts, and all of them can be pasted."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def shells(advice: Advice) -> list[str]:
 
 
 def parsed(command: str) -> object:
-    """Return what the command line makes of a command: a wrong option or a missing one is an error."""
+    """Parse a command as the command line does: a wrong option or a missing one is an error."""
     words = shlex.split(command)
     assert words[0] == "prefect-runcomfy"
     return app.parse_args(words[1:], print_error=False, exit_on_error=False)[1]
@@ -114,7 +114,7 @@ def test_a_list_the_pages_and_the_report_offer_the_same(
 @every_store
 @pytest.mark.parametrize("flag", ["abandoned", "stuck", "overdue"])
 @every_entry
-def test_what_goes_no_further_offers_the_same_too(
+def test_a_stuck_generation_is_offered_the_same(
     state: EntryState, request_id: str | None, error: RunComfyError | None, flag: str, store: MediaStore
 ) -> None:
     """An intent whose worker died, in the list; and what only `reconcile` finds out, on its page."""
@@ -140,7 +140,7 @@ def test_what_goes_no_further_offers_the_same_too(
 async def test_the_page_of_a_failed_run_offers_what_the_journal_does(
     kind: type[RunComfyError], named: bool, store: MediaStore
 ) -> None:
-    """For the state that the error leads to; and whatever it offers can be typed."""
+    """For the state that the error leads to; and every command that it offers can be pasted."""
     options, before = store_options(store), entry_of(S.SUBMITTED, "4bfcb582-4bbf")
     error = kind("It was so.", request_id="4bfcb582-4bbf", generation_key=before.generation_key) if named else kind("x")
     state = S.UNCERTAIN if kind is UncertainSubmission else state_after(error)
@@ -158,10 +158,10 @@ async def test_the_page_of_a_failed_run_offers_what_the_journal_does(
 
 
 @every_entry
-async def test_what_is_offered_is_what_the_journal_takes(
+async def test_the_journal_accepts_exactly_what_is_offered(
     state: EntryState, request_id: str | None, error: RunComfyError | None
 ) -> None:
-    """Anyone who is offered a release, in whatever state, is not refused; nobody is offered one that would be."""
+    """In every state, an offered release is accepted, and one that would be refused is not offered."""
     place, entry = MemoryJournalStore(), entry_of(state, request_id, error)
     journal = journal_at(Later(place))
     place.create(f"{entry.generation_key}.json", entry.to_json())
@@ -182,9 +182,7 @@ async def test_what_is_offered_is_what_the_journal_takes(
 @pytest.mark.parametrize("where", ["s3://videos/clips/journal", "s3://other/journal", "the memory of this process"])
 @pytest.mark.parametrize("state", [S.UNCERTAIN, S.EXPIRED])
 @pytest.mark.parametrize("request_id", [None, "4bfcb582-4bbf"])
-async def test_the_error_of_a_run_that_finds_it_says_the_same(
-    where: str, state: EntryState, request_id: str | None
-) -> None:
+async def test_the_error_of_the_next_run_offers_the_same(where: str, state: EntryState, request_id: str | None) -> None:
     """With the store and the journal that the run has."""
     place, entry = MemoryJournalStore(), entry_of(state, request_id)
     place.where = where
@@ -203,8 +201,8 @@ async def test_the_error_of_a_run_that_finds_it_says_the_same(
     assert all(("--journal" in command) is ("clips/journal" not in where) for command in shells(expected))
 
 
-def test_a_request_of_two_generations_is_for_runcomfy_to_explain() -> None:
-    """To fetch it would not help: neither generation is known to have made it."""
+def test_a_request_of_two_generations_is_a_question_for_runcomfy() -> None:
+    """Fetching it would not help: neither generation is known to have made it."""
     error = errors.ArchiveConflict(
         "Two generations.", request_id="r1", generation_key="a" * 64, other_generation_key="b" * 64
     )
@@ -217,8 +215,8 @@ def test_a_request_of_two_generations_is_for_runcomfy_to_explain() -> None:
     ]
 
 
-def test_what_was_limited_too_often_may_be_accepted_all_the_same() -> None:
-    """The service said each time that it was not; anyone who finds one in the dashboard can adopt it."""
+def test_a_generation_that_was_limited_too_often_can_be_adopted() -> None:
+    """The service refused each time; a person who finds an accepted one in the dashboard can adopt it."""
     options = store_options(STORES["usual"])
     error = errors.StillRateLimited("Six times.", generation_key=entry_of(S.INTENT).generation_key)
     entry = entry_of(S.REFUSED, error=error)
@@ -235,8 +233,8 @@ def test_what_was_limited_too_often_may_be_accepted_all_the_same() -> None:
     assert entry.may_become(S.SUBMITTED)
 
 
-def test_what_it_cost_is_said() -> None:
-    """As far as the service has said it, the attempts before it included."""
+def test_the_cost_is_reported() -> None:
+    """As far as the service has reported it, earlier attempts included."""
     paid = Situation(state=S.FAILED, generation_key="a" * 64, model_id="x/y", cost_usd=0.25, earlier_cost_usd=0.5)
     options = StoreOptions("s3://videos")
 
@@ -245,7 +243,7 @@ def test_what_it_cost_is_said() -> None:
 
 
 def test_no_secret_comes_out() -> None:
-    """Whatever the service, or a reason, has put one into."""
+    """Whatever field the service, or a reason, has put one into."""
     known = Situation(
         state=S.UNCERTAIN, generation_key="a" * 64, model_id="x/y", request_id=SIGNED, reason=f"GET {SIGNED} failed"
     )

@@ -13,7 +13,7 @@ from deployments.automations import reconcile_after_crash
 
 
 def test_a_crash_of_the_reconcile_that_a_crash_started_starts_another() -> None:
-    """A worker takes it before it is due; by then the time is over in which crashes start nothing."""
+    """By the time that a worker starts it, the pause in which crashes start nothing is over."""
     automation = reconcile_after_crash(uuid4())
     (action,) = automation.actions
     assert isinstance(automation.trigger, EventTrigger) and isinstance(action, RunDeployment)

@@ -71,10 +71,10 @@ def read(store: MediaStore, uri: str | None) -> str:
     return store.get_store().read(uri.partition("://")[2].partition("/")[2], limit_bytes=10**7).decode()
 
 
-async def test_each_row_becomes_a_video_and_again_nothing_is_paid_for(
+async def test_each_row_becomes_a_video_and_a_second_run_pays_nothing(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Run again, a manifest that is done costs nothing, and says so; a row that is added is all that is made."""
+    """A finished manifest that is run again costs nothing, and says so; only an added row is generated."""
     first = await run(manifest(tmp_path, *scenes(6)), account, media_store)
 
     assert first.is_completed() and first.name == "Completed"
@@ -95,7 +95,7 @@ async def test_each_row_becomes_a_video_and_again_nothing_is_paid_for(
 async def test_a_row_takes_few_calls(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Nine of the store and one for the result, each row; whether the bucket is there is asked once for all of them."""
+    """Nine to the store and one for the result, each row; whether the bucket exists is asked once for all of them."""
     calls: Counter[str] = Counter()
 
     def count(model: OperationModel, **_: Any) -> None:
@@ -104,7 +104,7 @@ async def test_a_row_takes_few_calls(
     media_store.get_store().client.meta.events.register("before-call.s3", count)
     sandbox.inject("slow", endpoint="result", rate=1.0, seconds=0.0)  # counts them
     counted = []
-    for rows in (1, 12, 24):  # the first finds out whether the store can hold a journal; each has its own report
+    for rows in (1, 12, 24):  # the first probes whether the store can hold a journal; each has its own report
         calls.clear()
         await run(manifest(tmp_path, *scenes(rows, variation=str(rows))), account, media_store)
         counted.append(calls.copy())
@@ -118,7 +118,7 @@ async def test_a_row_takes_few_calls(
 async def test_a_rows_failure_is_its_own(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """The others are archived; what failed stands in a manifest that can be run again as it is."""
+    """The others are archived; the failed rows are in a manifest that can be run again as it is."""
     rows = scenes(5)
     rows[2]["prompt"] += " [sandbox: result=failed]"
 
@@ -142,7 +142,7 @@ async def test_a_rows_failure_is_its_own(
 async def test_a_bad_row_means_that_nothing_is_paid_for(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Every bad row is named with its line, images that are none and images that are twice there included."""
+    """Every bad row is named with its line, including files that are no images and duplicate images."""
     picture = Image.new("RGB", (64, 64), "teal")
     picture.save(tmp_path / "one.png")
     (tmp_path / "same.png").write_bytes((tmp_path / "one.png").read_bytes())
@@ -166,7 +166,7 @@ async def test_a_bad_row_means_that_nothing_is_paid_for(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_pictures_become_videos(
+async def test_images_become_videos(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
     """An image that many rows share is staged once; JSON Lines and the defaults of the run work together."""
@@ -191,7 +191,7 @@ async def test_pictures_become_videos(
 async def test_a_budget_is_never_exceeded(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """The first rows that it pays for are made; a larger one goes on where it ended, and counts what was paid."""
+    """The first rows that it pays for are generated; a larger one continues there, and counts what was paid."""
     source = manifest(tmp_path, *scenes(8))
 
     found = await report(await run(source, account, media_store, budget_usd=1.1, usd_per_video=0.25))
@@ -213,7 +213,7 @@ async def test_a_budget_is_never_exceeded(
 async def test_what_failed_counts_in_the_budget(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Whether a failure is billed is not known, so it is taken to be: run again and again, the budget holds."""
+    """Whether a failure is billed is unknown, so it counts: run again and again, the budget holds."""
     source = manifest(tmp_path, *({**row, "prompt": f"{row['prompt']} [sandbox: result=failed]"} for row in scenes(3)))
 
     for _ in range(3):
@@ -222,10 +222,10 @@ async def test_what_failed_counts_in_the_budget(
     assert sandbox.books().usd_charged == 1.0
 
 
-async def test_one_that_is_cheaper_than_thought_leaves_more_for_the_others(
+async def test_a_cheaper_generation_leaves_more_for_the_others(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Each counts at the price that was named until the service says what it cost."""
+    """Each counts at the price that was given until the service reports its cost."""
     found = await report(
         await run(manifest(tmp_path, *scenes(6)), account, media_store, budget_usd=1.0, usd_per_video=0.5, at_once=2)
     )
@@ -243,7 +243,7 @@ async def test_one_that_is_cheaper_than_thought_leaves_more_for_the_others(
         ({"rows_per_shard": 2}, ConfigurationError),
     ],
 )
-async def test_bad_rules_are_refused_before_anything_is_paid_for(
+async def test_bad_run_settings_are_refused_before_anything_is_paid_for(
     sandbox: Sandbox,
     account: RunComfyCredentials,
     media_store: MediaStore,
@@ -251,7 +251,7 @@ async def test_bad_rules_are_refused_before_anything_is_paid_for(
     given: dict[str, Any],
     refused: type[Exception],
 ) -> None:
-    """A budget without a price, a negative one, nothing at once, and parts without stored blocks or deployment."""
+    """A budget without a price, a negative one, zero at once, and shards without stored blocks or deployment."""
     state = await run(manifest(tmp_path, *scenes(2)), account, media_store, **given)
 
     assert isinstance(await state.aresult(raise_on_failure=False), refused)
@@ -259,7 +259,7 @@ async def test_bad_rules_are_refused_before_anything_is_paid_for(
 
 
 @pytest.mark.parametrize("fault", ["no_balance", "bad_token"])
-async def test_what_concerns_all_stops_all(
+async def test_a_fault_that_concerns_all_rows_stops_all(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path, fault: str
 ) -> None:
     """Without balance or with a bad token, the rows that have not begun are not tried one by one."""
@@ -275,10 +275,10 @@ async def test_what_concerns_all_stops_all(
     assert sandbox.books().submissions_accepted == 0
 
 
-async def test_one_call_that_is_refused_for_the_token_stops_nothing(
+async def test_one_refusal_of_the_token_stops_nothing(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A second call tells that the token is good: only the row that met the refusal has no video."""
+    """A second call shows that the token is good: only the refused row has no video."""
     sandbox.inject("http_401", endpoint="submit", times=1)
 
     found = await report(await run(manifest(tmp_path, *scenes(4)), account, media_store, at_once=1))
@@ -286,7 +286,7 @@ async def test_one_call_that_is_refused_for_the_token_stops_nothing(
     assert found.counts == {"archived": 3, "refused": 1}
 
 
-async def test_a_service_that_takes_no_more_at_the_moment_is_waited_for(
+async def test_a_rate_limit_is_waited_out(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
     """Refusals for the rate of calls are no failures of rows."""
@@ -313,7 +313,7 @@ async def test_two_runs_at_once_pay_once(
 async def test_the_page_of_the_run_shows_what_became_of_it(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A progress bar that ended at the right place, a summary, and a table whose first row is the one that failed."""
+    """A progress bar that ended at the right place, a summary, and a table that begins with the failed row."""
     rows = scenes(4)
     rows[3]["prompt"] += " [sandbox: result=failed]"
 
@@ -336,7 +336,7 @@ async def test_the_page_of_the_run_shows_what_became_of_it(
 async def test_deadlines_hold_for_each_row(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """What runs too long is detached, and another run collects it without paying."""
+    """A request that runs too long is detached, and another run collects it without paying."""
     sandbox.hold(queue=False, runs=True)
     source = manifest(tmp_path, *scenes(2))
 
@@ -363,7 +363,7 @@ async def cancel(name: str) -> None:
 async def test_two_runs_that_waited_for_slots_share_one_budget(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """The second looks again at what was paid when its turn comes, instead of spending the same money once more."""
+    """The second reads again what was paid when its turn comes, instead of spending the same money once more."""
     async with get_client() as client:
         await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="batches", limit=4))
     account = account.model_copy(update={"concurrency_limit": "batches"})
@@ -397,10 +397,10 @@ async def test_a_cancelled_batch_ends_while_it_waits_for_its_budget(
     assert (sandbox.books().submissions_accepted, sandbox.books().cancelled) == (2, 2)
 
 
-async def test_what_is_paid_for_is_never_called_not_started(
+async def test_a_paid_row_is_never_called_not_started(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A bad token stops a batch; rows whose requests run all the same are detached, not refused or not started."""
+    """A bad token stops a batch; rows whose requests are running are detached, not refused or not started."""
     sandbox.hold(queue=False, runs=True)
     source = manifest(tmp_path, *scenes(2))
     soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
@@ -412,10 +412,10 @@ async def test_what_is_paid_for_is_never_called_not_started(
     assert set(found.counts) == {"detached"}
 
 
-async def test_what_earlier_runs_submitted_is_counted_at_its_cost(
+async def test_requests_of_earlier_runs_count_at_their_cost(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """By the service's word, also where this run only collects."""
+    """As the service reports it, also where this run only collects."""
     sandbox.hold(queue=False, runs=True)
     source = manifest(tmp_path, *scenes(2))
     soon = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
@@ -436,7 +436,7 @@ SAVED_BY_OTHERS = {
 async def test_a_manifest_that_another_program_saved_again_pays_for_nothing(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """What an earlier version wrote down of a text as it was given is continued under the key that it had then."""
+    """What an earlier version recorded of a text as it was given is continued under its key of then."""
     inputs, journal = TextToVideo(prompt="A dog ", seed=3), media_store.get_journal()
     earlier = GenerationSpec(inputs, sandbox.url, known_as=earlier_key(inputs))
     intent = await journal.create(earlier.intent("old:1"))
@@ -455,10 +455,10 @@ async def test_a_manifest_that_another_program_saved_again_pays_for_nothing(
     assert sandbox.books().submissions_accepted == 3
 
 
-async def test_rows_that_are_paid_for_in_vain_are_refused_unless_they_are_wanted(
+async def test_placeholder_rows_are_refused_unless_they_are_allowed(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Nothing is submitted, the good rows neither."""
+    """Nothing is submitted, not even the good rows."""
     source = manifest(tmp_path, {"prompt": "rain", "seed": "1"}, {"prompt": "#REF!", "seed": "2"})
 
     refused = await run(source, account, media_store)
@@ -472,7 +472,7 @@ async def test_rows_that_are_paid_for_in_vain_are_refused_unless_they_are_wanted
 async def test_a_cause_that_is_common_to_all_pays_for_five(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """At default settings: the state, the results and the report name it, and no row that was not begun hides it."""
+    """At default settings: the state, the results and the report name it, and no unstarted row hides it."""
     sandbox.inject("failed", rate=1.0)
 
     state = await run(manifest(tmp_path, *scenes(60)), account, media_store)
@@ -491,10 +491,10 @@ async def test_a_cause_that_is_common_to_all_pays_for_five(
     assert "the same again" in str(again.message)
 
 
-async def test_a_part_that_is_stopped_stops_those_that_begin_later(
+async def test_a_stopped_shard_stops_those_that_start_later(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """They send nothing, and tell the same of their rows; also of a stop that the journal does not remember."""
+    """They send nothing, and report the same of their rows; also of a stop that the journal does not hold."""
     plan = await plan_batch(manifest(tmp_path, *scenes(6)), media_store, {}, allow_placeholder_prompts=False)
     store = media_store.get_store()
     shards = [
@@ -515,10 +515,10 @@ async def test_a_part_that_is_stopped_stops_those_that_begin_later(
     assert sandbox.books().submissions_accepted == 0
 
 
-async def test_what_worked_lately_begins_at_once_and_stops_after_twenty(
+async def test_a_recently_proven_model_starts_at_once_and_stops_after_twenty(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """The journal knows that one was archived; then a cause arises, and pays for what is under way and twenty."""
+    """The journal has an archived one; then a common cause arises, and costs what is in flight and twenty."""
     await run(manifest(tmp_path, *scenes(1, variation="first")), account, media_store)
     sandbox.inject("failed", rate=1.0)
 
@@ -532,10 +532,10 @@ async def test_what_worked_lately_begins_at_once_and_stops_after_twenty(
     assert resumed.counts == {"failed": 60}
 
 
-async def test_two_runs_at_once_share_one_budget_and_tell_what_was_paid(
+async def test_two_runs_at_once_share_one_budget_and_report_what_was_paid(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Each row that fails in one run is paid for again by the other, until nothing is left; both tell the truth."""
+    """The other run pays again for each row that fails in one, until nothing is left; both report correctly."""
     rows = [{**row, "prompt": f"{row['prompt']} [sandbox: result=failed]"} for row in scenes(6)]
     source = manifest(tmp_path, *rows, *scenes(6, variation="good"))
     given = {"budget_usd": 2.0, "usd_per_video": 0.25, "first_at_once": 20}

@@ -1,4 +1,4 @@
-"""The tasks as Prefect's users call them: futures, `.map`, `.submit`, wrappers, sync callers: what is paid arrives."""
+"""The tasks as Prefect's users call them: futures, `.map`, `.submit`, wrappers, sync code: what is paid is archived."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def maps_over_results(account: RunComfyCredentials, store: MediaStore) -> list[V
 
 @flow
 def wrappers(account: RunComfyCredentials, store: MediaStore) -> list[Videos]:
-    """`allow_failure` around what is handed on, `wait_for` beside it, and names and retries of their own."""
+    """`allow_failure` around the arguments, `wait_for` beside them, and their own names and retries."""
     archiving = archive_outputs.with_options(name="keep", retries=1)
     futures = []
     for each in inputs():
@@ -155,7 +155,7 @@ CALLERS: list[Any] = [
 def test_as_many_archives_as_payments(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, caller: Caller
 ) -> None:
-    """Two are asked for in every way: two payments, two archives."""
+    """Two are requested in every way: two payments, two archives."""
     made = caller(account, media_store)
 
     assert len({videos[0].uri for videos in made}) == len(PROMPTS)
@@ -180,7 +180,7 @@ def one_fails(account: RunComfyCredentials, store: MediaStore) -> list[Any]:
 def test_a_chain_that_fails_leaves_the_others_alone(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Three payments, two archives, and the third stage of the failed chain is never begun."""
+    """Three payments, two archives, and the third stage of the failed chain never starts."""
     first, second, third = one_fails(account, media_store)
 
     assert first[0].uri != third[0].uri
@@ -199,8 +199,8 @@ def nothing() -> Submission:
 
 
 @pytest.mark.slow
-def test_what_is_no_submission_is_said_to_be_none(account: RunComfyCredentials, media_store: MediaStore) -> None:
-    """The error of an upstream task, allowed, is refused for what it is, and not for its name."""
+def test_an_argument_that_is_no_submission_is_refused(account: RunComfyCredentials, media_store: MediaStore) -> None:
+    """An upstream task's error that `allow_failure` lets through is refused as what it is, not by its name."""
     with pytest.raises(TypeError, match="a ValueError"):
         of_something_else(account, media_store)
 
@@ -248,10 +248,10 @@ def test_as_many_archives_as_payments_in_other_processes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [in_processes, on_dask])
-def test_what_is_not_saved_is_refused_before_anything_is_paid_for(
+def test_an_unsaved_block_is_refused_before_anything_is_paid_for(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, runner: Callable[[], TaskRunner[Any]]
 ) -> None:
-    """The error says what to do, beneath what Prefect or Dask make of it."""
+    """The error says what to do, below what Prefect or Dask add to it."""
     with pytest.raises(Exception) as refused:
         chains_of_futures.with_options(task_runner=runner())(account, media_store)
 

@@ -101,9 +101,9 @@ def agrees(row: dict[str, Any], request: RequestEntry) -> bool:
     )
 
 
-@pytest.mark.slow  # that a request is unknown is believed after a minute
+@pytest.mark.slow  # an unknown request is believed to be unknown after a minute
 @pytest.mark.parametrize("count", [500])
-async def test_it_agrees_with_the_services_own_books(
+async def test_it_agrees_with_the_services_own_ledger(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path, count: int
 ) -> None:
     """To the row and the cent, after every kind of ending: run again, released, fetched, and without a journal."""
@@ -113,7 +113,7 @@ async def test_it_agrees_with_the_services_own_books(
     await run_all(tmp_path, prompts, account, media_store)
     await run_all(tmp_path, stuck, account, media_store, deadlines=IMPATIENT)
     first = await updated(media_store)
-    await run_all(tmp_path, prompts[: count // 3], account, media_store)  # what failed is paid for once more
+    await run_all(tmp_path, prompts[: count // 3], account, media_store)  # the failed one is paid for again
     journal = media_store.get_journal()
     expired = [found.entry async for found in journal.entries() if found.entry.state is EntryState.EXPIRED]
     for entry in expired[::2]:
@@ -176,13 +176,13 @@ async def test_the_runs_page_shows_what_is_new(
     assert not any(day.written for day in again.days)
 
 
-async def test_what_is_no_setting_is_refused(media_store: MediaStore) -> None:
+async def test_a_wrong_parameter_is_refused(media_store: MediaStore) -> None:
     """The form's parameters are checked before anything is read."""
     with pytest.raises(ParameterTypeError):
         await updated(media_store, prompts="perhaps")
 
 
-async def test_a_bucket_that_is_not_there_is_named(media_store: MediaStore) -> None:
+async def test_a_missing_bucket_is_named(media_store: MediaStore) -> None:
     """With what to do."""
     missing = media_store.model_copy(update={"bucket": "missing-bucket"})
 
@@ -208,7 +208,7 @@ async def test_the_command_does_the_same_without_prefect(
 
 
 async def test_the_command_needs_no_journal(command_line: CommandLine) -> None:
-    """Where each process keeps its own, there are the files."""
+    """Where each process keeps its own journal, the files are enough."""
     told = json.loads(
         command_line.run("catalogue", "--bucket", command_line.bucket, "--journal", "none", "--json").stdout
     )

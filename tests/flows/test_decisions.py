@@ -21,10 +21,10 @@ from runcomfy.sandbox import Sandbox
 PICTURE = Path(__file__).parents[2] / "deployments" / "demo.jpg"
 
 
-async def test_an_adopted_image_keeps_its_picture_and_settings(
+async def test_an_adopted_generation_keeps_its_image_and_settings(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """From the journal alone: the provenance says what was asked for, though the run that knew it is over."""
+    """From the journal alone: the provenance has the inputs, though the run that had them is over."""
     sandbox.inject("lost_answer", endpoint="submit", times=1)
     settings = ImageToVideoSettings(seed=7, resolution="480p")
     with pytest.raises(UncertainSubmission) as caught:

@@ -1,4 +1,4 @@
-"""What other teams' automations can start on: one event for each thing that becomes of a generation."""
+"""What other teams' automations can start on: one event for each outcome of a generation."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_an_archived_video_is_an_event_and_an_asset(
     assert "X-Amz" not in text and account.api_token.get_secret_value() not in text
 
 
-async def test_another_run_of_an_archived_generation_tells_nothing(
+async def test_another_run_of_an_archived_generation_emits_nothing(
     account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
 ) -> None:
     """An automation that starts on an archived video starts once."""
@@ -152,10 +152,10 @@ async def test_every_other_end_is_an_event(
     assert len(event["resource"]["runcomfy.generation-key"]) == 64
 
 
-async def test_an_end_that_no_run_saw_is_told_by_reconcile(
+async def test_reconcile_emits_an_end_that_no_run_saw(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
 ) -> None:
-    """Once: the next reconcile has nothing new to tell."""
+    """Once: the next reconcile has nothing new to emit."""
     sandbox.inject("failed")
     sandbox.hold(queue=False, runs=True)
     late = Deadlines(queue_timeout_seconds=60, run_timeout_seconds=0.3)
@@ -177,7 +177,7 @@ async def test_an_end_that_no_run_saw_is_told_by_reconcile(
     assert event["resource"]["runcomfy.model"] == "wan-ai/wan-2-1/text-to-video"
 
 
-async def test_a_batch_tells_of_each_row(
+async def test_a_batch_emits_an_event_for_each_row(
     account: RunComfyCredentials, media_store: MediaStore, prefect_api: str, tmp_path: Path
 ) -> None:
     """As single runs do."""
@@ -193,7 +193,7 @@ async def test_a_batch_tells_of_each_row(
     assert names(await events(prefect_api, media_store, *expected)) == expected
 
 
-def test_every_event_stands_on_the_page_and_no_other() -> None:
+def test_the_page_lists_exactly_the_events() -> None:
     """What others' automations may rely on is the table of `docs/prefect.md`."""
     told = {*EVENTS.values(), ASSET_MADE, ASSET_READ}
     said = re.findall(r"^\| `((?:runcomfy|prefect)\.[a-z.]+)` ", PAGE, re.MULTILINE)
@@ -201,7 +201,7 @@ def test_every_event_stands_on_the_page_and_no_other() -> None:
     assert sorted(said) == sorted(told)
 
 
-async def test_what_is_told_of_a_video_stands_on_the_page(
+async def test_the_page_has_every_field_of_a_video_event(
     account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
 ) -> None:
     """Each name of the payload and each label."""

@@ -1,4 +1,4 @@
-"""What is archived by a request's id alone: as its own generation, where that belongs, and never as something else."""
+"""What is archived by a request's id alone: as its own generation, in its own place, and never as something else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANOTHER = "some-org/Other-1/model"
 
 
 async def given_up(sandbox: Sandbox, account: RunComfyCredentials, store: MediaStore) -> str:
-    """Submit a generation for which nobody waits, and let it finish; return its request."""
+    """Submit a generation that nobody waits for, and let it finish; return its request."""
     place = store.get_store()
     spec = GenerationSpec(TextToVideo(prompt="rain", seed=7), account.base_url, store=place.uri(place.prefix))
     async with account.get_client() as client:
@@ -32,7 +32,7 @@ async def given_up(sandbox: Sandbox, account: RunComfyCredentials, store: MediaS
 
 
 async def of_another_program(sandbox: Sandbox, account: RunComfyCredentials) -> str:
-    """Make a request that no journal knows."""
+    """Make a request that is in no journal."""
     async with account.get_client() as client:
         request = await submit_with_new_journal(client, TextToVideo(prompt="elsewhere"))
     sandbox.wait_for_end(request.request_id)
@@ -59,7 +59,7 @@ def provenance(store: MediaStore, name: str) -> dict[str, Any]:
 async def test_a_wrong_model_is_refused_and_none_is_needed(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Both models and what to type are named; then it is archived as what it is, and counted once."""
+    """The error names both models and the command; then it is archived as what it is, and counted once."""
     request_id = await given_up(sandbox, account, media_store)
 
     for wrong in (IMAGE_TO_VIDEO, ANOTHER):
@@ -81,10 +81,10 @@ async def test_a_wrong_model_is_refused_and_none_is_needed(
     assert (row["cost_usd"], row["requests_without_cost"], row["output_count"]) == (entry.cost_usd, 0, 1)
 
 
-async def test_what_is_archived_is_found_without_the_service(
+async def test_an_archived_request_is_found_without_the_service(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Nothing is asked for or read again; unless its file is gone, which is then brought once more."""
+    """Nothing is requested or read again, unless its file is gone: then it is fetched once more."""
     request_id = await given_up(sandbox, account, media_store)
     (made,) = await archive_outputs(request_id, account, media_store)
     before = sandbox.books()
@@ -106,7 +106,7 @@ async def test_what_is_archived_is_found_without_the_service(
 async def test_an_earlier_attempt_of_a_generation_is_known_too(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A person let go of it, and it is not paid for a second time once its video is there."""
+    """A person released it, and it is not paid for a second time once its video is archived."""
     request_id = await given_up(sandbox, account, media_store)
     journal = media_store.get_journal()
     await release(journal, (await entry_in(media_store)).generation_key)
@@ -124,10 +124,10 @@ async def test_an_earlier_attempt_of_a_generation_is_known_too(
     assert (row["cost_usd"], row["earlier_cost_usd"]) == (PRICE, PRICE)
 
 
-async def test_any_model_may_be_said_of_a_request_that_nobody_knows(
+async def test_any_model_may_be_given_for_an_unknown_request(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Without one, it is said what to type, with a journal and without."""
+    """Without one, the error says what to type, with a journal and without."""
     request_id = await of_another_program(sandbox, account)
 
     for store in (media_store, media_store.model_copy(update={"journal": "none"})):
@@ -147,7 +147,7 @@ async def test_any_model_may_be_said_of_a_request_that_nobody_knows(
 async def test_a_generation_of_another_store_is_archived_there(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Where several stores share a journal, it says where each generation belongs."""
+    """If several stores share a journal, it records where each generation belongs."""
     shared = f"s3://videos/{media_store.prefix}-journal"
     own = media_store.model_copy(update={"journal": shared})
     other = media_store.model_copy(update={"journal": shared, "prefix": f"{media_store.prefix}-other"})
@@ -162,7 +162,7 @@ async def test_a_generation_of_another_store_is_archived_there(
 async def test_the_task_asks_the_journal_too(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """With an id alone, with a result, and with a submission that says another model than the argument."""
+    """With an id alone, with a result, and with a submission that names another model than the argument."""
     request_id = await given_up(sandbox, account, media_store)
     entry = await entry_in(media_store)
 

@@ -1,4 +1,4 @@
-"""The flows from end to end: what they make, what Prefect shows of it, and that nothing is paid for in vain."""
+"""The flows from end to end: what they make, what Prefect shows, and that nothing is paid for in vain."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_an_image_and_a_prompt_become_one_archived_video(
     assert (books.submissions_accepted, books.tokens_leaked, books.succeeded) == (1, 0, 1)
 
 
-async def test_a_second_run_uploads_the_picture_no_more(
+async def test_a_second_run_does_not_upload_the_image_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """The same image is one object, whatever is made of it."""
@@ -152,7 +152,7 @@ async def test_several_outputs_are_all_archived(
 async def test_what_prefect_shows_of_a_run(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Names that read well; a progress that ended, the video's image with all that is known of it; a typed result."""
+    """Readable names, a finished progress, the video's poster with all that is known of it, a typed result."""
     prompt = "Rain on a window | <img src=x onerror=alert(1)>\n# loud"
     settings = TextToVideoSettings(seed=7)
 
@@ -186,7 +186,7 @@ async def test_what_prefect_shows_of_a_run(
 async def test_a_run_of_an_archived_generation_shows_it_too(
     account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Anyone who runs it again sees the video, and that it was there before."""
+    """A second run shows the video, and that it existed before."""
     await text_to_video("rain", account, media_store, polling=QUICK)
 
     state = await text_to_video("rain", account, media_store, polling=QUICK, return_state=True)
@@ -196,10 +196,10 @@ async def test_a_run_of_an_archived_generation_shows_it_too(
     assert "data:image/jpeg" in str(shown.description) and "0.25 USD" in str(shown.data)
 
 
-async def test_a_progress_that_failed_says_so_and_stays_where_it_was(
+async def test_the_progress_of_a_failed_run_says_so_and_stays(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A bar at its end would be taken for a video."""
+    """A bar at its end would look like a finished video."""
     prompt = "rain [sandbox: result=failed]"
     sandbox.hold(queue=False, runs=True)
     run = asyncio.create_task(text_to_video(prompt, account, media_store, polling=QUICK, return_state=True))
@@ -214,10 +214,10 @@ async def test_a_progress_that_failed_says_so_and_stays_where_it_was(
     assert "Ended without a result: GenerationFailed" in str(shown.description)
 
 
-async def test_a_progress_says_what_is_to_be_expected(
+async def test_the_progress_has_an_estimate(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From how long others of its kind ran, whichever run saw them."""
+    """From the run times of others of its kind, whichever run saw them."""
     seen = RunTimes(media_store.get_journal())
     for seconds in (61.0, 62.0, 63.0):
         seen.record(workload_of(TEXT_TO_VIDEO, TextToVideo(prompt="rain").body()), seconds)
@@ -250,10 +250,10 @@ async def test_wrong_parameters_are_refused_before_the_run(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_nothing_is_paid_for_if_the_picture_cannot_be_used(
+async def test_nothing_is_paid_for_if_the_image_cannot_be_used(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A file that is only named like an image ends the run before the service hears of it."""
+    """A file that only has the name of an image ends the run before the service is called."""
     (tmp_path / "fake.png").write_text("not a picture")
 
     with pytest.raises(InvalidInput):
@@ -261,10 +261,10 @@ async def test_nothing_is_paid_for_if_the_picture_cannot_be_used(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_nothing_is_paid_for_if_the_bucket_is_not_there(
+async def test_nothing_is_paid_for_if_the_bucket_is_missing(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The bucket is looked at before the submission, also where no image is staged."""
+    """The bucket is checked before the submission, also where no image is staged."""
     nowhere = media_store.model_copy(update={"bucket": "no-such-bucket"})
     nowhere._store = None
 
@@ -368,7 +368,7 @@ async def test_a_lost_answer_is_an_error_of_its_own_and_paid_for_once(
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_a_wrong_token_is_said_to_be_one(
+async def test_a_wrong_token_is_reported_as_such(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """Not bad input, not a broken service."""
@@ -394,7 +394,7 @@ async def test_archiving_is_tried_again_with_a_fresh_url(
 async def test_a_failed_generation_fails_the_run_with_its_reason(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The flow run fails, and its state says what the service said."""
+    """The flow run fails, and its state has the service's reason."""
     sandbox.inject("failed")
 
     state = await text_to_video("rain", account, media_store, polling=QUICK, return_state=True)
@@ -407,7 +407,7 @@ async def test_a_failed_generation_fails_the_run_with_its_reason(
 async def test_a_queued_request_can_be_cancelled_by_its_id(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The task says whether it is cancelled."""
+    """The task returns whether it is cancelled."""
     sandbox.hold()
 
     @flow
@@ -422,7 +422,7 @@ async def test_a_queued_request_can_be_cancelled_by_its_id(
 async def test_a_retried_flow_does_not_pay_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A run that failed while it waited, and is retried, goes on with what it submitted."""
+    """A run that failed while it waited continues with its request when it is retried."""
     sandbox.inject("error_400004", endpoint="status")
 
     generation = await text_to_video.with_options(retries=1)("rain", account, media_store, polling=QUICK)
@@ -468,7 +468,7 @@ async def test_an_uncertain_submission_is_not_sent_again_by_a_retry(
 async def test_a_request_that_was_accepted_while_cancelled_is_not_submitted_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Left alone by an interruption, it is what the retry goes on with."""
+    """An interruption leaves it alone, and the retry continues with it."""
     sandbox.inject("slow", endpoint="submit", seconds=1.0)
     attempts = 0
 
@@ -508,10 +508,10 @@ async def test_the_same_generation_at_the_same_time_is_submitted_once(
     assert sandbox.books().submissions_accepted == 2
 
 
-async def test_another_run_of_the_same_inputs_calls_nobody(
+async def test_another_run_of_the_same_inputs_does_not_call_the_service(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A generation that is archived is returned without a single call to the service; a variation is another one."""
+    """An archived generation is returned without a single call to the service; a variation is another one."""
     first = await text_to_video("rain", account, media_store, polling=QUICK)
     before = sandbox.books()
 
@@ -527,7 +527,7 @@ async def test_another_run_of_the_same_inputs_calls_nobody(
 async def test_artifacts_that_cannot_be_shown_do_not_break_a_paid_run(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """An artifact that Prefect's API does not take costs a line in the log, and nothing else."""
+    """An artifact that Prefect's API refuses costs a line in the log, and nothing else."""
 
     @flow
     async def shows() -> Any:
@@ -537,8 +537,8 @@ async def test_artifacts_that_cannot_be_shown_do_not_break_a_paid_run(
 
 
 @pytest.mark.parametrize("url", ["http://minio:9000", "https://10.0.0.7:9000", "http://videos.example.com"])
-async def test_a_picture_that_the_service_cannot_reach_is_not_submitted(media_store: MediaStore, url: str) -> None:
-    """A URL that is signed for this network only is refused before the live service hears of it."""
+async def test_an_image_that_the_service_cannot_reach_is_not_submitted(media_store: MediaStore, url: str) -> None:
+    """A URL that is signed for this network only is refused before the live service is called."""
     live = RunComfyCredentials(api_token=SecretStr("a-token-of-the-tests"))
     store = media_store.model_copy(update={"public_endpoint_url": url})
     store._store = None
@@ -550,7 +550,7 @@ async def test_a_picture_that_the_service_cannot_reach_is_not_submitted(media_st
 async def test_an_image_whose_signed_url_is_refused_is_not_submitted(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A policy denies reading by it; nothing is paid for, written down as begun, or shown of the URL."""
+    """A policy denies reading by it; nothing is paid for or recorded as started, and the URL is not shown."""
     with serving(Imitation(instead=Answer(403, error("AccessDenied")))) as public:
         store = media_store.model_copy(update={"public_endpoint_url": public.url})
 
@@ -562,7 +562,7 @@ async def test_an_image_whose_signed_url_is_refused_is_not_submitted(
     assert [name async for name in names(store)] == []
 
 
-async def test_a_model_that_takes_a_picture_is_not_submitted_without_one(
+async def test_a_model_that_takes_an_image_is_not_submitted_without_one(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """A task that is composed wrongly is refused before anything is paid for."""
@@ -584,7 +584,7 @@ def test_a_session_token_is_masked_in_what_prefect_stores(media_store: MediaStor
     assert "t0k3n" not in store.model_dump_json()
     assert "t0k3n" not in store.model_dump_json(
         context={"include_secrets": True}
-    )  # as Prefect hands a flow's context on
+    )  # as Prefect passes a flow's context on
     assert "t0k3n" in store.model_dump_json(by_alias=True, context={"include_secrets": True})
 
 

@@ -1,4 +1,4 @@
-"""The `inbox` flow: images that arrive become videos, each once; what cannot be is set aside, and said."""
+"""The `inbox` flow: arriving images become videos, each once; what cannot be processed is set aside and reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def archive(cloud: Cloud) -> MediaStore:
 
 @pytest.fixture
 def queue_url(cloud: Cloud, archive: MediaStore) -> str:
-    """A queue that the bucket tells of every new object, those of our own included."""
+    """A queue that the bucket notifies of every new object, our own included."""
     url = cloud.queue()
     cloud.notify(archive.bucket, url)
     return url
@@ -97,12 +97,12 @@ def videos(cloud: Cloud, archive: MediaStore) -> list[str]:
     return [entry["Key"] for entry in found if entry["Key"].endswith(".mp4")]
 
 
-async def test_pictures_that_arrive_become_videos(
+async def test_arriving_images_become_videos(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """With prompt and settings from sidecars in either order, from metadata, or from the run; the queue is empty then.
+    """With prompt and settings from sidecars in either order, from metadata, or from the run; then the queue is empty.
 
-    The bucket tells the queue of what we write ourselves, too: that becomes nothing.
+    The bucket notifies the queue of what we write ourselves, too: that is ignored.
     """
     folder.put("sidecar later.png", painted(1))
     folder.put("sidecar later.txt", "rain")
@@ -126,10 +126,10 @@ async def test_pictures_that_arrive_become_videos(
     assert cloud.count(queue_url) == (0, 0)
 
 
-async def test_a_sidecar_makes_a_waiting_picture_ready(
+async def test_a_sidecar_makes_a_waiting_image_ready(
     sandbox: Sandbox, cloud: Cloud, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """Without a prompt it waits, at no message and no price; the arrival of the sidecar is its own."""
+    """Without a prompt it waits, without a message and at no cost; the sidecar's arrival starts it."""
     folder.put("p.png", painted())
     assert await fates(await run(queue_url)) == {"p.png": OutcomeStatus.WAITING}
     assert cloud.count(queue_url) == (0, 0)
@@ -142,7 +142,7 @@ async def test_a_sidecar_makes_a_waiting_picture_ready(
 async def test_without_a_queue_the_folder_is_listed(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, folder: Folder, run: Any
 ) -> None:
-    """Listed twice, nothing is done twice; a changed sidecar and a new image are something new."""
+    """Listed twice, nothing is done twice; a changed sidecar and a new image are new."""
     for number in range(3):
         folder.put(f"{number}.png", painted(number), prompt="rain")
     folder.put("later.png", painted(9))
@@ -159,10 +159,10 @@ async def test_without_a_queue_the_folder_is_listed(
     assert await fates(await run(prompt="fog")) == {}
 
 
-async def test_what_was_generated_before_is_not_paid_for_again(
+async def test_an_earlier_generation_is_not_paid_for_again(
     sandbox: Sandbox, folder: Folder, queue_url: str, run: Any
 ) -> None:
-    """The same image with the same wish under another name is the same generation; so says the journal."""
+    """The same image with the same request spec under another name is the same generation in the journal."""
     folder.put("a.png", painted(), prompt="rain")
     await run(queue_url)
     folder.put("b.png", painted(), prompt="rain")
@@ -172,10 +172,10 @@ async def test_what_was_generated_before_is_not_paid_for_again(
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_what_cannot_be_is_set_aside_once(
+async def test_an_unusable_arrival_is_set_aside_once(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """No image, a bad sidecar, a message that is none: kept with the reason, not tried again until it changes."""
+    """No image, a bad sidecar, an unreadable message: kept with the reason, not tried again until it changes."""
     folder.put("text.png", "not a picture", prompt="rain")
     folder.put("misspelt.png", painted(1))
     folder.put("misspelt.json", '{"prompt": "rain", "sed": 7}')
@@ -201,7 +201,7 @@ async def test_what_cannot_be_is_set_aside_once(
 
 
 async def test_a_failed_generation_is_not_paid_for_at_every_listing(sandbox: Sandbox, folder: Folder, run: Any) -> None:
-    """It is set aside: who wants another attempt uploads the image again."""
+    """It is set aside: for another attempt, the image is uploaded again."""
     folder.put("a.png", painted(), prompt="a cat [sandbox: result=failed]")
 
     state = await run()
@@ -210,10 +210,10 @@ async def test_a_failed_generation_is_not_paid_for_at_every_listing(sandbox: San
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_what_is_not_the_pictures_fault_stays_in_the_queue(
+async def test_a_fault_that_is_not_the_images_leaves_it_in_the_queue(
     sandbox: Sandbox, cloud: Cloud, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """Without balance nothing is set aside, and no more messages are taken; the listing does it when there is some."""
+    """Without balance nothing is set aside and no more messages are received; a listing does it once there is some."""
     sandbox.inject("http_402", endpoint="submit", rate=1)
     for number in range(5):
         folder.put(f"{number}.png", painted(number), prompt="rain")
@@ -231,7 +231,7 @@ async def test_what_is_not_the_pictures_fault_stays_in_the_queue(
 async def test_the_message_goes_only_when_the_journal_has_the_generation(
     sandbox: Sandbox, cloud: Cloud, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """A submission that nobody knows the answer of leaves it in the queue; and it is not sent again."""
+    """A submission whose answer is unknown leaves the message in the queue; and it is not sent again."""
     sandbox.inject("lost_answer", endpoint="submit")
     folder.put("a.png", painted(), prompt="rain")
 
@@ -243,10 +243,10 @@ async def test_the_message_goes_only_when_the_journal_has_the_generation(
     assert sandbox.books().submissions_received == 1
 
 
-async def test_told_twice_it_is_done_once(
+async def test_an_image_reported_twice_is_processed_once(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """At the same time and later, and in whatever order."""
+    """At the same time and later, and in any order."""
     for number in range(4):
         folder.put(f"{number}.png", painted(number), prompt="rain")
     told = cloud.drain(queue_url)
@@ -262,10 +262,10 @@ async def test_told_twice_it_is_done_once(
     assert cloud.count(queue_url) == (0, 0)
 
 
-async def test_arrivals_elsewhere_are_none_of_its_business(
+async def test_arrivals_elsewhere_are_ignored(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, run: Any
 ) -> None:
-    """They are counted, and become nothing."""
+    """They are counted, and nothing else."""
     cloud.s3.put_object(Bucket=archive.bucket, Key="out/a.png", Body=painted(), Metadata={"prompt": "rain"})
 
     state = await run(queue_url)
@@ -283,16 +283,16 @@ async def test_arrivals_elsewhere_are_none_of_its_business(
         ({"queue_url": "{endpoint}/123456789012/nowhere"}, "no such queue"),
     ],
 )
-async def test_a_wrong_setting_is_told_at_once(cloud: Cloud, run: Any, wrong: dict[str, str], says: str) -> None:
-    """The run fails with what to fix."""
+async def test_a_wrong_setting_is_reported_at_once(cloud: Cloud, run: Any, wrong: dict[str, str], says: str) -> None:
+    """The run fails and says what to fix."""
     state = await run(**{name: value.format(endpoint=cloud.endpoint_url) for name, value in wrong.items()})
 
     with pytest.raises(ConfigurationError, match=says):
         await state.aresult()
 
 
-async def test_what_became_of_them_is_shown(folder: Folder, run: Any) -> None:
-    """A table of what arrived, and a page of what was set aside, only where something was."""
+async def test_the_pages_show_what_became_of_them(folder: Folder, run: Any) -> None:
+    """A table of what arrived, and a page of what was set aside, if anything was."""
     from prefect import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
@@ -352,7 +352,7 @@ async def test_secrets_stay_secret(
 
 
 @pytest.mark.parametrize("queued", [True, False])
-async def test_a_cancelled_inbox_takes_up_nothing_more(
+async def test_a_cancelled_inbox_starts_nothing_more(
     sandbox: Sandbox,
     cloud: Cloud,
     archive: MediaStore,
@@ -361,7 +361,7 @@ async def test_a_cancelled_inbox_takes_up_nothing_more(
     account: RunComfyCredentials,
     queued: bool,
 ) -> None:
-    """What is queued at the service is cancelled; the other images stay where they are, and so do their messages."""
+    """Queued requests are cancelled; the other images stay where they are, and so do their messages."""
     for number in range(6):
         folder.put(f"{number}.png", painted(number), prompt="rain")
     sandbox.hold()
@@ -384,7 +384,7 @@ async def test_a_cancelled_inbox_takes_up_nothing_more(
 async def test_a_cause_that_is_common_to_all_pays_for_five(
     sandbox: Sandbox, cloud: Cloud, archive: MediaStore, queue_url: str, folder: Folder, run: Any
 ) -> None:
-    """The run ends and names it; what it had not paid for is in the queue for the next run, which does it all."""
+    """The run ends and names it; what it had not paid for is in the queue for the next run, which does all of it."""
     sandbox.inject("no_output", rate=1.0)
     for number in range(12):
         folder.put(f"{number}.png", painted(number))

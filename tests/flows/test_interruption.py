@@ -1,4 +1,4 @@
-"""What an interruption does to a request: a person and a time-out mean it, a platform that stops a process does not."""
+"""What an interruption does to a request: a person or a time-out cancels it, a platform's stop does not."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def until(happened: Callable[[], Any]) -> None:
     ],
 )
 @pytest.mark.parametrize("what", ["the command", "a flow"])
-async def test_signals_in_a_terminal(
+async def test_signals_in_a_terminal_cancel_or_detach(
     what: str,
     command_line: CommandLine,
     sandbox: Sandbox,
@@ -140,10 +140,10 @@ async def test_a_time_out_follows_the_rules_of_the_deadlines(
 
 
 @pytest.mark.parametrize(("how", "state"), [("leave", EntryState.SUBMITTED), ("cancel", EntryState.CANCELLED)])
-async def test_a_setting_turns_either_way_round(
+async def test_a_setting_reverses_either_rule(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, how: str, state: EntryState
 ) -> None:
-    """`leave` outlives a time-out, and `cancel` cancels anyone who interrupts."""
+    """With `leave` it outlives a time-out, and with `cancel` every interruption cancels it."""
     sandbox.hold()
 
     with pytest.raises(FlowRunTimeoutError):

@@ -1,4 +1,4 @@
-"""What an event's template renders, read at the border of the flows: every setting of both models, and all else."""
+"""What an event's template renders, parsed at the entry of the flows: every setting of both models, and all else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GIVEN: dict[Any, dict[str, Any]] = {
     inbox: {"source": "s3://pictures/in"},
 }
 SETTINGS: dict[Any, dict[str, tuple[Any, str]]] = {
-    # A value, and a text that cannot be one.
+    # A value, and a text that cannot be parsed as one.
     image_to_video: {
         "resolution": ("480p", "1080p"), "num_frames": (90, "80"), "frames_per_second": (20, "fast"), "seed": (7,
         "lucky"),
@@ -43,7 +43,7 @@ SETTINGS: dict[Any, dict[str, tuple[Any, str]]] = {
 }  # fmt: skip
 EACH = [(flow, name, *pair) for flow, settings in SETTINGS.items() for name, pair in settings.items()]
 OTHERS: list[tuple[Any, str, Any, Any]] = [
-    # The flow, a parameter, what is rendered, what it is.
+    # The flow, a parameter, the rendered text, its value.
     *((flow, "deadlines", {"queue_timeout_seconds": "60"}, Deadlines(queue_timeout_seconds=60)) for flow in GIVEN),
     *((flow, "deadlines", {"queue_timeout_seconds": "", "run_timeout_seconds": None}, Deadlines()) for flow in GIVEN),
     *((flow, "polling", '{"max_failures": "3", "fraction": "0.1"}', Polling(max_failures=3,
@@ -68,7 +68,7 @@ OTHERS: list[tuple[Any, str, Any, Any]] = [
 
 
 def read(flow: Any, **given: Any) -> dict[str, Any]:
-    """Read parameters as Prefect does before a run."""
+    """Validate parameters as Prefect does before a run."""
     account = RunComfyCredentials(api_token=SecretStr("a-token-of-this-test"))
     blocks = {"credentials": account, "store": MediaStore(bucket="videos")}
     found: dict[str, Any] = flow.validate_parameters(GIVEN[flow] | blocks | given)
@@ -82,8 +82,8 @@ def test_the_table_has_every_setting() -> None:
 
 
 @pytest.mark.parametrize(("flow", "name", "value", "wrong"), EACH, ids=lambda value: getattr(value, "name", value))
-def test_every_setting_can_be_given_as_a_text(flow: Any, name: str, value: Any, wrong: str) -> None:
-    """As templates of several kinds render it, alone and with others that the event does not have."""
+def test_every_setting_can_be_given_as_text(flow: Any, name: str, value: Any, wrong: str) -> None:
+    """As templates of several kinds render it, alone and with others that the event lacks."""
     texts = {str(value), json.dumps(value).strip('"'), f" {value} "}
     missing = dict.fromkeys(SETTINGS[flow], "") | {"seed": None}
 
@@ -95,8 +95,8 @@ def test_every_setting_can_be_given_as_a_text(flow: Any, name: str, value: Any, 
 
 
 @pytest.mark.parametrize(("flow", "name", "value", "wrong"), EACH, ids=lambda value: getattr(value, "name", value))
-def test_what_the_event_does_not_have_is_left_out(flow: Any, name: str, value: Any, wrong: str) -> None:
-    """The model's default counts, and so the key is that of a run without it."""
+def test_a_setting_that_the_event_lacks_is_left_out(flow: Any, name: str, value: Any, wrong: str) -> None:
+    """The model's default counts, so the key is that of a run without it."""
     plain = read(flow, settings={})["settings"]
 
     for nothing in ("", " ", "None", "null", None):
@@ -105,7 +105,7 @@ def test_what_the_event_does_not_have_is_left_out(flow: Any, name: str, value: A
 
 @pytest.mark.parametrize(("flow", "name", "value", "wrong"), EACH, ids=lambda value: getattr(value, "name", value))
 def test_a_wrong_text_is_named_with_its_field(flow: Any, name: str, value: Any, wrong: str) -> None:
-    """Both errors that a caller may wait for, which travel; nothing was paid for."""
+    """As both errors that a caller may catch, which can be pickled; nothing was paid for."""
     with pytest.raises(WrongParameter) as caught:
         read(flow, settings={name: wrong})
 
@@ -116,7 +116,7 @@ def test_a_wrong_text_is_named_with_its_field(flow: Any, name: str, value: Any, 
 
 
 @pytest.mark.parametrize(("flow", "name", "rendered", "expected"), OTHERS, ids=lambda v: getattr(v, "name", None))
-def test_all_else_can_be_given_as_a_text(flow: Any, name: str, rendered: Any, expected: Any) -> None:
+def test_every_other_parameter_can_be_given_as_text(flow: Any, name: str, rendered: Any, expected: Any) -> None:
     """Deadlines, the variation, what to do about an uncertain submission, a budget …"""
     assert read(flow, **{name: rendered})[name] == expected
 
@@ -136,7 +136,7 @@ def test_all_else_can_be_given_as_a_text(flow: Any, name: str, rendered: Any, ex
         (batch, {"defaults": {"seed": "12,000"}}, "defaults.seed: "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_elsewhere_is_named_as_well(flow: Any, given: dict[str, Any], said: str) -> None:
+def test_a_wrong_text_of_another_parameter_is_named(flow: Any, given: dict[str, Any], said: str) -> None:
     """By the parameter."""
     with pytest.raises(WrongParameter, match=said):
         read(flow, **given)
@@ -150,8 +150,8 @@ def test_a_secret_in_a_wrong_place_is_not_repeated() -> None:
     assert "secret" not in str(caught.value) and "p" * 100 not in str(caught.value)
 
 
-def test_python_callers_are_held_to_the_types() -> None:
-    """The models themselves take no text for a number."""
+def test_python_callers_have_to_use_the_types() -> None:
+    """The models themselves do not accept text for a number."""
     for kind in (ImageToVideoSettings, TextToVideoSettings):
         with pytest.raises(ValueError, match="seed"):
             kind(seed="7")  # type: ignore[arg-type]

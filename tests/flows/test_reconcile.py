@@ -1,4 +1,4 @@
-"""The `reconcile` flow: what nobody waited for reaches the archive, or a person; and beside it nothing breaks."""
+"""The `reconcile` flow: what nobody waited for reaches the archive or a person, and live runs are safe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def detached(sandbox: Sandbox, account: RunComfyCredentials, store: MediaS
 async def test_a_request_that_finishes_after_the_run_deadline_is_collected(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """It is left alone while it runs, and is in the archive after the next reconcile; the next run finds it there."""
+    """It is left alone while it runs, and archived by the next reconcile; the next run finds it there."""
     request_id = await detached(sandbox, account, media_store)
 
     assert (await reconciled(account, media_store)).collected == {}
@@ -73,7 +73,7 @@ async def test_a_request_that_finishes_after_the_run_deadline_is_collected(
 async def test_the_next_run_collects_it_as_well(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """A detached request is followed by the next run of the same inputs, and not paid for again."""
+    """The next run of the same inputs polls the detached request, and does not pay again."""
     request_id = await detached(sandbox, account, media_store)
     sandbox.release()
 
@@ -87,16 +87,16 @@ async def test_the_next_run_collects_it_as_well(
     ("fault", "state"),
     [("failed", EntryState.FAILED), ("expired", EntryState.EXPIRED)],
 )
-async def test_what_became_of_it_is_found_out(
+async def test_the_outcome_of_a_detached_request_is_found_out(
     sandbox: Sandbox,
     account: RunComfyCredentials,
     media_store: MediaStore,
     fault: str,
     state: EntryState,
 ) -> None:
-    """A request that failed is marked so that it may be tried again; one that is unknown by now waits for a person.
+    """A failed request is marked so that it may be tried again; one that is unknown by now waits for a person.
 
-    In its first minute that is not believed (test_odd_answers.py): so it is said here as if that were over.
+    In its first minute that is not believed (test_odd_answers.py), so this test is past that minute.
     """
     if state is EntryState.FAILED:
         sandbox.inject(fault)
@@ -124,7 +124,7 @@ async def test_what_became_of_it_is_found_out(
 async def test_an_uncertain_submission_is_reported_and_not_sent_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """However often it is looked at: only a person knows."""
+    """However often it is checked: only a person can find out."""
     sandbox.inject("lost_answer", endpoint="submit")
     with pytest.raises(UncertainSubmission):
         await text_to_video("rain", account, media_store, polling=QUICK)
@@ -138,7 +138,7 @@ async def test_an_uncertain_submission_is_reported_and_not_sent_again(
 async def test_an_intent_of_a_dead_worker_becomes_uncertain(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Nobody can tell whether it came to the paid call, so a person is told."""
+    """Whether it came to the paid call is unknown, so it is reported to a person."""
     journal = media_store.get_journal()
     now = datetime.now(UTC)
     inputs = TextToVideo(prompt="rain")
@@ -163,7 +163,7 @@ async def test_an_intent_of_a_dead_worker_becomes_uncertain(
 async def test_a_cancel_that_was_answered_wrongly_is_found_out(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The service says that a running request is cancelled: it is followed, and its video collected."""
+    """The service says that a running request is cancelled: it is polled, and its video collected."""
     request_id = await detached(sandbox, account, media_store)
     sandbox.inject("cancel_says_completed", endpoint="cancel")
     key = generation_key(TextToVideo(prompt="rain"))
@@ -199,7 +199,7 @@ async def test_a_success_without_files_waits_for_a_person(
 async def test_at_the_queue_deadline_another_run_may_try_again(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Cancelled in the queue is an end; a later run submits again."""
+    """A cancel in the queue is final; a later run submits again."""
     sandbox.hold()
     with pytest.raises(QueueTimeout):
         await text_to_video("rain", account, media_store, deadlines=Deadlines(queue_timeout_seconds=0.2), polling=QUICK)
@@ -226,7 +226,7 @@ async def test_a_retry_of_the_same_run_does_not_pay_for_a_failure_again(
     assert sandbox.books().submissions_accepted == 2
 
 
-async def test_unfinished_uploads_and_old_pictures_are_removed(
+async def test_unfinished_uploads_and_old_images_are_removed(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """Uploads by their age; images only if a policy says so, and never young ones."""
@@ -250,7 +250,7 @@ async def test_unfinished_uploads_and_old_pictures_are_removed(
 async def test_reconciling_beside_live_runs_is_safe(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Both may archive the same request at the same time: one object, one payment, and both know it."""
+    """Both may archive the same request at the same time: one object, one payment, and both record it."""
     prompts = [f"rain {number}" for number in range(5)]
 
     async def keep_reconciling(until: asyncio.Event) -> None:

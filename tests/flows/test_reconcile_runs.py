@@ -1,4 +1,4 @@
-"""`reconcile` and the flow runs that submitted what is open: those that ended are not waited for."""
+"""`reconcile` and the flow runs that submitted open requests: runs that ended are not waited for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("sandbox", "nobody_else")
 
 @pytest.fixture
 async def nobody_else() -> None:
-    """Delete what other tests left on the server under way: it might wait for the same request."""
+    """Delete unfinished runs of other tests on the server: they might wait for the same request."""
     await delete_runs()
 
 
@@ -59,10 +59,10 @@ async def forced(run_id: UUID, state: State[Any]) -> None:
         await client.set_flow_run_state(run_id, state, force=True)
 
 
-async def test_what_a_crashed_run_left_is_collected_at_once(
+async def test_the_request_of_a_crashed_run_is_collected_at_once(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Though its entry moved a moment ago; and never while its run is alive."""
+    """Though its entry changed a moment ago; and never while its run is alive."""
     sandbox.hold(queue=False, runs=True)
     await left_behind(sandbox, account, media_store)
 
@@ -76,10 +76,10 @@ async def test_what_a_crashed_run_left_is_collected_at_once(
     assert sandbox.books().submissions_accepted == 1
 
 
-async def test_what_a_living_run_waits_for_is_left_to_it(
+async def test_the_request_of_a_living_run_is_left_to_it(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Its state in Prefect is asked for, not its request's at the service."""
+    """Its state in Prefect is read, not its request's at the service."""
     sandbox.hold(queue=False, runs=True)
     run_id = await left_behind(sandbox, account, media_store)
     await forced(run_id, Running())
@@ -142,7 +142,7 @@ async def test_a_request_is_cancelled_whose_run_a_person_cancelled_when_it_was_d
 async def test_a_request_that_ended_before_its_cancel_is_collected_by_the_same_reconcile(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person cancelled the run, its process was dead, and the request is paid for and done: its file is kept."""
+    """A person cancelled the run, its process was dead, and the request is paid for and finished: its file is kept."""
     monkeypatch.setattr(abandoned, "_TIME_TO_ACT", timedelta())
     sandbox.hold(queue=False, runs=True)
     await forced(await left_behind(sandbox, account, media_store), Cancelling())
@@ -159,7 +159,7 @@ async def test_a_request_that_ended_before_its_cancel_is_collected_by_the_same_r
 async def test_a_request_is_not_cancelled_that_another_run_waits_for_or_will(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, meanwhile: State[Any]
 ) -> None:
-    """It began before the request was submitted, found it in the journal, and goes on or is run again."""
+    """It started before the request was submitted, found it in the journal, and continues or is run again."""
     sandbox.hold()
     async with get_client() as client:
         flow_id = await client.create_flow_from_name("order")
@@ -178,10 +178,10 @@ async def test_a_request_is_not_cancelled_that_another_run_waits_for_or_will(
     assert (await entry_of(media_store)).state is EntryState.CANCELLED and sandbox.books().cancelled
 
 
-async def test_one_part_that_fails_keeps_no_other_from_being_done(
+async def test_one_failing_step_does_not_prevent_the_others(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """With a wrong token the journal cannot be looked over; the runs and the slots are, and the run fails with why."""
+    """With a wrong token the journal cannot be reconciled; runs and slots are, and the run fails with the reason."""
     sandbox.hold(queue=False, runs=True)
     await left_behind(sandbox, account, media_store)
     wrong = account.model_copy(update={"api_token": SecretStr("another-account-9c1d")})
@@ -201,9 +201,9 @@ async def test_one_part_that_fails_keeps_no_other_from_being_done(
 async def test_it_runs_again_when_a_request_is_due_and_once_for_all_that_waited(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """Deployed: the request that goes on is looked at again before the schedule.
+    """Deployed: the request that is still running is polled again before the schedule.
 
-    The runs that waited are ended without a process of theirs; one that has begun by then ends by itself.
+    The waiting runs are ended without starting a process; one that has started by then ends by itself.
     """
     sandbox.hold(queue=False, runs=True)
     await left_behind(sandbox, account, media_store)

@@ -1,4 +1,4 @@
-"""The `report` flow and command: a page of what was really made, in the bucket, in a file, or on this machine."""
+"""The `report` flow and command: a page of what was made, in the bucket, in a file, or on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def get(url: str) -> httpx.Response:
 async def test_the_catalogue_makes_the_page_of_what_is_new(
     account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """With the poster that stands beside the video, and a link to the flow run; the run's page names it, unsigned."""
+    """With the poster beside the video, and a link to the flow run; the run's page names it, unsigned."""
     await text_to_video("rain on a window", account, media_store, polling=QUICK)
     with pytest.raises(GenerationFailed):
         await text_to_video("storm [sandbox: result=failed]", account, media_store, polling=QUICK)
@@ -65,7 +65,7 @@ async def test_the_catalogue_makes_the_page_of_what_is_new(
     assert "1 of 2 generations archived" in named and "Signature" not in named
 
 
-async def test_no_page_is_made_where_nothing_is_new_or_nobody_asked(
+async def test_no_page_is_made_if_nothing_is_new_or_it_is_off(
     account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
     """The table is what counts."""
@@ -111,7 +111,7 @@ async def test_without_a_catalogue_the_flow_says_what_makes_one(media_store: Med
 async def test_the_command_makes_the_same_without_prefect(
     account: RunComfyCredentials, media_store: MediaStore, command_line: CommandLine, tmp_path: Path
 ) -> None:
-    """Into the bucket, or into a file; what cannot be is refused with what to do."""
+    """Into the bucket, or into a file; what is impossible is refused with what to do."""
     await text_to_video("rain", account, media_store, polling=QUICK)
     await catalogue(media_store)
     where, file = ("report", "--bucket", command_line.bucket), tmp_path / "page.html"
@@ -131,10 +131,10 @@ async def test_the_command_makes_the_same_without_prefect(
     assert "prefect" not in command_line.modules(*where)
 
 
-async def test_the_command_shows_it_until_it_is_told_to_end(
+async def test_the_command_serves_it_until_it_is_stopped(
     account: RunComfyCredentials, media_store: MediaStore, command_line: CommandLine
 ) -> None:
-    """On this machine only, with videos that play; Ctrl-C is its good end."""
+    """On this machine only, with videos that play; Ctrl-C ends it without an error."""
     await text_to_video("rain", account, media_store, polling=QUICK)
     await catalogue(media_store)
 

@@ -20,7 +20,7 @@ SIGNATURES = re.compile(
     rb"X-Amz-Signature(=|%3D)(?!\[redacted)[0-9a-f]{8}|Signature:?\s*=?\s*[0-9a-f]{32}|X-Amz-Credential=(?!\[redacted)\w"
 )
 
-# Everything that speaks is turned up to DEBUG, on the console and into Prefect's own log; results are persisted.
+# Every logger is at DEBUG, on the console and into Prefect's own log; results are persisted.
 PROGRAM = """
 import asyncio, logging, os, pathlib, sys
 logging.basicConfig(level=logging.DEBUG)
@@ -83,8 +83,10 @@ asyncio.run(main())
 """
 
 
-def test_secrets_are_nowhere(sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path) -> None:
-    """Both flows, good and failing, with every logger at DEBUG: then everything that was written is searched."""
+def test_no_secret_is_written_anywhere(
+    sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path
+) -> None:
+    """Both flows, successful and failing, with every logger at DEBUG: then everything that was written is searched."""
     home = tmp_path / "prefect"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))} | {
         "PREFECT_HOME": str(home),

@@ -1,4 +1,4 @@
-"""SIGTERM to runs that are being answered what they pay for, in every way that Prefect runs our tasks."""
+"""SIGTERM to runs during their paid calls, in every way that Prefect runs our tasks."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ async def states(store: MediaStore) -> Counter[EntryState]:
 
 @pytest.mark.parametrize("how", ["in_a_flow", "in_threads", "in_a_sync_flow", "without_a_flow"])
 @pytest.mark.parametrize(("seconds", "grace", "state"), [(4, 25, EntryState.SUBMITTED), (60, 2, EntryState.UNCERTAIN)])
-async def test_a_program_that_is_stopped(
+async def test_a_stopped_program_records_its_paid_calls(
     command_line: CommandLine, sandbox: Sandbox, media_store: MediaStore,
     how: str, seconds: int, grace: int, state: EntryState,
 ) -> None:  # fmt: skip
-    """What is answered in time is known, what is not is recorded as uncertain; the process ends by the signal."""
+    """Calls answered in time are known, others are recorded as uncertain; the process ends by the signal."""
     sandbox.hold(queue=True, runs=True)
     environment = command_line.environment | {
         "BUCKET": command_line.bucket,
@@ -83,10 +83,10 @@ async def test_a_program_that_is_stopped(
         assert "Traceback" not in log, log[-6000:]
 
 
-async def test_a_batch_on_the_command_line_that_is_stopped(
+async def test_a_stopped_batch_on_the_command_line(
     command_line: CommandLine, sandbox: Sandbox, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Rows that are being answered are known, rows that wait for their turn are not begun; no traceback; exit code."""
+    """Rows in their paid call are recorded, waiting rows are not started; no traceback; exit code."""
     sandbox.hold(queue=True, runs=True)
     manifest = tmp_path / "rows.csv"
     rows = [f"rain {number} [sandbox: submit=slow:seconds=6]" for number in range(MANY)]

@@ -1,4 +1,4 @@
-"""Blocks in other processes and in Prefect's storage: without their secrets, and they work there all the same."""
+"""Blocks in other processes and in Prefect's storage: without their secrets, and still working."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def saved(block: Any) -> Any:
 
 
 def sent(block: Any) -> Any:
-    """Send it to another process, so to speak, and make sure that no secret goes with it."""
+    """Pickle it as for another process, and make sure that no secret goes with it."""
     for library in (pickle, cloudpickle):
         pickled = library.dumps(block)
         assert TOKEN.encode() not in pickled and SECRET.encode() not in pickled
@@ -63,7 +63,7 @@ def sent(block: Any) -> Any:
 
 
 def test_a_saved_account_is_loaded_again_where_it_arrives() -> None:
-    """With the values that it was given since, and the token of its document; from there it may be sent on."""
+    """With the values that were set since, and the token of its document; from there it may be sent on."""
     arrived = sent(sent(saved(unsaved()).model_copy(update={"calls_per_second": 9.0})))
 
     assert sent(arrived.model_copy(deep=True)).model_copy().api_token.get_secret_value() == TOKEN
@@ -74,7 +74,7 @@ def test_a_saved_account_is_loaded_again_where_it_arrives() -> None:
 
 
 def test_an_account_of_the_environment_is_that_of_the_environment_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the variable says nothing, it is refused for that."""
+    """Without the variable, it is refused for that."""
     monkeypatch.setenv("RUNCOMFY_API_TOKEN", TOKEN)
     assert sent(unsaved()).api_token.get_secret_value() == TOKEN
     pickled = pickle.dumps(unsaved())
@@ -92,7 +92,7 @@ def test_an_account_of_the_environment_is_that_of_the_environment_there(monkeypa
         lambda: AwsCredentials(profile_name="p", aws_session_token=SECRET),
     ],
 )
-def test_what_cannot_be_looked_up_is_refused(credentials: Callable[[], Any]) -> None:
+def test_a_block_that_cannot_be_looked_up_is_refused(credentials: Callable[[], Any]) -> None:
     """The error says what works, and has no secret in it."""
     account, changed = (
         unsaved(),
@@ -116,7 +116,7 @@ def test_what_cannot_be_looked_up_is_refused(credentials: Callable[[], Any]) -> 
     ids=["no credentials", "no keys", "saved credentials", "saved with keys", "both saved"],
 )
 def test_a_store_travels(make: Callable[[], MediaStore], secret: str | None) -> None:
-    """Also after its client was made, which cannot; what is looked up is its credentials only."""
+    """Also after its client was created, which cannot be pickled; only its credentials are looked up."""
     original = make().model_copy(update={"prefix": "b"})
     original.get_store()
     arrived = sent(sent(original))
@@ -127,7 +127,7 @@ def test_a_store_travels(make: Callable[[], MediaStore], secret: str | None) -> 
 
 
 def test_copies_in_the_same_process_keep_the_secrets() -> None:
-    """They are no journeys."""
+    """A copy does not leave the process."""
     account, kept = unsaved(), store(keys())
     for copied in (account.model_copy(), account.model_copy(deep=True), copy.copy(account), copy.deepcopy(account)):
         assert copied.api_token.get_secret_value() == TOKEN
@@ -135,13 +135,13 @@ def test_copies_in_the_same_process_keep_the_secrets() -> None:
         assert copied.credentials.aws_secret_access_key.get_secret_value() == SECRET
 
 
-def test_what_prefect_shows_of_a_token_is_no_token() -> None:
+def test_a_masked_token_is_not_used_as_a_token() -> None:
     """A block that is a parameter of a deployment's run, and not saved, arrives with its token masked."""
     with pytest.raises(ValidationError, match="Save the block"):
         RunComfyCredentials.model_validate(unsaved().model_dump(mode="json"))
 
 
-def test_the_context_of_a_flow_goes_without_them() -> None:
+def test_the_context_of_a_flow_has_no_secrets() -> None:
     """Prefect sends the flow's parameters along with a task, "with secrets"."""
 
     @flow
@@ -160,7 +160,7 @@ def dict_of(credentials: AwsCredentials) -> dict[str, Any]:
 
 
 def decoded(content: bytes) -> Iterator[bytes]:
-    """Return the content, and all that is in base64 in it: so Prefect writes pickles into JSON."""
+    """Return the content, and all base64 in it, decoded: Prefect writes pickles into JSON that way."""
     yield content
     for text in re.findall(rb"[A-Za-z0-9+/=]{24,}", re.sub(rb"\\\\n|\\n|\s", b"", content)):
         with contextlib.suppress(ValueError):
@@ -177,7 +177,7 @@ def assert_nowhere(folder: Path, *secrets: str) -> int:
     return len(files)
 
 
-def test_the_search_finds_what_prefect_stores(tmp_path: Path) -> None:
+def test_the_search_finds_a_secret_that_prefect_stored(tmp_path: Path) -> None:
     """The search itself: a pickle with a secret, as Prefect would write it."""
     (tmp_path / "a").write_text(json.dumps({"result": base64.encodebytes(pickle.dumps({"a": TOKEN * 9})).decode()}))
 
@@ -185,8 +185,8 @@ def test_the_search_finds_what_prefect_stores(tmp_path: Path) -> None:
         assert_nowhere(tmp_path, TOKEN)
 
 
-def test_persisted_results_and_keys_of_caches_go_without_them(tmp_path: Path) -> None:
-    """Of a task of the user's own that is given a block, and returns one."""
+def test_persisted_results_and_cache_keys_have_no_secrets(tmp_path: Path) -> None:
+    """Of a user's task that takes a block and returns one."""
 
     @task(persist_result=True, cache_policy=INPUTS, result_storage_key="{parameters[name]}")
     def chosen(account: RunComfyCredentials, name: str) -> RunComfyCredentials:
@@ -204,7 +204,7 @@ def test_persisted_results_and_keys_of_caches_go_without_them(tmp_path: Path) ->
     assert assert_nowhere(tmp_path, TOKEN) >= 1
 
 
-# What a user has: a worker of tasks, and a program that hands it work, in another process each.
+# What a user has: a task worker, and a program that submits to it, each in a process of its own.
 WORKER = """
 from prefect.task_worker import serve
 from tasks import archive_outputs, stage_image, submit_request, wait_for_result
@@ -256,7 +256,7 @@ print("archived", len(handing_over(saved, saved_store)))
 def test_a_delayed_generation_leaves_no_token_anywhere(
     sandbox: Sandbox, object_store: ObjectStore, prefix: str, tmp_path: Path
 ) -> None:
-    """`.delay()` to a real worker of tasks: one payment, one archive; Prefect's database and storage hold no secret."""
+    """`.delay()` to a real task worker: one payment, one archive; Prefect's database and storage hold no secret."""
     home = tmp_path / "prefect"
     home.mkdir()
     with PrefectServer.started(home) as server:
