@@ -1,7 +1,7 @@
 """The HTTP client of the RunComfy Model API: one method a call, one call a method, no retries.
 
-Who may repeat a call is decided by its caller: `runcomfy.journal.submit` for the one that is paid for,
-`runcomfy.polling` for the rest.
+Its caller decides whether a call is repeated, and honours `Retry-After`: `runcomfy.journal.submit` for the paid call,
+`runcomfy.polling` for the status, `runcomfy.api.requests` for a result and a cancel.
 """
 
 from __future__ import annotations

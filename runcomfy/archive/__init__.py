@@ -2,5 +2,5 @@
 
 `archive` is what others call. `attempt` is one attempt in a thread: `transfer` reads the bytes into a
 `temporary_file`, `receive` checks them, `place` decides whether an object that exists already is this output, and
-writes the `provenance` last.
+writes the provenance last (`provenance` is its schema).
 """

@@ -3,5 +3,5 @@
 `generate` runs its stages: stage (`staging`), submit, wait, `archive`. `engine` is what it needs, opened once,
 `destination` the bucket and its journal, `hooks` what the program around it adds. `ending` says what an error or an
 interruption means for a request, `origin` which generation a request is of, `phases` measures, `outcomes` sums up.
-`reconcile` collects what no run waits for.
+`reconcile` goes over all that no run waits for: it cancels, archives, and cleans up.
 """

@@ -1,8 +1,9 @@
 """How the waiting for a request ends: what an error, or an interruption, means for it, recorded and emitted.
 
-A person who cancels a run, or presses Ctrl-C, means the request as well, and so does a configured time-out. A platform
-that stops a process (a redeploy, an eviction) does not. All of them arrive as the same exception; the hooks know which
-it was.
+A person who cancels a run, or presses Ctrl-C, means the request as well, and so does a configured time-out. A
+platform that stops a process (a redeploy, an eviction) does not. All of them arrive as the same exception; the hooks
+know which it was. A cancelled run whose process is dead is for `reconcile`, a cancelled batch for
+`tasks.batch.shards`.
 """
 
 from __future__ import annotations

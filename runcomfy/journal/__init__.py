@@ -1,10 +1,10 @@
 """The journal of generations: one paid request and one archived video for each, whatever crashes in between.
 
-`entry` says what is known of a generation and which states follow which, `spec` what is asked for, `accepted` what is
-known of its request; `stores` and `bucket` keep the entries, `journal` reads and writes them.
-`claim` decides who submits and what may be submitted again, `submit` makes the paid call, `record` records how the
-waiting ended, `resolve` is what a person decides, `reconcile` picks up what no run waits for, and `requests` finds a
-generation by its request.
+`entry` says what is known of a generation and which states follow which, `spec` what is asked for and under which key
+the journal has it, `accepted` what is known of its request; `stores` and `bucket` keep the entries, `journal` reads
+and writes them. `claim` decides who submits and what may be submitted again, `submit` makes the paid call, and
+repeats it only while it was surely not accepted, `record` records how the waiting ended, `resolve` is what a person
+decides, `reconcile` finds out how one ended that no run waits for, and `requests` finds a generation by its request.
 `situation` and `advice` say what a person can do about it; `proof` shares what worked recently.
 """
 

@@ -1,8 +1,8 @@
 """Manifests: a CSV, JSON Lines or Parquet file in which each row asks for a generation.
 
 `location` finds the file and the images that it names, `delimited`, `json_lines` and `parquet` read and write the
-three formats as a `table`, `checking` checks that, `reading` makes `rows` of it, and `writing` makes a manifest of
-those that failed.
+three formats as a `table`, `table` also checks its header, `checking` the names and rows, `reading` makes `rows` of
+it, and `writing` makes a manifest of those that failed.
 """
 
 from __future__ import annotations
