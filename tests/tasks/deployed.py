@@ -1,4 +1,4 @@
-"""Runs of a deployment that a test makes up, carried out in the test's own process."""
+"""Runs of a deployment that a test defines, executed in the test's own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Deployed"]
 
 
 class Deployed:
-    """A deployment of a flow that does what it is told.
+    """A deployment of a flow whose body the test gives.
 
     Args:
         body: What a run of it does.
@@ -42,7 +42,7 @@ class Deployed:
             return await client.create_flow_run_from_deployment(self.id, **given)
 
     async def carry_out(self, run: FlowRun | None = None) -> State[Any]:
-        """Carry out a run, a new one where none is given, and return its state."""
+        """Execute a run, a new one if none is given, and return its state."""
         run = run or await self.start()
         ended: State[Any] = await run_flow(self.flow, flow_run=run, parameters={}, return_type="state")
         return ended

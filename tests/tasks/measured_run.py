@@ -1,4 +1,4 @@
-"""A process that runs flows, as a worker starts one: what it is told stands in its environment and its arguments."""
+"""A process that runs flows, as a worker starts one: its settings are in its environment and its arguments."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def blocks() -> tuple[RunComfyCredentials, MediaStore]:
 
 @contextlib.contextmanager
 def no_run_ends() -> Iterator[None]:
-    """Hold what the sandbox runs, however long this machine takes until it looks."""
+    """Hold what the sandbox runs, however long this machine takes until it polls."""
 
     def hold(runs: bool) -> None:
         httpx.post(f"{os.environ['TEST_URL']}/sandbox/hold", json={"runs": runs}).raise_for_status()
@@ -79,7 +79,7 @@ async def main(what: str) -> None:
                 csv.writer(file).writerows([["prompt"], *([row] for row in ROWS)])
             await batch(str(manifest), account, store, polling=QUICK, return_state=True)
         await reconcile(account, store, abandoned_after_seconds=0)
-        metrics.healed("run_again")  # as reconcile does where something was deployed, and crashed
+        metrics.healed("run_again")  # as reconcile does if something was deployed and crashed
     if what == "rain":
         await text_to_video("rain", account, store, polling=QUICK)
 

@@ -42,7 +42,7 @@ async def a_limit(slots: int) -> str:
 
 
 async def leak(name: str, slots: int) -> None:
-    """Take slots as a run has them whose lease is gone with a server's memory."""
+    """Acquire slots like those of a run whose lease is lost with a server's memory."""
     async with get_client() as client:
         await client.increment_concurrency_slots(names=[name], slots=slots, mode="concurrency")
 
@@ -54,7 +54,7 @@ async def active(name: str) -> int:
 
 @asynccontextmanager
 async def holding(name: str, wanted: int) -> AsyncIterator[None]:
-    """Have a flow run that holds slots, as our flows do."""
+    """Run a flow that holds slots, as our flows do."""
     account = RunComfyCredentials(api_token=SecretStr("t"), concurrency_limit=name)
     begun, over = asyncio.Event(), asyncio.Event()
 
@@ -75,7 +75,7 @@ async def holding(name: str, wanted: int) -> AsyncIterator[None]:
 
 
 class Looks:
-    """A deployment whose runs look at the slots, with short patience."""
+    """A deployment whose runs check the slots, with short leases."""
 
     def __init__(self, *limits: str) -> None:
         self.limits, self.found = limits, SlotsInspection(())
@@ -94,15 +94,15 @@ class Looks:
             await self.deployed.create()
         state = await self.deployed.carry_out()
         assert state.is_completed(), state
-        await asyncio.sleep(LEASE.total_seconds() + 4)  # the time that a busy server tells is some seconds late
+        await asyncio.sleep(LEASE.total_seconds() + 4)  # the time that a busy server reports is some seconds late
         return self.found
 
     def of(self, name: str) -> HeldSlots:
         return next(each for each in self.found.held if each.name == name)
 
 
-async def test_a_run_says_what_it_holds_and_what_it_gave_back() -> None:
-    """In a label, which the server keeps; of its own attempt."""
+async def test_a_run_records_what_it_holds_and_released() -> None:
+    """In a label, which the server keeps, for its own attempt."""
     name = await a_limit(3)
     async with holding(name, 2), get_client() as client:
         (said,) = [
@@ -123,7 +123,7 @@ async def test_a_run_says_what_it_holds_and_what_it_gave_back() -> None:
 
 
 async def test_leaked_slots_come_free_and_held_ones_stay() -> None:
-    """Not at the first look, since Prefect might free them by itself; and of several accounts each its own."""
+    """Not at the first check, since Prefect might free them by itself; each account has its own."""
     name, other = await a_limit(5), await a_limit(5)
     looks = Looks(name, other, "no-such-limit")
     await leak(name, 2)
@@ -141,8 +141,8 @@ async def test_leaked_slots_come_free_and_held_ones_stay() -> None:
     assert (await active(name), await active(other)) == (0, 0)
 
 
-async def test_slots_that_others_take_without_a_word_are_left_alone() -> None:
-    """A run of another project uses the limit as Prefect's documents say: nothing can be told of any slot."""
+async def test_slots_of_runs_without_labels_are_left_alone() -> None:
+    """A run of another project uses the limit as Prefect documents it: then nothing is known of any slot."""
     name = await a_limit(5)
     looks, begun, over = Looks(name), asyncio.Event(), asyncio.Event()
     await leak(name, 1)
@@ -195,8 +195,8 @@ async def test_the_slots_of_a_run_that_crashed_are_left_to_its_lease() -> None:
     assert (looks.of(name).freed, await active(name)) == (1, 0)
 
 
-async def test_the_places_of_a_deployment_come_free() -> None:
-    """Places that no run of it holds: here one, beside that of a run that is on its way."""
+async def test_slots_of_a_deployments_own_limit_come_free() -> None:
+    """Slots that no run of it holds: here one, beside that of a starting run."""
     looks = Looks()
     ours = Deployed(looks.look, concurrency_limit=3)
     deployment_id = await ours.create()

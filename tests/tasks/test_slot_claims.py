@@ -1,4 +1,4 @@
-"""Slots that nobody holds are told from all others: by hand, and by a model of everything that may happen to them."""
+"""Slots that nobody holds are distinguished from all others: by hand, and by a model of all that may happen to them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def label(slots: int, run_count: int = 1, **more: object) -> SlotsLabel:
         (Claim(True, START, 2, label(2, 2, earlier=[EarlierSlots(slots=3, ended_before=START)])), 2, 3),
     ],
 )
-def test_what_a_run_says_of_its_slots(claim: Claim, held: int, lately: int) -> None:
-    """A run at work holds what it says; what one that ended held, or waited for, may be held for it for a lease."""
+def test_which_slots_a_run_claims(claim: Claim, held: int, lately: int) -> None:
+    """A running run holds what it recorded; what an ended one held, or waited for, may be held for a lease."""
     claims = claims_of([claim], LIMIT)
 
     assert (claims.held, claims.lately_held(after(1))) == (held, lately)
@@ -62,10 +62,10 @@ def test_what_a_run_says_of_its_slots(claim: Claim, held: int, lately: int) -> N
         (2, 2, [(-361, 3)], 0),
     ],
 )
-def test_only_what_was_there_in_every_look_of_a_lease_is_freed(
+def test_only_slots_seen_in_every_check_of_a_lease_are_freed(
     active: int, held: int, sightings: list[tuple[int, int]], free: int
 ) -> None:
-    """And never more than there is now."""
+    """And never more than are taken now."""
     seen = [Sighting(after(at), slots) for at, slots in sightings]
 
     verdict = judge_slots(active, Claims(held), seen, START)
@@ -75,8 +75,8 @@ def test_only_what_was_there_in_every_look_of_a_lease_is_freed(
     assert verdict.due is None or START < verdict.due <= START + LEASE_PASSED
 
 
-def test_a_label_survives_its_writing_and_forgets_old_attempts() -> None:
-    """What another program wrote there says nothing."""
+def test_a_label_round_trips_and_drops_old_attempts() -> None:
+    """What another program wrote there is ignored."""
     first = label(2)
     second = first.followed_by(2, 3, LIMIT, after(10), process="p")
     third = second.followed_by(3, 1, LIMIT, after(10) + LEASE_PASSED)
@@ -99,11 +99,11 @@ class Slot:
 
 @dataclass
 class Run:
-    """A flow run, and the process that works on it."""
+    """A flow run and its process."""
 
     wants: int
     run_count: int = 1
-    state: str = "waiting"  # then unsaid, holding, and at last ended; its process may be dead before that is known
+    state: str = "waiting"  # then unrecorded, holding, and finally ended; its process may be dead before that is known
     since: float = 0.0
     dead: bool = False
     taken_at: float = 0.0
@@ -112,7 +112,7 @@ class Run:
 
 
 class Slots(RuleBasedStateMachine):
-    """Runs take slots, give them back, are killed at any moment and run again, and the server forgets its leases."""
+    """Runs acquire slots, release them, are killed at any moment and run again, and the server forgets its leases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class Slots(RuleBasedStateMachine):
         assert self.active <= self.limit
 
     def teardown(self) -> None:
-        """What is leaked at the end comes free, though nothing else happens but looks."""
+        """What is leaked at the end comes free, though nothing else happens but checks."""
         for run in self.runs:
             if run.dead and run.state != "ended":
                 run.state, run.since = "ended", self.now
@@ -248,8 +248,8 @@ class Slots(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("runs_again", [False, True])
-def test_what_crashed_between_two_looks_is_left_to_its_lease(runs_again: bool) -> None:
-    """Each look finds one slot that no run holds, but not the same one; the second one's lease frees it by itself."""
+def test_a_crash_between_two_checks_is_left_to_its_lease(runs_again: bool) -> None:
+    """Each check finds one slot that no run holds, but not the same one; the second one's lease frees it by itself."""
     world = Slots()
 
     def crash() -> None:
@@ -266,7 +266,7 @@ def test_what_crashed_between_two_looks_is_left_to_its_lease(runs_again: bool) -
     crash()
     look()
     assert world.sightings[-1].slots == 1
-    world.runs.clear()  # so that the others are at no other place
+    world.runs.clear()  # so that the others keep their positions
     world.wait(226)
     crash()
     if runs_again:
@@ -280,8 +280,8 @@ def test_what_crashed_between_two_looks_is_left_to_its_lease(runs_again: bool) -
     assert world.active == runs_again
 
 
-def test_a_leaked_slot_is_told_from_a_held_one_that_looks_the_same() -> None:
-    """Two of one size whose leases are forgotten: what one gave back in vain comes free, the other stays."""
+def test_a_leaked_slot_is_distinguished_from_a_held_one_of_the_same_size() -> None:
+    """Two of one size with forgotten leases: the one whose release failed comes free, the other stays."""
     world = Slots()
     for number in range(2):
         world.start(1)

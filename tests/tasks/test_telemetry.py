@@ -1,4 +1,4 @@
-"""What a collector gets of flows that run: each generation one trace, counts that agree with the ledger, no secret."""
+"""What a collector receives from flow runs: one trace a generation, counts that agree with the ledger, no secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIDEO, PICTURE = "wan-ai/wan-2-1/text-to-video", "wan-ai/wan-2-1/image-to-video"
 
 
 def environment(sandbox: Sandbox, store: ObjectStore, prefix: str, api: str, **also: str) -> dict[str, str]:
-    """What a flow run's process is told; nothing of OpenTelemetry but what the test says."""
+    """The settings of a flow run's process; of OpenTelemetry only those of the test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     given = {
         "TEST_KEY": store.access_key, "TEST_SECRET": store.secret_key, "TEST_ENDPOINT": store.endpoint_url,
@@ -52,7 +52,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def books(session_sandbox: Sandbox, object_store: ObjectStore, prefect_api: str) -> Iterator[tuple[Collector, Any]]:
-    """What a collector got of a run in which everything ends in another way, and the service's ledger."""
+    """What a collector received from a run in which each generation ends differently, and the service's ledger."""
     session_sandbox.reset()
     session_sandbox.inject("http_429", endpoint="submit", times=1, retry_after=1)
     with running_collector() as collector:
@@ -64,7 +64,7 @@ def books(session_sandbox: Sandbox, object_store: ObjectStore, prefect_api: str)
 
 
 def test_a_generation_is_one_trace_across_its_task_runs(books: tuple[Collector, Any]) -> None:
-    """Stage, submit, wait and archive are below one span, within its time, and link to the task runs they were in."""
+    """Stage, submit, wait and archive are below one span, within its time, and link to their task runs."""
     collector, _ = books
     (root,) = [span for span in collector.named("generation") if span.attributes["runcomfy.model"] == PICTURE]
     key = root.attributes["runcomfy.generation.key"]
@@ -83,8 +83,8 @@ def test_a_generation_is_one_trace_across_its_task_runs(books: tuple[Collector, 
     assert ordered[2].events[-1] == "succeeded"
 
 
-def test_what_fails_says_so_in_its_trace(books: tuple[Collector, Any]) -> None:
-    """With the class of the error, and in words that quote nobody."""
+def test_a_failure_is_in_its_trace(books: tuple[Collector, Any]) -> None:
+    """With the class of the error, and a text that quotes nothing from outside."""
     collector, _ = books
 
     def of(outcome: str) -> list[Seen]:
@@ -98,7 +98,7 @@ def test_what_fails_says_so_in_its_trace(books: tuple[Collector, Any]) -> None:
     assert late.error.startswith("The request was not finished")
 
 
-def test_what_was_given_up_goes_on_in_its_trace(books: tuple[Collector, Any]) -> None:
+def test_a_detached_request_continues_its_trace(books: tuple[Collector, Any]) -> None:
     """It counts as detached; and once more, with its cost, when `reconcile` has collected it in another flow run."""
     collector, _ = books
     (late,) = [span for span in collector.named("wait") if span.attributes.get("error.type") == "RunTimeout"]
@@ -119,8 +119,8 @@ def test_the_generations_of_a_batch_link_to_the_batch(books: tuple[Collector, An
     assert len(linked) == 5 and batch.trace_id not in linked
 
 
-def test_the_counts_agree_with_the_books_of_the_service(books: tuple[Collector, Any]) -> None:
-    """What was accepted, what became of it and what it cost; nothing is in flight at the end."""
+def test_the_counts_agree_with_the_ledger_of_the_service(books: tuple[Collector, Any]) -> None:
+    """What was accepted, its outcomes and its cost; nothing is in flight at the end."""
     collector, kept = books
     total = collector.total
 
@@ -143,7 +143,7 @@ def test_the_counts_agree_with_the_books_of_the_service(books: tuple[Collector, 
 
 
 def test_no_secret_and_no_prompt_is_sent(books: tuple[Collector, Any], session_sandbox: Sandbox) -> None:
-    """Neither the token, nor a signature, nor what was asked for, in any span or metric of ours."""
+    """Neither the token, nor a signature, nor a prompt, in any span or metric of ours."""
     collector, _ = books
     sent = b"".join(collector.bodies)
     ours = repr(collector.named())
@@ -188,10 +188,10 @@ def test_a_generation_that_another_process_ends_stays_one_trace(
 
 
 @pytest.mark.slow
-def test_a_collector_that_does_not_answer_holds_nobody_up(
+def test_a_collector_that_does_not_answer_delays_nothing(
     collector: Collector, sandbox: Sandbox, object_store: ObjectStore, prefix: str, prefect_api: str
 ) -> None:
-    """The generation is archived as always; the process ends seconds later at the most, and without an error."""
+    """The generation is archived as always; the process ends at most seconds later, without an error."""
     collector.silent = True
     told = environment(sandbox, object_store, prefix, prefect_api, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     run = start("rain", told)
@@ -209,7 +209,7 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(
 def test_a_port_in_use_fails_no_run(
     collector: Collector, sandbox: Sandbox, object_store: ObjectStore, prefix: str, prefect_api: str
 ) -> None:
-    """Two runs on one machine want the same port: the second has no metrics there, and all else."""
+    """Two runs on one machine want the same port: the second only lacks metrics there."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = environment(
             sandbox, object_store, prefix, prefect_api,

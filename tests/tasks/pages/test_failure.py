@@ -1,4 +1,4 @@
-"""The page of a run that failed: what happened, whether something was paid for, and what to type now."""
+"""The page of a run that failed: what happened, whether something was paid for, and which command to paste."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_the_page_says_whether_it_was_paid_for_and_what_to_do(
     paid: str,
     command: str | None,
 ) -> None:
-    """With the very command, where there is one; and the run is found by the name of its error."""
+    """With the exact command, if there is one; and the run is found by the name of its error."""
     artifact, run, raised = await failed(
         media_store, generation(account, media_store, prompt, SOON if kind == "RunTimeout" else None)
     )
@@ -123,7 +123,7 @@ async def test_the_page_says_whether_it_was_paid_for_and_what_to_do(
 async def test_a_journal_elsewhere_is_named_in_the_command(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """What is typed finds the same journal, and files get the same names."""
+    """The command finds the same journal, and files get the same names."""
     place = f"s3://images/{media_store.prefix}"
     store = media_store.model_copy(update={"journal": place, "archive_key": "videos(1)/{request_id}-{index}.{ext}"})
 
@@ -136,7 +136,7 @@ async def test_a_journal_elsewhere_is_named_in_the_command(
 async def test_what_was_wrong_with_the_input_is_shown_as_text(
     account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """A reason that quotes the input is obeyed by no page."""
+    """A reason that quotes the input is not rendered as Markdown."""
 
     async def stage() -> None:
         await stage_image(f"s3://videos/{media_store.prefix}/<img src=x onerror=alert(1)>`**.png", media_store)
@@ -148,7 +148,7 @@ async def test_what_was_wrong_with_the_input_is_shown_as_text(
 
 
 async def test_a_page_that_cannot_be_made_does_not_hide_the_error(media_store: MediaStore) -> None:
-    """What is to be known of the store cannot be had: the error of the generation comes out, and not that one."""
+    """The store cannot be read: the error of the generation is raised, and not the store's."""
     unusable = media_store.model_copy(update={"bucket": ""})
     unusable._store = None
 

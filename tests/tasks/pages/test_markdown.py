@@ -1,4 +1,4 @@
-"""What strangers wrote is shown on Prefect's pages as they wrote it, and obeyed by none."""
+"""Text from outside is shown on Prefect's pages as it was written, and never rendered as Markdown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_text_is_shown_as_it_was_written(written: str) -> None:
 @given(st.text(alphabet="ab \\`*_[]()<>~&|!\n", max_size=40))
 @example(HOSTILE)
 def test_a_cell_stays_a_cell(written: str) -> None:
-    """A bar within a text opens no other column, and a line break no other row."""
+    """A `|` within a text opens no other column, and a line break no other row."""
     shown = PAGE.render(facts_table([("Prompt", text(f"x{written}x"))]))
 
     assert shown.count("<tr>") == 2 and shown.count("<td>") == 2
@@ -41,15 +41,15 @@ def test_a_cell_stays_a_cell(written: str) -> None:
 
 @pytest.mark.parametrize("name", ["a`b", "```", "x\n\n# y", "`<b>`"])
 def test_an_id_stays_within_its_code(name: str) -> None:
-    """Whatever a service calls its requests."""
+    """Whatever ids a service gives its requests."""
     assert PAGE.render(f"id {code(name)} end").count("<code>") == 1
     assert "<h1>" not in PAGE.render(f"id {code(name)} end")
     assert PAGE.render(console(f"fetch {name}")).count("<pre>") == 1
     assert "<h1>" not in PAGE.render(console(f"fetch {name}"))
 
 
-def test_a_long_text_is_cut_and_a_secret_is_cut_out() -> None:
-    """A page is no place for either."""
+def test_a_long_text_is_cut_and_a_secret_is_redacted() -> None:
+    """A page shows neither in full."""
     assert len(text("a" * 5000)) == 600
     assert text("a" * 50, longest=10) == "aaaaaaaaa…"
     assert "0123456789abcdef" not in text("see https://h.example/i.png?X-Amz-Signature=0123456789abcdef")

@@ -40,10 +40,10 @@ async def shown_by(flow_run_id: UUID | None) -> dict[str, tuple[str, str]]:
     return {one.key: (str(one.description), str(one.data)) for one in found if one.key}
 
 
-async def test_a_batch_shows_pictures_causes_and_what_to_do(
+async def test_a_batch_shows_posters_causes_and_what_to_do(
     account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
-    """Each cause is told once, with the rows that it struck; the files are links; a prompt is text, and no page."""
+    """Each cause is shown once, with its rows; the files are links; a prompt is plain text."""
     rows = ["prompt,seed"]
     rows += [f"rain <img src=x onerror=alert(1)> *{seed}*,{seed}" for seed in range(3)]
     rows += [f"rain [sandbox: result=failed],{seed}" for seed in range(2)]
@@ -64,10 +64,10 @@ async def test_a_batch_shows_pictures_causes_and_what_to_do(
     assert table[-1]["prompt"] == "rain \\<img src=x onerror=alert(1)\\> \\*2\\*"
 
 
-async def test_a_reconcile_shows_what_waits_for_a_person_with_what_to_type(
+async def test_a_reconcile_shows_what_waits_for_a_person_and_the_commands(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
 ) -> None:
-    """The uncertain one first, and what only needs time after it."""
+    """The uncertain one first, then what only needs time."""
     lost = "rain [sandbox: submit=lost_answer] <b>|</b>"
     with pytest.raises(UncertainSubmission):
         await text_to_video(lost, account, media_store, polling=QUICK)
@@ -86,7 +86,7 @@ async def test_a_reconcile_shows_what_waits_for_a_person_with_what_to_type(
     assert "\\<b\\>|\\</b\\>" in page
 
 
-def test_every_artifact_stands_on_the_page_and_no_other() -> None:
+def test_the_page_lists_exactly_the_artifacts() -> None:
     """By its key, in the table of `docs/prefect.md`."""
     made = {
         key

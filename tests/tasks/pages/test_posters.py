@@ -1,4 +1,4 @@
-"""The image on the page of a run: small, whole, and never worth a failure."""
+"""The poster on the page of a run: small, complete, and never a reason for a failure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def jpeg(picture: Image.Image) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (640, 640)])
-async def test_the_busiest_picture_is_small_enough(media_store: MediaStore, size: tuple[int, int]) -> None:
-    """Noise, which compresses worst, still becomes a JPEG of 320 pixels and 10,000 bytes at most."""
+async def test_the_most_complex_poster_is_small_enough(media_store: MediaStore, size: tuple[int, int]) -> None:
+    """Noise, which compresses worst, still becomes a JPEG of at most 320 pixels and 10,000 bytes."""
     noise = Image.frombytes("RGB", size, os.urandom(size[0] * size[1] * 3))
 
     key = media_store.get_store().key("video.mp4.jpg")
@@ -39,7 +39,7 @@ async def test_the_busiest_picture_is_small_enough(media_store: MediaStore, size
 
 
 async def test_a_poster_is_read_from_the_store(media_store: MediaStore) -> None:
-    """It stands in the text itself, so nobody needs to read the bucket to see it."""
+    """It is in the text itself, so nobody needs access to the bucket to see it."""
     key = media_store.get_store().key("video.mp4.jpg")
     media_store.get_store().put(key, jpeg(Image.new("RGB", (64, 36), "teal")), content_type="image/jpeg")
 
@@ -49,8 +49,8 @@ async def test_a_poster_is_read_from_the_store(media_store: MediaStore) -> None:
 @pytest.mark.parametrize(
     "stored", [None, b"", b"no picture at all", b"\xff\xd8\xff\xe0 cut short", b"\x00" * 1_000_001]
 )
-async def test_a_poster_that_cannot_be_had_is_left_out(media_store: MediaStore, stored: bytes | None) -> None:
-    """Missing, broken or far too large: the page reads well without it."""
+async def test_an_unreadable_poster_is_left_out(media_store: MediaStore, stored: bytes | None) -> None:
+    """Missing, broken or far too large: the page is complete without it."""
     key = media_store.get_store().key("video.mp4.jpg")
     if stored is not None:
         media_store.get_store().put(key, stored, content_type="image/jpeg")

@@ -1,4 +1,4 @@
-"""Whose request nobody waits for, told from the flow runs that Prefect knows."""
+"""Which requests nobody waits for, determined from the flow runs that Prefect knows."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ def known(*runs: FlowRun, deployments: tuple[UUID, ...] = (), under_way: tuple[F
 
 
 @pytest.mark.parametrize("state", [Crashed(), Failed(), Cancelled(), Completed(), Pending(), Scheduled()])
-def test_what_a_run_left_is_abandoned(state: State[Any]) -> None:
-    """Whether it ended or is to run again: no process waits for it."""
+def test_the_request_of_a_run_that_ended_is_abandoned(state: State[Any]) -> None:
+    """Whether the run ended or is to run again: no process waits for the request."""
     assert is_abandoned(entry(), known(run(OWN, state))) is True
 
 
 @pytest.mark.parametrize("state", [Running(), Cancelling()])
-def test_what_a_run_is_at_is_not(state: State[Any]) -> None:
+def test_the_request_of_a_living_run_is_not_abandoned(state: State[Any]) -> None:
     """Also of a shard of a batch, which has a process of its own, whatever became of the batch."""
     assert is_abandoned(entry(), known(run(OWN, state))) is False
     batch = run(OUTER, Crashed())
     assert is_abandoned(entry(run=OUTER), known(run(OWN, state, DEPLOYMENT), batch)) is False
 
 
-def test_a_subflow_ends_with_the_run_that_it_is_part_of() -> None:
-    """Nobody says of a subflow that its process died; of the outermost run, the worker does."""
+def test_a_subflow_ends_with_its_outermost_run() -> None:
+    """Nobody reports that a subflow's process died; for the outermost run, the worker does."""
     assert is_abandoned(entry(run=OUTER), known(run(OWN, Running()), run(OUTER, Crashed()))) is True
     assert is_abandoned(entry(run=OUTER), known(run(OWN, Running()), run(OUTER, Running()))) is False
     assert is_abandoned(entry(run=OUTER), known(run(OWN, Running()))) is False
 
 
-def test_a_run_that_is_not_known_says_something_only_here() -> None:
-    """It may be one of another server, or of a laptop; where its deployment is known, it was deleted here."""
+def test_an_unknown_run_counts_as_deleted_only_if_its_deployment_is_known() -> None:
+    """It may belong to another server, or to a laptop; if its deployment is known, it was deleted here."""
     assert is_abandoned(entry(), known()) is None
     assert is_abandoned(entry(deployment=DEPLOYMENT), known()) is None
     assert is_abandoned(entry(deployment=DEPLOYMENT), known(deployments=(DEPLOYMENT,))) is True
@@ -90,10 +90,10 @@ def test_a_run_that_is_not_known_says_something_only_here() -> None:
         (None, run(OUTER, Cancelled()), False),
     ],
 )
-def test_a_persons_cancel_is_told_from_all_other_ends(
+def test_a_persons_cancel_is_distinguished_from_all_other_ends(
     own: FlowRun | None, outer: FlowRun | None, cancelled: bool
 ) -> None:
-    """And one that the process may be carrying out at this moment is left to it."""
+    """And one that the process may be handling at this moment is left to it."""
     runs = known(*(each for each in (own, outer) if each))
 
     assert cancelled_by_person(entry(run=OUTER), runs, NOW) is cancelled
@@ -114,7 +114,7 @@ def test_a_persons_cancel_is_told_from_all_other_ends(
     ],
 )
 def test_a_request_that_another_run_may_wait_for_is_not_cancelled(other: dict[str, Any], waits: bool) -> None:
-    """It found it in the journal, since it asks for the same; a batch may."""
+    """Another run with the same inputs found it in the journal; a batch may, too."""
     begun = {"start_time": NOW + timedelta(minutes=1)} | other
 
     assert may_wait_too(entry(), known(under_way=(run(uuid4(), Running(), **begun),))) is waits

@@ -1,4 +1,4 @@
-"""How often a run says that it is alive: as Prefect's own worker merges it, and how long a silence may be then."""
+"""The heartbeat frequency of a run, as Prefect's own worker merges it, and how long a silence may be then."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environments() -> st.SearchStrategy[dict[str, str | None]]:
 
 @given(default=environments(), configuration=environments() | st.just("{{ env }}"), deployment=environments())
 @pytest.mark.parametrize("dotted", [False, True])
-async def test_it_is_what_a_worker_gives_the_run(
+async def test_the_frequency_is_the_one_that_a_worker_sets(
     prefect_api: str, default: dict[str, Any], configuration: Any, deployment: dict[str, Any], dotted: bool
 ) -> None:
     """Merged by Prefect's own code, from the pool's template and the deployment's job variables."""
@@ -54,19 +54,19 @@ async def test_it_is_what_a_worker_gives_the_run(
         (ENVIRONMENT, {"env": {VARIABLE: "90"}}, 90),
         (ENVIRONMENT, {"env": {VARIABLE: None}}, None),
         ({}, {"env": {VARIABLE: 60}}, 60),
-        ({}, {"env": {VARIABLE: "5"}}, 30),  # Prefect's engine waits for 30 all the same
+        ({}, {"env": {VARIABLE: "5"}}, 30),  # Prefect's engine still waits for 30
         ({}, {"env": {VARIABLE: "soon"}}, None),
         ({FORMER: "60"}, {}, 60),
         ({FORMER: "60"}, {"env": ENVIRONMENT}, FREQUENCY),
     ],
 )
-def test_what_sets_it(pool: Any, deployment: Any, seconds: int | None) -> None:
-    """A deployment before its pool; nothing, or nothing that is a number, is not known."""
+def test_the_deployment_counts_before_its_pool(pool: Any, deployment: Any, seconds: int | None) -> None:
+    """Without a value, or with one that is no number, it is unknown."""
     assert frequency_given(deployment, template(pool)) == seconds
 
 
 def test_the_default_is_prefects() -> None:
-    """That of the version that is installed, whatever this process is set to."""
+    """That of the installed version, whatever this process is set to."""
     assert default_frequency() == type(get_current_settings().flows)().heartbeat_frequency
 
 

@@ -1,4 +1,4 @@
-"""A name never fails a run: what is in the parameters may be anything."""
+"""A name never fails a run: the parameters may hold anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def public(package: Any, kind: type[Any]) -> Iterator[Any]:
 
 
 class Raises:
-    """Whatever one asks of it is an error."""
+    """An object that raises at every access."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -44,7 +44,7 @@ class Raises:
 
 
 class Odd:
-    """Facts that are no texts."""
+    """Facts that are not texts."""
 
     request_id = model_id = bucket = number = object()
 
@@ -70,8 +70,8 @@ EXOTIC = {
 
 
 @pytest.mark.parametrize("what", [*EXOTIC, "nothing"])
-def test_no_task_fails_for_its_name(what: str) -> None:
-    """Every task of the project, with every parameter something that nobody expects there, or none at all."""
+def test_no_task_fails_because_of_its_name(what: str) -> None:
+    """Every task of the project, with an unexpected value for every parameter, or none at all."""
     named = 0
     for each in public(tasks, Task):
         parameters = {} if what == "nothing" else dict.fromkeys(each.fn.__annotations__, EXOTIC[what]())
@@ -85,7 +85,7 @@ def test_no_task_fails_for_its_name(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", [*EXOTIC, "nothing"])
-def test_no_flow_fails_for_its_name(what: str) -> None:
+def test_no_flow_fails_because_of_its_name(what: str) -> None:
     """Every flow of the project, in the same way."""
     named = 0
     for each in public(flows, Flow):
@@ -118,8 +118,8 @@ def test_a_name_can_be_shown_and_stored(text: str) -> None:
         (lambda given: "\n\x00", "otherwise"),
     ],
 )
-def test_what_is_known_is_in_the_name(make: Callable[[Any], str], name: str) -> None:
-    """A text as it is, an attribute of an object, a field of a mapping; and otherwise the name for that case."""
+def test_the_name_has_what_is_known(make: Callable[[Any], str], name: str) -> None:
+    """A text as it is, an attribute of an object, a field of a mapping; otherwise the fallback name."""
     parameters = {"result": "r-1", "dumped": {"request_id": "r-2"}}
 
     assert task_name(make, otherwise="otherwise")(parameters=parameters) == name

@@ -1,4 +1,4 @@
-"""Where our handler of SIGTERM stands in a process that Prefect runs a flow in."""
+"""The place of our SIGTERM handler in a process in which Prefect runs a flow."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("how", "in_front"), [("in_main_thread", True), ("in_another_thread", False)])
-def test_tasks_that_are_imported_while_a_flow_runs(how: str, in_front: bool) -> None:
-    """Prefect finds its handler installed, which it needs in order to cancel; ours is in front where it can be."""
+def test_tasks_imported_while_a_flow_runs_keep_prefects_handler(how: str, in_front: bool) -> None:
+    """Prefect finds its own handler installed, which it needs in order to cancel; ours comes first where it can."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

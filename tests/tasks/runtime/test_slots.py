@@ -29,7 +29,7 @@ async def limited(name: str, limit: int) -> RunComfyCredentials:
     return account(name)
 
 
-async def test_without_a_limit_everybody_gets_what_he_wants() -> None:
+async def test_without_a_limit_every_run_gets_its_slots() -> None:
     """At once, and without a call to Prefect."""
     async with slots(account(), 500) as granted:
         assert granted == 500
@@ -53,7 +53,7 @@ async def test_a_limit_holds_over_all_runs() -> None:
     assert most == 2
 
 
-async def test_nobody_gets_more_than_there_is() -> None:
+async def test_a_request_for_more_slots_than_exist_gets_all() -> None:
     """A batch that wants a hundred at once of ten gets ten, instead of waiting indefinitely."""
     ten = await limited("ten", 10)
 
@@ -65,14 +65,14 @@ async def test_nobody_gets_more_than_there_is() -> None:
     assert await run() == 10
 
 
-async def test_a_limit_that_does_not_exist_is_said() -> None:
+async def test_a_missing_limit_is_reported() -> None:
     """With how to create it; nothing was paid for."""
     with pytest.raises(ConfigurationError, match="prefect gcl create no-such-limit"):
         async with slots(account("no-such-limit")):
             pass
 
 
-async def test_a_limit_of_nothing_is_said() -> None:
+async def test_a_limit_of_zero_is_reported() -> None:
     """Instead of waiting indefinitely."""
     with pytest.raises(ConfigurationError, match="is 0"):
         async with slots(await limited("nothing", 0)):

@@ -42,7 +42,7 @@ class Orders:
         return self.id
 
     async def run(self, *states: State[Any], **options: Any) -> UUID:
-        """Make a run that goes through these states."""
+        """Create a run and take it through these states."""
         made = await self.client.create_flow_run_from_deployment(self.id, **options)
         for state in states:
             await self.client.set_flow_run_state(made.id, state)
@@ -64,7 +64,7 @@ class Orders:
             )
 
     async def heard(self, beats: Mapping[UUID, int]) -> None:
-        """Wait until the server has written down so many heartbeats of each run."""
+        """Wait until the server has stored this many heartbeats of each run."""
         async with asyncio.timeout(120):
             while True:
                 found = await read_heartbeats(self.client, beats, now())
@@ -73,7 +73,7 @@ class Orders:
                 await asyncio.sleep(0.2)
 
     async def told(self, counts: Mapping[UUID, int], prefix: str) -> dict[UUID, list[dict[str, Any]]]:
-        """Wait until the server has so many events of each run, and return them, the oldest first."""
+        """Wait until the server has this many events of each run, and return them, the oldest first."""
         chosen = {"event": {"prefix": [prefix]}, "resource": {"id": [f"prefect.flow-run.{run}" for run in counts]}}
         async with asyncio.timeout(120):
             while True:
@@ -86,7 +86,7 @@ class Orders:
                 await asyncio.sleep(0.2)
 
     async def places_taken(self) -> int:
-        """Return how many places of the deployment's own limit are taken."""
+        """Return how many slots of the deployment's own limit are taken."""
         limit = (await self.client.read_deployment(self.id)).global_concurrency_limit
         assert limit is not None
         return limit.active_slots

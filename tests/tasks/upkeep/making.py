@@ -1,4 +1,4 @@
-"""Runs and deployments for tables of tests, as they are unless a test says otherwise."""
+"""Runs and deployments for table tests, with defaults that a test may change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ago(seconds: float) -> datetime:
 
 
 def run(state: StateType, seconds: float, **changes: Any) -> RunFacts:
-    """Return a run that has been in its state for so long."""
+    """Return a run that has been in its state for this long."""
     name = state.value.title()
     usual = RunFacts(uuid4(), "rain", ORDERS, uuid4(), state, name, ago(seconds), message="its machine died")
     if state is StateType.CRASHED:

@@ -1,4 +1,4 @@
-"""The task that `reconcile` calls: everything in one go, and never in the way of the journal."""
+"""The task that `reconcile` calls: everything in one call, and never blocking the journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def looks_after_runs(bounds: RunAgain) -> Healed:
     return await heal_runs(bounds)
 
 
-async def test_what_crashed_is_run_again_and_the_state_names_the_run_that_did_it(orders: Orders) -> None:
+async def test_a_crashed_run_is_run_again_and_its_state_names_the_reconcile_run(orders: Orders) -> None:
     run = await orders.run(Running(), Crashed(message="out of memory"))
 
     healed = await looks_after_runs(RunAgain())
@@ -44,8 +44,8 @@ async def test_turned_off_it_runs_nothing_again(orders: Orders) -> None:
     assert healed.changes == () and (await orders.state(run)).type is StateType.CRASHED
 
 
-async def test_a_silent_run_that_gives_a_sign_of_life_while_it_is_watched_is_left_alone(orders: Orders) -> None:
-    """The server had been away, and heard nobody."""
+async def test_a_silent_run_that_sends_a_heartbeat_during_the_check_is_left_alone(orders: Orders) -> None:
+    """The server had been away, and received no heartbeats."""
     dead, alive, ended = [await orders.run(Running()) for _ in range(3)]
     facts = await orders.facts()
     later = replace(facts, at=facts.at + timedelta(hours=1), beats_known=True)
@@ -59,8 +59,8 @@ async def test_a_silent_run_that_gives_a_sign_of_life_while_it_is_watched_is_lef
     assert [each.run.id for each in await still_silent(orders.client, silent, facts.at)] == [dead]
 
 
-async def test_an_order_that_is_run_again_or_given_up_is_told_as_an_event(orders: Orders) -> None:
-    """For automations of others: with its run, why, and when; of one that is given up, once."""
+async def test_an_order_that_is_run_again_or_given_up_emits_an_event(orders: Orders) -> None:
+    """For other automations: with its run, why, and when; for one that is given up, once."""
     again, lost = await orders.run(Running(), Crashed(message="out of memory")), await orders.run(Running(), Crashed())
 
     await looks_after_runs(RunAgain())
@@ -78,10 +78,10 @@ async def test_an_order_that_is_run_again_or_given_up_is_told_as_an_event(orders
     assert "out of memory" in event["payload"]["reason"] and event["payload"]["scheduled_for"]
 
 
-async def test_where_the_api_does_not_answer_the_log_says_so_and_the_journal_is_looked_at_all_the_same(
+async def test_if_the_api_does_not_answer_the_log_says_so_and_the_journal_is_still_reconciled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever calls it goes on with what it has besides."""
+    """The caller continues with its other work."""
     async with PrefectClient(f"http://127.0.0.1:{free_ports(1)[0]}/api") as client:
         healed = await heal(client, RunAgain(), by="reconcile", logger=logging.getLogger("tests"))
 

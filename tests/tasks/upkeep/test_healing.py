@@ -23,7 +23,7 @@ BOUNDS = RunAgain()
 
 
 async def healed(orders: Orders, *, later: float = 0, bounds: RunAgain = BOUNDS) -> list[Healing]:
-    """Look at everything, as it will be so many seconds later, and carry out what follows."""
+    """Read everything as of this many seconds later, judge it, and carry out the decisions."""
     facts = await orders.facts()
     judgements = judge_all(replace(facts, at=facts.at + timedelta(seconds=later)), bounds)
     return await carry_out(orders.client, judgements, bounds, by=BY)
@@ -38,11 +38,11 @@ SERVER_AWAY = "Validation of flow parameters failed with error: ConnectError: [E
     [Crashed(message="out of memory"), Failed(message=SERVER_AWAY), Cancelled(message=PLACE_LOST)],
     ids=["died", "alone", "out of place"],
 )
-async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders, end: State[None]) -> None:
+async def test_a_crashed_run_is_run_again_as_the_same_run(orders: Orders, end: State[None]) -> None:
     """Its page, name, parameters and tags stay; its state says how often, by whom, and why.
 
     Also one that Prefect calls failed, since its own server was away when the run began; or cancelled, since its
-    place was given away.
+    slot was given away.
     """
     run = await orders.run(Running(), end, parameters={"prompt": "snow"}, tags=["spring"])
     crashed = await orders.client.read_flow_run(run)
@@ -59,8 +59,8 @@ async def test_what_crashed_is_run_again_as_the_same_run(orders: Orders, end: St
     assert set(again.tags) == {"runcomfy", "spring", "run-again"}
 
 
-async def test_what_rested_on_purpose_is_put_back_and_can_be_resumed(orders: Orders) -> None:
-    """A suspended run whose process sent its last heartbeat after that is called crashed by the automation."""
+async def test_a_suspended_run_is_restored_and_can_be_resumed(orders: Orders) -> None:
+    """If its process sent a last heartbeat after the suspension, the automation marks it as crashed."""
     rested = Suspended(timeout_seconds=3600)
     run = await orders.run(Pending(), Running(), rested, Crashed(message=f'{FORCED} "x": no sign of life for 150 s'))
 
@@ -76,8 +76,8 @@ async def test_what_rested_on_purpose_is_put_back_and_can_be_resumed(orders: Ord
     assert resumed.state is not None and (resumed.state.type, resumed.state.name) == (StateType.SCHEDULED, "Resuming")
 
 
-async def test_one_that_is_to_be_run_again_can_be_cancelled_at_once(orders: Orders) -> None:
-    """Its process is gone, so nobody has to be waited for."""
+async def test_a_run_that_is_scheduled_again_can_be_cancelled_at_once(orders: Orders) -> None:
+    """Its process is gone, so there is nothing to wait for."""
     run = await orders.run(Running(), Crashed())
     await orders.client.update_flow_run(run, infrastructure_pid="host:4711")
     await healed(orders)
@@ -88,7 +88,7 @@ async def test_one_that_is_to_be_run_again_can_be_cancelled_at_once(orders: Orde
     assert await healed(orders) == []
 
 
-async def test_a_worker_gets_it_when_its_time_has_come(orders: Orders) -> None:
+async def test_a_worker_gets_it_when_it_is_due(orders: Orders) -> None:
     run = await orders.run(Running(), Crashed())
     await healed(orders)
 
@@ -101,7 +101,7 @@ async def test_a_worker_gets_it_when_its_time_has_come(orders: Orders) -> None:
 
 
 async def test_zombies_are_ended_and_their_states_say_who_did_it_and_why(orders: Orders) -> None:
-    """Each through Prefect's own rules; what is alive, and what rests, is left as it is."""
+    """Each through Prefect's own rules; living and resting runs are left alone."""
     pending, running = await orders.run(Pending()), await orders.run(Running())
     cancelling, resting = await orders.run(Running(), Cancelling()), await orders.run()
     await orders.beat(running, now())
@@ -119,7 +119,7 @@ async def test_zombies_are_ended_and_their_states_say_who_did_it_and_why(orders:
     assert (await orders.state(resting)).type is StateType.SCHEDULED
 
 
-async def test_places_of_a_deployment_are_free_after_its_zombie_is_ended(orders: Orders) -> None:
+async def test_the_slots_of_a_deployment_are_free_after_its_zombie_is_ended(orders: Orders) -> None:
     """The next order would wait indefinitely."""
     await orders.deploy(concurrency_limit=1)
     await orders.run(Pending())
@@ -132,8 +132,8 @@ async def test_places_of_a_deployment_are_free_after_its_zombie_is_ended(orders:
     assert (await orders.state(waiting)).type is StateType.PENDING
 
 
-async def test_an_order_that_is_run_again_takes_its_place_like_any_other(orders: Orders) -> None:
-    """And gives it back at its end, once."""
+async def test_an_order_that_is_run_again_takes_a_slot_like_any_other(orders: Orders) -> None:
+    """And releases it at its end, once."""
     await orders.deploy(concurrency_limit=2)
     run = await orders.run(Pending(), Running(), Crashed())
     taken = [await orders.places_taken()]
@@ -146,7 +146,7 @@ async def test_an_order_that_is_run_again_takes_its_place_like_any_other(orders:
 
 
 async def test_two_at_once_run_it_again_once(orders: Orders) -> None:
-    """The second finds it moved."""
+    """The second finds its state changed."""
     run = await orders.run(Running(), Crashed())
     judgements = judge_all(await orders.facts(), BOUNDS)
 
@@ -161,8 +161,8 @@ async def test_two_at_once_run_it_again_once(orders: Orders) -> None:
 @pytest.mark.parametrize(
     "verdict", [Liveness.RUNNING_ZOMBIE, Liveness.PENDING_ZOMBIE, Liveness.AGAIN, Liveness.GIVEN_UP]
 )
-async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdict: Liveness) -> None:
-    """It was alive, or somebody else was quicker."""
+async def test_a_run_whose_state_changed_is_left_alone(orders: Orders, verdict: Liveness) -> None:
+    """It was alive, or somebody else was faster."""
     run = await orders.run(Running())
     before = await orders.known(run)
     await orders.client.set_flow_run_state(run, Completed())
@@ -176,7 +176,7 @@ async def test_a_run_that_moved_meanwhile_is_left_as_it_is(orders: Orders, verdi
 async def test_a_run_that_somebody_starts_while_its_tasks_are_ended_is_not_scheduled_a_second_time(
     orders: Orders,
 ) -> None:
-    """To end hundreds of task runs takes seconds; a person may have been quicker, and a worker has begun it."""
+    """Ending hundreds of task runs takes seconds; a person may have been faster, and a worker has started it."""
     run = await orders.run(Running(), Crashed())
     judgements = judge_all(await orders.facts(), BOUNDS)
 
@@ -194,7 +194,7 @@ async def test_a_run_that_somebody_starts_while_its_tasks_are_ended_is_not_sched
 
 
 async def test_the_server_refuses_to_call_crashed_what_has_ended(orders: Orders) -> None:
-    """The last moment, between our look and our change, is guarded by Prefect's own rules."""
+    """Prefect's own rules guard the last moment, between our read and our change."""
     run = await orders.run(Running(), Completed())
     ended = await orders.client.read_flow_run(run)
     assert ended.state is not None
@@ -206,7 +206,7 @@ async def test_the_server_refuses_to_call_crashed_what_has_ended(orders: Orders)
     assert (await orders.state(run)).type is StateType.COMPLETED
 
 
-async def test_a_run_that_is_deleted_meanwhile_harms_nobody(orders: Orders) -> None:
+async def test_a_run_that_is_deleted_in_between_is_no_error(orders: Orders) -> None:
     run, other = await orders.run(Running(), Crashed()), await orders.run(Running(), Crashed())
     judgements = judge_all(await orders.facts(), BOUNDS)
     await orders.client.delete_flow_run(run)
@@ -216,8 +216,8 @@ async def test_a_run_that_is_deleted_meanwhile_harms_nobody(orders: Orders) -> N
     assert {change.judgement.run.id: change.done for change in changes} == {run: False, other: True}
 
 
-async def test_what_is_given_up_is_marked_for_a_person_and_told_once(orders: Orders) -> None:
-    """The mark goes when it is run again after all."""
+async def test_a_run_that_is_given_up_is_marked_for_a_person_and_reported_once(orders: Orders) -> None:
+    """The mark is removed when it is run again after all."""
     run = await orders.run(Running(), Crashed())
     once = RunAgain(times=1, within_hours=0.0001)
     first = await healed(orders, bounds=once, later=60)
@@ -248,8 +248,8 @@ async def test_it_runs_again_eight_times_and_then_waits_for_a_person(orders: Ord
     assert change.judgement.verdict is Liveness.GIVEN_UP and "9 times" in change.said
 
 
-async def test_a_process_that_was_alive_after_all_says_how_the_run_ended(orders: Orders) -> None:
-    """It was called dead while it worked: its end is the end, and no worker begins the same again."""
+async def test_a_process_that_was_alive_after_all_sets_the_end_of_its_run(orders: Orders) -> None:
+    """It was marked as crashed while it worked: its own end counts, and no worker starts the same again."""
     run = await orders.run(Running(), Crashed())
     await healed(orders)
 
@@ -266,7 +266,7 @@ async def test_task_runs_that_died_with_the_process_are_ended(orders: Orders) ->
 
     @task
     def wait() -> None:
-        """What the process was at."""
+        """What the process was doing."""
 
     run = await orders.run(Running())
     dead, done = [

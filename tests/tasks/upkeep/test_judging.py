@@ -1,4 +1,4 @@
-"""What becomes of a run, case by case: who is alive, who is a zombie, and what is run again, when and how often."""
+"""What is decided about a run, case by case: alive or a zombie, and what is run again, when and how often."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def failed(message: str) -> RunFacts:
         # ten minutes of work at Prefect's default frequency, one beat missed or late
         (run(RUNNING, 600, last_heartbeat=ago(400)), {}, Liveness.ALIVE),
         (run(RUNNING, 900, last_heartbeat=ago(640)), {}, Liveness.RUNNING_ZOMBIE),
-        # its own beats are slower than the setting that its deployment has by now
+        # its own beats are slower than the present setting of its deployment
         (run(RUNNING, 9000, last_heartbeat=ago(500), beat_seconds=180), {"heartbeat_seconds": 30.0}, Liveness.ALIVE),
-        # beats of an earlier attempt say nothing of this one, which has just begun
+        # beats of an earlier attempt say nothing about this one, which has just begun
         (run(RUNNING, 20, last_heartbeat=ago(5000)), {"heartbeat_seconds": 30.0}, Liveness.ALIVE),
         (run(RUNNING, 700), {}, Liveness.RUNNING_ZOMBIE),  # killed before its first heartbeat
         (run(PENDING, 320), {}, Liveness.ALIVE),
@@ -62,7 +62,7 @@ def failed(message: str) -> RunFacts:
         (failed("Flow run encountered an exception: httpx.ReadTimeout"), {}, Liveness.AGAIN),
         (failed("Flow run encountered an exception: RemoteProtocolError: Server disconnected"), {}, Liveness.AGAIN),
         (failed("Flow run encountered an exception: PrefectHTTPStatusError: Server error '503 …"), {}, Liveness.AGAIN),
-        # reasons of its own, though they name the same words
+        # reasons of its own, though in the same words
         (failed("Flow run encountered an exception: PrefectHTTPStatusError: Client error '404 …"), {}, Liveness.LEFT),
         (failed("Flow run encountered an exception: ServiceUnavailable: ConnectError"), {}, Liveness.LEFT),
         (failed("Flow run encountered an exception: InvalidInput: ReadError: is no prompt"), {}, Liveness.LEFT),
@@ -87,14 +87,14 @@ def failed(message: str) -> RunFacts:
         (run(CRASHED, 5), {"paused": True}, Liveness.LEFT),
         (run(CRASHED, 5), {"drops_new": True}, Liveness.LEFT),
         (run(CRASHED, 5), {"reconciles": True}, Liveness.LEFT),
-        # called dead by mistake: it is alive, and has to end by itself
+        # marked as crashed by mistake: it is alive, and has to end by itself
         (run(CRASHED, 100, last_heartbeat=ago(20)), {"heartbeat_seconds": 30.0}, Liveness.LEFT),
         (run(CRASHED, 500, last_heartbeat=ago(200)), {"heartbeat_seconds": 30.0}, Liveness.AGAIN),
         (run(CRASHED, 100, last_heartbeat=ago(103)), {"heartbeat_seconds": 30.0}, Liveness.AGAIN),
     ],
 )
-def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Liveness) -> None:
-    """One row each; the reason is in words."""
+def test_the_verdict_about_a_run(found: RunFacts, deployment: dict[str, Any], verdict: Liveness) -> None:
+    """One row each, with the reason as text."""
     judged = judge(found, facts(**deployment), RunAgain())
 
     assert judged.verdict is verdict, judged.why
@@ -114,10 +114,8 @@ def test_what_a_run_is(found: RunFacts, deployment: dict[str, Any], verdict: Liv
         (run(CRASHED, 5), None),
     ],
 )
-def test_what_is_silent_for_longer_than_usual_is_due_when_it_counts_as_dead(
-    found: RunFacts, dead_in: float | None
-) -> None:
-    """Or the next look would be that of the schedule, ten minutes later, where an automation missed it."""
+def test_a_silent_run_is_due_when_it_counts_as_dead(found: RunFacts, dead_in: float | None) -> None:
+    """Otherwise the next check would be the scheduled one, ten minutes later, if an automation missed it."""
     known = facts(found, heartbeat_seconds=30.0)
     judgements = tuple(judge_all(known, RunAgain()))
 
@@ -128,13 +126,13 @@ def test_what_is_silent_for_longer_than_usual_is_due_when_it_counts_as_dead(
 
 @pytest.mark.parametrize("frequency", [None, 30.0])
 def test_a_run_of_a_server_without_events_is_not_called_dead(frequency: float | None) -> None:
-    """No heartbeat gets there, whatever the deployment sets, or nobody keeps them: silence says nothing."""
+    """No heartbeat arrives, whatever the deployment sets, or none is stored: silence says nothing."""
     judged = judge(run(RUNNING, 90000), facts(beats_known=False, heartbeat_seconds=frequency), RunAgain())
 
     assert judged.verdict is Liveness.ALIVE
 
 
-def test_a_reason_says_since_when_there_was_no_sign_of_life() -> None:
+def test_a_reason_says_since_when_there_was_no_heartbeat() -> None:
     judged = judge(run(RUNNING, 3600, last_heartbeat=ago(300), beat_seconds=30), facts(), RunAgain())
 
     assert "no sign of life since 11:55:00 UTC" in judged.why
@@ -150,8 +148,8 @@ def test_the_wait_doubles_up_to_ten_minutes(crashes: int, seconds: float) -> Non
     assert judged.at == ago(2) + timedelta(seconds=seconds)
 
 
-def test_what_is_overdue_is_run_again_at_once() -> None:
-    """Never in the past, which a worker would take for late."""
+def test_an_overdue_run_is_run_again_at_once() -> None:
+    """Never in the past, which a worker would treat as late."""
     assert judge(run(CRASHED, 3600), facts(), RunAgain()).at == NOW
 
 
@@ -160,7 +158,7 @@ def test_nothing_is_run_again_where_that_is_turned_off() -> None:
 
 
 def test_a_run_that_was_read_twice_is_judged_once() -> None:
-    """It may have moved from one page to another while they were read; the later look counts."""
+    """It may have moved from one page to another while they were read; the later read counts."""
     found = run(CRASHED, 5)
 
     assert [judged.run for judged in judge_all(facts(run(RUNNING, 5, id=found.id), found), RunAgain())] == [found]
@@ -179,10 +177,10 @@ def test_bounds_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     st.floats(0, 1e6),
     st.lists(st.floats(0, 1e5), min_size=1, max_size=150),
 )
-def test_an_order_that_always_crashes_is_given_up_sometime(
+def test_an_order_that_always_crashes_is_given_up_eventually(
     times: int, within_hours: float, first: float, longest: float, lives: list[float]
 ) -> None:
-    """Whatever the bounds: run again at most so often, never before its wait is over, never after its time."""
+    """Whatever the bounds: run again at most that often, never before its wait is over, never after its time."""
     bounds = RunAgain(times=times, within_hours=within_hours, first_after_seconds=first, longest_after_seconds=longest)
     crashes, seconds, begun = 0, 0.0, 0
     for life in lives:

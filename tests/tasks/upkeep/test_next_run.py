@@ -1,4 +1,4 @@
-"""`reconcile` runs again when something is due: once, however many want it, and not where another run does it."""
+"""`reconcile` runs again when something is due: once, however many request it, and not if another run does it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prefect(prefect_api: str) -> None:
 
 
 def a_run(due: float, started: float | None = None, state: State | None = None, store: str = "a") -> FlowRun:
-    """Return a run that was due so many seconds after noon, and began then."""
+    """Return a run that was due this many seconds after noon, and began then."""
     return FlowRun(
         flow_id=uuid4(),
         parameters={"store": store},
@@ -57,8 +57,8 @@ def test_a_run_is_covered_by_one_that_began_after_it_was_due(other: FlowRun, cov
     ("due", "took", "at"),
     [(300, 5, 300), (301, 5, 320), (-999, 5, 20), (0, 5, 20), (0, 130, 140), (300, 130, 300), (0, -3, 20)],
 )
-def test_it_rests_as_long_as_it_worked(due: float, took: float, at: float) -> None:
-    """Where thousands are open, something is always due; so it is at work half of the time at most."""
+def test_it_pauses_as_long_as_it_ran(due: float, took: float, at: float) -> None:
+    """With thousands open, something is always due; so it runs at most half of the time."""
     assert next_time(NOON + timedelta(seconds=due), NOON - timedelta(seconds=took), NOON) == NOON + timedelta(
         seconds=at
     )
@@ -71,8 +71,8 @@ async def scheduled(deployed: Deployed) -> list[FlowRun]:
     return [run for run in runs if run.state is not None and run.state.is_scheduled()]
 
 
-async def test_ten_that_see_the_same_make_one_run() -> None:
-    """At the time that is due, with a reason, a tag, and the same parameters."""
+async def test_ten_that_see_the_same_create_one_run() -> None:
+    """At the due time, with a reason, a tag, and the same parameters."""
     due = datetime.now(UTC) + timedelta(minutes=5)
     said: list[datetime | None] = []
 
@@ -93,8 +93,8 @@ async def test_ten_that_see_the_same_make_one_run() -> None:
     assert set(said) == {run.expected_start_time}
 
 
-async def test_a_run_that_is_scheduled_before_is_enough() -> None:
-    """One for another store is not, nor one that was due before this one began: it is covered by this one."""
+async def test_an_earlier_scheduled_run_is_enough() -> None:
+    """One for another store is not, nor one that was due before this one began, which covers it."""
     due = datetime.now(UTC) + timedelta(minutes=5)
 
     async def body() -> None:
@@ -115,8 +115,8 @@ async def test_a_run_that_is_scheduled_before_is_enough() -> None:
     assert len(await scheduled(another)) == 1
 
 
-async def test_what_is_due_at_once_is_looked_at_in_twenty_seconds() -> None:
-    """Never sooner, so that nothing spins."""
+async def test_what_is_due_at_once_is_polled_in_twenty_seconds() -> None:
+    """Never sooner, to avoid a busy loop."""
     said: list[datetime | None] = []
     began = datetime.now(UTC)
 
@@ -147,7 +147,7 @@ async def test_a_run_that_waited_finds_the_one_that_did_it() -> None:
 
 
 async def test_without_a_deployment_nothing_is_scheduled() -> None:
-    """A script that runs it looks again when its user wants it."""
+    """A script runs it again when its user wants that."""
 
     @flow
     async def alone() -> tuple[object, object]:

@@ -1,4 +1,4 @@
-"""The operations page: people first, bounded, and nothing that a stranger wrote is obeyed."""
+"""The operations page: first what needs a person, bounded, and no text from outside is rendered as Markdown."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_a_quiet_server_needs_nobody() -> None:
     assert "| `runcomfy` | `worker-1` | online | 2026-11-27 11:59:50 UTC |" in said
 
 
-def test_people_come_first_with_what_to_type() -> None:
-    """An order that was given up, and a generation of which nobody knows whether it was paid for."""
+def test_what_needs_a_person_comes_first_with_its_command() -> None:
+    """An order that was given up, and a generation of which it is unknown whether it was paid for."""
     lost = run(CRASHED, 60, crashes=9)
     uncertain = Finding(entry(EntryState.UNCERTAIN))
     found = healed(lost, run(RUNNING, 10))
@@ -55,7 +55,7 @@ def test_people_come_first_with_what_to_type() -> None:
     assert said.index("### Needs a person") < said.index("### At work")
 
 
-def test_an_order_that_was_given_up_is_told_of_once() -> None:
+def test_an_order_that_was_given_up_is_reported_once() -> None:
     """It was run again before that, too."""
     lost = run(CRASHED, 60, crashes=9, message="out of memory")
     found = healed(lost)
@@ -66,8 +66,8 @@ def test_an_order_that_was_given_up_is_told_of_once() -> None:
     assert "0 run again" in headline(found, [], ())
 
 
-def test_what_was_ended_and_run_again_says_who_did_it() -> None:
-    """It counts as what it is now."""
+def test_a_run_that_was_ended_and_run_again_names_who_did_it() -> None:
+    """It counts as its present state."""
     dead, crashed = run(RUNNING, 3600, last_heartbeat=ago(1000)), run(CRASHED, 60)
     ended = Healing(
         Judgement(dead, Liveness.RUNNING_ZOMBIE, "silent"), True, "Crashed by reconcile (flow run r): silent"
@@ -139,8 +139,8 @@ def test_thousands_of_runs_make_no_long_page() -> None:
     assert "2,990 more have the tag `needs-a-person`" in said
 
 
-def test_texts_of_strangers_are_shown_as_they_are() -> None:
-    """Names of runs are made of prompts, and messages of whatever a machine said."""
+def test_texts_from_outside_are_shown_as_they_are() -> None:
+    """Names of runs are made of prompts, and messages of any text from a machine."""
     evil = "<img src=x onerror=alert(1)> | [a](javascript:b) `c`\n# d"
     said = page(healed(run(RUNNING, 60, name=evil), run(CRASHED, 60, crashes=9, name=evil, message=evil)))
 
@@ -149,7 +149,7 @@ def test_texts_of_strangers_are_shown_as_they_are() -> None:
     assert all(line.count("|") - line.count("\\|") == 6 for line in said.splitlines() if line.startswith("| "))
 
 
-def test_where_prefect_does_not_tell_the_page_says_so() -> None:
+def test_what_prefect_does_not_answer_is_said_on_the_page() -> None:
     said = page(Healed(None), slots=(HeldSlots("runcomfy-generations", 5, 0, 0),))
 
     assert "Prefect's API did not tell of the flow runs" in said and "runcomfy-generations" in said

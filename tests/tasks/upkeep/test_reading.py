@@ -1,4 +1,4 @@
-"""What is read of a real server: what matters now, and nothing of what is long over."""
+"""What is read from a real server: what matters now, and nothing that ended long ago."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGAIN = again_message(1, 8, "reconcile", "it died")
 
 
 async def test_runs_at_work_and_crashed_ones_are_read_and_others_are_not(orders: Orders) -> None:
-    """A run that has ended well, and one that is due tomorrow, are nobody's business."""
+    """A run that has ended well, and one that is due tomorrow, are not read."""
     running, crashed = await orders.run(Pending(), Running()), await orders.run(Crashed(message="oom"))
     await orders.run(Running(), Completed())
     await orders.run(Running(), Failed(message="Flow run encountered an exception: InvalidInput: no prompt"))
@@ -42,7 +42,7 @@ async def test_every_page_is_read(orders: Orders, monkeypatch: pytest.MonkeyPatc
     assert {run.id for run in (await orders.facts()).runs} == runs
 
 
-async def test_of_many_that_wait_the_first_are_read_and_all_are_counted(
+async def test_of_many_waiting_runs_the_first_are_read_and_all_are_counted(
     orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_MOST_WAITING", 3)
@@ -57,7 +57,7 @@ async def test_of_many_that_wait_the_first_are_read_and_all_are_counted(
 async def test_what_is_never_run_again_does_not_crowd_out_orders(
     orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each minute's run of an inbox that crashes, for days; the order crashed before them."""
+    """An inbox run that crashes each minute, for days; the order crashed before them."""
     monkeypatch.setattr(reading, "_MOST_CRASHED", 2)
     order = await orders.run(Running(), Crashed())
     await orders.deploy(
@@ -73,7 +73,7 @@ async def test_what_is_never_run_again_does_not_crowd_out_orders(
     assert order in {run.id for run in facts.runs}
 
 
-async def test_heartbeats_tell_the_last_sign_of_life_and_how_far_apart_they_are(orders: Orders) -> None:
+async def test_heartbeats_give_the_last_sign_of_life_and_the_interval(orders: Orders) -> None:
     """Those of before the present state do not count for that."""
     run, other = await orders.run(Running()), await orders.run(Running())
     begun = now()
@@ -89,8 +89,8 @@ async def test_heartbeats_tell_the_last_sign_of_life_and_how_far_apart_they_are(
     assert foreign.last_heartbeat is not None and foreign.beat_seconds is None
 
 
-async def test_a_heartbeat_of_any_run_shows_that_they_get_there(orders: Orders) -> None:
-    """Such as that of a reconcile that has ended; a server that never had one tells nothing of those that run."""
+async def test_a_heartbeat_of_any_run_shows_that_they_arrive(orders: Orders) -> None:
+    """Such as that of an ended reconcile; a server that never had one says nothing about running ones."""
     ended = await orders.run(Running(), Completed())
     await orders.run(Running())
     assert not await any_heartbeat(orders.client, now() - timedelta(days=300))
@@ -102,7 +102,7 @@ async def test_a_heartbeat_of_any_run_shows_that_they_get_there(orders: Orders) 
 
 
 async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> None:
-    """Anyone who runs it again by hand gives it another eight times."""
+    """A run again by hand allows another eight attempts."""
     run = await orders.run(Running(), Crashed(), AwaitingRetry(message=AGAIN), Running(), Crashed())
 
     assert (await orders.known(run)).crashes == 2
@@ -113,7 +113,7 @@ async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> No
 
 
 async def test_a_run_that_was_cancelled_and_then_crashed_is_known_as_cancelled(orders: Orders) -> None:
-    """A process that dies of its cancellation says Crashed over it."""
+    """A process that dies of its cancellation overwrites it with Crashed."""
     run = await orders.run(Running(), Cancelling())
     await orders.client.set_flow_run_state(run, Crashed(), force=True)
 
@@ -163,10 +163,10 @@ async def test_workers_are_known_by_their_last_heartbeat(orders: Orders) -> None
         ("flows/release_generation.py:release_generation", False, False),
     ],
 )
-async def test_what_a_deployment_is_for_is_told_by_its_entrypoint(
+async def test_the_entrypoint_says_what_a_deployment_is_for(
     orders: Orders, entrypoint: str, reconciles: bool, again: bool
 ) -> None:
-    """A decision that a person took is not carried out a second time, when it may be wrong."""
+    """A person's decision is not carried out a second time, when it may be wrong."""
     deployed = await orders.deploy(entrypoint=entrypoint)
 
     found = (await orders.facts()).deployments[deployed]

@@ -1,4 +1,4 @@
-"""The server's clock is known from any answer of it."""
+"""The server's clock is known from any of its answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tasks.upkeep.deployments import server_time
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_a_server_without_that_endpoint_tells_its_time_too(status: int) -> None:
-    """Else nothing at all would be known of its runs."""
+async def test_the_time_of_a_server_without_that_endpoint_is_known_too(status: int) -> None:
+    """Otherwise nothing at all would be known of its runs."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
