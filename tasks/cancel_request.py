@@ -18,7 +18,7 @@ _name = task_name(lambda given: f"cancel {fact(given['request_id'])}", otherwise
 
 @task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def cancel_request(request_id: str, credentials: RunComfyCredentials) -> bool:
-    """Cancel a request; to do it twice is harmless.
+    """Cancel a request; doing it twice is harmless.
 
     Returns:
         Whether it is cancelled. If not, it is running or done, and its paid result should be fetched.

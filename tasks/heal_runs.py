@@ -40,8 +40,8 @@ _WATCHED_BEATS = 1.5
 async def heal_runs(bounds: RunAgain) -> Healed:
     """End runs that nobody works on, run crashed ones again, and mark those that a person has to decide about.
 
-    A silent run is watched for another one and a half of its heartbeats before it is called crashed: if the server was
-    unavailable, it has missed the heartbeats of all runs.
+    A silent run is watched for another one and a half of its heartbeats before it is marked as crashed: if the server
+    was unavailable, it has missed the heartbeats of all runs.
 
     Args:
         bounds: The bounds of running again.
@@ -105,7 +105,7 @@ async def still_silent(client: PrefectClient, silent: Sequence[Judgement], at: d
     Args:
         client: Prefect's API.
         silent: Runs that were silent.
-        at: About now, by the server's clock.
+        at: The time, approximately, by the server's clock.
     """
     before = {each.run.id: each for each in silent}
     again = await read_runs(client, before, at)

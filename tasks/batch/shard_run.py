@@ -43,7 +43,7 @@ class ShardRun:
         name: What it is called.
         store: Where it writes the outcomes of its rows.
         client: Prefect's API.
-        known: Called with the outcomes so far, by line; again and again.
+        known: Called repeatedly with the outcomes so far, by line.
         halted: Returns the error that stops all shards, if there is one.
     """
 
@@ -124,7 +124,7 @@ class ShardRun:
         return flow_run.state
 
     async def _poll(self, flow_run: FlowRun) -> None:
-        """Read new outcomes; if a worker has the shard but writes nothing, note since when."""
+        """Read new outcomes; if a worker has the shard but writes nothing, remember since when."""
         written = await asyncio.to_thread(self._store.head, self._shard.outcomes_key)
         limit = _silence_limit_seconds(flow_run.state)
         if written is not None and written.modified_at != self._read_version:

@@ -1,7 +1,7 @@
 """Distribute a batch over many workers: its shards are flow runs of a deployment, which Prefect distributes.
 
-A shard is a file of rows in the bucket; its flow run writes their outcomes beside it, now and then and at the end, so
-that they outlive its worker.
+A shard is a file of rows in the bucket; its flow run writes their outcomes beside it, from time to time and at the end,
+so that they outlive its worker.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ShardRunner:
         deployment: What runs a shard, `flow/deployment`.
         parameters: The parameters of every shard beside its rows.
         store: Where rows and outcomes are written.
-        known: Called with outcomes, by line; again and again, also for rows that are known already.
+        known: Called repeatedly with outcomes, by line, also for rows that are known already.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ShardRunner:
         return bool(runs)
 
     async def run(self, divided: Sequence[list[PlannedRow]], allowance: Allowance, folder: str) -> None:
-        """Run every shard; once an error stops one that stops all, those that no worker has begun are cancelled.
+        """Run every shard; if an error halts the batch, shards that no worker has begun are cancelled.
 
         Args:
             divided: The rows of each shard.
@@ -156,7 +156,7 @@ class ShardRunner:
                 with suppress(StorageError):  # the next poll will show it
                     self.halted = await asyncio.to_thread(halt.read)
             get_run_logger().error("No further part is started. %s", self.halted)
-            with suppress(*HICCUPS):  # a shard that begins all the same sees that it is halted, and sends nothing
+            with suppress(*HICCUPS):  # a shard that begins anyway sees that it is halted, and sends nothing
                 await _cancel_shards(StateType.SCHEDULED)
 
         cancelling = asyncio.create_task(cancel_scheduled())

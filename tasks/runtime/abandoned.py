@@ -1,7 +1,7 @@
 """Which of the journal's open generations no flow run waits for any more, and which of them a person cancelled.
 
-What an entry names is a flow run of Prefect's, of the server that it was submitted from, which may be another one: a
-run that this server does not know says something only where the server knows its deployment.
+An entry names a flow run of the Prefect server that it was submitted from, which may be another server: that this one
+does not know a run means something only if it knows its deployment.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Known:
 
     runs: Mapping[UUID, FlowRun]
     deployments: Collection[UUID] = ()
-    """Those that it knows, of runs that it does not know."""
+    """The deployments that it knows, of runs that it does not know."""
     under_way: Sequence[FlowRun] = ()
-    """All runs that have begun and not ended, where there is one that a person cancelled."""
+    """All runs that have begun and not ended; read only if a person cancelled one."""
 
 
 class FlowRuns(KnownRuns):
@@ -63,7 +63,7 @@ class FlowRuns(KnownRuns):
         self._known = Known({})
 
     async def load(self, entries: Sequence[Entry]) -> None:
-        """Ask Prefect for the runs that these entries name; what is old enough is looked at without its answer."""
+        """Ask Prefect for the runs that these entries name; what is old enough is checked even without its answer."""
         self._known, self.trouble = await _asked(entries)
 
     def abandoned(self, entry: Entry) -> bool | None:
@@ -71,7 +71,7 @@ class FlowRuns(KnownRuns):
         return is_abandoned(entry, self._known)
 
     async def unwanted(self, entry: Entry) -> bool:
-        """Whether a person cancelled its flow run, and no other one waits for it, as Prefect says here and now."""
+        """Whether a person cancelled its flow run, and no other one waits for it, according to Prefect right now."""
         if not _nobody_wants(entry, self._known):
             return False
         known, _ = await _asked([entry])  # it may have been run again since all were read, or another may want it
@@ -111,9 +111,9 @@ async def known_of_runs(entries: Sequence[Entry]) -> Known:
 
 
 def is_abandoned(entry: Entry, known: Known) -> bool | None:
-    """Whether the run that submitted it is known not to be at work; `None` where that is not known.
+    """Whether the run that submitted it is known not to be at work; `None` if that is unknown.
 
-    A run that is scheduled to run again is not at work either: it finds in the journal what was found out here.
+    A run that is scheduled to run again is not at work either: it finds in the journal what is recorded here.
     """
     run = known.runs.get(_own(entry) or UUID(int=0))
     if run is None:
@@ -133,16 +133,16 @@ def cancelled_by_person(entry: Entry, known: Known, now: datetime) -> bool:
         return False
     if own.deployment_id is not None and own.state_type in (*_BEGUN, StateType.SCHEDULED):
         return (
-            False  # it has a process of its own, which is at work or is begun again, whatever became of the outer one
+            False  # it has a process of its own, which is at work or is begun again, whatever happened to the outer one
         )
     return any(_stopped_by_person(run, now) for run in (own, outer) if run is not None)
 
 
 def may_wait_too(entry: Entry, known: Known) -> bool:
-    """Whether another run may wait for the same request, having found it in the journal, now or when it goes on.
+    """Whether another run may wait for the same request, having found it in the journal, now or when it resumes.
 
-    One that asks for the same prompt, or for many that are not known here. When it began says nothing: it may have
-    come to this generation long after that.
+    Such a run asks for the same prompt, or for many that are not known here. When it began does not matter: it may have
+    reached this generation long after that.
     """
     prompt = normal_text(str(entry.inputs.get("prompt", "")))
     mine = {_own(entry), _outermost(entry)}

@@ -1,4 +1,4 @@
-"""How often a flow run says that it is alive, and how long a silence has to be until it counts as dead.
+"""How often a flow run sends a heartbeat, and how long it must be silent to count as dead.
 
 Prefect's engine sends `prefect.flow-run.heartbeat` when the code of a flow begins, and then at the frequency of
 `PREFECT_FLOWS_HEARTBEAT_FREQUENCY`, of 30 seconds at least (`MINIMUM_HEARTBEAT_INTERVAL` of `prefect.flow_engine`).
@@ -18,7 +18,7 @@ __all__ = ["ENVIRONMENT", "FREQUENCY", "VARIABLE", "default_frequency", "frequen
 VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 """Sets the frequency, in the environment of a run's process."""
 FREQUENCY = 30
-"""Seconds between two heartbeats where this project sets it: Prefect's engine sends none oftener."""
+"""Seconds between two heartbeats where this project sets it: Prefect's engine sends none more often."""
 ENVIRONMENT = {VARIABLE: str(FREQUENCY)}
 """What a deployment or a work pool gives its runs as `env`."""
 _FORMER_NAME = "PREFECT_RUNNER_HEARTBEAT_FREQUENCY"
@@ -33,10 +33,10 @@ def default_frequency() -> int:
 def frequencies(
     deployments: Iterable[DeploymentResponse], templates: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Return the seconds between two heartbeats of each deployment and of each work pool, by what they are called.
+    """Return the seconds between two heartbeats of each deployment and of each work pool, by their names.
 
-    Where the server knows of no frequency, it is Prefect's default: a worker may set another one for its runs, but a
-    patience that is too short would end healthy runs.
+    If the server knows no frequency, it is Prefect's default: a worker may set another one for its runs, but a silence
+    limit that is too short would end healthy runs.
 
     Args:
         deployments: Those whose runs are watched.

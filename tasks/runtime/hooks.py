@@ -27,7 +27,7 @@ __all__ = ["PREFECT", "open_service", "worth_retrying"]
 
 
 class PrefectHooks(Hooks):
-    """A task run or flow run of Prefect; its context is read where it will do, since the API may fail, and blocks."""
+    """A task run or flow run of Prefect; its context is read if that is enough, since the API may fail, and blocks."""
 
     @property
     def notices_ctrl_c(self) -> bool:  # type: ignore[override]  # it differs from run to run

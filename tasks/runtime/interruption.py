@@ -33,7 +33,7 @@ _TIMEOUT_TOLERANCE_SECONDS = 0.5
 
 
 class _CancelWatch:
-    """What is known of the wish to cancel one flow run; a thousand requests that ask at once share a look or two."""
+    """What is known of the cancellation of one flow run; a thousand requests that ask at once share a poll or two."""
 
     def __init__(self) -> None:
         self.cancelled = False
@@ -41,7 +41,7 @@ class _CancelWatch:
         self._one_at_a_time = asyncio.Lock()
 
     async def asked(self, not_before: float) -> bool:
-        """Whether somebody wanted it, as seen by a look that began at this time of the monotonic clock or later."""
+        """Whether somebody cancelled it, by a poll that began at this time of the monotonic clock or later."""
         async with self._one_at_a_time:
             if not self.cancelled and self._looked_at < not_before:
                 self._looked_at = time.monotonic()
@@ -71,9 +71,9 @@ async def cancellation_requested() -> bool:
 async def sleep_or_cancelled(seconds: float) -> None:
     """Sleep, and end early with a cancellation if somebody cancels this flow run in the meantime.
 
-    A run that a script started has to look for itself. One that was started by a worker or by `serve` is interrupted
-    by them, within seconds; but they hear of the wish by one message that nobody repeats (Prefect 3.8:
-    `FlowRunCancellingObserver`), so it looks too, less often. All waits of one flow run share one look.
+    A run that a script started has to poll for it. One that a worker or `serve` started is interrupted by them within
+    seconds; but they learn of the cancellation from a single message that is never repeated (Prefect 3.8:
+    `FlowRunCancellingObserver`), so it polls too, less often. All waits of one flow run share one poll.
 
     A SIGTERM is raised in the main thread only; a wait in another one, which the main thread waits for, ends by itself.
     """

@@ -3,8 +3,8 @@
 Prefect looks its handler up in its module when a flow begins, installs it for as long as the flow runs, and recognises
 it there (`capture_sigterm` and `is_prefect_sigterm_handler_installed` in `prefect/utilities/engine/__init__.py`,
 Prefect 3.8 and 3.9; there is no public hook). So the name there is given a handler that does the same a little later.
-Where a version of Prefect has no such name, `runcomfy.interruption.shutdown` stands in front of the handler by
-itself, as long as the main thread submits.
+Where a version of Prefect has no such name, `runcomfy.interruption.shutdown` puts itself in front of the handler, as
+long as the main thread submits.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _HANDLER = "_prefect_sigterm_handler"
 def hold_back_sigterm() -> None:
     """Hold SIGTERM back while submissions are being answered, in every flow that begins from now on.
 
-    Where a flow is running already, which imports these tasks in its body, in that one too. In another thread than the
-    main one the handler cannot be replaced: it is left alone then, since Prefect cancels a run only where it finds the
+    If a flow is already running, and imports these tasks in its body, in that one too. In another thread than the main
+    one the handler cannot be replaced: it is left alone then, since Prefect cancels a run only where it finds the
     handler installed that it looks up.
     """
     handler = getattr(engine, _HANDLER, None)

@@ -1,4 +1,4 @@
-"""What a flow run says of the slots it holds, in a label: Prefect does not tell who holds them.
+"""The label in which a flow run records the slots that it holds: Prefect does not say who holds them.
 
 Prefect 3.8 and 3.9 keep leases of slots, but no endpoint of the server says whose they are.
 """
@@ -15,8 +15,8 @@ __all__ = ["LEASE_PASSED", "SLOTS_LABEL", "EarlierSlots", "SlotsLabel"]
 
 SLOTS_LABEL = "runcomfy.slots"
 LEASE_PASSED = timedelta(seconds=360)
-"""After this, Prefect has freed what a process held that ended: its lease is of 300 s, renewed each 225 s, and the
-server looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.8, 3.9)."""
+"""After this, Prefect has freed what an ended process held: its lease is 300 s, renewed every 225 s, and the server
+looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.8, 3.9)."""
 
 
 class EarlierSlots(BaseModel):
@@ -34,19 +34,19 @@ class SlotsLabel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     run_count: int
-    """The attempt of the flow run that took them: what is said of an earlier one is over."""
+    """The attempt of the flow run that took them: what an earlier one recorded no longer holds."""
     slots: int = Field(ge=0)
     limit: str
     waiting: bool = False
     """Whether it waits for them; if its process dies, it is unknown whether it just got them."""
     process: str | None = None
-    """The flow run whose process this one runs in, where that is another one: it ends with that."""
+    """The flow run in whose process this one runs, if it is another one: this one ends with it."""
     earlier: tuple[EarlierSlots, ...] = ()
-    """Of attempts that ended so lately that Prefect may not have freed what they held."""
+    """Of attempts that ended so recently that Prefect may not have freed what they held."""
 
     @classmethod
     def of(cls, labels: Mapping[str, Any]) -> Self | None:
-        """Return what a flow run's labels say; `None` where they say nothing that can be read."""
+        """Return what a flow run's labels record; `None` if there is nothing that can be read."""
         try:
             return cls.model_validate_json(str(labels.get(SLOTS_LABEL, "")))
         except ValidationError:

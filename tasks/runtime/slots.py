@@ -24,7 +24,7 @@ from tasks.runtime.slot_label import SlotsLabel
 __all__ = ["LABEL_SECONDS", "slots"]
 
 LABEL_SECONDS = 20.0
-"""A run that could not say within this time that it holds slots gives them back: `reconcile` relies on it."""
+"""A run that could not record within this time that it holds slots gives them back: `reconcile` relies on it."""
 _SERVER_AWAY_SECONDS = 1800.0
 _ANOTHER_TROUBLE_SECONDS = 300.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -33,20 +33,21 @@ _SAY_AFTER_SECONDS = 5.0
 
 @asynccontextmanager
 async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncIterator[int]:
-    """Take slots of the account's concurrency limit while the body runs, and say how many.
+    """Take slots of the account's concurrency limit while the body runs, and yield how many.
 
     They are taken once for a whole flow run, since an acquisition costs a fifth of a second (and far more where many
-    compete). The run says in its label `runcomfy.slots` what it holds, before anything is paid for, so that `reconcile`
-    can tell the slots of runs that are alive from those that nobody holds any more. While Prefect's server is away, it
-    is waited for, for half an hour.
+    compete). Before anything is paid for, the run records what it holds in its label `runcomfy.slots`, so that
+    `reconcile` can distinguish the slots of live runs from those that nobody holds any more. If Prefect's server is
+    unavailable, it is waited for, for half an hour.
 
     Args:
-        credentials: The account; without a limit of its own, everybody gets what he wants at once.
-        wanted: How many generations are to be under way at the same time; no more than the limit are granted.
+        credentials: The account; if it names no limit, all that is wanted is granted at once.
+        wanted: How many generations are to be in progress at the same time; no more than the limit are granted.
 
     Raises:
         ConfigurationError: the account names a limit that this Prefect server does not have, or that is 0.
-        ConcurrencySlotAcquisitionError: Prefect's server refused, or was away for too long. Nothing was paid for.
+        ConcurrencySlotAcquisitionError: Prefect's server refused, or was unavailable for too long. Nothing was paid
+            for.
         httpx.HTTPError: the same.
     """
     name = credentials.concurrency_limit
@@ -71,19 +72,19 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 if time.monotonic() - taken_at < LABEL_SECONDS:
                     yield granted
                     return
-                pause = 0.0  # this process stood still, and may have been taken for one that holds nothing
+                pause = 0.0  # this process was suspended, and may have been taken for one that holds nothing
         await asyncio.sleep(pause)
 
 
 class _ErrorBudget:
-    """How long trouble with Prefect's server is borne: what waits for hours must not end with a restart of it."""
+    """How long errors of Prefect's server are tolerated: a restart of it must not end what waits for hours."""
 
     def __init__(self) -> None:
         self._since = self._last = -math.inf
         self._pause = 1.0
 
     def after(self, error: Exception) -> float:
-        """Return for how many seconds to pause; raise the error if it does not pass, or has been there for too long."""
+        """Return for how many seconds to pause; raise the error if it is not a passing one, or has lasted too long."""
         if not _passes(error):
             raise error
         now = time.monotonic()
@@ -100,7 +101,7 @@ class _ErrorBudget:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether it is the server's being away, and no answer of it."""
+    """Whether the server is unavailable or busy, and has not refused."""
     if isinstance(error, ConcurrencySlotAcquisitionError):
         return error.__cause__ is not None and _passes(error.__cause__)
     if isinstance(error, httpx.HTTPStatusError):
@@ -127,12 +128,13 @@ async def _granted(name: str, wanted: int) -> int:
 
 @asynccontextmanager
 async def _taken(name: str, granted: int) -> AsyncIterator[None]:
-    """Wait for the slots, and say so where that takes more than a moment."""
+    """Wait for the slots, and log that if it takes more than a moment."""
     began, held = time.monotonic(), False
     of_body: BaseException | None = None
     saying = asyncio.create_task(_say_that_it_waits(name, granted))
     try:
-        # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be away for a while.
+        # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be unavailable for a
+        # while.
         async with concurrency(name, occupy=granted, strict=True, raise_on_lease_renewal_failure=False):
             held = True
             saying.cancel()
@@ -163,14 +165,14 @@ async def _say_that_it_waits(name: str, granted: int) -> None:
 
 
 class _Label:
-    """What this run says of the slots it holds. Outside of a flow run there is nowhere to say it."""
+    """This run's label of the slots that it holds. Outside a flow run, nothing is recorded."""
 
     def __init__(self) -> None:
         self._run_id: UUID | None = None
         self._label: SlotsLabel | None = None
 
     async def wait_for(self, name: str, granted: int) -> None:
-        """Say that they are waited for, before they can have been given."""
+        """Record that they are waited for, before they can have been granted."""
         context = FlowRunContext.get()
         if context is None or context.flow_run is None:
             return
@@ -186,11 +188,11 @@ class _Label:
         self._run_id, self._label = run_id, label
 
     async def hold(self) -> None:
-        """Say that they are held."""
+        """Record that they are held."""
         await self._change(waiting=False)
 
     async def given_back(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Say that none are held any more; where that is not known or cannot be said, they count for some minutes."""
+        """Record that none are held any more; if that is unknown or cannot be recorded, they count for some minutes."""
         if kind and not issubclass(kind, Exception):
             return
         try:

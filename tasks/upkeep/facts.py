@@ -15,7 +15,7 @@ __all__ = ["DeploymentFacts", "Facts", "HeldSlots", "RunFacts", "WorkerFacts"]
 
 @dataclass(frozen=True)
 class HeldSlots:
-    """The slots of one concurrency limit, against the runs that are alive."""
+    """The slots of one concurrency limit, compared with the live runs."""
 
     name: str
     """The limit; `deployment:<flow>/<name>` for one of a deployment."""
@@ -24,17 +24,17 @@ class HeldSlots:
     active: int
     """How many the server says are taken, before any was freed."""
     held: int
-    """How many of these are held by runs that are alive."""
+    """How many of these are held by live runs."""
     freed: int = 0
-    """How many were freed, since nothing that is alive holds them."""
+    """How many were freed, since no live run holds them."""
     lately: int = 0
     """How many more may be held for runs that ended less than a lease ago: Prefect frees them by itself."""
     note: str = ""
-    """Why nothing can be told of its slots, where that is so."""
+    """Why its slots cannot be judged, if that is so."""
 
     @property
     def leaked(self) -> int:
-        """How many are left that no run holds, as far as can be told."""
+        """How many are left that no run holds, as far as is known."""
         return max(0, self.active - self.freed - self.held - self.lately)
 
 
@@ -59,7 +59,7 @@ class DeploymentFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A flow run, as Prefect's API tells of it."""
+    """A flow run, as Prefect's API returns it."""
 
     id: UUID
     name: str
@@ -68,11 +68,11 @@ class RunFacts:
     state_type: StateType
     state_name: str
     since: datetime
-    """When it came into this state."""
+    """When it entered this state."""
     message: str = ""
     """What its state says, without secrets."""
     scheduled_for: datetime | None = None
-    """When it is to start, where it waits for that."""
+    """When it is to start, if it waits for that."""
     run_count: int = 0
     crashes: int = 0
     """How often it crashed since a person started it, as far as its history was read."""
@@ -81,10 +81,10 @@ class RunFacts:
     cancelled: bool = False
     """Whether somebody cancelled it before it crashed, since a person started it."""
     rested: State[Any] | None = None
-    """The state it rested in (Suspended, Paused) when an automation called it crashed for its silence."""
+    """The state it was resting in (Suspended, Paused) when an automation marked it as crashed for its silence."""
     last_heartbeat: datetime | None = None
     beat_seconds: float | None = None
-    """How far apart its heartbeats are, where two or more of its present state are known."""
+    """How far apart its heartbeats are, if two or more of its present state are known."""
     is_child: bool = False
     """Whether another flow run started it, and waits for it."""
     url: str = ""

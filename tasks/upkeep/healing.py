@@ -2,22 +2,22 @@
 
 Almost nothing is forced on the server: each change goes through Prefect's own rules
 (`server/orchestration/core_policy.py`), which refuse to call a run crashed that has ended by then. What they would
-allow (to schedule a run that somebody else runs again already) is excluded by a last look at its state. Forced is what
-they exclude: a suspended run that an automation called crashed, since its last heartbeat came after it was suspended,
-is suspended again.
+allow (to schedule a run that somebody else runs again already) is excluded by reading its state once more. Only one
+change is forced, since the rules exclude it: a suspended run that an automation marked as crashed, because its last
+heartbeat came after it was suspended, is suspended again.
 
 What Prefect (3.8) does with a run that is scheduled again after a crash:
 
 - It is the same flow run: id, name, parameters, tags, job variables, the schedule or event that made it. A worker takes
   it as any other, and `run_count` is one more.
-- Its body runs from the beginning. Task runs are new ones, beside those of before (those that
-  died with the process would say Running for ever, so they are ended), and results are not kept over a
-  crash unless they are persisted; ours are not, for the journal knows more: what was paid for is waited for.
+- Its body runs from the beginning. Task runs are new ones, beside the earlier ones (those that died with the process
+  would stay Running indefinitely, so they are ended), and results do not survive a crash unless they are persisted;
+  ours are not, for the journal knows more: what was paid for is waited for.
 - `infrastructure_pid` stays that of the dead process, and then a cancel would wait 300 s for that to be ended
   (`BypassCancellingFlowRunsWithNoInfra`); so it is taken out, and a cancel takes effect at once.
 - A paused deployment does not stop it, nor a paused schedule: so runs of a paused deployment are left alone.
-- If its first process was alive after all: whoever ends last says how the run ended, a heartbeat of it keeps it from
-  being run again, and both find the same request in the journal. Nothing is paid twice.
+- If its first process was alive after all: the process that ends last decides how the run ended, a heartbeat keeps it
+  from being run again, and both find the same request in the journal. Nothing is paid twice.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Healed:
 
     @property
     def suspects_due(self) -> datetime | None:
-        """When the first run counts as dead that has been silent for longer than usual; `None` where none has."""
+        """When the first run that has been silent for longer than usual counts as dead; `None` if there is none."""
         return min((each.dead_at for each in self.judgements if each.dead_at), default=None)
 
     @property
     def given_up(self) -> list[Judgement]:
-        """The orders that a person has to decide about, those among them that were ended just now."""
+        """The orders that a person has to decide about, including those that were ended just now."""
         judged = (*self.judgements, *(change.judgement for change in self.changes))
         return list({each.run.id: each for each in judged if each.verdict is Liveness.GIVEN_UP}.values())
 
@@ -91,8 +91,8 @@ async def carry_out(
 
     Args:
         client: Speaks to the server.
-        judgements: What was decided; of those that need nothing, nothing is done.
-        bounds: Of running again.
+        judgements: What was decided; nothing is done about those that need nothing.
+        bounds: The bounds of running again.
         by: Who does it, for the states' messages.
 
     Returns:
@@ -140,7 +140,7 @@ async def _run_again(client: PrefectClient, judgement: Judgement, run: FlowRun, 
     tags = sorted({*run.tags, AGAIN_TAG} - {PERSON_TAG})
     await _update(client, run, {"tags": tags, "infrastructure_pid": None})
     await _end_task_runs(client, run.id, f"Crashed with its flow run, says {by}")
-    # Prefect would accept it of a run that somebody has started since, and then two processes would do the same.
+    # Prefect would accept it for a run that somebody has started since, and then two processes would do the same.
     if _moved(now := await client.read_flow_run(run.id), judgement):
         return _left_as_it_is(now, judgement)
     why = judgement.run.message[:_LONGEST_WHY] or "nobody said why"
@@ -194,7 +194,7 @@ _CHANGES: dict[Liveness, _Way] = {
 
 
 async def _end_task_runs(client: PrefectClient, run: UUID, why: str) -> None:
-    """Mark the task runs of a flow run whose process is gone as crashed, or they would say Running indefinitely.
+    """Mark the task runs of a flow run whose process is gone as crashed, or they would stay Running indefinitely.
 
     At most 200 of them. Those that represent a subflow are left out: Prefect keeps them at its state.
     """

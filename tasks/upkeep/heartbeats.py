@@ -1,8 +1,9 @@
-"""When runs last gave a sign of life, according to Prefect's events.
+"""When runs last sent a heartbeat, according to Prefect's events.
 
-A run sends an event each `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.8: 180 unless set, 30 at least), at its
-start for the first time. They are counted by run (`/events/count-by/resource`), which says of each when its first and
-its last one were, so that one request serves 200 runs. Events are kept for a week unless the server is set otherwise.
+A run sends an event every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.8: 180 unless set, 30 at least), at
+its start for the first time. They are counted by run (`/events/count-by/resource`), which returns the time of each
+run's first and last one, so that one request serves 200 runs. Events are kept for a week unless the server is set
+otherwise.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ async def read_heartbeats(client: PrefectClient, runs: Iterable[UUID], at: datet
 
 
 async def any_heartbeat(client: PrefectClient, at: datetime) -> bool:
-    """Whether the server has a heartbeat of any flow run, so that they get there and are kept.
+    """Whether the server has a heartbeat of any flow run, which shows that heartbeats arrive and are kept.
 
     Args:
         client: Speaks to the server.

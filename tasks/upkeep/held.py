@@ -1,4 +1,4 @@
-"""Slots of concurrency limits against the runs that are alive: those that nobody holds are found, and freed."""
+"""Compare the slots of concurrency limits with the live runs: slots that nobody holds are found, and freed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tasks.upkeep.slot_runs import HoldingRuns, earlier_looks, holding_runs, unl
 __all__ = ["UNEXPLAINED_LABEL", "SlotsInspection", "free_leaked_slots", "inspect_slots", "slots_held"]
 
 UNEXPLAINED_LABEL = "runcomfy.unexplained-slots"
-"""In the label of a run of `reconcile`: slots that no run at work held when it looked, by their limits."""
+"""In the label of a run of `reconcile`: slots that no run at work held when it inspected them, by their limits."""
 _WHO_TOOK_SAYS_SO_SECONDS = LABEL_SECONDS + 5
 
 
@@ -43,17 +43,17 @@ class _Limit:
     limit: int
     active: int
     deployment_id: UUID | None = None
-    """Whose it is, of a deployment's limit; `None` for one of an account."""
+    """The deployment of a deployment's limit; `None` for a limit of an account."""
     claims: Claims = field(default_factory=Claims)
 
 
 @dataclass(frozen=True)
 class SlotsInspection:
-    """What a look at the slots found and did."""
+    """What an inspection of the slots found and did."""
 
     held: tuple[HeldSlots, ...]
     due: datetime | None = None
-    """When it can be told of more slots whether anybody holds them."""
+    """When it can be decided for more slots whether anybody holds them."""
 
 
 async def slots_held(client: PrefectClient, limits: Sequence[str]) -> tuple[HeldSlots, ...]:
@@ -79,14 +79,14 @@ async def free_leaked_slots(
     lease: timedelta = LEASE_PASSED,
     says_so_seconds: float = _WHO_TOOK_SAYS_SO_SECONDS,
 ) -> SlotsInspection:
-    """Free the slots that nobody holds for sure, and note for later looks what is not explained.
+    """Free the slots that certainly nobody holds, and record for later inspections what is not explained.
 
     Args:
         client: Prefect's API.
         limits: The concurrency limits of accounts; those of our deployments are added.
-        this_run: The run that looks, whose label tells later looks of it; without one, nothing is ever sure.
+        this_run: The run that inspects, whose label is read by later inspections; without one, nothing is ever certain.
         lease: What is unexplained for so long is held by nobody: `judge_slots`.
-        says_so_seconds: Within this time, a run that takes a slot says so, or gives it back.
+        says_so_seconds: Within this time, a run that takes a slot records it, or gives it back.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -96,7 +96,7 @@ async def free_leaked_slots(
     now = await server_time(client)
     verdicts = {each.name: _judged(each, earlier, now, lease) for each in found}
     if any(verdict.free for verdict in verdicts.values()):
-        # Active first, runs later: a run that took a slot before the first has said so by then, or given it back.
+        # Active first, runs later: a run that took a slot before the first has recorded it by then, or given it back.
         await asyncio.sleep(says_so_seconds)
         runs = await holding_runs(client)
         now = await server_time(client)
@@ -157,7 +157,7 @@ def _noted(labels: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _read(client: PrefectClient, names: Sequence[str], lease: timedelta = LEASE_PASSED) -> list[_Limit]:
-    """Read the limits, and only then the runs: who takes a slot in between says so, and is counted as holding it."""
+    """Read the limits, and only then the runs: one that takes a slot in between records it, and counts as holder."""
     accounts = []
     for name in dict.fromkeys(filter(None, names)):
         try:

@@ -2,11 +2,11 @@
 
 What ends a run of a deployment, and what Prefect (3.8) does about it by itself:
 
-- Its process dies while its worker lives: the worker says Crashed within seconds.
-- Prefect's server does not answer when it begins: it says Failed, since it cannot read its blocks.
-- Its place in its deployment's limit is lost while its process begins: it says Cancelled, and nobody had meant that.
-- Its worker or its machine dies: nobody says anything. It stays Running or Pending.
-- It is cancelled after that: it stays Cancelling, until the server itself says Cancelled after 300 s
+- Its process dies while its worker lives: the worker reports Crashed within seconds.
+- Prefect's server does not answer when it begins: it ends as Failed, since it cannot read its blocks.
+- Its place in its deployment's limit is lost while its process begins: it ends as Cancelled, and nobody meant that.
+- Its worker or its machine dies: nothing is reported. It stays Running or Pending.
+- It is cancelled after that: it stays Cancelling, until the server itself sets Cancelled after 300 s
   (`server/services/cancellation_cleanup.py`).
 """
 
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 TURNED_OFF = "running again is turned off"
-"""Why a crashed order is left alone where `times` is 0."""
+"""Why a crashed order is left alone if `times` is 0."""
 _PENDING_SECONDS = 330.0
 """How long a run may be on its way into a process; the automation, which is quicker, waits for 300."""
 _CANCELLING_SECONDS = 600.0
 _SUSPECT_SECONDS = 60.0
-"""After so long on its way, a run is looked at again when it counts as dead."""
+"""After so long on its way, a run is checked again when it counts as dead."""
 _SUSPECT_BEATS = 1.5
 _ON_THE_WAY = timedelta(seconds=5)  # an event of before the crash may arrive after it
 
@@ -68,20 +68,20 @@ class RunAgain(BaseModel):
 
 
 class Liveness(StrEnum):
-    """What a run is."""
+    """What a run is: alive, resting, dead or crashed."""
 
     ALIVE = "alive"
     RESTING = "resting"
     """It waits on purpose: for its time, for a place, for a person."""
     PENDING_ZOMBIE = "pending zombie"
-    """A worker took it, and no process came of it."""
+    """A worker took it, and no process started."""
     RUNNING_ZOMBIE = "running zombie"
-    """It says that it runs, and gives no sign of life."""
+    """Its state is Running, and it gives no sign of life."""
     CANCELLING_ZOMBIE = "cancelling zombie"
     """It was cancelled, and nobody was there to end it."""
     AGAIN = "to be run again"
     RESTED = "rested"
-    """It was called crashed for its silence, and rested on purpose: it is put back."""
+    """It was marked as crashed for its silence, but was resting on purpose: its state is put back."""
     GIVEN_UP = "given up"
     """It crashed, and a person has to decide."""
     LEFT = "left alone"
@@ -98,7 +98,7 @@ class Judgement:
     at: datetime | None = None
     """When it is to be run again."""
     dead_at: datetime | None = None
-    """When it counts as dead if it gives no sign of life, of a run that has been silent for longer than usual."""
+    """For a run that has been silent for longer than usual: when it counts as dead without a sign of life."""
 
 
 def judge_all(facts: Facts, bounds: RunAgain) -> list[Judgement]:
@@ -151,7 +151,7 @@ def beat_seconds(run: RunFacts, facts: Facts) -> float:
 
 
 def patience_seconds(run: RunFacts, facts: Facts) -> float:
-    """Return how long a run may be silent: as long as the automation waits that ends such runs.
+    """Return how long a run may be silent: as long as the automation that ends such runs waits.
 
     Args:
         run: The run.
@@ -208,7 +208,7 @@ def _crashed(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bo
 
 
 def _left_alone(run: RunFacts, deployment: DeploymentFacts | None, facts: Facts, bounds: RunAgain) -> str | None:
-    """Return why a crashed run is none of our business, `None` if it is."""
+    """Return why a crashed run is left alone, `None` if it is not."""
     if run.is_child:
         return "the run that started it sees to it"
     if run.cancelled:

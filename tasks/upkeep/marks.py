@@ -1,4 +1,4 @@
-"""What `reconcile` leaves on runs that it changes, so that people and the next `reconcile` know it again."""
+"""What `reconcile` leaves on runs that it changes, so that people and the next `reconcile` recognise them."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ OURS_TAG = "runcomfy"
 AGAIN_TAG, PERSON_TAG = "run-again", "needs-a-person"
 """Tags of a run that was run again, and of one that was given up."""
 NOT_AGAIN_TAG = "not-again"
-"""A deployment with this tag has its crashed runs left to people."""
+"""The crashed runs of a deployment with this tag are left to people."""
 _WITHOUT_SERVER = re.compile(
     r"(Validation of flow parameters failed with error|Flow run encountered an exception):? +([\w.]+\.)?"
     r"((Connect|Read|Write|Close)Error\b|(Connect|Read|Write|Pool)Timeout\b|(Local|Remote)ProtocolError\b"
     r"|(Prefect)?HTTPStatusError: Server error '5)"
 )
 """What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
-blocks there when it begins. What the service and the store do wrong has names of ours by then."""
+blocks there when it begins. Errors of the service and the store have names of ours by then."""
 _PLACE_LOST = "Deployment concurrency slot lost"
 """What Prefect (3.8, 3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free:
 such as after a restart of a server that keeps leases in its memory (`ValidateDeploymentConcurrencyAtRunning`)."""
 FORCED = "Forced by the automation"
-"""How the message begins of a state that an automation of ours sets."""
+"""How the message of a state begins that one of our automations sets."""
 _OURS = "Run again ("
 _STARTS = ("Scheduled", "AwaitingRetry")
 
 
 def again_message(number: int, most: int, by: str, why: str) -> str:
-    """Return what the state of a run says that is run again.
+    """Return the message for the state of a run that is run again.
 
     Args:
         number: How often it is run again with this time.
@@ -54,10 +54,10 @@ def again_message(number: int, most: int, by: str, why: str) -> str:
 
 
 def has_crashed(state_type: StateType | None, message: str | None) -> bool:
-    """Whether a state is a crash: also two that Prefect calls otherwise, though nobody meant them and nothing is wrong.
+    """Whether a state is a crash, also two that Prefect names otherwise, though nobody meant them and nothing is wrong.
 
-    Failed is a run that Prefect's own server did not answer, Cancelled one whose place in its deployment's limit was
-    lost while its process began.
+    Failed: Prefect's own server did not answer the run. Cancelled: its place in its deployment's limit was lost while
+    its process began.
 
     Args:
         state_type: The state's type.
@@ -71,7 +71,7 @@ def has_crashed(state_type: StateType | None, message: str | None) -> bool:
 
 
 def is_by_an_automation(message: str) -> bool:
-    """Whether an automation of ours says that a run crashed, since it was silent.
+    """Whether one of our automations marked a run as crashed for its silence.
 
     Args:
         message: What its state says.
@@ -82,7 +82,7 @@ def is_by_an_automation(message: str) -> bool:
 def is_by_a_person(state: State[Any]) -> bool:
     """Whether a state is the start of a run by somebody: a new order, or one that is run again by hand.
 
-    Prefect's own waits have other names (Late, AwaitingConcurrencySlot, Resuming), and its own retry says nothing.
+    Prefect's own waits have other names (Late, AwaitingConcurrencySlot, Resuming), and its own retry has no message.
     """
     if state.type is not StateType.SCHEDULED or state.name not in _STARTS:
         return False

@@ -1,4 +1,4 @@
-"""When `reconcile` runs again: a run of its own deployment, for when what it saw is due, and never two alike."""
+"""When `reconcile` runs again: it schedules a run of its own deployment for what is due later, and never two alike."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def next_time(due: datetime, began: datetime, now: datetime) -> datetime:
     open something is always due, and it would run without a pause.
 
     Args:
-        due: When something is due; it may be over.
+        due: When something is due; it may be past.
         began: When this run began.
         now: The time.
 
     Returns:
-        The time, rounded up, so that several that want nearly the same time want the same.
+        The time, rounded up, so that runs for nearly the same time get the same time.
     """
     at = max(due, now + max(_SOONEST, now - began))
     return datetime.fromtimestamp(math.ceil(at.timestamp() / _STEP_SECONDS) * _STEP_SECONDS, UTC)
@@ -134,8 +134,8 @@ async def cover_waiting() -> None:
     """End the runs of this deployment that wait to do what this one has done; awaited at its end.
 
     Each would start a process to find that out, while those that are needed wait behind it: after a burst of crashes
-    there were twenty of them, and for eight minutes nobody did anything. Where Prefect's API does not answer, they find
-    it out all the same.
+    there were twenty of them, and for eight minutes nothing was done. If Prefect's API does not answer, they find it
+    out anyway.
     """
     run = _this_run()
     if run is None or run.deployment_id is None:

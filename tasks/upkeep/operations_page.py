@@ -111,7 +111,7 @@ def _orders(healed: Healed, facts: Facts) -> list[str]:
 
 
 def _limits(slots: Sequence[HeldSlots]) -> list[str]:
-    """Return the limits that something is taken of, and those of accounts in any case."""
+    """Return the limits with slots taken, and those of accounts in any case."""
     shown = [
         each for each in slots if each.active or each.freed or each.note or not each.name.startswith(_OF_A_DEPLOYMENT)
     ]
@@ -126,7 +126,7 @@ def _limits(slots: Sequence[HeldSlots]) -> list[str]:
 
 
 def _unheld(slots: HeldSlots) -> str:
-    """Say of what is taken beside that what becomes of it, so that the numbers of a row add up."""
+    """Say what becomes of the other slots that are taken, so that the numbers of a row add up."""
     said = [
         f"{slots.lately} of runs that ended: Prefect frees them within minutes" if slots.lately else "",
         f"{slots.freed} of nobody: freed" if slots.freed else "",
@@ -150,7 +150,7 @@ def _forced(healed: Healed) -> list[Healing]:
 
 
 def _at_work(healed: Healed) -> list[RunFacts]:
-    """Return the orders that are in hand of a worker; those that were ended now are not."""
+    """Return the orders that a worker has in hand, without those that were ended now."""
     ended = {each.judgement.run.id for each in _forced(healed)}
     reconciles = {each.id for each in healed.facts.deployments.values() if each.reconciles} if healed.facts else set()
     return [
@@ -169,7 +169,7 @@ def _again(healed: Healed) -> list[tuple[RunFacts, str, str]]:
         for each in healed.changes
         if each.done and each.judgement.verdict is Liveness.AGAIN
     }
-    given_up = {each.run.id for each in healed.given_up}  # they stand above, with what to type
+    given_up = {each.run.id for each in healed.given_up}  # they are listed above, with the commands
     again = healed.facts.again if healed.facts else ()
     before = {run.id: (run, run.state_name, run.message) for run in again if run.id not in given_up}
     return list((now | {run_id: told for run_id, told in before.items() if run_id not in now}).values())
@@ -189,7 +189,7 @@ async def show_operations(
     Args:
         healed: What was found of the runs, and done about them.
         findings: What was found of the journal's open generations.
-        slots: The slots of each limit, against the runs that are alive.
+        slots: The slots of each limit, compared with the live runs.
         store: Whose journal it is.
     """
     page, said = operations_page(healed, findings, slots, store), headline(healed, findings, slots)

@@ -1,4 +1,4 @@
-"""Tables, lists and links of the operations page: bounded, and with strangers' texts as they are."""
+"""Tables, lists and links of the operations page: bounded, with untrusted texts shown as they are."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def cut(things: Sequence[_T], most: int) -> Sequence[_T]:
 
 
 def run_link(run: RunFacts) -> str:
-    """Return a run's name as a link to its page, or alone where the server's address is not known."""
+    """Return a run's name as a link to its page, or alone if the server's address is unknown."""
     name = text(run.name, longest=80) or str(run.id)
     return f"[{name}]({run.url})" if run.url else name
 
 
 def clock(at: datetime | None) -> str:
-    """Return a time as people read it; nothing of what is not known."""
+    """Return a time as people read it; nothing if it is unknown."""
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -34,7 +34,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]], altogether: int) 
     """Return rows below their names, and how many there are where not all are shown.
 
     Args:
-        names: What stands in each column.
+        names: The heading of each column.
         rows: Values in Markdown.
         altogether: How many rows there would be.
     """

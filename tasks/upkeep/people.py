@@ -1,4 +1,4 @@
-"""What needs a person, each with what is known of it and with what to type."""
+"""What needs a person, each with what is known of it and with the commands to paste."""
 
 from __future__ import annotations
 

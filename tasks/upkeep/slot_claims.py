@@ -1,10 +1,10 @@
-"""Whose the slots of a concurrency limit are, decided from what runs say of themselves and from what the server counts.
+"""Who holds the slots of a concurrency limit, decided from what runs record and from what the server counts.
 
-A slot is taken for one that nobody holds only if it was there, unexplained, in every look since one that is older than
-any lease: what a process held that died, or what the server gave to a caller that never heard of it, is freed by
-Prefect itself by then, and to free it a second time would take away the slot of a run that is alive. What cannot be
-told: several answers of the server that were lost one after the other, each of which took a slot for some minutes.
-Then one slot more may be given out than there are, until the limit is idle for a moment.
+A slot counts as leaked only if every inspection since one that is older than any lease found it unexplained. By then,
+Prefect itself has freed what a dead process held, or what the server granted to a caller that never got the answer; to
+free that a second time would take away the slot of a live run. This cannot be detected: several answers of the server
+were lost one after the other, each of which took a slot for some minutes. Then one slot too many may be granted, until
+the limit is idle for a moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Claim", "Claims", "Sighting", "SlotReview", "claims_of", "judge_slot
 
 @dataclass(frozen=True)
 class Claim:
-    """What a flow run says of the slots it holds, and what the server says of the run."""
+    """What a flow run records of the slots that it holds, and what the server says of the run."""
 
     at_work: bool
     """Whether a process works on it, as far as the server knows."""
@@ -46,7 +46,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Sighting:
-    """How many slots an earlier look found that no run at work accounts for."""
+    """How many slots an earlier inspection found that no run at work accounts for."""
 
     at: datetime
     slots: int
@@ -57,15 +57,15 @@ class SlotReview:
     """What becomes of a limit's slots."""
 
     unexplained: int
-    """Slots that no run at work holds; a later look goes by it."""
+    """Slots that no run at work holds; later inspections use it."""
     free: int
-    """How many of these nobody holds for sure."""
+    """How many of these certainly nobody holds."""
     due: datetime | None
-    """When that can be told of more of them."""
+    """When that can be decided for more of them."""
 
 
 def claims_of(runs: Iterable[Claim], limit: str, *, lease: timedelta = LEASE_PASSED) -> Claims:
-    """Add up what runs say that they hold of a limit; Prefect may hold it for as long as a lease after their end."""
+    """Add up what runs record that they hold of a limit; Prefect may hold it for as long as a lease after their end."""
     held, lately = 0, []
     for run in runs:
         label = run.label
@@ -88,10 +88,11 @@ def judge_slots(
 
     Args:
         active: How many the server counts as taken, read before the runs were.
-        claims: What is accounted for, read so long after `active` that who took a slot before that has said so.
-        sightings: What earlier looks found, in any order.
+        claims: What is accounted for, read so long after `active` that a run that took a slot before that has recorded
+            it.
+        sightings: What earlier inspections found, in any order.
         now: The time, by the clock that the claims are dated by.
-        lease: After this, nothing is freed any more by Prefect for what was seen before.
+        lease: After this, Prefect frees nothing more of what was seen before.
     """
     unexplained = max(0, active - claims.held)
     nobody = max(0, unexplained - claims.lately_held(now))

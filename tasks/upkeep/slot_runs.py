@@ -1,4 +1,4 @@
-"""The flow runs that may hold slots, as Prefect's API tells of them."""
+"""The flow runs that may hold slots, as Prefect's API returns them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "unlabelled_holders"]
 _PAGE = 200
 _MOST_PAGES = 50
 _HOLDS_PLACE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-"""In these a run holds a place of its deployment (`ReleaseFlowConcurrencySlots`, Prefect 3.8, 3.9)."""
+"""In these states, a run holds a place of its deployment (`ReleaseFlowConcurrencySlots`, Prefect 3.8, 3.9)."""
 _MAY_WORK = (*_HOLDS_PLACE, StateType.PAUSED)
 _EARLIER = timedelta(hours=1)
 _RUN = "prefect.flow-run."
@@ -39,10 +39,10 @@ _STRANGERS_WORK = timedelta(days=1)
 
 @dataclass(frozen=True)
 class HoldingRuns:
-    """The runs that have not ended, and those that ended so lately that what they held may not be freed yet."""
+    """The runs that have not ended, and those that ended so recently that what they held may not be freed yet."""
 
     claims: tuple[Claim, ...]
-    """Of those that say something of slots of an account."""
+    """Of those with a label for the slots of an account."""
     places: Mapping[UUID, int]
     """How many runs hold a place of each deployment."""
 
@@ -86,10 +86,10 @@ async def earlier_looks(client: PrefectClient, this: FlowRun) -> list[FlowRun]:
 
 
 async def unlabelled_holders(client: PrefectClient, limit_id: str) -> str:
-    """Say who else takes slots of a limit without a label, as Prefect's events tell; empty where nobody does.
+    """Say who else takes slots of a limit without a label, according to Prefect's events; empty if nobody does.
 
-    A run of an older version of this project, or of another one, may hold slots as long as it works: then nothing can
-    be told of any slot.
+    A run of an older version of this project, or of another one, may hold slots as long as it works: then no slot can
+    be judged.
     """
     wanted = EventFilter(
         event=EventNameFilter(name=["prefect.concurrency-limit.acquired"]),
@@ -116,7 +116,7 @@ async def unlabelled_holders(client: PrefectClient, limit_id: str) -> str:
 
 
 def _claim(run: FlowRun, runs: Mapping[UUID, FlowRun]) -> Claim | None:
-    """Return what a run says; what runs in the process of another run ends with that one, if not before."""
+    """Return what a run records; what runs in the process of another run ends with that one, if not before."""
     label = SlotsLabel.of(run.labels)
     if run.state is None or label is None:
         return None
