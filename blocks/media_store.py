@@ -143,7 +143,7 @@ class MediaStore(Block):
         return data
 
     def block_initialization(self) -> None:
-        """Remember the credentials that this was made with: if the block is saved, its document holds those."""
+        """Remember the credentials that this block was made with: if it is saved, its document holds those."""
         self._first_credentials = self.credentials
 
     def __getattribute__(self, name: str) -> Any:

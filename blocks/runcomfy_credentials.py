@@ -81,10 +81,10 @@ class RunComfyCredentials(CredentialsBlock):
 
     _first_token: SecretStr | None = PrivateAttr(default=None)
     _origin: SecretOrigin | None = PrivateAttr(default=None)
-    """Where the token can be loaded from, in a process that this was sent to."""
+    """Where the token can be loaded from, in a process that the block was sent to."""
 
     def block_initialization(self) -> None:
-        """Remember the token that this was made with: if the block is saved, its document holds that."""
+        """Remember the token that this block was made with: if it is saved, its document holds that."""
         self._first_token = self.api_token
 
     @model_serializer(mode="wrap")

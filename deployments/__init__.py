@@ -1,7 +1,7 @@
 """What runs where and when.
 
 `setup` makes what a Prefect server needs, `doctor` checks it, and `drain` empties a work pool. `worker` and `serve`
-run the flows, over `orderly`, which lets them end in order at a redeploy. `automations` lets deployments heal
+run the flows, over `orderly`, which shuts them down gracefully at a redeploy. `automations` lets deployments heal
 themselves, `steps` is for `prefect deploy`, `demo` runs a flow on this machine (`demo_run`), and `monitoring` watches
 the metrics.
 """

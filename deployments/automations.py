@@ -2,10 +2,10 @@
 
 They run in the Prefect server, so they need no worker. Prefect names the event of a state after the state's *name*
 (`prefect.flow-run.TimedOut`, `prefect.flow-run.AwaitingRetry`), so what ends a silence is any event of the flow run:
-a list of names would be wrong at the first name that is not on it. `prefect.server.events.triggers` begins the time
-anew with each event that is both in `after` and in `expect`, and stops it with one that is in `expect` only. A run
-that has ended is safe in any case: `HandleFlowTerminalStateTransitions` of `prefect.server.orchestration.core_policy`
-lets nothing that ended become Crashed; and what is Cancelling becomes nothing but Cancelled.
+a list of names would be wrong at the first name that is not on it. `prefect.server.events.triggers` restarts the timer
+with each event that is both in `after` and in `expect`, and stops it with one that is in `expect` only. A run that has
+ended is safe in any case: `HandleFlowTerminalStateTransitions` of `prefect.server.orchestration.core_policy` lets no
+run that has ended become Crashed, and a Cancelling run can only become Cancelled.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
 DEAD = "runcomfy: mark runs as crashed whose machine died"
 PENDING = "runcomfy: mark runs as crashed that never began"
 CRASHED = "runcomfy: reconcile after a crash"
-"""The names of the three."""
+"""The names of the three automations."""
 
 PENDING_PATIENCE = timedelta(seconds=300)
 """How long a run may be between a worker's taking it and its first line, before it counts as dead."""
 _BURST = timedelta(seconds=15)
 _AFTER_BURST = _BURST + timedelta(seconds=15)
-"""A worker takes a run ten seconds before it is due (`PREFECT_WORKER_PREFETCH_SECONDS`): if that `reconcile` crashes
-itself then, the quiet period is over, and its crash starts the next one."""
+"""A worker takes a run ten seconds before it is due (`PREFECT_WORKER_PREFETCH_SECONDS`): if that `reconcile` itself
+crashes then, the quiet period is over, and its crash starts the next one."""
 
 _FLOW_RUN = "prefect.flow-run"
 _ANY_EVENT = f"{_FLOW_RUN}.*"
@@ -53,7 +53,7 @@ _OURS = ResourceSpecification({"prefect.resource.id": "prefect.tag.runcomfy", "p
 
 
 def dead(patience: timedelta) -> AutomationCore:
-    """Return the one that marks a run as crashed that began, and then was silent for longer than it may be.
+    """Return the automation that marks a run as crashed if it has begun and is silent for too long.
 
     Args:
         patience: How long it may be silent; ten seconds at least.
@@ -67,7 +67,7 @@ def dead(patience: timedelta) -> AutomationCore:
 
 
 def pending(patience: timedelta = PENDING_PATIENCE) -> AutomationCore:
-    """Return the one that marks a run as crashed that a worker took, and that never began.
+    """Return the automation that marks a run as crashed if a worker took it and it never began.
 
     Args:
         patience: How long that may take; ten seconds at least.
@@ -83,10 +83,10 @@ def pending(patience: timedelta = PENDING_PATIENCE) -> AutomationCore:
 def reconcile_after_crash(
     deployment_id: UUID, burst: timedelta = _BURST, delay: timedelta = _AFTER_BURST
 ) -> AutomationCore:
-    """Return the one that starts `reconcile` when a run crashed: once for a burst, after the last crash of it.
+    """Return the automation that starts `reconcile` after a crash: once for a burst of crashes, after the last of them.
 
-    A reactive trigger fires at the first event, and then not until its period is over. The run that it starts is due
-    later than that, so it begins after each crash that started none.
+    A reactive trigger fires at the first event, and not again until its period is over. The run that it starts is due
+    after that period, so it begins after every crash that started none.
 
     Args:
         deployment_id: The deployment of `reconcile`.
@@ -110,16 +110,16 @@ def reconcile_after_crash(
 
 
 def reconcile_among(deployments: Iterable[DeploymentResponse]) -> DeploymentResponse | None:
-    """Return the deployment of `reconcile` that a crash is to start: one that is not paused, and of a work pool.
+    """Return the deployment of `reconcile` that a crash is to start: one that has a work pool and is not paused.
 
-    The same one each time, as long as they stay as they are.
+    It is the same one each time, as long as the deployments do not change.
     """
     found = [each for each in deployments if (each.entrypoint or "").endswith(":reconcile")]
     return min(found, key=lambda each: (each.paused, each.work_pool_name is None, each.name, each.id), default=None)
 
 
 def same(current: Automation, wanted: AutomationCore) -> bool:
-    """Whether an automation on the server does what is wanted; it may be switched off."""
+    """Whether an automation on the server matches the wanted one; it may be switched off."""
 
     def comparable(automation: AutomationCore) -> dict[str, object]:
         return automation.model_dump(mode="json", include={"description", "actions"}) | {

@@ -1,7 +1,7 @@
-"""`make demo`: the real flow, on real parts that run on this machine, from one picture to one archived video.
+"""`make demo`: the real flow, on real components on this machine, from one image to one archived video.
 
-A sandbox stands in for RunComfy, SeaweedFS for S3, and Prefect's temporary server for yours. Everything lives in a
-temporary folder, and nothing of your own Prefect is touched; what stays is the video and its provenance.
+A sandbox stands in for RunComfy, SeaweedFS for S3, and Prefect's temporary server for yours. Everything is in a
+temporary folder, and your own Prefect is not touched; only the video and its provenance are kept.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def demo(
     prompt: Annotated[str, Parameter(env_var="PROMPT", help="What happens in the video.")] = PROMPT,
     output: Annotated[Path, Parameter(help="Where the video is put.")] = Path("demo-output"),
 ) -> None:
-    """Make one video from one picture, and show what happened."""
+    """Make one video from one image, and show what happened."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="runcomfy-demo-", ignore_cleanup_errors=True) as scratch:
         _use_temporary_prefect(Path(scratch))
         console.print("Starting an S3 server, a sandbox of RunComfy and a temporary Prefect server …", style="bold")
-        # Prefect reads its settings when it is first imported, so it is imported below them.
+        # Prefect reads its settings when it is first imported, so it is imported after they are set.
         from deployments.demo_run import run
 
         asyncio.run(run(image or str(PICTURE), prompt or PROMPT, output, Path(scratch)))

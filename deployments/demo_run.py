@@ -1,4 +1,4 @@
-"""The demo's one run: servers up, flow, files out, table."""
+"""The demo's one run: start the servers, run the flow, copy the files out, print a table."""
 
 from __future__ import annotations
 

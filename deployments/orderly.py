@@ -1,4 +1,4 @@
-"""Let the processes of flow runs end by themselves before the process that started them does."""
+"""Graceful shutdown: the processes of flow runs end by themselves before the process that started them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 
 __all__ = ["in_order", "patience_seconds", "terminate"]
 
-_ENDING_SECONDS = 10.0  # beyond the grace: reporting its state, and ending an interpreter
+_ENDING_SECONDS = 10.0  # beyond the grace period: reporting its state, and ending an interpreter
 _POLL_SECONDS = 0.2
 
 
 async def in_order(serving: Coroutine[Any, Any, None]) -> None:
-    """Run what serves flows with Prefect's `Runner`; SIGTERM ends its flow runs in order, and then it.
+    """Run what serves flows with Prefect's `Runner`; SIGTERM ends its flow runs gracefully, and then it.
 
     `Runner` sets a handler of its own when it starts (`handle_sigterm`, Prefect 3.8 and 3.9), which kills the processes
-    of its runs, or calls the runs cancelled, as if a person had. So this one is set after it. A second signal ends
-    everything at once. Where the system does not list a process's children (no /proc), Prefect's handler stays.
+    of its runs, or marks the runs as cancelled, as if a person had done so. So this one is set after it. A second
+    signal ends everything at once. If the system does not list a process's children (no /proc), Prefect's handler
+    stays.
 
     Args:
         serving: What starts the runner, in the main thread.
@@ -62,11 +63,11 @@ async def _ended(seconds: float) -> None:
                     terminate(pid)
                 signalled |= children
                 await asyncio.sleep(_POLL_SECONDS)
-            await asyncio.sleep(2)  # what ended without a word is reported as crashed
+            await asyncio.sleep(2)  # what ended without reporting a state is reported as crashed
 
 
 def _children() -> set[int] | None:
-    """Return the numbers of our children that run flows, `None` where the system does not say."""
+    """Return the process ids of our children that run flows, `None` if the system does not list them."""
     try:
         lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
     except OSError:
@@ -88,7 +89,7 @@ def terminate(pid: int) -> None:
 
 
 def patience_seconds() -> float:
-    """Return how long runs may take to end: the grace that they hold a signal back for, and ten seconds."""
+    """Return how long runs may take to end: the grace period for which they hold a signal back, and ten seconds."""
     try:
         grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
     except ValueError:

@@ -47,7 +47,7 @@ async def main() -> None:
 
 
 async def _record_heartbeat(deployment_id: UUID) -> None:
-    """Let the server know how often the runs say that they are alive: `setup --automations` waits accordingly."""
+    """Record on the server how often the runs send heartbeats: `setup --automations` waits accordingly."""
     async with get_client() as client:
         current = await client.read_deployment(deployment_id)
         variables = DeploymentUpdate(tags=current.tags, job_variables={"env": ENVIRONMENT})

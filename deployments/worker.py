@@ -1,9 +1,9 @@
-"""A process worker that lets its flow runs end in order: `python -m deployments.worker --pool runcomfy`.
+"""A process worker that shuts its flow runs down gracefully: `python -m deployments.worker --pool runcomfy`.
 
 It is `prefect worker start`, with all its options, but for SIGTERM and Ctrl-C: Prefect's own process worker kills the
 processes of its runs at once (SIGKILL, measured with 3.8.8 and 3.9.1), in the middle of a paid call too, and leaves the
-runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what
-is being paid for, and ends when they have ended and said so. A second signal ends it as Prefect would.
+runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what is
+being paid for, and ends when they have ended and reported their states. A second signal ends it as Prefect would.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["OrderlyProcessWorker", "main"]
 
-_REPORTING_SECONDS = 2.0  # the worker says of a process that ended without a word that it crashed
+_REPORTING_SECONDS = 2.0  # the worker reports a process that ended without a state as crashed
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that it takes the place of Prefect's, in this process, is the point of it
+    warnings.simplefilter("ignore")  # it replaces Prefect's own in this process on purpose
 
     class OrderlyProcessWorker(ProcessWorker):
-        """Prefect's process worker; `prefect worker start` in this process starts it in its place."""
+        """Prefect's process worker; `prefect worker start` in this process starts this one instead."""
 
         type = "process"
 
@@ -65,7 +65,7 @@ with warnings.catch_warnings():
             configuration: ProcessJobConfiguration,
             task_status: TaskStatus[int] | None = None,
         ) -> ProcessWorkerResult:
-            """Run a flow run's process, and know its number in the meantime; as `ProcessWorker.run`.
+            """Run a flow run's process, and keep its process id in the meantime; as `ProcessWorker.run`.
 
             Raises:
                 RuntimeError: the worker is being stopped; Prefect marks the run as crashed.
@@ -105,7 +105,7 @@ with warnings.catch_warnings():
 
 
 class _Noting:
-    """Hands a process's number on to Prefect, and notes it."""
+    """Passes a process id on to Prefect, and notes it."""
 
     def __init__(self, status: TaskStatus[int] | None, note: Callable[[int], None]) -> None:
         self._status = status
@@ -113,7 +113,7 @@ class _Noting:
         self.pid = 0
 
     def started(self, pid: int = 0) -> None:
-        """Take the number of a process that was started."""
+        """Receive the id of a process that was started."""
         self.pid = pid
         self._note(pid)
         if self._status is not None:

@@ -64,7 +64,7 @@ async def inbox(
         run_for_seconds: After that, no more images are taken; what is in progress is finished.
         idle_seconds: With a queue, the run ends when nothing came for so long and all is finished.
         hidden_seconds: The queue's visibility timeout, how long it hides a message from other workers; it is extended
-            while work goes on, so this is how soon the messages of a killed worker come back.
+            while work goes on, so this is how soon the messages of a killed worker are received again.
         deadlines: How long to wait in the service's queue, and for a running request.
         polling: How often to poll.
         on_interrupt: What an interruption does to requests: "ask" cancels them if a person cancelled this run.

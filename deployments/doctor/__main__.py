@@ -1,7 +1,7 @@
 """Check a set-up as the deployments use it: `python -m deployments.doctor`.
 
-What `prefect-runcomfy doctor` checks (account, bucket, signing, journal, clock), of stored blocks where they are named,
-and what the deployments need of the Prefect server.
+It checks what `prefect-runcomfy doctor` checks (account, bucket, signing, journal, clock), of stored blocks if they are
+named, and what the deployments need of the Prefect server.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def doctor(
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
     json: Json = False,
 ) -> None:
-    """Check account, bucket, clock and Prefect server, and say what to mend (exit code 3 if something is)."""
+    """Check account, bucket, clock and Prefect server, and say what to fix (exit code 3 if anything is broken)."""
     from deployments.doctor.checks import BLOCK_CHECKS, prefect_checks
     from deployments.doctor.server import has_server
 
@@ -67,13 +67,13 @@ def doctor(
 
 
 class BlockSources(Sources):
-    """The account and the bucket of stored blocks, or as environment and options say.
+    """The account and the bucket: of stored blocks, or from environment and options.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
         journal: Where the journal is kept.
-        credentials_block: The name of a `RunComfyCredentials` block, which then counts instead of the environment.
-        store_block: The name of a `MediaStore` block, which then counts instead of `bucket` and `journal`.
+        credentials_block: The name of a `RunComfyCredentials` block, which is used instead of the environment.
+        store_block: The name of a `MediaStore` block, which is used instead of `bucket` and `journal`.
     """
 
     def __init__(

@@ -39,13 +39,13 @@ _PAGE = 200
 
 
 def prefect_checks(credentials_block: str | None, store_block: str | None, pool: str | None) -> list[Check]:
-    """Return the checks of the Prefect server that this process is set to use.
+    """Return the checks of the Prefect server that this process is configured to use.
 
     Args:
-        credentials_block: The name of the block that has to be there; `None` is the name that setup gives, and its
-            absence a warning.
+        credentials_block: The name of the block that must exist; `None`: the name that setup gives, whose absence is a
+            warning only.
         store_block: The same for the store.
-        pool: The work pool that has to be there; `None` asks the deployments.
+        pool: The work pool that must exist; `None`: those of the deployments.
     """
     if not has_server():
 
@@ -95,7 +95,7 @@ class _PrefectChecks:
         return self._deployed.pools
 
     async def block_types(self) -> Diagnosis:
-        """Look for both types."""
+        """Make sure that both block types are registered."""
         missing = []
         async with get_client() as client:
             for kind in (RunComfyCredentials, MediaStore):
@@ -140,7 +140,7 @@ class _PrefectChecks:
         return ok("blocks by reference, no secrets")
 
     async def schedules(self) -> Diagnosis:
-        """List what runs by itself."""
+        """List the deployments that have schedules."""
         if not self._deployments:
             return _NOTHING_DEPLOYED
         active: list[str] = []
@@ -160,7 +160,7 @@ class _PrefectChecks:
         return ok(lines or "none")
 
     async def work_pool(self) -> Diagnosis:
-        """Check the pool that was named, or those that the deployments go to."""
+        """Check the pool that was named, or those of the deployments."""
         names = [self._pool] if self._pool else sorted({each.work_pool_name or "" for each in self._deployments} - {""})
         homeless = [
             _label(each)
@@ -187,7 +187,7 @@ class _PrefectChecks:
         return ok(", ".join(f"{_called(pool)}, {_at_once(pool.concurrency_limit)}" for pool in self._pools))
 
     async def worker(self) -> Diagnosis:
-        """Look for one that has sent a sign of life."""
+        """Make sure that each pool that needs a worker has one online."""
         lines = []
         async with get_client() as client:
             for pool in self._pools:
@@ -205,7 +205,7 @@ class _PrefectChecks:
         return ok("; ".join(lines))
 
     async def limit(self) -> Diagnosis:
-        """Look for the global concurrency limit that the account names; without it, no generation begins."""
+        """Check the global concurrency limit that the account names; without it, no generation begins."""
         slug = RunComfyCredentials.get_block_type_slug()
         try:
             name = await self.limit_name()

@@ -18,7 +18,7 @@ _NAMES = ("aws_access_key_id", "token")
 
 
 def clear_secrets(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the places of values that should be secret."""
+    """Yield the paths of values that should be secret."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from clear_secrets(inner, f"{path}.{name}".lstrip("."))
@@ -32,7 +32,7 @@ def clear_secrets(value: Any, path: str = "") -> Iterator[str]:
 
 
 async def lost_blocks(parameters: dict[str, Any]) -> AsyncIterator[str]:
-    """Yield the names of parameters that refer to a block, by its id or by type/name, that is not there."""
+    """Yield the names of parameters that refer to a block, by its id or by type/name, that does not exist."""
     async with get_client() as client:
         for name, value in parameters.items():
             reference = value.get("$ref") if isinstance(value, dict) else None

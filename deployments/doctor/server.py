@@ -1,4 +1,4 @@
-"""Whether the Prefect server answers that this process is set to use, and with which version."""
+"""Whether the Prefect server that this process is configured to use answers, and with which version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["has_server", "server_answers"]
 
 
 def has_server() -> bool:
-    """Whether this process is set to use a Prefect server, and not a temporary one."""
+    """Whether this process is configured to use a Prefect server, and not a temporary one."""
     return bool(PREFECT_API_URL.value())
 
 

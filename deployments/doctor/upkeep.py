@@ -22,7 +22,7 @@ from tasks.upkeep.held import slots_held
 __all__ = ["UPKEEP_QUEUE", "Deployed", "UpkeepChecks", "how_to_start", "starts_by_itself"]
 
 UPKEEP_QUEUE = "upkeep"
-"""The work queue of `reconcile`, of the highest priority in its pool."""
+"""The work queue of `reconcile`, which has the highest priority in its pool."""
 
 _SETUP = "`python -m deployments.setup --update`"
 _AUTOMATE = "Run `python -m deployments.setup --automations --update`."
@@ -47,7 +47,7 @@ class UpkeepChecks:
     """The checks themselves.
 
     Args:
-        deployed: What is deployed, which the checks before these fill in.
+        deployed: What is deployed; the checks before these fill it in.
         limit: Returns the name of the account's concurrency limit, if it has one.
     """
 
@@ -70,7 +70,7 @@ class UpkeepChecks:
         )
 
     async def automations(self) -> Diagnosis:
-        """Compare the automations with what they are to be, above all their patience with the heartbeats."""
+        """Compare the automations with the wanted ones, above all their waiting times with the heartbeats."""
         if not self._deployed.deployments:
             return _NOTHING
         async with get_client() as client:
@@ -140,7 +140,7 @@ class UpkeepChecks:
         return ok(f"the work queue {pool.name}/{queue.name} goes first{polled}")
 
     async def leases(self) -> Diagnosis:
-        """Ask the server where it keeps who holds the slots of concurrency limits."""
+        """Ask the server where it keeps the leases of concurrency slots."""
         async with get_client() as client:
             try:
                 settings = (await client.request("GET", "/admin/settings")).json()
@@ -155,7 +155,7 @@ class UpkeepChecks:
         return ok(f"kept over a restart ({kept})")
 
     async def slots(self) -> Diagnosis:
-        """Compare the slots that are taken with the runs that are alive."""
+        """Compare the slots that are taken with the live runs."""
         if not self._deployed.deployments:
             return _NOTHING
         try:
@@ -177,7 +177,7 @@ def starts_by_itself(pool: WorkPool) -> bool:
 
 
 def how_to_start(pool: WorkPool) -> str:
-    """Return the command that starts a worker: ours for a pool of processes, which lets its runs end in order."""
+    """Return the command that starts a worker: ours for a pool of processes, which shuts its runs down gracefully."""
     program = "python -m deployments.worker" if pool.type == "process" else "prefect worker start"
     return f"`{program} --pool {pool.name}`"
 

@@ -1,4 +1,4 @@
 """`python -m deployments.drain`: empty a work pool before its workers are stopped.
 
-`places` pauses it and knows what is under way there, `progress` shows that, and `waiting` waits for its end.
+`places` pauses it and reads its active runs, `progress` shows them, and `waiting` waits for their end.
 """

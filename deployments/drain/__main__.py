@@ -1,8 +1,8 @@
 """Empty a work pool before you stop its workers: `python -m deployments.drain -- systemctl restart prefect-worker`.
 
 It pauses the pool, waits until no run of it is Pending, Running or Cancelling, runs your command, and resumes the pool:
-also if the command fails, if the time is over, and on Ctrl-C. Runs scheduled in the meantime wait; none is lost.
-Without a command it leaves the pool paused once it is empty, and says how to resume it.
+also if the command fails, after a time-out, and on Ctrl-C. Runs scheduled in the meantime wait; none is lost. Without a
+command it leaves the pool paused once it is empty, and says how to resume it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `python -m deployments.drain` pauses, a work pool or queues of it, and which runs are under way there."""
+"""What `python -m deployments.drain` pauses, a work pool or queues of it, and which runs are active there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ActiveRun:
         state: The name of its state.
         since: When it entered that state, UTC.
         upkeep: Whether its deployment is tagged `upkeep`: it pays for nothing, and another run of it does the same.
-        waits_for_parts: Whether all that it waits for are parts that a paused pool holds back.
+        waits_for_parts: Whether it waits only for shards that a paused pool holds back.
     """
 
     id: UUID
@@ -62,7 +62,7 @@ class DrainedQueues:
     Attributes:
         pool: The pool's name.
         queues: Names of queues of it; empty for the whole pool.
-        paused_before: What of it was paused when this was read, which `resume` leaves as it is.
+        paused_before: What of it was already paused when this was read; `resume` leaves that paused.
     """
 
     pool: str
@@ -101,7 +101,7 @@ class DrainedQueues:
         return self.queues or (self.pool,)
 
     def described(self, names: Sequence[str]) -> str:
-        """Return names of it as a person says them."""
+        """Return names of it as text for people."""
         if not self.queues:
             return f"work pool {self.pool}"
         return f"queue{'s' if len(names) > 1 else ''} {', '.join(names)} of work pool {self.pool}"
@@ -115,7 +115,7 @@ class DrainedQueues:
                 await client.update_work_pool(name, WorkPoolUpdate(is_paused=paused))
 
     async def active(self, client: PrefectClient) -> list[ActiveRun]:
-        """Return the runs of these places that are Pending, Running or Cancelling, the oldest first."""
+        """Return its runs that are Pending, Running or Cancelling, the oldest first."""
         runs = await self._runs(client, FlowRunFilter(state=_in_states(_ACTIVE)))
         await self._learn_names(client, {run.deployment_id for run in runs if run.deployment_id})
         waiting = await self._waiting_for_parts(client, [run.id for run in runs])
@@ -154,7 +154,7 @@ class DrainedQueues:
                 self._deployments[deployment.id] = deployment.name
 
     async def _waiting_for_parts(self, client: PrefectClient, ids: list[UUID]) -> set[UUID]:
-        """Return those that have started runs, none of which is active and some of which wait in these places."""
+        """Return those that have started runs of which none is active and some wait in this pool or these queues."""
         held_back = _in_states([StateType.SCHEDULED])
         if not ids or not await self._runs(client, _children(ids, held_back)):
             return set()

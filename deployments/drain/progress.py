@@ -1,4 +1,4 @@
-"""What a person sees while `python -m deployments.drain` waits: who is under way, and since when."""
+"""What a person sees while `python -m deployments.drain` waits: which runs are active, and since when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress:
     """A table that is kept up to date on a terminal; elsewhere, a line at each change. A context manager.
 
     Args:
-        console: Where to.
+        console: Where to print.
     """
 
     def __init__(self, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Wait until nothing is under way in a paused pool, and run a command of the person who wanted that."""
+"""Wait until a paused pool has no active runs, and then run the user's command."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _UNREACHABLE = (httpx.TransportError, httpx.HTTPStatusError, PrefectHTTPStatusEr
 
 
 class Interruption:
-    """SIGINT and SIGTERM: what is being waited for ends, and what has to be put right afterwards still is.
+    """SIGINT and SIGTERM: they end the waiting, and what has to be put right afterwards still is.
 
     Made in a running event loop, whose signal handlers it sets.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        """The first one that came."""
+        """The first signal that came."""
         self._told = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,7 +49,7 @@ class Interruption:
                 self._process.send_signal(number)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, until it comes."""
+        """Sleep, but only until a signal comes."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._told.wait(), seconds)
 
@@ -63,10 +63,10 @@ class Interruption:
 
 
 class Quiet:
-    """Judges whether a paused pool is empty, from what was under way there at each poll.
+    """Judges whether a paused pool is empty, from the active runs at each poll.
 
-    Runs of upkeep are given a minute after the others; those that wait for parts which the pause holds back are not
-    waited for. It has to be so for six seconds: what a worker had fetched before the pause is Pending by then.
+    Upkeep runs are given a minute after the others; runs that wait only for shards that the pause holds back are not
+    waited for. The pool must stay empty for six seconds: what a worker had fetched before the pause is Pending by then.
     """
 
     def __init__(self) -> None:
@@ -74,10 +74,10 @@ class Quiet:
         self._since: float | None = None
 
     def seen(self, active: Sequence[ActiveRun], at: float) -> bool:
-        """Return whether to go on.
+        """Return whether the pool counts as empty.
 
         Args:
-            active: What is under way.
+            active: The active runs.
             at: When that was seen, by a monotonic clock, in seconds.
         """
         if any(not run.upkeep and not run.waits_for_parts for run in active):
@@ -93,14 +93,14 @@ class Quiet:
         return at - self._since >= _QUIET_SECONDS
 
     def unknown(self) -> None:
-        """Begin again, since the server did not answer."""
+        """Start over, since the server did not answer."""
         self._orders_ended = self._since = None
 
 
 async def until_idle(
     client: PrefectClient, places: DrainedQueues, progress: Progress, interruption: Interruption, timeout_seconds: float
 ) -> list[ActiveRun]:
-    """Wait until nothing is under way that is waited for, and return what is under way all the same.
+    """Wait until no run is left to wait for, and return the runs that are still active.
 
     A server that does not answer is asked again. It also ends when it is interrupted.
 
@@ -139,7 +139,7 @@ async def run_command(command: Sequence[str], interruption: Interruption) -> int
 
 
 async def until_resumed(resume: Callable[[], Awaitable[None]], say: Callable[[str], None]) -> bool:
-    """Resume, again and again while the server does not answer: the command may have restarted it.
+    """Resume, and retry while the server does not answer: the command may have restarted it.
 
     Args:
         resume: Makes one attempt.

@@ -1,3 +1,3 @@
-"""What shows and watches the metrics: a Grafana dashboard (made by `dashboard`), alert rules, and examples of who
-collects them.
+"""What shows and watches the metrics: a Grafana dashboard (made by `dashboard`), alert rules, and examples of
+collecting them.
 """

@@ -30,7 +30,7 @@ _WIDE, _NARROW = 12, 4
 
 
 def document() -> str:
-    """Return the dashboard as Grafana reads it; data source, model, and the time that is averaged over, are variables.
+    """Return the dashboard as Grafana reads it; data source, model and averaging time are variables.
 
     Everything is summed over the processes that report it: with a process for each flow run, one alone says nothing.
     """
@@ -132,7 +132,7 @@ def _in_range(metric: str, *labels: str) -> str:
 
 
 def _rare(metric: str, labels: str, window: str, by: str = "") -> str:
-    """Return an increase that does not miss the first count of a time series that was born with it."""
+    """Return an increase that does not miss the first count of a time series that begins with it."""
     series, grouped = f"{metric}{{{labels}}}", f"sum by ({by})" if by else "sum"
     grown, born = (
         f"increase({series}[{window}])",

@@ -135,7 +135,7 @@ def setup(
         async with get_client() as client:
             if only_pool:
                 return await pool_steps(client)
-            # All that is missing or wrong is said before anything is made.
+            # Everything that is missing or wrong is reported before anything is made.
             plans = (
                 await BlockPlan.read(client, RunComfyCredentials, credentials_block),
                 await BlockPlan.read(client, MediaStore, store_block),
@@ -187,7 +187,7 @@ def _check(pool: str, credentials_block: str, store_block: str, plan: Callable[[
 
 
 async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list[Step]:
-    """Say what is wrong with the server's address, where it cannot be reached."""
+    """If the server cannot be reached, say what is wrong with its address."""
     import httpx
 
     from runcomfy.doctor.connecting import no_connection

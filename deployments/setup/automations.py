@@ -38,13 +38,13 @@ async def ensure_automations(
     dead_patience: timedelta | None = None,
     pending_patience: timedelta = PENDING_PATIENCE,
 ) -> list[Step]:
-    """Make sure of all three: dead runs and such that never began are marked as crashed, and a crash starts reconcile.
+    """Make sure of all three: runs that died or never began are marked as crashed, and a crash starts reconcile.
 
     Args:
         client: Speaks to the server.
         pool: The work pool, whose runs count too.
-        allowed: Whether one may be made, or replaced where it differs.
-        dead_patience: How long a run may be silent; `None` follows from the heartbeats of pool and deployments.
+        allowed: Whether one may be made, or replaced if it differs.
+        dead_patience: How long a run may be silent; `None`: it follows from the heartbeats of pool and deployments.
         pending_patience: How long it may take until a run begins that a worker has taken.
     """
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[_TAG]))
@@ -58,7 +58,7 @@ async def ensure_automations(
 
 
 async def _patience(client: PrefectClient, pool: str, deployments: Sequence[DeploymentResponse]) -> timedelta:
-    """Return the patience that the slowest heartbeat needs."""
+    """Return the waiting time that the slowest heartbeat needs."""
     names = {pool, *(each.work_pool_name for each in deployments if each.work_pool_name)}
     templates = {}
     for name in names:
@@ -68,7 +68,7 @@ async def _patience(client: PrefectClient, pool: str, deployments: Sequence[Depl
 
 
 async def _ensure(client: PrefectClient, wanted: AutomationCore, allowed: Allowed) -> Step:
-    """Make one, or bring the one that is there up to date: found by its name, or by one that it had before."""
+    """Make one, or update the existing one, which is found by its name or by a former name."""
     names = (wanted.name, *_FORMER_NAMES.get(wanted.name, ()))
     found = [each for name in names for each in await client.read_automations_by_name(name)]
     if not found:
@@ -92,7 +92,7 @@ async def _ensure(client: PrefectClient, wanted: AutomationCore, allowed: Allowe
 
 
 def _changes(current: Automation, wanted: AutomationCore) -> list[str]:
-    """Say what of an automation is another than wanted."""
+    """Say how an automation differs from the wanted one."""
     changes = [] if current.name == wanted.name else [f"name: {current.name} →"]
     if _within(current) != _within(wanted):
         changes.append(f"within: {_within(current)} → {_within(wanted)}")

@@ -1,4 +1,4 @@
-"""The two blocks: what is there, what is wanted, and the difference, without a secret in it."""
+"""The two blocks: what exists, what is wanted, and the difference, without a secret in it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class BlockPlan:
 
 
 def _value(value: Any) -> Any:
-    """Return what tells two values of a field apart; stored credentials know more of themselves than new ones."""
+    """Return what two values of a field are compared by; stored credentials have more fields than new ones."""
     if isinstance(value, AwsCredentials):
         secret = value.aws_secret_access_key
         return value.aws_access_key_id, secret.get_secret_value() if secret else None

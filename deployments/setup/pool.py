@@ -22,12 +22,12 @@ _HIGHEST = 1
 async def ensure_work_pool(client: PrefectClient, name: str, limit: int | None, allowed: Allowed) -> Step:
     """Make sure that there is a work pool whose runs send heartbeats often enough; a new one is of type process.
 
-    One of another type is taken as it is: what its runs start in, such as an image, has to hold this project.
+    One of another type is used as it is: what its runs start in, such as an image, has to contain this project.
 
     Args:
         client: Speaks to the server.
         name: The pool.
-        limit: How many runs at once; `None` leaves what is there, and is any number for a new one: a pool's limit
+        limit: How many runs at once; `None` leaves the limit as it is, and sets none for a new pool: a pool's limit
             counts states, those of dead runs too, and would keep `reconcile` waiting. A worker's `--limit` counts
             processes.
         allowed: Whether it may be made or changed.
@@ -62,7 +62,7 @@ async def ensure_work_pool(client: PrefectClient, name: str, limit: int | None, 
 
 
 async def ensure_upkeep_queue(client: PrefectClient, pool: str, allowed: Allowed) -> Step:
-    """Make sure of the queue whose runs a worker takes before all others.
+    """Make sure that there is a queue whose runs a worker takes before all others.
 
     Args:
         client: Speaks to the server.

@@ -39,12 +39,12 @@ class Allowed:
 
 
 LOOK_ONLY = Allowed(change=lambda _: False, make=False)
-"""Nothing may: what would be done is only said."""
+"""Nothing is allowed: it is only reported what would be done."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing on the server, and what became of it."""
+    """One thing on the server, and what was done about it."""
 
     what: str
     name: str
@@ -53,7 +53,7 @@ class Step:
 
 
 async def ensure_block_type(client: PrefectClient, kind: type[Block], allowed: Allowed) -> Step:
-    """Register a block type, or its newest fields, which takes nothing from blocks that are there.
+    """Register a block type, or its newest fields; existing blocks lose nothing.
 
     Args:
         client: Speaks to the server.
@@ -78,7 +78,7 @@ async def ensure_limit(client: PrefectClient, name: str, limit: int | None, allo
     Args:
         client: Speaks to the server.
         name: The limit.
-        limit: How many at once; `None` leaves what is there, and is five for a new one.
+        limit: How many at once; `None` leaves the limit as it is, and is five for a new one.
         allowed: Whether it may be made or changed.
     """
     try:

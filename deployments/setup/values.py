@@ -1,4 +1,4 @@
-"""What setup is given for the two blocks: by options, by the environment, or by a person who is asked."""
+"""The values that setup is given for the two blocks: by options, by the environment, or by a person who is asked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOKENS = ("RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN")
 
 @dataclass(frozen=True)
 class Person:
-    """Who may be asked, if anybody is there.
+    """The person who may be asked, if there is one.
 
     Args:
         is_there: Whether there is a terminal, and asking is wanted.
@@ -30,7 +30,7 @@ class Person:
     update: bool
 
     def confirm(self, change: str) -> bool:
-        """Ask whether something may be changed; without anybody there, it may not."""
+        """Ask whether something may be changed; if nobody can be asked, it may not."""
         return self.update or (self.is_there and _ask(f"{change}? [y/N] ").lower() in ("y", "yes"))
 
     def ask(self, for_what: str, variable: str, *, secret: bool = False) -> str:

@@ -60,7 +60,7 @@ _BY_STATUS: dict[int | None, tuple[type[ServiceError], str]] = {
 _OWN_FIELDS = ("error_code", "error_message")
 _ERROR_FIELDS = (*_OWN_FIELDS, "error", "detail")  # a lone `message` is how gateways answer
 _NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
-"""By HTTP itself (RFC 9110, 6585) a request with such an answer was not acted on, whoever sent it."""
+"""By HTTP itself (RFC 9110, 6585) a request with such an answer was not acted on, no matter who sent it."""
 _REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 
 
