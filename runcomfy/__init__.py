@@ -1,8 +1,8 @@
 """The engine: one image or prompt in, one archived video out. It does not depend on Prefect.
 
-The names here are imported when they are first used; import everything else from its own module. Beside the folders
-stand `values` (what the stages hand on), `policy` (what a user may say), `errors`, `retry`, `texts` (one form of a
-text), `redaction` (secrets) and `lazy_names`.
+The names here are imported when they are first used; import everything else from its own module. Beside the folders are
+`values` (what the stages hand on), `policy` (what a user may say), `errors`, `retry`, `texts` (one form of a text),
+`redaction` (secrets) and `lazy_names`.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Archiving:
             return download
 
     def _under_any_name(self, kind: MediaKind | None) -> ArchivedVideo | _Refused | None:
-        """Look for this output as another kind of file too: its host may have sent that the last time."""
+        """Search for this output as another kind of file too: its host may have sent that the last time."""
         alike = self._place.alike()
         key = self._place.key(kind.extension) if kind is not None else ""
         if kind is not None and (alike is None or key in alike):

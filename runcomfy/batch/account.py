@@ -21,7 +21,7 @@ class Account(NamedTuple):
     known_usd: float = 0.0
     """What the service reported, US dollars, for all requests whose cost it reported."""
     unpriced: int = 0
-    """Requests of unknown cost, and submissions that are under way or uncertain."""
+    """Requests of unknown cost, and submissions that are in progress or uncertain."""
     rate_limited: int = 0
     """Sends that were answered with 429. That is a refusal, but it may be false: the money for them stays reserved."""
     dearest_usd: float = 0.0
@@ -80,6 +80,6 @@ def _is_unanswered(events: Iterable[Event]) -> bool:
 def cost_so_far(entry: Entry | None, price_usd: float) -> float:
     """Return what a generation has cost until now, US dollars: each request at its cost, or at this price.
 
-    A submission whose answer is unknown counts too, and so does one that is under way.
+    A submission whose answer is unknown counts too, and so does one in progress.
     """
     return account_of(entry).cost_usd(price_usd)

@@ -1,4 +1,4 @@
-"""What a batch may cost: what its generations have cost, what is under way, and whether one more can be afforded.
+"""What a batch may cost: what its generations have cost, what is in progress, and whether one more can be afforded.
 
 What a generation costs is known when it is done, if at all, so each send is counted at the price that was named for
 one, or at the highest cost that was seen, until its own is known.
@@ -61,7 +61,7 @@ class Budget:
 
     @property
     def is_idle(self) -> bool:
-        """Whether this process has nothing under way whose end could leave more than there is now."""
+        """Whether this process has no generation in progress whose end could leave more budget than there is now."""
         return not self._begun
 
     def begin(self, key: str) -> None:

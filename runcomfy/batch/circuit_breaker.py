@@ -34,7 +34,7 @@ class _Failure:
 class CircuitBreaker:
     """Lets generations begin.
 
-    Until the first of a model is archived, those that are under way and those that have failed alike are never more
+    Until the first of a model is archived, those that are in progress and those that have failed alike are never more
     than `first_at_once` together. When so many have failed alike, or later `stop_after_alike` in a row, nothing more
     begins. Different failures are counted separately, and refusals that cost nothing are not counted.
 
@@ -68,7 +68,7 @@ class CircuitBreaker:
         self._changed = asyncio.Event()
 
     def is_proven(self, model_id: str) -> bool:
-        """Whether one of this model was archived, here or lately."""
+        """Whether one of this model was archived, here or recently."""
         return model_id in self._proven
 
     async def begin(self, model_id: str, *, is_paid: bool = False) -> int:
@@ -95,7 +95,7 @@ class CircuitBreaker:
         Args:
             number: What `begin` returned.
             outcome: How it ended; `None` if it was interrupted.
-            was_sent: Whether it was sent here and now, and not by an earlier run.
+            was_sent: Whether this run sent it, and not an earlier one.
         """
         model_id = self._under_way.pop(number)
         if outcome is not None and outcome.status is OutcomeStatus.ARCHIVED:
@@ -183,7 +183,7 @@ async def open_breaker(
     stop_after_alike: int,
     entries: Iterable[Entry] = (),
 ) -> CircuitBreaker:
-    """Return what lets generations begin; a model of which one was archived lately needs no proof.
+    """Return what lets generations begin; a model of which one was archived recently needs no proof.
 
     Args:
         engine: The account and the bucket.
@@ -197,6 +197,6 @@ async def open_breaker(
 
 
 async def note_stop(engine: Engine, breaker: CircuitBreaker) -> None:
-    """Let the next run know what stopped this one: at once, and again when what was under way has ended."""
+    """Let the next run know what stopped this one: at once, and again when what was in progress has ended."""
     if breaker.stops:
         await note_stops(engine.journal, engine.client.base_url, engine.destination.uri, breaker.stops)

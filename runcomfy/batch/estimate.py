@@ -24,8 +24,8 @@ class Tally:
 
     Args:
         total: How many generations there are.
-        at_once: How many are under way at the same time.
-        outcomes: What became of those that have ended; it grows.
+        at_once: How many are in progress at the same time.
+        outcomes: The outcomes of those that have ended; it grows.
     """
 
     total: int

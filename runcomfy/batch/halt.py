@@ -89,7 +89,7 @@ async def stop_on_halt(halt: Halt | None, breaker: CircuitBreaker, *, poll_secon
 
 
 async def publish_halt(halt: Halt | None, error: RunComfyError, log: Log) -> None:
-    """Publish what stopped this shard; where that fails, each of the others finds out for itself."""
+    """Publish what stopped this shard; if that fails, each of the others finds out for itself."""
     if halt is None:
         return
     try:

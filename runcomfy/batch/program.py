@@ -25,7 +25,7 @@ _LOG_SECONDS = 10.0
 
 
 class GenerateOne(Protocol):
-    """Makes one generation among many, and returns what became of it: `generate`, or something around it."""
+    """Makes one generation among many, and returns its outcome: `generate`, or something around it."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""What became of a batch, as files beside the videos: a table of all rows, and a manifest of those to run again."""
+"""The outcome of a batch, as files beside the videos: a table of all rows, and a manifest of those to run again."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
 
 
 class BatchReport(BaseModel):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -145,7 +145,7 @@ def report_of(
     store: Store,
     folder: str,
 ) -> BatchReport:
-    """Write the table of results and the manifest of what to run again, and return what became of the batch. Blocks.
+    """Write the table of results and the manifest of what to run again, and return the outcome of the batch. Blocks.
 
     Args:
         manifest: Whose rows they are.

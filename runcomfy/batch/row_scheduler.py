@@ -50,7 +50,7 @@ async def run_rows(
         shared_budget: What they may cost. A row is begun only if the price of one is left, and each send is reserved
             before it is made.
         breaker: How many may be begun until one is archived, and when failures stop the rest.
-        at_once: How many are under way at the same time.
+        at_once: How many are in progress at the same time.
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
         ended: Called with each row, its outcome, and what the journal says of it then, if that is known.
         stopped: Awaited once, as soon as there is an error that concerns all.
@@ -130,7 +130,7 @@ class RowScheduler:
         self._shared_budget.end(row.generation_key)
 
     async def _unaffordable(self, row: PlannedRow) -> RunComfyError | None:
-        """Set aside what a row may cost, waiting for rows under way if that can help; or return why that failed."""
+        """Set aside what a row may cost, waiting for rows in progress if that can help; or return why that failed."""
         async with self._budget_changed:
             while not self._cancelled:
                 try:
@@ -177,7 +177,7 @@ class RowScheduler:
             self._budget_changed.notify_all()
         if outcome.error_type == BudgetReached.__name__:
             outcome = outcome.model_copy(update={"status": OutcomeStatus.NOT_STARTED})
-            if self._second_turn is not None:  # another run took the last of it, but rows under way may leave some
+            if self._second_turn is not None:  # another run took the last of it, but rows in progress may leave some
                 self._second_turn.append(row)
                 return
         self._ended(row, outcome, entry)

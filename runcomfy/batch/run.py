@@ -214,7 +214,7 @@ async def _outcomes_written(
     try:
         yield
     finally:
-        over.set()  # not cancelled: a write that is under way must not come after the last one
+        over.set()  # not cancelled: a write in progress must not come after the last one
         with anyio.move_on_after(25, shield=True):
             await asyncio.wait([writing])
             await write()

@@ -110,7 +110,7 @@ class SharedBudget:
         self.budget.begin(_short(key))
 
     def end(self, key: str) -> None:
-        """Record that a generation which this process began is not under way any more."""
+        """Record that a generation which this process began is no longer in progress."""
         self.budget.end(_short(key))
 
     async def authorise(self, key: str) -> None:
@@ -127,7 +127,7 @@ class SharedBudget:
     async def settle(self, key: str, entry: Entry | None) -> None:
         """Count what a generation has cost; without its entry, what was reserved for it stays reserved.
 
-        It is under way until the note has its cost, since a row that waits may get what is left over.
+        It is in progress until the note has its cost, since a row that waits may get what is left over.
 
         Raises:
             StorageError: the journal failed; the next run corrects the note.
@@ -158,7 +158,7 @@ class SharedBudget:
         return self.budget.limit_usd is not None
 
     async def _write(self, apply: Callable[[Budget], None]) -> None:
-        """Apply a change to the note; all changes that wait for a write under way share the next one."""
+        """Apply a change to the note; all changes that wait for a write in progress share the next one."""
         if not self._is_shared:
             apply(self.budget)
             return

@@ -77,7 +77,7 @@ async def update(
     """Bring the catalogue of a store up to date, and say what has changed.
 
     Args:
-        store: The bucket and prefix with the archive; the catalogue is there too.
+        store: The bucket and prefix with the archive; it also has the catalogue.
         journal: The journal of what is archived there; `None` where none outlives a process.
         prompts: Whether prompts are written as they are; `None` is as the last time, and at first they are. Where it
             was otherwise the last time, everything is read again.

@@ -2,6 +2,6 @@
 
 `app` has the commands; `generate`, `batch`, `inbox`, `journal`, `reconcile`, `catalogue`, `report` and `doctor` have
 those of their kind. `environment` and `options` read what was given, `following` runs a generation and ends it at a
-Ctrl-C, `output` prints and has the exit codes, `failure` says what an error means and what to type, `log` writes to
+Ctrl-C, `output` prints and has the exit codes, `failure` says what an error means and what to run, `log` writes to
 stderr. `journal_view` chooses what the `journal` commands show, and `journal_output` prints it.
 """

@@ -1,4 +1,4 @@
-"""`journal`: what was paid for, what became of it, and a person's decisions on what is uncertain."""
+"""`journal`: what was paid for, how it ended, and a person's decisions on what is uncertain."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _CONTENT = b"RunComfy for Prefect tries out this bucket. Delete me.\n"
 
 @dataclass(frozen=True)
 class BucketUnderTest:
-    """Where videos go, and where that is set.
+    """Where videos are stored, and where that is set.
 
     Args:
         open_store: Makes the store.

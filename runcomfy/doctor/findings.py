@@ -12,7 +12,7 @@ __all__ = ["CheckResult", "Diagnosis", "Mark", "broken", "not_checked", "ok", "r
 
 
 class Mark(StrEnum):
-    """What a check found, in a word."""
+    """What a check found, as one word."""
 
     OK = "ok"
     WARNING = "warning"

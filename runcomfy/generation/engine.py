@@ -66,7 +66,7 @@ async def open_engine(
         client: The account, not opened yet.
         destination: Where images are staged and videos archived, and where the journal is.
         hosts: Which hosts generated files may be downloaded from.
-        policy: How long to wait for a request, how often to poll, what becomes of it when the run is interrupted, and
+        policy: How long to wait for a request, how often to poll, what happens to it when the run is interrupted, and
             what to do about an earlier submission whose answer is unknown.
         hooks: What the program around it adds.
     """

@@ -29,8 +29,8 @@ class StateChange:
         key: The generation, as far as it is known.
         request_id: Its request, if it has one.
         model_id: The model, as far as it is known.
-        reason: Why, where that needs a reason.
-        error_type: The class of the error that it ended with, where there was one.
+        reason: Why, if that needs a reason.
+        error_type: The class of the error that it ended with, if there was one.
     """
 
     state: EntryState

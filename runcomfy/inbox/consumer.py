@@ -138,7 +138,7 @@ async def consume(
 
 
 async def _keep_hidden(queue: Queue, in_flight: dict[str, Message]) -> None:
-    """Extend messages in flight well before they would come back; one that comes back all the same costs no money."""
+    """Extend messages in flight well before they would come back; one that comes back anyway costs no money."""
     while True:
         await asyncio.sleep(queue.visibility_timeout_seconds / 3)
         try:

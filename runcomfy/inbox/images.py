@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True)
 class InboxImage:
-    """An image in the inbox, as it is there now."""
+    """An image in the inbox, as it is now."""
 
     bucket: str
     object: Found

@@ -99,7 +99,7 @@ async def receive(
         at_once: How many images are worked on at a time; the others stay in the queue.
         first_at_once: How many are paid for until one is archived.
         stop_after_alike: Nothing more is begun after so many in a row have failed alike, later.
-        run_for_seconds: After that, nothing more is begun; what is under way is finished.
+        run_for_seconds: After that, nothing more is begun; what is in progress is finished.
         idle_seconds: With a queue, it ends when nothing came for so long and all is finished.
         policy: What holds for every request.
 

@@ -110,7 +110,7 @@ async def known_key(
 def inputs_of(entry: Entry) -> ModelInputs | None:
     """Return the inputs of a generation in the journal; `None` if this version's model does not accept them.
 
-    Its output is archived all the same, only without being validated against the inputs.
+    Its output is archived anyway, but not validated against the inputs.
     """
     model = MODELS.get(entry.model_id)
     try:

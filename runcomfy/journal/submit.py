@@ -310,7 +310,7 @@ class _Attempt:
             return entry.moved(
                 EntryState.SUBMITTED, worker=worker_name(), request_id=request_id, submitted_at=submission.submitted_at
             )
-        # A person released it, and another attempt is under way: this request is kept in the history at least.
+        # A person released it, and another attempt is in progress: this request is kept in the history at least.
         reason = f"an earlier attempt, given up for lost, was accepted as {request_id}"
         late = entry.moved(entry.state, worker=worker_name(), reason=reason)
         own = {"request_id": request_id, "attempt": self.intent.entry.attempt}

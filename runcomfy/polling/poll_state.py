@@ -79,7 +79,7 @@ class PollState:
             )
 
     def _may_lag(self, error: ServiceError) -> bool:
-        """Whether a replica may not have heard of our own submission yet."""
+        """Whether a replica may not know our own submission yet."""
         unknown = isinstance(error, RequestNotFound) and error.error_code != ANOTHER_ACCOUNT
         return unknown and self.schedule.submission_known and self.elapsed() < REPLICAS_LAG_SECONDS
 

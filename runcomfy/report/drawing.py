@@ -33,7 +33,7 @@ _ROLES = re.compile(r' (?:role="graphics-[a-z]+"|aria-roledescription="[^"]*")')
 
 
 def outcomes_over_time(periods: Sequence[Period], about: str) -> Markup:
-    """Draw what was begun when, and what became of it: bars on each other.
+    """Draw what was begun when, and how it ended: stacked bars.
 
     Args:
         periods: Pieces of time.

@@ -123,7 +123,7 @@ def _quantile(ordered: Sequence[float], part: float) -> float:
 
 
 def causes(rows: Iterable[Row]) -> list[Cause]:
-    """Return why generations have no video, the most frequent cause first; what is under way has none."""
+    """Return why generations have no video, the most frequent cause first; what is in progress has none."""
     found: dict[tuple[str, str | None, str | None], list[Row]] = {}
     for row in rows:
         if row["outcome"] not in ("archived", "under_way"):

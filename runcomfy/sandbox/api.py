@@ -195,7 +195,7 @@ class Api:
         return self._filled(payload, job) if job is not None else payload
 
     def order(self, order: FaultOrder) -> None:
-        """Put a fault in force, for everybody or for one request.
+        """Activate a fault, for all requests or for one.
 
         Raises:
             ConfigurationError: The order does not fit the catalogue, or the request is unknown.

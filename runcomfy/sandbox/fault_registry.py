@@ -101,7 +101,7 @@ class DueFault:
 
 @dataclass
 class FaultRegistry:
-    """The faults that are due for everybody."""
+    """The faults that are due for all requests."""
 
     seed: int = 0
     due: list[DueFault] = field(default_factory=list)

@@ -7,7 +7,7 @@ submission is accepted, and from then on belongs to that request. What a fault d
 - `connection`: no answer at all, before or after the call did its work
 - `delay`: the right answer, late
 - `body`: the right answer, with fields set, dropped or spelled differently
-- `job`: what becomes of the request itself
+- `job`: what happens to the request itself
 - `file`: how an output is served
 """
 

@@ -137,7 +137,7 @@ class KeyTemplate:
 
         Args:
             prefix: The store's prefix.
-            journal: The folder of the journal, where that is in the same bucket and not below the prefix.
+            journal: The folder of the journal, if that is in the same bucket and not below the prefix.
             model: What is known of the generation, as are those that follow.
             generation: Its key.
             prompt: Its prompt.

@@ -216,7 +216,7 @@ def ended(request_id: str, outcome: str, *, model_id: str | None, cost_usd: floa
 
 
 def submission_answered(outcome: str, model_id: str) -> None:
-    """Count what became of a paid call: `accepted`, `refused`, `not_sent` or `uncertain`."""
+    """Count the outcome of a paid call: `accepted`, `refused`, `not_sent` or `uncertain`."""
     _record(_submissions.add, 1, {"outcome": outcome, "model": model_id})
     if outcome == "uncertain":
         _record(_without_cost.add, 1, {"model": model_id, "outcome": outcome})
