@@ -1,4 +1,4 @@
-"""The blocks on a Prefect server and in use: what is stored, what is shown of it, and what the engine gets of it."""
+"""The blocks on a Prefect server and in use: what is stored, what is shown, and what the engine gets."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def put_and_read(store: MediaStore) -> bytes:
 
 
 async def stored(block: Block, name: str) -> str:
-    """Return everything that the API tells of a stored block to somebody who may not see secrets."""
+    """Return everything that the API shows of a stored block to somebody who may not see secrets."""
     async with get_client() as client:
         document = await client.read_block_document_by_name(
             name, block_type_slug=block.get_block_type_slug(), include_secrets=False
@@ -79,7 +79,7 @@ async def stored(block: Block, name: str) -> str:
 
 
 async def test_the_account_is_stored_and_loaded(prefect_api: str, prefix: str) -> None:
-    """The token comes back to code that loads the block, and is shown to nobody who only looks."""
+    """Code that loads the block gets the token; nobody who only views the block sees it."""
     await RunComfyCredentials.register_type_and_schema()
     account = RunComfyCredentials(
         api_token=SecretStr(TOKEN), base_url="https://example.com", output_hosts=["*.example.com"]
@@ -103,7 +103,7 @@ async def test_the_account_is_stored_and_loaded(prefect_api: str, prefix: str) -
 async def test_the_bucket_is_stored_and_loaded(
     prefect_api: str, prefix: str, keys: AwsCredentials | MinIOCredentials, apart: bool
 ) -> None:
-    """With its credentials, of either kind, whether they are a stored block themselves or were made on the spot."""
+    """With its credentials, of either kind, whether a stored block or created inline."""
     await MediaStore.register_type_and_schema()
     keys = keys.model_copy()
     if apart:
@@ -135,7 +135,7 @@ def test_either_kind_of_credentials_reaches_the_store(object_store: ObjectStore,
     assert store.get_store() is store.get_store()
 
 
-def test_its_own_endpoint_and_region_win(object_store: ObjectStore, prefix: str) -> None:
+def test_its_own_endpoint_and_region_take_precedence(object_store: ObjectStore, prefix: str) -> None:
     """Over those of the credentials block, which other buckets may share."""
     elsewhere = aws(object_store, NOWHERE)
     store = MediaStore(
@@ -168,7 +168,7 @@ def test_the_public_endpoint_is_the_one_that_is_signed_for(object_store: ObjectS
 def test_without_credentials_boto3_looks_in_its_usual_places(
     object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An endpoint from the environment is addressed by path, since no host name there stands for a bucket."""
+    """An endpoint from the environment is addressed by path, since no host name there is that of a bucket."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.endpoint_url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)
@@ -200,7 +200,7 @@ def test_without_any_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPat
     ],
 )  # fmt: skip
 def test_a_wrong_archive_key_is_refused_at_once(key: str) -> None:
-    """When the block is made, with a sentence that says what is wrong, and not when a video has been paid for."""
+    """When the block is created, with a sentence that says what is wrong, and not when a video has been paid for."""
     with pytest.raises(ValidationError) as caught:
         MediaStore(bucket="videos", archive_key=key)
 
@@ -244,7 +244,7 @@ async def test_a_block_that_an_older_version_saved_loads_and_says_what_to_do(
     ],
 )
 def test_an_archive_inside_the_folder_of_the_journal_is_refused(settings: dict[str, str], refused: bool) -> None:
-    """Which is a bucket's own folder `journal/`, or that of another prefix."""
+    """That is a bucket's own folder `journal/`, or that of another prefix."""
     store = MediaStore(bucket="videos", **settings)
 
     if refused:
@@ -258,8 +258,8 @@ def test_an_archive_inside_the_folder_of_the_journal_is_refused(settings: dict[s
 
 
 @pytest.mark.parametrize("kind", [MediaStore, RunComfyCredentials])
-def test_the_ui_can_present_it(kind: type[Block]) -> None:
-    """A name, a logo, a sentence, a page to read on, and a snippet to copy."""
+def test_the_ui_can_show_it(kind: type[Block]) -> None:
+    """A name, a logo, a sentence, a documentation page, and a snippet to copy."""
     block_type = kind._to_block_type()
 
     assert str(block_type.logo_url).startswith("https://")

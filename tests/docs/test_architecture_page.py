@@ -19,7 +19,7 @@ FLOORS = structure_of(FILES).floors
 ROOMS = {path for path in FILES if path.count("/") == 1 and path.startswith("runcomfy/")} - {"runcomfy/__init__.py"}
 FOLDERS = {f"{path.rpartition('/')[0]}/" for path in FILES} - {"runcomfy/"}
 MAP = {name: next(str(floor) for room, floor in FLOORS.items() if name.startswith(room)) for name in ROOMS | FOLDERS}
-MAP["prefect_runcomfy/"] = "-"  # it is nothing but names of the others
+MAP["prefect_runcomfy/"] = "-"  # it only names the others
 ROW = re.compile(r"^\| (\d+|-) \| `([^`]+)` \|", re.MULTILINE)
 FENCE = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"`([\w.-]*/[\w./{},-]*|\w+\.py)(?::([\w.]+))?`")

@@ -1,4 +1,4 @@
-"""The page about the catalogue: its columns are those of the code, and its examples run as they stand there."""
+"""The page about the catalogue: its columns are those of the code, and its examples run as they are."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def examples(part: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PARTS[part], re.MULTILINE | re.DOTALL)
 
 
-def test_every_column_stands_on_the_page() -> None:
+def test_every_column_is_on_the_page() -> None:
     """With its type, its unit and what it means, in the order of the files."""
     lines = [
         f"| `{column.name}` | {named(column.type)}{', never null' if column.always else ''} | {column.unit} | "
@@ -112,7 +112,7 @@ def at(store: Store, text: str) -> str:
 
 @pytest.mark.parametrize("library", ["Polars", "pandas", "PyArrow"])
 def test_the_examples_in_python_run(library: str, catalogue: Store, environment: dict[str, str]) -> None:
-    """Against a real S3 server, with nothing but the environment; each prints what was made and what it cost."""
+    """Against a real S3 server, with nothing but the environment; each prints what was generated and what it cost."""
     (program,) = examples(library, "python")
 
     done = subprocess.run(

@@ -29,7 +29,7 @@ NAMED = re.compile(r"`(?:\.venv/bin/)?prefect-runcomfy ([a-z][a-z -]*[a-z])")
 
 
 @pytest.mark.parametrize(("name", "line"), TYPED, ids=lambda value: value[:60])
-def test_what_a_document_types_can_be_typed(name: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_in_a_document_can_be_pasted(name: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong option, or one that is missing, is an error; the bucket may be in the environment."""
     monkeypatch.setenv("RUNCOMFY_BUCKET", "s3://my-bucket/videos")
     words = shlex.split(line, comments=True)
@@ -41,7 +41,7 @@ def test_what_a_document_types_can_be_typed(name: str, line: str, monkeypatch: p
 
 @pytest.mark.parametrize("path", PLACES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_command_that_is_named_exists(path: Path) -> None:
-    """In sentences too; and nobody is told of the command that has gone."""
+    """In sentences too; and no text names the removed command."""
     text = path.read_text(encoding="utf-8")
 
     assert "python -m flows" not in text

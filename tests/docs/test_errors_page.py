@@ -1,4 +1,4 @@
-"""The page about errors, held against the code and the fault table."""
+"""The page about errors, compared with the code and the fault table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = [name for name in errors.__all__ if isinstance(getattr(errors, name), ty
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_error_stands_on_the_page(name: str) -> None:
+def test_every_error_is_on_the_page(name: str) -> None:
     """With its right exit code, and whether it may be repeated."""
     kind = getattr(errors, name)
     repeatable, code = CLASSES[name][-2:]
@@ -28,7 +28,7 @@ def test_every_error_stands_on_the_page(name: str) -> None:
 
 
 def test_the_page_names_no_other_error() -> None:
-    """An error that is gone leaves the page as well."""
+    """A removed error is removed from the page as well."""
     assert set(CLASSES) == set(KINDS)
     assert f"1 anything that is not in the table, {INTERRUPTED} an interruption" in PAGE
     assert UNEXPECTED == 1

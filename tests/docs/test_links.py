@@ -19,7 +19,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_link_leads_somewhere(document: Path) -> None:
+def test_every_link_has_a_target(document: Path) -> None:
     """Also one to a heading that was renamed."""
     for file, heading in LINK.findall(document.read_text(encoding="utf-8")):
         target = document.parent / file if file else document

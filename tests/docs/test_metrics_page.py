@@ -1,4 +1,4 @@
-"""The page about metrics and traces, held against the code."""
+"""The page about metrics and traces, compared with the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def in_prometheus(metric: Metric) -> str:
     return metric.name.replace(".", "_") + unit + ("_total" if metric.kind == "counter" else "")
 
 
-def test_every_metric_stands_on_the_page() -> None:
+def test_every_metric_is_on_the_page() -> None:
     """With both names, its kind, its unit, its attributes and what it counts, and no other."""
     assert rows("Metrics") == [
         [
@@ -44,7 +44,7 @@ def test_every_metric_stands_on_the_page() -> None:
     ]
 
 
-def test_every_span_stands_on_the_page() -> None:
+def test_every_span_is_on_the_page() -> None:
     """And each attribute that all of them have is one that the code sets."""
     named = {row[0].strip("`") for row in rows("Traces")}
     made = set(re.findall(r'(?:span_of_phase|_started|start_as_current_span)\(\s*"(\w+)"', SOURCES + TRACING))
@@ -54,7 +54,7 @@ def test_every_span_stands_on_the_page() -> None:
         assert f'"{attribute}"' in SOURCES, attribute
 
 
-def test_every_alert_stands_on_the_page() -> None:
+def test_every_alert_is_on_the_page() -> None:
     """With its severity."""
     groups = YAML(typ="safe").load((ROOT / "deployments/monitoring/alerts.yml").read_text())["groups"]
     rules = {rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"]}
@@ -62,7 +62,7 @@ def test_every_alert_stands_on_the_page() -> None:
     assert {row[0].strip("`"): row[2] for row in rows("Dashboard and alerts")} == rules
 
 
-def test_what_turns_it_on_stands_on_the_page() -> None:
+def test_every_variable_that_turns_it_on_is_on_the_page() -> None:
     """Each of the variables that do, in words or by name."""
     said = PARTS["Turn it on"]
 
@@ -70,7 +70,7 @@ def test_what_turns_it_on_stands_on_the_page() -> None:
         assert f"`{name}`" in said or f"`…{name.removeprefix('OTEL_EXPORTER_OTLP')}`" in said, name
 
 
-def test_what_the_page_links_to_is_there() -> None:
+def test_every_link_of_the_page_has_a_target() -> None:
     """Files and images; an image is small."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE):
         path = ROOT / "docs" / target

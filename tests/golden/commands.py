@@ -30,7 +30,7 @@ __all__ = ["environment", "printed", "said"]
 
 @contextlib.contextmanager
 def environment(sandbox: Sandbox, object_store: ObjectStore, prefix: str) -> Iterator[None]:
-    """Set what the commands read of their surroundings."""
+    """Set what the commands read from their environment."""
     set_to = {
         "RUNCOMFY_API_TOKEN": sandbox.token,
         "RUNCOMFY_BASE_URL": sandbox.url,
@@ -100,7 +100,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
         note("catalogue")
         note("report", "--output", str(folder / "page.html"))
         note("doctor")
-        found["doctor"].pop("exit_code")  # that of its surroundings
+        found["doctor"].pop("exit_code")  # that of its environment
         note("text-to-video", "rain", "--num-frames", "80", name="an error of the input")
         note("status", "no-such-request", name="an error of the service")
     return found

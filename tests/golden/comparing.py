@@ -1,4 +1,4 @@
-"""What has gone of what was offered before: additions are welcome, nothing else is."""
+"""What is missing of what was offered before: additions are welcome, no other change is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ANYTHING = ("properties", "definitions", "$defs")
 
 
 def gone(before: Any, now: Any, where: str = "") -> list[str]:
-    """Return where something is missing now, or is another than it was; nothing if all is still there.
+    """Return where something is missing now, or differs from before; nothing if all still exists.
 
     An object keeps its keys, a list its members in any order, all else its value. `required` is the exception: fewer
     fields may be required, not more.
@@ -30,7 +30,7 @@ def gone(before: Any, now: Any, where: str = "") -> list[str]:
 
 
 def shape(document: Any) -> Any:
-    """Return the keys of a JSON document and of all that it holds, without values; a list is what its members are."""
+    """Return the keys of a JSON document and of all that it holds, without values; a list counts as its members."""
     if isinstance(document, dict):
         return {name: shape(value) for name, value in document.items()}
     if isinstance(document, list):
@@ -47,7 +47,7 @@ def schema_of(schema: Any, *, names: bool = False) -> Any:
 
     Args:
         schema: The schema, or a part of one.
-        names: Whether the keys of this part are names of its own, and no words of JSON schema.
+        names: Whether the keys of this part are names of its own, and not keywords of JSON schema.
     """
     if isinstance(schema, dict):
         return {

@@ -32,7 +32,7 @@ FLOW_RUN = {
 
 
 def entries() -> dict[str, Entry]:
-    """Return an entry of each state, brought there as workers do it, and one of a second attempt."""
+    """Return an entry in each state, brought there as workers do, and one of a second attempt."""
     began = _asked().intent("host:1")
     accepted = began.moved(
         _S.SUBMITTED, worker="host:1", request_id="request-1", submitted_at=MOMENT + timedelta(seconds=1)
@@ -85,7 +85,7 @@ def provenance() -> Provenance:
 
 
 def meaning(entry: Entry) -> dict[str, Any]:
-    """Return what the journal and the catalogue make of an entry."""
+    """Return how the journal and the catalogue read an entry."""
     return {
         "may_become": sorted(str(state) for state in EntryState if entry.may_become(state)),
         "request_ids": entry.request_ids,
@@ -96,7 +96,7 @@ def meaning(entry: Entry) -> dict[str, Any]:
 
 
 def meaning_of_files(document: Provenance) -> dict[str, Any]:
-    """Return what the catalogue makes of the document beside a video."""
+    """Return how the catalogue reads the document beside a video."""
     return dict(_plain(row_of_files({f"{document.uri}.json": document}, prompts=True)))
 
 

@@ -1,4 +1,4 @@
-"""What people, scripts, automations and dashboards hold on to, as the present code offers it."""
+"""What people, scripts, automations and dashboards rely on, as the present code offers it."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def blocks() -> dict[str, Any]:
 
 
 def _ours(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the blocks of prefect-aws, and what they are made of."""
+    """Leave out the blocks of prefect-aws, and their parts."""
     return {name: schema for name, schema in definitions.items() if not name.startswith(("Aws", "MinIO"))}
 
 
 def events() -> dict[str, Any]:
-    """What is sent of a generation by its state, and of its assets."""
+    """The events of a generation by its state, and those of its assets."""
     return {
         "generations": {str(state): name for state, name in EVENTS.items()},
         "assets": [ASSET_MADE, ASSET_READ],

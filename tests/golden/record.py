@@ -1,8 +1,8 @@
 """Record what must not change, on purpose: `python -m tests.golden.record offered documents blocks commands`, or some.
 
 What the present code offers is written into `offered/`, what it writes into `written/`. A change of a file that is
-there already takes something from people who hold on to it: the CHANGELOG then says what, and what they do. What is in
-`written/` stays as an older version wrote it; where a new kind of document is to be held, record it beside them.
+there already takes something from people who rely on it: the CHANGELOG then says what, and what they do. What is in
+`written/` stays as an older version wrote it; record a new kind of document beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent
 
 
 def recorded(name: str) -> Any:
-    """Return what a file says that was recorded before."""
+    """Return what was recorded in a file before."""
     return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Blocks as a Prefect server keeps them once they are saved, and how a server has them that an older version filled."""
+"""Blocks as a Prefect server stores them, and a server with blocks that an older version saved."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def saved(block: Block, name: str) -> dict[str, Any]:
 
 
 async def put_saved(kind: type[Block], name: str, document: dict[str, Any]) -> None:
-    """Put a block onto the server as the version did that saved it, under its schema."""
-    await kind.register_type_and_schema()  # whatever it is made of has to be known there
+    """Put a block onto the server as the version that saved it did, under its schema."""
+    await kind.register_type_and_schema()  # all of its parts have to be registered there
     async with get_client() as client:
         block_type = await client.read_block_type_by_slug(kind.get_block_type_slug())
         schema = await client.create_block_schema(BlockSchemaCreate(block_type_id=block_type.id, **document["schema"]))

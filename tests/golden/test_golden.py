@@ -1,6 +1,6 @@
-"""What is offered and what was written stays: nothing of it goes or changes, whatever is added.
+"""What is offered and what was written stays: nothing of it is removed or changed, whatever is added.
 
-`record.py` beside this file says how the files came about, and what it means to change one.
+`record.py` beside this file says how the files are recorded, and what it means to change one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ENTRIES: dict[str, dict[str, Any]] = recorded("written/entries.json")
 
 
 @pytest.mark.parametrize("name", OFFERED)
-def test_nothing_that_is_offered_goes_or_changes(name: str) -> None:
-    """Names, types, units, labels and codes; what is new is welcome, unless it has to be given."""
+def test_nothing_that_is_offered_is_removed_or_changed(name: str) -> None:
+    """Names, types, units, labels and codes; additions are welcome, unless they are required."""
     assert gone(recorded(f"offered/{name}.json"), OFFERED[name]()) == []
 
 

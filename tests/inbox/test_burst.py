@@ -64,13 +64,13 @@ class Workers:
             stderr=self._log.open("ab"),
         )  # fmt: skip
         assert worker.stdin is not None
-        # A message that was given back for the second time is away for a minute.
+        # A message that was given back for the second time is hidden for a minute.
         worker.stdin.write(json.dumps({"at_once": 40, "idle_seconds": 75} | self._job | changes).encode())
         worker.stdin.close()
         return worker
 
     def end_of(self, worker: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """Wait for the end of one, and return what it said."""
+        """Wait for the end of one, and return its output."""
         assert worker.stdout is not None
         said = worker.stdout.read()
         assert worker.wait() == 0, self._log.read_text()[-3000:]

@@ -89,13 +89,13 @@ def test_the_tree_at_the_top_of_the_module_is_the_tree_of_the_classes() -> None:
     ],
 )
 def test_secrets_are_cut_out_of_texts(text: str) -> None:
-    """Signed queries, tokens, passwords and signatures go, wherever they stand."""
+    """Signed queries, tokens, passwords and signatures are removed, wherever they are."""
     assert "deadbeef01" not in redact(text)
     assert "deadbeef01" not in str(errors.DownloadError(text, details={"deep": [text]}).facts)
 
 
-def test_what_is_no_secret_is_left() -> None:
-    """The host and the path of a URL stay readable, and so does everything else."""
+def test_everything_else_is_left() -> None:
+    """The host and the path of a URL stay readable, and so does all other text."""
     assert redact(f"GET {SIGNED} failed") == f"GET {strip_query(SIGNED)}?[redacted] failed"
     for prose in ("Is it running? Look: 2 of 3 (why?)", "A standard bearer walks home", "her signature: bold, red"):
         assert redact(prose) == prose

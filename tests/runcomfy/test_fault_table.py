@@ -63,7 +63,7 @@ def archive(object_store: ObjectStore) -> Store:
 
 @pytest.fixture(scope="module")
 def s3(object_store: ObjectStore) -> Any:
-    """Looks into the bucket past the code under test."""
+    """Reads the bucket past the code under test."""
     session: boto3.Session = object_store.session()
     return session.client("s3", endpoint_url=object_store.endpoint_url)
 
@@ -290,8 +290,8 @@ async def test_a_large_file_that_breaks_off_is_not_read_again(
     assert books.bytes_served < 1.1 * LARGE_BYTES
 
 
-async def test_a_service_that_is_not_there_is_sent_nothing() -> None:
-    """A connection that was refused is tried again, and then it is sure that nothing was paid for."""
+async def test_an_unreachable_service_is_sent_nothing() -> None:
+    """A refused connection is tried again, and then it is certain that nothing was paid for."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     pauses: list[float] = []

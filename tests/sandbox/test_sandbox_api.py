@@ -75,7 +75,7 @@ def test_every_call_needs_the_token(caller: Any, headers: dict[str, str], method
     assert caller.sandbox.books().submissions_accepted == 0
 
 
-def test_cost_is_told_only_when_asked_for(caller: Any) -> None:
+def test_cost_is_returned_only_on_request(caller: Any) -> None:
     """The result has a cost only with include_cost=true."""
     request_id, result = caller.finished()
 
@@ -84,7 +84,7 @@ def test_cost_is_told_only_when_asked_for(caller: Any) -> None:
 
 
 def test_result_of_a_queued_request_is_its_state(caller: Any) -> None:
-    """While a request is not finished, its result tells the state and no output."""
+    """While a request is not finished, its result has the state and no output."""
     caller.sandbox.hold()
     request_id = caller.submitted()
 
@@ -250,7 +250,7 @@ def test_bounds_of_a_listing_are_kept(caller: Any, query: str) -> None:
 
 @pytest.mark.parametrize("model", [TEXT_TO_VIDEO, IMAGE_TO_VIDEO])
 def test_the_schema_is_the_published_one(caller: Any, model: str) -> None:
-    """Word for word, with titles, descriptions and the samples that stand as defaults, of a prompt and an image."""
+    """Word for word, with titles, descriptions and the samples given as defaults, of a prompt and an image."""
     published = CONTRACT / f"wan-2-1-{model.rpartition('/')[2]}.input.json"
 
     assert caller.http.get(f"/v1/models/{model}").json()["input_schema"] == json.loads(published.read_text())
@@ -264,7 +264,7 @@ def test_a_sample_is_never_taken_for_an_input(caller: Any) -> None:
     assert "prompt is required; image_url is required" in answer.json()["error_message"]
 
 
-def test_books_tell_what_happened(caller: Any) -> None:
+def test_the_ledger_has_everything_that_happened(caller: Any) -> None:
     """The ledger counts submissions, money, reads, downloads and leaked tokens, and lists the requests."""
     request_id, result = caller.finished()
     caller.status(request_id)
@@ -327,7 +327,7 @@ def test_hold_and_faults_are_controlled_over_http(caller: Any) -> None:
     assert caller.http.get("/prod/v2/balance").status_code == 200
 
 
-def test_a_taken_port_or_an_unknown_fault_is_told_at_once() -> None:
+def test_a_taken_port_or_an_unknown_fault_is_reported_at_once() -> None:
     """A sandbox that cannot start raises where it is entered."""
     with Sandbox() as first, pytest.raises(OSError), Sandbox(SandboxSettings(port=int(first.url.rpartition(":")[2]))):
         pass
@@ -394,7 +394,7 @@ def test_a_stopped_sandbox_listens_no_longer(calling: Callable[[Sandbox], Any]) 
         httpx.get(sandbox.url, trust_env=False)
 
 
-def test_the_books_tell_how_many_polls_came_within_a_second(sandbox: Sandbox, caller: Any) -> None:
+def test_the_ledger_has_the_most_polls_within_a_second(sandbox: Sandbox, caller: Any) -> None:
     """A rate limit can be checked; and connections are counted, however many calls each carried."""
     request_id = caller.submitted()
     before = sandbox.books()

@@ -37,7 +37,7 @@ def url_in(text: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+def test_the_command_serves_until_it_is_stopped(number: signal.Signals) -> None:
     """The command prints URL and token, logs calls without the token, and ends with 0 on SIGINT and SIGTERM."""
     with served("--token", "other-token", "--fault", "http_503:balance") as (process, hello):
         headers = {"Authorization": "Bearer other-token"}

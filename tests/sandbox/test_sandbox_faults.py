@@ -339,7 +339,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "changed": remade("changed", lambda file, whole: file.startswith(whole) and len(file) == len(whole) + 16),
     "damaged": remade("damaged", lambda file, whole: len(file) == len(whole) and file != whole),
     "glued": remade("glued", lambda file, whole: file == whole + bytes(16)),
-    "packed": remade("packed", lambda file, whole: file == whole),  # unpacked by who reads it
+    "packed": remade("packed", lambda file, whole: file == whole),  # unpacked by the reader
     "remuxed": remade("remuxed", lambda file, whole: file.startswith(b"\x1a\x45\xdf\xa3")),
     "empty": cut_length("empty", lambda whole: 0),
     "error_echoes_url": error_echoes_url,
@@ -461,7 +461,7 @@ def test_directives_set_durations_and_do_not_show(caller: Any) -> None:
 
 @given(st.text())
 def test_any_prompt_is_either_understood_or_refused(text: str) -> None:
-    """Whatever stands in a directive, reading it gives faults or a ConfigurationError, nothing else."""
+    """Whatever is in a directive, reading it gives faults or a ConfigurationError, nothing else."""
     for prompt in (text, f"[sandbox: {text}]", f"[sandbox: status={text}]", f"[sandbox: status=http_503:{text}=1]"):
         with contextlib.suppress(ConfigurationError):
             directives_of(prompt)

@@ -122,7 +122,7 @@ def test_sizes_are_even_and_bounded(side: int | None, ratio: float, size: tuple[
     assert size == frame_size(side, ratio)
 
 
-def test_a_picture_is_zoomed_slowly_and_without_jumps(tmp_path: Path) -> None:
+def test_an_image_is_zoomed_slowly_and_without_jumps(tmp_path: Path) -> None:
     """Between one frame and the next an image changes a little, all the way."""
     picture = tmp_path / "one.picture"
     Image.radial_gradient("L").convert("RGB").resize((320, 180)).save(picture, "PNG")
@@ -167,7 +167,7 @@ def test_ranges_are_answered(caller: Any, asked: str, status: int, part: slice) 
 
 
 def test_if_range_with_another_etag_gets_the_whole_file(caller: Any) -> None:
-    """A range of a file that has changed is not given out; HEAD tells the size without the bytes."""
+    """A range of a changed file is not sent; HEAD returns the size without the bytes."""
     url = caller.video_url()
     head = caller.plain.head(url)
     ask = lambda etag: caller.plain.get(url, headers={"Range": "bytes=0-3", "If-Range": etag})  # noqa: E731

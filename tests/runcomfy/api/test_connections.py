@@ -26,7 +26,7 @@ async def submitted(client: RunComfyClient) -> str:
 
 
 async def test_a_thousand_polls_at_once_share_a_hundred_connections(sandbox: Sandbox, client: RunComfyClient) -> None:
-    """All are answered, none fails while it waits in line, and the service is not flooded."""
+    """All are answered, none fails while it waits for a connection, and the service is not flooded."""
     async with client:
         request_id = await submitted(client)
         before = sandbox.books().connections
@@ -115,8 +115,8 @@ async def settled(awaitables: list[Awaitable[object]]) -> list[object]:
 
 
 @pytest.mark.slow
-async def test_a_submission_that_waits_in_line_for_too_long_was_surely_not_sent() -> None:
-    """It is no uncertain submission, and the service has never seen it."""
+async def test_a_submission_that_waits_too_long_for_a_connection_was_certainly_not_sent() -> None:
+    """It is not an uncertain submission: the service has never seen it."""
     service = Halting()
     async with RunComfyClient(
         "token-of-tests", transport=httpx.MockTransport(service.handle), timeout_seconds=0.2
@@ -161,7 +161,7 @@ async def test_an_answer_that_trickles_does_not_outlast_the_paid_call() -> None:
             await submitted(client)
 
 
-async def test_a_poll_waits_in_line_for_as_long_as_it_takes() -> None:
+async def test_a_poll_waits_for_a_connection_as_long_as_it_takes() -> None:
     """Waiting for our own connections says nothing about the service: the poll has not failed."""
     service = Halting()
     async with RunComfyClient(

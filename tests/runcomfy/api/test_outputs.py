@@ -55,7 +55,7 @@ def answer(output: Any, *, sent: tuple[str, ...] = (), **beside: Any) -> Answer:
         ({"video": "http://x.runcomfy.net/a.mp4"}, ("http://x.runcomfy.net/a.mp4",)),
     ],
 )
-def test_what_is_named_as_a_file_is_found(output: Any, urls: tuple[str, ...]) -> None:
+def test_fields_with_the_name_of_a_file_are_found(output: Any, urls: tuple[str, ...]) -> None:
     """Known names, nested, listed, in any spelling of URL; each file once, in a stable order, and without a warning."""
     found = answer(output)
 
@@ -80,7 +80,7 @@ def test_what_is_named_as_a_file_is_found(output: Any, urls: tuple[str, ...]) ->
         ({"clip": A, "image_url": SENT}, (A,)),
     ],
 )
-def test_what_is_named_otherwise_is_taken_with_a_warning(output: Any, urls: tuple[str, ...]) -> None:
+def test_urls_under_other_names_are_taken_with_a_warning(output: Any, urls: tuple[str, ...]) -> None:
     """Any URL in the output, except what was sent and what the service calls an input; a warning says so."""
     found = answer(output, sent=(SENT,))
 
@@ -96,7 +96,7 @@ def test_what_is_named_otherwise_is_taken_with_a_warning(output: Any, urls: tupl
         {"input": {"image_url": A}}, STAGED, {"video": STAGED}, {"image": SENT, "status_url": A},
     ],
 )  # fmt: skip
-def test_what_is_no_file_is_shown(output: Any) -> None:
+def test_an_output_without_a_file_is_shown(output: Any) -> None:
     """Never an input, never the service's own links; the output is kept for a person, without its secrets."""
     found = answer(output, sent=(SENT,))
 
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_shown(output: Any) -> None:
 
 
 def test_an_error_beside_a_success_is_a_warning() -> None:
-    """Anyone who gets the file is warned; a failure keeps every error field."""
+    """The user of the file is warned; a failure keeps every error field."""
     odd = answer({"video": A}, error_code=500123, error_message="late")
     assert odd.outputs == (A,) and "late" in odd.warnings[0]
 
@@ -116,7 +116,7 @@ def test_an_error_beside_a_success_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(("word", "error"), [("failed", GenerationFailed), ("cancelled", GenerationCancelled)])
-def test_a_file_of_what_did_not_succeed_is_shown(word: str, error: type[RunComfyError]) -> None:
+def test_a_file_of_a_request_that_did_not_succeed_is_shown(word: str, error: type[RunComfyError]) -> None:
     """The status decides, and a person may look at the output, without its signature."""
     with pytest.raises(error, match=r"'video': 'https://x\.runcomfy\.net/a\.mp4.*not archived") as caught:
         succeeded(answer({"video": f"{A}?Signature=5ec2e7"}, status=word))
@@ -142,7 +142,7 @@ _OUTPUTS = st.recursive(
 
 @given(_OUTPUTS)
 def test_whatever_the_output_is_only_its_own_urls_are_taken(output: Any) -> None:
-    """It never fails, takes nothing twice, and finds the same again."""
+    """It never fails, takes nothing twice, and is deterministic."""
     found = answer(output)
 
     assert set(found.outputs) <= {A, B, C} or any("http" in text for text in _texts(output))
@@ -158,8 +158,8 @@ def _texts(value: Any) -> list[str]:
     return [value.lower()] if isinstance(value, str) and value.strip() not in (A, B, C, STAGED) else []
 
 
-def test_an_output_that_is_nested_without_end_is_read() -> None:
-    """A stranger's answer must not break the reader."""
+def test_an_extremely_nested_output_is_read() -> None:
+    """No answer may break the parser."""
     deep: Any = A
     for _ in range(300):
         deep = {"x": [deep]}

@@ -206,7 +206,7 @@ FAULTS = {
 async def test_a_fault_leaves_nothing(
     source: Source, store: Store, object_store: ObjectStore, fault: str, size: int
 ) -> None:
-    """Whatever goes wrong on the way, no object, provenance or unfinished upload is left, and no secret gets out."""
+    """Whatever fails, no object, provenance or unfinished upload is left, and no secret leaks."""
     make, kinds = FAULTS[fault]
     source.answer = make(video(size))
 
@@ -220,9 +220,7 @@ async def test_a_fault_leaves_nothing(
 
 
 @pytest.mark.parametrize("size", [0, LARGE])
-async def test_a_fault_is_mended_by_repeating(
-    source: Source, store: Store, object_store: ObjectStore, size: int
-) -> None:
+async def test_repeating_fixes_a_fault(source: Source, store: Store, object_store: ObjectStore, size: int) -> None:
     """After a broken transfer the same call succeeds."""
     source.answer = Answer(video(size), sent=len(video(size)) - 1)
     with pytest.raises(DownloadError):
@@ -282,7 +280,7 @@ async def test_a_repetition_does_not_need_the_rest_of_the_file(source: Source, s
 
 
 @pytest.mark.parametrize("size", [0, LARGE])
-async def test_a_crash_before_the_provenance_is_mended(
+async def test_repeating_fixes_a_crash_before_the_provenance(
     source: Source, store: Store, object_store: ObjectStore, size: int
 ) -> None:
     """Where only the object exists, repeating adds the provenance, with one download, and leaves the object alone."""
@@ -395,7 +393,7 @@ async def test_cancelling_leaves_nothing(source: Source, store: Store, object_st
     assert unfinished_uploads(object_store, store) == []
 
 
-async def test_a_deadline_that_insists_does_not_hurry_the_cleaning(
+async def test_repeated_cancellations_do_not_skip_the_clean_up(
     source: Source, store: Store, object_store: ObjectStore
 ) -> None:
     """A task that is cancelled again and again still waits until nothing is left."""
@@ -411,7 +409,7 @@ async def test_a_deadline_that_insists_does_not_hurry_the_cleaning(
     assert unfinished_uploads(object_store, store) == []
 
 
-async def test_what_is_other_than_asked_is_a_warning(source: Source, store: Store) -> None:
+async def test_a_difference_from_the_request_is_a_warning(source: Source, store: Store) -> None:
     """A paid video is kept whatever is in it; the differences are reported, and stored."""
     source.answer = Answer(video())
     validation = OutputValidation(frames=81, frames_per_second=24, resolution="720p", aspect_ratio="16:9")
@@ -423,8 +421,8 @@ async def test_what_is_other_than_asked_is_a_warning(source: Source, store: Stor
     assert provenance.warnings == video_.warnings
 
 
-async def test_several_outputs_stand_side_by_side(source: Source, store: Store, object_store: ObjectStore) -> None:
-    """Each output of a request has a key of its own."""
+async def test_several_outputs_have_keys_of_their_own(source: Source, store: Store, object_store: ObjectStore) -> None:
+    """Two outputs of one request are two objects."""
     source.answer = Answer(video())
 
     await archive(source, store, index=0)
@@ -436,7 +434,7 @@ async def test_several_outputs_stand_side_by_side(source: Source, store: Store, 
 async def test_a_template_that_lacks_a_fact_costs_nothing(
     source: Source, store: Store, object_store: ObjectStore
 ) -> None:
-    """A key that cannot be made is a setting to fix, and leaves nothing."""
+    """A key that cannot be built is a setting to fix, and leaves nothing."""
     source.answer = Answer(video())
 
     with pytest.raises(ConfigurationError):

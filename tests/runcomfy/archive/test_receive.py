@@ -1,4 +1,4 @@
-"""What comes from the output host: what is kept, by which name, with which warnings; and what is asked for again."""
+"""What the output host sends: what is kept, by which name, with which warnings; and what is requested again."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-async def test_what_plays_or_came_whole_is_kept(source: Source, store: Store, name: str) -> None:
-    """Whatever is odd about a file is a warning in its provenance; the file is in the bucket, under its own name."""
+async def test_a_playable_or_complete_file_is_kept(source: Source, store: Store, name: str) -> None:
+    """Anything odd about a file is a warning in its provenance; the file is in the bucket, under its own name."""
     extension, codec, warnings = KEPT[name]
     data = CASES[name]
     source.answer = Answer(data)
@@ -107,7 +107,7 @@ def image(kind: str, frames: int = 1) -> bytes:
         ("x", b"\x01\x02\x03\xff" * 50, "mp4", "video/mp4"),
     ],
 )
-async def test_what_is_no_video_is_kept_with_a_warning(
+async def test_a_file_that_is_no_video_is_kept_with_a_warning(
     source: Source, store: Store, name: str, data: bytes, extension: str, content_type: str
 ) -> None:
     """A still, an animation, sound, a model, and an unknown kind: paid for, whole, and so kept as it is."""
@@ -136,7 +136,7 @@ PAGES = {
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
 @pytest.mark.parametrize("with_length", [True, False])
-async def test_what_is_no_media_is_refused(
+async def test_a_file_that_is_no_media_is_refused(
     source: Source, store: Store, object_store: ObjectStore, page: str, encoding: str, with_length: bool
 ) -> None:
     """A page, a document, a message or nothing, packed or not, never passes for the file: it can be asked for again."""
@@ -171,7 +171,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 @pytest.mark.parametrize("how", ENCODINGS)
 @pytest.mark.parametrize("with_length", [True, False])
 async def test_a_packed_file_is_unpacked(source: Source, store: Store, how: str, with_length: bool) -> None:
-    """It was not asked for, and no player could use it: the video itself is kept, with a warning."""
+    """It was not requested, and no player could use it: the video itself is kept, with a warning."""
     encoding, pack = ENCODINGS[how]
     headers = {"Content-Encoding": encoding} if encoding else {}
     source.answer = Answer(pack(video()), headers=headers, with_length=with_length)
@@ -183,8 +183,8 @@ async def test_a_packed_file_is_unpacked(source: Source, store: Store, how: str,
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "aws-chunked", "identity", "nonsense"])
-async def test_an_encoding_that_is_not_there_changes_nothing(source: Source, store: Store, encoding: str) -> None:
-    """A header that is not true of the bytes is a warning at the most."""
+async def test_a_wrong_encoding_header_changes_nothing(source: Source, store: Store, encoding: str) -> None:
+    """A header that does not match the bytes is at most a warning."""
     source.answer = Answer(video(), headers={"Content-Encoding": encoding})
 
     archived = await archive(source, store)
@@ -202,10 +202,10 @@ async def test_an_encoding_that_is_not_there_changes_nothing(source: Source, sto
     ],
     ids=["br", "zstd", "damaged", "bomb"],
 )
-async def test_what_cannot_be_unpacked_is_kept_as_it_came(
+async def test_a_file_that_cannot_be_unpacked_is_kept_as_it_came(
     source: Source, store: Store, encoding: str, data: bytes
 ) -> None:
-    """The announced length came; what kind it is may be found out later."""
+    """The announced length arrived; its kind may be found out later."""
     source.answer = Answer(data, headers={"Content-Encoding": encoding})
 
     archived = await archive(source, store)
@@ -221,8 +221,8 @@ def damaged(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("broken", [damaged(video()), video()[:-300], video()[:1500]], ids=["zeros", "cut", "half"])
-async def test_what_looks_broken_is_read_a_second_time(source: Source, store: Store, broken: bytes) -> None:
-    """A host that gives a broken file once, with its length, gives the good one to who asks again."""
+async def test_a_file_that_looks_broken_is_read_again(source: Source, store: Store, broken: bytes) -> None:
+    """A host that sends a broken file once, with its length, sends the good one at the second request."""
     source.answers = [Answer(broken), Answer(video())]
 
     archived = await archive(source, store)
@@ -232,8 +232,8 @@ async def test_what_looks_broken_is_read_a_second_time(source: Source, store: St
 
 
 @pytest.mark.parametrize("then", [Answer(b"<html>"), Answer(status="404 Gone"), Answer(video(), sent=99), None])
-async def test_what_stays_broken_is_kept(source: Source, store: Store, then: Answer | None) -> None:
-    """If the second reading brings nothing better, what came first is kept, with a warning."""
+async def test_a_file_that_stays_broken_is_kept(source: Source, store: Store, then: Answer | None) -> None:
+    """If the second read is no better, the first one is kept, with a warning."""
     broken = damaged(video())
     source.answers = [Answer(broken), then or Answer(broken), *[Answer(status="404 Gone")] * 3]
 
@@ -243,7 +243,7 @@ async def test_what_stays_broken_is_kept(source: Source, store: Store, then: Ans
     assert "does not decode" in archived.warnings[0]
 
 
-async def test_what_nobody_knows_the_length_of_is_kept_as_it_plays(source: Source, store: Store) -> None:
+async def test_a_file_of_unknown_length_is_kept_if_it_plays(source: Source, store: Store) -> None:
     """A live WebM from a host that gives no length is read twice; the longer one is kept, with a warning."""
     source.answers = [
         Answer(CASES["live.webm"], with_length=False, sent=4000),
@@ -276,7 +276,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-async def test_what_an_earlier_attempt_stored_is_completed(
+async def test_the_object_of_an_earlier_attempt_is_completed(
     source: Source, store: Store, object_store: ObjectStore, other: str
 ) -> None:
     """Killed before the provenance: the object identifies itself, and is completed, whatever its host sends now."""
@@ -292,7 +292,7 @@ async def test_what_an_earlier_attempt_stored_is_completed(
     assert Provenance.from_json(store.read(again.provenance_key, limit_bytes=9999)).marked
 
 
-async def test_what_is_archived_is_not_archived_again_as_another_kind(
+async def test_an_archived_output_is_not_archived_again_as_another_kind(
     source: Source, store: Store, object_store: ObjectStore
 ) -> None:
     """One output is one file, also where its host gives it in another container the next time."""
@@ -305,10 +305,10 @@ async def test_what_is_archived_is_not_archived_again_as_another_kind(
 
 
 @pytest.mark.parametrize("broken", [Answer(status="404 Not Found"), Answer(b"<html>"), Answer(video(), sent=500)])
-async def test_a_file_that_cannot_be_had_does_not_keep_the_others_from_the_bucket(
+async def test_an_unavailable_file_does_not_keep_the_others_from_the_bucket(
     source: Source, store: Store, object_store: ObjectStore, broken: Answer
 ) -> None:
-    """Each file of a request is paid for: what comes is kept, and then it is said what did not."""
+    """Each file of a request is paid for: those that arrive are kept, then the error names the others."""
     source.answers, source.answer = [broken], Answer(video())
     answer = parse_answer("r-1", {"status": "succeeded", "output": {"videos": [source.url, f"{source.url}2"]}})
 
@@ -320,7 +320,7 @@ async def test_a_file_that_cannot_be_had_does_not_keep_the_others_from_the_bucke
 
 
 @pytest.mark.parametrize("changed", [{"runcomfy-request-id": "r-2"}, {"runcomfy-output-index": "1"}, {}])
-async def test_what_does_not_say_that_it_is_ours_is_compared(
+async def test_an_object_without_our_metadata_is_compared(
     source: Source, store: Store, object_store: ObjectStore, changed: dict[str, str]
 ) -> None:
     """An object of an older version, of a store that keeps no metadata, or of another request: by its bytes alone."""
@@ -341,9 +341,7 @@ async def test_what_does_not_say_that_it_is_ours_is_compared(
     assert again == first.model_copy(update={"already_archived": True})
 
 
-async def test_an_object_that_is_not_what_was_stored_is_a_conflict(
-    source: Source, store: Store, object_store: ObjectStore
-) -> None:
+async def test_a_changed_object_is_a_conflict(source: Source, store: Store, object_store: ObjectStore) -> None:
     """Our metadata on other bytes: nothing is guessed."""
     source.answer = Answer(video())
     first = await archive(source, store)
@@ -357,7 +355,7 @@ async def test_an_object_that_is_not_what_was_stored_is_a_conflict(
 
 
 @pytest.mark.parametrize("killed", [True, False])
-async def test_one_request_id_for_two_generations_is_told(
+async def test_one_request_id_for_two_generations_is_reported(
     source: Source, store: Store, object_store: ObjectStore, killed: bool
 ) -> None:
     """The second generation does not get the first one's video: the error says what happened and what to type."""
@@ -377,10 +375,10 @@ async def test_one_request_id_for_two_generations_is_told(
 
 
 @pytest.mark.parametrize("keys_", [("a" * 64, None), (None, "a" * 64), (None, None), ("a" * 64, "a" * 64)])
-async def test_who_knows_no_generation_gets_what_exists(
+async def test_a_fetch_by_request_id_alone_gets_what_exists(
     source: Source, store: Store, keys_: tuple[str | None, str | None]
 ) -> None:
-    """Fetched by request id alone, before or after: there is nothing to contradict."""
+    """Before or after the other archive: there is nothing to contradict."""
     source.answer = Answer(video())
     first, again = [
         await archive(source, store, facts=FACTS.model_copy(update={"generation_key": key})) for key in keys_
@@ -390,10 +388,10 @@ async def test_who_knows_no_generation_gets_what_exists(
 
 
 @pytest.mark.parametrize("request_id", ["r/1 ü", "x" * 1000, "a,b;c=\td"])
-async def test_any_request_id_is_known_again(
+async def test_any_request_id_is_recognised(
     source: Source, store: Store, object_store: ObjectStore, request_id: str
 ) -> None:
-    """Whatever the service calls a request, the object of it says so in what a header can hold."""
+    """Whatever id the service gives a request, its object names it in a form that a header can hold."""
     facts = FACTS.model_copy(update={"request_id": request_id})
     source.answer = Answer(video())
     first = await archive(source, store, facts=facts)

@@ -1,4 +1,4 @@
-"""Temporary files: what a disk without room, a folder without rights and a kill make of them."""
+"""Temporary files on a full disk, in a folder without rights, and after a kill."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nothing() -> None:
 
 
 class Disk:
-    """A disk of so many bytes, which nothing else uses."""
+    """A disk of this many bytes, which nothing else uses."""
 
     def __init__(self, size: int) -> None:
         self.size, self.written = size, 0
@@ -68,7 +68,7 @@ def test_more_files_than_fit_wait_for_each_other() -> None:
     assert 1 <= most[0] <= 3
 
 
-def test_what_never_fits_is_told_at_once() -> None:
+def test_a_file_that_never_fits_is_reported_at_once() -> None:
     """If no other file will free room, the error says how much is needed, where, and what to do."""
     with pytest.raises(TemporaryFileError) as raised, Room(Disk(50 * MB).free).file(60 * MB, check=nothing):
         pass
@@ -102,7 +102,7 @@ def test_first_come_first_served() -> None:
     assert order == [70 * MB, 1 * MB]
 
 
-def test_a_stop_ends_the_waiting() -> None:
+def test_a_cancellation_ends_the_waiting() -> None:
     """One that is cancelled while it waits for room ends at once, and does not block the others."""
     room, stopped = Room(Disk(100 * MB).free), threading.Event()
 
@@ -122,8 +122,8 @@ def test_a_stop_ends_the_waiting() -> None:
             pass
 
 
-def test_a_disk_that_fills_up_is_told() -> None:
-    """ENOSPC at a write is the same error, whatever the disk said before."""
+def test_a_disk_that_fills_up_is_reported() -> None:
+    """ENOSPC at a write is the same error, whatever the disk reported before."""
     with ScratchFile("/tmp") as file:
         file.file.close()
         file.file = open("/dev/full", "wb", buffering=0)  # type: ignore[assignment]  # noqa: SIM115, PTH123
@@ -146,7 +146,7 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 async def test_a_folder_that_cannot_be_used_loses_nothing(
     source: Source, store: Store, object_store: ObjectStore, unusable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the folder and TMPDIR; once that is mended, the same call archives the file."""
+    """The error names the folder and TMPDIR; once that is fixed, the same call archives the file."""
     source.answer = Answer(video())
     with monkeypatch.context() as patch:
         patch.setenv("TMPDIR", str(unusable))
@@ -159,8 +159,10 @@ async def test_a_folder_that_cannot_be_used_loses_nothing(
     assert not (await archive(source, store)).already_archived
 
 
-def test_a_folder_that_cannot_be_used_is_told_before_paying(unusable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What every archive would fail of is a setting to fix."""
+def test_a_folder_that_cannot_be_used_is_reported_before_paying(
+    unusable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would fail every archive is a setting to fix."""
     monkeypatch.setenv("TMPDIR", str(unusable))
     with pytest.raises(ConfigurationError, match="Nothing was paid for"):
         check_folder()

@@ -32,8 +32,8 @@ def test_a_limit_without_a_price_is_refused() -> None:
         Budget(10.0)
 
 
-def test_without_a_limit_everything_goes() -> None:
-    """Spending is counted all the same."""
+def test_without_a_limit_everything_is_affordable() -> None:
+    """Spending is still counted."""
     budget = Budget()
     for number in range(1000):
         budget.begin(str(number))
@@ -51,7 +51,7 @@ def test_without_a_limit_everything_goes() -> None:
     spent=st.floats(0, 20),
     steps=st.lists(st.tuples(st.sampled_from(["send", "cost", "refused", "429"]), st.integers(0, 9), st.floats(0, 1))),
 )
-def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
+def test_the_limit_holds_if_nothing_costs_more_than_its_price(
     limit: float, price: float, spent: float, steps: list[tuple[str, int, float]]
 ) -> None:
     """In any order of sends and their ends, whatever each cost; a generation may be paid for more than once."""
@@ -83,8 +83,8 @@ def test_what_costs_no_more_than_was_named_never_exceeds_the_limit(
         assert budget.committed_usd <= max(limit, before) + 1e-6
 
 
-def test_a_dearer_one_makes_all_dearer() -> None:
-    """After one that cost more than was named, the rest is counted at that."""
+def test_a_higher_cost_raises_the_price_of_the_rest() -> None:
+    """After one that cost more than the given price, the rest counts at that cost."""
     budget = Budget(10.0, 1.0)
     for name in "ab":
         budget.reserve(name, Account(1, unpriced=1))

@@ -74,13 +74,13 @@ async def test_a_cause_that_arises_later_pays_for_what_was_under_way_and_twenty(
     assert breaker.stopped is not None and "20 in a row" in breaker.stopped.message
 
 
-async def test_rows_that_fail_each_in_its_own_way_are_tried_five_at_a_time() -> None:
+async def test_rows_that_fail_for_different_reasons_are_tried_five_at_a_time() -> None:
     """They prove no common cause."""
     assert await paid(CircuitBreaker(), lambda row: failed(code=str(row))) == 200
 
 
-async def test_two_causes_by_turns_are_both_common() -> None:
-    """What comes between without a video makes no failure a different one."""
+async def test_two_alternating_causes_are_both_common() -> None:
+    """Failures in between do not make the next one a different failure."""
     assert await paid(CircuitBreaker(), lambda row: failed(code=str(row % 2))) <= 9
 
 
@@ -92,7 +92,7 @@ async def test_refusals_that_cost_nothing_prove_nothing() -> None:
     assert breaker.stopped is None
 
 
-async def test_what_worked_lately_needs_no_proof() -> None:
+async def test_a_recently_proven_model_needs_no_proof() -> None:
     """Then all begin at once, and twenty alike stop it."""
     breaker = CircuitBreaker(proven={"model"})
     numbers = [await asyncio.wait_for(breaker.begin("model"), 1) for _ in range(50)]

@@ -141,7 +141,7 @@ def live_through(world: Shop, draw: random.Random, limit_usd: float, price_usd: 
 
 
 def schedules(count: int, quick: int) -> list[Any]:
-    """Return so many seeds, of which the first few are tried at every commit, and the others with the slow tests."""
+    """Return this many seeds, of which the first few are tried at every commit, and the others with the slow tests."""
     return [pytest.param(seed, marks=[pytest.mark.slow] if seed >= quick else []) for seed in range(count)]
 
 
@@ -163,8 +163,8 @@ def test_never_more_is_paid_than_the_budget_allows(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", schedules(10, quick=4))
-def test_a_dearer_price_exceeds_it_by_what_was_under_way_when_it_was_learned(seed: int) -> None:
-    """Three runs have one under way each, so three at most."""
+def test_a_higher_price_exceeds_it_only_by_the_requests_in_flight(seed: int) -> None:
+    """Three runs have one in flight each, so at most three."""
     draw, limit, price = random.Random(seed), 1.0, 0.1
     with shop() as world:
         live_through(world, draw, limit, price)
@@ -226,7 +226,7 @@ class Counting(MemoryJournalStore):
         return super().read(name)
 
 
-async def test_what_waits_is_written_together() -> None:
+async def test_waiting_reservations_are_written_together() -> None:
     """Sixty-four at once take a few writes, and those that cannot be afforded are refused among them."""
     store = Counting()
     journal = Journal(store)
@@ -292,7 +292,7 @@ async def test_a_write_that_was_lost_is_not_counted() -> None:
     )
 
 
-async def test_what_ends_is_under_way_until_its_cost_is_counted() -> None:
+async def test_an_ended_request_is_in_flight_until_its_cost_is_counted() -> None:
     """Or a row that waits for what is left over would be refused for good, a moment before it could be afforded."""
     spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net")
     idle = []
@@ -355,5 +355,5 @@ async def test_an_intent_that_is_not_authorised_is_not_reported_as_paid() -> Non
 
 
 def test_the_same_rows_share_a_budget_whatever_their_order() -> None:
-    """It is theirs, not that of a file's name."""
+    """It belongs to the rows, not to the name of a file."""
     assert shared_budget_name(["a", "b"]) == shared_budget_name(["b", "a"]) != shared_budget_name(["a"])

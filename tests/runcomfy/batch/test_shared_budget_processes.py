@@ -69,7 +69,7 @@ async def run(service: str, endpoint: str, prefix: str) -> None:
 def test_three_processes_that_are_killed_share_one_budget(
     sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """Eight times one of three is killed and started again; nothing is paid for twice, and the last runs end well."""
+    """Eight times one of three is killed and started again; nothing is paid twice, and the last runs end well."""
     sandbox.inject("slow", endpoint="submit", rate=1.0, seconds=0.3)
     keys = {"AWS_ACCESS_KEY_ID": object_store.access_key, "AWS_SECRET_ACCESS_KEY": object_store.secret_key}
     environment = os.environ | keys | {"RUNCOMFY_API_TOKEN": sandbox.token}

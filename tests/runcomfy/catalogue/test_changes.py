@@ -18,7 +18,7 @@ def seen(modified: dict[str, datetime], before: Seen | None = None, **trouble: t
 
 
 def test_the_first_time_everything_is_read() -> None:
-    """And nothing of a place where nothing is."""
+    """And an empty folder has nothing."""
     assert changed({"a": OLD, "b": NOON}, None) == ["a", "b"]
     assert seen_now({}, None, unsettled=(), unread=()) is None
 
@@ -48,8 +48,8 @@ def test_what_was_read_in_the_second_of_its_writing_is_read_again() -> None:
     assert changed(listing, seen(listing, unsettled=("b",))) == ["b"]
 
 
-def test_what_could_not_be_read_is_tried_for_ever() -> None:
-    """A later version of this program may read it, when it is long old."""
+def test_an_unreadable_object_is_retried_indefinitely() -> None:
+    """A later version of this program may read it, however old it is by then."""
     listing = {"a": OLD, "b": NOON}
 
     assert changed(listing, seen(listing, unread=("a",))) == ["a"]

@@ -1,4 +1,4 @@
-"""What a row says of a generation in each of its states."""
+"""What a row says about a generation in each of its states."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_state_has_its_outcome(state: EntryState) -> None:
         ((EntryState.UNCERTAIN, "r1", EntryState.ARCHIVED, 0.3), Decimal("0.3"), 0),
     ],
 )
-def test_no_request_is_missing_in_the_money(steps: tuple[Any, ...], cost: Decimal | None, unknown: int) -> None:
+def test_no_request_is_missing_from_the_cost(steps: tuple[Any, ...], cost: Decimal | None, unknown: int) -> None:
     """What may be billed is in the cost, or is counted as one whose cost is not known; as a budget counts it."""
     entry = entry_of()
     for step in steps:
@@ -83,8 +83,8 @@ def test_no_request_is_missing_in_the_money(steps: tuple[Any, ...], cost: Decima
     assert (found["cost_usd"], found["requests_without_cost"]) == (cost, unknown)
 
 
-def test_what_earlier_requests_cost_is_kept_where_the_service_said_it() -> None:
-    """Beside `cost_usd`, which is that of the latest; what is left of `requests_without_cost` is not known."""
+def test_the_cost_of_earlier_requests_is_kept_if_the_service_reported_it() -> None:
+    """Beside `cost_usd`, which is that of the latest; the rest, in `requests_without_cost`, is unknown."""
     failed = accepted(entry_of()).moved(EntryState.FAILED, worker="w", cost_usd=0.25)
     again = accepted(failed.begun_again(entry_of(), worker="w"), "r2").moved(EntryState.CANCELLED, worker="w")
     last = accepted(again.begun_again(entry_of(), worker="w"), "r3").moved(EntryState.FAILED, worker="w", cost_usd=0.3)

@@ -1,4 +1,4 @@
-"""The catalogue in the bucket: what is in it, what an update reads, and what happens beside others."""
+"""The catalogue in the bucket: what is in it, what an update reads, and concurrent updates."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_an_update_reads_what_is_new_and_no_more(archiving: Archiving) -> 
     for number in range(5):
         await archiving.archive(await archiving.begin(f"old {number}"))
     await archiving.update()
-    await asyncio.sleep(4)  # else this update might be beside the other one, and reads twice
+    await asyncio.sleep(4)  # otherwise this update might overlap with the other one, and reads twice
     await archiving.update()
     for number in range(3):
         await archiving.archive(await archiving.begin(f"new {number}"))
@@ -243,7 +243,7 @@ async def test_a_second_archive_of_a_request_is_no_second_cost(
 
 
 async def test_a_row_that_an_older_version_made_of_a_second_archive_goes(archiving: Archiving) -> None:
-    """The first update by this version reads everything once more, and takes it away."""
+    """The first update by this version reads everything once more, and removes it."""
     entry = await archiving.begin()
     store, request_id = archiving.store, entry.request_id or ""
     wrong = WRONG_MODEL | {"uri": WRONG_MODEL["uri"].format(bucket=store.bucket, prefix=store.prefix)}
@@ -261,7 +261,7 @@ async def test_a_row_that_an_older_version_made_of_a_second_archive_goes(archivi
     assert [row["id"] for row in archiving.rows()] == [entry.generation_key]
 
 
-async def test_what_is_archived_elsewhere_is_not_in_it(archiving: Archiving) -> None:
+async def test_files_archived_elsewhere_are_not_in_it(archiving: Archiving) -> None:
     """Several stores may share a journal; each has a catalogue of its own."""
     await archiving.begin("here")
     there = Archiving(archiving.store)
@@ -312,8 +312,8 @@ async def test_an_update_that_is_overtaken_does_not_go_back(archiving: Archiving
     assert [day.written for day in found.days] == [False]
 
 
-async def test_who_comes_second_to_a_day_begins_with_what_the_first_wrote(archiving: Archiving) -> None:
-    """Its write is refused, since the file is another one by now; then both have their rows."""
+async def test_the_second_writer_of_a_day_begins_with_what_the_first_wrote(archiving: Archiving) -> None:
+    """Its write is refused, since the file has changed; then both have their rows."""
     await archiving.begin("first")
     await archiving.update()
     await archiving.begin("second")
@@ -392,7 +392,7 @@ OF_VERSION_1 = SCHEMA.names[: SCHEMA.names.index("archiver") + 1]
 
 
 async def test_files_of_an_earlier_version_are_brought_up_to_date(archiving: Archiving) -> None:
-    """A column that they have not is null in their old rows; readers of old files see what they saw."""
+    """A column that they lack is null in their old rows; readers of old files see what they saw before."""
     await archiving.begin("old")
     await archiving.update()
     rewritten(archiving, lambda table: table.select(OF_VERSION_1).replace_schema_metadata({VERSION_FIELD: b"1"}))
@@ -404,8 +404,8 @@ async def test_files_of_an_earlier_version_are_brought_up_to_date(archiving: Arc
     assert len(archiving.rows()) == 2
 
 
-async def test_an_update_of_the_program_makes_every_row_anew(archiving: Archiving) -> None:
-    """What version 1 has left, table and state, is read; its rows have the new columns afterwards."""
+async def test_an_update_of_the_program_makes_every_row_again(archiving: Archiving) -> None:
+    """The table and state of version 1 are read; its rows have the new columns afterwards."""
     entry = await archiving.begin("old")
     await archiving.move(entry, EntryState.FAILED, error=GenerationFailed("it was told to"))
     await archiving.update()
@@ -443,7 +443,7 @@ async def test_a_damaged_file_is_named(archiving: Archiving) -> None:
         await archiving.update()
 
 
-async def test_the_rows_of_a_day_stand_in_order(archiving: Archiving) -> None:
+async def test_the_rows_of_a_day_are_in_order(archiving: Archiving) -> None:
     """By their creation, so that the same rows are the same file."""
     for number in (2, 0, 1):
         await archiving.begin(f"scene {number}", begun=DAY + timedelta(minutes=number))

@@ -1,4 +1,4 @@
-"""What a command says of money when the store refuses after something was paid for."""
+"""What a command says about money when the store refuses after something was paid for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DENIED = Answer(403, b"<Error><Code>AccessDenied</Code><Message>Injected</Messag
 
 @pytest.fixture
 def refusing(command_line: CommandLine, object_store: ObjectStore) -> Iterator[Callable[[str, int], CommandLine]]:
-    """The command with a store that refuses a kind of write, from the so many-th on."""
+    """The command with a store that refuses a kind of write, from the nth on."""
     proxy = Proxy(object_store.endpoint_url, _kind)
 
     def refuse(kind: str, since: int) -> CommandLine:
@@ -46,7 +46,7 @@ def _kind(method: str, target: str, headers: Mapping[str, str]) -> str:
     return "results" if "/batches/" in path else "other"
 
 
-def test_a_video_whose_end_cannot_be_written_down_is_said_to_be_paid(
+def test_a_video_whose_end_cannot_be_recorded_is_reported_as_paid(
     refusing: Callable[[str, int], CommandLine], command_line: CommandLine, sandbox: Sandbox
 ) -> None:
     """With its request, and a command that collects it; the first conditional write is that of the request's id."""
@@ -58,7 +58,7 @@ def test_a_video_whose_end_cannot_be_written_down_is_said_to_be_paid(
     assert "paid for: It may be" in done.stderr and "Not by this run" not in done.stderr
     (adopt,) = [line.split() for line in done.stderr.splitlines() if "prefect-runcomfy journal adopt" in line]
     assert adopt[-3:] == [request.id, "--bucket", command.bucket]
-    pasted = command_line.run(*adopt[1:], "--json")  # as it is, where the store is well again
+    pasted = command_line.run(*adopt[1:], "--json")  # as it is, now that the store works again
     assert one_object(pasted)["request_id"] == request.id and len(sandbox.books().requests) == 1
 
 

@@ -167,7 +167,7 @@ def test_the_balance_is_shown(command_line: CommandLine, sandbox: Sandbox) -> No
     )
 
 
-# What it says of itself
+# What it says about itself
 
 
 @pytest.mark.parametrize(("command", "schema"), [("image-to-video", "image"), ("text-to-video", "text")])
@@ -342,10 +342,10 @@ def test_10_and_6_for_a_request_that_cannot_be_fetched(command_line: CommandLine
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_130_and_what_became_of_the_request_for_ctrl_c(
+def test_130_and_the_state_of_the_request_for_ctrl_c(
     command_line: CommandLine, sandbox: Sandbox, running: bool
 ) -> None:
-    """A person who stops the command means the request as well; one that runs is named, and how to fetch it."""
+    """Stopping the command cancels the request as well; a running one is named, with how to fetch it."""
     sandbox.hold(queue=not running, runs=True)
     with command_line.start("text-to-video", "rain", "--bucket", command_line.bucket) as process:
         deadline = time.monotonic() + 300

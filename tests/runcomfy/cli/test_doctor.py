@@ -19,7 +19,7 @@ def test_a_healthy_set_up_says_so_in_its_last_line(command_line: CommandLine) ->
 
 
 def test_what_is_missing_ends_with_code_3_and_reads_as_json(command_line: CommandLine) -> None:
-    """No token, no bucket: one finding each with what mends it, and the rest is a consequence."""
+    """No token, no bucket: one finding each with its fix, and the rest is a consequence."""
     said = json.loads(command_line.run("doctor", "--json", code=3, RUNCOMFY_API_TOKEN=None).stdout)
 
     assert said["healthy"] is False

@@ -96,7 +96,7 @@ BEFORE_PAYING = [
 ]
 
 
-PATIENT = ("a service that is away", "a store that is away")  # they are asked again for half a minute
+PATIENT = ("a service that is away", "a store that is away")  # they are retried for half a minute
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,7 @@ def test_what_goes_wrong_after_paying_says_so_and_what_to_paste(
             assert line.strip() == told
 
 
-def test_an_error_that_nobody_thought_of_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """And where to find out more; `--verbose` shows the traceback, at any position."""
 
     def broken() -> None:

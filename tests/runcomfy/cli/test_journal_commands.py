@@ -1,4 +1,4 @@
-"""`journal`: what a person sees of what was paid for, and decides on what is uncertain."""
+"""`journal`: how a person sees what was paid for, and decides about what is uncertain."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def lost(command: Command, sandbox: Sandbox, *options: str) -> dict[str, Any]:
 def test_an_uncertain_submission_is_paid_for_once_listed_and_adopted(
     process: Process, sandbox: Sandbox, place: JournalStore
 ) -> None:
-    """The whole way of a person, each step a process of its own: exit code 9, the list, the dashboard, the video."""
+    """All steps of a person, each a process of its own: exit code 9, the list, the dashboard, the video."""
     sandbox.inject("lost_answer", endpoint="submit", times=1)
     said = process.run("text-to-video", "rain", "--json", code=9).json
     again = process.run("text-to-video", "rain", "--json", code=9).json
@@ -274,7 +274,7 @@ def test_a_released_generation_is_submitted_by_the_next_run(
     assert [event.state for event in entry.history][:3] == [S.INTENT, S.UNCERTAIN, S.RELEASED]
 
 
-def test_who_says_so_pays_again(command: Command, sandbox: Sandbox) -> None:
+def test_pay_again_pays_again(command: Command, sandbox: Sandbox) -> None:
     """`--on-uncertain pay-again` submits what is uncertain a second time, without a release."""
     lost(command, sandbox)
 
@@ -398,8 +398,8 @@ def test_a_terminal_gets_a_table_that_fits(
     assert any(entry.generation_key[:12] in line and "~123.46" in line for line in lines)
 
 
-def test_strangers_do_not_write_to_the_terminal(command: Command, place: JournalStore) -> None:
-    """Neither a prompt nor a service's words can move the cursor, colour the screen or pass for markup."""
+def test_texts_from_outside_cannot_control_the_terminal(command: Command, place: JournalStore) -> None:
+    """Neither a prompt nor a service's text can move the cursor, colour the screen or pass for markup."""
     entry = written(place, "\x1b[2Jrain\r[bold]x[/bold]", SUBMITTED, (S.DETACHED, {"reason": "\x1b]0;title\x07 bad"}))
 
     for printed in (command("journal", "list").out, command("journal", "show", entry.generation_key).out):
@@ -407,7 +407,7 @@ def test_strangers_do_not_write_to_the_terminal(command: Command, place: Journal
         assert "[bold]x[/bold]" in printed
 
 
-def test_an_empty_journal_is_said_to_be_empty(command: Command) -> None:
+def test_an_empty_journal_is_reported_as_empty(command: Command) -> None:
     """As a sentence, and as an object with an empty list."""
     assert "empty" in command("journal", "list").out
     assert command("journal", "list", "--json").json["generations"] == []
@@ -442,7 +442,7 @@ def test_a_generation_is_shown_as_json_as_it_is_kept(command: Command, place: Jo
 
 
 @pytest.mark.parametrize("state", EntryState, ids=str)
-def test_a_person_is_told_what_to_do(command: Command, place: JournalStore, state: EntryState) -> None:
+def test_a_generation_is_shown_with_what_to_do(command: Command, place: JournalStore, state: EntryState) -> None:
     """In each state; and where it needs a decision, the command for it."""
     entry = one_of_each(place)[state]
 
@@ -483,7 +483,7 @@ def test_every_state_can_be_named() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_said_with_its_exit_code(
+def test_a_refusal_is_reported_with_its_exit_code(
     command: Command, sandbox: Sandbox, arguments: list[str], code: int, named: str
 ) -> None:
     """As a sentence that names what is wrong, or as one object; there is no traceback."""
@@ -496,7 +496,7 @@ def test_what_cannot_be_done_is_said_with_its_exit_code(
     assert command("journal", *arguments, "--json", code=code).json["exit_code"] == code
 
 
-def test_only_what_is_lost_is_adopted(command: Command, sandbox: Sandbox, place: JournalStore) -> None:
+def test_only_a_lost_generation_is_adopted(command: Command, sandbox: Sandbox, place: JournalStore) -> None:
     """A generation that has a request, or a video, gets no other one; an unknown request is not adopted."""
     request_id = accepted_elsewhere(sandbox)
     uncertain = written(place, "uncertain", UNCERTAIN, service=sandbox.url)
@@ -551,7 +551,7 @@ def test_nothing_is_released_without_a_person(
 def test_a_person_confirms_a_release(
     command: Command, place: JournalStore, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    """After it was said which requests may be billed; anything but a yes is a no."""
+    """After it was shown which requests may be billed; anything but a yes is a no."""
     entry = written(place, "rain", SUBMITTED, (S.EXPIRED, {}))
     controller, terminal = pty.openpty()
     try:
@@ -566,7 +566,7 @@ def test_a_person_confirms_a_release(
     assert kept(place, entry.generation_key).state is (S.RELEASED if code == 0 else S.EXPIRED)
 
 
-# Its surroundings
+# Its environment
 
 
 def test_the_journal_is_where_the_environment_says(
@@ -587,7 +587,7 @@ def test_the_journal_is_where_the_environment_says(
     assert keys("--journal", "bucket") == []
 
 
-def test_what_a_person_looks_at_needs_no_prefect(process: Process, place: JournalStore, sandbox: Sandbox) -> None:
+def test_the_commands_that_only_read_need_no_prefect(process: Process, place: JournalStore, sandbox: Sandbox) -> None:
     """Loading it takes seconds; only the waiting for an adopted request is a flow."""
     entry = written(place, "rain", UNCERTAIN)
     lost = written(place, "snow", UNCERTAIN, service=sandbox.url)

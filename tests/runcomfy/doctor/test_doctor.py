@@ -125,7 +125,7 @@ def refusing(*names: str, status: int = 403, code: str = "AccessDenied") -> Call
     return lambda point: Answer(status, body) if point.moment == "before" and point.name in names else None
 
 
-def test_a_healthy_set_up_is_called_so(healthy: SetUp) -> None:
+def test_a_healthy_set_up_passes(healthy: SetUp) -> None:
     """Every line is ok."""
     report = healthy.check()
 
@@ -151,7 +151,7 @@ def test_a_wrong_token_is_the_tokens_fault(healthy: SetUp) -> None:
 
 
 def test_an_empty_account_is_named(healthy: SetUp) -> None:
-    """A balance of nothing pays for nothing."""
+    """A balance of zero pays for nothing."""
     with Sandbox(SandboxSettings(opening_balance_usd=0)) as poor:
         report = healthy.but(base_url=poor.url, token=poor.token, hosts=(poor.host,)).check()
 
@@ -160,7 +160,7 @@ def test_an_empty_account_is_named(healthy: SetUp) -> None:
 
 
 def test_an_unknown_balance_is_only_a_warning(healthy: SetUp, sandbox: Sandbox) -> None:
-    """It is asked for elsewhere than generations are."""
+    """Another endpoint than that of generations answers it."""
     sandbox.inject("http_503", endpoint="balance")
 
     report = healthy.check()
@@ -287,15 +287,15 @@ def test_a_key_that_may_not_delete_is_warned_of_and_what_stays_is_named(healthy:
 
 
 class Unconditional(Answer):
-    """The answer of a store to a write that it took."""
+    """The answer of a store to a write that it accepted."""
 
     def to_bytes(self) -> bytes:
         return b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
 
 
 @pytest.mark.parametrize("how", ["ignored", "refused"])
-def test_conditional_writes_that_do_not_hold_break_the_journal_only(healthy: SetUp, how: str) -> None:
-    """The bucket itself serves."""
+def test_conditional_writes_that_do_not_work_break_only_the_journal(healthy: SetUp, how: str) -> None:
+    """The bucket itself works."""
 
     def ignore(point: Point) -> Answer | None:
         return Unconditional(200) if point.moment == "after" and point.name == "PUT if" else None
@@ -324,7 +324,7 @@ def test_a_journal_in_a_folder_is_broken(healthy: SetUp) -> None:
     assert "folder" in report.found("journal")
 
 
-def test_a_journal_in_another_bucket_is_tried_out_there_and_nothing_stays(healthy: SetUp) -> None:
+def test_a_journal_in_another_bucket_is_probed_there_and_nothing_stays(healthy: SetUp) -> None:
     """Neither there nor here."""
     report = healthy.but(journal=f"s3://images/{healthy.prefix}").check()
 
@@ -375,7 +375,7 @@ def test_a_public_address_that_is_something_else_is_named(healthy: SetUp, sandbo
 
 
 def test_a_public_address_that_cannot_be_tried_from_here_is_a_warning(healthy: SetUp) -> None:
-    """Many networks do not let their own machines in by the front door."""
+    """Many networks do not let their own machines in by their public address."""
     report = healthy.but(store={"public_endpoint_url": f"http://{NOWHERE}"}).check()
 
     assert (report.broken, report.warnings) == (set(), {"signed URL"})
@@ -460,7 +460,7 @@ def test_a_region_that_is_not_set_is_found_before_an_image_is_signed(monkeypatch
     assert (verdict.mark, "region" in verdict.verdict.advice) == (Mark.BROKEN, True)
 
 
-def test_a_public_name_is_believed_where_it_cannot_be_resolved() -> None:
+def test_a_public_name_is_trusted_if_it_cannot_be_resolved() -> None:
     """A machine behind a proxy may know no names of the internet."""
     store = Store(
         "bucket",

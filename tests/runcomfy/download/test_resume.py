@@ -143,7 +143,7 @@ def test_parts_of_a_file_that_changed_are_not_joined(server: RangedServer, statu
 
 
 def test_a_url_that_expires_in_the_meantime_is_reported(server: RangedServer) -> None:
-    """On this error a caller asks for a fresh URL; the old one is not tried again."""
+    """On this error a caller requests a fresh URL; the old one is not tried again."""
     server.breaks = [Break(1_000_000)]
     server.part_status = ["403 Forbidden"]
 
@@ -201,7 +201,7 @@ def test_a_server_that_gives_nothing_more_is_given_up(server: RangedServer, afte
 
 
 @pytest.mark.parametrize("where", ["pause", "answer"])
-def test_a_stop_ends_the_resuming_at_once(server: RangedServer, where: str) -> None:
+def test_a_cancellation_ends_the_resuming_at_once(server: RangedServer, where: str) -> None:
     """Neither the pause before a new connection nor an answer that does not come keeps a cancellation waiting."""
     server.breaks = [Break(1_000_000)]
     server.silent_parts = True
@@ -247,7 +247,7 @@ def test_encryption_makes_no_difference(tls_server: RangedServer, reset: bool) -
     assert len(tls_server.asked) == 3
 
 
-def test_a_stop_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
+def test_a_cancellation_ends_an_encrypted_silence(tls_server: RangedServer) -> None:
     """A read over TLS that blocks is ended from another thread, and returns nothing that is not of the file."""
     tls_server.breaks, tls_server.silent_parts = [Break(1_000_000)], True
     with pytest.raises(DownloadError), open_url(tls_server.url, LOOPBACK, retry_budget=HASTY) as download:

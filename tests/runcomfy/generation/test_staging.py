@@ -67,7 +67,7 @@ async def test_the_same_image_is_uploaded_once(store: Store, tmp_path: Path, png
     assert first.key == again.key
 
 
-async def test_the_same_picture_at_the_same_time_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
+async def test_the_same_image_at_the_same_time_is_uploaded_once(store: Store, tmp_path: Path, png: bytes) -> None:
     """Of several that stage one image together, exactly one uploads it."""
     (tmp_path / "a.png").write_bytes(png)
 
@@ -141,7 +141,7 @@ async def test_an_image_behind_a_login_is_refused(store: Store, raw_server: Any,
 
 
 async def test_a_server_in_trouble_may_be_asked_again(store: Store, raw_server: Any, answer: Answer) -> None:
-    """A cut body and a 503 say nothing about the image: those errors invite to try again."""
+    """A cut body and a 503 say nothing about the image: those errors may be retried."""
     raw_server.answers["/cut"] = answer(b"x" * 10, length=20)
     raw_server.answers["/503"] = answer(b"", "503 Busy")
 
@@ -190,8 +190,8 @@ async def test_a_path_without_an_image_is_refused(store: Store, tmp_path: Path, 
 @pytest.mark.parametrize(
     "source", ["ftp://h/a.png", "data:image/png;base64,AAAA", "file://host/a.png", "s3://b", "s3:///k"]
 )
-async def test_other_ways_are_refused(store: Store, source: str) -> None:
-    """A scheme that is not understood is a wrong input."""
+async def test_other_schemes_are_refused(store: Store, source: str) -> None:
+    """An unsupported scheme is a wrong input."""
     with pytest.raises(InvalidInput):
         await stage_image(source, store)
 
@@ -215,7 +215,7 @@ async def test_an_image_in_s3_is_copied_under_its_content(
 
 
 async def test_an_object_that_is_no_image_is_refused(store: Store) -> None:
-    """What lies in S3 is decoded like everything else, and a missing object is a wrong input."""
+    """An object in S3 is decoded like everything else, and a missing object is a wrong input."""
     store.put(store.key("text.png"), b"text", content_type="image/png")
 
     with pytest.raises(InvalidInput, match="not an image"):
@@ -225,7 +225,7 @@ async def test_an_object_that_is_no_image_is_refused(store: Store) -> None:
 
 
 async def test_an_object_without_the_right_to_read_it_is_a_storage_error(object_store: ObjectStore) -> None:
-    """Wrong keys are the store's trouble, and the error says what S3 said."""
+    """Wrong keys are an error of the store, and the error has S3's reason."""
     session = boto3.Session("WRONG", "WRONG", region_name="us-east-1")
     blind = Store("videos", session=session, endpoint_url=object_store.endpoint_url)
 
@@ -235,7 +235,7 @@ async def test_an_object_without_the_right_to_read_it_is_a_storage_error(object_
     assert refused.value.http_status == 403
 
 
-async def test_what_may_spoil_the_video_is_known_of_the_staged_picture(store: Store, tmp_path: Path) -> None:
+async def test_a_staged_image_records_what_may_spoil_the_video(store: Store, tmp_path: Path) -> None:
     """In its record too; an image without one is recorded as it always was."""
     exif = Image.Exif()
     exif[0x0112] = 6

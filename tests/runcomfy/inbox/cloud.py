@@ -82,7 +82,7 @@ class Cloud:
             self.sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)
 
     def drain(self, queue_url: str) -> list[str]:
-        """Take every visible message out of a queue."""
+        """Remove every visible message from a queue."""
         bodies = []
         while found := self.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
             bodies += [message["Body"] for message in found]
@@ -101,7 +101,7 @@ class Cloud:
 
 
 def painted(number: int = 0) -> bytes:
-    """Paint an image that no other number has."""
+    """Draw an image that differs for each number."""
     image = Image.new("RGB", (64, 48), (40, 90, 140))
     image.putpixel((1 + number % 60, 1 + number // 60 % 45), (250, number % 256, number // 256 % 256))
     file = io.BytesIO()

@@ -74,8 +74,8 @@ async def test_work_goes_on_after_its_message_is_deleted(cloud: Cloud, queue: Qu
     assert sorted(ended) == ["a", "b"]
 
 
-async def test_what_is_not_settled_is_given_back(cloud: Cloud, queue: Queue) -> None:
-    """Hidden for half a minute first, so that it does not spin."""
+async def test_a_message_that_is_not_done_is_given_back(cloud: Cloud, queue: Queue) -> None:
+    """Hidden for half a minute first, to avoid a busy loop."""
     cloud.send(queue.url, ["a"])
 
     async def work(message: InFlightMessage) -> None:
@@ -137,8 +137,8 @@ async def test_when_its_time_is_over_it_finishes_what_it_has(cloud: Cloud, queue
     assert (len(done), cloud.count(queue.url)) == (2, (18, 0))
 
 
-async def test_it_stops_receiving_when_that_is_enough(cloud: Cloud, queue: Queue) -> None:
-    """Where something is wrong for all, the rest is left where it is, and not counted as received."""
+async def test_it_stops_receiving_when_the_work_says_stop(cloud: Cloud, queue: Queue) -> None:
+    """If something is wrong for all, the rest is left where it is, and not counted as received."""
     cloud.send(queue.url, map(str, range(20)))
     seen = []
 
@@ -177,7 +177,7 @@ async def test_a_cancellation_ends_all_work(cloud: Cloud, queue: Queue) -> None:
 
 
 async def test_a_queue_that_does_not_exist_is_an_error_at_once(cloud: Cloud) -> None:
-    """It is not asked again for minutes."""
+    """It is not retried for minutes."""
     queue = Queue(f"{cloud.endpoint_url}/123456789012/nowhere", session=cloud.session())
 
     async def work(message: InFlightMessage) -> None: ...

@@ -1,4 +1,4 @@
-"""What is read out of a message: arrivals, nothing, or a refusal; never a guess."""
+"""What is read from a message: arrivals, nothing, or a refusal; never a guess."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def odd(bucket: Any, key: Any) -> str:
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(body: str) -> None:
-    """With one kind of error, however odd it is."""
+    """With one kind of error, however odd the message is."""
     with pytest.raises(InvalidInput, match="The message"):
         read_notice(body)
 

@@ -53,7 +53,7 @@ def statuses(received: ImageProcessor) -> list[OutcomeStatus]:
 
 
 async def archived(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
-    """Stands for the service at its best."""
+    """A stand-in for a service without faults."""
     await accepted()
     await asyncio.sleep(0.05)
     return Outcome(label=label, status=OutcomeStatus.ARCHIVED, generation_key=image.sha256, uris=("s3://b/k.mp4",))
@@ -110,7 +110,7 @@ async def test_a_message_of_several_images_goes_when_all_are_safe(cloud: Cloud, 
 async def test_a_message_stays_until_it_is_safe(
     cloud: Cloud, archive: Store, queue: Queue, generate: Generate, status: OutcomeStatus, left: int
 ) -> None:
-    """In the journal, or set aside; a message of what is neither comes back."""
+    """In the journal, or set aside; any other message comes back."""
     cloud.send(queue.url, [notice(archive, put(archive, 1))])
 
     receiving = processor(archive, generate)

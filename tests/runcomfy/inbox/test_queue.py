@@ -68,7 +68,7 @@ async def test_it_can_be_given_back(cloud: Cloud, queue: Queue) -> None:
     assert len(await queue.receive(10, wait_seconds=3)) == 1
 
 
-async def test_what_was_lost_is_named(cloud: Cloud, queue: Queue) -> None:
+async def test_a_lost_message_is_named(cloud: Cloud, queue: Queue) -> None:
     """A message that was deleted in the meantime cannot be extended; the others can."""
     cloud.send(queue.url, ["one", "two"])
     messages = await queue.receive(10)
@@ -86,8 +86,8 @@ async def test_a_queue_that_does_not_exist_is_a_wrong_setting(cloud: Cloud) -> N
 
 
 @pytest.mark.parametrize("url", ["", "arrivals", "sqs://q", "https://", "https://host/", "https://user:pw@host/1/q"])
-def test_what_is_no_url_of_a_queue_is_refused(url: str) -> None:
-    """Before anything is asked; a password in it is not repeated."""
+def test_a_url_that_is_not_a_queues_is_refused(url: str) -> None:
+    """Before any call; a password in it is not repeated."""
     with pytest.raises(ConfigurationError, match="URL") as refused:
         Queue(url, session=boto3.Session())
     assert "pw" not in str(refused.value)
@@ -100,8 +100,8 @@ def test_what_sqs_cannot_hide_is_refused(cloud: Cloud, seconds: int) -> None:
         Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=seconds)
 
 
-async def test_a_server_that_cannot_be_reached_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection is a failure that may pass."""
+async def test_an_unreachable_server_may_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed connection may be temporary."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     queue = Queue(f"http://127.0.0.1:{port}/1/q", session=boto3.Session("k", "s", region_name="us-east-1"))
@@ -111,7 +111,7 @@ async def test_a_server_that_cannot_be_reached_may_be_asked_again(monkeypatch: p
     assert refused.value.retryable
 
 
-async def test_without_credentials_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
+async def test_without_credentials_there_is_no_call(monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> None:
     """The error says so."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -34,8 +34,8 @@ def request_spec(
     return read_request_spec(image, store, DEFAULTS | defaults)
 
 
-def test_each_field_comes_from_where_it_counts_most(archive: Store) -> None:
-    """A sidecar need not say everything."""
+def test_each_field_comes_from_the_source_with_precedence(archive: Store) -> None:
+    """A sidecar may leave fields out."""
     order = request_spec(
         archive,
         metadata={"prompt": "fog", "seed": "5", "num-frames": "90"},
@@ -85,14 +85,14 @@ def test_without_any_prompt_it_waits(archive: Store, given: dict[str, Any]) -> N
     ],
 )
 def test_metadata_is_decoded(archive: Store, encoded: str) -> None:
-    """S3 hands out what is not ASCII as RFC 2047 does for mail."""
+    """S3 returns non-ASCII text in the encoding of RFC 2047, as mail does."""
     order = request_spec(archive, metadata={"prompt": encoded})
 
     assert order is not None and order.prompt == "Schnée fällt"
 
 
 def test_metadata_of_other_programs_is_ignored(archive: Store) -> None:
-    """Only what an order may give is read of it, and no model: cameras have one too."""
+    """Only fields of a request spec are read from it, and no model: cameras have one too."""
     order = request_spec(
         archive, metadata={"prompt": "fog", "model": "X100", "image": "a.png", "uploaded-by": "me", "mtime": "1"}
     )
@@ -140,7 +140,7 @@ def test_an_invalid_request_is_refused(archive: Store, given: dict[str, Any], sa
         ({"txt": "rain", "metadata": {"num-frames": "1,000"}}, "num_frames: .*digits only"),
     ],
 )  # fmt: skip
-def test_what_would_be_paid_for_in_vain_is_refused(archive: Store, given: dict[str, Any], said: str) -> None:
+def test_a_placeholder_prompt_is_refused(archive: Store, given: dict[str, Any], said: str) -> None:
     """Wherever it comes from: a sidecar, the metadata, the defaults."""
     with pytest.raises(InvalidInput, match=said):
         request_spec(archive, **given)

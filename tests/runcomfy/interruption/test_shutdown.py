@@ -253,7 +253,7 @@ os._exit(0)
 
 
 def test_a_child_is_not_stopped_with_its_parent() -> None:
-    """It starts afresh: without the locks of threads that it does not have, and without the stop of its parent."""
+    """It starts clean: without the locks of threads that it does not have, and without the stop of its parent."""
     done = subprocess.run([sys.executable, "-c", FORKS], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.stdout.split() == ["submitted"] * 3 + ["parent", "True"], done.stderr

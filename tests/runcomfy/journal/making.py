@@ -1,4 +1,4 @@
-"""Small makers that the tests of the journal share."""
+"""Small helpers that the tests of the journal share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RAIN = TextToVideo(prompt="rain")
 
 
 def body(text: str = "") -> bytes:
-    """Return a document that is like no other, as the journal's are."""
+    """Return a unique document, as the journal's are."""
     return f'{{"text": "{text}", "nonce": "{uuid.uuid4().hex}", "pid": {os.getpid()}}}'.encode()
 
 
@@ -42,7 +42,7 @@ def spec_for(service: str, prompt: str = "rain", **changes: Any) -> GenerationSp
 
 
 async def instantly(seconds: float) -> None:
-    """Sleep no time at all."""
+    """Return at once instead of sleeping."""
 
 
 def journal_at(journal_store: JournalStore, **changes: Any) -> Journal:
@@ -50,7 +50,7 @@ def journal_at(journal_store: JournalStore, **changes: Any) -> Journal:
 
 
 async def submit_for(client: RunComfyClient, journal: Journal, spec: GenerationSpec, **options: Any) -> Submission:
-    """Submit as the task does, with inputs that need no preparation, and files that exist where they were put."""
+    """Submit as the task does, with inputs that need no preparation, and files that exist where they were stored."""
 
     async def prepare() -> ModelInputs:
         return spec.inputs
@@ -70,7 +70,7 @@ async def submit_with_new_journal(
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     **options: Any,
 ) -> Submission:
-    """Submit with a journal of its own, in memory, that knows nothing yet: so the service is asked each time."""
+    """Submit with an empty journal of its own, in memory: so the service is called each time."""
     journal = journal_at(journal_store or MemoryJournalStore(), lease_seconds=lease_seconds, sleep=sleep)
     return await submit_for(client, journal, GenerationSpec(inputs, client.base_url), **options)
 

@@ -1,4 +1,4 @@
-"""Workers that take one step at a time: everything that reaches the outside world waits until it is let happen.
+"""Workers that take one step at a time: every effect on the outside world waits until the test lets it happen.
 
 A worker is a coroutine in an event loop of its own. Each of its calls to the service, each thread that touches the
 journal's store, and each sleep is a step. The test lets one step happen, kills a worker before or after its effect, or
@@ -170,7 +170,7 @@ class Steps:
         return step.effect if step is not None and step.answer.cancelled() else None
 
     def close(self) -> None:
-        """Kill everybody."""
+        """Kill every worker."""
         for worker in self.workers:
             worker.dead = True
             while worker.alive:

@@ -48,8 +48,8 @@ async def polled(state: str, answer: dict[str, object], abandoned: bool | None) 
 
 
 @pytest.mark.parametrize(("abandoned", "calls"), [(True, 1), (False, 0), (None, 0)])
-async def test_only_what_a_run_left_that_ended_is_looked_at_so_soon(abandoned: bool | None, calls: int) -> None:
-    """Then it is said when it is due; else the 15 minutes count."""
+async def test_only_requests_of_ended_runs_are_polled_so_soon(abandoned: bool | None, calls: int) -> None:
+    """Then its due time counts; otherwise the 15 minutes."""
     finding, asked = await polled("submitted", {"request_id": "r", "status": "in_progress"}, abandoned)
 
     assert asked == calls and finding.entry.state is EntryState.SUBMITTED

@@ -78,7 +78,7 @@ async def present(journal: Journal, entry: Entry) -> Entry:
 # ---- reads and writes
 
 
-async def test_an_entry_is_created_once_and_replaced_by_who_saw_it_last(journal: Journal) -> None:
+async def test_an_entry_is_created_once_and_replaced_only_in_its_current_version(journal: Journal) -> None:
     """The second one gets nothing, and has to read again."""
     intent = spec_for(SERVICE).intent("host:1")
     current = await journal.create(intent)
@@ -91,7 +91,7 @@ async def test_an_entry_is_created_once_and_replaced_by_who_saw_it_last(journal:
     assert await present(journal, intent) == moved.entry
 
 
-async def test_what_was_never_submitted_has_no_entry(journal: Journal) -> None:
+async def test_a_generation_that_was_never_submitted_has_no_entry(journal: Journal) -> None:
     """Neither to read nor to advance."""
     assert await journal.read("a" * 64) is None
     assert await journal.advance("a" * 64, "r1", _S.FAILED) is None
@@ -121,7 +121,7 @@ async def test_a_call_that_fails_in_the_store_is_retried_within_bounds(call: str
         await everything()
 
 
-async def test_what_does_not_pass_by_waiting_is_not_retried() -> None:
+async def test_a_permanent_failure_is_not_retried() -> None:
     """Wrong credentials stay wrong."""
 
     class Refusing(MemoryJournalStore):
@@ -172,7 +172,7 @@ async def test_notes_are_kept_beside_the_entries(journal: Journal) -> None:
     assert await journal.modified() == {}
 
 
-async def test_what_is_open_is_watched_until_it_is_not(journal: Journal) -> None:
+async def test_an_open_entry_is_watched_until_it_is_closed(journal: Journal) -> None:
     """Whatever was written last, and when: no open entry is left out, pass after pass."""
     made = {state: await put(journal, state, prompt=state, request_id="r1") for state in EntryState}
 
@@ -225,12 +225,12 @@ def test_a_memory_has_a_name() -> None:
     assert memory_journal_store("s3://one/") is not memory_journal_store("s3://two/")
 
 
-# ---- what became of a request
+# ---- the outcome of a request
 
 
 @pytest.mark.parametrize("state", list(EntryState))
 async def test_news_of_another_request_is_ignored(journal: Journal, state: EntryState) -> None:
-    """A late answer about an earlier attempt says nothing of this one."""
+    """A late answer about an earlier attempt says nothing about this one."""
     entry = await put(journal, state, request_id="r2")
 
     for news in EntryState:
@@ -238,8 +238,10 @@ async def test_news_of_another_request_is_ignored(journal: Journal, state: Entry
 
 
 @pytest.mark.parametrize("state", [state for state in EntryState if state is not EntryState.INTENT])
-async def test_news_that_cannot_follow_is_ignored_and_other_news_is_noted(journal: Journal, state: EntryState) -> None:
-    """From every state, every other: so it may be said twice, and late."""
+async def test_an_outcome_that_cannot_follow_is_ignored_and_others_are_recorded(
+    journal: Journal, state: EntryState
+) -> None:
+    """From every state, every other: so it may be recorded twice, and late."""
     for number, news in enumerate(EntryState):
         entry = await put(journal, state, prompt=f"rain {number}", request_id="r1")
         after = await journal.advance(entry.generation_key, "r1", news, reason="because", cost_usd=0.25)
@@ -267,7 +269,7 @@ async def test_what_was_written_here_is_followed_without_a_read() -> None:
     assert journal_store.calls == ["read", "replace", "replace"]
 
 
-async def test_what_another_wrote_since_counts(journal: Journal) -> None:
+async def test_a_later_write_of_another_process_counts(journal: Journal) -> None:
     """A remembered version that is not the current one is neither written over nor trusted."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     await Journal(journal.store).advance(entry.generation_key, "r1", _S.FAILED, reason="the other saw it")
@@ -278,7 +280,7 @@ async def test_what_another_wrote_since_counts(journal: Journal) -> None:
     assert after == await present(journal, entry)
 
 
-async def test_many_that_say_the_same_say_it_once(journal: Journal) -> None:
+async def test_many_that_record_the_same_record_it_once(journal: Journal) -> None:
     """Twenty who saw the same leave one step in the history."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
@@ -305,7 +307,7 @@ async def test_many_that_say_the_same_say_it_once(journal: Journal) -> None:
     ],
 )
 async def test_the_end_of_the_waiting_is_recorded(journal: Journal, error: BaseException, state: EntryState) -> None:
-    """What says nothing of the request leaves the entry as it is; the error comes out as it was."""
+    """An error that says nothing about the request leaves the entry as it is; it is raised unchanged."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
 
     with pytest.raises(type(error)) as caught:
@@ -368,7 +370,7 @@ async def test_adopting_in_every_state(
         adopted = await adopt(client, journal, entry.generation_key[:8], found)
         assert (adopted.state, adopted.request_id) == (_S.SUBMITTED, found)
         assert adopted.request_ids == ["r-before", found]
-        assert await adopt(client, journal, entry.generation_key, found) == adopted  # said twice, done once
+        assert await adopt(client, journal, entry.generation_key, found) == adopted  # given twice, done once
     else:
         with pytest.raises(ConfigurationError, match="nothing to adopt"):
             await adopt(client, journal, entry.generation_key, found)
@@ -392,7 +394,7 @@ async def test_adopting_beside_a_worker_that_submits(
 async def test_only_a_request_that_the_service_knows_is_adopted(
     client: RunComfyClient, journal: Journal, sandbox: Sandbox
 ) -> None:
-    """A typing error is found at once; nor is a key taken that names no generation, or several."""
+    """A typing error is found at once; a key that names no generation, or several, is refused."""
     entry = await put(journal, _S.UNCERTAIN, service=sandbox.url)
 
     with pytest.raises(RequestNotFound):
@@ -402,7 +404,7 @@ async def test_only_a_request_that_the_service_knows_is_adopted(
         await adopt(client, journal, "0" * 64, await accepted(client, sandbox))
 
 
-async def test_what_another_service_was_asked_for_is_adopted_there(
+async def test_a_request_of_another_service_is_adopted_there(
     client: RunComfyClient, journal: Journal, sandbox: Sandbox
 ) -> None:
     """A sandbox's request is not the real service's."""
@@ -448,7 +450,7 @@ async def test_releasing_in_every_state(journal: Journal, state: EntryState) -> 
 
 
 async def test_an_old_intent_is_released(journal: Journal) -> None:
-    """Its worker is dead, and nobody has to wait for another run to say so."""
+    """Its worker is dead, and no other run has to report that first."""
     entry = await put(journal, _S.INTENT)
 
     released = await release(journal_at(Later(journal.store)), entry.generation_key)

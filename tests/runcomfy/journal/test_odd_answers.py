@@ -1,4 +1,4 @@
-"""What the journal makes of answers that are odd, late, or from a machine whose clock is wrong."""
+"""How the journal handles answers that are odd, late, or from a machine whose clock is wrong."""
 
 from __future__ import annotations
 

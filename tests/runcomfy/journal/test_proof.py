@@ -1,4 +1,4 @@
-"""What a run finds of the runs before it: which models worked within a day, and at which one was stopped since."""
+"""What a run knows of earlier runs: which models worked within a day, and at which one a run was stopped since."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def known(journal: Journal, *entries: Entry, **other: Any) -> tuple[bool, 
 
 
 async def test_a_stop_is_known_until_one_is_archived(journal: Journal) -> None:
-    """Also where one was noted a moment before the stop, which is not done again and again otherwise."""
+    """Also if one was noted a moment before the stop; otherwise the note is not repeated."""
     for _ in range(2):
         await note_archived(journal, archived())
         assert await known(journal) == (True, False)

@@ -1,4 +1,4 @@
-"""A request's generation is found by the request's id alone, and what it made is written down there."""
+"""A request's generation is found by the request's id alone, and its result is recorded there."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_the_latest_entries_are_read_first_and_no_more_than_are_needed(
 
 
 async def test_an_entry_is_not_read_again_for_each_request(journal_store: FailingStore, journal: Journal) -> None:
-    """Fifty are asked for one after the other, as `archive_outputs.map` does; what changed in the meantime is seen."""
+    """Fifty are read one after the other, as `archive_outputs.map` does; changes in the meantime are seen."""
     journal_store.where, journal_store.older_by_seconds = "one of a kind", 5.0
     entries = [await generation(journal, f"rain {number}", (S.SUBMITTED, f"r{number}")) for number in range(50)]
     journal_store.calls.clear()
@@ -110,7 +110,9 @@ async def test_an_entry_is_not_read_again_for_each_request(journal_store: Failin
     assert found is not None and found.entry.generation_key == entries[0].generation_key
 
 
-async def test_what_two_generations_name_is_not_given_to_either(journal: Journal, journal_store: FailingStore) -> None:
+async def test_a_request_that_two_generations_name_is_given_to_neither(
+    journal: Journal, journal_store: FailingStore
+) -> None:
     """Until a person releases one, or one of them has the video."""
     journal_store.where = "s3://videos/clips/journal"
     one = await generation(journal, "rain", (S.SUBMITTED, "same"))

@@ -90,7 +90,7 @@ def test_only_the_present_version_is_replaced(journal_store: JournalStore) -> No
     assert stored is not None and (stored.body, stored.tag) == (third, three)
 
 
-def test_what_is_not_there_is_neither_read_nor_replaced(journal_store: JournalStore) -> None:
+def test_a_missing_document_is_neither_read_nor_replaced(journal_store: JournalStore) -> None:
     """`None`, before anything was ever written as after it."""
     assert journal_store.read(NAME) is None
     assert journal_store.replace(NAME, body(), '"00000000000000000000000000000000"') is None
@@ -428,7 +428,7 @@ def test_a_note_about_another_server_does_not_count(object_store: ObjectStore, p
 def test_a_store_without_conditional_writes_is_refused(
     what: str, own_store: Store, object_store: ObjectStore, prefix: str
 ) -> None:
-    """However it says no, or does not say it: an error that names the way out, and no probe is left behind."""
+    """Whether it refuses or silently overwrites: an error that names the way out, and no probe is left behind."""
     wire = Wire(own_store)
     if what.startswith("501"):
         wire.answer(501, "NotImplemented", header="If-Match" if "for" in what else "If-None-Match")

@@ -124,10 +124,10 @@ _BODIES = ({"text": "<html>"}, {"json": {}}, {"json": {"Message": "Forbidden"}},
         *((status, RequestRejected) for status in (405, 411, 413, 414, 415, 421, 431)),
     ],
 )
-async def test_what_http_says_was_not_acted_on_is_a_refusal_whatever_the_body(
+async def test_a_status_that_means_not_acted_on_is_a_refusal_whatever_the_body(
     status: int, error: type[RunComfyError], body: dict[str, Any]
 ) -> None:
-    """A proxy that refuses has sent nothing on; nobody has to check a dashboard for that."""
+    """A proxy that refuses has forwarded nothing; nobody has to check a dashboard for that."""
     service = Service(httpx.Response(status, **body))
 
     with pytest.raises(error) as caught:

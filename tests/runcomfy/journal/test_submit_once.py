@@ -100,7 +100,7 @@ def old(journal: Journal) -> Journal:
     return journal_at(Later(journal.store))
 
 
-# ---- what is found
+# ---- the state that is found
 
 
 async def test_the_intent_is_written_before_the_call_and_the_request_after_it(
@@ -116,10 +116,10 @@ async def test_the_intent_is_written_before_the_call_and_the_request_after_it(
     assert sandbox.books().submissions_received == 1
 
 
-async def test_what_is_archived_is_returned_without_a_call(
+async def test_an_archived_generation_is_returned_without_a_call(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """The archive comes out of the journal; the service is not asked anything."""
+    """The archive comes from the journal; the service is not called."""
     submission = await submit_for(client, journal, spec)
     archive = archive_of(submission.request_id)
     await record_archived(journal, spec.key, submission.request_id, archive)
@@ -149,7 +149,7 @@ async def test_an_archive_that_is_gone_is_collected_again(
 
 
 @pytest.mark.parametrize("state", [_S.SUBMITTED, _S.DETACHED])
-async def test_what_is_submitted_is_followed(
+async def test_a_submitted_request_is_polled(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox, state: EntryState
 ) -> None:
     """The same request, by whatever run, and no call to the service."""
@@ -185,7 +185,7 @@ async def test_an_intent_is_waited_for_during_its_lease(
 
 
 @pytest.mark.parametrize("ended", [_S.REFUSED, _S.RELEASED])
-async def test_an_intent_that_comes_to_nothing_during_its_lease_is_taken_over(
+async def test_an_intent_that_fails_during_its_lease_is_taken_over(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox, ended: EntryState
 ) -> None:
     """The worker that waited for it submits, as the next attempt."""
@@ -237,7 +237,7 @@ async def test_a_stale_intent_is_uncertain(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_an_uncertain_request_that_the_service_knows_is_followed(
+async def test_an_uncertain_request_that_the_service_knows_is_polled(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """An answer that named a request beside an error left its id; one call shows that it exists."""
@@ -263,7 +263,7 @@ async def test_a_request_that_the_service_does_not_know_is_for_a_person(
     assert sandbox.books().submissions_received == 0
 
 
-async def test_an_expired_request_that_is_known_after_all_is_followed(
+async def test_an_expired_request_that_is_known_after_all_is_polled(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """A 404 may be a moment's mistake."""
@@ -287,7 +287,7 @@ async def test_an_outage_does_not_mean_that_a_request_is_unknown(
     assert (await entry_of(journal, spec)).state is _S.UNCERTAIN
 
 
-async def test_who_says_so_pays_again(
+async def test_pay_again_pays_again(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
     """`pay_again` begins another attempt after an uncertain one; a retry of that run does not begin a third."""
@@ -313,10 +313,10 @@ async def test_a_run_that_pays_again_does_so_once(
     assert sandbox.books().submissions_accepted == 2
 
 
-async def test_who_says_so_does_not_pay_again_for_what_the_service_knows(
+async def test_pay_again_does_not_pay_for_a_request_that_the_service_knows(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """Asking costs nothing: an uncertain request that lives is followed, whatever was allowed."""
+    """Asking costs nothing: an uncertain request that exists is polled, whatever was allowed."""
     other = await submit_for(client, journal_at(MemoryJournalStore()), spec)
     await put(journal, spec, _S.UNCERTAIN, request_id=other.request_id)
 
@@ -326,10 +326,10 @@ async def test_who_says_so_does_not_pay_again_for_what_the_service_knows(
 
 
 @pytest.mark.parametrize("state", [_S.SUBMITTED, _S.DETACHED, _S.ARCHIVED])
-async def test_paying_again_is_for_what_is_uncertain_only(
+async def test_paying_again_is_only_for_uncertain_submissions(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox, state: EntryState
 ) -> None:
-    """What is known is followed all the same."""
+    """A known request is polled all the same."""
     await put(journal, spec, state, request_id="r1", archive=archive_of("r1"))
 
     assert (await submit_for(client, journal, another_run(spec), on_uncertain="pay_again")).request_id == "r1"
@@ -356,7 +356,7 @@ async def test_an_intent_is_not_paid_for_again_during_its_lease(
 
 
 @pytest.mark.parametrize("state", sorted(RESTARTABLE))
-async def test_what_has_ended_without_a_video_is_submitted_again_by_another_run(
+async def test_a_generation_that_ended_without_a_video_is_submitted_again_by_another_run(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox, state: EntryState
 ) -> None:
     """As the next attempt, whose entry keeps the history."""
@@ -400,7 +400,7 @@ async def test_a_run_that_has_had_its_attempt_does_not_pay_again_after_another_r
 async def test_a_run_that_has_had_its_attempt_does_not_pay_again_after_another_run_was_refused(
     client: RunComfyClient, journal: Journal, spec: GenerationSpec, sandbox: Sandbox
 ) -> None:
-    """The other's attempt came to nothing; this run's own has failed all the same."""
+    """The other's attempt was refused; this run's own has failed all the same."""
     submission = await submit_for(client, journal, spec)
     await journal.advance(spec.key, submission.request_id, _S.FAILED)
     sandbox.inject("error_400002", endpoint="submit")
@@ -774,7 +774,7 @@ async def test_a_request_that_comes_after_the_next_attempt_is_kept_in_the_histor
     assert {event.request_id: event.attempt for event in entry.history if event.request_id} == {"r1": 1, "r2": 2}
 
 
-async def test_a_worker_that_was_given_up_sends_nothing_more() -> None:
+async def test_a_worker_whose_intent_was_released_sends_nothing_more() -> None:
     """While it waits for its next try, a person releases it, and another run pays: it does not."""
     service = SlowService()
     service.answer.set()

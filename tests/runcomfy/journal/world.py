@@ -69,7 +69,7 @@ class Request:
 
 @dataclass
 class World:
-    """Everything that is not our code."""
+    """Everything outside our code."""
 
     steps: Steps = field(default_factory=Steps)
     now: float = 0.0
@@ -107,11 +107,11 @@ class World:
 
     async def sleep(self, seconds: float) -> None:
         def passes() -> None:
-            self.now += max(seconds, 0.01)  # time always passes; a sum of floats may stand still
+            self.now += max(seconds, 0.01)  # time always passes; a sum of floats may not change
 
         await self.steps.effect("sleep", passes)
 
-    # ---- what a worker does: the way from submission to archive, as the tasks go it
+    # ---- what a worker does: from submission to archive, as the tasks do
 
     async def work(
         self, generation: str, run: str, *, on_uncertain: OnUncertain, lease_seconds: float, retry: float, cancels: bool
@@ -146,7 +146,7 @@ class World:
         return await self.archive(journal, spec.key, result)
 
     async def reconcile(self, generations: list[str], abandoned_after: float) -> None:
-        """Go the way of the reconcile flow."""
+        """Do what the reconcile flow does."""
         journal = self.journal()
         for generation in generations:
             found = await journal.read(self.spec(generation).key)

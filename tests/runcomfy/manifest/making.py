@@ -41,5 +41,5 @@ def read_text(folder: Path, name: str, content: str | bytes, **options: Any) -> 
 
 
 def problems(manifest: Manifest) -> dict[int, str]:
-    """Return what is wrong, by line."""
+    """Return the problems, by line."""
     return {bad.line: "; ".join(bad.problems) for bad in manifest.bad}

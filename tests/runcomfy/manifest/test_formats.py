@@ -70,7 +70,7 @@ def read_bytes(kind: str, content: str | bytes) -> Manifest:
 @given(rows=ROWS)
 @settings(max_examples=60)
 def test_what_others_write_is_read_the_same(kind: str, rows: list[dict[str, Any]]) -> None:
-    """Any texts, line breaks, quotes and separators among them; numbers and truth values, also where CSV has texts."""
+    """Any texts, including line breaks, quotes and separators; numbers and booleans, also where CSV has texts."""
     manifest = read_bytes(kind, WRITERS[kind](rows))
 
     assert manifest.bad == ()

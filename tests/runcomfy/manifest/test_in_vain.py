@@ -42,7 +42,7 @@ def written(kind: str, folder: Path, rows: list[dict[str, Any]], **options: Any)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_what_programs_write_for_nothing_is_not_a_prompt(kind: str, tmp_path: Path) -> None:
+def test_a_programs_word_for_no_value_is_not_a_prompt(kind: str, tmp_path: Path) -> None:
     """As the whole of a prompt, in any case, and however it is quoted; what only looks like it is one."""
     rows = [{"prompt": prompt, "seed": number} for number, prompt in enumerate([*PLACEHOLDERS, *PROMPTS])]
 
@@ -114,7 +114,7 @@ def test_a_number_that_is_certainly_whole_is_accepted(text: str, seed: int, tmp_
     ],
 )  # fmt: skip
 def test_a_number_of_json_is_judged_as_it_is_written(number: str, taken: bool, tmp_path: Path) -> None:
-    """An exponent is what programs write for numbers that they do not know to the end."""
+    """Programs write an exponent for numbers that they do not know exactly."""
     manifest = read_text(tmp_path, "m.jsonl", f'{{"prompt": "A cat", "seed": {number}}}\n')
 
     assert len(manifest.rows) == taken

@@ -1,4 +1,4 @@
-"""What is said of rows that cannot be generated: all of them at once, each with its line and what to do."""
+"""How rows that cannot be generated are reported: all of them at once, each with its line and what to do."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_37_bad_rows_of_1000_are_named_with_what_to_do(tmp_path: Path) -> None:
     assert [place for place, _ in caught.value.violations] == [f"line {line}" for line in expected]
 
 
-def test_everything_that_is_wrong_with_a_row_is_said(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_with_a_row_is_reported(tmp_path: Path) -> None:
     """One round of fixing is enough: all fields of a row are checked, and each is named once."""
     rows = [{"image": ["a.png"], "prompt": "", "seed": "x", "num_frames": 5, "aspect_ratio": "16:9"}]
 
@@ -96,7 +96,7 @@ def test_everything_that_is_wrong_with_a_row_is_said(tmp_path: Path) -> None:
 
 
 def test_an_unknown_column_is_named_once_and_no_row_is_good(tmp_path: Path) -> None:
-    """A misspelt setting would be paid for and ignored, so none of its rows is run; what else is wrong is said too."""
+    """A misspelt setting would be paid for and ignored, so none of its rows is run; all else is reported too."""
     rows = [{"image": f"{number}.png", "prompt": "Rain", "sed": "1"} for number in range(100)]
     rows[7]["prompt"] = ""
 
@@ -176,7 +176,7 @@ def test_no_secret_of_a_row_is_shown(tmp_path: Path) -> None:
     assert "5ec2e7" not in f"{manifest!r} {caught.value} {caught.value.violations}"
 
 
-def test_a_name_from_a_strange_file_does_no_harm(tmp_path: Path) -> None:
+def test_a_name_from_an_unknown_file_does_no_harm(tmp_path: Path) -> None:
     """Control characters and half characters are escaped, and a very long name is cut."""
     manifest = read_text(
         tmp_path, "m.jsonl", '{"prompt": "a", "\\u001b[31mred": 1, "\\ud800": 2, "": 3, "' + "n" * 9999 + '": 4}\n'

@@ -47,7 +47,7 @@ def png_header(width: int, height: int) -> bytes:
         (image_bytes("BMP"), ("image/bmp", "bmp", 40, 30)),
     ],
 )
-def test_a_whole_image_is_told_by_its_content(data: bytes, expected: tuple[str, str, int, int]) -> None:
+def test_a_whole_image_is_recognised_by_its_content(data: bytes, expected: tuple[str, str, int, int]) -> None:
     """Format, extension and size come from the bytes; the name does not matter."""
     facts = inspect_image(data)
 
@@ -157,8 +157,8 @@ def test_a_size_that_may_spoil_the_video_is_a_warning(size: tuple[int, int], sai
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 0, 9])
-def test_a_picture_that_is_to_be_turned_is_a_warning(kind: str, orientation: int) -> None:
-    """Cameras store pixels as the sensor has them, and note how to turn them; not every program does."""
+def test_an_image_that_is_to_be_rotated_is_a_warning(kind: str, orientation: int) -> None:
+    """Cameras store pixels as the sensor has them, and note how to rotate them; not every program does."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     facts = inspect_image(image_bytes(kind, size=(640, 360), exif=exif))
@@ -169,6 +169,6 @@ def test_a_picture_that_is_to_be_turned_is_a_warning(kind: str, orientation: int
     assert [f"EXIF orientation {orientation}" in warning for warning in warnings] == [True] * (1 < orientation < 9)
 
 
-def test_damaged_exif_data_is_nobodys_trouble() -> None:
+def test_damaged_exif_data_is_ignored() -> None:
     """The pixels are whole."""
     assert inspect_image(image_bytes("PNG", size=(640, 360), exif=b"Exif\0\0no TIFF at all")).orientation == 1

@@ -99,7 +99,7 @@ async def test_a_video_says_that_a_model_made_it(server: RangedServer, store: St
     assert (provenance.marked, provenance.digital_source_type) == (True, DIGITAL_SOURCE_TYPE)
 
 
-async def test_who_wants_the_bytes_as_they_came_gets_them(server: RangedServer, store: Store, tmp_path: Path) -> None:
+async def test_a_setting_keeps_the_bytes_as_they_came(server: RangedServer, store: Store, tmp_path: Path) -> None:
     """Unmarked by setting, the provenance alone says what it is."""
     body = video(tmp_path)
 
@@ -111,10 +111,10 @@ async def test_who_wants_the_bytes_as_they_came_gets_them(server: RangedServer, 
 
 
 @pytest.mark.parametrize("why", ["signed", "open at its end", "fragmented", "webm", "mov"])
-async def test_what_a_box_would_harm_is_left_as_it_is(
+async def test_a_file_that_a_box_would_damage_is_left_as_it_is(
     server: RangedServer, store: Store, tmp_path: Path, why: str
 ) -> None:
-    """A signature stays valid, and no file becomes unreadable: such a one is stored as it came."""
+    """A signature stays valid, and no file becomes unreadable: such a file is stored as it came."""
     body = video(tmp_path, movflags="frag_keyframe+empty_moov" if why == "fragmented" else "faststart")
     if why == "signed":
         body += box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"a manifest")
@@ -175,15 +175,15 @@ async def test_colours_that_cannot_be_converted_cost_the_poster_only(
     assert (provenance.media.frames, provenance.poster_uri) == (8, None)
 
 
-def test_a_picture_with_broken_metadata_costs_the_poster_only() -> None:
-    """Pillow's decoders raise what they like."""
+def test_an_image_with_broken_metadata_costs_only_the_poster() -> None:
+    """Pillow's decoders may raise any exception."""
     made = io.BytesIO()
     Image.new("RGB", (8, 8)).save(made, "PNG", exif=b"Exif\0\0no TIFF at all")
 
     assert poster(Image.open(io.BytesIO(made.getvalue()))) is None
 
 
-async def test_a_video_has_its_first_picture_beside_it(server: RangedServer, store: Store, tmp_path: Path) -> None:
+async def test_a_video_has_its_first_frame_beside_it(server: RangedServer, store: Store, tmp_path: Path) -> None:
     """The poster is a JPEG with the video's proportions."""
     _, provenance = await archived(server, video(tmp_path), store)
 
@@ -196,7 +196,7 @@ async def test_a_video_has_its_first_picture_beside_it(server: RangedServer, sto
         assert (image.format, image.size) == ("JPEG", (96, 64))
 
 
-async def test_what_stands_where_the_poster_goes_is_left(server: RangedServer, store: Store, tmp_path: Path) -> None:
+async def test_an_object_at_the_posters_key_is_left(server: RangedServer, store: Store, tmp_path: Path) -> None:
     """Nothing is overwritten for a poster."""
     await archived(server, video(tmp_path), store)
     listed = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix)["Contents"]
@@ -215,7 +215,7 @@ async def test_what_stands_where_the_poster_goes_is_left(server: RangedServer, s
 @given(
     st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"]), st.integers(1, 3000), st.integers(1, 9)
 )
-def test_any_picture_becomes_a_small_one(mode: str, width: int, height: int) -> None:
+def test_any_image_becomes_a_small_poster(mode: str, width: int, height: int) -> None:
     """Whatever its mode and proportions, a poster is a JPEG of 640 pixels at most."""
     made = poster(Image.new(mode, (width, height)))
 

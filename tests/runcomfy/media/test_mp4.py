@@ -23,8 +23,8 @@ def walked(data: bytes) -> Boxes:
     return walk(io.BytesIO(data), len(data))
 
 
-def test_a_whole_file_takes_another_box() -> None:
-    """Nothing is said against it, and its index is found."""
+def test_a_whole_file_can_take_another_box() -> None:
+    """It has no problem, and its index is found."""
     boxes = walked(WHOLE)
 
     assert (boxes.cut, boxes.extra_bytes, boxes.foreign, boxes.takes_another) == (None, 0, [], True)
@@ -57,7 +57,7 @@ def test_what_follows_the_end_is_counted(extra: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"Xtra", b"ID32", b"abcd", b"\xa9nam"])
-def test_a_box_of_somebody_elses_is_named(kind: bytes) -> None:
+def test_an_unknown_box_is_named(kind: bytes) -> None:
     """A box that is whole, and that the format does not have at the top, is stepped over."""
     boxes = walked(WHOLE + box(kind, b"x" * 20))
 
@@ -107,7 +107,7 @@ def test_a_file_of_a_million_boxes_is_not_walked_to_its_end() -> None:
         (box(b"stsz", b"\0"), 0),
     ],
 )
-def test_an_index_is_asked_what_it_promises(table: bytes, promised: int) -> None:
+def test_the_sample_count_is_read_from_the_index(table: bytes, promised: int) -> None:
     """Its tables say how many samples there are in a few bytes; FFmpeg would make room for all of them."""
     for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
         table = box(kind, table)

@@ -270,7 +270,7 @@ def turned(degrees: int) -> bytes:
 
 
 @pytest.mark.parametrize(("degrees", "white"), [(0, "left"), (90, "top"), (180, "right"), (270, "bottom")])
-def test_a_turned_video_is_shown_upright(degrees: int, white: str) -> None:
+def test_a_rotated_video_is_shown_upright(degrees: int, white: str) -> None:
     """How far players turn it is a fact; its size is as stored; its first frame is as players show it."""
     found = judged(turned(degrees))
 
@@ -290,7 +290,7 @@ def test_a_turned_video_is_shown_upright(degrees: int, white: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "gif", "bmp", "tiff", "avif"])
-def test_pictures_are_decoded(name: str) -> None:
+def test_images_are_decoded(name: str) -> None:
     """A still image is described, and known where it was cut."""
     buffer = io.BytesIO()
     Image.effect_noise((64, 48), 60).convert("RGB").save(buffer, name)
@@ -301,7 +301,7 @@ def test_pictures_are_decoded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gif", "webp", "png", "avif"])
-def test_moving_pictures_are_pictures(name: str) -> None:
+def test_animations_are_images(name: str) -> None:
     """Animations are described by their first frame."""
     buffer = io.BytesIO()
     frames = [Image.effect_noise((64, 48), 60 + number).convert("RGB") for number in range(3)]
@@ -311,7 +311,7 @@ def test_moving_pictures_are_pictures(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "gif", "bmp"])
-def test_an_enormous_picture_is_not_decoded(name: str) -> None:
+def test_an_enormous_image_is_not_decoded(name: str) -> None:
     """A few bytes that promise gigabytes of pixels are kept, and cost nothing."""
     buffer = io.BytesIO()
     Image.new("L", (16, 16)).save(buffer, name)
@@ -397,7 +397,7 @@ def test_many_kinds_are_known(data: bytes, extension: str) -> None:
         (b'{"error": "' + bytes(99), "a JSON document"),
     ],
 )
-def test_what_is_no_media_is_named(data: bytes, said: str) -> None:
+def test_a_file_that_is_no_media_is_named(data: bytes, said: str) -> None:
     """An error page is named as one."""
     assert (sniff(data), describe(data)) == (None, said)
 
@@ -450,7 +450,7 @@ def test_nothing_reaches_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_difference_from_what_was_asked_is_a_warning(validation: OutputValidation, count: int) -> None:
-    """Each thing that is other than asked gives one sentence; 832x480 passes for 480p at 16:9."""
+    """Each difference gives one sentence; 832x480 passes for 480p at 16:9."""
     facts = MediaFacts(container="mp4", width=832, height=480, frames=81, frames_per_second=16.0)
 
     assert len(validation.warnings(facts)) == count
@@ -465,15 +465,15 @@ def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container
     assert OutputValidation().warnings(facts, "video/x-any") == ()
 
 
-def test_what_the_file_does_not_tell_gives_no_warning() -> None:
-    """What a file does not say is not held against it."""
+def test_a_missing_fact_gives_no_warning() -> None:
+    """A fact that a file does not have is not a difference."""
     asked = OutputValidation(frames=81, frames_per_second=16, resolution="480p", aspect_ratio="16:9")
 
     assert asked.warnings(MediaFacts(container="mp4")) == ()
 
 
-def test_a_turned_video_is_held_against_what_players_show() -> None:
-    """An upright video that is stored lying has the aspect ratio that was asked for."""
+def test_a_rotated_video_is_compared_as_players_show_it() -> None:
+    """A portrait video that is stored in landscape has the requested aspect ratio."""
     lying = MediaFacts(container="mp4", width=832, height=480, rotation_degrees=90)
 
     assert OutputValidation(aspect_ratio="9:16", resolution="480p").warnings(lying) == ()

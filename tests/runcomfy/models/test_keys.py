@@ -30,7 +30,7 @@ def facts(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_keys_of_normal_texts_stay_byte_for_byte() -> None:
-    """Anyone who has paid for one of these has paid for good; there is no other key to find it under."""
+    """A paid generation under one of these keys can be found under no other."""
     assert len(GOLDEN["normal"]) > 80
     for case in GOLDEN["normal"]:
         assert generation_key(inputs_of(case), **facts(case)) == case["key"], case

@@ -192,7 +192,7 @@ async def test_a_file_that_lags_behind_its_success_is_waited_for() -> None:
 @pytest.mark.parametrize("word", ["warming_up", "finished", "done", None, 7, "expired"])
 @pytest.mark.parametrize("error", [None, GenerationFailed, GenerationCancelled])
 async def test_an_unknown_word_does_not_hide_the_end(word: object, error: type[RunComfyError] | None) -> None:
-    """Whatever the status says, the result is asked for, at a sensible rate."""
+    """Whatever the status says, the result is requested, at a sensible rate."""
     end = {None: {"status": "succeeded", "output": VIDEO}, GenerationFailed: "failed"}.get(error, "cancelled")
     world = World((0, {"status": word}), result=lambda at: end if at >= 100 else httpx.Response(404, json={}))
 

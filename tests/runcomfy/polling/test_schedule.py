@@ -128,7 +128,7 @@ def test_times_that_spread_widely_are_no_worse_than_a_fixed_interval() -> None:
 
 @given(st.lists(st.floats(0.1, 10_000), min_size=3, max_size=40), st.floats(0.01, 3500), st.floats(0, 3500))
 @settings(max_examples=150)
-def test_whatever_was_seen_the_worst_case_is_bounded(seen: list[float], seconds: float, queued: float) -> None:
+def test_the_worst_case_is_bounded_whatever_was_seen(seen: list[float], seconds: float, queued: float) -> None:
     """A service slower or faster than it ever was costs no more than the longest interval, and few more polls."""
     job = Job(seconds, queued)
     polling = Polling()
@@ -142,7 +142,7 @@ def test_whatever_was_seen_the_worst_case_is_bounded(seen: list[float], seconds:
 
 @given(st.lists(st.floats(0.1, 10_000), min_size=1, max_size=40), st.floats(0.0, 50_000))
 @settings(max_examples=200, deadline=None)
-def test_a_forecast_holds_together(seen: list[float], age: float) -> None:
+def test_a_forecast_is_consistent(seen: list[float], age: float) -> None:
     """Half of the rest end in the time that is left, within rounding; and wider is never narrower."""
     forecast = Forecast.of(seen)
     wider = forecast.widened(age)
@@ -324,7 +324,7 @@ class Crowd:
 
     async def run(self, work: list[asyncio.Task[Any]]) -> None:
         while not all(task.done() for task in work):
-            for _ in range(30):  # let everyone who can go on do so
+            for _ in range(30):  # let everyone who can continue do so
                 await asyncio.sleep(0)
             if self._sleepers:
                 self._sleepers.sort(key=lambda sleeper: sleeper[:2])
@@ -369,7 +369,7 @@ async def test_any_number_in_flight_keeps_within_the_rate(known: bool) -> None:
     assert rate_limiter.backpressure == 1.0
 
 
-async def test_a_service_that_asks_for_a_pause_gets_it_from_everyone() -> None:
+async def test_a_pause_that_the_service_requests_holds_for_all() -> None:
     """One 429 pauses the calls of all that wait for the same account."""
     crowd, calls = Crowd(), list[float]()
 
@@ -397,7 +397,7 @@ async def test_a_service_that_asks_for_a_pause_gets_it_from_everyone() -> None:
     assert [at for at in calls if 0.1 < at < 30] == []
 
 
-async def test_a_suspended_process_does_not_make_up_for_it_at_once() -> None:
+async def test_a_suspended_process_does_not_catch_up_at_once() -> None:
     """Calls that became due in the meantime are made one by one, at the rate."""
     rate_limiter, made = RateLimiter(100.0), list[float]()
 

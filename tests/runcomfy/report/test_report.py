@@ -1,4 +1,4 @@
-"""The report: what is on the page, what is not, and that it is one."""
+"""The report: what is on the page, what is not, and that its HTML is valid."""
 
 from __future__ import annotations
 
@@ -170,13 +170,13 @@ async def test_a_selection_is_of_days_models_outcomes_and_runs(archiving: Archiv
     assert all(read(report.html).troubles() == [] for report in reports.values())
 
 
-def test_a_selection_that_cannot_be_is_refused() -> None:
+def test_an_impossible_selection_is_refused() -> None:
     """Its last day before its first."""
     with pytest.raises(ValueError, match="after the last"):
         Selection(since=DAY.date(), until=DAY.date() - timedelta(days=1))
 
 
-async def test_where_there_is_no_catalogue_the_error_says_what_makes_one(archiving: Archiving) -> None:
+async def test_without_a_catalogue_the_error_says_what_makes_one(archiving: Archiving) -> None:
     """A report is never made from a listing of the archive."""
     archiving.put(provenance_of(archiving.store, "r1"))
 
@@ -360,13 +360,13 @@ def published(base_url: str) -> MediaLinks:
         "https://x; script-src *",
     ],
 )
-def test_a_base_url_that_could_not_be_or_could_hold_a_secret_is_refused(base_url: str) -> None:
+def test_a_base_url_that_is_invalid_or_may_hold_a_secret_is_refused(base_url: str) -> None:
     """It goes into the page, and into its policy."""
     with pytest.raises(ConfigurationError, match="base URL"):
         published(base_url)
 
 
-async def test_a_page_stands_in_the_bucket_and_the_latest_under_a_name_that_stays(archiving: Archiving) -> None:
+async def test_a_page_is_in_the_bucket_and_the_latest_has_a_fixed_name(archiving: Archiving) -> None:
     """Both are the same page, with relative links that serve both."""
     await some_of_every_kind(archiving)
     report, store = made(archiving), archiving.store
@@ -398,7 +398,7 @@ def test_without_the_extra_the_error_says_what_to_install() -> None:
 
 
 async def test_a_page_with_nothing_on_it_says_so(archiving: Archiving) -> None:
-    """An outcome that nothing came to."""
+    """An outcome that no generation has."""
     await archiving.archive(await archiving.begin())
     await archiving.update()
 

@@ -72,8 +72,8 @@ async def test_a_click_leads_to_the_file_by_a_link_that_was_signed_for_it(archiv
     assert page.policy["media-src"] == f"'self' {signed.scheme}://{signed.netloc}"
 
 
-async def test_it_leads_to_nothing_that_is_not_on_its_page(archiving: Archiving) -> None:
-    """Nor does it answer anybody who does not know its secret."""
+async def test_it_serves_only_links_of_its_page(archiving: Archiving) -> None:
+    """And only callers that know its secret."""
     key = await made(archiving)
     other = archiving.store.key("secret.mp4")
     archiving.store.put(other, b"another", content_type="video/mp4")

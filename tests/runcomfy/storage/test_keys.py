@@ -82,7 +82,7 @@ def test_a_template_that_cannot_work_is_refused_at_once(pattern: str) -> None:
 def test_a_template_never_points_into_a_folder_of_another_purpose(
     folder: str, written: str, cased: Callable[[str], str]
 ) -> None:
-    """However it is written: some stores take case for nothing, or a dot at the end of a name."""
+    """However it is written: some stores ignore case, or a dot at the end of a name."""
     with pytest.raises(ConfigurationError, match="Nothing was paid for"):
         KeyTemplate(f"{written.format(cased(folder))}/{{request_id}}-{{index}}.{{ext}}")
 
@@ -149,7 +149,7 @@ def test_two_requests_never_share_a_key(ids: list[str]) -> None:
     assert render(request_id=ids[0]) != render(request_id=ids[1])
 
 
-def test_a_template_travels() -> None:
+def test_a_template_can_be_pickled() -> None:
     """A template survives pickling, as a task's parameter must."""
     template = KeyTemplate("{generation}/{request_id}-{index}.{ext}")
 

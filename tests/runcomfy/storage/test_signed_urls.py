@@ -1,4 +1,4 @@
-"""Signed URLs are tried out before anything is paid for, and for the region that the bucket is in."""
+"""Signed URLs are tried before anything is paid for, and for the region that the bucket is in."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_region_that_only_the_refusal_of_a_url_names_is_learnt(imitation: Imit
     assert signed_region(store) == "eu-west-1"
 
 
-def test_a_region_that_the_bucket_names_and_does_not_take_is_not_insisted_on(imitation: Imitation) -> None:
+def test_a_region_that_the_bucket_names_but_refuses_is_dropped(imitation: Imitation) -> None:
     """Some servers name a place that no signature is for, and take that of the settings."""
     imitation.region = "us-east-1"
     answers = imitation.answer
@@ -181,7 +181,7 @@ def test_a_region_that_the_bucket_names_and_does_not_take_is_not_insisted_on(imi
     assert (imitation.gets, signed_region(store)) == (["WEUR", "us-east-1"], "us-east-1")
 
 
-def test_a_region_that_nobody_names_is_refused_before_anything_is_paid_for(imitation: Imitation) -> None:
+def test_an_unknown_region_is_refused_before_anything_is_paid_for(imitation: Imitation) -> None:
     """With what to set."""
     imitation.names_region = False
 

@@ -71,7 +71,7 @@ def test_a_store_is_made_from_its_uri() -> None:
             Store.from_uri(wrong, session=session)
 
 
-def test_what_is_put_can_be_looked_at_and_read(store: Store) -> None:
+def test_a_stored_object_can_be_inspected_and_read(store: Store) -> None:
     """Size, type and metadata come back with the object."""
     key = store.key("a/ü b.json")
     store.put(key, b"one", content_type="application/json", metadata={"sha256": "abc"})
@@ -240,7 +240,7 @@ def test_what_is_too_large_for_one_put_goes_in_parts(
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_lost_answer_of_a_file_is_known_by_its_metadata(
+def test_a_lost_answer_of_a_file_is_recognised_by_its_metadata(
     scripted_store: Store, raw_server: Any, answer: Any, ours: bool
 ) -> None:
     """The write that is refused because an earlier attempt of it arrived is a success, and of another one is not."""
@@ -352,7 +352,7 @@ def test_a_store_that_never_decides_is_an_error(scripted_store: Store, raw_serve
         scripted_store.put_new("a", b"x", content_type="text/plain")
 
 
-def test_without_conditions_only_the_look_protects(object_store: ObjectStore, store: Store) -> None:
+def test_without_conditions_only_the_check_protects(object_store: ObjectStore, store: Store) -> None:
     """Conditional writes can be switched off; existing objects are still kept."""
     plain = Store(
         "videos", store.prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url,
@@ -375,7 +375,7 @@ def test_a_missing_bucket_is_named(object_store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("keys", [("WRONG", None), (None, "WRONG")])
-def test_wrong_keys_are_told(object_store: ObjectStore, keys: tuple[str | None, str | None]) -> None:
+def test_wrong_keys_are_reported(object_store: ObjectStore, keys: tuple[str | None, str | None]) -> None:
     """A wrong key is a storage error that names S3's code and holds no secret."""
     access_key, secret_key = keys[0] or object_store.access_key, keys[1] or object_store.secret_key
     blind = Store("videos", session=boto3.Session(access_key, secret_key), endpoint_url=object_store.endpoint_url)
@@ -388,7 +388,7 @@ def test_wrong_keys_are_told(object_store: ObjectStore, keys: tuple[str | None, 
     assert object_store.secret_key not in repr(refused.value) + repr(refused.value.facts)
 
 
-def test_no_credentials_are_told(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without credentials the error says so, for reading and for signing."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -403,7 +403,7 @@ def test_no_credentials_are_told(object_store: ObjectStore, monkeypatch: pytest.
             call()
 
 
-def test_a_store_that_is_not_there_is_told(unused_tcp_port: int) -> None:
+def test_an_unreachable_store_is_reported(unused_tcp_port: int) -> None:
     """If nothing listens, the error names the endpoint."""
     away = Store("videos", session=boto3.Session("k", "s"), endpoint_url=f"http://127.0.0.1:{unused_tcp_port}")
 
@@ -423,7 +423,7 @@ def test_a_signed_url_reads_one_object(store: Store) -> None:
 
 @pytest.mark.parametrize("lifetime", [timedelta(0), timedelta(seconds=-1), timedelta(days=7, seconds=1)])
 def test_a_lifetime_that_s3_refuses_is_refused(store: Store, lifetime: timedelta) -> None:
-    """S3 takes no signature for more than seven days; boto3 would sign it without a word."""
+    """S3 accepts no signature for more than seven days; boto3 would silently sign it."""
     with pytest.raises(ConfigurationError):
         store.sign("a", lifetime)
 
@@ -553,7 +553,7 @@ def test_a_folder_is_listed_without_what_is_deeper(store: Store) -> None:
     assert [each.key for each in objects] == [store.key("a")]
 
 
-def test_an_object_is_replaced_by_one_of_those_who_read_it(store: Store) -> None:
+def test_an_object_is_replaced_by_only_one_of_its_readers(store: Store) -> None:
     """A writer that read an earlier version, or none, is refused; what is gone is not replaced either."""
     key = store.key("note.json")
     first = store.replace_if(key, b"1", etag=None, content_type="text/plain")

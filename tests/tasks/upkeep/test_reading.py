@@ -102,7 +102,7 @@ async def test_a_heartbeat_of_any_run_shows_that_they_arrive(orders: Orders) -> 
 
 
 async def test_crashes_count_from_when_a_person_started_it(orders: Orders) -> None:
-    """A run again by hand allows another eight attempts."""
+    """Running it again by hand allows another eight attempts."""
     run = await orders.run(Running(), Crashed(), AwaitingRetry(message=AGAIN), Running(), Crashed())
 
     assert (await orders.known(run)).crashes == 2
