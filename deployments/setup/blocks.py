@@ -29,7 +29,7 @@ class BlockPlan:
     Args:
         kind: The type of the block.
         name: Its name.
-        stored: The stored block; `None` where there is none.
+        stored: The stored block; `None` if there is none.
     """
 
     kind: Kind

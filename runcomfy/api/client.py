@@ -213,7 +213,7 @@ class RunComfyClient:
         answers: Callable[[dict[str, Any]], bool] | None = None,
         request_id: str | None = None,
     ) -> dict[str, Any]:
-        """Make a call; where it is about a request, `answers` says whether the body of a 2xx answers it."""
+        """Make a call; if it is about a request, `answers` says whether the body of a 2xx answers it."""
         try:
             with called(urlsplit(url).path.rpartition("/")[2]) as status:
                 async with self._connections.one() as http:

@@ -55,7 +55,7 @@ class RateLimiter:
         self._last = self._clock.monotonic()
 
     def pause(self, seconds: float) -> None:
-        """Make no call for so long: the service asked for a pause."""
+        """Make no call for so many seconds: the service asked for a pause."""
         self._next = max(self._next, self._clock.monotonic() + seconds)
 
     def declare_rate(self, who: Hashable, per_second: float) -> None:

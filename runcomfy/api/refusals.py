@@ -65,7 +65,7 @@ _REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:
 
 
 def json_object(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the body as a JSON object, or `None` where it is something else."""
+    """Return the body as a JSON object, or `None` if it is something else."""
     try:
         body = response.json()
     except (ValueError, RecursionError):

@@ -42,7 +42,7 @@ class Arrived(NamedTuple):
 
 
 def early_kind(start: bytes, download: Download, url: str) -> MediaKind | None:
-    """Return what a file is by its first bytes; `None` where the whole file is needed.
+    """Return what a file is by its first bytes; `None` if the whole file is needed.
 
     Raises:
         UnexpectedContent: it is surely not what was paid for.
@@ -198,7 +198,7 @@ def _decoded_start(start: bytes, encoding: str) -> bytes:
 
 
 def _unpack(file: ScratchFile, into: ScratchFile, encoding: str, stop: TransferStop) -> bool:
-    """Decode a whole file; false where it cannot be decoded, or expands unreasonably."""
+    """Decode a whole file; false if it cannot be decoded, or expands unreasonably."""
     file.file.seek(0)
     body = cast(IO[bytes], _Unclosed(file))
     packed = HTTPResponse(body, headers={"Content-Encoding": encoding}, preload_content=False)

@@ -56,7 +56,7 @@ class CircuitBreaker:
         self.stopped: RunComfyError | None = None
         """Why nothing more begins."""
         self.stops: dict[str, StopNote] = {}
-        """What the next run has to know of that, by model; empty where `stop` was called from outside."""
+        """What the next run has to know of that, by model; empty if `stop` was called from outside."""
         self._first_at_once, self._stop_after_alike = first_at_once, stop_after_alike
         limits = {"first_at_once": first_at_once, "stop_after_alike": stop_after_alike}
         before = (stopped_before or {}).items()

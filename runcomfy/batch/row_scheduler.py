@@ -195,7 +195,7 @@ class RowScheduler:
             await self._stopped(error)
 
     async def _entry(self, row: PlannedRow, outcome: Outcome) -> Entry | None:
-        """Return the journal's entry of a row that has ended; `None` where there is none or it cannot be read."""
+        """Return the journal's entry of a row that has ended; `None` if there is none or it cannot be read."""
         found = self._engine.journal.written(row.generation_key)
         try:
             if found is None or found.entry.state is not EntryState.ARCHIVED:  # what was archived just now is final

@@ -1,4 +1,4 @@
-"""A part of a batch that another worker runs, and what that worker is given."""
+"""A shard of a batch, which another worker runs, and what that worker is given."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Allowance(BaseModel):
 
 
 class Shard(BaseModel):
-    """A part of a batch: where its rows are, where their outcomes go, and what the manifest may cost."""
+    """A shard of a batch: where its rows are, where their outcomes go, and what the manifest may cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,5 +51,5 @@ class Shard(BaseModel):
 
 
 def divide(rows: Sequence[PlannedRow], size: int) -> list[list[PlannedRow]]:
-    """Return the rows in parts of at most `size`, in their order."""
+    """Return the rows in shards of at most `size`, in their order."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]

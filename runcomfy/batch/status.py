@@ -94,7 +94,7 @@ async def look_up(rows: Sequence[PlannedRow], journal: Journal, store: Store) ->
 
 
 def true_outcome(outcome: Outcome, entry: Entry | None) -> Outcome:
-    """Return the outcome of a row, with the request that an earlier run paid for where this run has sent nothing.
+    """Return the outcome of a row, with the paid request of an earlier run if this run has sent nothing.
 
     Args:
         outcome: What this run knows.

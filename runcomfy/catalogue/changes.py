@@ -38,7 +38,7 @@ def changed(modified: Mapping[str, datetime], seen: Seen | None, *, skew: timede
 
     Args:
         modified: The listing: each name, with the time of its present version by the clock of the store.
-        seen: What the last update knew; `None` where there was none.
+        seen: What the last update knew; `None` if there was none.
         skew: How far the clocks of the store's own machines may be apart.
     """
     if seen is None:

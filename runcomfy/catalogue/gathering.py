@@ -29,7 +29,7 @@ class Gathering:
 
     Args:
         store: Where the archive is; generations that are archived elsewhere have no row.
-        journal: The journal; `None` where there is none that outlives a process.
+        journal: The journal; `None` if there is none that outlives a process.
         prompts: Whether prompts are written as they are.
         requests: The requests that have a row of their own since earlier updates, each with its day.
     """

@@ -62,7 +62,7 @@ class Day(BaseModel):
 
 @dataclass(frozen=True)
 class Partition:
-    """A day's current file; `etag` is `None` where there is none yet."""
+    """A day's current file; `etag` is `None` if there is none yet."""
 
     table: pa.Table
     etag: str | None

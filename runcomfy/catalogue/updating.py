@@ -78,7 +78,7 @@ async def update(
 
     Args:
         store: The bucket and prefix with the archive; it also has the catalogue.
-        journal: The journal of what is archived there; `None` where none outlives a process.
+        journal: The journal of what is archived there; `None` if none outlives a process.
         prompts: Whether prompts are written as they are; `None` is as the last time, and at first they are. Where it
             was otherwise the last time, everything is read again.
         everything: Read everything again, not only what has changed.

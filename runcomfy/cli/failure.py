@@ -55,7 +55,7 @@ def print_error(
     Args:
         error: The error.
         as_json: Whether it is one JSON object.
-        store: The store of the command, where it has one.
+        store: The store of the command, if it has one.
         pays: Whether the command may pay for something.
         verbose: Whether every fact is printed.
         submitted: Whether a command that makes many generations had submitted some, of which it says nothing.
@@ -79,12 +79,12 @@ def print_error(
 def print_unexpected(
     error: BaseException, *, as_json: bool, store: StoreOptions | None = None, pays: bool = False, verbose: bool = False
 ) -> None:
-    """Print an error that is none of ours in one line, and where to find out more.
+    """Print an error that is not one of ours in one line, and where to find out more.
 
     Args:
         error: The error.
         as_json: Whether it is one JSON object.
-        store: The store of the command, where it has one.
+        store: The store of the command, if it has one.
         pays: Whether the command may pay for something.
         verbose: Whether its traceback has been printed.
     """
@@ -105,7 +105,7 @@ def print_interrupted(situation: Situation | None, store: StoreOptions | None, *
 
     Args:
         situation: That of the generation of the command, if it has one that was submitted.
-        store: The store of the command, where it has one.
+        store: The store of the command, if it has one.
         pays: Whether the command may have paid for something.
     """
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
@@ -132,7 +132,7 @@ def stopped(store: StoreOptions | None) -> str:
     """Return the last message of a process that is stopped by a signal.
 
     Args:
-        store: The store of the command, where it has one.
+        store: The store of the command, if it has one.
     """
     journal = shell_command("journal", "list", *(store or _ANY_STORE).for_journal)
     return (

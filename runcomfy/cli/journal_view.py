@@ -21,7 +21,7 @@ _MAYBE_BILLED = frozenset({_S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _
 
 @dataclass(frozen=True)
 class Stake:
-    """What a generation has cost, or may cost; `usd` is `None` where it is unknown."""
+    """What a generation has cost, or may cost; `usd` is `None` if it is unknown."""
 
     usd: float | None
     basis: Literal["known", "estimated", "unknown"]
@@ -46,7 +46,7 @@ class Item:
 
     @property
     def needs_person(self) -> bool:
-        """Whether nothing goes on until a person decides."""
+        """Whether it waits for a person's decision."""
         return self.advice.who is not Who.NOBODY
 
     @property

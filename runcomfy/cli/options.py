@@ -126,7 +126,7 @@ class Run(ArchiveOptions):
 
 
 def stated_store(argument: object) -> StoreOptions | None:
-    """Return the store that an argument of a command names, as other commands name it; `None` where it names none."""
+    """Return the store that an argument of a command names, as other commands name it; `None` if it names none."""
     if not isinstance(argument, BucketOptions):
         return None
     try:

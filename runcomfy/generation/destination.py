@@ -46,7 +46,7 @@ class Destination:
         """Return the destination of a generation; several may share a journal.
 
         Args:
-            archive: `s3://bucket/prefix/`, as its entry says; empty where an older version did not record it.
+            archive: `s3://bucket/prefix/`, as its entry says; empty if an older version did not record it.
         """
         if archive in ("", self.uri):
             return self

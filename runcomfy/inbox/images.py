@@ -44,7 +44,7 @@ class Found:
 
     @property
     def extension(self) -> str:
-        """The extension in lower case, without the dot; empty where there is none."""
+        """The extension in lower case, without the dot; empty if there is none."""
         return self.key.rpartition("/")[2].rpartition(".")[2].lower() if self.stem else ""
 
 

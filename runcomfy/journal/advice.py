@@ -48,7 +48,7 @@ _ONCE_FIXED = "Then fetch it, which costs nothing more"
 
 
 class Who(StrEnum):
-    """Who must act before anything goes on."""
+    """Who must act before it can continue."""
 
     NOBODY = "nobody"
     PERSON = "a person"

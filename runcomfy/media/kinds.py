@@ -98,7 +98,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def sniff(head: bytes) -> MediaKind | None:
-    """Return what a file is, by its first 4096 bytes; `None` where they say nothing, or are no media at all."""
+    """Return what a file is, by its first 4096 bytes; `None` if they say nothing, or are no media at all."""
     if head[4:8] == b"ftyp":
         return _of_brands(head)
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):

@@ -117,7 +117,7 @@ def _counts(data: bytes) -> Iterator[int]:
 
 
 def _header(file: BinaryIO, at: int) -> tuple[bytes, int, int]:
-    """Return a box's name, its size, and its header's size; an empty name where there is no header."""
+    """Return a box's name, its size, and its header's size; an empty name if there is no header."""
     file.seek(at)
     header = file.read(16)
     if len(header) < 8:

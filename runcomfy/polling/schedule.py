@@ -128,7 +128,7 @@ class PollSchedule:
         return (self.began if self.queued_at is None else self.queued_at), latest
 
     def _expected(self, forecast: Forecast | None) -> Forecast | None:
-        """The forecast for this request once it runs; `None` where it is unknown when it began to run."""
+        """The forecast for this request once it runs; `None` if it was unknown when it began to run."""
         if forecast is None or self.left_queue_at is None or not (self.submission_known or self.queued_at is not None):
             return None
         earliest, latest = self._start(self.left_queue_at)

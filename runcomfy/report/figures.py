@@ -40,7 +40,7 @@ class Figures:
     outcomes: dict[str, int]
     """How many have each outcome, in the order of `OUTCOMES`."""
     success: float | None
-    """Which part of those that have ended is archived; `None` where none has ended."""
+    """Which part of those that have ended is archived; `None` if none has ended."""
     files: int
     size_bytes: int
     video_seconds: float
@@ -109,7 +109,7 @@ def cost_of(row: Row) -> Decimal:
 
 
 def spread(values: Iterable[float | None]) -> Quantiles | None:
-    """Return how values are spread; `None` where there are none."""
+    """Return how values are spread; `None` if there are none."""
     known = sorted(value for value in values if value is not None and value >= 0)
     return Quantiles(tuple(known), _quantile(known, 0.5), _quantile(known, 0.95)) if known else None
 

@@ -22,7 +22,7 @@ class MediaLinks:
     """How the page links to objects of the bucket."""
 
     to: Callable[[str], str | None]
-    """Return the link to an `s3://` URI; `None` where there is none."""
+    """Return the link to an `s3://` URI; `None` if there is none."""
     source: str
     """Where the page may load media from, as a Content-Security-Policy says it."""
     about: str

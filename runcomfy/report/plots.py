@@ -24,7 +24,7 @@ def plots_of(rows: Sequence[Row], found: Figures, budget: BudgetFigures | None) 
 
 
 def failures(causes: Sequence[Cause]) -> Plot | None:
-    """Return the plot of why generations have no video; `None` where all have. The page has its table already."""
+    """Return the plot of why generations have no video; `None` if all have. The page has its table already."""
     if not causes:
         return None
     count = sum(len(cause.rows) for cause in causes)

@@ -20,7 +20,7 @@ _COLUMNS = [name for name in SCHEMA.names if name not in _UNUSED]
 
 
 def last_day(store: Store) -> date | None:
-    """Return the last day that the catalogue has; `None` where there is none. Blocks: one call for three years.
+    """Return the last day that the catalogue has; `None` if there is none. Blocks: one call for three years.
 
     Raises:
         StorageError: the store could not be listed.

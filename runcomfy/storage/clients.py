@@ -24,7 +24,7 @@ class Clients:
 
     Args:
         session: Credentials.
-        endpoint_url: The store's address, where it is not AWS.
+        endpoint_url: The store's address, if it is not AWS.
         region: Where the settings say that its buckets are.
         style: Whether the bucket is in the host name or in the path; `auto` is right for most.
         verify: False, or a file of certificates.

@@ -38,7 +38,7 @@ class StoreOptions:
         """Return the options of the store and journal that a generation was requested with.
 
         Args:
-            store: Where it is to be archived, `s3://bucket/prefix/`; empty where an older version did not record it.
+            store: Where it is to be archived, `s3://bucket/prefix/`; empty if an older version did not record it.
             journal: Where the journal's entries are: `s3://bucket/prefix/journal`, or no address.
         """
         named = store.rstrip("/")

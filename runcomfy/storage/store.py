@@ -58,7 +58,7 @@ class Store:
         bucket: The bucket that is written to.
         prefix: Put before every name; normalised to no leading and one trailing slash.
         session: Credentials and region; what boto3 finds by default.
-        endpoint_url: The store's address, where it is not AWS.
+        endpoint_url: The store's address, if it is not AWS.
         public_endpoint_url: The address at which others reach the same store; only signing uses it.
         region_name: Where the bucket is; the session's region by default. What the bucket itself says takes precedence.
         addressing_style: `auto` is virtual-hosted on AWS and path style at a custom endpoint.
@@ -88,9 +88,9 @@ class Store:
         self._conditional = conditional_writes
         self._clients = Clients(session, endpoint_url, region, addressing_style, verify)
         self.endpoint_url = self._clients.endpoint_url
-        """The store's address, where it is not AWS."""
+        """The store's address, if it is not AWS."""
         self.public_endpoint_url = public_endpoint_url or self.endpoint_url
-        """The address that URLs are signed for, where it is not AWS."""
+        """The address that URLs are signed for, if it is not AWS."""
         self.region_name = region
         """The bucket's region by the settings; what the bucket itself says takes precedence."""
         self.verify = verify

@@ -162,7 +162,7 @@ def _warnings(video: ArchivedVideo) -> str:
 
 
 async def poster_image(store: Store, key: str | None, name: str, *, pixels: int = 320) -> str:
-    """Return a poster as an image in Markdown, or nothing where there is none or it cannot be read.
+    """Return a poster as an image in Markdown, or nothing if there is none or it cannot be read.
 
     Args:
         store: Where it is.

@@ -61,7 +61,7 @@ def frequency_given(job_variables: Mapping[str, Any] | None, template: Mapping[s
         template: The base job template of its work pool.
 
     Returns:
-        What is set, 30 at least; `None` where nothing is, or nothing that is a number.
+        What is set, 30 at least; `None` if nothing is, or nothing that is a number.
     """
     environment: dict[str, Any] = {}
     for layer in (_of_configuration(template), _of_defaults(template), _of_variables(job_variables)):

@@ -53,7 +53,7 @@ class DeploymentFacts:
     again: bool = True
     """Whether its runs may be run again by `reconcile`; not those that carry out what a person decided at one time."""
     heartbeat_seconds: float | None = None
-    """The heartbeat frequency that it or its work pool gives its runs; `None` where neither sets one."""
+    """The heartbeat frequency that it or its work pool gives its runs; `None` if neither sets one."""
     pool: str | None = None
 
 

@@ -203,7 +203,7 @@ async def inspect_slots(limit: str) -> SlotsInspection:
     """Free the slots that nobody holds any more, of the account's concurrency limit and of our deployments'.
 
     Args:
-        limit: The account's concurrency limit; empty where it has none.
+        limit: The account's concurrency limit; empty if it has none.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.

@@ -52,7 +52,7 @@ async def run_again_at(due: datetime, why: str) -> datetime | None:
         why: Shown with the state of that run.
 
     Returns:
-        When it runs next for this reason; `None` where this run has no deployment.
+        When it runs next for this reason; `None` if this run has no deployment.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.
@@ -99,7 +99,7 @@ def next_time(due: datetime, began: datetime, now: datetime) -> datetime:
 
 
 async def covering_run() -> FlowRun | None:
-    """Return another run of this deployment that did what this one waited to do; `None` where there is none.
+    """Return another run of this deployment that did what this one waited to do; `None` if there is none.
 
     Raises:
         httpx.HTTPError: Prefect's API does not answer.

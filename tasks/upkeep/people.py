@@ -37,7 +37,7 @@ def needed(healed: Healed, findings: Sequence[Finding]) -> int:
 
 
 def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> list[str]:
-    """Return the part of the page, in Markdown; nothing where nobody is needed.
+    """Return the part of the page, in Markdown; nothing if nobody is needed.
 
     Args:
         healed: What was found of the runs.
