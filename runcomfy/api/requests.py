@@ -72,7 +72,7 @@ def _error(answer: Answer) -> GenerationError | None:
 
 
 def _unarchived(answer: Answer) -> str:
-    """Show the output of a request that did not succeed: the status decides, but a person may look."""
+    """Show the output of a request that did not succeed: the status decides, but a person may check it."""
     if not answer.outputs:
         return ""
     said = str(answer.output)[:_MAX_SHOWN]

@@ -173,7 +173,7 @@ async def _find_again(journal: Journal, entry: Entry, known: Callable[[str], Awa
 
 
 def _lost(journal: Journal, entry: Entry) -> UncertainSubmission | RequestNotFound:
-    """Return the error for an entry that a person has to look at."""
+    """Return the error for an entry that a person has to check."""
     advice = advise(Situation.of(entry), StoreOptions.of(entry.store, journal.store.where))
     short, sent_at = entry.generation_key[:12], entry.began_at.isoformat()
     error: UncertainSubmission | RequestNotFound
