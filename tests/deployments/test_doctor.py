@@ -340,7 +340,7 @@ def test_a_healthy_set_up_says_so_in_its_last_line(environment: dict[str, str]) 
     ]
 
 
-def test_what_is_missing_ends_with_code_3_and_reads_as_json(environment: dict[str, str]) -> None:
+def test_missing_settings_end_with_code_3_and_valid_json(environment: dict[str, str]) -> None:
     """No token, no bucket: one finding each; the rest is a consequence."""
     without = {name: value for name, value in environment.items() if "TOKEN" not in name and "BUCKET" not in name}
 

@@ -139,7 +139,7 @@ def test_prometheus_itself_accepts_the_files(check: str) -> None:
 
 
 def test_no_folder_of_this_machine_is_in_the_files() -> None:
-    """They are examples for everybody."""
+    """They are examples for every installation."""
     for path in sorted(FOLDER.rglob("*.*ml")):
         assert not re.search(r"/(home|root|work|tmp)/", path.read_text(encoding="utf-8")), Path(path).name
 

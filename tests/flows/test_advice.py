@@ -242,7 +242,7 @@ def test_the_cost_is_reported() -> None:
     assert advise(Situation(state=S.FAILED, generation_key="a", model_id="x/y"), options).paid.startswith("Not known.")
 
 
-def test_no_secret_comes_out() -> None:
+def test_no_secret_is_shown() -> None:
     """Whatever field the service, or a reason, has put one into."""
     known = Situation(
         state=S.UNCERTAIN, generation_key="a" * 64, model_id="x/y", request_id=SIGNED, reason=f"GET {SIGNED} failed"

@@ -210,7 +210,7 @@ async def test_a_budget_is_never_exceeded(
     assert more.cost_usd == sandbox.books().usd_charged == 1.5
 
 
-async def test_what_failed_counts_in_the_budget(
+async def test_a_failed_generation_counts_in_the_budget(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
     """Whether a failure is billed is unknown, so it counts: run again and again, the budget holds."""

@@ -121,7 +121,7 @@ async def test_arriving_images_become_videos(
     asked = {(entry.inputs["prompt"], entry.inputs["seed"]) for entry in sandbox.books().requests}
     assert asked == {("rain", 40426604), ("snow", 7), ("Schnée", 8), ("fog", 40426604)}
     assert len(videos(cloud, archive)) == sandbox.books().submissions_accepted == 4
-    # the bucket tells of our own writing too: what a run notes at its very end is for the next
+    # the bucket notifies of our own writes too: the next run consumes those of a run's very end
     assert await fates(await run(queue_url)) == {}
     assert cloud.count(queue_url) == (0, 0)
 
@@ -191,7 +191,7 @@ async def test_an_unusable_arrival_is_set_aside_once(
     assert found == dict.fromkeys(refused, OutcomeStatus.SET_ASIDE) | {"good.png": OutcomeStatus.ARCHIVED}
     kept = json.loads(archive.get_store().read(f"archive/inbox/messages/{message}", limit_bytes=10_000))
     assert "no JSON" in kept["reason"] and kept["body"].startswith("hello") and "0123456789abcdef" not in kept["body"]
-    # the bucket tells of our own writing too: what a run notes at its very end is for the next
+    # the bucket notifies of our own writes too: the next run consumes those of a run's very end
     assert await fates(await run(queue_url)) == {}
     assert cloud.count(queue_url) == (0, 0)
     assert await fates(await run()) == {}, "a listing does not try them again"
@@ -257,7 +257,7 @@ async def test_an_image_reported_twice_is_processed_once(
     assert set((await fates(await run(queue_url))).values()) == {OutcomeStatus.HANDLED}
 
     assert sandbox.books().submissions_accepted == len(videos(cloud, archive)) == 4
-    # the bucket tells of our own writing too: what a run notes at its very end is for the next
+    # the bucket notifies of our own writes too: the next run consumes those of a run's very end
     assert await fates(await run(queue_url)) == {}
     assert cloud.count(queue_url) == (0, 0)
 

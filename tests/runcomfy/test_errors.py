@@ -109,7 +109,7 @@ def test_redaction_never_fails_and_is_stable(value: object) -> None:
 
 
 def test_long_secrets_are_cut_to_their_end_and_long_texts_are_shortened() -> None:
-    """A session token of thousands of characters goes, and a stranger's endless text does not come in."""
+    """A session token of thousands of characters is removed, and an endless text from outside is shortened."""
     tail = "0123456789abcdef" * 300
 
     assert redact(f"see https://b.example.com/x?X-Amz-Security-Token={tail} now") == (

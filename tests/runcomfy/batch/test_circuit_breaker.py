@@ -116,8 +116,8 @@ async def test_each_model_is_proven_for_itself() -> None:
         await asyncio.wait_for(breaker.begin("b"), 0.05)
 
 
-async def test_what_was_uncertain_before_does_not_count() -> None:
-    """Rows that wait for a person from earlier runs do not stop the others; what is collected and fails alike does."""
+async def test_an_earlier_uncertain_row_does_not_count() -> None:
+    """Rows of earlier runs that wait for a person do not stop the others; collected ones that fail alike do."""
     breaker, old = CircuitBreaker(), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)
     for _ in range(40):
         breaker.end(await breaker.begin("model", is_paid=True), old, was_sent=False)
@@ -191,7 +191,7 @@ async def test_after_a_stop_requests_of_the_stopped_run_do_not_count() -> None:
 
 
 async def test_of_several_models_that_were_stopped_each_may_be_tried() -> None:
-    """One of either may always be tried; what is archived of one proves nothing of the other."""
+    """One of either may always be tried; an archived one of one model proves nothing about the other."""
     stop = (await stopped_run()).stops["model"]
     breaker = CircuitBreaker(stopped_before={"a": stop, "b": stop})
     breaker.end(await asyncio.wait_for(breaker.begin("a"), 1), GOOD, was_sent=True)

@@ -188,7 +188,7 @@ def test_without_trouble_all_of_it_is_spent_and_each_run_reports_the_same() -> N
         assert [worker.task.result() for worker in runs] == [1.0] * 3
 
 
-def test_what_a_person_releases_is_free_again_and_what_is_adopted_is_not() -> None:
+def test_a_release_frees_the_reservation_and_an_adoption_does_not() -> None:
     """A submission whose answer is unknown stays reserved until a person decides."""
     with shop() as world:
         world.post_faults.append("broken")

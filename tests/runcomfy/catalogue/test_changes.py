@@ -23,8 +23,8 @@ def test_the_first_time_everything_is_read() -> None:
     assert seen_now({}, None, unsettled=(), unread=()) is None
 
 
-def test_what_is_known_is_not_read_again() -> None:
-    """Neither what is old, nor what is young and was known with this very time; and the note stays the same."""
+def test_a_known_object_is_not_read_again() -> None:
+    """Neither an old one, nor a young one that was known with this very time; and the note stays the same."""
     listing = {"old": OLD, "young": NOON}
     known = seen(listing)
 
@@ -32,7 +32,7 @@ def test_what_is_known_is_not_read_again() -> None:
     assert seen(listing, known) == known
 
 
-def test_what_is_new_or_was_written_again_is_read() -> None:
+def test_a_new_or_rewritten_object_is_read() -> None:
     """However little younger it is: clocks of the store's machines may differ by minutes."""
     known = seen({"old": OLD, "young": NOON, "same": NOON})
 
@@ -41,7 +41,7 @@ def test_what_is_new_or_was_written_again_is_read() -> None:
     assert changed(listing, known) == ["old", "young", "new"]
 
 
-def test_what_was_read_in_the_second_of_its_writing_is_read_again() -> None:
+def test_an_object_read_in_the_second_of_its_writing_is_read_again() -> None:
     """Another version may have the same time."""
     listing = {"a": NOON, "b": NOON}
 

@@ -66,7 +66,7 @@ def test_every_state_has_its_outcome(state: EntryState) -> None:
     ],
 )
 def test_no_request_is_missing_from_the_cost(steps: tuple[Any, ...], cost: Decimal | None, unknown: int) -> None:
-    """What may be billed is in the cost, or is counted as one whose cost is not known; as a budget counts it."""
+    """A request that may be billed is in the cost, or counted as one of unknown cost; as a budget counts it."""
     entry = entry_of()
     for step in steps:
         if step == "again":

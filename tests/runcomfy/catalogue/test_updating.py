@@ -92,7 +92,7 @@ async def test_only_the_days_that_something_new_belongs_to_are_written(archiving
     assert len(archiving.rows()) == 4
 
 
-async def test_where_nothing_is_new_three_lists_and_one_read_are_all(archiving: Archiving) -> None:
+async def test_an_update_without_news_makes_three_lists_and_one_read(archiving: Archiving) -> None:
     """One list call for the prefix, one for the files, one for the journal; the state, and nothing is written."""
     entry = await archiving.begin()
     await archiving.archive(entry)
@@ -365,7 +365,7 @@ async def test_with_or_without_prompts_is_a_setting_for_all_rows(archiving: Arch
     assert {row["prompt"] for row in archiving.rows()} == ({"rain", "wind", "snow"} if prompts else {None})
 
 
-async def test_what_cannot_be_read_is_named_and_tried_again(archiving: Archiving) -> None:
+async def test_an_unreadable_object_is_named_and_tried_again(archiving: Archiving) -> None:
     """An entry of a later version, and a file that only looks like a provenance, hide nothing else."""
     await archiving.begin()
     entry, file = archiving.store.key(f"journal/{'0' * 64}.json"), archiving.store.key("x/odd.mp4.json")

@@ -195,7 +195,7 @@ def test_help_lists_every_exit_code(command_line: CommandLine) -> None:
     [["--help"], ["image-to-video", "--help"], ["balance"], ["status", "x"], ["cancel", "x"]],
     ids=" ".join,
 )
-def test_what_needs_no_prefect_does_not_load_it(command_line: CommandLine, arguments: list[str]) -> None:
+def test_commands_that_need_no_prefect_do_not_load_it(command_line: CommandLine, arguments: list[str]) -> None:
     """Loading it takes seconds."""
     loaded = command_line.modules(*arguments)
 

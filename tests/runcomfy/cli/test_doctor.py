@@ -18,7 +18,7 @@ def test_a_healthy_set_up_says_so_in_its_last_line(command_line: CommandLine) ->
     assert "prefect" not in command_line.modules("doctor", *where)
 
 
-def test_what_is_missing_ends_with_code_3_and_reads_as_json(command_line: CommandLine) -> None:
+def test_missing_settings_end_with_code_3_and_valid_json(command_line: CommandLine) -> None:
     """No token, no bucket: one finding each with its fix, and the rest is a consequence."""
     said = json.loads(command_line.run("doctor", "--json", code=3, RUNCOMFY_API_TOKEN=None).stdout)
 

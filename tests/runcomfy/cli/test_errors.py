@@ -104,7 +104,7 @@ PATIENT = ("a service that is away", "a store that is away")  # they are retried
     [pytest.param(case, marks=pytest.mark.slow if case.name in PATIENT else ()) for case in BEFORE_PAYING],
     ids=[case.name for case in BEFORE_PAYING],
 )
-def test_what_is_wrong_before_paying_takes_three_lines_at_most(
+def test_an_error_before_paying_takes_three_lines_at_most(
     command_line: CommandLine, sandbox: Sandbox, tmp_path: Path, case: Case
 ) -> None:
     """With the exit code that it has for scripts; stdout is empty, and nothing is submitted."""
@@ -142,7 +142,7 @@ def test_what_is_wrong_before_paying_takes_three_lines_at_most(
         ),
     ],
 )
-def test_what_goes_wrong_after_paying_says_so_and_what_to_paste(
+def test_an_error_after_paying_says_so_and_what_to_paste(
     command_line: CommandLine, sandbox: Sandbox, fault: str, options: tuple[str, ...], code: int, paid: str,
     command: str | None,
 ) -> None:  # fmt: skip

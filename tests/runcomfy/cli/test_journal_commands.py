@@ -286,7 +286,7 @@ def test_pay_again_pays_again(command: Command, sandbox: Sandbox) -> None:
 # The list
 
 
-def test_what_is_open_is_listed_and_the_rest_is_counted(command: Command, place: JournalStore) -> None:
+def test_open_generations_are_listed_and_the_rest_is_counted(command: Command, place: JournalStore) -> None:
     """What needs a person comes first, then the oldest; keys and request ids are whole."""
     entries = one_of_each(place)
 
@@ -510,8 +510,8 @@ def test_only_a_lost_generation_is_adopted(command: Command, sandbox: Sandbox, p
         assert kept(place, entry.generation_key) == entry
 
 
-def test_what_is_archived_or_free_is_not_released(command: Command, place: JournalStore) -> None:
-    """There is nothing to allow."""
+def test_an_archived_or_free_generation_is_not_released(command: Command, place: JournalStore) -> None:
+    """There is nothing to release."""
     entries = one_of_each(place)
 
     for state in (S.ARCHIVED, S.FAILED, S.REFUSED, S.CANCELLED, S.INTENT):

@@ -209,7 +209,9 @@ class Everywhere(dict[str, bytes]):
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-def test_any_other_web_server_is_no_runcomfy(healthy: SetUp, raw_server: RawServer, answer: Any, status: str) -> None:
+def test_another_web_server_is_not_taken_for_runcomfy(
+    healthy: SetUp, raw_server: RawServer, answer: Any, status: str
+) -> None:
     """A page, or a 404 without RunComfy's code, is no proof of a token."""
     raw_server.answers = Everywhere(answer(b"<html>Welcome</html>", status))
     host = f"127.0.0.1:{raw_server.port}"

@@ -280,7 +280,7 @@ async def test_a_resumed_file_is_archived_like_any_other(server: RangedServer, s
 
 
 @pytest.mark.parametrize("trouble", ["changed", "gone"])
-async def test_what_could_not_be_resumed_leaves_nothing(
+async def test_a_download_that_cannot_be_resumed_leaves_nothing(
     server: RangedServer, store: Store, object_store: ObjectStore, trouble: str
 ) -> None:
     """A file that changed, and one that breaks for good, are not half in the bucket."""

@@ -15,8 +15,8 @@ def image(store: Store, name: str = "p.jpg") -> InboxImage:
     return found
 
 
-def test_one_listing_returns_what_is_known(archive: Store) -> None:
-    """Records of images, by the names of their objects; kept messages are none."""
+def test_one_listing_returns_every_record(archive: Store) -> None:
+    """Records of images, by the names of their objects; kept messages are not among them."""
     ledger, images = Ledger(archive), [image(archive, f"{number}.jpg") for number in range(3)]
     archive.put(archive.key("inbox/cat.json"), b"{}", content_type="application/json")
 

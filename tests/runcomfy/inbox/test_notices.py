@@ -141,7 +141,7 @@ def test_anything_else_is_refused(body: str) -> None:
         max_leaves=12,
     )
 )
-def test_no_message_breaks_the_reader(value: Any) -> None:
+def test_no_message_breaks_the_parser(value: Any) -> None:
     """It is read, or refused."""
     with contextlib.suppress(InvalidInput):
         read_notice(json.dumps(value))

@@ -18,8 +18,8 @@ def queue(cloud: Cloud) -> Queue:
     return Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=2)
 
 
-async def test_what_is_received_is_hidden_until_it_is_deleted(cloud: Cloud, queue: Queue) -> None:
-    """Ten at most come at once, and no other worker gets them in the meantime."""
+async def test_a_received_message_is_hidden_until_it_is_deleted(cloud: Cloud, queue: Queue) -> None:
+    """At most ten are received at once, and no other worker gets them in the meantime."""
     cloud.send(queue.url, map(str, range(12)))
 
     messages = await queue.receive(50)
@@ -31,7 +31,7 @@ async def test_what_is_received_is_hidden_until_it_is_deleted(cloud: Cloud, queu
     assert len(await queue.receive(1)) == 1
 
 
-async def test_what_is_not_deleted_comes_back(cloud: Cloud, queue: Queue) -> None:
+async def test_a_message_that_is_not_deleted_comes_back(cloud: Cloud, queue: Queue) -> None:
     """After the visibility timeout; and it says how often it was received."""
     cloud.send(queue.url, ["one"])
 
@@ -44,7 +44,7 @@ async def test_what_is_not_deleted_comes_back(cloud: Cloud, queue: Queue) -> Non
 
 
 async def test_it_can_be_kept_hidden(cloud: Cloud, queue: Queue) -> None:
-    """Each extension hides it for another while, more than ten at a time too."""
+    """Each extension hides it for some more time, also for more than ten at once."""
     cloud.send(queue.url, map(str, range(11)))
     messages = await queue.receive(10) + await queue.receive(10)
 
@@ -94,8 +94,8 @@ def test_a_url_that_is_not_a_queues_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 43_201])
-def test_what_sqs_cannot_hide_is_refused(cloud: Cloud, seconds: int) -> None:
-    """A second to twelve hours."""
+def test_a_timeout_outside_the_bounds_of_sqs_is_refused(cloud: Cloud, seconds: int) -> None:
+    """One second to twelve hours."""
     with pytest.raises(ConfigurationError, match="43200"):
         Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=seconds)
 

@@ -147,14 +147,14 @@ def test_each_step_is_allowed_or_refused_on_purpose(before: EntryState, after: E
     assert entry(before).may_become(after) is pairs()[before, after], REASONS[before]
 
 
-def test_what_may_be_running_is_never_restartable() -> None:
+def test_a_state_that_may_be_running_is_never_restartable() -> None:
     """Another attempt follows only what ended without a video, was never accepted, or was released by a person."""
     assert {_S.FAILED, _S.REFUSED, _S.CANCELLED, _S.RELEASED} == RESTARTABLE
 
 
 @given(ENTRIES)
 @settings(max_examples=150)
-def test_what_was_written_is_what_is_read(written: Entry) -> None:
+def test_an_entry_round_trips(written: Entry) -> None:
     """Every entry that can be built comes back as it was, the absent fields too."""
     assert Entry.model_validate_json(written.to_json()) == written
 
@@ -221,7 +221,7 @@ SECRETS = ("deadbeef01", "AKIA123", "s3cr3t-t0k3n-1")
 
 
 def test_no_reason_holds_a_secret() -> None:
-    """What a service or a store said is redacted before it is recorded."""
+    """A reason from the service or the store is redacted before it is recorded."""
     reason = f"could not read {SIGNED} with Authorization: Bearer s3cr3t-t0k3n-1"
 
     document = entry().moved(_S.FAILED, worker="host:1", reason=reason).to_json().decode()

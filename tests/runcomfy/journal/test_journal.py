@@ -253,7 +253,7 @@ async def test_an_outcome_that_cannot_follow_is_ignored_and_others_are_recorded(
             assert after == entry
 
 
-async def test_what_was_written_here_is_followed_without_a_read() -> None:
+async def test_an_entry_written_here_is_advanced_without_a_read() -> None:
     """The process that wrote last knows the current version; another one has to read it, once."""
     journal_store = FailingStore()
     entry = await put(Journal(journal_store), _S.SUBMITTED, request_id="r1")
@@ -457,7 +457,7 @@ async def test_an_old_intent_is_released(journal: Journal) -> None:
     assert released.state is _S.RELEASED
 
 
-async def test_what_was_released_and_finishes_after_all_is_kept(journal: Journal) -> None:
+async def test_a_released_request_that_finishes_after_all_is_kept(journal: Journal) -> None:
     """The worker that waits for it still archives it, and the next run returns that; nothing is paid for again."""
     entry = await put(journal, _S.SUBMITTED, request_id="r1")
     await release(journal, entry.generation_key)

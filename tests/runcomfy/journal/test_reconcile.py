@@ -52,7 +52,7 @@ def counting(request: pytest.FixtureRequest, store: Store) -> Counting:
     return Counting(Journal(stores[request.param]()))
 
 
-async def test_what_is_open_is_found_and_what_is_closed_is_read_once(counting: Counting) -> None:
+async def test_open_entries_are_found_and_closed_ones_are_read_once(counting: Counting) -> None:
     """The margin for clocks is an hour; without it, what was closed at the last pass is not read again."""
     none = timedelta(microseconds=-1)
     for number in range(5):

@@ -238,7 +238,7 @@ for number in range(rounds):
 
 
 def test_of_many_processes_one_creates_and_one_replaces(object_store: ObjectStore, prefix: str) -> None:
-    """Four processes are let go at once, again and again: one winner each time, and all see the same version."""
+    """Four processes are started at once, again and again: one winner each time, and all see the same version."""
     where = {
         "access": object_store.access_key, "secret": object_store.secret_key,
         "prefix": prefix, "endpoint": object_store.endpoint_url,
@@ -292,7 +292,7 @@ def test_a_folder_is_refused_and_says_how_to_move(choice: str) -> None:
 
 
 @pytest.mark.parametrize("choice", ["bucket", "none", "s3://bucket", "s3://bucket/some/prefix", " bucket "])
-def test_what_is_no_folder_is_not_called_one(choice: str) -> None:
+def test_a_choice_that_is_no_folder_is_not_called_one(choice: str) -> None:
     """Blanks around it do not matter."""
     assert not names_folder(choice)
     assert check_choice(choice) == choice.strip()

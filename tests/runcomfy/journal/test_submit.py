@@ -212,8 +212,8 @@ async def test_an_odd_answer_that_names_a_request_keeps_its_id(answer: httpx.Res
 @pytest.mark.parametrize(
     "trouble", [httpx.ConnectError("x"), httpx.ConnectTimeout("x"), httpx.PoolTimeout("x"), httpx.ProxyError("x")]
 )
-async def test_what_never_left_this_machine_is_sent_again(trouble: Exception) -> None:
-    """A connection that did not come about is tried again, with growing pauses, and then given up."""
+async def test_a_call_that_never_left_this_machine_is_sent_again(trouble: Exception) -> None:
+    """A failed connection is tried again, with growing pauses, and then given up."""
     service = Service(trouble, trouble, httpx.Response(200, json=ACCEPTED))
     assert (await service.submit()).request_id == "r1"
     assert service.slept == [2.0, 4.0]

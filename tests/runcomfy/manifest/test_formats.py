@@ -69,7 +69,7 @@ def read_bytes(kind: str, content: str | bytes) -> Manifest:
 @pytest.mark.parametrize("kind", FORMATS)
 @given(rows=ROWS)
 @settings(max_examples=60)
-def test_what_others_write_is_read_the_same(kind: str, rows: list[dict[str, Any]]) -> None:
+def test_files_of_other_programs_are_read_the_same(kind: str, rows: list[dict[str, Any]]) -> None:
     """Any texts, including line breaks, quotes and separators; numbers and booleans, also where CSV has texts."""
     manifest = read_bytes(kind, WRITERS[kind](rows))
 
@@ -86,7 +86,9 @@ def test_what_others_write_is_read_the_same(kind: str, rows: list[dict[str, Any]
 @pytest.mark.parametrize("kind", FORMATS)
 @given(rows=ROWS, errors=st.lists(TEXTS, min_size=6, max_size=6))
 @settings(max_examples=60)
-def test_what_failed_can_be_run_again_as_it_is(kind: ManifestFormat, rows: list[dict[str, Any]], errors: Any) -> None:
+def test_a_manifest_of_failed_rows_can_be_run_again_as_it_is(
+    kind: ManifestFormat, rows: list[dict[str, Any]], errors: Any
+) -> None:
     """A manifest of failed rows has the same columns and an error, and asks for the same generations."""
     first = read_bytes(kind, WRITERS[kind](rows))
 
@@ -135,7 +137,7 @@ def test_values_of_several_types_can_be_written_as_parquet(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_what_spreadsheets_write_is_read(tmp_path: Path, delimiter: str, mark: str) -> None:
+def test_files_of_spreadsheets_are_read(tmp_path: Path, delimiter: str, mark: str) -> None:
     """Separators of all countries, a byte order mark, columns and rows that are empty, TRUE and 81.0."""
     head = delimiter.join(["prompt", " seed", "num_frames", "enable_prompt_expansion", "", ""])
     rows = [delimiter.join(cells) for cells in (["Rain", "1", "81.0", "TRUE", "", ""], [""] * 6, ["Snow", "2"])]
@@ -324,7 +326,7 @@ def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path, name: str, con
 @given(content=ANY_BYTES)
 @settings(max_examples=150)
 def test_any_bytes_are_a_manifest_or_invalid_input(kind: str, content: bytes) -> None:
-    """Whatever is dropped into the bucket, nothing else is raised."""
+    """Whatever is put into the bucket, nothing else is raised."""
     try:
         manifest = read_bytes(kind, content)
     except InvalidInput:

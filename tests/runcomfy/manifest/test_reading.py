@@ -117,7 +117,7 @@ def test_defaults_count_where_a_row_gives_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_what_failed_is_the_same_generation_elsewhere_and_without_the_defaults(
+def test_a_failed_row_is_the_same_generation_elsewhere_and_without_the_defaults(
     tmp_path: Path, store: Store, kind: ManifestFormat
 ) -> None:
     """In another folder and with nothing set for all, it must not become another generation, which is paid for."""

@@ -147,7 +147,7 @@ def test_long_sentences_do_not_crowd_out_rows(tmp_path: Path) -> None:
     assert all(line.endswith("; and 4 more") for line in said[1:])
 
 
-def test_what_is_found_later_is_named_with_the_rest(tmp_path: Path) -> None:
+def test_a_problem_found_later_is_named_with_the_rest(tmp_path: Path) -> None:
     """Images are read after the manifest; what is wrong with them joins what is known of the line."""
     manifest = read_text(tmp_path, "m.jsonl", jsonl_text([{"prompt": "Rain"}, {"prompt": "Snow", "seed": "x"}]))
     later = (BadRow(line=2, problems=("image: it is damaged",)), BadRow(line=1, problems=("image: it is empty",)))

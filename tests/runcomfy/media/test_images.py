@@ -66,7 +66,7 @@ def test_a_whole_image_is_recognised_by_its_content(data: bytes, expected: tuple
         b"\0" * 1000,
     ],
 )
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_a_file_that_is_no_image_is_refused(data: bytes) -> None:
     """Other files are refused with the field and what to use instead."""
     with pytest.raises(InvalidInput, match="JPEG, PNG or WebP") as refused:
         inspect_image(data)

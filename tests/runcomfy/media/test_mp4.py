@@ -49,8 +49,8 @@ def test_every_cut_before_the_data_end_is_seen(end: int) -> None:
     [b"\n", b"\0" * 16, b"<html>", b"<html><body>", b"\0\0\0\x04free", b"\0\0\0\x00free", b"\0\0\0\x01free" + b"\0" * 7,
      b"\xff" * 50, MOOV, WHOLE],
 )  # fmt: skip
-def test_what_follows_the_end_is_counted(extra: bytes) -> None:
-    """Bytes behind the last box do no harm; but no box can be found behind them, so none is added."""
+def test_bytes_after_the_end_are_counted(extra: bytes) -> None:
+    """Bytes after the last box do no harm; but no box can be found after them, so none is added."""
     boxes = walked(WHOLE + extra)
 
     assert (boxes.cut, boxes.extra_bytes, boxes.takes_another) == (None, len(extra), False)

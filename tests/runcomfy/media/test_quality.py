@@ -490,7 +490,7 @@ def test_a_rotated_video_is_compared_as_players_show_it() -> None:
         (MediaFacts(container="mp4"), "video/mp4", 0),
     ],
 )
-def test_no_video_where_one_was_asked_for_is_a_warning(facts: MediaFacts, content_type: str, count: int) -> None:
-    """A still, an animation or sound is kept; without a warning where no video was asked for."""
+def test_a_file_that_is_not_the_requested_video_is_a_warning(facts: MediaFacts, content_type: str, count: int) -> None:
+    """A still, an animation or sound is kept; without a warning if no video was requested."""
     assert len(OutputValidation(video=True, frames=81).warnings(facts, content_type)) == count
     assert OutputValidation().warnings(facts, content_type) == ()

@@ -113,7 +113,7 @@ def test_a_prompt_that_says_nothing_is_refused(prompt: str, model: str) -> None:
     "prompt",
     ["a", "\U0001f98a", "\u2764\ufe0f", "?", "7", "\u0928\u093f", "\u200f\u05e9\u05dc", "\U0001fae9", "a\u200db"],
 )
-def test_what_says_something_is_sent(prompt: str) -> None:
+def test_a_meaningful_text_is_sent(prompt: str) -> None:
     """An emoji, one newer than this Python, a letter with marks; whether it is wise is another question."""
     assert TextToVideo(prompt=prompt).prompt == prompt
 

@@ -115,7 +115,7 @@ def test_a_value_is_accepted_if_and_only_if_the_schema_accepts_it(model: str, na
 @pytest.mark.parametrize("model", SCHEMAS)
 @given(st.data())
 @settings(max_examples=150)
-def test_what_is_sent_is_what_the_schema_accepts(model: str, data: st.DataObject) -> None:
+def test_every_body_is_accepted_by_the_schema(model: str, data: st.DataObject) -> None:
     """Whatever is accepted makes a body that the published schema accepts."""
     names = data.draw(st.sets(st.sampled_from(sorted(SCHEMAS[model]["properties"]))))
     values = VALID[model] | {name: data.draw(SCALARS, label=name) for name in names}

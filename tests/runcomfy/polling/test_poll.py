@@ -354,7 +354,7 @@ async def test_the_clock_of_another_machine_does_not_end_the_queue_deadline(hour
     assert world.seconds == pytest.approx(3600)
 
 
-async def test_what_cannot_be_cancelled_is_collected() -> None:
+async def test_a_request_that_cannot_be_cancelled_is_collected() -> None:
     """`not_cancellable` means that it is running: it gets its run time, and what was paid for is collected."""
     world = World((0, "in_queue"), (130, "completed"), cancel={"outcome": "not_cancellable"})
 
@@ -494,6 +494,6 @@ def test_spellings_are_normalised_and_unknown_words_stay_unknown(word: object, s
 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1, True, "0.25", None])
-def test_what_is_no_amount_of_money_is_no_cost(cost: Any) -> None:
-    """Budgets are counted with it."""
+def test_a_value_that_is_no_amount_of_money_is_no_cost(cost: Any) -> None:
+    """Budgets are computed from costs."""
     assert parse_answer("r1", {"status": "succeeded", "cost": cost}).cost_usd is None

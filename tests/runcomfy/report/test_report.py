@@ -102,8 +102,8 @@ async def test_a_page_shows_what_was_made_what_it_cost_and_how_it_went(archiving
     assert page.all("title")[0].text == "Videos of 21 November 2026"
 
 
-async def test_what_somebody_wrote_is_text_and_nothing_else(archiving: Archiving) -> None:
-    """A prompt, a reason, an error's code or a name with markup in it changes nothing of the page."""
+async def test_texts_from_outside_are_shown_as_text_only(archiving: Archiving) -> None:
+    """A prompt, a reason, an error's code or a name with markup in it changes nothing on the page."""
     await with_poster(archiving, HOSTILE, poster())
     failed = await archiving.begin(f"{HOSTILE} again")
     error = RequestRejected(HOSTILE, error_code=HOSTILE)

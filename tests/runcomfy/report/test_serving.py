@@ -91,7 +91,7 @@ async def test_it_serves_only_links_of_its_page(archiving: Archiving) -> None:
     assert head.status_code == 200 and head.content == b"" and int(head.headers["Content-Length"]) > 1000
 
 
-async def test_where_nothing_can_be_signed_it_says_so_at_once(archiving: Archiving) -> None:
+async def test_if_nothing_can_be_signed_it_says_so_at_once(archiving: Archiving) -> None:
     """And not at the first click."""
     store = Store("videos")  # on AWS, in a region that is not set
 

@@ -34,7 +34,7 @@ def test_every_field_can_be_used() -> None:
     assert key == "a" * 64 + "/ein-bar-der-uber-die-brucke-tanzt-und-7-r-1-000.mp4"
 
 
-def test_what_is_not_known_has_a_name() -> None:
+def test_an_unknown_fact_has_a_placeholder() -> None:
     """A missing prompt, seed or generation key does not leave a hole in the key."""
     pattern = "{prompt}/{seed}/{generation}/{request_id}-{index}.{ext}"
 

@@ -225,7 +225,9 @@ def test_an_image_in_another_bucket_is_signed_for_that_ones_region(imitation: Im
     ],
     ids=lambda value: f"{value.status} {value.body[-40:]!r}" if isinstance(value, Answer) else "",
 )
-def test_what_is_not_the_file_is_refused_and_its_kind_is_named(imitation: Imitation, answer: Answer, said: str) -> None:
+def test_an_answer_that_is_not_the_file_is_refused_and_its_kind_is_named(
+    imitation: Imitation, answer: Answer, said: str
+) -> None:
     """Each time it is asked, since it may have been changed; and without the URL, in all that can be printed."""
     imitation.instead = answer
     store = store_at(imitation.url)

@@ -170,7 +170,7 @@ def test_an_upload_that_is_stopped_leaves_nothing(
 
 @pytest.mark.parametrize("limit", [{}, PARTS], ids=["one PUT", "parts"])
 @pytest.mark.parametrize("known_absent", [True, False])
-def test_what_exists_is_not_overwritten_by_a_file(
+def test_an_existing_object_is_not_overwritten_by_a_file(
     store: Store, object_store: ObjectStore, limit: dict[str, int], known_absent: bool
 ) -> None:
     """Neither what was there before, nor what was created since the caller checked."""
@@ -220,7 +220,7 @@ def test_a_store_without_conditions_is_written_to_without(scripted_store: Store,
 
 
 @pytest.mark.parametrize("code", ["EntityTooLarge", ""])
-def test_what_is_too_large_for_one_put_goes_in_parts(
+def test_a_file_too_large_for_one_put_is_sent_in_parts(
     scripted_store: Store, raw_server: Any, answer: Any, code: str
 ) -> None:
     """A store, or a proxy before it, that takes no body of this size (413) is given it in parts."""

@@ -79,7 +79,7 @@ def test_no_task_fails_because_of_its_name(what: str) -> None:
             name = each.task_run_name(parameters=parameters)
             assert isinstance(name, str) and name and len(name) <= LONGEST and name.isprintable()
             named += 1
-        else:  # a template would be filled in with strangers' values
+        else:  # a template would be filled in with values from outside
             assert "{" not in (each.task_run_name or "")
     assert named >= 7
 

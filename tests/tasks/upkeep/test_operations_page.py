@@ -149,7 +149,7 @@ def test_texts_from_outside_are_shown_as_they_are() -> None:
     assert all(line.count("|") - line.count("\\|") == 6 for line in said.splitlines() if line.startswith("| "))
 
 
-def test_what_prefect_does_not_answer_is_said_on_the_page() -> None:
+def test_the_page_says_what_prefect_did_not_answer() -> None:
     said = page(Healed(None), slots=(HeldSlots("runcomfy-generations", 5, 0, 0),))
 
     assert "Prefect's API did not tell of the flow runs" in said and "runcomfy-generations" in said
