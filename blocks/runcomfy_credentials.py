@@ -176,3 +176,6 @@ def _restored(kind: type[RunComfyCredentials], state: Mapping[str, Any]) -> RunC
     block = kind.__new__(kind)
     block.__setstate__(dict(state))
     return block
+
+
+_arrived = _restored  # its name in what earlier versions have sent

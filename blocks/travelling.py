@@ -35,6 +35,9 @@ class SecretOrigin(NamedTuple):
     name: str | None = None
 
 
+Origin = SecretOrigin  # its name in what earlier versions have sent
+
+
 def origin_of(block: Block) -> SecretOrigin | None:
     """Return the document that holds the block, `None` if it is not saved."""
     if block._block_document_id is None or block._block_document_name is None:

@@ -198,7 +198,7 @@ def _shown(limit: _Limit, now: datetime, freed: int = 0, note: str = "") -> Held
     )
 
 
-@task(task_run_name="look at the slots", cache_policy=NO_CACHE)
+@task(name="look_at_slots", task_run_name="look at the slots", cache_policy=NO_CACHE)
 async def inspect_slots(limit: str) -> SlotsInspection:
     """Free the slots that nobody holds any more, of the account's concurrency limit and of our deployments'.
 

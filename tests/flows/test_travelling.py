@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,35 @@ def test_an_account_of_the_environment_is_that_of_the_environment_there(monkeypa
 
     with pytest.raises(ConfigurationError, match="RUNCOMFY_API_TOKEN"):
         pickle.loads(pickled).get_client()
+
+
+# Of the environment's token, and of a store without credentials; compressed, in base 85.
+EARLIER_ACCOUNT = (
+    "c-mc2Jxc>Y5RD)jH4%-1g?}JgB*sRt5-h|fg4Qx@_BP()-tMs<!7Bu9v>8yy_<MD7#t@vT_RX7lGjCs3zrI%*b>QL1IQbZQK3VCCaRt(="
+    "OxdV~34~1$-s_3VXi9kl_imHDoUtyKNK<;IE;Aw1G6K}E4N+={?onC7?Xt=Qb7e19rQ)F*cZx;gUG&_0^vVs`hEQWL5hf|Z&ErK-7-4fH"
+    "f`a4?VJDBVJn#1hr)Rwr&cXSBu;o%LQ-s`w80elQ7G)B+E1i|edu3$>Mi)8~HVAj5FeX5${7l^0jIJ)Oe_ct~0r*=R)Km1LJ`4|*;IURF"
+    "3*0+9`h&W8CvWCEpSZuoDcL*`)!da1)Mi8GWGdJ`&>0Px{|~jIP>i=h2N2fTs&FYV&|*m+;@sCEu7mUXL9@lX^H1bGC(0OY9|+fOev4DW"
+    "EoCR#J3E_B!{Ix<Qc7=hOT8Z-smV3"
+)
+EARLIER_STORE = (
+    "c-mc&&2AGx498PcrRfI<(n@gV)Cv(E1hEHr0BbViWKDKwmiZ`&qLnxy4wi~k^Co>jysIF!%*pe&E&KoTkK;e@o=wKb^JNq4CM{ZYWFX}b"
+    "QFsO>M!H2O_fk*z?9-6^GUo23muoEmM>YeDzv;5r4QAo#EjbKHgD&EVw!%l9@VSlX&}TADl8P_TyDpH=P+}uI5x(rovLOpk67>r{kGQ7b"
+    "!J8I`|4ZXs#FWUdb<<s=n;x5zgN`uK*19lka3}nB-v)<G|6w2TTfvlpT>pMg-r=@i>~WiW;a9DR8!!ZG^cYQ6v%h$5gLjm5sA=GPq>M?`"
+    "ldqvfRivKrn?nqp$%Nh_BpjNOe0(T82k3Urs8@Bf&C!g6`1K=sMcBBcT?4&4xvtOZ*>ApjRM9DV-RA&z4&#Nu1zTFBs9qG})&J_qsN&~9"
+    "35*YZ*M>6Co*r&m>COJxsQ46G;}BLM%8gD~QB+7z&vXJI(we+frTmo7viJ)%S>k*"
+)
+
+
+def test_blocks_that_an_earlier_version_sent_are_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders wait in queues and workers are upgraded one after the other: the names in such a pickle stay."""
+    monkeypatch.setenv("RUNCOMFY_API_TOKEN", TOKEN)
+
+    account, videos = (
+        pickle.loads(zlib.decompress(base64.b85decode(each))) for each in (EARLIER_ACCOUNT, EARLIER_STORE)
+    )
+
+    assert account.api_token.get_secret_value() == TOKEN and account.base_url == "http://127.0.0.1:1"
+    assert (videos.bucket, videos.prefix) == ("videos", "p")
 
 
 @pytest.mark.parametrize(
