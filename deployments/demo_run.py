@@ -101,7 +101,7 @@ def _print(generation: Generation, tasks: list[TaskRun], files: list[Path]) -> N
     facts = Table(show_header=False, box=None)
     facts.add_row("request", generation.submission.request_id)
     facts.add_row("in the queue", f"{result.queued_seconds:.1f} s")
-    facts.add_row("running", f"{result.running_seconds:.1f} s; looked at {result.polls} times altogether")
+    facts.add_row("running", f"{result.running_seconds:.1f} s; polled {result.polls} times")
     facts.add_row("cost", f"{result.cost_usd} USD, the sandbox's made-up price")
     for video in generation.videos:
         media = video.media
