@@ -25,28 +25,15 @@ from runcomfy.generation.phases import working_on
 from runcomfy.journal import Entry, EntryState
 from runcomfy.values import Outcome, OutcomeStatus
 
-__all__ = ["run_rows"]
+__all__ = ["RowScheduler"]
 
 
-async def run_rows(
-    rows: Sequence[PlannedRow],
-    engine: Engine,
-    generate: GenerateOne,
-    shared_budget: SharedBudget,
-    breaker: CircuitBreaker,
-    *,
-    at_once: int,
-    paid_before: Callable[[PlannedRow], bool],
-    ended: Callable[[PlannedRow, Outcome, Entry | None], None],
-    stopped: Callable[[RunComfyError], Awaitable[None]],
-    until_proven: bool = False,
-) -> None:
-    """Generate every row; one failure does not stop the others, but what concerns all stops what has not begun.
+class RowScheduler:
+    """Generates every row; one failure does not stop the others, but what concerns all stops what has not begun.
 
     Args:
-        rows: In the order in which they are begun; those that are paid for already first.
         engine: The account, the bucket and the policy.
-        generate: Makes one of them.
+        generate: Makes one of the rows.
         shared_budget: What they may cost. A row is begun only if the price of one is left, and each send is reserved
             before it is made.
         breaker: How many may be begun until one is archived, and when failures stop the rest.
@@ -54,20 +41,15 @@ async def run_rows(
         paid_before: Whether a row has a request already, so that nothing has to be left for it.
         ended: Called with each row, its outcome, and what the journal says of it then, if that is known.
         stopped: Awaited once, as soon as there is an error that concerns all.
-        until_proven: Begin no more, and report no more, once all models are proven: other workers do the rest.
     """
-    with working_on(len(rows), engine.hooks):
-        scheduler = RowScheduler(engine, generate, shared_budget, breaker, at_once, paid_before, ended, stopped)
-        await scheduler.run(rows, until_proven=until_proven)
 
-
-class RowScheduler:
     def __init__(
         self,
         engine: Engine,
         generate: GenerateOne,
         shared_budget: SharedBudget,
         breaker: CircuitBreaker,
+        *,
         at_once: int,
         paid_before: Callable[[PlannedRow], bool],
         ended: Callable[[PlannedRow, Outcome, Entry | None], None],
@@ -87,11 +69,18 @@ class RowScheduler:
         self._cancelled = False
         self._second_turn: list[PlannedRow] | None = []
 
-    async def run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
-        await self._run(sorted(rows, key=lambda row: not self._paid_before(row)), until_proven=until_proven)
-        rows, self._second_turn = self._second_turn or [], None
-        await self._run(rows, until_proven=until_proven)
-        await self._report_stop()
+    async def run(self, rows: Sequence[PlannedRow], *, until_proven: bool = False) -> None:
+        """Generate them, those that are paid for already first.
+
+        Args:
+            rows: In the order in which they are begun.
+            until_proven: Begin no more, and report no more, once all models are proven: other workers do the rest.
+        """
+        with working_on(len(rows), self._engine.hooks):
+            await self._run(sorted(rows, key=lambda row: not self._paid_before(row)), until_proven=until_proven)
+            rows, self._second_turn = self._second_turn or [], None
+            await self._run(rows, until_proven=until_proven)
+            await self._report_stop()
 
     async def _run(self, rows: Sequence[PlannedRow], *, until_proven: bool) -> None:
         models = {row.order.model_id for row in rows}

@@ -18,7 +18,7 @@ from runcomfy.batch.plan import PlannedRow, rows_from_json
 from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.program import Program
 from runcomfy.batch.results import outcomes_to_json
-from runcomfy.batch.row_scheduler import run_rows
+from runcomfy.batch.row_scheduler import RowScheduler
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.shared_budget import SharedBudget, shared_budget_name
 from runcomfy.batch.status import RowStatus, look_up, true_outcome
@@ -146,11 +146,11 @@ async def _run(
                 Tally(len(rows), at_once, outcomes), lambda: money(shared_budget.budget.spent_usd, batch_policy)
             ),
         ):
-            await run_rows(
-                status.to_do(rows), engine, program.generate, shared_budget, breaker,
+            scheduler = RowScheduler(
+                engine, program.generate, shared_budget, breaker,
                 at_once=at_once, paid_before=status.paid_before, ended=ended, stopped=stopped,
-                until_proven=until_proven,
             )  # fmt: skip
+            await scheduler.run(status.to_do(rows), until_proven=until_proven)
         await note_stop(engine, breaker)
         not_sent = await _reread_entries(rows, engine, shared_budget, entries, outcomes)
     return RowStatus(entries, {}).cost_usd(rows, price, not_sent)
