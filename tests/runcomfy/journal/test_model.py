@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Any, Literal, cast, get_args
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -233,7 +234,7 @@ class Lives(RuleBasedStateMachine):
         assert entry.archive is not None and self.world.is_intact(entry.archive)
 
 
-TestLives = Lives.TestCase
+TestLives = pytest.mark.slow(Lives.TestCase)
 TestLives.settings = settings(
     max_examples=int(os.environ.get("JOURNAL_MODEL_EXAMPLES", "300")),
     stateful_step_count=30,

@@ -237,6 +237,7 @@ for number in range(rounds):
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_one_creates_and_one_replaces(object_store: ObjectStore, prefix: str) -> None:
     """Four processes are started at once, again and again: one winner each time, and all see the same version."""
     where = {
