@@ -1,4 +1,4 @@
-"""Prefect's test server, set up to survive what its SQLite cannot do concurrently.
+"""A Prefect server for tests, set up to survive what its SQLite cannot do concurrently.
 
 Where several flow runs begin together, two things happen (seen with Prefect 3.8 in its own log of transactions):
 
@@ -22,10 +22,29 @@ from typing import Any
 
 import pytest
 
-__all__ = ["create_app", "delete_runs", "drop_events_of_other_servers", "patient_prefect_server"]
+__all__ = [
+    "MANY_RETRIES",
+    "create_app",
+    "delete_runs",
+    "drop_events_of_other_servers",
+    "patient_prefect_server",
+    "patient_server",
+]
 
 ROOT = Path(__file__).parents[1]
 Message = MutableMapping[str, Any]
+
+
+MANY_RETRIES = {"PREFECT_CLIENT_MAX_RETRIES": "20"}
+"""What the processes that use such a server need: each of its 503 asks for a retry half a second later."""
+
+
+def patient_server(port: int) -> list[str]:
+    """Return the module and its arguments that serve the application below on a port of this machine."""
+    return [
+        "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:{create_app.__name__}",
+        "--log-level", "error", "--lifespan", "on", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
 
 
 @contextmanager
@@ -36,17 +55,15 @@ def patient_prefect_server() -> Iterator[str]:
     from prefect.testing.utilities import prefect_test_harness
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:{create_app.__name__}",
-            "--host", "127.0.0.1", "--port", str(server.port), "--log-level", "error", "--lifespan", "on",
-        ]  # fmt: skip
+        command = [sys.executable, "-m", *patient_server(server.port)]
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
         as_the_harness = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         return subprocess.Popen(command, env=os.environ | as_the_harness | settings)
 
     with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 20}):
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
-        patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "20")  # for the processes that tests start
+        for name, value in MANY_RETRIES.items():
+            patch.setenv(name, value)  # for the processes that tests start
         with prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
             _send_events()

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.ports import free_ports
+from tests.prefect_server import MANY_RETRIES, patient_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,7 @@ class PrefectServer:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))}
         return kept | {
+            **MANY_RETRIES,
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.home),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -81,7 +83,7 @@ class PrefectServer:
         """Start a server on a free port, wait until it answers, and end it afterwards."""
         (port,) = free_ports()
         server = cls(f"http://127.0.0.1:{port}/api", home, **given)
-        with server.running("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
+        with server.running(*patient_server(port)) as process:
             deadline = time.monotonic() + 300
             while True:
                 with contextlib.suppress(httpx.HTTPError):
