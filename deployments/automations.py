@@ -20,7 +20,8 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from tasks.upkeep.marks import FORCED
+from tasks.runtime.naming import function_name
+from tasks.upkeep.marks import FORCED, RECONCILE
 
 __all__ = [
     "CRASHED",
@@ -114,7 +115,7 @@ def reconcile_among(deployments: Iterable[DeploymentResponse]) -> DeploymentResp
 
     It is the same one each time, as long as the deployments do not change.
     """
-    found = [each for each in deployments if (each.entrypoint or "").endswith(":reconcile")]
+    found = [each for each in deployments if function_name(each.entrypoint) == RECONCILE]
     return min(found, key=lambda each: (each.paused, each.work_pool_name is None, each.name, each.id), default=None)
 
 

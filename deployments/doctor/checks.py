@@ -24,6 +24,8 @@ from deployments.doctor.parameters import clear_secrets, lost_blocks
 from deployments.doctor.server import has_server, server_answers
 from deployments.doctor.upkeep import Deployed, UpkeepChecks, how_to_start, starts_by_itself
 from runcomfy.doctor import Check, Diagnosis, broken, not_checked, ok, warning
+from tasks.runtime.naming import function_name
+from tasks.upkeep.marks import RECONCILE
 
 __all__ = ["BLOCK_CHECKS", "prefect_checks"]
 
@@ -152,7 +154,7 @@ class _PrefectChecks:
         lines = "; ".join(
             f"{word}: {', '.join(sorted(names))}" for word, names in (("active", active), ("paused", resting)) if names
         )
-        if any(_label(each) == "reconcile" for each in self._deployments) and "reconcile" not in active:
+        if any(_label(each) == RECONCILE for each in self._deployments) and RECONCILE not in active:
             return warning(
                 f"reconcile does not run by itself{f' ({lines})' if lines else ''}: late videos wait for a person.",
                 "Give it a schedule, every ten minutes say, or resume the one it has.",
@@ -276,7 +278,7 @@ async def _block(kind: type[RunComfyCredentials] | type[MediaStore], name: str, 
 
 def _label(deployment: DeploymentResponse) -> str:
     """Return the name of its flow's function: served deployments all have one name."""
-    return (deployment.entrypoint or "").rpartition(":")[2] or deployment.name
+    return function_name(deployment.entrypoint) or deployment.name
 
 
 def _called(pool: WorkPool) -> str:

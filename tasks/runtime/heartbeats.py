@@ -13,6 +13,8 @@ from typing import Any
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings.models.flows import FlowsSettings
 
+from tasks.runtime.naming import function_name
+
 __all__ = ["ENVIRONMENT", "FREQUENCY", "VARIABLE", "default_frequency", "frequencies", "frequency_given", "patience"]
 
 VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
@@ -44,7 +46,7 @@ def frequencies(
     """
     found = {f"work pool {name}": frequency_given(None, template) for name, template in templates.items()}
     for each in deployments:
-        function = (each.entrypoint or "").rpartition(":")[2] or each.name
+        function = function_name(each.entrypoint) or each.name
         template = templates.get(each.work_pool_name or "")
         found[f"{function}/{each.name}"] = frequency_given(each.job_variables, template)
     return {name: default_frequency() if told is None else told for name, told in found.items()}

@@ -1,4 +1,6 @@
-"""Names of task and flow runs: whatever is in the parameters, a name never fails a run that may be paid for.
+"""Names of task and flow runs, and of the functions that deployments run.
+
+Whatever is in the parameters, a name never fails a run that may be paid for.
 
 Prefect makes the name after the parameters are resolved and before the body runs; an error there is an error of the
 run, and what an upstream task has paid for would not be collected (`resolve_custom_task_run_name`, Prefect 3.8, 3.9).
@@ -14,7 +16,7 @@ from typing import Any, cast
 from prefect import runtime
 from prefect.tasks import TaskRunNameCallbackWithParameters
 
-__all__ = ["LONGEST", "clean", "fact", "flow_name", "task_name"]
+__all__ = ["LONGEST", "clean", "fact", "flow_name", "function_name", "task_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,16 @@ def flow_name(make: Callable[[Mapping[str, Any]], str], otherwise: str) -> Calla
         return _guarded(lambda _: make(runtime.flow_run.parameters), {}, otherwise)
 
     return name
+
+
+def function_name(entrypoint: str | None) -> str:
+    """Return the name of the function that a deployment runs; empty if it names none.
+
+    Args:
+        entrypoint: What Prefect's `import_object` reads: a function in a file (`flows/reconcile.py:reconcile`) or in a
+            module (`prefect_runcomfy.flows.reconcile.reconcile`, `prefect_runcomfy:reconcile`).
+    """
+    return (entrypoint or "").rpartition(":")[2].rpartition(".")[2]
 
 
 def fact(value: Any, *names: str) -> str:

@@ -19,14 +19,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from tasks.runtime.heartbeats import frequency_given
+from tasks.runtime.naming import function_name
 from tasks.upkeep.facts import DeploymentFacts, WorkerFacts
-from tasks.upkeep.marks import NOT_AGAIN_TAG, OURS_TAG
+from tasks.upkeep.marks import NOT_AGAIN_TAG, OURS_TAG, RECONCILE
 
 __all__ = ["our_deployments", "read_deployments", "read_workers", "server_time"]
 
 _PAGE = 200
-_RECONCILE = ":reconcile"
-_DECISIONS = (":release_generation",)  # what a person decided yesterday may be wrong today, and cost money
+_DECISIONS = ("release_generation",)  # what a person decided yesterday may be wrong today, and cost money
 
 
 async def our_deployments(client: PrefectClient) -> dict[str, DeploymentResponse]:
@@ -68,15 +68,15 @@ async def read_workers(client: PrefectClient, pool: str) -> list[WorkerFacts]:
 
 
 def _deployment(name: str, found: DeploymentResponse, template: Mapping[str, Any] | None) -> DeploymentFacts:
-    entrypoint, options = found.entrypoint or "", found.concurrency_options
+    function, options = function_name(found.entrypoint), found.concurrency_options
     limited = found.global_concurrency_limit is not None
     return DeploymentFacts(
         id=found.id,
         name=name,
         paused=bool(found.paused),
         drops_new=bool(limited and options and options.collision_strategy is ConcurrencyLimitStrategy.CANCEL_NEW),
-        reconciles=entrypoint.endswith(_RECONCILE),
-        again=not entrypoint.endswith(_DECISIONS) and NOT_AGAIN_TAG not in found.tags,
+        reconciles=function == RECONCILE,
+        again=function not in _DECISIONS and NOT_AGAIN_TAG not in found.tags,
         heartbeat_seconds=frequency_given(found.job_variables, template),
         pool=found.work_pool_name,
     )

@@ -1,4 +1,7 @@
-"""What `reconcile` leaves on runs that it changes, so that people and the next `reconcile` recognise them."""
+"""What `reconcile` leaves on runs that it changes, so that people and the next `reconcile` recognise them.
+
+And how it recognises what is ours, itself included.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ __all__ = [
     "NOT_AGAIN_TAG",
     "OURS_TAG",
     "PERSON_TAG",
+    "RECONCILE",
     "again_message",
     "has_crashed",
     "is_by_a_person",
@@ -21,6 +25,8 @@ __all__ = [
 
 OURS_TAG = "runcomfy"
 """The tag of all deployments that are ours, and so of their runs."""
+RECONCILE = "reconcile"
+"""The name of its function: of our deployments, the one that runs this function is that of `reconcile`."""
 AGAIN_TAG, PERSON_TAG = "run-again", "needs-a-person"
 """Tags of a run that was run again, and of one that was given up."""
 NOT_AGAIN_TAG = "not-again"

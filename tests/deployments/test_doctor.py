@@ -126,15 +126,17 @@ async def setup(account: RunComfyCredentials, media_store: MediaStore, prefix: s
 
 
 async def test_a_complete_set_up_passes(setup: SetUp) -> None:
-    """Pool, worker, blocks, limit, and a reconcile that runs by itself."""
-    await setup.automate(await setup.deploy("reconcile"))
-    await setup.deploy("text_to_video", schedules=[])
+    """Pool, worker, blocks, limit, and a reconcile that runs by itself; found by its module, too."""
+    modules = "prefect_runcomfy.flows"
+    await setup.automate(await setup.deploy("reconcile", entrypoint=f"{modules}.reconcile.reconcile"))
+    await setup.deploy("text_to_video", schedules=[], entrypoint=f"{modules}.text_to_video.text_to_video")
 
     findings = await setup.check()
 
     assert {finding.mark for finding in findings if finding.name != "leases"} == {Mark.OK}, findings
     assert "memory" in found(findings, "leases")  # it is a test server
-    assert "reconcile" in found(findings, "schedules")
+    assert found(findings, "schedules") == "active: reconcile"
+    assert found(findings, "deployments") == "2: reconcile, text_to_video"
 
 
 async def test_an_unreachable_server_is_the_only_finding() -> None:

@@ -161,12 +161,18 @@ async def test_workers_are_known_by_their_last_heartbeat(orders: Orders) -> None
         ("flows/text_to_video.py:text_to_video", False, True),
         ("flows/reconcile.py:reconcile", True, True),
         ("flows/release_generation.py:release_generation", False, False),
+        ("prefect_runcomfy.flows.text_to_video.text_to_video", False, True),
+        ("prefect_runcomfy.flows.reconcile.reconcile", True, True),
+        ("prefect_runcomfy:reconcile", True, True),
+        ("prefect_runcomfy.flows.release_generation.release_generation", False, False),
+        ("flows/reconcile.py:others", False, True),
+        ("flows.reconcile.my_reconcile", False, True),
     ],
 )
 async def test_the_entrypoint_says_what_a_deployment_is_for(
     orders: Orders, entrypoint: str, reconciles: bool, again: bool
 ) -> None:
-    """A person's decision is not carried out a second time, when it may be wrong."""
+    """By file or by module; a person's decision is not carried out a second time, when it may be wrong."""
     deployed = await orders.deploy(entrypoint=entrypoint)
 
     found = (await orders.facts()).deployments[deployed]
