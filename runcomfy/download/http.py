@@ -5,7 +5,6 @@ Videos are read with urllib3, which costs several times less per gigabyte than t
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -19,17 +18,17 @@ from weakref import WeakSet
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as TransportTimeout
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers, parse_url
+from urllib3.util.connection import allowed_gai_family, create_connection
 
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.errors import DownloadError
+from runcomfy.errors import DownloadError, HostNotAllowed
 
 __all__ = ["Fetcher", "HttpAnswer", "transported"]
 
-_ANY_PUBLIC_ADDRESS = "1.1.1.1"
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEPT_CONNECTIONS = 4
@@ -114,8 +113,6 @@ class Fetcher:
         proxy = transported(partial(_proxy, parts.scheme or "", host), host)
         pool: urllib3.HTTPConnectionPool | urllib3.ProxyManager
         if proxy is not None:
-            # the proxy resolves a name; its text is checked here
-            self._policy.check_address(parts.netloc or host, _written_address(host))
             with self._lock:
                 pool, target = self._proxies.setdefault(parts.scheme or "", proxy), url
         else:
@@ -156,6 +153,8 @@ def transported(call: Callable[[], _T], host: str) -> _T:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, NameResolutionError):
+        return "its name could not be resolved"
     if isinstance(error, NewConnectionError):
         return "no connection"
     if isinstance(error, TransportTimeout):
@@ -173,19 +172,6 @@ def _shut_down(blocking: socket.socket | BaseHTTPResponse) -> None:
             blocking.shutdown()
 
 
-def _written_address(host: str) -> str:
-    """The address that a host is written as, in any spelling; names with a dot count as public."""
-    host = host.strip("[]")
-    try:
-        return str(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        pass
-    try:
-        return socket.inet_ntoa(socket.inet_aton(host))
-    except OSError:
-        return _ANY_PUBLIC_ADDRESS if "." in host.rstrip(".") else "127.0.0.1"
-
-
 def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
     """The proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`), which httpx and boto3 use too."""
     address = getproxies().get(scheme) or getproxies().get("all")
@@ -197,10 +183,9 @@ def _proxy(scheme: str, host: str) -> urllib3.ProxyManager | None:
 
 
 class _Checked:
-    """Check the peer's address as soon as the connection is established.
+    """Connect only to addresses that were checked, and check the peer's again.
 
-    `_new_conn` runs before the TLS handshake, so that a forbidden peer sees nothing at all, but it is private to
-    urllib3; `connect` is public, and still checks if a future urllib3 does not call the other.
+    `_new_conn` is private to urllib3; `connect` is public, and still checks if a future one does not call the other.
     """
 
     def __init__(self, *arguments: Any, fetcher: Fetcher, **options: Any) -> None:
@@ -208,22 +193,44 @@ class _Checked:
         self._fetcher = fetcher
 
     def _new_conn(self) -> socket.socket:
-        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
+        """Resolve the name once, and connect to the first address that is allowed and answers."""
+        here: Any = self  # what urllib3's connection is made of
         try:
-            self._check(connected)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
+            found = socket.getaddrinfo(here.host, here.port, allowed_gai_family(), socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError):
+            raise NameResolutionError(here.host, here, socket.gaierror("unknown")) from None
+        addresses = dict.fromkeys(str(each[4][0]) for each in found)
+        allowed = [address for address in addresses if self._is_allowed(address)]
+        if not allowed:
+            self._check(*addresses)
+        failure = OSError("no address")
+        for address in allowed:
+            try:
+                return create_connection(
+                    (address, here.port), here.timeout, here.source_address, here.socket_options
+                )  # fmt: skip
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(here, "no answer in time")
+        raise NewConnectionError(here, "no connection")
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        self._check(self.sock)  # type: ignore[attr-defined]
+        self._check(self.sock.getpeername()[0])  # type: ignore[attr-defined]
         self._fetcher.register(self.sock)  # type: ignore[attr-defined]
 
-    def _check(self, connected: socket.socket) -> None:
+    def _check(self, *addresses: str) -> None:
         host, port = self.host, self.port  # type: ignore[attr-defined]
-        self._fetcher.check_peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", connected.getpeername()[0])
+        for address in addresses:
+            self._fetcher.check_peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", address)
+
+    def _is_allowed(self, address: str) -> bool:
+        try:
+            self._check(address)
+        except HostNotAllowed:
+            return False
+        return True
 
 
 class _CheckedHTTPConnection(_Checked, HTTPConnection):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runcomfy.download.hosts import HostPolicy
+from runcomfy.download.hosts import HostPolicy, check_reachable
 from runcomfy.errors import ConfigurationError, HostNotAllowed
 
 
@@ -89,6 +89,86 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     """A wildcard never allows a private network, whatever form its address is written in."""
     with pytest.raises(HostNotAllowed):
         HostPolicy(("*",)).check_address("innocent.example", address)
+
+
+PRIVATE = [
+    "127.0.0.1", "127.1", "127.0.0.1.", "2130706433", "017700000001", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.0.1",
+    "0", "0.0.0.0", "10.0.0.7", "0xa.7", "172.16.0.1", "192.168.1.1", "3232235777", "169.254.169.254", "2852039166",
+    "0xa9fea9fe", "100.100.100.200", "168.63.129.16", "192.0.0.192", "[::1]", "[::]", "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:a9fe:a9fe]", "[::127.0.0.1]", "[fe80::1]", "[fe80::1%25eth0]", "[fc00::1]",
+    "[fd00:ec2::254]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[2001:db8::1]", "[2001:0:1::1]", "[64:ff9b:1::1]",
+    "[fec0::1]",
+    "localhost", "LocalHost", "localhost.",
+    "a.localhost", "localhost.localdomain", "metadata.google.internal", "printer.local", "intranet", "nas.lan",
+    "router.home.arpa", "wiki.corp",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_private_address_is_refused_by_its_text(host: str, scheme: str) -> None:
+    """In every spelling that a resolver understands, and names that are never on the internet: nothing connects."""
+    with pytest.raises(HostNotAllowed, match="private address") as refused:
+        HostPolicy(("*",)).check_url(f"{scheme}://{host}:8080/image.png")
+
+    assert refused.value.address is not None
+    with pytest.raises(ConfigurationError):
+        check_reachable(f"https://{host}/image.png")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "\uff11\uff12\uff17.0.0.1",
+        "127\u30020\u30020\u30021",
+        "\u2460\u2461\u2466.0.0.1",
+        "%31%32%37.0.0.1",
+        "127.0.0.1%00.example.com",
+        "lo­calhost",
+    ],
+)
+def test_a_host_in_other_letters_is_no_host(host: str) -> None:
+    """What a resolver or a proxy may turn into digits or dots."""
+    with pytest.raises(HostNotAllowed):
+        HostPolicy(("*",)).check_url(f"https://{host}/image.png")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "8.8.8.8",
+        "134744072",
+        "0x8.0x8.0x8.0x8",
+        "example.com",
+        "localhost.example.com",
+        "10.0.0.1.nip.io",
+        "[2606:4700::1111]",
+    ],
+)
+def test_other_hosts_pass_by_their_text(host: str) -> None:
+    """A name may still lead to a private address, which is checked before connecting."""
+    HostPolicy(("*",)).check_url(f"https://{host}/image.png")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://example.com/a.png", "without encryption. Use https://"),
+        ("https://me:pass@example.com/a.png", "user name or a password"),
+        ("https:///a.png", "no host"),
+        ("https://[::1/a.png", "https://"), ("ftp://example.com/a.png", "begins with ftp:"),
+        ("https://10.0.0.7/a.png", "nothing was sent"),
+    ],
+)  # fmt: skip
+def test_each_refusal_says_why_and_what_to_do(url: str, words: str) -> None:
+    """With the advice of the policy, which is another one for an input than for an output."""
+    with pytest.raises(HostNotAllowed) as refused:
+        HostPolicy(("*",), advice="Give it as a file.").check_url(url)
+
+    assert words in refused.value.message
+    assert (
+        "pass" not in refused.value.message.replace("password", "") and "RUNCOMFY_OUTPUT" not in refused.value.message
+    )
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import logging
 import pickle
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -194,18 +195,70 @@ def test_redirects_come_to_an_end(raw_server: Any, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("allowed", [("*",), ("*.runcomfy.net", "*")])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
-def test_a_name_of_a_private_address_is_refused_before_a_byte_is_sent(
-    raw_server: Any, host: str, allowed: tuple[str, ...]
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "innocent.example"])
+def test_nothing_connects_to_a_private_address(
+    raw_server: Any, host: str, allowed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A public-looking name that resolves to the loopback address is refused before request and handshake."""
+    """Not by its text, and not by a public-looking name: whether a port is open would be seen from outside."""
+    resolve_to(monkeypatch, "127.0.0.1", "::1")
+
     with (
-        pytest.raises(HostNotAllowed),
+        pytest.raises(HostNotAllowed, match="private address"),
         open_url(raw_server.url("/v", scheme="https", host=host), HostPolicy(allowed)),
     ):
         pass
 
-    assert b"".join(raw_server.received) == b""
+    assert raw_server.connections == 0
+
+
+def test_a_redirect_does_not_connect_to_a_private_address(raw_server: Any, answer: Answer) -> None:
+    """From a host that is allowed, also not by another port of it."""
+    raw_server.answers["/a"] = answer(b"", "302 Found", headers="Location: https://169.254.169.254/latest/\r\n")
+
+    with (
+        pytest.raises(HostNotAllowed, match="private address"),
+        open_url(raw_server.url("/a"), HostPolicy(("*", f"127.0.0.1:{raw_server.port}"))),
+    ):
+        pass
+
+
+def test_a_name_is_resolved_once(raw_server: Any, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was checked is what is connected to, however soon the name leads elsewhere; others of its addresses wait."""
+    raw_server.answers["/v"] = answer(b"found")
+    policy = HostPolicy((f"media.example:{raw_server.port}",))
+    asked = resolve_to(monkeypatch, "127.0.0.9", "127.0.0.1")
+
+    with open_url(raw_server.url("/v", host="media.example"), policy) as download:
+        assert download.read(9) == b"found"
+
+    assert asked == ["media.example"]
+
+
+def test_a_name_that_is_unknown_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a broken connection: it may be misspelt."""
+    resolve_to(monkeypatch)
+
+    with (
+        pytest.raises(DownloadError, match="name could not be resolved"),
+        open_url("https://exmaple.com/v", HostPolicy(("*",))),
+    ):
+        pass
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    """Let names lead to these addresses; return the names that were asked for."""
+    asked, real = list[str](), socket.getaddrinfo
+
+    def resolved(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.replace(":", "").replace(".", "").isdigit():
+            return real(host, *arguments, **options)
+        asked.append(host)
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [found for address in addresses for found in real(address, *arguments, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    return asked
 
 
 def test_an_exact_port_does_not_open_the_others(raw_server: Any) -> None:
