@@ -24,7 +24,9 @@ from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, check_place
 from runcomfy.journal import Journal, JournalStore, check_choice, names_folder, open_journal_store
+from runcomfy.storage.bucket_settings import Acl, BucketSettings, Encryption
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
+from runcomfy.storage.s3 import open_session
 from runcomfy.storage.store import Store
 
 __all__ = ["MediaStore"]
@@ -56,6 +58,14 @@ class MediaStore(Block):
             says so in any case. A file that is signed (C2PA) is never changed.
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
+        encryption: How the server encrypts what is written, if not as the bucket says: `AES256`, `aws:kms` or
+            `aws:kms:dsse`.
+        kms_key_id: The key for SSE-KMS: its id, ARN or alias.
+        acl: The ACL of what is written, in a bucket of another account: `private`, `bucket-owner-read` or
+            `bucket-owner-full-control`. None that makes objects public: the journal is in the bucket.
+        requester_pays: Agree to pay for the requests, as such a bucket wants.
+        expected_bucket_owner: The AWS account that the bucket has to belong to: 12 digits. If it belongs to another,
+            S3 refuses every call.
         journal: Where it is recorded what was paid for, so that nothing is paid for twice. `bucket` is the folder
             `journal/` below the prefix; `s3://bucket/prefix` is another bucket of the same server; `none` keeps it in
             the memory of each process: then another process pays again, and so does a run after a crash.
@@ -103,6 +113,18 @@ class MediaStore(Block):
     )
     conditional_writes: bool = Field(
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
+    )
+
+    encryption: Encryption = Field(
+        default="", title="Encryption", description="If not as the bucket says: AES256, aws:kms, aws:kms:dsse."
+    )
+    kms_key_id: str = Field(default="", title="KMS key", description="For SSE-KMS: its id, ARN or alias.")
+    acl: Acl = Field(default="", title="ACL", description="Of what is written, in a bucket of another account.")
+    requester_pays: bool = Field(
+        default=False, title="Requester pays", description="Agree to pay for the requests, as such a bucket wants."
+    )
+    expected_bucket_owner: str = Field(
+        default="", title="Expected owner", description="The AWS account that the bucket has to belong to."
     )
 
     journal: str = Field(
@@ -257,9 +279,11 @@ class MediaStore(Block):
         """Refuse settings that older versions accepted, or that contradict each other, before anything is paid for.
 
         Raises:
-            ConfigurationError: the journal is in a folder, or archived files would be in a folder of another purpose.
+            ConfigurationError: the journal is in a folder, archived files would be in a folder of another purpose, or a
+            setting of the bucket is none of S3's.
         """
         check_choice(self.journal)
+        self._bucket_settings()
         self.check_place()
 
     def check_place(self, **facts: Any) -> None:
@@ -296,6 +320,7 @@ class MediaStore(Block):
             public_endpoint_url=self.public_endpoint_url or None,
             addressing_style=self.addressing_style,
             conditional_writes=self.conditional_writes,
+            settings=self._bucket_settings(),
             **self._connection(),
         )
 
@@ -304,8 +329,17 @@ class MediaStore(Block):
             self.journal, self.get_store, self._store_at, conditional_writes=self.conditional_writes
         )
 
+    def _bucket_settings(self) -> BucketSettings:
+        return BucketSettings(
+            encryption=self.encryption,
+            kms_key_id=self.kms_key_id,
+            acl=self.acl,
+            requester_pays=self.requester_pays,
+            expected_bucket_owner=self.expected_bucket_owner,
+        )
+
     def _session(self) -> boto3.Session:
-        return self.credentials.get_boto3_session() if self.credentials else boto3.Session()
+        return open_session(self.credentials.get_boto3_session) if self.credentials else open_session()
 
     def _connection(self) -> dict[str, Any]:
         """Return the connection settings of the credentials block; this block's own endpoint takes precedence."""

@@ -13,6 +13,7 @@ from blocks import MediaStore
 from runcomfy.inbox.processor import Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.inbox.run import summed_up
+from runcomfy.storage.s3 import open_session
 from runcomfy.values import OutcomeStatus
 from tasks.pages.artifacts import show
 from tasks.pages.markdown import code, text
@@ -31,7 +32,9 @@ def open_queue(url: str, store: MediaStore, visibility_timeout_seconds: int) -> 
     """
     credentials = store.credentials
     verify = credentials.aws_client_parameters.get_params_override().get("verify") if credentials else None
-    session = credentials.get_boto3_session() if credentials else boto3.Session(region_name=store.region_name or None)
+    session = open_session(
+        credentials.get_boto3_session if credentials else lambda: boto3.Session(region_name=store.region_name or None)
+    )
     return Queue(
         url,
         session=session,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.storage.address import bucket_and_prefix
 
 __all__ = ["KEYS", "Person", "account_values", "store_values"]
 
@@ -66,10 +67,7 @@ def store_values(place: str | None, **fields: str | None) -> dict[str, Any]:
     """
     values = _given(**fields)
     if place:
-        rest = place.strip().removeprefix("s3://")
-        bucket, _, prefix = rest.partition("/")
-        if not bucket or "://" in rest:
-            raise ConfigurationError("The bucket is s3://bucket/prefix or a bucket's name.")
+        bucket, prefix = bucket_and_prefix(place.strip(), "The bucket")
         values |= {"bucket": bucket, "prefix": prefix}
     key, secret = (os.environ.get(name) for name in KEYS)
     if bool(key) != bool(secret):

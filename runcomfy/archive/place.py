@@ -270,7 +270,7 @@ class Place:
         ours = self._facts.generation_key
         if ours is None or other is None or ours == other:
             return
-        where = StoreOptions(self._store.uri(self._store.prefix)).for_journal
+        where = StoreOptions(self._store.uri(self._store.prefix), settings=self._store.settings).for_journal
         raise ArchiveConflict(
             f"RunComfy answered the submissions of two generations with one request id. Its video at "
             f"{self._store.uri(key)} was archived for generation {other}, and is not used for this one, {ours}. Both "

@@ -52,6 +52,9 @@ Environment:
                          no answer is taken for that of a process that died
   RUNCOMFY_PUBLIC_ENDPOINT_URL
                          the S3 server as RunComfy reaches it, if otherwise
+  RUNCOMFY_BUCKET_ENCRYPTION, RUNCOMFY_BUCKET_KMS_KEY_ID, RUNCOMFY_BUCKET_ACL,
+  RUNCOMFY_BUCKET_REQUESTER_PAYS, RUNCOMFY_BUCKET_OWNER
+                         what the bucket's rules want: options of the same names
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
 """

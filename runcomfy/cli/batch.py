@@ -82,7 +82,9 @@ def batch(
         print_facts("Batch", facts, as_json=json)
         return
     kind = BudgetReached if report.stopped_by == BudgetReached.__name__ else BatchIncomplete
-    advice = "" if report.stopped_by else _advice(report, environment.store_options(run.bucket, run.journal))
+    advice = (
+        "" if report.stopped_by else _advice(report, environment.store_options(run.bucket, run.journal, run.settings))
+    )
     if json:
         raise kind(f"{report.sentence}{advice}", **facts)
     print_facts("Batch", facts, as_json=False)
@@ -104,7 +106,7 @@ def _run(
     folder = f"batches/{name}-{uuid4().hex[:8]}"
 
     async def made() -> BatchReport:
-        destination = environment.destination(run.bucket, run.journal, run.archive_key)
+        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings)
         program = Program(environment.client, destination, environment.host_policy(), hooks)
         plan = await prepare(
             manifest, destination, defaults, hooks.log, allow_placeholder_prompts=allow_placeholder_prompts

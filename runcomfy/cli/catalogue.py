@@ -37,8 +37,10 @@ def catalogue(
     json: Json = False,
 ) -> None:
     """Bring the table of all generations up to date: Parquet files in the bucket, for any tool to query."""
-    journal = None if where.journal.strip() == "none" else environment.journal(where.bucket, where.journal)
-    store = environment.store(where.bucket)
+    journal = (
+        None if where.journal.strip() == "none" else environment.journal(where.bucket, where.journal, where.settings)
+    )
+    store = environment.store(where.bucket, where.settings)
     from runcomfy.catalogue import update
 
     found = asyncio.run(update(store, journal, prompts=prompts, everything=everything))

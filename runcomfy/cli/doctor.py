@@ -19,11 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from runcomfy.cli import environment
-from runcomfy.cli.options import Json
+from runcomfy.cli.options import BucketRules, Json
 from runcomfy.cli.output import exit_code
 from runcomfy.doctor import CheckResult, Mark, ServerClock, clock_check, run_checks
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
+from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 
 if TYPE_CHECKING:
     from runcomfy.doctor import Check
@@ -39,6 +40,7 @@ BucketOption = Annotated[
 JournalOption = Annotated[
     str, Parameter(env_var="RUNCOMFY_JOURNAL", help="Where the journal is kept, as for the other commands.")
 ]
+_NO_RULES = BucketRules()
 _SIGNS = {
     Mark.OK: ("✓", "green"),
     Mark.WARNING: ("!", "yellow"),
@@ -52,10 +54,12 @@ def doctor(
     bucket: BucketOption = None,
     journal: JournalOption = "bucket",
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
+    rules: Annotated[BucketRules, Parameter(name="*")] = _NO_RULES,
     json: Json = False,
 ) -> None:
     """Check token, balance, bucket, signing, journal and clock, and say what to fix (exit code 3 if something is)."""
-    conclude(find(engine_checks(Sources(bucket, journal), deadlines.signed_for), quiet=json), as_json=json)
+    sources = Sources(bucket, journal, rules.settings)
+    conclude(find(engine_checks(sources, deadlines.signed_for), quiet=json), as_json=json)
 
 
 class Sources:
@@ -64,13 +68,14 @@ class Sources:
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
         journal: Where the journal is kept.
+        settings: What the bucket's rules want with each request.
     """
 
     is_sandbox = False
     """Whether the account that was found is one of a service on this machine."""
 
-    def __init__(self, bucket: str | None, journal: str) -> None:
-        self._bucket, self._journal = bucket, journal
+    def __init__(self, bucket: str | None, journal: str, settings: BucketSettings = PLAIN) -> None:
+        self._bucket, self._journal, self._settings = bucket, journal, settings
 
     async def account(self) -> AccountUnderTest:
         """Return the account.
@@ -97,9 +102,8 @@ class Sources:
         if not self._bucket:
             raise ConfigurationError("No bucket is named. Give --bucket (or RUNCOMFY_BUCKET).")
         environment.bucket_and_prefix(self._bucket)
-        return BucketUnderTest(
-            partial(environment.store, self._bucket), check_choice(self._journal), True, "the environment"
-        )
+        open_store = partial(environment.store, self._bucket, self._settings)
+        return BucketUnderTest(open_store, check_choice(self._journal), True, "the environment")
 
 
 def engine_checks(

@@ -6,10 +6,13 @@ What is missing or wrong is said before anything is imported that takes time.
 from __future__ import annotations
 
 import os
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.storage.address import bucket_and_prefix as _bucket_and_prefix
+from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 from runcomfy.storage.commands import StoreOptions
 
 if TYPE_CHECKING:
@@ -95,24 +98,21 @@ def bucket_and_prefix(option: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: it names no bucket.
     """
-    address = option.removeprefix("s3://")
-    name, _, prefix = address.partition("/")
-    if not name or "://" in address:
-        raise ConfigurationError("--bucket takes s3://bucket/prefix or a bucket's name.")
-    return name, prefix
+    return _bucket_and_prefix(option, "--bucket")
 
 
-def store(bucket: str) -> Store:
+def store(bucket: str, settings: BucketSettings = PLAIN) -> Store:
     """Return the bucket that an option names, with boto3's own environment, profile or role.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
+        settings: What the bucket's rules want.
 
     Raises:
         ConfigurationError: it names no bucket.
         StorageError: there are no usable credentials.
     """
-    return _store_at(*bucket_and_prefix(bucket))
+    return _store_at(settings, *bucket_and_prefix(bucket))
 
 
 def check(bucket: str, journal: str, archive_key: str | None) -> None:
@@ -137,62 +137,66 @@ def check(bucket: str, journal: str, archive_key: str | None) -> None:
     check_place(template, name, prefix, check_choice(journal))
 
 
-def destination(bucket: str, journal: str, archive_key: str | None) -> Destination:
-    """Return where a generation goes; see `check`.
+def destination(bucket: str, journal: str, archive_key: str | None, settings: BucketSettings = PLAIN) -> Destination:
+    """Return where a generation goes; see `check`, and `store` for the bucket's settings.
 
     Raises:
         ConfigurationError: a setting cannot be used.
         StorageError: there are no usable credentials.
     """
-    here = store(bucket)
+    here, store_at = store(bucket, settings), partial(_store_at, settings)
     from runcomfy.generation.destination import Destination
     from runcomfy.journal import Journal, check_choice, open_journal_store
     from runcomfy.journal.journal import LEASE_SECONDS
 
     choice = check_choice(journal)
-    kept = Journal(open_journal_store(choice, lambda: here, _store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
-    return Destination(here, kept, choice, _template(archive_key), open_store=_store_at)
+    kept = Journal(open_journal_store(choice, lambda: here, store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
+    return Destination(here, kept, choice, _template(archive_key), open_store=store_at)
 
 
-def journal(bucket: str, choice: str = "bucket") -> Journal:
+def journal(bucket: str, choice: str = "bucket", settings: BucketSettings = PLAIN) -> Journal:
     """Return the journal of that bucket, for a command that reads or changes what is in it.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
         choice: Where the journal is kept.
+        settings: What the bucket's rules want.
 
     Raises:
         ConfigurationError: it names no bucket, or there is no journal that outlives a process.
     """
     name, prefix = bucket_and_prefix(bucket)
     from runcomfy.journal import Journal, check_choice, open_journal_store
-    from runcomfy.storage.store import Store
 
     if check_choice(choice) == "none":
         raise ConfigurationError(
             "The journal is 'none': each process keeps its own, in its memory, and there is nothing to show."
         )
     # A person waits for the answer, and can ask again.
-    return Journal(open_journal_store(choice, lambda: Store(name, prefix), Store), retry_seconds=5.0)
+    store_at = partial(_store_at, settings)
+    return Journal(open_journal_store(choice, lambda: store_at(name, prefix), store_at), retry_seconds=5.0)
 
 
-def store_options(bucket: str, journal: str = "bucket") -> StoreOptions:
+def store_options(bucket: str, journal: str = "bucket", settings: BucketSettings = PLAIN) -> StoreOptions:
     """Return the options that name that bucket and its journal in other commands.
 
     Args:
         bucket: `s3://bucket/prefix`, or a bucket's name.
         journal: Where the journal is kept.
+        settings: What the bucket's rules want.
 
     Raises:
         ConfigurationError: it names no bucket.
     """
-    return StoreOptions(f"s3://{'/'.join(filter(None, bucket_and_prefix(bucket)))}".rstrip("/"), journal.strip())
+    place = f"s3://{'/'.join(filter(None, bucket_and_prefix(bucket)))}".rstrip("/")
+    return StoreOptions(place, journal.strip(), settings=settings)
 
 
-def _store_at(bucket: str, prefix: str) -> Store:
+def _store_at(settings: BucketSettings, bucket: str, prefix: str) -> Store:
     from runcomfy.storage.store import Store
 
-    return Store(bucket, prefix, public_endpoint_url=os.environ.get("RUNCOMFY_PUBLIC_ENDPOINT_URL") or None)
+    public = os.environ.get("RUNCOMFY_PUBLIC_ENDPOINT_URL") or None
+    return Store(bucket, prefix, public_endpoint_url=public, settings=settings)
 
 
 def _lease_seconds() -> float | None:

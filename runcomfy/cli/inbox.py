@@ -84,25 +84,24 @@ def inbox(
 def _received(
     source: str, run: Run, queue_url: str, hidden_seconds: int, defaults: dict[str, Any], **bounds: Any
 ) -> tuple[InboxReport, RunComfyError | None]:
-    import boto3
-
     from runcomfy.batch.program import Program
     from runcomfy.cli.following import Counting, to_the_end
     from runcomfy.inbox.images import Source
     from runcomfy.inbox.queue import Queue
     from runcomfy.inbox.run import check_queue, receive
+    from runcomfy.storage.s3 import open_session
 
     hooks = Counting()
 
     async def received() -> tuple[InboxReport, RunComfyError | None]:
-        destination = environment.destination(run.bucket, run.journal, run.archive_key)
+        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings)
         program = Program(environment.client, destination, environment.host_policy(), hooks)
         arrivals = Source(source, destination.store, destination.template)
         check_queue(queue_url, destination)
         queue = None
         if queue_url:
             queue = await asyncio.to_thread(
-                Queue, queue_url, session=boto3.Session(), visibility_timeout_seconds=hidden_seconds
+                Queue, queue_url, session=open_session(), visibility_timeout_seconds=hidden_seconds
             )
         return await receive(arrivals, program, queue, defaults=defaults, policy=run.policy, **bounds)
 

@@ -54,8 +54,8 @@ def list_generations(
     from runcomfy.journal import OPEN, EntryState
 
     wanted = {EntryState(name) for name in state} if state else set(EntryState) if every else OPEN
-    journal = environment.journal(where.bucket, where.journal)
-    options = environment.store_options(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
+    options = environment.store_options(where.bucket, where.journal, where.settings)
     items = asyncio.run(_everything(journal, options))
     print_list(
         [item for item in items if item.entry.state in wanted],
@@ -72,8 +72,10 @@ def show(key: Key, /, *, where: BucketOptions, json: Json = False) -> None:
     from runcomfy.cli.journal_output import print_entry
     from runcomfy.cli.journal_view import view
 
-    journal = environment.journal(where.bucket, where.journal)
-    (item,) = view([asyncio.run(journal.find(key))], environment.store_options(where.bucket, where.journal))
+    journal = environment.journal(where.bucket, where.journal, where.settings)
+    (item,) = view(
+        [asyncio.run(journal.find(key))], environment.store_options(where.bucket, where.journal, where.settings)
+    )
     print_entry(item, as_json=json)
 
 
@@ -93,7 +95,7 @@ def adopt(
 ) -> None:
     """Say which request an uncertain submission became; wait for it, and archive what it makes."""
     environment.check(archive.bucket, archive.journal, archive.archive_key)
-    journal = environment.journal(archive.bucket, archive.journal)
+    journal = environment.journal(archive.bucket, archive.journal, archive.settings)
     entry = asyncio.run(_adopted(journal, key, request_id))
     if no_wait:
         print_facts("Adopted", _facts(entry), as_json=json)
@@ -108,7 +110,7 @@ def adopt(
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        here = environment.destination(archive.bucket, archive.journal, archive.archive_key)
+        here = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
         there = here.at(entry.store)
         async with open_engine(account, there, hosts=hosts, policy=RunPolicy(deadlines), hooks=hooks) as engine:
             return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.image)
@@ -126,7 +128,7 @@ def release(
     json: Json = False,
 ) -> None:
     """Let the next run of the same inputs submit it again; what was submitted before may be billed all the same."""
-    journal = environment.journal(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
     entry = asyncio.run(_released(journal, key, ask=not yes))
     print_facts("Released", _facts(entry) | {"may_be_billed": entry.request_ids}, as_json=json)
 

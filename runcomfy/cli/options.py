@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -13,6 +13,7 @@ from runcomfy.cli.environment import store_options
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.policy import Deadlines, RunPolicy
+from runcomfy.storage.bucket_settings import Acl, BucketSettings, Encryption
 from runcomfy.storage.commands import StoreOptions
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ArchiveOptions",
     "AtOnce",
     "BucketOptions",
+    "BucketRules",
     "FirstAtOnce",
     "ImageToVideoOptions",
     "Json",
@@ -75,7 +77,58 @@ class TextToVideoOptions(TextToVideoSettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class BucketOptions:
+class BucketRules:
+    """What the rules of the bucket want with each request."""
+
+    encryption: Annotated[
+        Encryption,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_ENCRYPTION", show_default=False,
+            help="How the server encrypts what is written, if not as the bucket says.",
+        ),
+    ] = ""  # fmt: skip
+    kms_key_id: Annotated[
+        str,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_KMS_KEY_ID", show_default=False,
+            help="The key for SSE-KMS: its id, ARN or alias.",
+        ),
+    ] = ""  # fmt: skip
+    acl: Annotated[
+        Acl,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_ACL", show_default=False,
+            help="The ACL of what is written, in a bucket of another account.",
+        ),
+    ] = ""  # fmt: skip
+    requester_pays: Annotated[
+        bool,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_REQUESTER_PAYS", negative="", show_default=False,
+            help="Agree to pay for the requests, as such a bucket wants.",
+        ),
+    ] = False  # fmt: skip
+    expected_bucket_owner: Annotated[
+        str,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_OWNER", show_default=False,
+            help="The AWS account that the bucket has to belong to, or nothing is read or written: 12 digits.",
+        ),
+    ] = ""  # fmt: skip
+
+    @property
+    def settings(self) -> BucketSettings:
+        """The same, checked.
+
+        Raises:
+            ConfigurationError: a value is none of S3's, or two contradict each other.
+        """
+        return BucketSettings(**{each.name: getattr(self, each.name) for each in fields(BucketRules)})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BucketOptions(BucketRules):
     """Where the videos are, and the journal of what was paid for."""
 
     bucket: Annotated[
@@ -130,7 +183,7 @@ def stated_store(argument: object) -> StoreOptions | None:
     if not isinstance(argument, BucketOptions):
         return None
     try:
-        store = store_options(argument.bucket, argument.journal)
+        store = store_options(argument.bucket, argument.journal, argument.settings)
     except ConfigurationError:
         return None
     return replace(store, archive_key=argument.archive_key) if isinstance(argument, ArchiveOptions) else store

@@ -52,7 +52,7 @@ def reconcile(
     if json:
         print_facts("", found.model_dump(mode="json"), as_json=True)
     else:
-        _print(found, environment.store_options(archive.bucket, archive.journal))
+        _print(found, environment.store_options(archive.bucket, archive.journal, archive.settings))
     if found.failures:
         raise SystemExit(exit_code(ArchiveError("Something could not be archived.")))
 
@@ -78,7 +78,7 @@ def _reconciled(
 
     async def reconciled() -> Reconciliation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(archive.bucket, archive.journal, archive.archive_key)
+        destination = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
         async with open_engine(account, destination, hosts=hosts, hooks=hooks) as engine:
 
             async def archived(entry: Entry) -> list[ArchivedVideo]:

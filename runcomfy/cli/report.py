@@ -55,7 +55,7 @@ def report(
     from runcomfy.report.making import make_report, write_report
     from runcomfy.report.reading import last_day
 
-    store = environment.store(where.bucket)
+    store = environment.store(where.bucket, where.settings)
     if browser or serve:
         _show(store, selection, settings, where.journal, port, browser=browser)
         return

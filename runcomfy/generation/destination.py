@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runcomfy.journal.journal import Journal
+from runcomfy.storage.address import bucket_and_prefix, normalized
 from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.storage.store import Store
@@ -54,11 +55,18 @@ class Destination:
         choice = self.uri if self.journal_choice == "bucket" else self.journal_choice
         return replace(self, store=self.open_store(bucket, prefix), journal_choice=choice)
 
+    def journal_elsewhere(self) -> Store | None:
+        """Return the bucket and prefix of the journal, if it is not that of the files."""
+        choice = normalized(self.journal_choice)
+        if not choice.startswith("s3://"):
+            return None
+        return self.open_store(*bucket_and_prefix(choice, "The journal"))
+
 
 def options_of(store: Store, journal_choice: str, pattern: str) -> StoreOptions:
     """Return the options of a command that name a store, its journal and its key template."""
     named = pattern if pattern != DEFAULT_TEMPLATE else None
-    return StoreOptions(store.uri(store.prefix).rstrip("/"), journal_choice.strip(), named)
+    return StoreOptions(store.uri(store.prefix).rstrip("/"), journal_choice.strip(), named, store.settings)
 
 
 def check_place(template: KeyTemplate, bucket: str, prefix: str, journal_choice: str, **facts: Any) -> None:
@@ -75,7 +83,8 @@ def check_place(template: KeyTemplate, bucket: str, prefix: str, journal_choice:
         ConfigurationError: the archive key, the prefix or the journal points there, whatever is generated.
         InvalidInput: this generation would land there.
     """
-    named, _, folder = journal_choice.removeprefix("s3://").partition("/")
-    elsewhere = journal_choice.startswith("s3://") and named == bucket
+    choice = normalized(journal_choice)
+    named, _, folder = choice.removeprefix("s3://").partition("/")
+    elsewhere = choice.startswith("s3://") and named == bucket
     journal = f"{folder.strip('/')}/journal/".lstrip("/") if elsewhere else ""
     template.check_place(prefix=f"{prefix.strip('/')}/".lstrip("/"), journal=journal, **facts)

@@ -27,7 +27,7 @@ from runcomfy.journal import (
     watched_entries,
 )
 from runcomfy.polling.schedule import due_in
-from runcomfy.storage.garbage import Collected, collect_garbage
+from runcomfy.storage.garbage import Collected, collect_garbage, delete_probes
 from runcomfy.values import ArchivedVideo
 
 __all__ = [
@@ -185,6 +185,8 @@ async def tidy_bucket(
         ConfigurationError: images would be deleted that may be in use.
         StorageError: the store refused.
     """
+    if journal := destination.journal_elsewhere():
+        await asyncio.to_thread(delete_probes, journal, older_than=uploads_older_than)
     removed = await asyncio.to_thread(
         collect_garbage,
         destination.store,

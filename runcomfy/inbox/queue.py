@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.redaction import redact_loggers
+from runcomfy.storage.credentials import credential_trouble
 from runcomfy.storage.s3 import refusal
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ class Queue:
         try:
             yield
         except ClientError as error:
+            if (trouble := credential_trouble(error)) is not None:
+                raise StorageError(f"{named}: {trouble}", error_code=type(error).__name__) from None
             code, status = refusal(error)
             if code.endswith(("NonExistentQueue", "QueueDoesNotExist")):
                 raise ConfigurationError(
@@ -211,7 +214,11 @@ class Queue:
             raise (StoreUnavailable if passing else StorageError)(
                 f"{named}: {code}. {message}", error_code=code, http_status=status or None
             ) from None
-        except (BotoCoreError, ValueError) as error:
+        except Exception as error:
+            if (trouble := credential_trouble(error)) is not None:
+                raise StorageError(f"{named}: {trouble}", error_code=type(error).__name__) from None
+            if not isinstance(error, BotoCoreError | ValueError):
+                raise
             if isinstance(error, ConnectionError | HTTPClientError | SSLError):
                 raise StoreUnavailable(
                     f"{named}: no connection, or it broke. Check the URL, the network and the certificates.",

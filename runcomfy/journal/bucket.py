@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal.stores import JournalStore, Stored, memory_journal_store
+from runcomfy.storage.address import bucket_and_prefix, normalized
 from runcomfy.storage.keys import PROBES
 from runcomfy.storage.store import Store
 
@@ -146,7 +147,7 @@ def check_choice(choice: str) -> str:
     Raises:
         ConfigurationError: there is no such choice.
     """
-    choice = choice.strip()
+    choice = normalized(choice.strip())
     if names_folder(choice):
         raise ConfigurationError(
             f"The journal cannot be kept in a folder any more ({choice}): a machine's own clock judged there whether "
@@ -154,8 +155,10 @@ def check_choice(choice: str) -> str:
             f"copy it with `aws s3 cp {shlex.quote(choice.removeprefix('file://'))} s3://BUCKET/PREFIX/journal/ "
             "--recursive --exclude '.*'`, and set journal to 'bucket' (docs/journal.md)."
         )
-    if choice not in ("bucket", "none") and not choice.startswith("s3://"):
-        raise ConfigurationError("The journal is 'bucket', 'none', or s3://bucket/prefix.")
+    if choice not in ("bucket", "none"):
+        if not choice.startswith("s3://"):
+            raise ConfigurationError("The journal is 'bucket', 'none', or s3://bucket/prefix.")
+        bucket_and_prefix(choice, "The journal")
     return choice
 
 
@@ -182,5 +185,6 @@ def open_journal_store(
             "The journal in a bucket needs conditional writes, and they are turned off. Use a server that has them, or "
             "set journal to 'none' and go on without its promise."
         )
-    bucket, _, prefix = choice.removeprefix("s3://").partition("/")
-    return BucketJournalStore(store() if choice == "bucket" else store_at(bucket, prefix))
+    if choice == "bucket":
+        return BucketJournalStore(store())
+    return BucketJournalStore(store_at(*bucket_and_prefix(choice, "The journal")))

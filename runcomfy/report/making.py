@@ -91,7 +91,7 @@ def make_report(
     links = links or beside_the_page(store, store.key(f"{FOLDER}{selection.name()}.html"))
     gallery = [row for row in rows if row["video_uri"]][: settings.videos]
     found, grouped = figures(rows), causes(rows)
-    options = StoreOptions(store.uri(store.prefix).rstrip("/"), journal)
+    options = StoreOptions(store.uri(store.prefix).rstrip("/"), journal, settings=store.settings)
     budget = _budget(found, settings)
     html = pages.render(
         pages.Page(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import boto3
 from botocore.exceptions import ClientError
 
-from runcomfy.storage.s3 import is_aws, make_client
+from runcomfy.storage.adapting import adapt
+from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
+from runcomfy.storage.s3 import is_aws, make_client, refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,13 +30,16 @@ class Clients:
         region: Where the settings say that its buckets are.
         style: Whether the bucket is in the host name or in the path; `auto` is right for most.
         verify: False, or a file of certificates.
+        bucket: The store's own bucket.
+        settings: What its rules want with each request.
     """
 
     def __init__(
         self, session: boto3.Session, endpoint_url: str | None, region: str | None,
-        style: Literal["auto", "virtual", "path"], verify: bool | str,
+        style: Literal["auto", "virtual", "path"], verify: bool | str, bucket: str, settings: BucketSettings = PLAIN,
     ) -> None:  # fmt: skip
         self._session, self._verify, self._settings = session, verify, region
+        self._bucket, self._wanted = bucket, settings
         self._made: dict[tuple[str | None, str | None], S3Client] = {}
         self._named: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -54,6 +59,7 @@ class Clients:
         with self._lock:
             if (endpoint_url, region) not in self._made:
                 client = make_client(self._session, endpoint_url, region, self._style, self._verify)
+                adapt(client, self._bucket, self._wanted)
                 self._made[endpoint_url, region] = client
             return self._made[endpoint_url, region]
 
@@ -86,12 +92,21 @@ class Clients:
             if named is None or named == client.meta.region_name:
                 raise
             client = self.at(self.endpoint_url, named)
-            client.head_bucket(Bucket=bucket)
+            try:
+                client.head_bucket(Bucket=bucket)
+            except ClientError as second:
+                if refusal(second)[1] != 403:
+                    raise
+                self._use(client, bucket, named, is_own=is_own)  # it is there, and may not be asked for as a whole
+                raise
         else:
             named = _named(answer)
             # Elsewhere, a server that takes our region at once may name one that it does not take.
             if named and (is_aws(client) or answer["ResponseMetadata"].get("RetryAttempts")):
                 client = self.at(self.endpoint_url, named)
+        self._use(client, bucket, named, is_own=is_own)
+
+    def _use(self, client: S3Client, bucket: str, named: str | None, *, is_own: bool) -> None:
         if named:
             self.remember(bucket, named)
         if is_own:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from runcomfy.redaction import redact
+from runcomfy.storage.address import normalized
+from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 
 __all__ = ["StoreOptions", "shell_command"]
 
@@ -32,6 +34,8 @@ class StoreOptions:
     """Where the journal is kept: `bucket`, `s3://bucket/prefix`, or `none`."""
     archive_key: str | None = None
     """How archived files are named, if not by the default."""
+    settings: BucketSettings = PLAIN
+    """What the bucket's rules want with each request."""
 
     @classmethod
     def of(cls, store: str, journal: str) -> Self:
@@ -42,6 +46,7 @@ class StoreOptions:
             journal: Where the journal's entries are: `s3://bucket/prefix/journal`, or no address.
         """
         named = store.rstrip("/")
+        journal = normalized(journal)
         if not journal.startswith("s3://"):
             return cls(named or "BUCKET", "none")
         above = journal.rstrip("/").removesuffix(_FOLDER)
@@ -55,7 +60,8 @@ class StoreOptions:
     @property
     def for_journal(self) -> list[str]:
         """The options that name the journal."""
-        return ["--bucket", self.bucket, *(["--journal", self.journal] if self.journal != _USUAL_JOURNAL else [])]
+        journal = ["--journal", self.journal] if self.journal != _USUAL_JOURNAL else []
+        return ["--bucket", self.bucket, *journal, *self.settings.words]
 
     @property
     def for_archive(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""How long credentials are valid: a signed URL ends with the credentials that signed it."""
+"""What is wrong with credentials, and how long they are valid: a signed URL ends with those that signed it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,91 @@ from datetime import timedelta
 from typing import Any
 
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import (
+    ClientError,
+    ConfigNotFound,
+    ConfigParseError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    InvalidConfigError,
+    LoginError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
+)
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["LONGEST_SIGNATURE", "CredentialLife"]
+__all__ = ["LONGEST_SIGNATURE", "CredentialLife", "credential_trouble"]
 
 LONGEST_SIGNATURE = timedelta(days=7)
+
+_MAKING = ("botocore.credentials", "botocore.tokens")
+_OURS = "there are no usable credentials"
+_PROGRAM = "custom-process"  # botocore's name for `credential_process`
+
+
+def credential_trouble(error: BaseException) -> str | None:
+    """Return what is wrong with the credentials and what to do, if that is why boto3 raised this; else `None`.
+
+    Nothing that a program of the user printed is in it: it may be the keys.
+    """
+    facts: dict[str, Any] = getattr(error, "kwargs", {})
+    match error:
+        case ProfileNotFound():
+            return (
+                f"{_OURS}: there is no AWS profile “{facts.get('profile')}” on this machine. "
+                "`aws configure list-profiles` lists them; set AWS_PROFILE, or the profile of the credentials block."
+            )
+        case SSOError() | LoginError() | TokenRetrievalError() | NoAuthTokenError():
+            return (
+                f"{_OURS}: the AWS sign-in has ended, or was never made on this machine. Sign in with `aws sso login` "
+                "(with `--profile` for a profile), or use keys or a role where nobody can sign in."
+            )
+        case ConfigParseError() | ConfigNotFound() | InvalidConfigError():
+            return f"{_OURS}: AWS's configuration files (~/.aws) cannot be used. {error}"
+        case RefreshWithMFAUnsupportedError():
+            return f"{_OURS}: the session of an MFA code has ended. Sign in again, or use keys or a role without one."
+        case NoCredentialsError() | PartialCredentialsError():
+            return f"{_OURS}. Give the store keys, a profile or a role."
+        case CredentialRetrievalError() if facts.get("provider") != _PROGRAM:
+            return f"{_OURS}: they could not be obtained from {facts.get('provider')}. Check the profile that names it."
+        case ConnectionError() | HTTPClientError():
+            return None
+    if not isinstance(error, CredentialRetrievalError) and not (within := _frames(error)).intersection(_MAKING):
+        return None
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        return (
+            f"{_OURS}: AWS refuses {error.operation_name} ({code}). Check the role that the profile or the environment "
+            "names, who may assume it, and the keys that ask for it."
+        )
+    if isinstance(error, CredentialRetrievalError) or "ProcessProvider" in within:
+        return (
+            f"{_OURS}: the program that `credential_process` names in ~/.aws/config is missing, failed, or printed "
+            "something else than credentials. Run it by hand to see why."
+        )
+    return (
+        f"{_OURS}: what the environment or the profile says of them cannot be used ({type(error).__name__}). Look for "
+        "AWS_… variables and files that they name."
+    )
+
+
+def _frames(error: BaseException) -> set[str]:
+    """Return the modules, and the classes of the objects, that an error has passed."""
+    names: set[str] = set()
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        names.add(str(frame.f_globals.get("__name__")))
+        names.add(type(frame.f_locals.get("self")).__name__)
+        trace = trace.tb_next
+    return names
 
 
 class CredentialLife:

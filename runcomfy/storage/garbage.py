@@ -1,17 +1,20 @@
-"""Garbage collection: uploads that a killed process left unfinished, and images staged long ago."""
+"""Garbage collection: uploads and tries that a killed process left unfinished, and images staged long ago."""
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.storage.keys import IMAGES, PROBES, REFRESHED_AFTER, KeyTemplate
-from runcomfy.storage.store import Store
+from runcomfy.storage.store import Store, Upload
 
-__all__ = ["Collected", "collect_garbage"]
+__all__ = ["Collected", "collect_garbage", "delete_probes"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
 _STAGED_IMAGE = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z0-9]+")
@@ -29,10 +32,12 @@ def collect_garbage(
     store: Store, *, uploads_older_than: timedelta, images_older_than: timedelta | None = None,
     keep: Collection[str] = (), template: KeyTemplate = _DEFAULT_TEMPLATE,
 ) -> Collected:  # fmt: skip
-    """Abort old unfinished uploads of archived files, and delete old staged images. Blocks.
+    """Abort old unfinished uploads of ours, and delete old staged images and objects of tries. Blocks.
 
     The bucket may hold other people's files, so only names that we give are touched: images that are named by their
-    SHA-256, and uploads to keys of the template.
+    SHA-256, uploads to keys of a template, and what a try-out of the bucket left. Rights on a prefix
+    only do not allow to list uploads (s3:ListBucketMultipartUploads is a right on the bucket): then none is aborted,
+    and a rule of the bucket has to do it.
 
     Args:
         store: The bucket and prefix.
@@ -47,12 +52,11 @@ def collect_garbage(
         StorageError: the store refused.
     """
     now = datetime.now(UTC)
-    for probe in store.list(store.key(PROBES)):  # tiny, and not worth a report
-        if now - probe.modified_at >= uploads_older_than:
-            store.delete(probe.key)
+    delete_probes(store, older_than=uploads_older_than)
     uploads = []
-    for upload in store.unfinished_uploads(store.prefix):
-        ours = template.matches(upload.key.removeprefix(store.prefix))
+    for upload in _unfinished(store):
+        name = upload.key.removeprefix(store.prefix)
+        ours = name.startswith(PROBES) or template.matches(name) or _DEFAULT_TEMPLATE.matches(name)
         if ours and now - upload.begun_at >= uploads_older_than:
             try:
                 store.abort_upload(upload)
@@ -75,3 +79,32 @@ def collect_garbage(
                 store.delete(image.key)
                 images.append(image.key)
     return Collected(uploads, images)
+
+
+def delete_probes(store: Store, *, older_than: timedelta) -> None:
+    """Delete the objects that an interrupted try-out of a bucket left; they are tiny, and not worth a report. Blocks.
+
+    Args:
+        store: The bucket and prefix that were tried out.
+        older_than: A try-out takes seconds.
+
+    Raises:
+        StorageError: the store refused.
+    """
+    now = datetime.now(UTC)
+    for probe in store.list(store.key(PROBES)):
+        if now - probe.modified_at >= older_than:
+            store.delete(probe.key)
+
+
+def _unfinished(store: Store) -> Iterator[Upload]:
+    try:
+        yield from store.unfinished_uploads(store.prefix)
+    except StorageError as error:
+        if error.http_status not in (403, 405, 501):  # refused, or unknown to the server
+            raise
+        logger.warning(
+            "Unfinished uploads below %s cannot be listed (%s), and are left. Allow s3:ListBucketMultipartUploads, or "
+            "let a rule of the bucket abort them (AbortIncompleteMultipartUpload).",
+            store.uri(store.prefix), error.error_code,
+        )  # fmt: skip

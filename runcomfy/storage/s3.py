@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSLError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, SSLError
+from botocore.parsers import ResponseParserError
 
-from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
+from runcomfy.errors import ConfigurationError, RunComfyError, StorageError, StoreUnavailable
 from runcomfy.redaction import redact_loggers, strip_query
+from runcomfy.storage.credentials import credential_trouble
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["is_aws", "make_client", "refusal", "storage_errors"]
+__all__ = ["is_aws", "make_client", "open_session", "refusal", "storage_errors"]
 
 _ADVICE = {
     "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
-    "without s3:ListBucket, S3 answers this for a key that does not exist.",
+    "without s3:ListBucket, S3 answers this for a key that does not exist. A bucket may also want encryption, an ACL "
+    "or an owner named (docs/setup.md).",
     "404": "There is no such bucket or object. Check the names and the region.",
     "AccessDenied": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, "
-    "writing s3:PutObject and s3:AbortMultipartUpload.",
+    "writing s3:PutObject and s3:AbortMultipartUpload. A bucket may also want encryption, an ACL or an owner named "
+    "(docs/setup.md).",
     "ExpiredToken": "The temporary credentials have ended. Sign in again.",
     "InvalidAccessKeyId": "The store does not know this access key. Check the key and the endpoint.",
     "InvalidToken": "The session token is wrong or has ended. Sign in again.",
@@ -51,9 +44,24 @@ _ADVICE = {
     "SlowDown": "The store asks for fewer requests. Try again later.",
 }
 _PASSING = ("ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling")
-_CREDENTIAL_ERRORS = (
-    CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, TokenRetrievalError,
+_NONSENSE = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, ResponseParserError, TypeError, ValueError,
 )  # fmt: skip
+"""What botocore and we raise at an answer that is none of S3's."""
+_MOST_CHARACTERS = 300  # of what a server says
+
+
+def open_session(make: Callable[[], boto3.Session] = boto3.Session) -> boto3.Session:
+    """Return a new session.
+
+    Args:
+        make: Makes it; by default of boto3's own environment, profile or role.
+
+    Raises:
+        StorageError: there is no such profile, or AWS's configuration files cannot be read.
+    """
+    with storage_errors("use", "", ""):
+        return make()
 
 
 def make_client(
@@ -75,8 +83,10 @@ def make_client(
         client: S3Client = session.client(
             "s3", endpoint_url=endpoint_url, region_name=region, verify=verify, config=config
         )
-    except (BotoCoreError, ValueError) as error:
-        _refuse_transport(error, "set up the store", "s3://")
+    except ValueError as error:
+        if credential_trouble(error) is not None:
+            raise
+        raise StorageError(f"Could not set up the store: {error}. Check the endpoint.") from None
     redact_loggers()
     return client
 
@@ -89,44 +99,76 @@ def is_aws(client: S3Client) -> bool:
 
 def refusal(error: ClientError) -> tuple[str, int]:
     """Return S3's error code and HTTP status."""
-    return (
-        str(error.response.get("Error", {}).get("Code", "unknown")),
-        int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
-    )
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return str(error.response.get("Error", {}).get("Code", "") or status or "unknown"), status
 
 
 @contextmanager
-def storage_errors(doing: str, bucket: str, key: str) -> Iterator[None]:
-    """Turn what boto3 raises into `StorageError`, with S3's code and what to do about it."""
-    uri = f"s3://{bucket}/{key}"
+def storage_errors(doing: str, bucket: str, key: str, *, by_caller: bool = False) -> Iterator[None]:
+    """Turn what boto3 raises into `StorageError`, with S3's code and what to do about it.
+
+    Args:
+        doing: What could not be done, as in "read".
+        bucket: Where.
+        key: The object, or where keys begin; without both, no place is named.
+        by_caller: Whether the block runs a caller's code too, whose `ValueError` says nothing of the store.
+    """
+    named = f"Could not {doing} {f's3://{bucket}/{key}' if bucket else 'the store'}"
+    where: dict[str, Any] = {"bucket": bucket or None, "key": key or None}
     try:
         yield
-    except ClientError as error:
-        code, status = refusal(error)
-        advice = _ADVICE.get(code) or str(error.response.get("Error", {}).get("Message", "")).strip()
-        # 429 is what R2 answers to a second write of one key within a second
-        kind = StoreUnavailable if status >= 500 or status == 429 or code in _PASSING else StorageError
-        raise kind(
-            f"Could not {doing} {uri}: {code}. {advice}".rstrip(),
-            error_code=code, http_status=status or None, bucket=bucket, key=key,
-        ) from None  # fmt: skip
-    except (BotoCoreError, Boto3Error) as error:
-        _refuse_transport(error, doing, uri, bucket=bucket, key=key)
-
-
-def _refuse_transport(
-    error: Exception, doing: str, uri: str, *, bucket: str | None = None, key: str | None = None
-) -> NoReturn:
-    named = f"Could not {doing} {uri}"
-    if isinstance(error, _CREDENTIAL_ERRORS):
+    except RunComfyError:
+        raise
+    except Exception as error:
+        trouble = credential_trouble(error)
+        if trouble is not None:
+            raise StorageError(f"{named}: {trouble}", error_code=type(error).__name__, **where) from None
+        if isinstance(error, ClientError):
+            raise _refused(error, named, where) from None
+        if isinstance(error, BotoCoreError | Boto3Error):
+            raise _broken(error, named, where) from None
+        if by_caller or not isinstance(error, _NONSENSE):
+            raise
+        flaw = f"the answer has no {error.args[0]}" if isinstance(error, KeyError) and error.args else "it does not"
         raise StorageError(
-            f"{named}: there are no usable credentials. Give the store keys, a profile or a role.",
-            error_code=type(error).__name__, bucket=bucket, key=key,
+            f"{named}: what answers there should speak S3, and {flaw}. Check the endpoint, and what is between this "
+            "machine and the store.",
+            error_code="UnreadableAnswer", **where,
         ) from None  # fmt: skip
+
+
+def _refused(error: ClientError, named: str, where: dict[str, Any]) -> StorageError:
+    code, status = refusal(error)
+    said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_MOST_CHARACTERS]
+    advice = _ADVICE.get(code) or said
+    is_page = code == str(status) and not error.operation_name.startswith("Head")  # a HEAD has no code in any case
+    if 300 <= status < 400:
+        advice = _redirected(error)
+    elif is_page or not advice:
+        advice = "What answers there is no S3 server, or a proxy before one. Check the endpoint."
+    # 429 is what R2 answers to a second write of one key within a second
+    kind = StoreUnavailable if status >= 500 or status == 429 or code in _PASSING else StorageError
+    return kind(f"{named}: {code}. {advice}", error_code=code, http_status=status or None, **where)
+
+
+def _redirected(error: ClientError) -> str:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if region := headers.get("x-amz-bucket-region"):
+        return f"The bucket is in another region, {region}. Name that region."
+    host = urlsplit(strip_query(headers.get("location", ""))).netloc.rpartition("@")[2]
+    to = f" to {host}" if host else ""
+    return (
+        f"The endpoint sends this elsewhere{to}, and does not say which region the bucket is in. Give the endpoint "
+        "that serves it (with https:// if it has that), and its region."
+    )
+
+
+def _broken(error: Exception, named: str, where: dict[str, Any]) -> StorageError:
+    code = type(error).__name__
     if isinstance(error, ConnectionError | HTTPClientError | SSLError):
         endpoint = strip_query(str(getattr(error, "kwargs", {}).get("endpoint_url") or "the store"))
-        raise StoreUnavailable(
+        return StoreUnavailable(
             f"{named}: no connection to {endpoint}, or it broke. Check the endpoint, the network and the certificates.",
-            error_code=type(error).__name__, bucket=bucket, key=key,
-        ) from None  # fmt: skip
-    raise StorageError(f"{named}: {error}", error_code=type(error).__name__, bucket=bucket, key=key) from None
+            error_code=code, **where,
+        )  # fmt: skip
+    return StorageError(f"{named}: {error}", error_code=code, **where)

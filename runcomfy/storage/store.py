@@ -7,6 +7,7 @@ condition, ignoring it on multipart completion only; so each creation checks fir
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,15 +16,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
 from runcomfy.storage import objects as _objects
+from runcomfy.storage.address import bucket_and_prefix, check_bucket, check_endpoint, is_folded, same_host
+from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 from runcomfy.storage.clients import Clients
 from runcomfy.storage.credentials import LONGEST_SIGNATURE, CredentialLife
+from runcomfy.storage.keys import PROBES
 from runcomfy.storage.objects import Listed, Upload, Version
-from runcomfy.storage.s3 import refusal, storage_errors
+from runcomfy.storage.s3 import open_session, refusal, storage_errors
 from runcomfy.storage.upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 
 if TYPE_CHECKING:
@@ -64,6 +68,11 @@ class Store:
         addressing_style: `auto` is virtual-hosted on AWS and path style at a custom endpoint.
         verify: False, or a file of certificates, for stores with certificates of their own.
         conditional_writes: False for a store without them; then only the check before each creation protects.
+        settings: What the bucket's rules want with each request: encryption, ACL, who pays, its owner.
+
+    Raises:
+        ConfigurationError: No bucket can have this name, or the endpoint contains it.
+        StorageError: There are no usable credentials.
     """
 
     def __init__(
@@ -78,15 +87,19 @@ class Store:
         addressing_style: Literal["auto", "virtual", "path"] = "auto",
         verify: bool | str = True,
         conditional_writes: bool = True,
+        settings: BucketSettings = PLAIN,
     ) -> None:
-        if not bucket or "/" in bucket:
-            raise ConfigurationError(f"{bucket!r} is not the name of a bucket. Name one, without slashes.")
+        check_bucket(bucket, prefix)
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        session = session or boto3.Session()
-        region = region_name or session.region_name
+        session = session or open_session()
         self._conditional = conditional_writes
-        self._clients = Clients(session, endpoint_url, region, addressing_style, verify)
+        self.settings = settings
+        """What the bucket's rules want with each request."""
+        with storage_errors("use", bucket, self.prefix):
+            region = region_name or session.region_name
+            self._clients = Clients(session, endpoint_url, region, addressing_style, verify, bucket, settings)
+            self._life = CredentialLife(session.get_credentials())
         self.endpoint_url = self._clients.endpoint_url
         """The store's address, if it is not AWS."""
         self.public_endpoint_url = public_endpoint_url or self.endpoint_url
@@ -95,17 +108,17 @@ class Store:
         """The bucket's region by the settings; what the bucket itself says takes precedence."""
         self.verify = verify
         """Which certificates are trusted, in boto3's form."""
-        self._life = CredentialLife(session.get_credentials())
+        for endpoint in {self.endpoint_url, self.public_endpoint_url}:
+            check_endpoint(endpoint, bucket)
         self._checked_until = -math.inf
+        self._reads_own: bool | None = None
 
     @classmethod
     def from_uri(cls, uri: str, **options: Any) -> Self:
         """Make a store from `s3://bucket/some/prefix`; options are those of the class."""
-        scheme, separator, rest = uri.partition("://")
-        if not separator or scheme.lower() != "s3":
+        if "://" not in uri:
             raise ConfigurationError("A store is named s3://bucket/prefix.")
-        bucket, _, prefix = rest.partition("/")
-        return cls(bucket, prefix, **options)
+        return cls(*bucket_and_prefix(uri, "A store"), **options)
 
     @property
     def client(self) -> S3Client:
@@ -129,16 +142,67 @@ class Store:
     def check(self) -> None:
         """Check that the bucket exists and may be used, before anything is paid for.
 
-        A success is valid for a minute: a thousand submissions ask once.
+        A success is valid for a minute: a thousand submissions ask once. Rights on a prefix only do not allow to ask
+        for the bucket: then a small object is written below it, and deleted.
 
         Raises:
-            StorageError: it does not exist, is not ours, is elsewhere, or cannot be reached.
+            StorageError: it does not exist, is not ours, is elsewhere, or cannot be reached or written to.
         """
         if time.monotonic() < self._checked_until:
             return
         with storage_errors("check", self.bucket, self.prefix):
-            self._clients.probe(self.bucket, is_own=True)
+            try:
+                self._clients.probe(self.bucket, is_own=True)
+            except ClientError as error:
+                status = refusal(error)[1]
+                if status == 404 and self.endpoint_url and same_host(self.endpoint_url, self.bucket):
+                    raise StorageError(
+                        f"Could not check {self.uri(self.prefix)}: there is no such bucket at {self.endpoint_url}, "
+                        "whose host begins with the bucket's name. Give the endpoint without it.",
+                        error_code="404", http_status=404, bucket=self.bucket,
+                    ) from None  # fmt: skip
+                if status != 403:
+                    raise
+                with self._probe():
+                    pass
         self._checked_until = time.monotonic() + _CHECKED_SECONDS
+
+    @contextmanager
+    def _probe(self) -> Iterator[str]:
+        """Write a small object below the prefix, and delete it; a name that nothing else reads, and garbage if left."""
+        key = self.key(f"{PROBES}{secrets.token_hex(16)}")
+        self.put(key, b"RunComfy for Prefect tries out this bucket. Delete me.\n", content_type="text/plain")
+        try:
+            yield key
+        finally:
+            with suppress(StorageError):  # a right that nothing else needs
+                self.delete(key)
+
+    def _is_missing(self, key: str, bucket: str) -> bool:
+        """Return whether an object that may not be read (403) does not exist: without s3:ListBucket, S3 says no more.
+
+        A listing says. Where that is refused too, objects of ours can be read if one is that was just written, and then
+        this one is missing; if it is not, a conditional write does not overwrite it.
+        """
+        try:
+            with storage_errors("list", bucket, key):
+                page = self.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+            return all(found["Key"] != key for found in page.get("Contents", [])) and "IsTruncated" in page
+        except StorageError as error:
+            if error.http_status != 403 or not self._conditional:
+                return False
+        if bucket != self.bucket or not key.startswith(self.prefix):
+            return False
+        if self._reads_own is None:
+            try:
+                with self._probe() as written:
+                    self.read(written, limit_bytes=1024)
+                self._reads_own = True
+            except StorageError as error:
+                if error.http_status != 403:
+                    return False
+                self._reads_own = False
+        return self._reads_own
 
     def region_of(self, bucket: str | None = None) -> str | None:
         """Return the region that URLs are signed for: the one that the bucket named, or that of the settings."""
@@ -152,7 +216,7 @@ class Store:
         """Ask a bucket which region it is in, unless that is known; if it does not say, the settings apply."""
         bucket = bucket or self.bucket
         if not self._clients.is_known(bucket):
-            with suppress(BotoCoreError, ClientError):
+            with suppress(StorageError), storage_errors("check", bucket, ""):
                 self._clients.probe(bucket, is_own=bucket == self.bucket)
 
     def head(self, key: str, bucket: str | None = None) -> ObjectFacts | None:
@@ -162,32 +226,28 @@ class Store:
             try:
                 answer = self.client.head_object(Bucket=bucket, Key=key)
             except ClientError as error:
-                if refusal(error)[1] == 404:
+                status = refusal(error)[1]
+                if status == 404 or (status == 403 and self._is_missing(key, bucket)):
                     return None
                 raise
-        return ObjectFacts(
-            key=key,
-            size_bytes=answer["ContentLength"],
-            etag=answer["ETag"],
-            content_type=answer.get("ContentType", ""),
-            metadata=answer.get("Metadata", {}),
-            modified_at=answer["LastModified"],
-        )
+            return ObjectFacts(
+                key=key,
+                size_bytes=answer["ContentLength"],
+                etag=answer["ETag"],
+                content_type=answer.get("ContentType", ""),
+                metadata=answer.get("Metadata", {}),
+                modified_at=answer["LastModified"],
+            )
 
     def read(self, key: str, bucket: str | None = None, *, limit_bytes: int) -> bytes:
-        """Read a whole object; `StorageError` if it is larger than the limit or does not exist."""
+        """Read a whole object, unpacked if it is stored with `Content-Encoding: gzip`.
+
+        Raises:
+            StorageError: it is larger than the limit, before or after that, or does not exist.
+        """
         bucket = bucket or self.bucket
         with storage_errors("read", bucket, key):
-            answer = self.client.get_object(Bucket=bucket, Key=key)
-            with answer["Body"] as body:
-                if answer["ContentLength"] > limit_bytes:
-                    raise StorageError(
-                        f"{self.uri(key, bucket)} has {answer['ContentLength']:,} bytes; "
-                        f"{limit_bytes:,} are allowed here.",
-                        bucket=bucket,
-                        key=key,
-                    )
-                return bytes(body.read())
+            return _objects.read_object(self.client, bucket, key, limit_bytes=limit_bytes)[0]
 
     def put_new(
         self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str] = _NO_METADATA,
@@ -291,7 +351,10 @@ class Store:
         Raises:
             StorageError: it is larger than the limit, or the store refused.
         """
-        return _objects.read_version(self.client, self.bucket, key, limit_bytes=limit_bytes)
+        return _objects.read_version(
+            self.client, self.bucket, key,
+            limit_bytes=limit_bytes, is_missing=lambda: self._is_missing(key, self.bucket),
+        )  # fmt: skip
 
     def delete(self, key: str, bucket: str | None = None) -> None:
         """Delete an object; a missing one is no error."""
@@ -322,10 +385,9 @@ class Store:
     @contextmanager
     def open(self, key: str) -> Iterator[SupportsRead]:
         """Open an object to read it in pieces; reading may raise boto3's errors."""
-        with (
-            storage_errors("read", self.bucket, key),
-            self.client.get_object(Bucket=self.bucket, Key=key)["Body"] as body,
-        ):
+        with storage_errors("read", self.bucket, key):
+            opened = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        with storage_errors("read", self.bucket, key, by_caller=True), opened as body:
             yield body
 
     def sign(
@@ -347,6 +409,11 @@ class Store:
         if not timedelta(seconds=1) <= lifetime <= LONGEST_SIGNATURE:
             raise ConfigurationError(f"A signed URL can live for a second to seven days, not {lifetime}.")
         bucket = bucket or self.bucket
+        if is_folded(key):
+            raise ConfigurationError(
+                f"{self.uri(key, bucket)} has “.” or “..” as a folder: who reads it by a URL asks for another key. "
+                "Copy it to a name without them."
+            )
         region, endpoint_url = region or self.region_of(bucket), self.endpoint_url if own else self.public_endpoint_url
         if not (region or endpoint_url):
             raise ConfigurationError("A URL that is signed for the wrong region is refused. Name the bucket's region.")

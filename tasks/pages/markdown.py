@@ -60,8 +60,9 @@ def _one_line(value: object, longest: int) -> str:
 def store_options(store: MediaStore) -> StoreOptions:
     """Return the options that name a block's store, its journal and its archive key."""
     named = store.archive_key != MediaStore.model_fields["archive_key"].default
-    uri = store.get_store().uri(store.get_store().prefix).rstrip("/")
-    return StoreOptions(uri, store.journal.strip(), store.archive_key if named else None)
+    opened = store.get_store()
+    uri = opened.uri(opened.prefix).rstrip("/")
+    return StoreOptions(uri, store.journal.strip(), store.archive_key if named else None, opened.settings)
 
 
 def advised(advice: Advice) -> str:

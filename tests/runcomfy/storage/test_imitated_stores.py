@@ -1,0 +1,277 @@
+"""Stores of all kinds, over the wire: each line of the tables is one kind, and what is made of it."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from runcomfy.errors import StorageError
+from runcomfy.journal import BucketJournalStore
+from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.storage.bucket_settings import BucketSettings
+from runcomfy.storage.garbage import collect_garbage
+from runcomfy.storage.store import Store
+from runcomfy.storage.upload import Body
+from tests.runcomfy.storage import behaviours as b
+from tests.runcomfy.storage.imitated import Behaviour, ImitatedStore, imitated_store, refused
+
+VIDEO = b"v" * 1000
+NOW = "Sat, 28 Nov 2026 09:00:00 GMT"
+KEY_ARN = "arn:aws:kms:eu-central-1:123456789012:key/1b2c"
+
+
+QUICK = (
+    "rights on a prefix only", "checksums are refused with 501", "a KMS key is wanted", "two dates",
+    "301 without a region", "a page with 403",
+)  # fmt: skip
+
+
+def of_table(table: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """All lines of a table; those that are not quick are for the slow suite."""
+    return [pytest.param(kind, marks=() if kind in quick else pytest.mark.slow) for kind in table]
+
+
+def use(store: Store) -> None:
+    """Do all that a generation does with a store, and see that it has it as it is meant."""
+    store.check()
+    BucketJournalStore(store).check()
+    note, video, large = (store.key(name) for name in ("journal/note", "a.mp4", "b.mp4"))
+    facts: dict[str, Any] = {"content_type": "video/mp4", "metadata": {"sha256": "abc"}}
+
+    assert store.read_version(note, limit_bytes=10) is None and store.head(video) is None
+    first = store.replace_if(note, b"1", etag=None, content_type="text/plain")
+    assert first and store.replace_if(note, b"2", etag=first, content_type="text/plain")
+    assert store.replace_if(note, b"3", etag=first, content_type="text/plain") is None
+    assert store.put_new(store.key("images/a"), b"image", content_type="image/png")
+    assert not store.put_new(store.key("images/a"), b"other", content_type="image/png")
+    for key, limit in ((video, len(VIDEO)), (large, 1)):  # in one piece, and in parts
+        body = Body(io.BytesIO(VIDEO), 0, len(VIDEO), zlib.crc32(VIDEO), lambda: None)
+        assert store.put_file(key, body, largest_put_bytes=limit, **facts)
+        assert store.read(key, limit_bytes=len(VIDEO)) == VIDEO
+    version = store.read_version(note, limit_bytes=10)
+    assert version is not None and version.body == b"2"
+
+
+GOOD: dict[str, tuple[Callable[[str], Behaviour], dict[str, Any]]] = {
+    "all rights but HeadBucket": (lambda _: b.refuses_head_bucket, {}),
+    "rights on a prefix only": (b.rights_on, {}),
+    "rights on a prefix, and none to list": (lambda prefix: b.rights_on(prefix, lists=False), {}),
+    "checksums are refused with 400": (lambda _: b.refuses_checksums(400, "InvalidRequest"), {}),
+    "checksums are refused with 501": (lambda _: b.refuses_checksums(501, "NotImplemented"), {}),
+    "checksums are refused with 400, no code": (lambda _: b.refuses_checksums(400, ""), {}),
+    "a KMS key is wanted": (
+        lambda _: b.asks_for("x-amz-server-side-encryption-aws-kms-key-id", KEY_ARN),
+        {"settings": BucketSettings(kms_key_id=KEY_ARN)},
+    ),
+    "KMS is wanted, whichever key": (
+        lambda _: b.asks_for("x-amz-server-side-encryption", "aws:kms"),
+        {"settings": BucketSettings(encryption="aws:kms")},
+    ),
+    "encryption is wanted": (
+        lambda _: b.asks_for("x-amz-server-side-encryption", "AES256"),
+        {"settings": BucketSettings(encryption="AES256")},
+    ),
+    "an ACL is wanted": (
+        lambda _: b.asks_for("x-amz-acl", "bucket-owner-full-control"),
+        {"settings": BucketSettings(acl="bucket-owner-full-control")},
+    ),
+    "the requester pays": (
+        lambda _: b.asks_for("x-amz-request-payer", "requester", of_all=True),
+        {"settings": BucketSettings(requester_pays=True)},
+    ),
+    "the owner is checked": (
+        lambda _: b.asks_for("x-amz-expected-bucket-owner", "123456789012", of_all=True),
+        {"settings": BucketSettings(expected_bucket_owner="123456789012")},
+    ),
+    "two dates": (lambda _: b.dates(NOW, NOW), {}),
+    "two dates that differ": (lambda _: b.dates(NOW, "Sat, 28 Nov 2026 09:00:01 GMT"), {}),
+    "a date that is none": (lambda _: b.dates("yesterday"), {}),
+    "a date without a zone": (lambda _: b.dates("Sat, 28 Nov 2026 09:00:00 -0000"), {}),
+    "a date that cannot be": (lambda _: b.dates("Sat, 99 Nov 2026 99:00:00 GMT"), {}),
+    "no date": (lambda _: b.dates(), {}),
+    "objects are packed": (lambda _: b.gzips, {}),
+}
+
+
+@pytest.mark.parametrize("kind", of_table(GOOD, QUICK))
+def test_a_store_of_this_kind_serves(kind: str, object_store: ObjectStore, prefix: str) -> None:
+    """Everything that a generation needs, its journal included."""
+    behaviour, options = GOOD[kind]
+    with imitated_store(object_store, behaviour(f"{prefix}/")) as imitated:
+        use(imitated.store("videos", prefix, **options))
+
+
+REFUSED: dict[str, tuple[Behaviour, str]] = {
+    "301 without a region": (b.redirects(301), "sends this elsewhere, and does not say which region"),
+    "307 without a region": (b.redirects(307, ("Location", "https://there.example/x?y=z")), "elsewhere to there.exam"),
+    "301 with a region": (b.redirects(301, ("x-amz-bucket-region", "eu-west-1")), "another region, eu-west-1"),
+    "308": (b.redirects(308), "sends this elsewhere"),
+    "a page with 200": (b.says(("Content-Type", "text/html"), body=b"<html>Sign in</html>"), "should speak S3"),
+    "a page with 403": (b.says(status=403, body=b"<html>Forbidden</html>"), "no S3 server, or a proxy"),
+    "a page with 404": (b.says(status=404, body=b"<html>Not found</html>"), "no such bucket|no S3 server"),
+    "nothing": (b.says(), "should speak S3"),
+    "JSON": (b.says(("Content-Type", "application/json"), body=b'{"a": 1}'), "should speak S3"),
+    "no rights at all": (b.rights_on("elsewhere/"), "lack the right"),
+    "KMS is wanted, and not set": (b.asks_for("x-amz-server-side-encryption", "aws:kms"), "may also want encryption"),
+    "objects without a tag": (lambda request, send: send(request).with_headers(("ETag", "")), "no ETag"),
+    "objects without a time": (
+        lambda request, send: send(request).with_headers(("Last-Modified", "soon")), "should speak S3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", of_table(REFUSED, QUICK))
+def test_a_store_of_this_kind_is_refused_in_words(kind: str, object_store: ObjectStore, prefix: str) -> None:
+    """Before anything is paid for, in a few calls, and each method on its own says the same."""
+    behaviour, words = REFUSED[kind]
+    with imitated_store(object_store, behaviour) as imitated:
+        store = imitated.store("videos", prefix)
+        with pytest.raises(StorageError, match=words) as failure:
+            use(store)
+        assert len(imitated.requests) < 20
+        assert not {"Traceback", "Error(", "NoneType"}.intersection(failure.value.message.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in REFUSED if kind not in ("JSON", "nothing")])
+def test_each_call_to_such_a_store_ends_in_words(kind: str, object_store: ObjectStore, prefix: str) -> None:
+    """With an error of ours, if with any."""
+    with imitated_store(object_store, REFUSED[kind][0]) as imitated:
+        store = imitated.store("videos", prefix)
+        for call in (
+            lambda: store.read("a", limit_bytes=99), lambda: store.read_version("a", limit_bytes=99),
+            lambda: store.head("a"), lambda: list(store.list(store.prefix)), lambda: store.list_folder(store.prefix),
+            lambda: list(store.unfinished_uploads(store.prefix)), lambda: store.delete("a"),
+            lambda: store.put("a", b"x", content_type="text/plain"), store.find_region,
+        ):  # fmt: skip
+            try:
+                call()
+            except StorageError as error:
+                assert error.message.startswith("Could not")
+
+
+def puts(imitated: ImitatedStore) -> list[bool]:
+    """Whether each request that writes had a checksum."""
+    sent = [request for request in imitated.requests if request.writes]
+    return [any(name.startswith("x-amz-checksum-") for name in request.headers) for request in sent]
+
+
+def test_checksums_that_are_refused_are_tried_once(object_store: ObjectStore, prefix: str) -> None:
+    """By the first write; and not at all if boto3 is told that nobody requires them."""
+    with imitated_store(object_store, b.refuses_checksums(501, "NotImplemented")) as imitated:
+        store = imitated.store("videos", prefix)
+        for name in ("a", "b"):
+            assert store.put_new(store.key(name), b"x", content_type="text/plain")
+        assert puts(imitated) == [True, False, False]
+
+
+def test_boto3_may_be_told_to_send_no_checksums(
+    object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for every other program that uses boto3."""
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    with imitated_store(object_store, lambda request, send: send(request)) as imitated:
+        use(imitated.store("videos", prefix))
+        assert not any(puts(imitated))
+
+
+def test_another_refusal_does_not_end_the_checksums(object_store: ObjectStore, prefix: str) -> None:
+    """They are sent again with the next write."""
+
+    def refuse_one(request: Any, send: Any) -> Any:
+        return refused(400, "InvalidArgument") if request.key.endswith("/bad") else send(request)
+
+    with imitated_store(object_store, refuse_one) as imitated:
+        store = imitated.store("videos", prefix)
+        with pytest.raises(StorageError, match="InvalidArgument"):
+            store.put(store.key("bad"), b"x", content_type="text/plain")
+        store.put(store.key("good"), b"x", content_type="text/plain")
+        assert puts(imitated) == [True, False, True]
+
+
+def test_a_signed_url_needs_no_header_of_ours(object_store: ObjectStore, prefix: str) -> None:
+    """Whoever pays, and whoever owns the bucket."""
+    settings = BucketSettings(requester_pays=True, expected_bucket_owner="123456789012", kms_key_id=KEY_ARN)
+    store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    store.put(store.key("a"), b"image", content_type="image/png")
+    paying = Store(
+        "videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url, settings=settings
+    )
+
+    url = paying.sign(store.key("a"), timedelta(minutes=5))
+
+    assert "x-amz-request-payer=requester" in url
+    assert httpx.get(url).content == b"image"
+
+
+def test_an_image_of_another_owner_is_read(object_store: ObjectStore, prefix: str) -> None:
+    """The owner is that of the store's own bucket."""
+    with imitated_store(object_store, lambda request, send: send(request)) as imitated:
+        store = imitated.store("videos", prefix, settings=BucketSettings(expected_bucket_owner="123456789012"))
+        store.head("a", "images")
+        store.head("a")
+    owners = ["x-amz-expected-bucket-owner" in request.headers for request in imitated.requests]
+    assert owners == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("stored", "encoding", "words"),
+    [
+        (b"\x1f\x8b" + b"0" * 20, "gzip", "damaged"),
+        (b"\x1f\x8b", "gzip", "damaged"),
+        (b"0" * 20, "br", "content encoding br"),
+        (zlib.compress(bytes(5_000_000)), "deflate", "1,000 are allowed"),
+    ],
+)
+def test_what_is_packed_otherwise_is_named(store: Store, stored: bytes, encoding: str, words: str) -> None:
+    """Damaged, packed in another way, or larger than allowed once it is unpacked."""
+    key = store.key("a")
+    store.client.put_object(Bucket=store.bucket, Key=key, Body=stored, ContentEncoding=encoding)
+
+    for read in (store.read, store.read_version):
+        with pytest.raises(StorageError, match=words):
+            read(key, limit_bytes=10_000 if "1,000" not in words else 1_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity", "aws-chunked", "GZIP, aws-chunked", "deflate"])
+def test_what_is_said_to_be_packed_is_read(store: Store, encoding: str) -> None:
+    """Unpacked; as it is, where a server has kept the header and not the packing."""
+    key, body = store.key("a"), b"a prompt"
+    packed = zlib.compress(body) if encoding == "deflate" else body
+    store.client.put_object(Bucket=store.bucket, Key=key, Body=packed, ContentEncoding=encoding)
+
+    assert store.read(key, limit_bytes=100) == body
+
+
+def test_what_a_kill_leaves_is_removed(store: Store, object_store: ObjectStore) -> None:
+    """The objects and uploads of a try-out, and of a video; of other people's, nothing."""
+    client = store.client
+    left = ["journal/.probe-1/try", "journal/.probe-2"]
+    for name in [*left, "journal/entry"]:
+        store.put(store.key(name), b"x", content_type="text/plain")
+    for name in ("journal/.probe-1/try-parts", "wan-ai/x/request-0.mp4", "theirs/movie.mov"):
+        client.create_multipart_upload(Bucket=store.bucket, Key=store.key(name))
+
+    collected = collect_garbage(store, uploads_older_than=timedelta(0))
+
+    assert sorted(collected.uploads) == [
+        store.key("journal/.probe-1/try-parts"), store.key("wan-ai/x/request-0.mp4"),
+    ]  # fmt: skip
+    assert [found.key for found in store.list(store.prefix)] == [store.key("journal/entry")]
+    assert [upload.key for upload in store.unfinished_uploads(store.prefix)] == [store.key("theirs/movie.mov")]
+
+
+def test_without_the_right_to_list_uploads_the_rest_is_tidied(object_store: ObjectStore, prefix: str) -> None:
+    """It is a right on the bucket, and rights on a prefix cannot hold it."""
+    with imitated_store(object_store, b.rights_on(f"{prefix}/")) as imitated:
+        store = imitated.store("videos", prefix)
+        store.put(store.key("journal/.probe-1"), b"x", content_type="text/plain")
+
+        assert collect_garbage(store, uploads_older_than=timedelta(0)).uploads == []
+        assert list(store.list(store.prefix)) == []
