@@ -75,16 +75,16 @@ class MediaStore(Block):
     Example:
         Load a stored bucket and use it in a flow:
         ```python
-        from blocks import MediaStore
+        from prefect_runcomfy import MediaStore
 
-        store = MediaStore.load("videos")
+        store = MediaStore.load("BLOCK_NAME")
         ```
     """
 
     _block_type_name = "Media Store"
     _block_type_slug = "media-store"
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
-    _documentation_url = "https://docs.prefect.io/integrations/prefect-aws"  # type: ignore[assignment]
+    _documentation_url = "https://www.runcomfy.com/"  # type: ignore[assignment]
     _description = "The S3 bucket where input images are staged and generated videos are archived."
 
     bucket: str = Field(title="Bucket", min_length=3, description="Its name, without s3://; it must exist.")
@@ -96,7 +96,7 @@ class MediaStore(Block):
         description="Leave it empty to use boto3's own environment, profile or role.",
     )
     endpoint_url: str = Field(
-        default="", title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph …"
+        default="", title="Endpoint URL", description="For other servers than AWS: MinIO, R2, Ceph and so on."
     )
     public_endpoint_url: str = Field(
         default="", title="Public endpoint URL", description="The endpoint as RunComfy reaches it, if another."

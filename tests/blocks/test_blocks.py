@@ -266,7 +266,7 @@ def test_the_ui_can_show_it(kind: type[Block]) -> None:
     assert str(block_type.documentation_url).startswith("https://")
     assert str(block_type.description).endswith(".")
     assert f"{kind.__name__}.load(" in str(block_type.code_example)
-    assert "from blocks import" in str(block_type.code_example)
+    assert f"from prefect_runcomfy import {kind.__name__}" in str(block_type.code_example)
 
 
 @pytest.mark.parametrize("kind", [MediaStore, RunComfyCredentials])
