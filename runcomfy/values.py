@@ -88,6 +88,8 @@ class StagedImage(BaseModel):
     """False if it was there already."""
     orientation: int = 1
     """How to turn it before it is shown, from its EXIF data: 1 to 8, where 1 is unchanged."""
+    converted_from: str | None = None
+    """The media type of the file that was given, if the object is a conversion of it; `sha256` is that of the file."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -99,6 +101,8 @@ class StagedImage(BaseModel):
         data: dict[str, Any] = handler(self)
         if self.orientation == 1:  # as it was stored before this field existed
             data.pop("orientation", None)
+        if self.converted_from is None:
+            data.pop("converted_from", None)
         return data | {"warnings": list(self.warnings)} if self.warnings else data
 
     @property

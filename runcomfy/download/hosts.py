@@ -78,7 +78,7 @@ class HostPolicy:
             or parts.auth is not None
             or ("%" in host and ":" not in host)
         ):
-            raise HostNotAllowed(_odd_url(parts, host), host=host or None)
+            raise HostNotAllowed(f"{_odd_url(parts)} {self.advice}", host=host or None)
         if self._names(host, parts.port or _DEFAULT_PORTS[parts.scheme]):
             return
         if not any(_matches(pattern, host) for pattern in self.allowed):
@@ -155,11 +155,11 @@ def written_address(host: str) -> str | None:
         return _LOOPBACK if local else None
 
 
-def _odd_url(parts: Url, host: str) -> str:
+def _odd_url(parts: Url) -> str:
     if parts.auth is not None:
         return "The URL has a user name or a password in it, which are not sent. Use a URL that needs none."
     if parts.scheme in _DEFAULT_PORTS:
-        return "The URL names no host, or one that cannot be. Check how it is written: https://HOST/PATH"
+        return "The URL names no host, or one that cannot be. Check how it is written: https://HOST/PATH."
     shown = f"with {parts.scheme}:" if parts.scheme else "with no scheme"
     return f"The URL begins {shown}, and files are read over https://. Use such a URL."
 

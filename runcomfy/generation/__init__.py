@@ -1,7 +1,7 @@
 """One generation, from what is asked for to its files in the bucket, without any server but RunComfy's and S3's.
 
-`generate` runs its stages: stage (`staging`), submit, wait, `archive`. `engine` is what it needs, opened once,
-`destination` the bucket and its journal, `hooks` what the program around it adds. `ending` says what an error or an
-interruption means for a request, `origin` which generation a request is of, `phases` measures, `outcomes` sums up.
+`generate` runs its stages: stage (`staging`, `image_urls`), submit, wait, `archive`. `engine` is what it needs, opened
+once, `destination` the bucket and its journal, `hooks` what the program around it adds. `ending` says what an error or
+an interruption means for a request, `origin` which generation a request is of, `phases` measures, `outcomes` sums up.
 `reconcile` goes over all that no run waits for: it cancels, archives, and cleans up.
 """

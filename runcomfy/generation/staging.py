@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
+import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runcomfy.download.hosts import HostPolicy
-from runcomfy.download.stream import open_url
-from runcomfy.errors import DownloadError, HostNotAllowed, ImageUnavailable
+from runcomfy.generation.image_urls import ANY_PUBLIC_HOST, download_image
 from runcomfy.media.image_files import check_image_size, read_image_file, scheme_of
-from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
+from runcomfy.media.images import MAX_IMAGE_BYTES, refuse_image, usable_image
 from runcomfy.redaction import strip_query
 from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
 from runcomfy.storage.store import Store
@@ -26,14 +26,20 @@ from runcomfy.values import StagedImage
 
 __all__ = ["sign_image", "stage_image"]
 
-_ANY_PUBLIC_HOST = HostPolicy(allowed=("*",))
-_READ_BYTES = 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIVEN_SHA256, _GIVEN_TYPE = "runcomfy-image-sha256", "runcomfy-image-type"
+"""Metadata of an object that was converted: the file that was given. A manifest to run again names the object, and its
+generation has to keep its key."""
+
 # Each holds one image and its pixels: their number bounds the memory, however many are asked for.
 _STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")
 
 
-async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = _ANY_PUBLIC_HOST) -> StagedImage:
+async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = ANY_PUBLIC_HOST) -> StagedImage:
     """Check an image and put it into the store under `images/<sha256>.<extension>`, unless it is there already.
+
+    An AVIF or HEIC is stored as a JPEG (as a PNG, if it is transparent somewhere), under the hash of the file that was
+    given: other versions of the libraries convert it into other bytes, and its generation must not be paid for again.
 
     A process stages four at once, so that any number may be asked for: each is held in memory once, with its pixels
     while it is checked.
@@ -57,42 +63,51 @@ def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
 
 
 def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
+    given: Mapping[str, str] = {}
     match scheme_of(source):
         case "s3":
-            data, shown = _read_object(str(source), store), str(source)
+            (data, given), shown = _read_object(str(source), store), str(source)
         case "http" | "https":
-            data, shown = _download(str(source), hosts), strip_query(str(source))
+            data, shown = download_image(str(source), hosts), strip_query(str(source))
         case "file":
             data, shown = read_image_file(source), strip_query(str(source))
         case _:
             data, shown = read_image_file(source), str(source)
-    facts = inspect_image(data)
+    image = usable_image(data)
+    facts = image.facts
     sha256 = hashlib.sha256(data).hexdigest()
+    if facts.converted_from is not None:
+        given = {_GIVEN_SHA256: sha256, _GIVEN_TYPE: facts.converted_from}
+    sha256 = given.get(_GIVEN_SHA256, sha256)
     key = store.key(f"{IMAGES}{sha256}.{facts.extension}")
+    uploaded, size_bytes = _upload(key, image.data, facts.content_type, given, store)
     return StagedImage(
         bucket=store.bucket,
         key=key,
         sha256=sha256,
-        size_bytes=len(data),
+        size_bytes=size_bytes,
         content_type=facts.content_type,
         width=facts.width,
         height=facts.height,
         orientation=facts.orientation,
+        converted_from=given.get(_GIVEN_TYPE),
         source=shown,
-        uploaded=_upload(key, data, facts.content_type, store),
+        uploaded=uploaded,
     )
 
 
-def _upload(key: str, data: bytes, content_type: str, store: Store) -> bool:
+def _upload(key: str, data: bytes, content_type: str, metadata: Mapping[str, str], store: Store) -> tuple[bool, int]:
+    """Store an image unless it is there; return whether that was done, and the size of what is there now."""
     existing = store.head(key)
     if existing is None:
-        return store.put_new(key, data, content_type=content_type, known_absent=True)
-    if datetime.now(UTC) - existing.modified_at >= REFRESHED_AFTER:
-        store.put(key, data, content_type=content_type)  # the same bytes
-    return False
+        return store.put_new(key, data, content_type=content_type, metadata=metadata, known_absent=True), len(data)
+    if datetime.now(UTC) - existing.modified_at < REFRESHED_AFTER:
+        return False, existing.size_bytes
+    store.put(key, data, content_type=content_type, metadata=metadata)  # the same bytes, or the same image
+    return False, len(data)
 
 
-def _read_object(uri: str, store: Store) -> bytes:
+def _read_object(uri: str, store: Store) -> tuple[bytes, Mapping[str, str]]:
     # Not through urlsplit: `?` and `#` are ordinary characters in a key.
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or not key:
@@ -101,21 +116,6 @@ def _read_object(uri: str, store: Store) -> bytes:
     if existing is None:
         refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")
     check_image_size(existing.size_bytes)
-    return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES)
-
-
-def _download(url: str, hosts: HostPolicy) -> bytes:
-    try:
-        with open_url(url, hosts) as download:
-            check_image_size(download.length or 0)
-            buffer = io.BytesIO()  # returns its content without another copy
-            while buffer.tell() <= MAX_IMAGE_BYTES and (piece := download.read(_READ_BYTES)):
-                buffer.write(piece)
-    except HostNotAllowed:
-        refuse_image("The image is at a host or a private address that is not allowed. Give it as a file or in S3.")
-    except DownloadError as error:
-        if error.http_status is None or error.http_status >= 500 or error.http_status in (408, 429):
-            raise ImageUnavailable(f"{error.message} Nothing was paid for.", **error.facts) from None
-        refuse_image(f"{error.message} The image has to be readable without a login.")
-    check_image_size(buffer.tell())
-    return buffer.getvalue()
+    known = {name: existing.metadata[name] for name in (_GIVEN_SHA256, _GIVEN_TYPE) if name in existing.metadata}
+    is_ours = len(known) == 2 and _SHA256.fullmatch(known[_GIVEN_SHA256]) is not None
+    return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES), known if is_ours else {}

@@ -16,7 +16,7 @@ from runcomfy.storage.store import Store
 
 __all__ = ["SIDECARS", "Found", "InboxImage", "Source"]
 
-_EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+_EXTENSIONS = ("avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 SIDECARS = ("json", "txt")
 """The extensions of a sidecar, the one that takes precedence first."""
 _DEFAULT_TEMPLATE = KeyTemplate()

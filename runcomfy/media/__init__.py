@@ -1,6 +1,7 @@
 """What a file is, and whether it is good: images before they are sent, and outputs before they are archived.
 
-`images` and `image_files` check an input. `kinds` finds from the first bytes what an output is, `probe` and `mp4` what
-is in it, `quality` what is wrong with it, and `validation` whether it is what was asked for. `marking` writes into a
-file that it is generated, and `poster` makes the image that pages show.
+`images` and `image_files` check an input: `image_parts` leaves out what is not pixels, `tiff` reads EXIF, `converting`
+makes a JPEG of an AVIF or HEIC, and `not_images` says what a file is that is no image. `kinds` finds from the first
+bytes what an output is, `probe` and `mp4` what is in it, `quality` what is wrong with it, and `validation` whether it
+is what was asked for. `marking` writes into a file that it is generated, and `poster` makes the image that pages show.
 """

@@ -7,22 +7,27 @@ whole image is decoded once. What surely cannot become a video is refused; what 
 from __future__ import annotations
 
 import io
-from typing import NoReturn
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn
 
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
-    UnidentifiedImageError,
     WebPImagePlugin,
 )
 from pydantic import BaseModel, ConfigDict
 
 from runcomfy.errors import InvalidInput
+from runcomfy.media.converting import CONVERTED, NoDecoder, convert, open_converted
+from runcomfy.media.image_parts import image_format, image_parts
+from runcomfy.media.not_images import RAW_PHOTO, refusal_of
+from runcomfy.media.tiff import Damaged, RawPhoto, TooManyParts
 
 __all__ = [
     "MAX_ASPECT_RATIO",
@@ -30,21 +35,25 @@ __all__ = [
     "MAX_IMAGE_PIXELS",
     "MIN_IMAGE_SIDE",
     "ImageFacts",
+    "UsableImage",
     "inspect_image",
     "refuse_image",
+    "usable_image",
 ]
 
 MAX_IMAGE_BYTES = 50_000_000
 MAX_IMAGE_PIXELS = 80_000_000
-"""About ten times a 4K image; four bytes of memory per pixel while it is decoded."""
+"""About ten times a 4K image. Decoding takes 4 bytes of memory a pixel, and up to 16 for WebP, AVIF and HEIC (measured:
+1.3 GB and 12 s for a WebP of 80 million)."""
+
+_LARGE_PIXELS = 16_000_000
+"""Larger images are decoded one at a time, so that four that are staged at once do not need four times the memory."""
 
 MIN_IMAGE_SIDE = 16
 """Pixels. Video models of this kind process an image in blocks of 16 by 16: the variational autoencoder of Wan 2.1
 divides each side by 8, its transformer by 2 again (github.com/Wan-Video/Wan2.1, `vae_stride` and `patch_size`)."""
 MAX_ASPECT_RATIO = 20
 """Longer to shorter side: a strip that is 480 pixels high would be 10,000 wide."""
-
-_ORIENTATION_TAG = 0x0112
 
 # By the plugin's class, so that each is imported: Pillow does not know a format by name before that.
 _FORMATS = {
@@ -55,9 +64,8 @@ _FORMATS = {
     TiffImagePlugin.TiffImageFile.format: ("image/tiff", "tiff"),
     WebPImagePlugin.WebPImageFile.format: ("image/webp", "webp"),
 }
-_OPENED = [name for name in _FORMATS if name]
-_FORMATS[MpoImagePlugin.MpoImageFile.format] = ("image/jpeg", "jpg")  # of some phones; opened as the JPEG that it is
-_KINDS = "Use a JPEG, PNG or WebP file."
+_SHOWN = {"WEBP": "WebP", "HEIF": "HEIC"}
+_LARGE = threading.Lock()
 
 
 class ImageFacts(BaseModel):
@@ -71,34 +79,104 @@ class ImageFacts(BaseModel):
     height: int
     orientation: int = 1
     """How to turn it before it is shown, by its EXIF data: 1 to 8, and 1 is not at all."""
+    converted_from: str | None = None
+    """The media type of the file that was given, if that is not what RunComfy gets."""
+
+
+class UsableImage(NamedTuple):
+    """An image that RunComfy can read, and what it is: the bytes that were given, or a conversion of them."""
+
+    data: bytes
+    facts: ImageFacts
 
 
 def inspect_image(data: bytes) -> ImageFacts:
-    """Decode the image, the first frame if there are several, and return what it is.
+    """Decode the image, the first frame if there are several, and return what RunComfy gets of it.
 
     Raises:
         InvalidInput: Empty, too large, not an image, damaged or cut.
+    """
+    return usable_image(data).facts
+
+
+def usable_image(data: bytes) -> UsableImage:
+    """Decode the image, the first frame if there are several; convert it if it is AVIF or HEIC.
+
+    Which formats RunComfy reads is not documented, and those two are what programs often lack. Texts, colour profiles
+    and other data beside the pixels are not looked at, so that they neither spoil a good image nor cost anything.
+
+    Raises:
+        InvalidInput: Empty, too large, not an image, damaged or cut; or nothing is installed that reads HEIC.
     """
     if not data:
         refuse_image("The image is empty. Check the program that wrote it.")
     if len(data) > MAX_IMAGE_BYTES:
         refuse_image(f"The image has {len(data):,} bytes; {MAX_IMAGE_BYTES:,} are allowed. Make it smaller.")
+    name = image_format(data)
+    if name is None:
+        _refuse_file(*refusal_of(data))
+    shown = _SHOWN.get(name, name)
+    if name == "PNG" and data[12:16] == b"CgBI":
+        refuse_image(
+            "The image is a PNG as Xcode packs it into apps (CgBI), which only Apple's programs read. "
+            "Use the original, or restore it: xcrun pngcrush -revert-iphone-optimizations IN OUT"
+        )
     try:
-        with Image.open(io.BytesIO(data), formats=_OPENED) as header:
-            kind, (width, height) = str(header.format), header.size
-            if width * height <= MAX_IMAGE_PIXELS:
-                header.verify()
-        # `verify` leaves an image unusable, and does not check the pixels of every format.
-        if width * height <= MAX_IMAGE_PIXELS:
-            with Image.open(io.BytesIO(data), formats=_OPENED) as pixels:
-                orientation = _orientation(pixels)
-                pixels.load()
-    except UnidentifiedImageError:
-        refuse_image(f"The file is not an image of a supported format. {_KINDS}")
+        parts = image_parts(data, name)
+        with _opened(parts.pixels, name) as image:
+            _check_size(*image.size)
+            with _one_at_a_time(image):
+                image.load()
+                converted = convert(image) if name in CONVERTED else None
+    except NoDecoder as missing:
+        refuse_image(f"The image is in the format {shown}, which nothing reads here. {missing}")
+    except TooManyParts as many:
+        refuse_image(f"The {shown} has more {many} than any ordinary image. Open and save it with an image editor.")
+    except RawPhoto:
+        _refuse_file(*RAW_PHOTO)
+    except Damaged as damage:
+        refuse_image(f"The {shown} is damaged or cut: {damage}. Export or copy it again.")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        width = height = MAX_IMAGE_PIXELS
-    except Exception:  # decoders raise anything on a damaged file: SyntaxError, struct.error, IndexError …
-        refuse_image("The image is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
+        _check_size(MAX_IMAGE_PIXELS, 2)
+    except InvalidInput:
+        raise
+    except Exception:  # decoders raise anything on a damaged file: SyntaxError, struct.error, IndexError, MemoryError …
+        refuse_image(f"The {shown} is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
+    if converted is None:
+        return UsableImage(data, _facts(name, image.size, parts.orientation))
+    made, kind = converted
+    if len(made) > MAX_IMAGE_BYTES:
+        refuse_image(
+            f"The {shown} has {len(made):,} bytes as a {kind}; {MAX_IMAGE_BYTES:,} are allowed. Scale it down."
+        )
+    with Image.open(io.BytesIO(made), formats=[kind]) as image:
+        return UsableImage(made, _facts(kind, image.size, converted_from=CONVERTED[name]))
+
+
+def _facts(name: str, size: tuple[int, int], orientation: int = 1, converted_from: str | None = None) -> ImageFacts:
+    content_type, extension = _FORMATS[name]
+    return ImageFacts(
+        content_type=content_type, extension=extension, width=size[0], height=size[1], orientation=orientation,
+        converted_from=converted_from,
+    )  # fmt: skip
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Any]:
+    with open_converted(data, name) if name in CONVERTED else Image.open(io.BytesIO(data), formats=[name]) as image:
+        yield image
+
+
+@contextmanager
+def _one_at_a_time(image: Image.Image) -> Iterator[None]:
+    if image.width * image.height <= _LARGE_PIXELS:
+        yield
+    else:
+        with _LARGE:
+            yield
+
+
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_IMAGE_PIXELS:
         refuse_image(f"The image has more than {MAX_IMAGE_PIXELS:,} pixels. Scale it down; more than 4K is of no use.")
     if min(width, height) < MIN_IMAGE_SIDE:
@@ -111,20 +189,10 @@ def inspect_image(data: bytes) -> ImageFacts:
             f"The image has {width} x {height} pixels; one side may be {MAX_ASPECT_RATIO} times as long as the other "
             "at most. Crop it."
         )
-    content_type, extension = _FORMATS[kind]
-    return ImageFacts(
-        content_type=content_type, extension=extension, width=width, height=height, orientation=orientation
-    )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        found = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (
-        Exception
-    ):  # damaged EXIF data, which does not stop the pixels from being decoded; see above for what is raised
-        return 1
-    return found if found in range(2, 9) else 1
+def _refuse_file(what: str, advice: str) -> NoReturn:
+    refuse_image(f"The file is {what}, not an image. {advice}")
 
 
 def refuse_image(sentence: str) -> NoReturn:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import uuid
+import zlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +18,13 @@ from PIL import Image
 
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import ImageUnavailable, InvalidInput, StorageError
+from runcomfy.generation.image_urls import download_image
 from runcomfy.generation.staging import sign_image, stage_image
 from runcomfy.media.images import MAX_IMAGE_BYTES
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedImage
+from tests.corpus.images import encoded, heic
 
 LOOPBACK = HostPolicy(("127.0.0.1",))
 Answer = Callable[..., bytes]
@@ -127,17 +131,138 @@ async def test_a_page_is_no_image(store: Store, raw_server: Any, answer: Answer)
     """A login page with status 200 is refused as an image."""
     raw_server.answers["/p.png"] = answer(b"<html>Sign in</html>")
 
-    with pytest.raises(InvalidInput, match="not an image"):
+    with pytest.raises(InvalidInput, match=r"HTML page of 127\.0\.0\.1, not.* an image"):
         await stage_image(raw_server.url("/p.png"), store, hosts=LOOPBACK)
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
-async def test_an_image_behind_a_login_is_refused(store: Store, raw_server: Any, answer: Answer, status: str) -> None:
-    """An image that cannot be had is a wrong input."""
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("400 Bad Request", "copied whole"), ("401 Unauthorized", "wants a login"), ("403 Forbidden", "private"),
+        ("404 Not Found", "no such image"), ("410 Gone", "removed it"), ("418 Teapot", "something else"),
+        ("204 No Content", "something else"), ("451 Unavailable", "legal"),
+    ],
+)  # fmt: skip
+async def test_an_image_that_its_server_refuses_is_a_wrong_input(
+    store: Store, raw_server: Any, answer: Answer, status: str, words: str
+) -> None:
+    """With the host and the status, what it means for an image, and what to do; a signed URL has perhaps expired."""
     raw_server.answers["/p.png"] = answer(b"no", status)
 
-    with pytest.raises(InvalidInput, match=status[:3]):
+    with pytest.raises(
+        InvalidInput, match=rf"127\.0\.0\.1 answered {status[:3]}: .*{words}.* s3://bucket/key"
+    ) as refused:
         await stage_image(raw_server.url("/p.png"), store, hosts=LOOPBACK)
+
+    assert not refused.value.retryable
+    if status[:3] in ("401", "403", "404"):
+        with pytest.raises(InvalidInput, match="sign a new one") as refused:
+            await stage_image(raw_server.url("/p.png?X-Amz-Signature=s3cr3t"), store, hosts=LOOPBACK)
+        assert "s3cr3t" not in repr(refused.value) + str(refused.value.facts)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://example.com/a.png", "without encryption. Use https://"), ("https://10.0.0.7/a.png", "private address"),
+        ("https://me:word@example.com/a.png", "user name or a password"),
+        ("http://localhost:9000/a.png", "private address"),
+        ("https:/example.com/a.png", "no host"),
+    ],
+)  # fmt: skip
+async def test_a_url_that_is_not_asked_says_why(store: Store, url: str, words: str) -> None:
+    """In words for an input: nothing about lists of hosts for outputs."""
+    with pytest.raises(InvalidInput, match=words) as refused:
+        await stage_image(url, store)
+
+    assert "RUNCOMFY_OUTPUT_HOSTS" not in refused.value.message and "s3://bucket/key" in refused.value.message
+
+
+def test_a_link_to_share_a_file_is_told_from_a_link_to_it(
+    raw_server: Any, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal of a page says how the service that was asked, or that a redirect led to, links to files."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{raw_server.port}")
+    links = {
+        "http://drive.google.com/file/d/1/view": "uc?export=download", "http://www.dropbox.com/s/1/a.png?dl=0": "raw=1",
+        "http://github.com/o/r/blob/main/a.png": "Raw", "http://example.com/gallery": "copy the image's address",
+        "http://huggingface.co/o/r/blob/main/a.png": "/resolve/", "http://acme.sharepoint.com/:i:/s/1": "download=1",
+        "http://en.wikipedia.org/wiki/File:A.png": "upload.wikimedia.org", "http://1drv.ms/i/1": "download the file",
+    }  # fmt: skip
+    for url, words in links.items():
+        host = url.split("/")[2]
+        raw_server.answers[url.partition("?")[0]] = answer(b"<!DOCTYPE html><html>")
+        with pytest.raises(InvalidInput) as refused:
+            download_image(url, HostPolicy((host,)))
+        assert f"an HTML page of {host}, not" in refused.value.message and words in refused.value.message
+    short = "http://short.example/1"
+    raw_server.answers[short] = answer(b"", "302 Found", headers="Location: http://www.dropbox.com/s/1/a.png\r\n")
+    with pytest.raises(InvalidInput, match="raw=1"):
+        download_image(short, HostPolicy(("short.example", "www.dropbox.com")))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress),
+        ("deflate", lambda data: zlib.compress(data, wbits=-15)), ("gzip", bytes), ("br", bytes),
+    ],
+)  # fmt: skip
+def test_an_image_that_was_packed_unasked_is_unpacked(
+    raw_server: Any, answer: Answer, png: bytes, encoding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """Some servers pack everything; some only say so."""
+    raw_server.answers["/p.png"] = answer(pack(png), headers=f"Content-Encoding: {encoding}\r\n")
+
+    assert download_image(raw_server.url("/p.png"), LOOPBACK) == png
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("br", b"\x1b\x10\0", "br"), ("gzip", gzip.compress(bytes(60_000_000)), "50,000,000"),
+        ("gzip", gzip.compress(b"a png" * 99)[:-20], "gzip"), ("gzip", gzip.compress(b"<html>"), "HTML page"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_unpacked_is_refused(
+    raw_server: Any, answer: Answer, encoding: str, body: bytes, words: str
+) -> None:
+    """Another encoding, a bomb, a part, and what is no image inside."""
+    raw_server.answers["/p.png"] = answer(body, headers=f"Content-Encoding: {encoding}\r\n")
+
+    with pytest.raises(InvalidInput, match=words):
+        download_image(raw_server.url("/p.png"), LOOPBACK)
+
+
+async def test_a_photo_that_is_converted_keeps_the_hash_of_its_file(
+    store: Store, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    """Other libraries convert it into other bytes: what was staged remains, and is the same image when it is named."""
+    given = heic(size=(320, 240))
+    (tmp_path / "IMG_1.HEIC").write_bytes(given)
+
+    first = await stage_image(tmp_path / "IMG_1.HEIC", store)
+
+    sha256 = hashlib.sha256(given).hexdigest()
+    assert (first.sha256, first.key) == (sha256, store.key(f"images/{sha256}.jpg"))
+    assert (first.content_type, first.converted_from, first.width) == ("image/jpeg", "image/heic", 320)
+    stored = store.read(first.key, limit_bytes=10**6)
+    assert (stored[:2], len(stored)) == (b"\xff\xd8", first.size_bytes)
+    assert StagedImage.model_validate_json(first.model_dump_json()) == first
+    again, named = [await stage_image(source, store) for source in (tmp_path / "IMG_1.HEIC", first.uri)]
+    assert again.model_copy(update={"uploaded": True}) == first
+    assert named.model_copy(update={"uploaded": True, "source": first.source}) == first
+    elsewhere = Store(
+        "images", f"test-{uuid.uuid4().hex}", session=object_store.session(), endpoint_url=object_store.endpoint_url
+    )
+    assert (await stage_image(first.uri, elsewhere)).sha256 == sha256
+    plain = await stage_image(write(tmp_path / "a.png", encoded("PNG")), store)
+    assert "converted_from" not in plain.model_dump()
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 async def test_a_server_in_trouble_may_be_asked_again(store: Store, raw_server: Any, answer: Answer) -> None:
