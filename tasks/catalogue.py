@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore
-from runcomfy.catalogue import Day, Update, update
+from runcomfy.catalogue import Day, Update
 from tasks.pages.artifacts import show
 from tasks.runtime.hooks import worth_retrying
 
@@ -36,9 +36,12 @@ async def update_catalogue(store: MediaStore, *, prompts: bool | None, everythin
         everything: Whether everything is read again.
 
     Raises:
-        ConfigurationError: the store has no conditional writes, or a later version wrote the catalogue.
+        ConfigurationError: the store has no conditional writes, a later version wrote the catalogue, or the extra
+            `parquet` is not installed.
         StorageError: the store or the journal could not be read or written.
     """
+    from runcomfy.catalogue import update  # late: flows are loaded where the extra is not installed, too
+
     logger = get_run_logger()
     journal = None if store.journal == "none" else store.get_journal()
     found = await update(store.get_store(), journal, prompts=prompts, everything=everything)

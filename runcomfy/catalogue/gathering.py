@@ -15,7 +15,8 @@ from runcomfy.catalogue.changes import SETTLED_SECONDS
 from runcomfy.catalogue.columns import SCHEMA
 from runcomfy.catalogue.files import read_documents
 from runcomfy.catalogue.partitions import generations_requests
-from runcomfy.catalogue.rows import REQUEST, Row, created_at, day_of, row_of_entry, row_of_files
+from runcomfy.catalogue.rows import REQUEST, created_at, day_of, row_of_entry, row_of_files
+from runcomfy.catalogue.values import Row
 from runcomfy.journal import Entry, Journal
 from runcomfy.storage.store import Store
 

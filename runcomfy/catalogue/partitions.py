@@ -14,16 +14,13 @@ from decimal import Decimal
 import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.catalogue.columns import SCHEMA, SCHEMA_VERSION, VERSION_FIELD
+from runcomfy.catalogue.values import TABLE, Day
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.storage.store import Store
 
 __all__ = [
-    "FOLDER",
-    "TABLE",
-    "Day",
     "Partition",
     "generations_requests",
     "merged",
@@ -32,32 +29,9 @@ __all__ = [
     "write_partition",
 ]
 
-FOLDER = "catalogue/"
-"""Everything of the catalogue, below the store's prefix."""
-TABLE = f"{FOLDER}generations/"
-"""The table: the folder that readers are given."""
-
 _DAY = re.compile(r"/day=(\d{4}-\d\d-\d\d)/generations\.parquet$")
 _LARGEST_BYTES = 1024**3
 _TYPE = "application/vnd.apache.parquet"
-
-
-class Day(BaseModel):
-    """A day of the catalogue, as a whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    day: date
-    rows: int
-    outcomes: dict[str, int] = Field(description="How many rows have each outcome.")
-    cost_usd: Decimal = Field(description="US dollars, as far as the service has said.")
-    requests_without_cost: int
-    written: bool = Field(description="Whether it is other than before.")
-
-    @property
-    def counted(self) -> str:
-        """Return how many have which outcome, such as `3 archived, 1 under way`."""
-        return ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in self.outcomes.items())
 
 
 @dataclass(frozen=True)

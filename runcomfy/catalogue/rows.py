@@ -19,14 +19,14 @@ from pydantic import BaseModel
 
 from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue.columns import SCHEMA
+from runcomfy.catalogue.values import Row
 from runcomfy.journal import Entry, EntryState
 from runcomfy.models import inputs_class
 from runcomfy.redaction import strip_query
 from runcomfy.values import ArchivedVideo, StagedImage
 
-__all__ = ["REQUEST", "Row", "created_at", "day_of", "row_of_entry", "row_of_files"]
+__all__ = ["REQUEST", "created_at", "day_of", "row_of_entry", "row_of_files"]
 
-Row = dict[str, Any]
 REQUEST = "request:"
 """Begins the `id` of a row that is no generation of the journal."""
 

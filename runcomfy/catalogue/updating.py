@@ -20,40 +20,19 @@ from runcomfy.catalogue.changes import Seen, changed, seen_now
 from runcomfy.catalogue.columns import SCHEMA, SCHEMA_VERSION
 from runcomfy.catalogue.files import provenance_files
 from runcomfy.catalogue.gathering import Gathering
-from runcomfy.catalogue.partitions import FOLDER, TABLE, Day, merged, read_partition, summary, write_partition
+from runcomfy.catalogue.partitions import merged, read_partition, summary, write_partition
+from runcomfy.catalogue.values import FOLDER, TABLE, Day, Update
 from runcomfy.errors import ConfigurationError, StoreUnavailable
 from runcomfy.journal import Journal
 from runcomfy.storage.store import Store
 
-__all__ = ["Update", "update"]
+__all__ = ["update"]
 
 _STATE = f"{FOLDER}state.json"
 _RULES = 2  # since 2, a request that a generation has never has a row of its own
 _MAX_STATE_BYTES = 256 * 1024 * 1024
 _MOST_CONFLICTS = 20
 _CLOCK_SECONDS = 2.0  # the store gives an object's age in whole seconds
-
-
-class Update(BaseModel):
-    """What an update did. Rows are generations, and requests that the journal does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    table: str = Field(description="The folder that readers are given, `s3://bucket/prefix/catalogue/generations/`.")
-    entries: int = Field(description="How many entries the journal has.")
-    files: int = Field(description="How many provenance files there are.")
-    entries_read: int
-    files_read: int
-    days: tuple[Day, ...] = Field(description="The days that what was read belongs to.")
-    unreadable: tuple[str, ...] = Field(description="What this version cannot read; it is tried again each time.")
-
-    @property
-    def sentence(self) -> str:
-        """Return it as one line."""
-        written = sum(day.written for day in self.days)
-        what = f"{written:,} {'day' if written == 1 else 'days'} written" if written else "Nothing new"
-        entries, files = f"{self.entries_read:,} of {self.entries:,}", f"{self.files_read:,} of {self.files:,}"
-        return f"{what}; {entries} journal entries and {files} provenance files read"
 
 
 class _CatalogueState(BaseModel):

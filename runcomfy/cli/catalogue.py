@@ -37,12 +37,12 @@ def catalogue(
     json: Json = False,
 ) -> None:
     """Bring the table of all generations up to date: Parquet files in the bucket, for any tool to query."""
+    from runcomfy.catalogue import update
+
     journal = (
         None if where.journal.strip() == "none" else environment.journal(where.bucket, where.journal, where.settings)
     )
     store = environment.store(where.bucket, where.settings)
-    from runcomfy.catalogue import update
-
     found = asyncio.run(update(store, journal, prompts=prompts, everything=everything))
     for name in found.unreadable:
         print(f"{name} cannot be read by this version, and is passed over.", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runcomfy.errors import InvalidInput
+from runcomfy.extras import needed
 from runcomfy.manifest.checking import check_table, is_empty, unknown_name
 from runcomfy.manifest.delimited import read_delimited
 from runcomfy.manifest.json_lines import read_json_lines
@@ -39,6 +40,7 @@ def read_manifest(
     Raises:
         InvalidInput: It cannot be read as a manifest at all. What is wrong with single rows is in `Manifest.bad`;
             `refuse_rows` raises it.
+        ConfigurationError: It is in Parquet, and the extra `parquet` is not installed.
         StorageError: The store could not be read.
     """
     common = {name: value for name, value in (defaults or {}).items() if not is_empty(value)}
@@ -75,6 +77,7 @@ def _table(data: bytes, kind: ManifestFormat) -> Table:
         return read_delimited(data)
     if kind == "jsonl":
         return read_json_lines(data)
-    from runcomfy.manifest.parquet import read_parquet  # pyarrow takes time to load
+    with needed("parquet", "A Parquet manifest"):
+        from runcomfy.manifest.parquet import read_parquet  # pyarrow takes time to load
 
     return read_parquet(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runcomfy.extras import needed
 from runcomfy.manifest.checking import is_empty
 from runcomfy.manifest.delimited import write_delimited
 from runcomfy.manifest.json_lines import write_json_lines
@@ -55,6 +56,7 @@ def write_manifest(
         return write_json_lines(written)
     if format == "csv":
         return write_delimited(written, [*names, _ERROR], delimiter)
-    from runcomfy.manifest.parquet import write_parquet  # pyarrow takes time to load
+    with needed("parquet", "A Parquet manifest"):
+        from runcomfy.manifest.parquet import write_parquet  # pyarrow takes time to load
 
     return write_parquet(written, [*names, _ERROR])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from runcomfy.catalogue.rows import Row
+from runcomfy.catalogue.values import Row
 
 __all__ = ["OUTCOMES", "Cause", "Figures", "Period", "Quantiles", "causes", "cost_of", "figures", "over_time", "spread"]
 

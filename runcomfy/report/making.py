@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from runcomfy.catalogue.rows import Row
-from runcomfy.errors import ConfigurationError
+from runcomfy.catalogue.values import Row
+from runcomfy.extras import needed
 from runcomfy.report.figures import Figures, causes, figures
 from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.options import ReportSettings, Selection
@@ -25,7 +25,6 @@ __all__ = ["FOLDER", "Report", "make_report", "write_report"]
 FOLDER = "reports/"
 """Where the pages are, below the store's prefix."""
 _TYPE = "text/html; charset=utf-8"
-_EXTRA = ("altair", "jinja2", "markupsafe", "narwhals", "vl_convert")
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,9 @@ def make_report(
         ConfigurationError: there is no catalogue, or what draws the page is not installed.
         StorageError: the catalogue could not be read.
     """
-    try:
+    with needed("report", "A report"):
         from runcomfy.report import page as pages
         from runcomfy.report.plots import failures, plots_of
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
-            raise
-        raise ConfigurationError(
-            f"A report needs {error.name}, which is not installed: run `pip install 'prefect-runcomfy[report]'`, or "
-            "`pip install -e '.[report]'` in a checkout."
-        ) from None
     selection, rows = read_rows(store, selection)
     if links is None and settings.media_base_url:
         links = below(settings.media_base_url, store)

@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from runcomfy.catalogue.rows import Row
+from runcomfy.catalogue.values import Row
 from runcomfy.report.figures import Cause, Figures
 from runcomfy.report.links import MediaLinks
 from runcomfy.report.waiting import Waiting

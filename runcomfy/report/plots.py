@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from runcomfy.catalogue.rows import Row
+from runcomfy.catalogue.values import Row
 from runcomfy.report import drawing
 from runcomfy.report.figures import OUTCOMES, Cause, Figures, Period, Quantiles, over_time
 from runcomfy.report.page import BudgetFigures, Plot

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from runcomfy.catalogue.columns import SCHEMA
-from runcomfy.catalogue.partitions import TABLE, read_partition
-from runcomfy.catalogue.rows import Row
+from runcomfy.catalogue.values import TABLE, Row
 from runcomfy.errors import ConfigurationError
+from runcomfy.extras import needed
 from runcomfy.report.options import Selection
 from runcomfy.storage.store import Store
 
@@ -16,7 +15,6 @@ __all__ = ["last_day", "read_rows"]
 
 _DAY = re.compile(r"/day=(\d{4}-\d\d-\d\d)/")
 _UNUSED = frozenset({"image_sha256", "service", "settings_json", "variation", "video_sha256", "worker"})
-_COLUMNS = [name for name in SCHEMA.names if name not in _UNUSED]
 
 
 def last_day(store: Store) -> date | None:
@@ -32,9 +30,14 @@ def read_rows(store: Store, selection: Selection) -> tuple[Selection, list[Row]]
     """Return the selection with its days, and its rows, the newest first. Blocks: one call more than it has days.
 
     Raises:
-        ConfigurationError: there is no catalogue, or a later version of this program wrote it.
+        ConfigurationError: there is no catalogue, a later version of this program wrote it, or what reads it is not
+            installed.
         StorageError: the store or a file of the catalogue could not be read.
     """
+    with needed("report", "A report"):
+        from runcomfy.catalogue.columns import SCHEMA
+        from runcomfy.catalogue.partitions import read_partition
+    columns = [name for name in SCHEMA.names if name not in _UNUSED]
     days = _days(store)
     if not days:
         raise ConfigurationError(
@@ -46,7 +49,7 @@ def read_rows(store: Store, selection: Selection) -> tuple[Selection, list[Row]]
     rows: list[Row] = []
     for day in days:
         if selection.includes(day):
-            rows += filter(selection.takes, read_partition(store, day).table.select(_COLUMNS).to_pylist())
+            rows += filter(selection.takes, read_partition(store, day).table.select(columns).to_pylist())
     rows.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
     return selection, rows
 

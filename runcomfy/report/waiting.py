@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runcomfy.catalogue.rows import Row
+from runcomfy.catalogue.values import Row
 from runcomfy.journal import EntryState
 from runcomfy.journal.advice import Advice, advise
 from runcomfy.journal.situation import Situation

@@ -1,6 +1,6 @@
 """A local RunComfy: the Model API over real HTTP, with a queue, real videos, faults on demand, and a ledger.
 
-It needs the extra `sandbox` (`pip install 'prefect-runcomfy[sandbox]'`).
+It needs the extra `sandbox` (`pip install "prefect-runcomfy[sandbox]"`).
 
 `running` starts it with its `settings`, `server` has the routes, `api` the calls over the `models`; `job_queue` holds
 the requests and `ledger` counts them. `faults` lists what can go wrong, `fault_registry` says which fault is due, and

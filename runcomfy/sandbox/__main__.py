@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.extras import needed
 from runcomfy.sandbox import FAULTS, SandboxSettings, serving
 
 __all__ = ["app"]
@@ -78,6 +80,8 @@ def serve(
         directory: Where rendered files go; a temporary folder if left out.
         quiet: Do not log a line for each call.
     """
+    with needed("sandbox", "The sandbox"):
+        import_module("runcomfy.sandbox.server")  # now: `prefect-runcomfy` has an exit code for what is not installed
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(asctime)s %(message)s")
     try:
         settings = SandboxSettings(
@@ -90,8 +94,6 @@ def serve(
     except ValidationError as error:
         wrong = "; ".join(f"{fact['loc'][0]}: {fact['msg']}" for fact in error.errors())
         sys.exit(f"The sandbox cannot start: {wrong}")
-    except ModuleNotFoundError as error:
-        sys.exit(f"The sandbox needs {error.name}: run `pip install 'prefect-runcomfy[sandbox]'`.")
     except (ConfigurationError, OSError) as error:
         sys.exit(f"The sandbox cannot start: {error}")
 
@@ -119,4 +121,7 @@ async def _serve(settings: SandboxSettings) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.exit(str(error))

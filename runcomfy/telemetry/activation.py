@@ -59,7 +59,8 @@ def turn_on() -> None:
 
         OpenTelemetryConfigurator().configure()  # type: ignore[no-untyped-call]
     except ImportError as error:
-        logger.warning("Telemetry is asked for, but %s is missing: install the extra `telemetry`", error.name)
+        install = 'run `pip install "prefect-runcomfy[telemetry]"`'
+        logger.warning("Telemetry is asked for, but %s is not installed: %s", error.name, install)
     except Exception as error:
         logger.warning("Telemetry could not be turned on (%s: %s); the run goes on", type(error).__name__, error)
 

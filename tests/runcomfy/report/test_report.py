@@ -394,7 +394,7 @@ def test_without_the_extra_the_error_says_what_to_install() -> None:
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert "needs vl_convert" in done.stdout and "pip install 'prefect-runcomfy[report]'" in done.stdout
+    assert 'needs vl_convert, which is not installed: run `pip install "prefect-runcomfy[report]"`' in done.stdout
 
 
 async def test_a_page_with_nothing_on_it_says_so(archiving: Archiving) -> None:

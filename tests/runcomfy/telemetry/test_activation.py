@@ -110,7 +110,7 @@ def test_a_missing_package_is_a_warning() -> None:
         "sys.modules['opentelemetry.distro'] = None; activation.turn_on(); use()", OTEL_TRACES_EXPORTER="otlp"
     )
 
-    assert "install the extra `telemetry`" in said
+    assert 'run `pip install "prefect-runcomfy[telemetry]"`' in said
 
 
 def test_a_provider_that_breaks_breaks_nothing() -> None:
