@@ -27,6 +27,8 @@ def scheme_of(source: str | Path) -> str:
         return named
     if Path(source).exists():
         return "path"  # a file whose name has a colon in it
+    if named == "data":
+        refuse_image("An image cannot be given as a data: URL. Decode it into a file, and name that.")
     refuse_image(f"An image cannot be read from {named}:. Name a path, https://… or s3://bucket/key.")
 
 

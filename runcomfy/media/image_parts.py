@@ -22,6 +22,8 @@ _MAX_CHUNKS = 200_000
 """Of a PNG: its pixels may be in chunks of any size, often 8 KiB. Also how many blocks may precede a GIF's pixels."""
 _MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten; each is a walk over all pixels: 0.07 s for 80 million of one colour."""
+_MAX_EXIF_BYTES = 0xFFFF
+"""As much as a JPEG may have."""
 _MAX_RUN_LENGTH_BYTES = 5_000_000
 """Of a BMP with run-length encoding, which Pillow decodes in Python: about a second for a megabyte."""
 
@@ -80,9 +82,9 @@ def _png(data: bytes) -> ImageParts:
             raise Damaged("it ends too early")
         if name in _PNG_PIXELS or name == b"eXIf":
             whole = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
-            if name == b"eXIf":
-                orientation = orientation_in(data[at + 8 : end - 4]) if whole else 1
-            elif whole:
+            if name == b"eXIf" and whole:
+                orientation = orientation_in(data[at + 8 : end - 4])
+            if whole and (name != b"eXIf" or length <= _MAX_EXIF_BYTES):
                 kept.append(view[at:end])
             elif name[:1].isupper():  # a critical one; without any other the pixels are the same
                 raise Damaged("a checksum over its pixels is wrong")

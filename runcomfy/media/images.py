@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.errors import InvalidInput
 from runcomfy.media.converting import CONVERTED, NoDecoder, convert, open_converted
 from runcomfy.media.image_parts import image_format, image_parts
-from runcomfy.media.not_images import RAW_PHOTO, refusal_of
+from runcomfy.media.kinds import SNIFF_BYTES
+from runcomfy.media.not_images import RAW_PHOTO, SAVED_AS_TEXT, refusal_of, was_text
 from runcomfy.media.tiff import Damaged, RawPhoto, TooManyParts
 
 __all__ = [
@@ -135,13 +136,17 @@ def usable_image(data: bytes) -> UsableImage:
     except RawPhoto:
         _refuse_file(*RAW_PHOTO)
     except Damaged as damage:
-        refuse_image(f"The {shown} is damaged or cut: {damage}. Export or copy it again.")
+        _refuse_damaged(data, f"The {shown} is damaged or cut: {damage}. Export or copy it again.")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         _check_size(MAX_IMAGE_PIXELS, 2)
     except InvalidInput:
         raise
-    except Exception:  # decoders raise anything on a damaged file: SyntaxError, struct.error, IndexError, MemoryError …
-        refuse_image(f"The {shown} is damaged or cut: it cannot be decoded to its end. Export or copy it again.")
+    except MemoryError:
+        refuse_image(f"The {shown} needs more memory to be decoded than there is here. Scale it down.")
+    except Exception:  # decoders raise anything on a damaged file: SyntaxError, struct.error, IndexError …
+        _refuse_damaged(
+            data, f"The {shown} is damaged or cut: it cannot be decoded to its end. Export or copy it again."
+        )
     if converted is None:
         return UsableImage(data, _facts(name, image.size, parts.orientation))
     made, kind = converted
@@ -189,6 +194,12 @@ def _check_size(width: int, height: int) -> None:
             f"The image has {width} x {height} pixels; one side may be {MAX_ASPECT_RATIO} times as long as the other "
             "at most. Crop it."
         )
+
+
+def _refuse_damaged(data: bytes, sentence: str) -> NoReturn:
+    if was_text(data[:SNIFF_BYTES]):
+        _refuse_file(*SAVED_AS_TEXT)
+    refuse_image(sentence)
 
 
 def _refuse_file(what: str, advice: str) -> NoReturn:

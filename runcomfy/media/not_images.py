@@ -7,13 +7,13 @@ import re
 from runcomfy.media.image_parts import image_format
 from runcomfy.media.kinds import SNIFF_BYTES, describe, sniff
 
-__all__ = ["PAGE", "RAW_PHOTO", "refusal_of"]
+__all__ = ["PAGE", "RAW_PHOTO", "SAVED_AS_TEXT", "refusal_of", "was_text"]
 
 PAGE = "an HTML page"
 _USE = "Use a JPEG, PNG or WebP file."
 _EXPORT = "Export it as a JPEG, PNG or WebP file."
 RAW_PHOTO = ("a camera's raw photo", _EXPORT)
-_SAVED_AS_TEXT = (
+SAVED_AS_TEXT = (
     "an image that a program wrote as text, which changes bytes", "Copy or download it again, as a binary file."
 )  # fmt: skip
 _BASE64 = ("an image as base64 text", "Decode it (base64 --decode), and give the file that comes out.")
@@ -31,9 +31,9 @@ _STARTS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"HTTP/1.", "a whole HTTP answer with its headers", "Save the body alone (curl without -i)."),
     (0, b"data:image/", *_BASE64), (0, b"iVBORw0KGgo", *_BASE64), (0, b"/9j/", *_BASE64),
     (0, b"UklGR", *_BASE64), (0, b"R0lGOD", *_BASE64),
-    (0, b"\xef\xbf\xbdPNG", *_SAVED_AS_TEXT), (0, b"\xc2\x89PNG", *_SAVED_AS_TEXT), (0, b"\x89PNG", *_SAVED_AS_TEXT),
-    (0, b"PNG\r\n\x1a\n", *_SAVED_AS_TEXT), (0, b"?PNG", *_SAVED_AS_TEXT), (0, b"\tPNG\r\n\x1a\n", *_SAVED_AS_TEXT),
-    (0, b"\xef\xbf\xbd" * 3, *_SAVED_AS_TEXT), (0, b"\xc3\xbf\xc3\x98\xc3\xbf", *_SAVED_AS_TEXT),
+    (0, b"\xef\xbf\xbdPNG", *SAVED_AS_TEXT), (0, b"\xc2\x89PNG", *SAVED_AS_TEXT), (0, b"\x89PNG", *SAVED_AS_TEXT),
+    (0, b"PNG\r\n\x1a\n", *SAVED_AS_TEXT), (0, b"?PNG", *SAVED_AS_TEXT), (0, b"\tPNG\r\n\x1a\n", *SAVED_AS_TEXT),
+    (0, b"\xef\xbf\xbd" * 3, *SAVED_AS_TEXT), (0, b"\xc3\xbf\xc3\x98\xc3\xbf", *SAVED_AS_TEXT),
     (0, b"IIRO", *RAW_PHOTO), (0, b"IIRS", *RAW_PHOTO), (0, b"MMOR", *RAW_PHOTO),
     (0, b"IIU\0", *RAW_PHOTO), (0, b"FUJIFILMCCD-RAW", *RAW_PHOTO), (0, b"FOVb", *RAW_PHOTO), (0, b"\0MRM", *RAW_PHOTO),
     (4, b"ftypcrx ", *RAW_PHOTO),
@@ -76,6 +76,8 @@ _KINDS = {
     "gltf": ("a 3D model", _USE), "glb": ("a 3D model", _USE), "fbx": ("a 3D model", _USE), "ply": ("a 3D model", _USE),
 }  # fmt: skip
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
+_REPLACED = "\N{REPLACEMENT CHARACTER}".encode()
+"""What decoders of texts put in the place of bytes that are none."""
 _BLANK = b"\0 \t\r\n"
 
 
@@ -92,10 +94,17 @@ def refusal_of(data: bytes) -> tuple[str, str]:
     for at, start, what, advice in _STARTS:
         if head[at : at + len(start)] == start:
             return what, advice
+    if was_text(head):
+        return SAVED_AS_TEXT
     for pattern, what, advice in _PATTERNS:
         if pattern.match(head):
             return what, advice
     return _by_kind(head)
+
+
+def was_text(head: bytes) -> bool:
+    """Whether the start of a file went through a program that decodes texts, which replaces what is none."""
+    return head.count(_REPLACED) > max(4, len(head) // 50)
 
 
 def _by_kind(head: bytes) -> tuple[str, str]:

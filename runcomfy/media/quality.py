@@ -6,14 +6,18 @@ points to a transfer that was cut off.
 
 from __future__ import annotations
 
+import io
 import re
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from runcomfy.media.image_parts import image_parts
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
 from runcomfy.media.probe import Probed, probe
+from runcomfy.media.tiff import orientation_in
 from runcomfy.values import MediaFacts
 
 __all__ = ["Judged", "judge"]
@@ -114,9 +118,19 @@ def _facts(kind: MediaKind, probed: Probed) -> MediaFacts:
 
 
 def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
-    facts = MediaFacts(container=kind.container)
     if size_bytes > _MAX_IMAGE_BYTES:
+        facts = MediaFacts(container=kind.container)
         return Judged(facts, warnings=(f"The image has {size_bytes:,} bytes: it was not decoded.",))
+    judged = _decoded(file, kind)
+    if judged.missing and kind.container == "png":  # perhaps for its texts, such as a workflow, which Pillow bounds
+        file.seek(0)
+        with suppress(ValueError):
+            return _decoded(io.BytesIO(image_parts(file.read(), "PNG").pixels), kind)
+    return judged
+
+
+def _decoded(file: BinaryIO, kind: MediaKind) -> Judged:
+    facts = MediaFacts(container=kind.container)
     try:
         file.seek(0)
         image = Image.open(file, formats=_PILLOW[kind.container])
@@ -139,7 +153,9 @@ def _judge_svg(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
 
 def _turned(image: Image.Image) -> int | None:
     try:
-        return _QUARTERS.get(image.getexif().get(0x0112, 1), 0)
+        exif = image.info.get("exif")
+        turned = orientation_in(exif) if isinstance(exif, bytes) else image.getexif().get(0x0112, 1)
+        return _QUARTERS.get(turned, 0)
     except Exception:  # broken EXIF does not make an image worse
         return None
 

@@ -7,6 +7,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 from PIL import Image
 
+from runcomfy.media.image_parts import image_format, image_parts
 from runcomfy.sandbox.fault_registry import plain_prompt
 from runcomfy.sandbox.render import Recipe, frame_size, poster, render
 
@@ -108,6 +110,8 @@ class Renderer:
         return await self._in_thread(self._keep, bytes(data), name)
 
     def _keep(self, data: bytes, name: str) -> tuple[Path, tuple[int, int]]:
+        with suppress(ValueError):  # the texts of a PNG may be larger than Pillow reads
+            data = image_parts(data, "PNG").pixels if image_format(data) == "PNG" else data
         path = self.directory / f"{hashlib.sha256(data).hexdigest()}.picture"
         beside = path.with_suffix(f".{uuid.uuid4().hex}")  # another request may be reading the same image
         beside.write_bytes(data)

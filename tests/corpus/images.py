@@ -187,6 +187,8 @@ CORPUS: tuple[Sample, ...] = (
     bad("as_text.jpg", J.decode("latin-1").encode(), "as text"),
     bad("replaced.png", P.decode("utf-8", "replace").encode(), "as text"),
     bad("replaced.jpg", J.decode("utf-8", "replace").encode(), "as text"),
+    bad("replaced.webp", W.decode("utf-8", "replace").encode(), "as text"),
+    bad("replaced.avif", A.decode("utf-8", "replace").encode(), "as text"),
     bad("unix_lines.png", _CRLF, "as text", "binary"),
     bad("base64.txt", base64.b64encode(P), "base64"),
     bad("base64.jpg", base64.b64encode(J), "base64"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
+from tests.corpus.images import png_chunk, with_chunk
 
 TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
@@ -92,12 +94,16 @@ def image_host() -> Iterator[str]:
     """A host of images behind signatures: `/picture.png?signature=good` is one, any other signature gets 403."""
     file = io.BytesIO()
     Image.radial_gradient("L").resize((160, 100)).convert("RGB").save(file, "PNG")
+    bodies = {
+        "/picture.png": file.getvalue(),
+        "/workflow.png": with_chunk(png_chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(3_000_000)))),
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             good = parse_qs(parts.query).get("signature") == ["good"]
-            body = file.getvalue() if parts.path == "/picture.png" else b"these are words"
+            body = bodies.get(parts.path, b"these are words")
             self.send_response(200 if good else 403)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -81,6 +81,13 @@ def test_image_becomes_a_video_of_its_own_aspect(calling: Callable[[Sandbox], An
         assert sandbox.books().image_fetches == 1
 
 
+def test_an_image_with_a_workflow_in_it_is_read(caller: Any, image_host: str) -> None:
+    """ComfyUI's PNGs have larger texts than Pillow reads; they are as good as others."""
+    _, result = caller.finished("x", IMAGE_TO_VIDEO, image_url=f"{image_host}/workflow.png?signature=good")
+
+    assert result["status"] == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("path", "why"),
     [

@@ -17,6 +17,7 @@ from runcomfy.media.kinds import SNIFF_BYTES, by_name, describe, sniff
 from runcomfy.media.quality import Judged, judge
 from runcomfy.media.validation import OutputValidation
 from runcomfy.values import MediaFacts
+from tests.corpus.images import CORPUS, Sample
 
 LAYOUTS = {
     "moov first": {"movflags": "faststart"},
@@ -308,6 +309,16 @@ def test_animations_are_images(name: str) -> None:
     frames[0].save(buffer, name, save_all=True, append_images=frames[1:])
 
     assert facts_of(buffer.getvalue()).width == 64
+
+
+@pytest.mark.parametrize(
+    "sample", [each for each in CORPUS if each.content_type == "image/png"], ids=lambda each: each.name
+)
+def test_what_is_beside_the_pixels_is_no_fault(sample: Sample) -> None:
+    """ComfyUI writes its whole workflow into a PNG: larger texts than Pillow reads do not make it a cut one."""
+    found = judged(sample.data)
+
+    assert (found.missing, found.damage) == (None, None) and found.image is not None
 
 
 @pytest.mark.parametrize("name", ["png", "gif", "bmp"])
