@@ -53,6 +53,6 @@ bench: $(STAMP)
 lock:
 	uv pip compile pyproject.toml build-requirements.in --all-extras --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt
-	uv pip compile pyproject.toml build-requirements.in --extra server --extra report --extra telemetry --constraints constraints.txt --universal \
+	uv pip compile pyproject.toml build-requirements.in --extra excel --extra server --extra report --extra telemetry --constraints constraints.txt --universal \
 	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 	  --output-file deployments/production/requirements.txt

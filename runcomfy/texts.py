@@ -10,6 +10,7 @@ is paid for. So a number that may have been changed stays a text, and is refused
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import unicodedata
@@ -18,6 +19,7 @@ from typing import Any, Final
 __all__ = [
     "Text",
     "as_given",
+    "encoding_of",
     "exact_below",
     "is_placeholder",
     "json_number",
@@ -111,9 +113,32 @@ def _is_blank(character: str) -> bool:
     return category[0] in "ZCM" or character in _INVISIBLE
 
 
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),  # before UTF-16: its mark begins as that does
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def encoding_of(data: bytes) -> str:
+    """Return the encoding that the first bytes of a text file show, as Python names it: UTF-8, UTF-16 or UTF-32.
+
+    By the byte order mark (the Unicode Standard, section 23.8); without one, by the zero bytes of UTF-16, where every
+    other byte of a text that begins in ASCII is zero.
+    """
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    even, odd = data[:16:2].count(0), data[1:16:2].count(0)
+    if 0 in (even, odd) and 2 * max(even, odd) > len(data[1:16:2]) > 1:
+        return "utf-16-be" if even else "utf-16-le"
+    return "utf-8"
+
+
 _SCIENTIFIC: Final = re.compile(r"[+-]?\d+([.,]\d*)?\s*[eE]\s*[+-]?\d+")
 _GROUPED: Final = re.compile(r"[+-]?\d{1,3}([.,'\u2019 \u00a0\u202f_]\d{3})+([.,]\d*)?")
 _DECIMAL: Final = re.compile(r"-?\d+\.0+")
+_MOST_DIGITS: Final = 300  # Python itself refuses to convert very long ones (sys.set_int_max_str_digits)
 _MANTISSA_BITS: Final = {16: 11, 32: 24, 64: 53}
 
 
@@ -142,7 +167,7 @@ def why_not_whole(text: str) -> str:
         )
     if _GROUPED.fullmatch(text):
         return "Input should be a whole number, written in digits only: here are separators between them"
-    if _DECIMAL.fullmatch(text) and abs(int(text.partition(".")[0])) >= exact_below():
+    if _DECIMAL.fullmatch(text) and (len(text) > _MOST_DIGITS or abs(int(text.partition(".")[0])) >= exact_below()):
         return f"{text[:40]} may have been rounded: a decimal number is exact below 2^53 only. Write it without a point"
     return ""
 

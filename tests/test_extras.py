@@ -21,7 +21,8 @@ from tests.bare import program_without_extras
 ROOT = Path(__file__).parents[1]
 BEHIND_AN_EXTRA = (
     "runcomfy.catalogue.columns", "runcomfy.catalogue.gathering", "runcomfy.catalogue.partitions",
-    "runcomfy.catalogue.rows", "runcomfy.catalogue.updating", "runcomfy.manifest.parquet", "runcomfy.report.drawing",
+    "runcomfy.catalogue.rows", "runcomfy.catalogue.updating", "runcomfy.manifest.excel", "runcomfy.manifest.parquet",
+    "runcomfy.report.drawing",
     "runcomfy.report.plots",
 )  # fmt: skip
 EVERY_MODULE = """

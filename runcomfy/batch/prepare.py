@@ -38,7 +38,7 @@ async def prepare(
     """Read and check a manifest as a whole, stage its images, and look up what is archived already.
 
     Args:
-        manifest: A path or `s3://bucket/key`: .csv, .jsonl, .ndjson or .parquet.
+        manifest: A path or `s3://bucket/key`: .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx or .xlsm.
         destination: Where images are staged, and where the journal is.
         defaults: What counts where a row gives nothing.
         log: Takes the progress, and what may spoil a video.

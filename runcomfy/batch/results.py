@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.batch.plan import PlannedRow
 from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
+from runcomfy.manifest.delimited import defused
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
@@ -106,7 +107,8 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
             "prompt": row.order.prompt,
             "image": row.staged.source if row.staged else None,
         }
-        writer.writerow(shown | named)
+        cells = (shown | named).items()
+        writer.writerow({name: defused(cell) if isinstance(cell, str) else cell for name, cell in cells})
     return text.getvalue().encode()
 
 

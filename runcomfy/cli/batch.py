@@ -25,7 +25,7 @@ __all__ = ["batch"]
 
 
 def batch(
-    manifest: Annotated[str, Parameter(help="A .csv, .jsonl or .parquet file: a path, or s3://bucket/key.")],
+    manifest: Annotated[str, Parameter(help="A .csv, .jsonl, .parquet or .xlsx file: a path, or s3://bucket/key.")],
     /,
     *,
     run: Run,

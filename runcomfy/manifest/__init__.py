@@ -1,8 +1,9 @@
-"""Manifests: a CSV, JSON Lines or Parquet file in which each row asks for a generation.
+"""Manifests: a CSV, JSON Lines, Parquet or Excel file in which each row asks for a generation.
 
-`location` finds the file and the images that it names, `delimited`, `json_lines` and `parquet` read and write the
-three formats as a `table`, `table` also checks its header, `checking` the names and rows, `reading` makes `rows` of
-it, and `writing` makes a manifest of those that failed.
+`location` finds the file and the images that it names, and `foreign` names what is another file. `delimited`,
+`json_lines`, `parquet` and `excel` read and write the formats as a `table`, which also has the limits; `header` knows
+which line and which columns of it count. `checking` looks at names and rows, `reading` makes `rows` of it, and
+`writing` makes a manifest of those that failed.
 """
 
 from __future__ import annotations

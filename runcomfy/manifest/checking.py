@@ -9,7 +9,7 @@ from typing import Any
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
-from runcomfy.manifest.table import IGNORED, Table, shown
+from runcomfy.manifest.table import IGNORED, Table, shown, too_long
 from runcomfy.models import default_model, generation_key, short_name
 from runcomfy.models.orders import FIELDS, Order, read_order, unknown_field
 from runcomfy.texts import is_placeholder, normal_text
@@ -117,6 +117,8 @@ def _misfit(name: str, value: Any) -> str:
     if isinstance(value, str):
         if "\0" in value:
             return "the text holds a NUL character; take it out"
+        if sentence := too_long(value):
+            return sentence
         return "" if value.isascii() or _is_unicode(value) else "the text holds half a character; write it again"
     if isinstance(value, list | dict):
         return "a list or an object is not allowed here; give a text, a number, true or false"

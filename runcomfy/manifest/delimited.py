@@ -7,13 +7,27 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
-from runcomfy.manifest.table import RawRow, Table, UnreadableTable, check_columns, check_length, decode
+from runcomfy.manifest.header import LOOKED_AT, find_header, known_names, names_of, without_index
+from runcomfy.manifest.table import (
+    MAX_LINE_CHARACTERS,
+    RawRow,
+    Table,
+    UnreadableTable,
+    check_length,
+    lines_of,
+    open_text,
+)
 
-__all__ = ["read_delimited", "write_delimited"]
+__all__ = ["as_written", "defused", "read_delimited", "write_delimited"]
 
-_HEADER_LINE = 1
+_DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?[,;\t|]*\s*', re.IGNORECASE)
+# What spreadsheets take for a formula (owasp.org, "CSV Injection"), also behind blanks and in East Asian full width.
+_FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\0\u200b\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_NUMBER = re.compile(r"-\d+(?:\.\d+)?")
 
 
 def read_delimited(data: bytes) -> Table:
@@ -22,31 +36,22 @@ def read_delimited(data: bytes) -> Table:
     Raises:
         UnreadableTable: It is not text, or has no usable header, or no rows.
     """
-    text = decode(data)
-    first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
-    delimiter = next((mark for mark in ",;\t" if mark in first_line), ",")
-    if "\0" in first_line:
-        raise UnreadableTable("is not text: its first line holds a NUL byte. Save it as CSV in UTF-8.")
-    records = _records(text, delimiter)
-    _, header = next(records, (0, []))
-    if isinstance(header, str):
-        raise UnreadableTable(f"has no header: line 1 cannot be read, {header}")
-    names = [name.strip() for name in header]
-    while names and not names[-1]:  # spreadsheets write columns that were used once
-        names.pop()
-    check_columns(names)
-    rows = []
-    for line, cells in records:
+    delimiter, skipped = _dialect(data)
+    records = _records(data, delimiter, skipped)
+    first = list(islice(records, LOOKED_AT))
+    place = find_header([(line, [] if isinstance(cells, str) else cells) for line, cells in first])
+    for line, cells in first if place is None else ():
         if isinstance(cells, str):
-            rows.append(RawRow(line, {}, cells))
-        elif len(cells) > len(header) or any(cell.strip() for cell in cells[len(names) :]):
-            rows.append(RawRow(line, {}, _too_many(len(cells), len(names))))
-        elif any(cell and not cell.isspace() for cell in cells):
-            padded = cells + [""] * (len(names) - len(cells))
-            rows.append(RawRow(line, dict(zip(names, padded, strict=False))))
+            raise UnreadableTable(f"has no header: line {line} cannot be read, {cells}")
+    place = place or 0
+    header_line, header = first[place] if first else (1, [])
+    names = names_of(header)
+    rows: list[RawRow] = []
+    for line, cells in chain(first[place + 1 :], records):
+        rows += _row(line, cells, names, len(header))
         check_length(len(rows) or 1)
     check_length(len(rows))
-    return Table(dict.fromkeys(names, _HEADER_LINE), rows, delimiter)
+    return Table(without_index(dict.fromkeys(names, header_line), rows), rows, delimiter)
 
 
 def write_delimited(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], delimiter: str) -> bytes:
@@ -59,25 +64,79 @@ def write_delimited(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], d
     return text.encode("utf-8" if text.isascii() else "utf-8-sig")
 
 
-def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield each record's first line and its cells, or what is wrong with it."""
-    # Strict: otherwise a quote that is never closed silently swallows the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def defused(text: str) -> str:
+    """Return a text as it is written into a CSV file that people open: what would be a formula gets an apostrophe."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def as_written(cell: str) -> str:
+    """Return the text that was `defused`; every other one as it is."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _dialect(data: bytes) -> tuple[str, int]:
+    """Return the separator, and how many lines to skip: in some countries Excel writes `sep=;` into the first."""
+    start = list(islice(lines_of(open_text(data, "")), LOOKED_AT))
+    if start and (named := _SEPARATOR_LINE.fullmatch(start[0])):
+        return named[1], 1
+    found = {delimiter: _most_names(start, delimiter) for delimiter in _DELIMITERS}
+    return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), 0
+
+
+def _most_names(lines: Sequence[str], delimiter: str) -> int:
+    """Return how many fields the best of these lines names, if the cells are separated so."""
+    reader, most = csv.reader(lines, delimiter=delimiter), 0
     while True:
-        line = reader.line_num + 1
+        try:
+            most = max(most, known_names(next(reader)))
+        except StopIteration:
+            return most
+        except csv.Error:
+            continue
+
+
+def _row(line: int, cells: list[str] | str, names: Sequence[str], width: int) -> Iterator[RawRow]:
+    """Yield the record; nothing where it is blank."""
+    if isinstance(cells, str):
+        yield RawRow(line, {}, cells)
+    elif len(cells) > width or any(cell.strip() for cell in cells[len(names) :]):
+        yield RawRow(line, {}, _too_many(len(cells), len(names)))
+    elif any(cell and not cell.isspace() for cell in cells):
+        padded = map(as_written, cells + [""] * (len(names) - len(cells)))
+        yield RawRow(line, dict(zip(names, padded, strict=False)))
+
+
+def _records(data: bytes, delimiter: str, skipped: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield each record's first line and its cells, or what is wrong with it."""
+    record = [0]  # the characters of the one that is read now: one that never ends would be held in memory
+
+    def lines() -> Iterator[str]:
+        for line in islice(lines_of(open_text(data, "")), skipped, None):
+            record[0] += len(line)
+            if record[0] > MAX_LINE_CHARACTERS:
+                raise UnreadableTable(f"has a row of more than {MAX_LINE_CHARACTERS:,} characters; {_NEVER_CLOSED}")
+            yield line
+
+    # Strict: otherwise a quote that is never closed silently swallows the rest of the file.
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    while True:
+        line, record[0] = reader.line_num + skipped + 1, 0
         try:
             yield line, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, _quoting(line, reader.line_num, str(error))
+            yield line, _quoting(line, reader.line_num + skipped, str(error))
+
+
+_NEVER_CLOSED = 'is a quote (") opened and not closed?'
 
 
 def _quoting(first: int, last: int, said: str) -> str:
     if "end of data" in said:
         return 'a quote (") is opened here and never closed; close it, or write it twice if it belongs to the text'
     if "field limit" in said:
-        return f'a text has more than {csv.field_size_limit():,} characters; is a quote (") opened and not closed?'
+        return f"a text has more than {csv.field_size_limit():,} characters; {_NEVER_CLOSED}"
     where = "" if first == last else f", which was read up to line {last}"
     return f'its quotes do not match{where}: within a quoted text, a quote is written twice, ""'
 
@@ -88,5 +147,5 @@ def _too_many(cells: int, columns: int) -> str:
 
 def _cell(value: Any) -> str:
     if value is None or isinstance(value, str):
-        return value or ""
+        return defused(value or "")
     return json.dumps(value)

@@ -6,7 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from runcomfy.manifest.table import RawRow, Table, check_length, decode, shown
+from runcomfy.manifest.header import column_name, without_index
+from runcomfy.manifest.table import (
+    MAX_COLUMNS,
+    RawRow,
+    Table,
+    UnreadableTable,
+    check_length,
+    lines_of,
+    open_text,
+    shown,
+)
 from runcomfy.texts import json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
@@ -21,26 +31,36 @@ def read_json_lines(data: bytes) -> Table:
         UnreadableTable: It is not text, or has no rows.
     """
     columns: dict[str, int] = {}
-    records = []
-    # Not splitlines(): it splits at characters that a JSON text may hold.
-    for line, text in enumerate(decode(data).split("\n"), 1):
-        if text.isspace() or not text:
+    records: list[RawRow] = []
+    first = ""
+    for line, text in enumerate(lines_of(open_text(data, "\n")), 1):
+        if not (text := text.strip().strip("\ufeff")):
             continue
+        first = first or text
         try:
-            values = _DECODER.decode(text.strip())
+            values = _DECODER.decode(text)
         except json.JSONDecodeError as error:
             records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}"))
         except (ValueError, RecursionError) as error:
             records.append(RawRow(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
         else:
             if isinstance(values, dict):
-                records.append(RawRow(line, values))
-                columns |= {name: line for name in values if name not in columns}
+                # Only that there is a list or an object is of interest; what is in it would be kept in memory.
+                flat = {name: [] if isinstance(value, list | dict) else value for name, value in values.items()}
+                records.append(RawRow(line, flat))
+                columns |= {name: line for name in flat if name not in columns}
+                if len(columns) > MAX_COLUMNS:
+                    raise UnreadableTable(f"has more than {MAX_COLUMNS:,} names in its objects. Is it a manifest?")
             else:
                 records.append(RawRow(line, {}, 'it is not an object; write one object a line, {"prompt": "…"}'))
         check_length(len(records))
     check_length(len(records))
-    return Table(columns, records)
+    if len(records) > 1 and records[0].problem and (first[0] == "[" or (not columns and first[-1] in "{[,")):
+        raise UnreadableTable(
+            "is not JSON Lines: no line is a JSON object by itself. Write each on one line (with jq: jq -c '.[]'; in "
+            "pandas: to_json(…, orient='records', lines=True))."
+        )
+    return Table(without_index(columns, records), records)
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -50,10 +70,10 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, value in pairs:
-        if name.strip() in values:
-            raise ValueError(f"{shown(name.strip())} is given twice; keep one of them")
-        values[name.strip()] = value
+    for given, value in pairs:
+        if (name := column_name(given)) in values:
+            raise ValueError(f"{shown(name)} is given twice; keep one of them")
+        values[name] = value
     return values
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
 
 from runcomfy.errors import InvalidInput
+from runcomfy.manifest.foreign import NOT_READ
 from runcomfy.manifest.rows import ManifestFormat
 from runcomfy.redaction import redact
 from runcomfy.storage.store import Store
@@ -17,7 +18,8 @@ __all__ = ["MAX_MANIFEST_BYTES", "Location", "locate", "refuse_manifest"]
 MAX_MANIFEST_BYTES = 100_000_000
 
 _FORMATS: dict[str, ManifestFormat] = {
-    ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".xlsx": "xlsx", ".xlsm": "xlsx",
 }  # fmt: skip
 _OBJECT = re.compile(r"s3://([^/]+)/(.+)", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data):", re.IGNORECASE)  # two letters at least: C:// is a path
@@ -93,11 +95,14 @@ def locate(source: str) -> Location:
         InvalidInput: It is neither, or its extension is not that of a manifest.
     """
     uri = redact(source)
-    kind = _FORMATS.get(Path(source).suffix.lower())
+    extension = PurePosixPath(source).suffix.lower()
+    kind = _FORMATS.get(extension)
     scheme = _SCHEME.match(source)
     found = _OBJECT.fullmatch(source)
     if scheme and found is None:
         refuse_manifest(uri, "cannot be read. A manifest is a file of this machine, or s3://bucket/key.")
+    if kind is None and extension in NOT_READ:
+        refuse_manifest(uri, NOT_READ[extension])
     if kind is None:
         refuse_manifest(
             uri, f"does not have the extension of a manifest: {', '.join(_FORMATS)}. Save it as one of these."

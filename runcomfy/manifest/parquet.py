@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from runcomfy.manifest.table import IGNORED, RawRow, Table, UnreadableTable, check_columns, check_length, shown
+from runcomfy.manifest.header import column_name, may_be_index, without_index
+from runcomfy.manifest.table import (
+    IGNORED,
+    MAX_TEXT_BYTES,
+    RawRow,
+    Table,
+    UnreadableTable,
+    check_columns,
+    check_length,
+    shown,
+)
 from runcomfy.models.orders import FIELDS
 from runcomfy.texts import exact_below
 
@@ -22,38 +33,100 @@ _READABLE = (
     pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view,
 )  # fmt: skip
 _ROWS_AT_ONCE = 10_000
+_MAX_FOOTER_BYTES = 16_000_000
+_MAX_VALUES_BYTES = 100_000_000
+"""What is decoded at once."""
+_DICTIONARY = frozenset(("PLAIN_DICTIONARY", "RLE_DICTIONARY"))
+_GROWING = "DELTA_BYTE_ARRAY"  # each text begins as the one before it: few bytes become as many as there are rows
 
 
 def read_parquet(data: bytes) -> Table:
     """Read a Parquet file; only known columns are read, and whole numbers become integers.
 
+    A file of 700 bytes can ask for gigabytes: what it says of its own size is looked at first, and a text that many
+    rows share is counted for each of them.
+
     Raises:
-        UnreadableTable: It is damaged, has no rows, or columns that cannot be used.
+        UnreadableTable: It is damaged, has no rows, too much in them, or columns that cannot be used.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        schema = file.schema_arrow
-        names = [name.strip() for name in schema.names]
-        check_columns(names)
-        check_length(file.metadata.num_rows)
-        used = {name: given for name, given in zip(names, schema.names, strict=True) if name in FIELDS}
-        for name, given in used.items():
-            _check_type(name, schema.field(given).type)
-        unread = dict.fromkeys(name for name in names if name not in FIELDS and name not in IGNORED)
-        records: list[RawRow] = []
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(used.values())):
-            cells = [[_plain(value) for value in batch.column(given).to_pylist()] for given in used.values()]
-            exact = {name: _exact_below(schema.field(given).type) for name, given in used.items()}
-            records += (
-                _record(line, unread | dict(zip(used, row, strict=True)), exact)
-                for line, row in enumerate(zip(*cells, strict=True), len(records) + 1)
-            )
+        if data.endswith(b"PAR1") and int.from_bytes(data[-8:-4], "little") > _MAX_FOOTER_BYTES:
+            raise UnreadableTable("has a footer that is too large, or damaged. Write it again, in fewer row groups.")
+        return _read(data)
     except UnreadableTable:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")[:200]
         raise UnreadableTable(f"cannot be read as Parquet: {reason}. Write it again.") from None
-    return Table(dict.fromkeys(names, 0), records)
+
+
+def _read(data: bytes) -> Table:
+    file = pq.ParquetFile(pa.BufferReader(data))
+    schema = file.schema_arrow
+    names = [column_name(name) for name in schema.names]
+    check_columns(names)
+    check_length(file.metadata.num_rows)
+    columns = dict(zip(names, schema.names, strict=True))
+    used = {name: given for name, given in columns.items() if name in FIELDS or (_is_number(schema.field(given).type)
+            and may_be_index(name))}  # fmt: skip
+    for name, given in used.items():
+        _check_type(name, schema.field(given).type)
+    repeated, rows_at_once = _check_size(file.metadata, frozenset(used.values()))
+    file = pq.ParquetFile(pa.BufferReader(data), metadata=file.metadata, read_dictionary=repeated)
+    exact = {name: _exact_below(schema.field(given).type) for name, given in used.items()}
+    unread = dict.fromkeys(name for name in names if name not in used and name not in IGNORED)
+    records: list[RawRow] = []
+    text_bytes = 0
+    for batch in file.iter_batches(rows_at_once, columns=list(used.values()), use_threads=False):
+        text_bytes += sum(map(_text_bytes, batch.columns))
+        if text_bytes > MAX_TEXT_BYTES:
+            raise UnreadableTable(f"has texts of more than {MAX_TEXT_BYTES:,} bytes together. Split it.")
+        cells = [[_plain(value) for value in batch.column(given).to_pylist()] for given in used.values()]
+        records += (
+            _record(line, unread | dict(zip(used, row, strict=True)), exact)
+            for line, row in enumerate(zip(*cells, strict=True), len(records) + 1)
+        )
+        check_length(len(records) or 1)
+    check_length(len(records))
+    return Table(without_index(dict.fromkeys(names, 0), records), records)
+
+
+def _check_size(metadata: Any, used: Collection[str]) -> tuple[list[str], int]:
+    """Return the columns that are to be decoded as dictionaries, and how many rows may be decoded at once.
+
+    A dictionary keeps a text once that many rows have. Nothing like that is there for texts that are each written as a
+    change of the one before: none can be longer than all that is written for them, which bounds a few rows.
+    """
+    repeated: set[str] = set()
+    rows_at_once, total = _ROWS_AT_ONCE, 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            if chunk.path_in_schema not in used:
+                continue
+            total += max(0, chunk.total_uncompressed_size)
+            if _GROWING in chunk.encodings:
+                rows_at_once = min(rows_at_once, max(1, _MAX_VALUES_BYTES // max(1, chunk.total_uncompressed_size)))
+            elif _DICTIONARY.intersection(chunk.encodings) and chunk.physical_type == "BYTE_ARRAY":
+                repeated.add(chunk.path_in_schema)
+            if total > MAX_TEXT_BYTES:
+                raise UnreadableTable(f"has more than {MAX_TEXT_BYTES:,} bytes when it is unpacked. Split it.")
+    return sorted(repeated), rows_at_once
+
+
+def _text_bytes(column: Any) -> int:
+    """Return how many bytes the texts of a column have, each counted as often as it occurs."""
+    lengths = column
+    if pa.types.is_dictionary(column.type):
+        if not (pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type)):
+            return 0
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    if pa.types.is_string_view(column.type):
+        lengths = column.cast(pa.large_string())
+    if not (pa.types.is_string(lengths.type) or pa.types.is_large_string(lengths.type)):
+        return 0
+    return int(pc.sum(pc.binary_length(lengths)).as_py() or 0)
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
@@ -69,6 +142,10 @@ def _check_type(name: str, kind: Any) -> None:
     if not any(is_kind(kind) for is_kind in _READABLE):
         sentence = f"has a column {name} of the type {shown(str(kind))}"
         raise UnreadableTable(f"{sentence}; there can be texts, numbers, and true or false.")
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from runcomfy.errors import InvalidInput
 from runcomfy.extras import needed
 from runcomfy.manifest.checking import check_table, is_empty, unknown_name
 from runcomfy.manifest.delimited import read_delimited
+from runcomfy.manifest.foreign import misnamed
 from runcomfy.manifest.json_lines import read_json_lines
 from runcomfy.manifest.location import locate, refuse_manifest
 from runcomfy.manifest.rows import Manifest, ManifestFormat
@@ -31,7 +32,8 @@ def read_manifest(
     Images are not read. A relative name starts at the manifest's folder; one of the defaults is taken as it is.
 
     Args:
-        source: A path or `s3://bucket/key`; its extension says what it is: .csv, .jsonl, .ndjson or .parquet.
+        source: A path or `s3://bucket/key`; its extension says what it is: .csv, .tsv, .jsonl, .ndjson, .parquet,
+            .xlsx or .xlsm.
         store: The credentials with which `s3://` is read.
         defaults: What counts where a row gives nothing, named as in `runcomfy.models.orders.FIELDS`.
         allow_placeholder_prompts: Whether a prompt may be what programs write where there is none: `nan`, `None`,
@@ -55,7 +57,7 @@ def read_manifest(
     try:
         table = _table(data, location.format)
     except UnreadableTable as error:
-        refuse_manifest(location.uri, str(error))
+        refuse_manifest(location.uri, misnamed(data, location.format) or str(error))
     if location.format != "jsonl" and "prompt" not in table.columns and "prompt" not in common:
         others = [shown(name) for name in table.columns if name not in FIELDS and name not in IGNORED]
         known = f" It has {', '.join(others)}, unknown here; there are {', '.join(FIELDS)}." if others else " Add one."
@@ -69,6 +71,7 @@ def read_manifest(
         bad=bad,
         row_count=len(table.records),
         delimiter=table.delimiter,
+        header_line=None if location.format == "jsonl" else next(iter(table.columns.values()), None),
     )
 
 
@@ -77,6 +80,11 @@ def _table(data: bytes, kind: ManifestFormat) -> Table:
         return read_delimited(data)
     if kind == "jsonl":
         return read_json_lines(data)
+    if kind == "xlsx":
+        with needed("excel", "An Excel manifest"):
+            from runcomfy.manifest.excel import read_excel
+
+        return read_excel(data)
     with needed("parquet", "A Parquet manifest"):
         from runcomfy.manifest.parquet import read_parquet  # pyarrow takes time to load
 

@@ -12,9 +12,8 @@ from runcomfy.models.orders import Order
 
 __all__ = ["BadRow", "Manifest", "ManifestFormat", "Row", "place_of", "refuse_rows"]
 
-ManifestFormat = Literal["csv", "jsonl", "parquet"]
+ManifestFormat = Literal["csv", "jsonl", "parquet", "xlsx"]
 
-_HEADER_LINES: dict[str, int] = {"csv": 1, "parquet": 0}
 _SHOWN_ROWS = 100
 # An error's text is cut after 16,384 characters.
 _SHOWN_CHARACTERS = 15_000
@@ -27,14 +26,14 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: int
-    """Where it is: the line of a text file (a record's first), the number of the row from 1 in Parquet."""
+    """Where it is: the line of a text file (a record's first), the row of a sheet, in Parquet its number from 1."""
     order: Order = Field(repr=False)  # an image's URL may be signed
     source: dict[str, Any] = Field(repr=False)
     """The row as it was given, JSON-able."""
 
 
 class BadRow(BaseModel):
-    """A row that cannot be generated, or the header: line 1 of a CSV file, 0 for the columns of Parquet."""
+    """A row that cannot be generated, or the header: its line in a CSV file or sheet, 0 for the columns of Parquet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +60,8 @@ class Manifest(BaseModel):
     """All of them, good or not."""
     delimiter: str = ","
     """The separator of the cells of a CSV file."""
+    header_line: int | None = None
+    """Where the names of the columns are; `None` in JSON Lines, where each row has them."""
 
 
 def refuse_rows(manifest: Manifest, bad: Iterable[BadRow]) -> NoReturn:
@@ -85,14 +86,14 @@ def refuse_rows(manifest: Manifest, bad: Iterable[BadRow]) -> NoReturn:
 
 
 def place_of(kind: ManifestFormat, line: int) -> str:
-    """Name the place of a row for a person: `line 7`, or in Parquet `row 7`."""
-    if kind == "parquet":
+    """Name the place of a row for a person: `line 7`, or in a sheet and in Parquet `row 7`."""
+    if kind in ("parquet", "xlsx"):
         return f"row {line}" if line else "columns"
     return f"line {line}"
 
 
 def _summary(manifest: Manifest, lines: Collection[int]) -> str:
-    header = _HEADER_LINES.get(manifest.format)
+    header = manifest.header_line
     rows = len(lines) - (header in lines)
     named = ["The header"] if header in lines else []
     if rows:

@@ -1,32 +1,51 @@
-"""What the three formats have in common: named columns, records at lines, and what makes a file unreadable."""
+"""What the formats have in common: named columns, records at lines, and what makes a file unreadable.
+
+The limits are for files that are not manifests, or are made to do harm: a small one can be unpacked to gigabytes.
+"""
 
 from __future__ import annotations
 
-import codecs
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from runcomfy.models.orders import FIELDS
 from runcomfy.redaction import redact
+from runcomfy.texts import encoding_of
 
 __all__ = [
     "IGNORED",
+    "MAX_COLUMNS",
+    "MAX_LINES",
+    "MAX_LINE_CHARACTERS",
     "MAX_ROWS",
+    "MAX_TEXT_BYTES",
+    "MAX_TEXT_CHARACTERS",
     "RawRow",
     "Table",
     "UnreadableTable",
     "check_columns",
     "check_length",
-    "decode",
+    "lines_of",
+    "open_text",
     "shown",
+    "too_long",
 ]
 
 IGNORED = ("error", "line")
 """Columns that are not read: a manifest of what failed has them, and can be run again as it is."""
 MAX_ROWS = 100_000
-"""A limit against files that are not manifests, and for memory: about 3 kB a row."""
+"""About 3 kB of memory each."""
+MAX_COLUMNS = 1000
+MAX_LINES = 2_000_000
+"""Blank ones included: a spreadsheet writes all that it has, 1,048,576."""
+MAX_LINE_CHARACTERS = 2_000_000
+MAX_TEXT_CHARACTERS = 100_000
+"""Of one value."""
+MAX_TEXT_BYTES = 100_000_000
+"""Of all values together, as UTF-8, of a format that packs them."""
 
 _SHOWN_CHARACTERS = 60
 
@@ -60,10 +79,10 @@ def check_columns(names: Sequence[str]) -> None:
     """Make sure that these names can be the header of a manifest.
 
     Raises:
-        UnreadableTable: A column has no name, two have the same, or no name is known.
+        UnreadableTable: There are too many, two are the same, or none is known.
     """
-    if "" in names:
-        raise UnreadableTable(f"has a column without a name: the {names.index('') + 1}. of {len(names)}. Name it.")
+    if len(names) > MAX_COLUMNS:
+        raise UnreadableTable(f"has more than {MAX_COLUMNS:,} columns. Take out those that are not for a manifest.")
     twice = [shown(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UnreadableTable(f"has more than one column {', '.join(twice)}. Keep one of them.")
@@ -83,19 +102,52 @@ def check_length(row_count: int) -> None:
         raise UnreadableTable(f"has more than {MAX_ROWS:,} rows. Split it.")
 
 
-def decode(data: bytes) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark.
+def open_text(data: bytes, newline: str) -> TextIO:
+    """Return a text file as it is read line by line, in UTF-8, UTF-16 or UTF-32.
+
+    Args:
+        data: The whole file.
+        newline: As in `open`.
 
     Raises:
         UnreadableTable: It is in another encoding, or is not text.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UnreadableTable("is in UTF-16. Save it as UTF-8; in Excel that is 'CSV UTF-8'.")
+    encoding = encoding_of(data)
     try:
-        return data.decode("utf-8-sig")
+        data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise UnreadableTable(f"is not UTF-8 text (line {line}). Save it as UTF-8; in Excel, 'CSV UTF-8'.") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        name = encoding.upper().removesuffix("-SIG")
+        raise UnreadableTable(
+            f"is not {name} text (line {line}). Save it as UTF-8; in Excel that is 'CSV UTF-8'."
+        ) from None
+    return io.TextIOWrapper(io.BytesIO(data), encoding, newline=newline)
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file, with their ends.
+
+    Raises:
+        UnreadableTable: There are more than `MAX_LINES`, or one has more than `MAX_LINE_CHARACTERS`.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_CHARACTERS + 1):
+        number += 1
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise UnreadableTable(
+                f"has a line of more than {MAX_LINE_CHARACTERS:,} characters: line {number}. Give each row a line of "
+                "its own."
+            )
+        if number > MAX_LINES:
+            raise UnreadableTable(f"has more than {MAX_LINES:,} lines. Take out the blank ones, or split it.")
+        yield line
+
+
+def too_long(text: Any) -> str:
+    """Return why a value has too many characters to be that of any field; an empty text if it has not."""
+    if not isinstance(text, str) or len(text) <= MAX_TEXT_CHARACTERS:
+        return ""
+    return f"it has {len(text):,} characters; {MAX_TEXT_CHARACTERS:,} are allowed. Shorten it"
 
 
 def shown(name: str) -> str:

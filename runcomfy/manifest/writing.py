@@ -56,6 +56,11 @@ def write_manifest(
         return write_json_lines(written)
     if format == "csv":
         return write_delimited(written, [*names, _ERROR], delimiter)
+    if format == "xlsx":
+        with needed("excel", "An Excel manifest"):
+            from runcomfy.manifest.excel import write_excel
+
+        return write_excel(written, [*names, _ERROR])
     with needed("parquet", "A Parquet manifest"):
         from runcomfy.manifest.parquet import write_parquet  # pyarrow takes time to load
 

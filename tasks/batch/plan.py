@@ -28,7 +28,7 @@ async def plan_batch(
     """Read and check a manifest as a whole, stage its images, and look up what is archived already.
 
     Args:
-        manifest: A path or `s3://bucket/key`: .csv, .jsonl, .ndjson or .parquet.
+        manifest: A path or `s3://bucket/key`: .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx or .xlsm.
         store: Where images are staged, and where the journal is.
         defaults: Values for what a row leaves empty.
         allow_placeholder_prompts: Whether a prompt may be what programs write for an empty cell, such as `nan`.

@@ -191,8 +191,8 @@ def test_the_same_generation_twice_is_an_error_of_the_later_row(tmp_path: Path) 
     ("source", "said"),
     [
         ("{folder}/none.csv", "does not exist. Check the path"),
-        ("{folder}", "does not have the extension of a manifest: .csv, .jsonl, .ndjson, .parquet"),
-        ("{folder}/table.xlsx", "does not have the extension of a manifest"),
+        ("{folder}", "does not have the extension of a manifest: .csv, .tsv, .jsonl, .ndjson, "),
+        ("{folder}/table.xls", "is a spreadsheet of a kind that is not read. In the program that made it, save"),
         ("{folder}/folder.csv", "is a folder. Name the manifest in it"),
         ("{folder}/large.csv", f"has {MAX_MANIFEST_BYTES + 1:,} bytes; {MAX_MANIFEST_BYTES:,} are allowed. Split it"),
         ("{folder}/\0.csv", "does not exist"),
@@ -201,7 +201,7 @@ def test_the_same_generation_twice_is_an_error_of_the_later_row(tmp_path: Path) 
         ("https://user:pass-1@example.com/clips.csv?sig=pass-1", "A manifest is a file of this machine, or s3://"),
         ("s3://videos", "A manifest is a file of this machine, or s3://bucket/key"),
         ("s3:///clips.csv", "A manifest is a file of this machine, or s3://bucket/key"),
-        ("s3://videos/clips.txt", "does not have the extension of a manifest"),
+        ("s3://videos/clips.doc", "does not have the extension of a manifest"),
         ("s3://videos/none.csv", "does not exist, or there is no such bucket"),
         ("s3://no-such-bucket/clips.csv", "does not exist, or there is no such bucket"),
         ("s3://videos/{prefix}empty.csv", "is empty"),
@@ -210,7 +210,6 @@ def test_the_same_generation_twice_is_an_error_of_the_later_row(tmp_path: Path) 
 def test_a_manifest_that_cannot_be_found_or_read_is_named(tmp_path: Path, store: Store, source: str, said: str) -> None:
     """With what to do, and without the secrets that its name may hold."""
     (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "table.xlsx").write_bytes(b"PK")
     with (tmp_path / "large.csv").open("wb") as file:
         file.truncate(MAX_MANIFEST_BYTES + 1)
     store.put(store.key("empty.csv"), b"", content_type="text/plain")

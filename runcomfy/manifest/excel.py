@@ -1,0 +1,172 @@
+"""Excel: the first sheet of a workbook, as values; it needs the extra `excel`.
+
+openpyxl reads row by row and gives up where a file is damaged. calamine is faster, but ends the whole process for 5 kB
+in which a cell is far from the others (a table of 2^34 cells).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from openpyxl import Workbook, load_workbook  # type: ignore[import-untyped]  # it comes without types
+from openpyxl.cell import WriteOnlyCell  # type: ignore[import-untyped]
+from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]
+
+from runcomfy.manifest.header import LOOKED_AT, find_header, names_of, without_index
+from runcomfy.manifest.table import (
+    MAX_COLUMNS,
+    MAX_TEXT_BYTES,
+    RawRow,
+    Table,
+    UnreadableTable,
+    check_length,
+)
+from runcomfy.models.orders import FIELDS
+
+__all__ = ["read_excel", "write_excel"]
+
+_MAX_TAGS, _MAX_ATTRIBUTES = 3_000_000, 6_000_000  # about 300 and 100 bytes of memory each, if none is let go
+_CHUNK_BYTES = 1_000_000
+_MAX_CELLS = 20_000_000  # openpyxl makes those that a row leaves out
+_MAX_SHEET_ROWS = 1_048_576  # Excel's own limit
+_MAX_CELL_CHARACTERS = 32_767  # likewise
+_EXACT_BELOW = 10**15  # Excel keeps fifteen digits
+_ENCODING = re.compile(rb"""encoding\s*=\s*["'](?!utf-8|utf-16|us-ascii)""", re.IGNORECASE)
+_DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+# What XML cannot hold, or an editor would read as that, as ECMA-376 part 1, 22.9.2.19 (ST_Xstring) writes it.
+_ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f]|_(?=x[0-9A-Fa-f]{4}_)")
+# Of what it does not keep (validation lists, extensions): nothing that is read here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\.")
+
+
+def read_excel(data: bytes) -> Table:
+    """Read the first visible sheet of a workbook; formulas count as what they gave when it was saved.
+
+    Raises:
+        UnreadableTable: It is damaged, too large, or has no usable header, or no rows.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_size(archive)
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+        sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
+        if sheet is None:
+            raise UnreadableTable("has no sheet with cells. Save the sheet with the rows as the first.")
+        sheet.reset_dimensions()  # what the file says of its size is not always true
+        return _table(_rows(sheet))
+    except UnreadableTable:
+        raise
+    except Exception as error:  # a damaged workbook makes openpyxl raise whatever its code runs into
+        reason = "it is not a ZIP archive" if isinstance(error, zipfile.BadZipFile) else "a part of it is damaged"
+        raise UnreadableTable(
+            f"cannot be read as an Excel file: {reason}. Open it in Excel and save it again, or as 'CSV UTF-8'."
+        ) from None
+
+
+def write_excel(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Write a workbook of one sheet; no text in it is a formula, and no number has lost digits."""
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("rows")
+    sheet.append(list(columns))
+    for row in rows:
+        sheet.append([_cell(sheet, row.get(name)) for name in columns])
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """Make sure that the parts can be held in memory: openpyxl builds trees of them."""
+    parts = archive.infolist()
+    if sum(part.file_size for part in parts) > MAX_TEXT_BYTES:  # nothing reads further than a part says
+        raise UnreadableTable(f"has more than {MAX_TEXT_BYTES:,} bytes when it is unpacked. Save it as 'CSV UTF-8'.")
+    tags = attributes = 0
+    for part in parts:
+        with archive.open(part) as file:
+            start = True
+            while chunk := file.read(_CHUNK_BYTES):
+                plain = chunk.replace(b"\0", b"")  # as if UTF-16 were UTF-8
+                if _DECLARATION.search(plain) or (start and _ENCODING.search(plain[:200])):
+                    raise UnreadableTable("has XML in it that Excel does not write. Save it again in Excel.")
+                start = False
+                tags += plain.count(b"<")
+                attributes += plain.count(b"=")
+                if tags > _MAX_TAGS or attributes > _MAX_ATTRIBUTES:
+                    raise UnreadableTable("has too many cells for an Excel file. Save it as 'CSV UTF-8'.")
+
+
+def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the rows that are not blank with their numbers, as JSON-able values."""
+    cells = characters = 0
+    for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells += len(row)
+        if line > _MAX_SHEET_ROWS or cells > _MAX_CELLS:
+            raise UnreadableTable("has more cells than a manifest can use. Save it as 'CSV UTF-8'.")
+        if not any(cell is not None for cell in row):
+            continue
+        if any(cell is not None for cell in row[MAX_COLUMNS:]):
+            raise UnreadableTable(f"has more than {MAX_COLUMNS:,} columns. Take out those that are not for a manifest.")
+        values = [_value(cell) for cell in row[:MAX_COLUMNS]]
+        characters += sum(len(value) for value in values if isinstance(value, str))
+        if characters > MAX_TEXT_BYTES:
+            raise UnreadableTable(f"has texts of more than {MAX_TEXT_BYTES:,} characters together. Split it.")
+        yield line, values
+
+
+def _table(rows: Iterator[tuple[int, list[Any]]]) -> Table:
+    first = list(islice(rows, LOOKED_AT))
+    texts = [(line, ["" if cell is None else str(cell) for cell in cells]) for line, cells in first]
+    place = find_header(texts, "row") or 0
+    header_line, header = texts[place] if texts else (1, [])
+    names = names_of(header)
+    records: list[RawRow] = []
+    for line, cells in chain(first[place + 1 :], rows):
+        records += _record(line, cells, names)
+        check_length(len(records) or 1)
+    check_length(len(records))
+    return Table(without_index(dict.fromkeys(names, header_line), records), records)
+
+
+def _record(line: int, cells: Sequence[Any], names: Sequence[str]) -> Iterator[RawRow]:
+    """Yield the record; nothing where it is blank."""
+    if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+        return
+    values = dict(zip(names, cells, strict=False))
+    beyond = next((number for number, cell in enumerate(cells, 1) if number > len(names) and cell is not None), 0)
+    if beyond:
+        yield RawRow(line, {}, f"it has something in column {beyond}, which has no name; name it, or take it out")
+        return
+    for name, value in values.items():
+        if name in FIELDS and isinstance(value, int | float) and abs(value) >= _EXACT_BELOW:
+            yield RawRow(
+                line,
+                {},
+                f"{name}: {value} may have been rounded: Excel keeps fifteen digits. Format the column as text, and "
+                "write the number again",
+            )
+            return
+    yield RawRow(line, values)
+
+
+def _value(cell: Any) -> Any:
+    """Return a cell as JSON has it: dates become texts, whole numbers integers."""
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    if cell is None or isinstance(cell, bool | int | float):
+        return cell
+    return unescape(cell) if isinstance(cell, str) else str(cell)
+
+
+def _cell(sheet: Any, value: Any) -> Any:
+    if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < _EXACT_BELOW):
+        return value
+    text = _ESCAPED.sub(lambda found: f"_x{ord(found[0]):04X}_", str(value))
+    cell = WriteOnlyCell(sheet, value=text[:_MAX_CELL_CHARACTERS])
+    cell.data_type = "s"  # whatever it begins with: it would take =A1 for a formula and #N/A for an error
+    return cell

@@ -1,0 +1,56 @@
+"""Files that are not what is read here: named for what they are, with the way to a manifest."""
+
+from __future__ import annotations
+
+from runcomfy.manifest.rows import ManifestFormat
+from runcomfy.media.kinds import SNIFF_BYTES, describe
+
+__all__ = ["NOT_READ", "misnamed"]
+
+_AS_CSV = "In the program that made it, save or export it as CSV in UTF-8 (Excel: 'CSV UTF-8')"
+_AS_JSON_LINES = (
+    "Write one object a line as .jsonl (with jq: jq -c '.[]'; in pandas: to_json(…, orient='records', lines=True))"
+)
+NOT_READ = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers", ".gsheet", ".fods", ".sxc"),
+                    f"is a spreadsheet of a kind that is not read. {_AS_CSV}, or as .xlsx."),
+    **dict.fromkeys((".json", ".json5", ".geojson"), f"is JSON, not JSON Lines. {_AS_JSON_LINES}."),
+    **dict.fromkeys((".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".tar", ".tgz"), "is packed. Unpack it first."),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".pkl", ".pickle", ".h5", ".avro", ".db", ".sqlite", ".duckdb"),
+                    "is a table of a kind that is not read. Write it as .parquet or .csv."),
+    **dict.fromkeys((".txt", ".tab"), "may be a manifest, but its extension does not say so. Name it .csv or .tsv."),
+    **dict.fromkeys((".yaml", ".yml", ".toml", ".xml", ".html", ".htm", ".md", ".pdf", ".docx"),
+                    "is a document, not a table. Write its rows as .csv or .jsonl."),
+}  # fmt: skip
+"""What to say of a file that is not read, by the extension of its name."""
+
+_FORMAT_NAMES = {"csv": "a CSV file", "jsonl": "JSON Lines", "parquet": "a Parquet file", "xlsx": "an Excel file"}
+_STARTS = (
+    (b"PAR1", "parquet", "a Parquet file", "Name it .parquet."),
+    (b"PK\3\4", "xlsx", "an Excel file or another ZIP archive", "Name an Excel file .xlsx, and unpack another one."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "", "a spreadsheet of old Excel (.xls), or one with a password",
+     f"{_AS_CSV}, without a password."),
+    (b"\x1f\x8b", "", "packed (gzip)", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "", "packed (Zstandard)", "Unpack it first."),
+    (b"BZh", "", "packed (bzip2)", "Unpack it first."),
+    (b"%PDF-", "", "a PDF document", "Write its rows as .csv."),
+    (b"ARROW1", "", "an Arrow (Feather) file", "Write it as .parquet."),
+    (b"SQLite format 3\0", "", "an SQLite database", "Export its table as .csv."),
+    (b"version https://git-lfs", "", "the pointer that Git LFS keeps in place of the file", "Run `git lfs pull`."),
+)  # fmt: skip
+
+
+def misnamed(data: bytes, format: ManifestFormat) -> str:
+    """Say what a file is that could not be read as what it is named; an empty text if that is not known."""
+    named = _FORMAT_NAMES[format]
+    for start, kind, found, advice in _STARTS:
+        if data.startswith(start):
+            return "" if kind == format else f"is not {named}, as its name says, but {found}. {advice}"
+    what = describe(data[:SNIFF_BYTES])
+    if what in ("an HTML page", "an XML document"):
+        return f"is not {named}, as its name says, but {what}: an error page, perhaps. Download it again."
+    if what == "a JSON document" and format != "jsonl":
+        return f"is not {named}, as its name says, but JSON. {_AS_JSON_LINES}."
+    if what == "plain text" and format in ("parquet", "xlsx"):
+        return f"is not {named}, as its name says, but plain text. Name it .csv or .jsonl if it is that."
+    return ""
