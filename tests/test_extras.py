@@ -110,7 +110,7 @@ def test_only_what_needs_an_extra_cannot_be_imported() -> None:
 
     assert count > 250
     assert sorted(missing) == sorted(BEHIND_AN_EXTRA)
-    assert set(missing.values()) <= {"altair", "jinja2", "pyarrow", "pyarrow.compute", "vl_convert"}
+    assert set(missing.values()) <= {"altair", "jinja2", "openpyxl", "pyarrow", "pyarrow.compute", "vl_convert"}
 
 
 def test_a_command_says_in_one_sentence_what_to_install(tmp_path: Path) -> None:
