@@ -85,9 +85,9 @@ class HostPolicy:
             raise HostNotAllowed(f"The host {host} is not on the allow-list. {self.advice}", host=host)
         address = written_address(host)
         if address is not None and not _is_public(address):
+            verb = "leads to" if host[:1].isalpha() and ":" not in host else "is"
             raise HostNotAllowed(
-                f"The host {host} is a private address, or a name of this machine or network, so nothing was sent to "
-                f"it. {self.advice}",
+                f"The host {host} {verb} a private address, so nothing was sent to it. {self.advice}",
                 host=host,
                 address=address,
             )

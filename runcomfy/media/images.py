@@ -203,7 +203,7 @@ def _refuse_damaged(data: bytes, sentence: str) -> NoReturn:
 
 
 def _refuse_file(what: str, advice: str) -> NoReturn:
-    refuse_image(f"The file is {what}, not an image. {advice}")
+    refuse_image(f"The file is not an image that can be used: it is {what}. {advice}")
 
 
 def refuse_image(sentence: str) -> NoReturn:

@@ -82,7 +82,7 @@ _BLANK = b"\0 \t\r\n"
 
 
 def refusal_of(data: bytes) -> tuple[str, str]:
-    """Return what the file is, with its article, and what to do: for `The file is {}, not an image. {}`."""
+    """Return what the file is, with its article, and what to do: for `It is {}. {}`."""
     head = data[:SNIFF_BYTES]
     if not data.strip(_BLANK):
         what = "nothing but zero bytes" if not data.strip(b"\0") else "nothing but spaces"

@@ -48,7 +48,7 @@ BEFORE_PAYING = [
     image("a cut image", "FOLDER/cut.jpg", "damaged or cut"),
     image("a file that may not be named so", "file://elsewhere/x.png", "file:///"),
     image("a URL of no use", "ftp://example.com/x.png", "cannot be read from ftp:"),
-    image("a URL that is not served", f"{NOWHERE}/x.png", "not allowed"),
+    image("a URL of this machine", f"{NOWHERE}/x.png", "private address"),
     image("no such object", "s3://images/no-such-object.png", "There is no object"),
     image("an object without a key", "s3://images", "s3://bucket/key"),
     text("a wrong setting", "--num-frames", "3", code=2, said=("--num-frames: ",)),
