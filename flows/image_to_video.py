@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.parameters import ImageSource, fields_of, left_out_is, needed, run_name
+from flows.parameters import GivenImage, ImageSource, fields_of, left_out_is, needed, run_name
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation
@@ -21,7 +21,7 @@ __all__ = ["image_to_video"]
 
 @flow(name="image-to-video", flow_run_name=run_name)
 async def image_to_video(
-    image: Annotated[ImageSource, BeforeValidator(needed)],
+    image: Annotated[GivenImage, BeforeValidator(needed)],
     prompt: Annotated[str, BeforeValidator(needed)],
     credentials: RunComfyCredentials,
     store: MediaStore,
@@ -48,7 +48,7 @@ async def image_to_video(
             or "pay_again", which may pay for both.
     """
     async with failure_shown(store, IMAGE_TO_VIDEO):
-        staged = await stage_image(image.root, store)
+        staged = await stage_image(ImageSource.model_validate(image).root, store)
         inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})
         async with slots(credentials):
             submission = await submit_request(

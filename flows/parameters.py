@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from prefect.exceptions import ParameterTypeError
 from pydantic import (
@@ -37,7 +37,7 @@ from runcomfy.redaction import redact
 from runcomfy.texts import whole_number, why_not_whole
 from tasks.runtime.naming import fact, flow_name
 
-__all__ = ["ImageSource", "WrongParameter", "fields_of", "left_out_is", "needed", "run_name"]
+__all__ = ["GivenImage", "ImageSource", "WrongParameter", "fields_of", "left_out_is", "needed", "run_name"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _NOTHING = ("", "none", "null", "undefined")
@@ -220,6 +220,12 @@ class ImageSource(RootModel[str]):
     def _without_query(self) -> str:
         return str(redact(self.root))
 
+
+if TYPE_CHECKING:
+    GivenImage: TypeAlias = ImageSource | str
+else:
+    GivenImage = ImageSource  # Prefect makes one of a text, and its form and its API ask for a text
+"""An image as the caller of a flow may give it."""
 
 run_name = flow_name(
     lambda given: slugify(fact(given["prompt"]), max_length=48, word_boundary=True), otherwise="generation"

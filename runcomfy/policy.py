@@ -27,14 +27,14 @@ class Deadlines(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     queue_timeout_seconds: float = Field(
-        3600,
+        default=3600,
         gt=0,
         le=_LONGEST_SECONDS,
         title="Queue timeout (s)",
         description="Still queued after this long: cancelled.",
     )
     run_timeout_seconds: float = Field(
-        3600,
+        default=3600,
         gt=0,
         le=_LONGEST_SECONDS,
         title="Run timeout (s)",
@@ -57,22 +57,24 @@ class Polling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fraction: float = Field(
-        0.05,
+        default=0.05,
         gt=0,
         le=1,
         title="Share of the run time",
         description="A result that can be due is noticed within this share of its run time.",
     )
     default_interval_seconds: float = Field(
-        2.0, gt=0, title="First interval (s)", description="Until it is known how long such requests take."
+        default=2.0, gt=0, title="First interval (s)", description="Until it is known how long such requests take."
     )
-    min_interval_seconds: float = Field(1.0, gt=0, title="Shortest interval (s)", description="Between two polls.")
+    min_interval_seconds: float = Field(
+        default=1.0, gt=0, title="Shortest interval (s)", description="Between two polls."
+    )
     max_interval_seconds: float = Field(
-        300.0, gt=0, title="Longest interval (s)", description="However long a request usually takes."
+        default=300.0, gt=0, title="Longest interval (s)", description="However long a request usually takes."
     )
-    max_failures: int = Field(60, ge=1, title="Failed polls in a row", description="Give up after this many.")
+    max_failures: int = Field(default=60, ge=1, title="Failed polls in a row", description="Give up after this many.")
     failure_window_seconds: float = Field(
-        900, gt=0, title="Failing for (s)", description="Give up when no poll has succeeded for this long."
+        default=900, gt=0, title="Failing for (s)", description="Give up when no poll has succeeded for this long."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_every_export_is_documented(name: str) -> None:
 
     assert module.__doc__
     assert [label for label, member in documented(module) if not (member.__doc__ or "").strip()] == []
+
+
+def test_every_type_checker_sees_the_defaults_of_fields() -> None:
+    """`Field(7)` is a default for pydantic only: to users who check types without its plugin, the field is required."""
+    positional = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Field" and call.args
+    ]
+
+    assert positional == []
 
 
 @pytest.mark.parametrize("name", INITS)

@@ -54,22 +54,28 @@ class OrderDefaults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: str | None = Field(None, title="Prompt", description="For those that have none.")
+    prompt: str | None = Field(default=None, title="Prompt", description="For those that have none.")
     resolution: Literal["480p", "580p", "720p"] | None = Field(
-        None, title="Resolution", description="Length of the shorter side; 580p is for text-to-video only."
+        default=None, title="Resolution", description="Length of the shorter side; 580p is for text-to-video only."
     )
     aspect_ratio: Literal["16:9", "9:16"] | None = Field(
-        None, title="Aspect ratio", description="Width to height; for text-to-video only."
+        default=None, title="Aspect ratio", description="Width to height; for text-to-video only."
     )
-    num_frames: int | None = Field(None, title="Number of frames", description="81 to 100.")
-    frames_per_second: int | None = Field(None, title="Frame rate", description="5 to 24 frames per second.")
-    seed: int | None = Field(None, title="Seed")
+    num_frames: int | None = Field(default=None, title="Number of frames", description="81 to 100.")
+    frames_per_second: int | None = Field(default=None, title="Frame rate", description="5 to 24 frames per second.")
+    seed: int | None = Field(default=None, title="Seed")
     enable_prompt_expansion: bool | None = Field(
-        None, title="Magic prompt", description="Let the service enrich the prompts."
+        default=None, title="Magic prompt", description="Let the service enrich the prompts."
     )
-    num_inference_steps: int | None = Field(None, title="Inference steps", description="For image-to-video only.")
-    enable_safety_checker: bool | None = Field(None, title="Safety checker", description="For image-to-video only.")
-    variation: str | None = Field(None, title="Variation", description="Any text, for another take of everything.")
+    num_inference_steps: int | None = Field(
+        default=None, title="Inference steps", description="For image-to-video only."
+    )
+    enable_safety_checker: bool | None = Field(
+        default=None, title="Safety checker", description="For image-to-video only."
+    )
+    variation: str | None = Field(
+        default=None, title="Variation", description="Any text, for another take of everything."
+    )
 
     def given(self) -> dict[str, Any]:
         """Return what is not empty."""

@@ -39,18 +39,20 @@ class ImageToVideoSettings(ModelInputs):
     model_id: ClassVar[str] = IMAGE_TO_VIDEO
     makes_video: ClassVar[bool] = True
 
-    resolution: Literal["480p", "720p"] = Field("720p", title="Resolution", description="Length of the shorter side.")
-    num_frames: Integer = Field(81, ge=81, le=100, title="Number of frames", description="81 to 100 frames.")
+    resolution: Literal["480p", "720p"] = Field(
+        default="720p", title="Resolution", description="Length of the shorter side."
+    )
+    num_frames: Integer = Field(default=81, ge=81, le=100, title="Number of frames", description="81 to 100 frames.")
     frames_per_second: FramesPerSecond = 16
     enable_prompt_expansion: PromptExpansion = True
     seed: Integer = Field(
-        40426604, title="Seed", description="Change it for another take of the same prompt and image."
+        default=40426604, title="Seed", description="Change it for another take of the same prompt and image."
     )
     num_inference_steps: Integer | None = Field(
-        None, title="Inference steps", description="Left to the service unless given."
+        default=None, title="Inference steps", description="Left to the service unless given."
     )
     enable_safety_checker: bool | None = Field(
-        None, title="Safety checker", description="Left to the service unless given."
+        default=None, title="Safety checker", description="Left to the service unless given."
     )
 
 
@@ -67,13 +69,15 @@ class TextToVideoSettings(ModelInputs):
     model_id: ClassVar[str] = TEXT_TO_VIDEO
     makes_video: ClassVar[bool] = True
 
-    seed: Integer | None = Field(None, title="Seed", description="Left to the service unless given.")
-    num_frames: Annotated[Literal[81, 85, 89, 93, 97], BeforeValidator(integer)] = Field(81, title="Number of frames")
+    seed: Integer | None = Field(default=None, title="Seed", description="Left to the service unless given.")
+    num_frames: Annotated[Literal[81, 85, 89, 93, 97], BeforeValidator(integer)] = Field(
+        default=81, title="Number of frames"
+    )
     frames_per_second: FramesPerSecond = 16
     resolution: Literal["480p", "580p", "720p"] = Field(
-        "720p", title="Resolution", description="Length of the shorter side."
+        default="720p", title="Resolution", description="Length of the shorter side."
     )
-    aspect_ratio: Literal["16:9", "9:16"] = Field("16:9", title="Aspect ratio", description="Width to height.")
+    aspect_ratio: Literal["16:9", "9:16"] = Field(default="16:9", title="Aspect ratio", description="Width to height.")
     enable_prompt_expansion: PromptExpansion = True
 
 
