@@ -19,6 +19,7 @@ PACKAGE = "prefect_runcomfy"
 FOLDERS = ("blocks", "tasks", "flows", "deployments")
 LEFT_OUT = (Path("deployments/production"), Path("deployments/monitoring"))
 CODE, TEXTS, OTHERS = {".py"}, {".yaml"}, {".jpg", ".typed"}
+OUR_FILE, PROJECT_FILE = "deployments/prefect.yaml", "prefect.yaml"  # the latter is written by `prefect-runcomfy init`
 _ANY = "|".join(FOLDERS)
 
 
@@ -59,11 +60,11 @@ def _named_modules(files: Iterable[Path]) -> re.Pattern[str]:
     """Return a pattern for the names of these modules, and for those of the packages after `-m`; no other words."""
     names = (".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files)
     modules = "|".join(re.escape(name) for name in names if "." in name)  # without a dot it may be any word
-    return re.compile(rf"(?<![\w./-])(?:{modules})\b|(?<=-m )(?:{_ANY})\b")
+    return re.compile(rf"(?<![\w./-])(?:{modules})\b|(?<=-m )(?:{_ANY})\b|{re.escape(OUR_FILE)}")
 
 
 def _below(found: re.Match[str]) -> str:
-    return f"{PACKAGE}.{found[0]}"
+    return PROJECT_FILE if found[0] == OUR_FILE else f"{PACKAGE}.{found[0]}"
 
 
 def _renamed(source: str, named: re.Pattern[str]) -> str:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import configparser
+import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from ruamel.yaml import YAML
 
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
+from tests.ports import free_ports
+from tests.prefect_server import MANY_RETRIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "prefect_runcomfy"
@@ -66,15 +74,39 @@ class Installed:
     python: Path
     project: Path
 
+    def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a user, with these variables."""
+        others = ("PYTHON", "PREFECT_", "AWS_", "RUNCOMFY_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        return kept | {"HOME": str(self.project), "DO_NOT_TRACK": "1", **MANY_RETRIES, **variables}
+
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project; fail the test if it does not end well, or if it warns of anything."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PREFECT_"))}
+        """Run Python in the project; fail the test if it does not end well."""
         done = subprocess.run(
-            [self.python, *arguments], cwd=self.project, env=kept | {"HOME": str(self.project)} | variables,
+            [self.python, *arguments], cwd=self.project, env=self.environment(variables),
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str, **variables: str) -> Iterator[Path]:
+        """Run Python in the project beside the test, and yield the file of what it prints."""
+        log = self.project / f"{arguments[-1]}-{time.monotonic_ns()}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [self.python, "-u", *arguments], cwd=self.project, env=self.environment(variables),
+                stdout=out, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        try:
+            yield log
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def build(target: str, folder: Path) -> Path:
@@ -121,6 +153,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return install(wheel, tmp_path_factory.mktemp("installed"))
 
 
+@pytest.fixture(scope="session")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """A checkout, which is a project of its own: its names are its folders'."""
+    folder = tmp_path_factory.mktemp("editable")
+    installed = install(build("wheel:editable", folder), folder)
+    for name in FOLDERS:
+        (installed.project / name / "__init__.py").unlink()
+        (installed.project / name).rmdir()
+    return installed
+
+
 def in_checkout(path: Path) -> Path:
     """Return the file of the checkout that a file of the wheel is made of, by its path in the wheel."""
     if path.parts[0] == PACKAGE and len(path.parts) > 2:
@@ -156,6 +199,11 @@ def test_the_wheel_holds_every_file_and_no_generic_name(unpacked: Path) -> None:
     assert dict(entries["prefect.collections"]) == {PACKAGE: PACKAGE}
 
 
+def as_in_checkout(text: str) -> str:
+    """Return a text with the names of a checkout; `prefect.yaml` is what `init` writes into a user's project."""
+    return text.replace(f"{PACKAGE}.", "").replace("deployments/prefect.yaml", "prefect.yaml")
+
+
 class Comparable(ast.NodeTransformer):
     """Gives imports and texts the names that they have in a checkout."""
 
@@ -165,7 +213,7 @@ class Comparable(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         if isinstance(node.value, str):
-            node.value = node.value.replace(f"{PACKAGE}.", "")
+            node.value = as_in_checkout(node.value)
         return node
 
 
@@ -181,7 +229,8 @@ def test_only_imports_and_texts_differ_from_the_checkout(unpacked: Path) -> None
         compared += 1
     assert compared > 250
     text = (unpacked / PACKAGE / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
-    assert text.replace(f"{PACKAGE}.", "") == (ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+    ours = (ROOT / "deployments" / "prefect.yaml").read_text(encoding="utf-8")
+    assert as_in_checkout(text) == as_in_checkout(ours)
 
 
 def test_every_command_that_a_message_names_is_there(unpacked: Path) -> None:
@@ -192,6 +241,8 @@ def test_every_command_that_a_message_names_is_there(unpacked: Path) -> None:
         for found in re.findall(r"\b(?:python|register) -m ([\w.]+\w)", path.read_text(encoding="utf-8"))
     }
 
+    texts = "".join(path.read_text(encoding="utf-8") for path in (unpacked / PACKAGE).rglob("*.py"))
+    assert "--prefect-file prefect.yaml" in texts and "deployments/prefect.yaml" not in texts
     assert {f"{PACKAGE}.deployments.setup", f"{PACKAGE}.deployments.worker", f"{PACKAGE}.blocks"} <= named
     missing = {name for name in named if not list(unpacked.glob(f"{name.replace('.', '/')}*"))}
     assert missing == set()
@@ -222,22 +273,15 @@ print(json.dumps([{PACKAGE}.__file__, len(names), generic, sys.path, unlisted]))
     assert "warning" not in done.stderr.lower()
 
 
-@pytest.mark.parametrize("target", ["wheel", "wheel:editable"])
-def test_prefect_finds_the_blocks_without_a_warning(
-    target: str, installed: Installed, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.mark.parametrize("target", ["installed", "editable"])
+def test_prefect_finds_the_blocks_without_a_warning(target: str, request: pytest.FixtureRequest) -> None:
     """By the entry point; a block has the same schema by either name, so that both read what the other has stored."""
-    if target == "wheel:editable":
-        folder = tmp_path_factory.mktemp("editable")
-        installed = install(build(target, folder), folder)
-        for name in FOLDERS:  # a checkout is a project of its own: its names are its folders'
-            (installed.project / name / "__init__.py").unlink()
-            (installed.project / name).rmdir()
+    installed: Installed = request.getfixturevalue(target)
     done = installed.run("-c", COLLECTIONS)
     (file, loaded), *blocks = (line.split(" ", 1) for line in done.stdout.splitlines())
 
     assert "warning" not in (done.stdout + done.stderr).lower()
-    where, below = (ROOT, "") if target == "wheel:editable" else (installed.python.parents[1], f"{PACKAGE}.")
+    where, below = (ROOT, "") if target == "editable" else (installed.python.parents[1], f"{PACKAGE}.")
     assert Path(file).is_relative_to(where)
     assert loaded == "[]"  # a server has no use for tasks and flows
     from blocks import MediaStore, RunComfyCredentials  # late: the other tests need no Prefect
@@ -302,3 +346,105 @@ def test_the_command_is_installed(installed: Installed) -> None:
     done = installed.run(str(installed.python.with_name("prefect-runcomfy")), "--help")
 
     assert "text-to-video" in done.stdout
+
+
+def filled_in(example: str, values: Mapping[str, str]) -> str:
+    """Return `.env.example` with values; a variable that is commented out there is one that it knows, too."""
+    for name, value in values.items():
+        example, count = re.subn(rf"^#?{name}=.*$", f"{name}={shlex.quote(value)}", example, flags=re.MULTILINE)
+        assert count == 1, name
+    return example
+
+
+def variables_of(env: Path) -> dict[str, str]:
+    """Return what a shell reads from `.env`, as `init` says how."""
+    shell = ["env", "-i", "sh", "-c", "set -a; . ./.env; set +a; exec env -0"]
+    read = subprocess.run(shell, cwd=env.parent, capture_output=True, text=True, check=True).stdout
+    known = dict(line.split("=", 1) for line in read.split("\0") if line)
+    return {name: value for name, value in known.items() if name.startswith(("PREFECT_", "AWS_", "RUNCOMFY_"))}
+
+
+def until_it_answers(url: str, log: Path, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=2).is_success:
+                return
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        time.sleep(0.2)
+
+
+async def ends_of(api_url: str, orders: Mapping[str, dict[str, str]], seconds: float = 300) -> dict[str, str | None]:
+    """Run deployments with these parameters at the same time; return the names of the states in which they end."""
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        async with get_client() as client, asyncio.timeout(seconds):
+            found = {name: await client.read_deployment_by_name(f"{name}/{name}") for name in orders}
+            runs = {
+                name: await client.create_flow_run_from_deployment(found[name].id, parameters=parameters)
+                for name, parameters in orders.items()
+            }
+            while True:
+                states = {name: (await client.read_flow_run(run.id)).state for name, run in runs.items()}
+                if all(state is not None and state.is_final() for state in states.values()):
+                    return {name: state.name for name, state in states.items() if state is not None}
+                await asyncio.sleep(0.3)
+
+
+def warnings_in(*texts: str) -> list[str]:
+    """Return Python's warnings, and Prefect's of a package that it cannot load; a busy Prefect logs WARNING as well."""
+    return [line for text in texts for line in text.splitlines() if re.search(r"Warning\b", line)]
+
+
+@pytest.mark.slow
+def test_a_project_of_ones_own_runs_what_init_has_written(
+    installed: Installed, editable: Installed, sandbox: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """Server, set-up, deployments by module, a worker: nothing warns, and doctor finds nothing broken."""
+    script, project = str(installed.python.with_name("prefect-runcomfy")), installed.project
+    installed.run(script, "init")
+    (port,) = free_ports()
+    example = (project / ".env.example").read_text(encoding="utf-8")
+    values = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "RUNCOMFY_WORK_POOL": "my pool",
+        "RUNCOMFY_API_TOKEN": sandbox.token, "RUNCOMFY_BASE_URL": sandbox.url, "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
+        "RUNCOMFY_BUCKET": f"s3://videos/{prefix}", "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url, "AWS_ACCESS_KEY_ID": object_store.access_key,
+        "AWS_SECRET_ACCESS_KEY": object_store.secret_key,
+    }  # fmt: skip
+    (project / ".env").write_text(filled_in(example, values), encoding="utf-8")
+    env = variables_of(project / ".env")
+    prefect, ours = ("-m", "prefect"), f"{PACKAGE}.deployments"
+    said = []
+
+    def do(*arguments: str, by: Installed = installed) -> str:
+        done = by.run(*arguments, **env)
+        said.append(done.stdout + done.stderr)
+        return done.stdout
+
+    with installed.running(*prefect, "server", "start", "--port", str(port), **env) as server:
+        until_it_answers(f"{values['PREFECT_API_URL']}/health", server)
+        do("-m", f"{ours}.setup", "--no-prompt")
+        do(*prefect, "block", "register", "-m", f"{PACKAGE}.blocks")
+        do(*prefect, "block", "register", "-m", "blocks", by=editable)
+        do(*prefect, "worker", "start", "--run-once", "--pool", "my pool")
+        do(*prefect, "worker", "start", "--run-once", "--pool", "my pool", by=editable)
+        do(*prefect, "--no-prompt", "deploy", "-n", "my-video", "-n", "text-to-video", "-n", "reconcile")
+        do("-m", f"{ours}.setup", "--no-prompt", "--automations")
+        with installed.running("-m", f"{ours}.worker", "--pool", "my pool", **env) as worker:
+            moving = {"prompt": "It begins to move"}
+            orders = {"my-video": moving | {"image": str(ROOT / "deployments" / "demo.jpg")}, "text-to-video": moving}
+            assert asyncio.run(ends_of(values["PREFECT_API_URL"], orders)) == dict.fromkeys(orders, "Completed")
+            named = ("--credentials-block", "runcomfy", "--store-block", "videos")
+            found = do("-m", f"{ours}.doctor", *named)
+        said += [server.read_text(encoding="utf-8"), worker.read_text(encoding="utf-8")]
+
+    assert warnings_in(*said) == []
+    assert re.search(r"deployments: 3: my_video, reconcile, text_to_video$", found, re.MULTILINE)
+    assert re.search(r"automations: .* a crash starts reconcile$", found, re.MULTILINE)
+    assert sandbox.books().submissions_accepted == 2
+    store = Store("videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    keys = [listed.key for listed in store.list(store.key("wan-ai/"))]
+    assert sorted(key.rpartition(".")[2] for key in keys) == ["jpg", "jpg", "json", "json", "mp4", "mp4"]

@@ -222,9 +222,11 @@ def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, 
     named = (("credentials-block", account_block, "runcomfy"), ("store-block", store_block, "videos"))
     options = (*named, ("limit", limit, "runcomfy-generations"))
     same_names = "".join(f" --{option} {name}" for option, name, default in options if name != default)
+    described = "deployments/prefect.yaml"
     for command in (
         f"export RUNCOMFY_WORK_POOL={pool}",
-        f"{programs}prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml",
+        *([] if Path(described).exists() else [f"{programs}prefect-runcomfy init"]),
+        f"{programs}prefect --no-prompt deploy --all --prefect-file {described}",
         *([f"{programs}python -m deployments.setup --automations{same_names}"] if automations_too else []),
         f"{programs}python -m deployments.worker --pool {pool} --limit 10",
         f"{programs}python -m deployments.doctor --credentials-block {account_block} --store-block {store_block}",

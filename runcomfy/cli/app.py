@@ -17,6 +17,7 @@ from runcomfy.cli.catalogue import catalogue
 from runcomfy.cli.doctor import doctor
 from runcomfy.cli.generate import fetch, image_to_video, text_to_video
 from runcomfy.cli.inbox import inbox
+from runcomfy.cli.init import init
 from runcomfy.cli.journal import journal_app
 from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
@@ -77,6 +78,7 @@ app.command(inbox, help_epilogue=EPILOGUE)
 app.command(catalogue, help_epilogue=EPILOGUE)
 app.command(report, help_epilogue=EPILOGUE)
 app.command(doctor, help_epilogue=EPILOGUE)
+app.command(init, help_epilogue=EPILOGUE)
 
 
 @app.command(help_flags=(), help_epilogue=EPILOGUE)

@@ -99,6 +99,7 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
         note("inbox", f"s3://videos/{prefix}/arrivals")
         note("catalogue")
         note("report", "--output", str(folder / "page.html"))
+        note("init", str(folder / "project"))
         note("doctor")
         found["doctor"].pop("exit_code")  # that of its environment
         note("text-to-video", "rain", "--num-frames", "80", name="an error of the input")

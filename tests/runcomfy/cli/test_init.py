@@ -1,0 +1,123 @@
+"""`prefect-runcomfy init`: a project of one's own gets three files, which say what the shipped ones say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from runcomfy.cli.__main__ import main
+from tests.runcomfy.cli.command_line import ROOT
+
+WRITTEN = ["prefect.yaml", "flows/my_video.py", ".env.example"]
+Said = pytest.CaptureFixture[str]
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def described(file: Path) -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(file))
+
+
+def test_a_new_project_gets_three_files_and_hears_what_is_next(tmp_path: Path, capsys: Said) -> None:
+    folder = tmp_path / "my project"
+
+    assert main(["init", str(folder)]) == 0
+
+    assert sorted(files_in(folder)) == sorted(WRITTEN)
+    said = capsys.readouterr().out
+    assert said.splitlines()[:3] == [f"created   {folder / name}" for name in WRITTEN]
+    assert f"cd '{folder}'" in said and "prefect_runcomfy.deployments.setup" in said
+
+
+def test_the_deployments_are_the_shipped_ones_by_module(tmp_path: Path) -> None:
+    """Nothing else differs, so that what is tested here holds there; the project's own flow comes first."""
+    main(["init", str(tmp_path), "--json"])
+    own, shipped = described(tmp_path / "prefect.yaml"), described(ROOT / "deployments" / "prefect.yaml")
+    mine, *theirs = own["deployments"]
+
+    assert (mine["name"], mine["entrypoint"]) == ("my-video", "flows/my_video.py:my_video")
+    assert mine["parameters"] == theirs[0]["parameters"] and "pull" not in mine
+    for each in shipped["deployments"]:
+        file, _, function = each["entrypoint"].partition(".py:")
+        each |= {"entrypoint": f"prefect_runcomfy.{file.replace('/', '.')}.{function}", "pull": []}
+    assert theirs == shipped["deployments"]
+    assert own["definitions"] == shipped["definitions"]
+    assert [list(step) for step in own["build"]] == [
+        [f"prefect_runcomfy.{name}" for name in s] for s in shipped["build"]
+    ]
+    assert [list(step.values()) for step in own["build"]] == [list(step.values()) for step in shipped["build"]]
+
+
+def test_every_variable_of_prefect_yaml_is_explained(tmp_path: Path) -> None:
+    """Without the pool's, `prefect deploy` finds no pool; the others may stay comments."""
+    main(["init", str(tmp_path), "--json"])
+    written = files_in(tmp_path)
+    named = set(re.findall(r"RUNCOMFY_\w+", written["prefect.yaml"]))
+
+    assert named - set(re.findall(r"^#?(\w+)=", written[".env.example"], re.MULTILINE)) == {"RUNCOMFY_INBOX_QUEUE"}
+    assert re.search(r"^RUNCOMFY_WORK_POOL=runcomfy$", written[".env.example"], re.MULTILINE)
+
+
+def test_the_same_again_changes_nothing(tmp_path: Path, capsys: Said) -> None:
+    """One that was deleted is written again."""
+    main(["init", str(tmp_path)])
+    (tmp_path / ".env.example").unlink()
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in WRITTEN[:2]}
+    capsys.readouterr()
+
+    assert main(["init", str(tmp_path), "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"folder": str(tmp_path), "created": WRITTEN[2:], "unchanged": WRITTEN[:2]}
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: Said) -> None:
+    """A file that differs, or a link to nowhere: all of them are named, and nothing at all is written."""
+    (tmp_path / "prefect.yaml").write_text("name: mine\n", encoding="utf-8")
+    (tmp_path / ".env.example").symlink_to(tmp_path / "nowhere")
+
+    assert main(["init", str(tmp_path)]) == 2
+
+    assert files_in(tmp_path) == {"prefect.yaml": "name: mine\n"}
+    assert not (tmp_path / "nowhere").exists() and not (tmp_path / "flows").exists()
+    assert "prefect.yaml, .env.example. Nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("in_the_way", [".", "flows"])
+def test_a_folder_that_cannot_be_made_is_named(in_the_way: str, tmp_path: Path, capsys: Said) -> None:
+    """Such as one whose name a file has."""
+    project = tmp_path / "project"
+    file = project / in_the_way
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine", encoding="utf-8")
+
+    assert main(["init", str(project)]) == 3
+
+    said = capsys.readouterr().err
+    assert str(file) in said and "Traceback" not in said and "\n\n" not in said
+    assert [path for path in (project, *project.rglob("*")) if path.is_file()] == [file]
+
+
+def test_what_may_not_be_written_is_named(tmp_path: Path, capsys: Said) -> None:
+    """A folder of somebody else's, say."""
+    if os.geteuid() == 0:
+        folder = Path("/proc/runcomfy")  # root may write everywhere else
+    else:
+        folder = tmp_path / "theirs"
+        folder.mkdir(mode=0o555)
+
+    assert main(["init", str(folder)]) == 3
+    assert "cannot be written" in capsys.readouterr().err
