@@ -22,6 +22,7 @@ __all__ = [
     "encoding_of",
     "exact_below",
     "is_placeholder",
+    "json_integer",
     "json_number",
     "normal_text",
     "unusable",
@@ -170,6 +171,13 @@ def why_not_whole(text: str) -> str:
     if _DECIMAL.fullmatch(text) and (len(text) > _MOST_DIGITS or abs(int(text.partition(".")[0])) >= exact_below()):
         return f"{text[:40]} may have been rounded: a decimal number is exact below 2^53 only. Write it without a point"
     return ""
+
+
+def json_integer(digits: str) -> int:
+    """Parse a JSON number without a point or an exponent; `ValueError` for one of more than 300 digits."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
+    return int(digits)
 
 
 def json_number(text: str) -> float | str:

@@ -42,7 +42,7 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
         notice = _json_object(notice["Message"])
     try:
         return tuple(_arrivals(notice))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"The message looks like a bucket's event, but lacks a part of it ({type(error).__name__})."
         ) from None

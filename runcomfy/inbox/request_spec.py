@@ -13,9 +13,9 @@ from runcomfy.errors import InvalidInput
 from runcomfy.inbox.images import Found, InboxImage
 from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
 from runcomfy.storage.store import Store
-from runcomfy.texts import json_number
+from runcomfy.texts import encoding_of, json_integer, json_number
 
-__all__ = ["read_request_spec"]
+__all__ = ["read_request_spec", "sidecar_fields"]
 
 _MAX_SIDECAR_BYTES = 64 * 1024
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
@@ -42,11 +42,29 @@ def read_request_spec(image: InboxImage, store: Store, defaults: Mapping[str, An
         raise InvalidInput(f"{image.uri} does not exist any more.")
     values = _given(_from_metadata(found.metadata))
     for sidecar in reversed(image.sidecars):
-        text = _text(sidecar, image.bucket, store)
-        values |= _given(_from_json(sidecar, text) if sidecar.extension == "json" else {"prompt": text.strip()})
+        if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
+            _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {_MAX_SIDECAR_BYTES:,} are allowed")
+        values |= sidecar_fields(sidecar, store.read(sidecar.key, image.bucket, limit_bytes=_MAX_SIDECAR_BYTES))
     if not _given({"prompt": values.get("prompt", defaults.get("prompt"))}):
         return None
     return read_order(values | {"image": image.uri}, defaults)
+
+
+def sidecar_fields(sidecar: Found, data: bytes) -> dict[str, Any]:
+    """Return the fields that a sidecar gives: `.json` any, another the prompt only.
+
+    Args:
+        sidecar: Its key is what a person reads.
+        data: The whole file, in UTF-8, UTF-16 or UTF-32.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    try:
+        text = data.decode(encoding_of(data))
+    except UnicodeDecodeError:
+        _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
+    return _given(_from_json(sidecar, text) if sidecar.extension == "json" else {"prompt": text.strip()})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,20 +94,15 @@ def _decoded(name: str, value: str) -> str:
         raise InvalidInput(f"{name}: {sentence}", violations=[(name, sentence)]) from None
 
 
-def _text(sidecar: Found, bucket: str, store: Store) -> str:
-    if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
-        _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {_MAX_SIDECAR_BYTES:,} are allowed")
-    try:
-        return store.read(sidecar.key, bucket, limit_bytes=_MAX_SIDECAR_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
-
-
 def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text, parse_float=json_number)
-    except (ValueError, RecursionError) as error:
+        found = json.loads(text.lstrip("\ufeff"), parse_float=json_number, parse_int=json_integer)
+    except json.JSONDecodeError as error:
         _refuse(sidecar, f"it is not JSON ({error})")
+    except RecursionError:
+        _refuse(sidecar, "it is nested too deeply")
+    except ValueError as error:
+        _refuse(sidecar, str(error))
     if not isinstance(found, dict):
         _refuse(sidecar, 'it is not a JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
     if "image" in found:

@@ -17,11 +17,9 @@ from runcomfy.manifest.table import (
     open_text,
     shown,
 )
-from runcomfy.texts import json_number
+from runcomfy.texts import json_integer, json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
-
-_MOST_DIGITS = 300  # Python refuses very long numbers itself, but with a message for programmers
 
 
 def read_json_lines(data: bytes) -> Table:
@@ -81,12 +79,6 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"it is not JSON: {name} is not a JSON value")
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
-    return int(digits)
-
-
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer, parse_float=json_number
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=json_integer, parse_float=json_number
 )
