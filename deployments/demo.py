@@ -6,7 +6,6 @@ temporary folder, and your own Prefect is not touched; only the video and its pr
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -15,8 +14,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
-
-from runcomfy.errors import RunComfyError
 
 __all__ = ["app"]
 
@@ -35,19 +32,24 @@ def demo(
 ) -> None:
     """Make one video from one image, and show what happened."""
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="runcomfy-demo-", ignore_cleanup_errors=True) as scratch:
-        _use_temporary_prefect(Path(scratch))
-        console.print("Starting an S3 server, a sandbox of RunComfy and a temporary Prefect server …", style="bold")
-        # Prefect reads its settings when it is first imported, so it is imported after they are set.
-        from deployments.demo_run import run
+    scratch = tempfile.mkdtemp(prefix="runcomfy-demo-")  # the run removes it
+    console.print("Starting an S3 server, a sandbox of RunComfy and a temporary Prefect server …", style="bold")
+    # Prefect reads its settings when it is first imported, which importing the installed package has done already: so
+    # this process begins once more, with others.
+    words = [
+        sys.executable,
+        "-m",
+        "deployments.demo_run",
+        image or str(PICTURE),
+        prompt or PROMPT,
+        str(output),
+        scratch,
+    ]
+    os.execve(sys.executable, words, _with_temporary_prefect(Path(scratch)))  # noqa: S606 - our own program
 
-        asyncio.run(run(image or str(PICTURE), prompt or PROMPT, output, Path(scratch)))
 
-
-def _use_temporary_prefect(home: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
-        del os.environ[name]
-    os.environ |= {
+def _with_temporary_prefect(home: Path) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
@@ -58,7 +60,4 @@ def _use_temporary_prefect(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except RunComfyError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    app()

@@ -1,8 +1,10 @@
-"""The demo's one run: start the servers, run the flow, copy the files out, print a table."""
+"""The demo's one run, a process of `demo`: start the servers, run the flow, copy the files out, print a table."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from rich.table import Table
 from blocks import MediaStore, RunComfyCredentials
 from flows.image_to_video import image_to_video
 from flows.parameters import ImageSource
+from runcomfy.errors import RunComfyError
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
@@ -115,3 +118,13 @@ def _print(generation: Generation, tasks: list[TaskRun], files: list[Path]) -> N
 
 def _staged_bytes(generation: Generation) -> int:
     return generation.image.size_bytes if generation.image else 0
+
+
+if __name__ == "__main__":
+    _image, _prompt, _output, _scratch = sys.argv[1:]
+    try:
+        asyncio.run(run(_image, _prompt, Path(_output), Path(_scratch)))
+    except RunComfyError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(_scratch, ignore_errors=True)
