@@ -2,26 +2,50 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEMO_STAMP := .venv/.installed-demo
+DEMO_PACKAGES := deployments/demo-requirements.txt
+PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
-# The whole environment, exact and checked by hash; then this checkout itself, in editable mode.
-$(STAMP): pyproject.toml constraints.txt
+# Exact packages, checked by hash; then this checkout itself, in editable mode.
+define install_from
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $(STAMP)
+	$(BIN)/python $(PIP) --require-hashes --requirement $(1)
+	$(BIN)/python $(PIP) --no-build-isolation --editable .
+endef
 
-.PHONY: install demo test slow check format bench lock
+# The package with its sandbox: half of what the tests need.
+$(DEMO_STAMP): pyproject.toml $(DEMO_PACKAGES)
+	$(call install_from,$(DEMO_PACKAGES))
+	touch $(DEMO_STAMP)
+
+# The whole environment, which has all of that.
+$(STAMP): pyproject.toml constraints.txt
+	$(call install_from,constraints.txt)
+	touch $(DEMO_STAMP) $(STAMP)
+
+.PHONY: install demo test test-python slow check format bench lock
 
 install: $(STAMP)
 
 # IMAGE=photo.jpg PROMPT="what happens": handed on in the environment as they are, so no quote or dollar in them breaks.
 override export IMAGE := $(value IMAGE)
 override export PROMPT := $(value PROMPT)
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/python -m deployments.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
+
+# On another Python (PYTHON=python3.13): the wheel in an environment of its own, with the packages of the demo; a
+# generation by the command, the demo's flow, and what is said without the extras. A minute or two.
+ELSEWHERE := .venv-other
+test-python:
+	rm -rf $(ELSEWHERE)
+	$(PYTHON) -m venv $(ELSEWHERE)
+	$(ELSEWHERE)/bin/python $(PIP) --require-hashes --requirement $(DEMO_PACKAGES)
+	$(ELSEWHERE)/bin/python $(PIP) --no-build-isolation .
+	cd $(ELSEWHERE) && bin/python -I ../tests/installed_wheel.py
+	rm -rf $(ELSEWHERE)
 
 # Real servers, workers and processes; minutes. Two files beside each other, in the order of their names, which begins
 # with the longest: every worker of xdist has servers, buckets and work pools of its own.
@@ -50,9 +74,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.catalogue --generations 2000
 
 # After a change of the ranges in pyproject.toml; needs uv.
+LOCK := uv pip compile pyproject.toml build-requirements.in --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 lock:
-	uv pip compile pyproject.toml build-requirements.in --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt
-	uv pip compile pyproject.toml build-requirements.in --extra excel --extra server --extra report --extra telemetry --constraints constraints.txt --universal \
-	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	$(LOCK) --all-extras --output-file constraints.txt
+	$(LOCK) --extra excel --extra server --extra report --extra telemetry --constraints constraints.txt \
 	  --output-file deployments/production/requirements.txt
+	$(LOCK) --extra sandbox --constraints constraints.txt --output-file $(DEMO_PACKAGES)
