@@ -92,7 +92,7 @@ class RunComfyCredentials(CredentialsBlock):
         """Return the block as Prefect serialises it; with its token only where a document is saved (by alias).
 
         Prefect sends the parameters of a flow with their secrets to other processes, for information only
-        (`EngineContext.serialize`, Prefect 3.8).
+        (`EngineContext.serialize`, Prefect 3.9).
         """
         data = Block.ser_model(self, handler, info)
         if (info.context or {}).get("include_secrets") and not info.by_alias and "api_token" in data:

@@ -5,7 +5,7 @@ that are persisted. So a pickle holds where a secret can be loaded from instead 
 document in Prefect, or the environment. A block with neither is refused before anything is submitted.
 
 The secret is loaded when it is first used, not when the block is unpickled: Prefect unpickles a task's parameters
-before it has connected to the server that they come from (`_run_task_in_subprocess`, Prefect 3.8).
+before it has connected to the server that they come from (`_run_task_in_subprocess`, Prefect 3.9).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.2
 async def in_order(serving: Coroutine[Any, Any, None]) -> None:
     """Run what serves flows with Prefect's `Runner`; SIGTERM ends its flow runs gracefully, and then it.
 
-    `Runner` sets a handler of its own when it starts (`handle_sigterm`, Prefect 3.8 and 3.9), which kills the processes
+    `Runner` sets a handler of its own when it starts (`handle_sigterm`, Prefect 3.9), which kills the processes
     of its runs, or marks the runs as cancelled, as if a person had done so. So this one is set after it. A second
     signal ends everything at once. If the system does not list a process's children (no /proc), Prefect's handler
     stays.

@@ -82,7 +82,7 @@ def _send_events(seconds: float = 30) -> None:
 def drop_events_of_other_servers() -> None:
     """Let events go to the server in use.
 
-    A process has one sender of events, whatever server that was made for (`EventsWorker.instance`, Prefect 3.8). After
+    A process has one sender of events, whatever server that was made for (`EventsWorker.instance`, Prefect 3.9). After
     a test with a server of its own, what others emit would be lost, and be retried for hours at the end.
     """
     if (module := sys.modules.get("prefect.events.worker")) is None:

@@ -28,7 +28,7 @@ _MISSED, _MARGIN_SECONDS = 3, 60
 
 
 def default_frequency() -> int:
-    """Return the seconds between two heartbeats where nothing sets them: 180 with Prefect 3.8 and 3.9."""
+    """Return the seconds between two heartbeats where nothing sets them: 180 with Prefect 3.9."""
     return int(FlowsSettings.model_fields["heartbeat_frequency"].default)
 
 

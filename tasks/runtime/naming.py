@@ -3,7 +3,7 @@
 Whatever is in the parameters, a name never fails a run that may be paid for.
 
 Prefect makes the name after the parameters are resolved and before the body runs; an error there is an error of the
-run, and what an upstream task has paid for would not be collected (`resolve_custom_task_run_name`, Prefect 3.8, 3.9).
+run, and what an upstream task has paid for would not be collected (`resolve_custom_task_run_name`, Prefect 3.9).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Prefect looks its handler up in its module when a flow begins, installs it for as long as the flow runs, and recognises
 it there (`capture_sigterm` and `is_prefect_sigterm_handler_installed` in `prefect/utilities/engine/__init__.py`,
-Prefect 3.8 and 3.9; there is no public hook). So the name there is given a handler that does the same a little later.
+Prefect 3.9; there is no public hook). So the name there is given a handler that does the same a little later.
 Where a version of Prefect has no such name, `runcomfy.interruption.shutdown` puts itself in front of the handler, as
 long as the main thread submits.
 """

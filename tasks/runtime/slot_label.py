@@ -1,6 +1,6 @@
 """The label in which a flow run records the slots that it holds: Prefect does not say who holds them.
 
-Prefect 3.8 and 3.9 keep leases of slots, but no endpoint of the server says whose they are.
+Prefect 3.9 keep leases of slots, but no endpoint of the server says whose they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["LEASE_PASSED", "SLOTS_LABEL", "EarlierSlots", "SlotsLabel"]
 SLOTS_LABEL = "runcomfy.slots"
 LEASE_PASSED = timedelta(seconds=360)
 """After this, Prefect has freed what an ended process held: its lease is 300 s, renewed every 225 s, and the server
-looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.8, 3.9)."""
+looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.9)."""
 
 
 class EarlierSlots(BaseModel):

@@ -1,6 +1,6 @@
 """When runs last sent a heartbeat, according to Prefect's events.
 
-A run sends an event every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.8: 180 unless set, 30 at least), at
+A run sends an event every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (Prefect 3.9: 180 unless set, 30 at least), at
 its start for the first time. They are counted by run (`/events/count-by/resource`), which returns the time of each
 run's first and last one, so that one request serves 200 runs. Events are kept for a week unless the server is set
 otherwise.

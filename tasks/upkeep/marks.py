@@ -36,10 +36,10 @@ _WITHOUT_SERVER = re.compile(
     r"((Connect|Read|Write|Close)Error\b|(Connect|Read|Write|Pool)Timeout\b|(Local|Remote)ProtocolError\b"
     r"|(Prefect)?HTTPStatusError: Server error '5)"
 )
-"""What Prefect's engine (3.8, 3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
+"""What Prefect's engine (3.9) says of a run that failed since Prefect's own API did not answer: a run reads its
 blocks there when it begins. Errors of the service and the store have names of ours by then."""
 _PLACE_LOST = "Deployment concurrency slot lost"
-"""What Prefect (3.8, 3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free:
+"""What Prefect (3.9) says of a run that it cancels as it begins, since its lease is gone and no place is free:
 such as after a restart of a server that keeps leases in its memory (`ValidateDeploymentConcurrencyAtRunning`)."""
 FORCED = "Forced by the automation"
 """How the message of a state begins that one of our automations sets."""

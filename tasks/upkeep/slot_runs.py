@@ -29,7 +29,7 @@ __all__ = ["HoldingRuns", "earlier_looks", "holding_runs", "unlabelled_holders"]
 _PAGE = 200
 _MOST_PAGES = 50
 _HOLDS_PLACE = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-"""In these states, a run holds a place of its deployment (`ReleaseFlowConcurrencySlots`, Prefect 3.8, 3.9)."""
+"""In these states, a run holds a place of its deployment (`ReleaseFlowConcurrencySlots`, Prefect 3.9)."""
 _MAY_WORK = (*_HOLDS_PLACE, StateType.PAUSED)
 _EARLIER = timedelta(hours=1)
 _RUN = "prefect.flow-run."
