@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -46,11 +47,24 @@ for slug in ("runcomfy-credentials", "media-store"):
 """
 FLOW = """
 import asyncio, os
+from prefect import flow
 from pydantic import SecretStr
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
-from prefect_runcomfy import MediaStore, RunComfyCredentials, text_to_video
-from runcomfy import Polling
+from prefect_runcomfy import MediaStore, RunComfyCredentials
+from prefect_runcomfy.tasks import archive_outputs, submit_request, wait_for_result
+from runcomfy import ArchivedVideo, Polling, TextToVideo
+
+
+@flow
+async def chain(prompt: str, account: RunComfyCredentials, store: MediaStore) -> list[ArchivedVideo]:
+    inputs = TextToVideo(prompt=prompt)
+    submission = await submit_request(inputs, account, store)
+    result = await wait_for_result(submission, account, store, polling=quick)
+    return await archive_outputs(
+        result, account, store, model_id=inputs.model_id, inputs=inputs, submission=submission
+    )
+
 
 env = os.environ
 account = RunComfyCredentials(
@@ -62,9 +76,53 @@ keys = AwsCredentials(
 )
 store = MediaStore(bucket="videos", prefix=env["PREFIX"], credentials=keys)
 quick = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
-made = asyncio.run(text_to_video("Rain on a window at night", account, store, polling=quick))
-print(made.videos[0].uri, text_to_video.__module__, type(made).__module__)
+(made,) = asyncio.run(chain("Rain on a window at night", account, store))
+print(made.uri, submit_request.__module__, type(made).__module__)
 """
+TESTS_OF_FLOWS = ("tests/flows/test_callers.py", "tests/flows/test_decisions.py", "tests/flows/test_fetch.py")
+NOT_AGAIN = "not other_processes and not unsaved_block"  # those start many processes, which takes long
+WRONG = """
+from prefect_runcomfy import MediaStore, RunComfyCredentials, text_to_video
+from prefect_runcomfy.tasks import submit_request
+
+
+async def wrong(account: RunComfyCredentials, store: MediaStore) -> int:
+    await submit_request("a prompt", account, store)
+    made = await text_to_video("rain", account, store)
+    return made.videos
+"""
+ALIASES = f"""
+import importlib.abc, importlib.machinery, importlib.util, sys
+
+class Aliases(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {FOLDERS!r}:
+            return None
+        named = importlib.util.find_spec(f"{PACKAGE}.{{name}}")
+        return named and importlib.machinery.ModuleSpec(
+            name, self, origin=named.origin, is_package=named.submodule_search_locations is not None
+        )
+
+    def create_module(self, spec):
+        module = importlib.import_module(f"{PACKAGE}.{{spec.name}}")
+        self.own = module.__spec__
+        return module
+
+    def exec_module(self, module):
+        module.__spec__ = self.own
+
+    def get_code(self, name):
+        return importlib.util.find_spec(f"{PACKAGE}.{{name}}").loader.get_code(f"{PACKAGE}.{{name}}")
+
+    def get_source(self, name):
+        return None
+
+    def is_package(self, name):
+        return importlib.util.find_spec(f"{PACKAGE}.{{name}}").submodule_search_locations is not None
+
+sys.meta_path.insert(0, Aliases())
+"""
+"""Lets `from tasks import …` mean `from prefect_runcomfy.tasks import …`, in processes that tests start, too."""
 
 
 @dataclass(frozen=True)
@@ -318,10 +376,10 @@ for entrypoint in {entrypoints!r}:
 
 
 @pytest.mark.slow
-def test_a_whole_flow_runs_from_the_wheel(
+def test_a_chain_over_the_tasks_runs_from_the_wheel(
     installed: Installed, prefect_api: str, sandbox: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """One request, one video in the bucket, whose provenance says who archived it."""
+    """A user's own flow: one request, one video in the bucket, whose provenance says who archived it."""
     script = installed.project / "my_flow.py"
     script.write_text(FLOW, encoding="utf-8")
     done = installed.run(
@@ -331,7 +389,7 @@ def test_a_whole_flow_runs_from_the_wheel(
     )  # fmt: skip
     uri, *modules = done.stdout.split()
 
-    assert modules == [f"{PACKAGE}.flows.text_to_video", "runcomfy.values"]
+    assert modules == [f"{PACKAGE}.tasks.submit_request", "runcomfy.values"]
     assert sandbox.books().submissions_accepted == 1
     key = uri.removeprefix(f"s3://videos/{prefix}/")
     assert key != uri
@@ -346,6 +404,43 @@ def test_the_command_is_installed(installed: Installed) -> None:
     done = installed.run(str(installed.python.with_name("prefect-runcomfy")), "--help")
 
     assert "text-to-video" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_users_type_checker_sees_our_types(installed: Installed, tmp_path: Path) -> None:
+    """Strictly, and without pydantic's plugin: what is right passes, and what is wrong is found."""
+    files = {"right.py": FLOW, "wrong.py": WRONG}
+    for name, source in files.items():
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    installed.run("-m", "runcomfy", "init", str(tmp_path))
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed.python), *files, "flows"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = [line.partition(": error: ")[::2] for line in done.stdout.splitlines() if ": error: " in line]
+
+    assert [place for place, _ in found] == ["wrong.py:7", "wrong.py:9"], done.stdout + done.stderr
+    assert '"str"' in found[0][1] and "ArchivedVideo" in found[1][1]
+
+
+@pytest.mark.slow
+def test_tests_of_flows_pass_with_the_wheel(installed: Installed, tmp_path: Path) -> None:
+    """The same tests, in which `flows`, `tasks` and `blocks` are the modules of the installed package."""
+    for name in ("tests", "pyproject.toml", "deployments/demo.jpg"):
+        source, to = ROOT / name, tmp_path / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, to, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, to)
+    (tmp_path / "sitecustomize.py").write_text(ALIASES, encoding="utf-8")
+    weed = Path(sysconfig.get_path("scripts")) / "weed"  # the S3 server is looked for beside the interpreter
+    installed.python.with_name("weed").symlink_to(weed)
+    project = Installed(installed.python, tmp_path)
+
+    done = project.run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS_OF_FLOWS, "-k", NOT_AGAIN, PYTHONPATH=str(tmp_path)
+    )
+
+    assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE) and "failed" not in done.stdout
 
 
 def filled_in(example: str, values: Mapping[str, str]) -> str:
