@@ -155,6 +155,8 @@ CORPUS: tuple[Sample, ...] = (
     good("plain.avif", A, "image/jpeg"),
     good("alpha.avif", encoded("AVIF", "RGBA"), "image/jpeg"),
     good("photo.heic", H, "image/jpeg"),
+    good("tiles.heic", heic(size=(1_200, 900), tile_size=512), "image/jpeg"),
+    good("upright.heic", heic(exif=b"Exif\0\0" + exif(6)), "image/jpeg"),
     good("grey.heic", heic("L"), "image/jpeg"),
     good("sequence.avif", encoded("AVIF", save_all=True, append_images=[pixels("RGB")]), "image/jpeg"),
     # cut and damaged
