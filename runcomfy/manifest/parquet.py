@@ -13,6 +13,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from runcomfy.manifest.header import column_name, may_be_index, without_index
+from runcomfy.manifest.parquet_sizes import Chunk, chunks
 from runcomfy.manifest.table import (
     IGNORED,
     MAX_TEXT_BYTES,
@@ -33,26 +34,21 @@ _READABLE = (
     pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view,
 )  # fmt: skip
 _ROWS_AT_ONCE = 10_000
-_MAX_FOOTER_BYTES = 16_000_000
 _MAX_VALUES_BYTES = 100_000_000
 """What is decoded at once."""
-_DICTIONARY = frozenset(("PLAIN_DICTIONARY", "RLE_DICTIONARY"))
-_GROWING = "DELTA_BYTE_ARRAY"  # each text begins as the one before it: few bytes become as many as there are rows
 
 
 def read_parquet(data: bytes) -> Table:
     """Read a Parquet file; only known columns are read, and whole numbers become integers.
 
-    A file of 700 bytes can ask for gigabytes: what it says of its own size is looked at first, and a text that many
+    A file of 700 bytes can ask for gigabytes: the sizes of its pages are looked at first, and a text that many
     rows share is counted for each of them.
 
     Raises:
         UnreadableTable: It is damaged, has no rows, too much in them, or columns that cannot be used.
     """
     try:
-        if data.endswith(b"PAR1") and int.from_bytes(data[-8:-4], "little") > _MAX_FOOTER_BYTES:
-            raise UnreadableTable("has a footer that is too large, or damaged. Write it again, in fewer row groups.")
-        return _read(data)
+        return _read(data, list(chunks(data)))
     except UnreadableTable:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -60,7 +56,7 @@ def read_parquet(data: bytes) -> Table:
         raise UnreadableTable(f"cannot be read as Parquet: {reason}. Write it again.") from None
 
 
-def _read(data: bytes) -> Table:
+def _read(data: bytes, sizes: Sequence[Chunk]) -> Table:
     file = pq.ParquetFile(pa.BufferReader(data))
     schema = file.schema_arrow
     names = [column_name(name) for name in schema.names]
@@ -71,7 +67,7 @@ def _read(data: bytes) -> Table:
             and may_be_index(name))}  # fmt: skip
     for name, given in used.items():
         _check_type(name, schema.field(given).type)
-    repeated, rows_at_once = _check_size(file.metadata, frozenset(used.values()))
+    repeated, rows_at_once = _check_size(sizes, frozenset(used.values()))
     file = pq.ParquetFile(pa.BufferReader(data), metadata=file.metadata, read_dictionary=repeated)
     exact = {name: _exact_below(schema.field(given).type) for name, given in used.items()}
     unread = dict.fromkeys(name for name in names if name not in used and name not in IGNORED)
@@ -91,28 +87,19 @@ def _read(data: bytes) -> Table:
     return Table(without_index(dict.fromkeys(names, 0), records), records)
 
 
-def _check_size(metadata: Any, used: Collection[str]) -> tuple[list[str], int]:
+def _check_size(sizes: Sequence[Chunk], used: Collection[str]) -> tuple[list[str], int]:
     """Return the columns that are to be decoded as dictionaries, and how many rows may be decoded at once.
 
     A dictionary keeps a text once that many rows have. Nothing like that is there for texts that are each written as a
     change of the one before: none can be longer than all that is written for them, which bounds a few rows.
     """
-    repeated: set[str] = set()
-    rows_at_once, total = _ROWS_AT_ONCE, 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for place in range(group.num_columns):
-            chunk = group.column(place)
-            if chunk.path_in_schema not in used:
-                continue
-            total += max(0, chunk.total_uncompressed_size)
-            if _GROWING in chunk.encodings:
-                rows_at_once = min(rows_at_once, max(1, _MAX_VALUES_BYTES // max(1, chunk.total_uncompressed_size)))
-            elif _DICTIONARY.intersection(chunk.encodings) and chunk.physical_type == "BYTE_ARRAY":
-                repeated.add(chunk.path_in_schema)
-            if total > MAX_TEXT_BYTES:
-                raise UnreadableTable(f"has more than {MAX_TEXT_BYTES:,} bytes when it is unpacked. Split it.")
-    return sorted(repeated), rows_at_once
+    read = [chunk for chunk in sizes if chunk.column in used]
+    if sum(chunk.unpacked_bytes for chunk in read) > MAX_TEXT_BYTES:
+        raise UnreadableTable(f"has more than {MAX_TEXT_BYTES:,} bytes when it is unpacked. Split it.")
+    growing = {chunk.column for chunk in read if chunk.is_growing}
+    longest = max((chunk.unpacked_bytes for chunk in read if chunk.is_growing), default=0)
+    repeated = {chunk.column for chunk in read if chunk.is_text and chunk.has_dictionary} - growing
+    return sorted(repeated), min(_ROWS_AT_ONCE, max(1, _MAX_VALUES_BYTES // longest)) if longest else _ROWS_AT_ONCE
 
 
 def _text_bytes(column: Any) -> int:

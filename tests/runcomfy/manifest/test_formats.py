@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest import Manifest, ManifestFormat, write_manifest
 from runcomfy.manifest.delimited import as_written, read_delimited
+from runcomfy.manifest.parquet_sizes import chunks
 from runcomfy.manifest.table import MAX_ROWS
 from runcomfy.texts import is_placeholder, normal_text, unusable
 from tests.runcomfy.manifest.making import csv_text, jsonl_text, problems, read_text
@@ -49,9 +50,9 @@ ANY_BYTES = (
 )
 
 
-def parquet(columns: Mapping[str, Any]) -> bytes:
+def parquet(columns: Mapping[str, Any], **options: Any) -> bytes:
     file = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), file)
+    pq.write_table(pa.table(dict(columns)), file, **options)
     return file.getvalue()
 
 
@@ -306,7 +307,7 @@ GOOD = parquet({"prompt": ["a", "b"]})
         ("m.csv", "prompt,seed\nRain,1\nSchnee f\xe4llt,2\n".encode("latin-1"), r"is not UTF-8 text \(line 3\)"),
         ("m.jsonl", b'{"prompt": "\xff"}', r"is not UTF-8 text \(line 1\)"),
         ("m.csv", "prompt\nRain\n".encode("utf-16")[:-1], r"is not UTF-16 text \(line 2\)"),
-        ("m.parquet", b"PAR1 but not really PAR1", "has a footer that is too large, or damaged"),
+        ("m.parquet", b"PAR1 but not really PAR1", "as Parquet: its footer is cut, damaged or too large"),
         ("m.parquet", GOOD[: len(GOOD) // 2], "cannot be read as Parquet"),
         ("m.parquet", GOOD[:4] + b"\xff" * 40 + GOOD[44:], "cannot be read as Parquet"),
         ("m.parquet", parquet({"prompt": [["a"]]}), "has a column prompt of the type list<"),
@@ -356,3 +357,47 @@ def test_no_cell_of_a_written_csv_is_a_formula_and_each_is_read_as_it_was(texts:
         assert re.fullmatch(r"-\d+(\.\d+)?", cell) or not re.match(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]", cell)
     assert [as_written(row["variation"]) for row in cells] == texts
     assert [record.values["variation"] for record in read_delimited(written).records] == texts
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"data_page_version": "2.0", "row_group_size": 7},
+                                     {"compression": "zstd", "write_statistics": False}])  # fmt: skip
+def test_the_sizes_of_a_parquet_file_are_those_that_pyarrow_knows(options: dict[str, Any]) -> None:
+    """Its own metadata counts the headers of the pages, too."""
+    file = io.BytesIO()
+    table = pa.table({"prompt": [f"Rain {number % 9}" for number in range(50)], "seed": list(range(50))})
+    pq.write_table(table, file, **options)
+    metadata = pq.read_metadata(file)
+
+    found = list(chunks(file.getvalue()))
+
+    known = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups) for place in (0, 1)]
+    assert [(chunk.column, chunk.unpacked_bytes) for chunk in found] == [
+        (each.path_in_schema, each.total_uncompressed_size) for each in known
+    ]
+    assert [chunk.has_dictionary for chunk in found] == [each.has_dictionary_page for each in known]
+
+
+def varint(number: int) -> bytes:
+    """Return a number as Thrift's compact protocol has it."""
+    number, written = number << 1, bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*written, number))
+
+
+@pytest.mark.slow
+def test_a_page_that_unpacks_to_more_than_the_footer_says_is_refused(tmp_path: Path) -> None:
+    """The sizes in the footer are only what a program wrote there."""
+    size = 120_000_000
+    content = parquet({"prompt": ["a" * size]}, compression="zstd", use_dictionary=False, write_statistics=False)
+    (chunk,) = chunks(content)
+    told = varint(chunk.unpacked_bytes)
+    at = content.rindex(told)
+    lying = content[:at] + b"\xe4" + b"\x80" * (len(told) - 2) + b"\0" + content[at + len(told) :]  # 50
+
+    (found,) = chunks(lying)
+    assert pq.read_metadata(io.BytesIO(lying)).row_group(0).column(0).total_uncompressed_size == 50
+    assert found.unpacked_bytes >= size
+    with pytest.raises(InvalidInput, match="has more than 100,000,000 bytes when it is unpacked"):
+        read_text(tmp_path, "m.parquet", lying)
