@@ -24,7 +24,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
     last = f"\nprint(*{HEAVY!r} & sys.modules.keys(), file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{program}{last}", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=300,
         env={name: value for name, value in os.environ.items() if not name.startswith(("RUNCOMFY_", "AWS_"))},
     )  # fmt: skip
     return set(done.stderr.splitlines()[-1].split())

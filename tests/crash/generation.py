@@ -124,7 +124,7 @@ class Generation:
         """Run it, and kill the process that long after its first call, unless it has ended by then."""
         wire = self.lane.record(None)
         worker = self.start()
-        wire.began.wait(60)
+        wire.began.wait(300)
         worker.kill_after(seconds)
         return self._end([worker])[0]
 

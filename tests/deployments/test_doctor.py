@@ -325,7 +325,7 @@ def doctor(environment: dict[str, str], *options: str, code: int) -> subprocess.
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)

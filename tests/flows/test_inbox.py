@@ -375,7 +375,7 @@ async def test_a_cancelled_inbox_starts_nothing_more(
         named = FlowRunFilter(name=FlowRunFilterName(any_=[f"inbox-{folder.uri}"]))
         (run,) = await client.read_flow_runs(flow_run_filter=named)
         await client.set_flow_run_state(run.id, Cancelling(), force=True)
-    ended, _ = await asyncio.wait({task}, timeout=60)
+    ended, _ = await asyncio.wait({task}, timeout=300)
 
     assert ended
     assert (sandbox.books().submissions_accepted, sandbox.books().cancelled) == (2, 2)

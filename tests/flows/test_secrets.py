@@ -94,7 +94,7 @@ def test_no_secret_is_written_anywhere(
         "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "boto3,botocore,httpcore,httpx,runcomfy,s3transfer,urllib3",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "TOKEN": sandbox.token,
         "URL": sandbox.url,
@@ -113,7 +113,7 @@ def test_no_secret_is_written_anywhere(
             env=environment,
             stdout=console,
             stderr=console,
-            timeout=240,
+            timeout=900,
             check=True,
         )
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)

@@ -262,7 +262,7 @@ saved_store = store.model_copy(update={"credentials": AwsCredentials.load("keys"
 PICTURE = env["PICTURE"]  # a flow of `__main__` is pickled with the globals that it uses: not with the environment
 
 def done(future):
-    future.wait(timeout=120)
+    future.wait(timeout=300)
     return future.state.result()
 
 @flow
@@ -307,11 +307,11 @@ def test_a_delayed_generation_leaves_no_token_anywhere(
             try:
                 called = subprocess.run(
                     [sys.executable, "-c", CALLER], cwd=ROOT, env=environment | secrets, capture_output=True, text=True,
-                    timeout=180, check=False,
+                    timeout=900, check=False,
                 )  # fmt: skip
             finally:
                 worker.terminate()
-                worker.wait(30)
+                worker.wait(120)
     (tmp_path / "caller.log").write_text(called.stdout + called.stderr)
 
     assert called.stdout.count("refused") == 2 and "archived 1" in called.stdout, called.stdout + called.stderr[-6000:]

@@ -39,7 +39,7 @@ def start(what: str, env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def finish(run: subprocess.Popen[str]) -> str:
-    said, _ = run.communicate(timeout=120)
+    said, _ = run.communicate(timeout=300)
     assert run.returncode == 0, said
     return said
 
@@ -169,7 +169,7 @@ def test_a_generation_that_another_process_ends_stays_one_trace(
     )  # fmt: skip
     sandbox.hold(queue=False, runs=True)
     first = start("rain", told)
-    collector.wait_for(lambda: bool(collector.named("submit")), seconds=60)
+    collector.wait_for(lambda: bool(collector.named("submit")), seconds=120)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     sandbox.release()

@@ -388,7 +388,7 @@ async def test_cancelling_leaves_nothing(source: Source, store: Store, object_st
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 120)
     assert keys(object_store, store) == []
     assert unfinished_uploads(object_store, store) == []
 

@@ -41,7 +41,7 @@ async def paid(
         for row in range(rows):
             await slots.acquire()
             try:
-                number = await asyncio.wait_for(breaker.begin("model"), 5)
+                number = await asyncio.wait_for(breaker.begin("model"), 60)
             except CommonCause:
                 break
             group.create_task(generate(row, number))
@@ -95,7 +95,7 @@ async def test_refusals_that_cost_nothing_prove_nothing() -> None:
 async def test_a_recently_proven_model_needs_no_proof() -> None:
     """Then all begin at once, and twenty alike stop it."""
     breaker = CircuitBreaker(proven={"model"})
-    numbers = [await asyncio.wait_for(breaker.begin("model"), 1) for _ in range(50)]
+    numbers = [await asyncio.wait_for(breaker.begin("model"), 60) for _ in range(50)]
 
     for number in numbers[:19]:
         breaker.end(number, failed(), was_sent=True)
@@ -110,8 +110,8 @@ async def test_each_model_is_proven_for_itself() -> None:
     for _ in range(10):
         breaker.end(await breaker.begin("a"), failed(), was_sent=True)
 
-    await asyncio.wait_for(breaker.begin("b"), 1)
-    await asyncio.wait_for(breaker.begin("b"), 1)
+    await asyncio.wait_for(breaker.begin("b"), 60)
+    await asyncio.wait_for(breaker.begin("b"), 60)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(breaker.begin("b"), 0.05)
 
@@ -194,9 +194,9 @@ async def test_of_several_models_that_were_stopped_each_may_be_tried() -> None:
     """One of either may always be tried; an archived one of one model proves nothing about the other."""
     stop = (await stopped_run()).stops["model"]
     breaker = CircuitBreaker(stopped_before={"a": stop, "b": stop})
-    breaker.end(await asyncio.wait_for(breaker.begin("a"), 1), GOOD, was_sent=True)
-    await asyncio.wait_for(breaker.begin("a"), 1)
-    number = await asyncio.wait_for(breaker.begin("b"), 1)
+    breaker.end(await asyncio.wait_for(breaker.begin("a"), 60), GOOD, was_sent=True)
+    await asyncio.wait_for(breaker.begin("a"), 60)
+    number = await asyncio.wait_for(breaker.begin("b"), 60)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(breaker.begin("b"), 0.05)
     breaker.end(number, failed(code="301"), was_sent=True)
@@ -214,5 +214,5 @@ async def test_a_stop_from_outside_ends_those_that_wait() -> None:
     breaker.stop(CommonCause("Later."))
 
     with pytest.raises(InsufficientBalance):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 60)
     assert breaker.stops == {}

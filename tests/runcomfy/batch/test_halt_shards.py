@@ -23,4 +23,4 @@ async def test_a_shard_begins_no_more_once_another_was_stopped(object_store: Obj
         halt.publish(CommonCause("20 in a row."))
 
         with pytest.raises(CommonCause, match="20 in a row"):
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)

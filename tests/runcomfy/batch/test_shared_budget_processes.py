@@ -82,7 +82,7 @@ def test_three_processes_that_are_killed_share_one_budget(
     try:
         for _ in range(ROUNDS):
             before = sandbox.books().submissions_received
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60
             while sandbox.books().submissions_received == before and time.monotonic() < until:
                 if all(process.poll() is not None for process in running):
                     break
@@ -96,7 +96,7 @@ def test_three_processes_that_are_killed_share_one_budget(
             killed += running[victim].wait() == -signal.SIGKILL
             running[victim] = start()
             assert sandbox.books().usd_charged <= LIMIT_USD
-        assert [process.wait(60) for process in running] == [0, 0, 0]
+        assert [process.wait(300) for process in running] == [0, 0, 0]
     finally:
         for process in running:
             process.kill()

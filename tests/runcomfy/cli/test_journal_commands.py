@@ -104,7 +104,7 @@ class Process:
     def run(self, *arguments: str, code: int = 0) -> Printed:
         done = subprocess.run(
             [sys.executable, "-m", "runcomfy", *arguments],
-            cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120,
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300,
             check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         printed = Printed(done.stdout, done.stderr)

@@ -92,6 +92,6 @@ def test_the_sandbox_is_handed_on_to(command_line: CommandLine) -> None:
     """With its own commands and options."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "sandbox", "faults"],
-        cwd=ROOT, env=command_line.environment, capture_output=True, text=True, timeout=60, check=True,
+        cwd=ROOT, env=command_line.environment, capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert "lost_answer" in done.stdout

@@ -37,7 +37,7 @@ def run(program: str, **variables: str) -> tuple[str, str]:
     """Run a program in a process of its own, since a process has one provider; return its output and its log."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | variables
     command = [sys.executable, "-c", f"import sys, threading\n{USE}\n{program}"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr
 
