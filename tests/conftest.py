@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import botocore.session
+import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -18,6 +23,24 @@ from tests.summary import SUMMARY, section
 
 # A boto3 session reads the descriptions of all services, a tenth of a second each time; here, all sessions share them.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
+
+def _trust_one_authority() -> None:
+    """Let every client of this process, and of those that it starts, read one certificate authority instead of all.
+
+    Nearly nothing here speaks TLS, and what does names its own authority. The whole list takes 20 ms of the processor
+    for every client, and Prefect makes one for nearly every call: a fifth of all that a run takes.
+    """
+    first = "".join(Path(certifi.where()).read_text(encoding="utf-8").partition("END CERTIFICATE-----")[:2])
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=".pem", prefix="one-authority-", encoding="utf-8", delete=False
+    ) as file:
+        file.write(first + "\n")
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    os.environ["SSL_CERT_FILE"] = file.name  # before Prefect is imported: it reads this only once
+
+
+_trust_one_authority()
 
 # A test run shows what the code does, and not how busy the machine is or which examples were drawn this time:
 # the same are drawn each time, unless a person wants to look for others (HYPOTHESIS_EXPLORE=1).
@@ -77,6 +100,13 @@ def events_of_this_test() -> Iterator[None]:
 def measured(request: pytest.FixtureRequest) -> list[str]:
     """Lines to add to, which are shown at the end of the session."""
     return section(request.config, "measured")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what stays: modules and tests, an eighth of the time that tests take."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -12,6 +12,7 @@ So a lock is waited for two seconds at most, and a 503 asks to retry soon. Serve
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -40,10 +41,14 @@ MANY_RETRIES = {"PREFECT_CLIENT_MAX_RETRIES": "20"}
 
 
 def patient_server(port: int) -> list[str]:
-    """Return the module and its arguments that serve the application below on a port of this machine."""
+    """Return the module and its arguments that serve the application below on a port of this machine.
+
+    When it is stopped, it does not wait for clients that listen for events: tests have ended by then.
+    """
     return [
         "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:{create_app.__name__}",
-        "--log-level", "error", "--lifespan", "on", "--host", "127.0.0.1", "--port", str(port),
+        "--log-level", "error", "--lifespan", "on", "--timeout-graceful-shutdown", "2",
+        "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
 
 
@@ -64,7 +69,7 @@ def patient_prefect_server() -> Iterator[str]:
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
         for name, value in MANY_RETRIES.items():
             patch.setenv(name, value)  # for the processes that tests start
-        with prefect_test_harness(server_startup_timeout=120):
+        with prefect_test_harness(server_startup_timeout=300):
             yield str(PREFECT_API_URL.value())
             _send_events()
 
@@ -133,6 +138,8 @@ def create_app() -> Any:
 
     AioSqliteConfiguration.setup_sqlite = set_up_with_less_patience  # type: ignore[method-assign]
     prefect_app = create_prefect_app()
+    gc.collect()
+    gc.freeze()  # what is there stays: the collector need not go through it again and again
 
     async def app(
         scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]

@@ -29,8 +29,7 @@ def deployed_stage(
     object_store: ObjectStore, crash_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
-    crash_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
-    crash_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    crash_server.deploy()
     runs = DeploymentRuns(tmp_path_factory.mktemp("runs"), crash_server.api_url, "text-to-video/text-to-video")
     results = {PREFECT_API_URL: crash_server.api_url, PREFECT_LOCAL_STORAGE_PATH: crash_server.home / "storage"}
     with (
@@ -53,7 +52,7 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
     def crash(point: Point) -> Verdict:
         with deployed_stage.generation(TEXT) as generation:
             generation.run_killed(at(point))
-            return finish(f"a worker's run, killed {point}", generation, runs=1)
+            return finish(f"a worker's run, killed {point}", generation)
 
     verdicts = deployed_stage.side_by_side(crash, points, at_once=_LANES)
 

@@ -15,11 +15,13 @@ from typing import Self
 
 import httpx
 import pytest
+from ruamel.yaml import YAML
 
 from tests.ports import free_ports
 from tests.prefect_server import MANY_RETRIES, patient_server
 
 ROOT = Path(__file__).parents[2]
+POOL = "test-pool"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class PrefectServer:
             **MANY_RETRIES,
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.home),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # by default ten: most of what a test would wait for
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "RUNCOMFY_WORK_POOL": "test-pool",
+            "RUNCOMFY_WORK_POOL": POOL,
             "DO_NOT_TRACK": "1",
         }
 
@@ -77,6 +81,26 @@ class PrefectServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def deploy(self) -> None:
+        """Make sure of the work pool `test-pool`, not paused, and of the project's deployments in it.
+
+        What an earlier test has deployed stays: all that takes ten seconds of the processor.
+        """
+        from prefect import get_client  # imported late: most tests need no Prefect
+        from prefect.client.schemas.actions import WorkPoolCreate
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.workers.process import ProcessWorker
+
+        told = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")["deployments"]
+        pool = WorkPoolCreate(
+            name=POOL, type="process", base_job_template=ProcessWorker.get_default_base_job_template()
+        )
+        with temporary_settings({PREFECT_API_URL: self.api_url}), get_client(sync_client=True) as client:
+            client.create_work_pool(pool, overwrite=True)
+            deployed = {found.name for found in client.read_deployments() if found.work_pool_name == POOL}
+        if not {deployment["name"] for deployment in told} <= deployed:
+            self.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+
     @classmethod
     @contextlib.contextmanager
     def started(cls, home: Path, **given: str) -> Iterator[Self]:
@@ -95,14 +119,13 @@ class PrefectServer:
 
 
 class BusyServer(PrefectServer):
-    """A server that stores many task runs at once, and workers that poll every second."""
+    """A server that stores many task runs at once."""
 
     @property
     def environment(self) -> dict[str, str]:
         return super().environment | {
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "WARNING",
         }

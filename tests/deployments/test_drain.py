@@ -27,8 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def served(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
     """The project's deployments, and a worker that polls every second."""
-    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
-    prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    prefect_server.deploy()
     busy = BusyServer(prefect_server.api_url, prefect_server.home)
     with busy.running("prefect", "worker", "start", "--pool", "test-pool"):
         yield prefect_server

@@ -38,9 +38,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def deployed(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
     """A server with the project's deployments and one process worker."""
-    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
-    prefect_server.run("prefect", "block", "register", "-m", "blocks")
-    prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    prefect_server.deploy()
     with prefect_server.running("prefect", "worker", "start", "--pool", "test-pool", "--name", "test-worker"):
         yield prefect_server
 
@@ -79,7 +77,7 @@ async def until(happened: Callable[[], Any], what: str, seconds: float = 300) ->
         await asyncio.sleep(0.2)
 
 
-async def registered(client: PrefectClient, name: str, seconds: float = 180) -> DeploymentResponse:
+async def registered(client: PrefectClient, name: str, seconds: float = 300) -> DeploymentResponse:
     deadline = time.monotonic() + seconds
     while True:
         try:

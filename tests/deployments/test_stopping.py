@@ -29,8 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def pool(prefect_server: PrefectServer) -> PrefectServer:
     """A server with the project's deployments, and no worker yet."""
-    prefect_server.run("prefect", "work-pool", "create", "test-pool", "--type", "process", "--overwrite")
-    prefect_server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    prefect_server.deploy()
     return prefect_server
 
 
