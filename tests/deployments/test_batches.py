@@ -1,4 +1,4 @@
-"""Batches of a thousand, in one process and sharded over workers, with processes killed in the middle.
+"""Batches of hundreds, in one process and sharded over workers, with processes killed in the middle.
 
 `BATCH_ROWS` sets another size.
 """
@@ -33,7 +33,7 @@ from tests.deployments.conftest import ROOT, BusyServer, PrefectServer
 
 pytestmark = pytest.mark.slow
 
-ROWS = int(os.environ.get("BATCH_ROWS", "1000"))
+ROWS = int(os.environ.get("BATCH_ROWS", "400"))
 AT_ONCE = 100
 PATIENCE_SECONDS = 20.0
 
@@ -191,9 +191,7 @@ async def test_a_batch_on_two_workers_survives_the_death_of_one(batch: Batch, me
     """The other worker takes over the rows of the dead one; each row is paid for once, and never beyond the budget."""
     with contextlib.ExitStack() as parts:
         server = batch.server
-        server.run("prefect", "work-pool", "create", "test-pool", "--type", "process")
-        server.run("prefect", "block", "register", "-m", "blocks")
-        server.run("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        server.deploy()
         async with api(server) as client:
             await batch.save_blocks(client)
             budget_usd = 0.25 * (ROWS - ROWS // 10)

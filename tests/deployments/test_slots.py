@@ -27,13 +27,14 @@ from tasks.runtime.slot_label import SlotsLabel
 from tasks.upkeep.held import SlotsInspection, free_leaked_slots
 from tests.deployments.conftest import ROOT, PrefectServer
 from tests.ports import free_ports
+from tests.prefect_server import patient_server
 from tests.tasks.deployed import Deployed
 
 pytestmark = pytest.mark.slow
 
 LIMIT = "account"
-LEASE = timedelta(seconds=60)
-"""Instead of minutes: this server has forgotten its leases, so it frees nothing by itself, however long one waits."""
+LONG, PASSED = timedelta(minutes=10), timedelta(seconds=1)
+"""A lease that outlasts this test, and one that has passed: the server has forgotten its own, and frees nothing."""
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
@@ -76,8 +77,8 @@ class Server(PrefectServer):
             self.process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        port = self.api_url.split(":")[2].split("/")[0]
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+        port = int(self.api_url.split(":")[2].split("/")[0])
+        command = [sys.executable, "-m", *patient_server(port)]
         with (self.home / "server.log").open("ab") as log:
             return subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -122,7 +123,7 @@ class Holder:
     async def end(self) -> None:
         self.over.touch()
         await self.said("ended")
-        self.process.wait(60)
+        self.process.wait(300)
 
 
 async def active(client: PrefectClient) -> int:
@@ -136,12 +137,13 @@ async def run_named(client: PrefectClient, name: str) -> FlowRun:
 async def test_slots_of_dead_runs_and_of_forgotten_leases_come_free(server: Server) -> None:
     """And the restart harms neither a run that waits for a slot nor one that holds one."""
     looks: list[SlotsInspection] = []
+    lease = LONG
 
     async def look() -> None:
         context = FlowRunContext.get()
         assert context is not None
         async with get_client() as client:
-            looks.append(await free_leaked_slots(client, [LIMIT], context.flow_run, lease=LEASE))
+            looks.append(await free_leaked_slots(client, [LIMIT], context.flow_run, lease=lease))
 
     holders: list[Holder] = []
     try:
@@ -169,7 +171,8 @@ async def test_slots_of_dead_runs_and_of_forgotten_leases_come_free(server: Serv
             for _ in range(2):
                 await deployed.carry_out()
                 assert looks[-1].held[0].freed == 0 and looks[-1].due is not None
-            await asyncio.sleep(LEASE.total_seconds() + 5)
+            await asyncio.sleep(2 * PASSED.total_seconds())
+            lease = PASSED
             await deployed.carry_out()
 
             assert looks[-1].held[0].freed == 2, looks[-1]

@@ -1,4 +1,4 @@
-"""Five hundred images at once, reported twice and out of order, and a worker that is killed: five hundred videos."""
+"""Hundreds of images at once, reported twice and out of order, and a worker that is killed: one video for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.runcomfy.inbox.cloud import Cloud, painted, running_cloud
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-IMAGES = 500
+IMAGES = 250
 
 
 @pytest.fixture(scope="module")
