@@ -34,7 +34,7 @@ from tests.prefect_server import MANY_RETRIES
 ROOT = Path(__file__).parents[1]
 PACKAGE = "prefect_runcomfy"
 FOLDERS = ("blocks", "tasks", "flows", "deployments")
-LEFT_OUT = ("deployments/production/", "deployments/monitoring/")
+LEFT_OUT = ("deployments/production/", "deployments/monitoring/", "deployments/demo-requirements.txt")  # for a checkout
 COLLECTIONS = """
 import sys
 from prefect.plugins import load_prefect_collections
