@@ -102,7 +102,7 @@ def agrees(row: dict[str, Any], request: RequestEntry) -> bool:
 
 
 @pytest.mark.slow  # an unknown request is believed to be unknown after a minute
-@pytest.mark.parametrize("count", [250])
+@pytest.mark.parametrize("count", [500])
 async def test_it_agrees_with_the_services_own_ledger(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path, count: int
 ) -> None:
