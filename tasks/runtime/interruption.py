@@ -72,8 +72,9 @@ async def sleep_or_cancelled(seconds: float) -> None:
     """Sleep, and end early with a cancellation if somebody cancels this flow run in the meantime.
 
     A run that a script started has to poll for it. One that a worker or `serve` started is interrupted by them within
-    seconds; but they learn of the cancellation from a single message, which is not repeated as long as
-    their connection to the server holds (Prefect 3.9: `FlowRunCancellingObserver`), so it polls too, less often. All waits of one flow run share one poll.
+    seconds; but they learn of the cancellation from a single message, which is not repeated as long as their connection
+    to the server holds (Prefect 3.9: `FlowRunCancellingObserver`), so it polls too, less often. All waits of one flow
+    run share one poll.
 
     A SIGTERM is raised in the main thread only; a wait in another one, which the main thread waits for, ends by itself.
     """
