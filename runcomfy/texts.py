@@ -14,6 +14,7 @@ import codecs
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any, Final
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "json_integer",
     "json_number",
     "normal_text",
+    "prompt_of",
     "unusable",
     "whole_number",
     "why_not_whole",
@@ -49,6 +51,18 @@ _PLACEHOLDERS: Final = (
 # `#REF!`, `#BEZUG!`, `#NOMBRE?`, `#DIV/0!`, and what LibreOffice shows.
 _SPREADSHEET_ERROR: Final = re.compile(r"#[^\s#]+[!?]|#getting_data|err:\d+", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"=\s*[^\s=].*|[+@-]\s*[a-z][a-z0-9.]*\(.*\)", re.IGNORECASE | re.DOTALL)
+
+
+_PROMPTS: Final = ("prompt", "text", "tags", "lyrics", "script", "description", "instruction", "caption")
+
+
+def prompt_of(inputs: Mapping[str, Any] | None) -> str | None:
+    """Return the text that says what to make, as people call a generation by it; `None` if there is none.
+
+    Few models call it other than `prompt`: `text`, `tags` and `lyrics` were seen.
+    """
+    found = (inputs.get(name) for name in _PROMPTS) if inputs else ()
+    return next((text for text in found if isinstance(text, str) and text.strip()), None)
 
 
 class Text(str):

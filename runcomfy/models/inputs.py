@@ -8,8 +8,11 @@ here is refused.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
@@ -24,6 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from runcomfy.errors import InvalidInput
+from runcomfy.models.media_fields import MediaField, MediaKind
 from runcomfy.texts import as_given, exact_below, normal_text, unusable
 
 __all__ = [
@@ -71,13 +75,30 @@ Prompt = Annotated[str, WrapValidator(_prompt), Field(title="Prompt")]
 class ModelInputs(BaseModel):
     """What the inputs of every model share: strict types, no unknown names, no change after the check."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        protected_namespaces=(),
+        serialize_by_alias=True,
+    )
 
     model_id: ClassVar[str]
     image_field: ClassVar[str] = "image_url"
     """The field with the image's URL, where the model has one. The key has the image's content instead."""
-    makes_video: ClassVar[bool] = False
-    """Whether an output that is no video gets a warning."""
+    media: ClassVar[Mapping[str, MediaField]] = MappingProxyType({})
+    """The inputs that are URLs of media, by name; where a class does not say it, the image's."""
+    texts: ClassVar[frozenset[str]] = frozenset()
+    """The inputs that are free texts."""
+    makes: ClassVar[str] = ""
+    """`video`, `image` or `audio`: another kind of output gets a warning. Empty if it is not known."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if not cls.media and cls.takes_image():
+            cls.media = MappingProxyType({cls.image_field: MediaField(kind=MediaKind.IMAGE)})
 
     @classmethod
     def takes_image(cls) -> bool:
@@ -99,7 +120,21 @@ class ModelInputs(BaseModel):
 
         Defaults are sent so that a generation stays the same when the service changes them.
         """
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True, by_alias=True)
+
+    def earlier_body(self) -> dict[str, Any]:
+        """Return what earlier versions made a generation's key of."""
+        return {name: as_given(value) if isinstance(value, str) else value for name, value in self.body().items()}
+
+    def identity(self, body: Mapping[str, Any], media: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Return what distinguishes a generation of this model from others: what its key is made of.
+
+        Args:
+            body: What is submitted.
+            media: The SHA-256 of each medium's bytes, by field.
+        """
+        others = {name: value for name, value in body.items() if name != self.image_field}
+        return {"inputs": others, "image_sha256": next(iter(media.get(self.image_field, ())), None)}
 
 
 def _is_text(annotation: Any) -> bool:
@@ -118,9 +153,18 @@ def check_inputs(kind: type[Inputs], values: dict[str, Any]) -> Inputs:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        found = violations(error)
+        found = [(name, _unknown(kind, name) or sentence) for name, sentence in violations(error)]
     named = "; ".join(f"{field}: {message}" for field, message in found)
     raise InvalidInput(f"{kind.model_id} does not accept these inputs: {named}", violations=found)
+
+
+def _unknown(kind: type[ModelInputs], name: str) -> str:
+    """Say that a model has no such input, and suggest one; an empty text if it has."""
+    names = [field.alias or own for own, field in kind.model_fields.items()]
+    if name in names or name == "inputs" or "." in name:
+        return ""
+    near = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), names, n=1)
+    return "there is no such input" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}")
 
 
 def violations(error: ValidationError) -> list[tuple[str, str]]:
@@ -131,40 +175,51 @@ def violations(error: ValidationError) -> list[tuple[str, str]]:
     ]
 
 
-def generation_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str:
+def generation_key(
+    inputs: ModelInputs,
+    *,
+    image_sha256: str | None = None,
+    media: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    variation: str = "",
+) -> str:
     """Return the generation's key: 64 hexadecimal digits (SHA-256).
 
     Args:
-        inputs: The checked inputs of one model. An image's URL is ignored: it is signed again each time.
-        image_sha256: What replaces the URL: the SHA-256 of the image's bytes.
+        inputs: The checked inputs of one model. The URLs of its media are ignored: they are signed again each time.
+        image_sha256: What replaces the URL of its only image: the SHA-256 of the image's bytes.
+        media: The same for any number of media: by field, in the order of the field's URLs.
         variation: Any text that distinguishes two generations that are meant to have the same inputs; it is normalised
             like the prompt (`runcomfy.texts`).
     """
-    return _key(inputs, image_sha256, normal_text(variation), _body(inputs))
+    return _key(inputs, _media(inputs, image_sha256, media), normal_text(variation), inputs.body())
 
 
-def earlier_key(inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = "") -> str | None:
+def earlier_key(
+    inputs: ModelInputs,
+    *,
+    image_sha256: str | None = None,
+    media: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    variation: str = "",
+) -> str | None:
     """Return the key that earlier versions gave this generation; `None` if it is the same.
 
-    Before texts were normalised, keys were made of them as given.
+    Before texts were normalised, keys were made of them as given. And before a refreshed schema had other defaults,
+    what was left out had the earlier ones.
     """
-    body = _body(inputs)
-    given = {name: as_given(value) if isinstance(value, str) else value for name, value in body.items()}
+    body = inputs.body()
+    given = inputs.earlier_body()
     if given == body and as_given(variation) == normal_text(variation):
         return None
-    return _key(inputs, image_sha256, as_given(variation), given)
+    return _key(inputs, _media(inputs, image_sha256, media), as_given(variation), given)
 
 
-def _body(inputs: ModelInputs) -> dict[str, Any]:
-    return {name: value for name, value in inputs.body().items() if name != inputs.image_field}
+def _media(
+    inputs: ModelInputs, image_sha256: str | None, media: Mapping[str, Sequence[str]]
+) -> Mapping[str, Sequence[str]]:
+    return media if image_sha256 is None else {inputs.image_field: (image_sha256,), **media}
 
 
-def _key(inputs: ModelInputs, image_sha256: str | None, variation: str, body: dict[str, Any]) -> str:
-    identity = {
-        "model": inputs.model_id,
-        "inputs": body,
-        "image_sha256": image_sha256,
-        "variation": variation or None,
-    }
+def _key(inputs: ModelInputs, media: Mapping[str, Sequence[str]], variation: str, body: dict[str, Any]) -> str:
+    identity = {"model": inputs.model_id, **inputs.identity(body, media), "variation": variation or None}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

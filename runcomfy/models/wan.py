@@ -37,7 +37,7 @@ class ImageToVideoSettings(ModelInputs):
     """
 
     model_id: ClassVar[str] = IMAGE_TO_VIDEO
-    makes_video: ClassVar[bool] = True
+    makes: ClassVar[str] = "video"
 
     resolution: Literal["480p", "720p"] = Field(
         default="720p", title="Resolution", description="Length of the shorter side."
@@ -67,7 +67,7 @@ class TextToVideoSettings(ModelInputs):
     """The settings of `wan-ai/wan-2-1/text-to-video`."""
 
     model_id: ClassVar[str] = TEXT_TO_VIDEO
-    makes_video: ClassVar[bool] = True
+    makes: ClassVar[str] = "video"
 
     seed: Integer | None = Field(default=None, title="Seed", description="Left to the service unless given.")
     num_frames: Annotated[Literal[81, 85, 89, 93, 97], BeforeValidator(integer)] = Field(

@@ -78,7 +78,7 @@ async def _main(manifest: Manifest) -> None:
             async def prepare() -> ModelInputs:
                 return inputs.model_copy(update={"picture_url": fetchable})
 
-            spec = GenerationSpec(inputs, client.base_url, IMAGE)
+            spec = GenerationSpec(inputs, client.base_url, (IMAGE,))
             submission = await submit_once(client, journal, spec, prepare=prepare, intact=_intact)
             answer = await _end(client, sandbox, submission.request_id)
         books = sandbox.books()

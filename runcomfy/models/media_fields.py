@@ -1,0 +1,131 @@
+"""Which inputs of a model are media: by the schema's `format`, else by the field's name, else as the user says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from runcomfy.errors import InvalidInput
+
+__all__ = ["MediaField", "MediaKind", "SizeRule", "media_fields"]
+
+
+class MediaKind(StrEnum):
+    """What a medium is."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+class SizeRule(BaseModel):
+    """A rule of the catalogue about the file behind a URL (its keyword `validations`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    measure: str
+    """`file_size_mb`, `width_pixels`, `height_pixels`, `width/height` and the like."""
+    relation: str
+    """`<`, `<=`, `>`, `>=` or `==`."""
+    bound: float
+    words: str = ""
+    """The catalogue's own sentence."""
+
+
+class MediaField(BaseModel):
+    """A field whose value is the URL of a medium, or a list of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: MediaKind
+    many: bool = False
+    rules: tuple[SizeRule, ...] = ()
+
+
+_FORMAT: Final = re.compile(r"(image|video|audio)[-_ ]?(?:uri|url|file)?s?", re.IGNORECASE)
+_NOUNS: Final = {
+    MediaKind.IMAGE: frozenset(
+        ["image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "frame", "frames", "mask", "masks"]
+    ),
+    MediaKind.VIDEO: frozenset(["video", "videos", "clip", "clips", "footage", "movie"]),
+    MediaKind.AUDIO: frozenset(["audio", "audios", "song", "songs", "sound", "sounds", "speech", "music"]),
+}
+_ADDRESS: Final = frozenset(["url", "urls", "uri", "uris", "path", "paths", "file", "files"])
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_RULE: Final = re.compile(r"\s*([\w/.* ]+?)\s*(<=|>=|==|<|>)\s*")
+
+
+def media_fields(properties: Mapping[str, Mapping[str, Any]], told: Mapping[str, str]) -> dict[str, MediaField]:
+    """Return the fields that are media, by name.
+
+    Args:
+        properties: The schema's properties, put right by `runcomfy.models.schema.standard`.
+        told: What the user says of a field: `image`, `video`, `audio`, or `none`.
+
+    Raises:
+        InvalidInput: `told` names a field that is not there, or that cannot hold a URL, or another kind of medium.
+    """
+    found = {name: field for name, own in properties.items() if (field := _field(name, own))}
+    for name, kind in told.items():
+        if name not in properties:
+            raise InvalidInput(f"media: there is no field {name}; there are {', '.join(properties)}")
+        if kind == "none":
+            found.pop(name, None)
+        elif kind not in list(MediaKind):
+            raise InvalidInput(f"media: {name} is said to be {kind!r}; say image, video, audio or none")
+        elif not _holds_text(properties[name]):
+            raise InvalidInput(f"media: {name} holds no URL; it is not a text, nor a list of texts")
+        else:
+            found[name] = _made(MediaKind(kind), properties[name])
+    return found
+
+
+def _field(name: str, schema: Mapping[str, Any]) -> MediaField | None:
+    if not _holds_text(schema):
+        return None
+    items = schema.get("items")
+    for each in (schema, items if isinstance(items, dict) else {}):
+        if isinstance(format_ := each.get("format"), str) and (named := _FORMAT.fullmatch(format_.strip())):
+            return _made(MediaKind(named[1].lower()), schema)
+    words = [word.lower() for word in _WORD.findall(name)]
+    while words and (words[-1] in _ADDRESS or words[-1].isdigit()):
+        words.pop()
+    kind = next((kind for kind, nouns in _NOUNS.items() if words and words[-1] in nouns), None)
+    return _made(kind, schema) if kind else None
+
+
+def _holds_text(schema: Mapping[str, Any]) -> bool:
+    """Whether it is a text without choices, or a list of them."""
+    if "array" in _types(schema):
+        items = schema.get("items", True)
+        return items is True or (isinstance(items, dict) and (not items or _is_plain_text(items)))
+    return _is_plain_text(schema)
+
+
+def _is_plain_text(schema: Mapping[str, Any]) -> bool:
+    return "string" in _types(schema) and not {"enum", "const"} & schema.keys()
+
+
+def _types(schema: Mapping[str, Any]) -> set[str]:
+    named = schema.get("type")
+    return {named} if isinstance(named, str) else set(named or ())
+
+
+def _made(kind: MediaKind, schema: Mapping[str, Any]) -> MediaField:
+    return MediaField(kind=kind, many="array" in _types(schema), rules=tuple(_rules(schema.get("validations"))))
+
+
+def _rules(validations: Any) -> list[SizeRule]:
+    rules = []
+    for each in validations if isinstance(validations, list) else ():
+        if not isinstance(each, dict):
+            continue
+        rule, bound = _RULE.fullmatch(str(each.get("validation_rule", ""))), each.get("validation_value")
+        if rule and isinstance(bound, (int, float)) and not isinstance(bound, bool):
+            words = str(each.get("validation_error") or "")
+            rules.append(SizeRule(measure=rule[1], relation=rule[2], bound=bound, words=words))
+    return rules
