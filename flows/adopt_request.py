@@ -43,6 +43,6 @@ async def adopt_request(
         submission, credentials, store, deadlines=deadlines, polling=polling, on_interrupt=on_interrupt
     )
     videos = await archive_outputs(
-        result, credentials, store, model_id=entry.model_id, inputs=inputs, image=entry.image, submission=submission
+        result, credentials, store, model_id=entry.model_id, inputs=inputs, staged=entry.files, submission=submission
     )
     return Generation(image=entry.image, submission=submission, result=result, videos=videos)

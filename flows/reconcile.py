@@ -162,6 +162,6 @@ async def _archived(entry: Entry, credentials: RunComfyCredentials, store: Media
         store,
         model_id=entry.model_id,
         inputs=inputs_of(entry),
-        image=entry.image,
+        staged=entry.files,
         submission=submission_of(entry),
     )

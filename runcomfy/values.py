@@ -6,15 +6,16 @@ stage, so code that needs only a value depends on nothing else. None holds a tok
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
     "Archive", "ArchivedVideo", "Generation", "GenerationFacts", "MediaFacts", "Outcome", "OutcomeStatus", "Result",
-    "StagedImage", "Submission", "image_warnings",
+    "StagedClip", "StagedFile", "StagedImage", "Submission", "image_warnings", "only_image",
 ]  # fmt: skip
 
 _SMALL_SIDE = 240  # pixels
@@ -111,6 +112,38 @@ class StagedImage(BaseModel):
         return f"s3://{self.bucket}/{self.key}"
 
 
+class StagedClip(BaseModel):
+    """A checked video or sound in a bucket; holds no signed URL."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bucket: str
+    key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+    kind: Literal["video", "audio"]
+    media: MediaFacts
+    source: str
+    """Where it came from, without query."""
+    uploaded: bool
+    """False if it was there already."""
+
+    @property
+    def uri(self) -> str:
+        """The file as `s3://bucket/key`."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+StagedFile = StagedImage | StagedClip
+"""A checked input file in a bucket."""
+
+
+def only_image(staged: Sequence[StagedFile]) -> StagedImage | None:
+    """Return the staged image of a generation that has one input file, and that is an image."""
+    return staged[0] if len(staged) == 1 and isinstance(staged[0], StagedImage) else None
+
+
 class Result(BaseModel):
     """A request that succeeded. It has no output URLs: those may be signed, and are requested when they are needed."""
 
@@ -148,6 +181,9 @@ class GenerationFacts(BaseModel):
         description="The inputs as submitted; the image's signed URL is replaced by where the image is stored.",
     )
     image: StagedImage | None = Field(default=None, description="The input image: where it is and what is in it.")
+    staged: tuple[StagedFile, ...] = Field(
+        default=(), description="The input files of a model that takes others than one image; absent where none are."
+    )
     seed: int | None = Field(default=None, description="The seed that was asked for.")
     submitted_at: datetime | None = Field(default=None, description="When the request was submitted, by our clock.")
     finished_noticed_at: datetime | None = Field(
@@ -168,6 +204,13 @@ class GenerationFacts(BaseModel):
     flow_run: dict[str, str] | None = Field(
         default=None, description="The Prefect flow run that archived it: `id`, `name`, `url` and the like."
     )
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if not self.staged:  # as it was stored before this field existed
+            data.pop("staged", None)
+        return data
 
 
 class ArchivedVideo(BaseModel):

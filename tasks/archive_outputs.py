@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,7 +12,7 @@ from prefect.tasks import exponential_backoff
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation.archive import archive, facts_of, what_to_archive
 from runcomfy.models import ModelInputs
-from runcomfy.values import ArchivedVideo, Result, StagedImage, Submission
+from runcomfy.values import ArchivedVideo, Result, StagedFile, StagedImage, Submission
 from tasks.pages.artifacts import publish
 from tasks.runtime.hooks import PREFECT, open_service, worth_retrying
 from tasks.runtime.naming import fact, task_name
@@ -37,6 +38,7 @@ async def archive_outputs(
     model_id: str | None = None,
     inputs: ModelInputs | None = None,
     image: StagedImage | None = None,
+    staged: Sequence[StagedFile] = (),
     submission: Submission | None = None,
 ) -> list[ArchivedVideo]:
     """Archive every file of a finished request, checked, with its provenance beside it, and record it in the journal.
@@ -55,6 +57,7 @@ async def archive_outputs(
             the request.
         inputs: What was asked for; goes into the provenance, and is compared with what came.
         image: The staged image, for the provenance.
+        staged: The staged files of a model that takes others than one image, for the provenance.
         submission: The submission, for the provenance and the journal.
 
     Raises:
@@ -66,9 +69,10 @@ async def archive_outputs(
     """
     started = time.monotonic()
     request_id = result if isinstance(result, str) else result.request_id
+    files = (image,) if image else staged
     async with open_service(credentials, store) as engine:
         origin = await what_to_archive(
-            request_id, engine, model_id=model_id, inputs=inputs, image=image, submission=submission
+            request_id, engine, model_id=model_id, inputs=inputs, staged=files, submission=submission
         )
         engine, submission = engine.at(origin.destination), origin.submission
         facts, videos = await archive(
@@ -76,13 +80,13 @@ async def archive_outputs(
             result,
             model_id=origin.model_id,
             inputs=origin.inputs,
-            image=origin.image,
+            staged=origin.staged,
             submission=submission,
         )
     archiving_seconds = time.monotonic() - started if facts is not None else None
     if facts is None and submission is not None and submission.archive is not None:
         done, asked = submission.archive.result, origin.inputs.body() if origin.inputs else None
-        facts = facts_of(done, origin.model_id, done, asked, origin.image, submission, PREFECT.run_facts())
+        facts = facts_of(done, origin.model_id, done, asked, origin.staged, submission, PREFECT.run_facts())
     if facts is not None:
         await publish(facts, videos, engine.store, archiving_seconds=archiving_seconds)
     return videos

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -9,7 +11,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.generation.generate import submit
 from runcomfy.models import ModelInputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, RunPolicy
-from runcomfy.values import StagedImage, Submission
+from runcomfy.values import StagedFile, StagedImage, Submission
 from tasks.runtime.hooks import open_service
 from tasks.runtime.naming import fact, task_name
 
@@ -27,6 +29,7 @@ async def submit_request(
     store: MediaStore,
     *,
     image: StagedImage | None = None,
+    staged: Sequence[StagedFile] = (),
     deadlines: Deadlines | None = None,
     variation: str = "",
     on_interrupt: OnInterrupt = "ask",
@@ -39,10 +42,11 @@ async def submit_request(
     that has failed is submitted again by another run, not by a retry of the same one.
 
     Args:
-        inputs: The checked inputs. An image's URL in them is replaced by a newly signed one.
+        inputs: The checked inputs. URLs of media in them are replaced by newly signed ones.
         credentials: Who pays.
         store: Where the video will go, and where the journal is. It also signs the image's URL.
         image: The staged image, for models that take one.
+        staged: The staged files, for models that take others than one image.
         deadlines: The signed URL is valid for longer than both together, since the service may fetch it at any time.
         variation: Distinguishes generations that are meant to have the same inputs.
         on_interrupt: What to do with the request if this task is cancelled while it is being accepted.
@@ -54,7 +58,7 @@ async def submit_request(
         SubmissionNotSent, ServiceError: it was certainly not accepted, and not paid for.
         GenerationFailed, GenerationCancelled: this same run has had its attempt.
         RequestNotFound: it was accepted earlier, and the service no longer knows it.
-        InvalidInput: an image is missing, or is given to a model that takes none; nothing was sent.
+        InvalidInput: a staged file is missing, or is given to a model that takes none; nothing was sent.
         ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried out, or
             the journal cannot be kept where it should be, or the archive key names a folder of another purpose; nothing
             was sent.
@@ -63,4 +67,4 @@ async def submit_request(
     """
     policy = RunPolicy(deadlines or Deadlines(), on_interrupt=on_interrupt, on_uncertain=on_uncertain)
     async with open_service(credentials, store, policy) as engine:
-        return await submit(engine, inputs, image=image, variation=variation)
+        return await submit(engine, inputs, staged=(image,) if image else staged, variation=variation)

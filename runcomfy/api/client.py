@@ -33,7 +33,7 @@ from runcomfy.api.responses import (
     parse_state,
     parse_status,
 )
-from runcomfy.errors import ConfigurationError, InvalidInput, ServiceUnavailable
+from runcomfy.errors import ConfigurationError, InvalidInput, ServiceError, ServiceUnavailable
 from runcomfy.models import ModelInputs
 from runcomfy.redaction import redact_loggers
 from runcomfy.telemetry.metrics import called
@@ -184,6 +184,50 @@ class RunComfyClient:
         url = f"{self._request_url(request_id)}/cancel"
         body = await self._call("POST", url, answers=lambda body: "outcome" in body, request_id=request_id)
         return parse_cancellation(request_id, body)
+
+    async def model(self, model_id: str) -> dict[str, Any]:
+        """Return the catalogue's entry of a model: its `input_schema`, its price and the like; it costs nothing.
+
+        Raises:
+            InvalidInput: the catalogue has no such model.
+            ServiceError: the call failed.
+        """
+        url = f"{self.base_url}/v1/models/{quote(model_id, safe='/')}"
+        try:
+            body = await self._call("GET", url)
+        except ServiceError as error:
+            if error.http_status not in (400, 404, 422):
+                raise
+            body = {}
+        if not isinstance(body.get("input_schema"), dict):
+            raise InvalidInput(
+                f"RunComfy's catalogue has no model {model_id!r}. Copy the id from the model's page; "
+                "`prefect-runcomfy models list --search WORD` finds it. Nothing was paid for."
+            )
+        return {"model_id": model_id, **body}
+
+    async def models(self, *, search: str = "", category: str = "") -> list[dict[str, Any]]:
+        """Return the catalogue's entries, without their schemas.
+
+        Args:
+            search: A part of the id or the name.
+            category: Such as `text-to-video`.
+
+        Raises:
+            ServiceError: a call failed.
+        """
+        found: list[dict[str, Any]] = []
+        asked = {name: text for name, text in (("search", search), ("category", category)) if text}
+        while True:
+            page = await self._call(
+                "GET", f"{self.base_url}/v1/models", params={**asked, "limit": "500", "offset": str(len(found))}
+            )
+            entries = page.get("models")
+            new = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+            found += new
+            total = page.get("total")
+            if not new or not isinstance(total, int) or len(found) >= total:
+                return found
 
     async def balance_usd(self) -> float:
         """Return the account's balance in USD."""

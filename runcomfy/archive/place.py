@@ -22,6 +22,7 @@ from runcomfy.media.validation import OutputValidation
 from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
+from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
 
 __all__ = ["Kept", "Place"]
@@ -63,7 +64,7 @@ class Place:
             index=self._index,
             ext=extension,
             generation=self._facts.generation_key,
-            prompt=str(inputs.get("prompt") or ""),
+            prompt=prompt_of(inputs) or "",
             seed=self._facts.seed,
         )
         return self._store.key(name)

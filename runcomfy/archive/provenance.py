@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from runcomfy.redaction import redact
+from runcomfy.texts import prompt_of
 from runcomfy.values import GenerationFacts, MediaFacts
 
 __all__ = ["PROVENANCE_CONTENT_TYPE", "Provenance", "archiver_name"]
@@ -63,10 +64,10 @@ class Provenance(GenerationFacts):
         data = redact(self.model_dump(mode="json"))
         if self.inputs is not None:
             # the prompt is the user's own words, and stays as it was submitted
-            kept = {name: value for name, value in self.inputs.items() if name == "prompt"}
+            kept = {name: value for name, value in self.inputs.items() if value == prompt_of(self.inputs)}
             data["inputs"] = dict(sorted((data["inputs"] | kept).items()))
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
-        ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields)}
+        ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields) if name in data}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod

@@ -73,11 +73,9 @@ async def known_rows(rows: Sequence[PlannedRow], journal: Journal) -> list[Plann
     gate = asyncio.Semaphore(_READING_AT_ONCE)
 
     async def known(row: PlannedRow) -> PlannedRow:
-        sha256 = row.staged.sha256 if row.staged else None
+        staged = (row.staged,) if row.staged else ()
         async with gate:
-            key = await known_key(
-                journal, row.order.inputs(row.staged), image_sha256=sha256, variation=row.order.variation
-            )
+            key = await known_key(journal, row.order.inputs(row.staged), staged, variation=row.order.variation)
         return row if key == row.generation_key else row.model_copy(update={"generation_key": key})
 
     return list(await asyncio.gather(*map(known, rows)))

@@ -23,6 +23,7 @@ from runcomfy.catalogue.values import Row
 from runcomfy.journal import Entry, EntryState
 from runcomfy.models import inputs_class
 from runcomfy.redaction import strip_query
+from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, StagedImage
 
 __all__ = ["REQUEST", "created_at", "day_of", "row_of_entry", "row_of_files"]
@@ -151,7 +152,7 @@ def _shared(source: type[BaseModel]) -> frozenset[str]:
 
 def _inputs(model_id: str, inputs: Mapping[str, Any], image: StagedImage | None, *, prompts: bool) -> Row:
     image_field = inputs_class(model_id).image_field
-    prompt, url = inputs.get("prompt"), inputs.get(image_field)
+    prompt, url = prompt_of(inputs), inputs.get(image_field)
     settings = {name: value for name, value in inputs.items() if name not in ("prompt", image_field)}
     return {
         "prompt": prompt if prompts else None,
@@ -190,7 +191,7 @@ def _without_cost(entry: Entry) -> int:
 
 def _without_prompt(reason: str | None, inputs: Mapping[str, Any]) -> str | None:
     """Cut the prompt out of a reason that quotes it, as it is or escaped."""
-    prompt = inputs.get("prompt")
+    prompt = prompt_of(inputs)
     if reason is None or not isinstance(prompt, str) or not prompt:
         return reason
     for form in (prompt, json.dumps(prompt)[1:-1], json.dumps(prompt, ensure_ascii=False)[1:-1], repr(prompt)[1:-1]):

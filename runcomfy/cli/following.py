@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from runcomfy.api.responses import State
@@ -18,7 +18,7 @@ from runcomfy.journal.situation import Situation
 from runcomfy.models import ModelInputs
 from runcomfy.polling.poll import Poll
 from runcomfy.redaction import redact
-from runcomfy.values import Generation, StagedImage, Submission
+from runcomfy.values import Generation, StagedFile, Submission, only_image
 
 __all__ = ["Counting", "Following", "Interrupted", "finished", "to_the_end"]
 
@@ -82,7 +82,7 @@ async def finished(
     hooks: Following,
     submission: Submission,
     inputs: ModelInputs | None,
-    image: StagedImage | None,
+    staged: Sequence[StagedFile],
 ) -> Generation:
     """Wait for a request, archive what it makes, and return all that is known of it.
 
@@ -91,7 +91,7 @@ async def finished(
         hooks: Those of the engine.
         submission: The submission.
         inputs: The inputs, if they are known.
-        image: Its staged image, if it has one.
+        staged: Its staged files.
     """
     hooks.follows(submission)
     result, answer = await wait(
@@ -99,9 +99,9 @@ async def finished(
     )
     _, videos = await archive_with_retries(
         engine, result,
-        model_id=submission.model_id, inputs=inputs, image=image, submission=submission, answer=answer,
+        model_id=submission.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer,
     )  # fmt: skip
-    return Generation(image=image, submission=submission, result=result, videos=videos)
+    return Generation(image=only_image(staged), submission=submission, result=result, videos=videos)
 
 
 class Counting(Hooks):

@@ -79,7 +79,7 @@ def fetch(
             origin = await what_to_archive(request_id, engine, model_id=model_id)
             _, videos = await archive_with_retries(
                 engine.at(origin.destination), request_id,
-                model_id=origin.model_id, inputs=origin.inputs, image=origin.image, submission=origin.submission,
+                model_id=origin.model_id, inputs=origin.inputs, staged=origin.staged, submission=origin.submission,
             )  # fmt: skip
             return videos
 
@@ -109,7 +109,8 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
             if source is not None:
                 staged = await with_retries(lambda: stage(source, destination.store, hooks))
             inputs = check_inputs(kind, given | ({"image_url": staged.uri} if staged else {}))
-            submission = await submit(engine, inputs, image=staged, variation=run.variation)
-            return await finished(engine, hooks, submission, inputs, staged)
+            files = (staged,) if staged else ()
+            submission = await submit(engine, inputs, staged=files, variation=run.variation)
+            return await finished(engine, hooks, submission, inputs, files)
 
     return to_the_end(made(), hooks)

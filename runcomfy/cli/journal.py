@@ -113,7 +113,7 @@ def adopt(
         here = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
         there = here.at(entry.store)
         async with open_engine(account, there, hosts=hosts, policy=RunPolicy(deadlines), hooks=hooks) as engine:
-            return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.image)
+            return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.files)
 
     print_generation(to_the_end(made(), hooks), as_json=json)
 

@@ -12,6 +12,7 @@ from runcomfy.journal import Entry, EntryState, Versioned
 from runcomfy.journal.advice import Advice, Who, advise
 from runcomfy.journal.situation import Situation
 from runcomfy.storage.commands import StoreOptions
+from runcomfy.texts import prompt_of
 
 __all__ = ["Item", "Stake", "Total", "totals", "view"]
 
@@ -52,7 +53,7 @@ class Item:
     @property
     def prompt(self) -> str:
         """What was asked for."""
-        return str(self.entry.inputs.get("prompt", ""))
+        return prompt_of(self.entry.inputs) or ""
 
     def described(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

@@ -84,7 +84,7 @@ def _reconciled(
             async def archived(entry: Entry) -> list[ArchivedVideo]:
                 _, videos = await archive_with_retries(
                     engine, entry.request_id or "",
-                    model_id=entry.model_id, inputs=inputs_of(entry), image=entry.image,
+                    model_id=entry.model_id, inputs=inputs_of(entry), staged=entry.files,
                     submission=submission_of(entry),
                 )  # fmt: skip
                 return videos

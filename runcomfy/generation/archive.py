@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,7 +20,7 @@ from runcomfy.journal import note_archived, record_archived
 from runcomfy.media.validation import OutputValidation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.retry import with_retries
-from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
+from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedFile, Submission, only_image
 
 __all__ = ["archive", "archive_with_retries", "facts_of", "what_to_archive"]
 
@@ -36,7 +36,7 @@ async def what_to_archive(
     *,
     model_id: str | None = None,
     inputs: ModelInputs | None = None,
-    image: StagedImage | None = None,
+    staged: Sequence[StagedFile] = (),
     submission: Submission | None = None,
 ) -> Origin:
     """Return what is known of a request to archive; without a submission, the journal is asked.
@@ -46,7 +46,7 @@ async def what_to_archive(
         engine: The account and the bucket.
         model_id: The model that it was submitted to, if the caller says so.
         inputs: What was asked for, if the caller says so; the journal takes precedence.
-        image: The staged image, likewise.
+        staged: The staged files, likewise.
         submission: The submission, if the caller has it.
 
     Raises:
@@ -57,13 +57,13 @@ async def what_to_archive(
     if submission is None:
         origin = await origin_of(request_id, engine.client.base_url, engine.destination, model_id, engine.hooks.log)
         known = origin.submission is not None
-        return origin if known else Origin(origin.model_id, origin.destination, None, inputs, image)
+        return origin if known else Origin(origin.model_id, origin.destination, None, inputs, tuple(staged))
     if model_id not in (None, submission.model_id):
         raise InvalidInput(
             f"Request {request_id} was submitted to {submission.model_id}, not to {model_id}. Nothing was archived.",
             request_id=request_id, generation_key=submission.generation_key, model_id=submission.model_id,
         )  # fmt: skip
-    return Origin(submission.model_id, engine.destination, submission, inputs, image)
+    return Origin(submission.model_id, engine.destination, submission, inputs, tuple(staged))
 
 
 async def archive(
@@ -72,7 +72,7 @@ async def archive(
     *,
     model_id: str,
     inputs: ModelInputs | None = None,
-    image: StagedImage | None = None,
+    staged: Sequence[StagedFile] = (),
     submission: Submission | None = None,
     answer: Answer | None = None,
 ) -> tuple[GenerationFacts | None, list[ArchivedVideo]]:
@@ -85,7 +85,7 @@ async def archive(
         result: The result, or just the request's id.
         model_id: The model that made the files; part of the key.
         inputs: What was asked for; written to the provenance, and the output is validated against it.
-        image: The staged image, for the provenance.
+        staged: The staged files, for the provenance.
         submission: The submission, for the provenance and the journal.
         answer: The service's answer of a moment ago, which saves a call; it is asked again if it named no cost.
 
@@ -119,7 +119,7 @@ async def archive(
         asked = inputs.body() if inputs is not None else None
         if waited is None or asked is None:  # by its id alone: what was sent, even if this version would refuse it
             asked = await _asked(engine, key) or asked
-        facts = facts_of(answer, model_id, waited, asked, image, submission, run_facts)
+        facts = facts_of(answer, model_id, waited, asked, staged, submission, run_facts)
         videos = await archive_answer(
             answer,
             facts,
@@ -131,7 +131,7 @@ async def archive(
         )
         archived(facts, videos)
     for video in videos:
-        hooks.archived(facts, video, image, engine.store)
+        hooks.archived(facts, video, only_image(staged), engine.store)
     if key is not None:
         ended = result if isinstance(result, Result) else _result_of(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
@@ -172,7 +172,7 @@ def facts_of(
     model_id: str,
     result: Result | None,
     asked: dict[str, Any] | None,
-    image: StagedImage | None,
+    staged: Sequence[StagedFile],
     submission: Submission | None,
     run_facts: dict[str, str],
 ) -> GenerationFacts:
@@ -183,17 +183,18 @@ def facts_of(
         model_id: Its model.
         result: How the waiting for it went, if a run waited.
         asked: What was sent.
-        image: The staged image.
+        staged: The staged files.
         submission: The submission.
         run_facts: The facts of the run that archives it.
     """
-    seed = (asked or {}).get("seed")
+    seed, image = (asked or {}).get("seed"), only_image(staged)
     return GenerationFacts(
         model_id=model_id,
         request_id=answer.request_id,
         generation_key=submission.generation_key if submission else None,
         inputs=asked,
         image=image,
+        staged=() if image else tuple(staged),
         seed=seed if isinstance(seed, int) else None,
         submitted_at=submission.submitted_at if submission else None,
         finished_noticed_at=result.noticed_at if result else None,
@@ -225,7 +226,7 @@ def _result_of(answer: Answer) -> Result:
 def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
     asked = inputs.body() if inputs is not None else {}
     return OutputValidation(
-        video=inputs_class(model_id).makes_video,
+        video=inputs_class(model_id).makes == "video",
         frames=_of(asked, "num_frames", int),
         frames_per_second=_of(asked, "frames_per_second", int),
         resolution=_of(asked, "resolution", str),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from runcomfy.api.rate_limit import Clock
 from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
-from runcomfy.errors import InvalidInput, RateLimited, RunComfyError
+from runcomfy.errors import RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_with_retries
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
@@ -21,21 +21,24 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Hooks, StateChange
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import staging, submitting, waiting
-from runcomfy.generation.staging import sign_image, stage_image
+from runcomfy.generation.staging import sign, stage_image
 from runcomfy.interruption.keyboard import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
 from runcomfy.models import ModelInputs
 from runcomfy.models.orders import Order
+from runcomfy.models.staged import by_field, signed
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
 from runcomfy.polling.poll import Poll, poll_until_done
 from runcomfy.storage.signed_urls import check_signed_url
 from runcomfy.storage.store import Store
+from runcomfy.texts import prompt_of
 from runcomfy.values import (
     Archive,
     Outcome,
     OutcomeStatus,
     Result,
+    StagedFile,
     StagedImage,
     Submission,
 )
@@ -81,7 +84,7 @@ async def submit(
     engine: Engine,
     inputs: ModelInputs,
     *,
-    image: StagedImage | None = None,
+    staged: Sequence[StagedFile] = (),
     variation: str = "",
     authorise: Authorise | None = None,
 ) -> Submission:
@@ -92,8 +95,8 @@ async def submit(
 
     Args:
         engine: The account, the bucket, and the policy.
-        inputs: The checked inputs. An image's URL in them is replaced by one that is signed right before the call.
-        image: The staged image, for models that take one.
+        inputs: The checked inputs. URLs of media in them are replaced by ones that are signed right before the call.
+        staged: The staged files, for models that take any.
         variation: Distinguishes generations that are meant to have the same inputs.
         authorise: See `Authorise`.
 
@@ -102,25 +105,24 @@ async def submit(
         SubmissionNotSent, ServiceError: it was surely not accepted, and not paid for.
         GenerationFailed, GenerationCancelled: this run has had its attempt.
         RequestNotFound: it was accepted earlier, and the service does not know it any more.
-        InvalidInput: an image is missing, or is given to a model that takes none; nothing was sent.
-        ConfigurationError: the image's URL cannot be signed for long enough, or is refused when it is tried, or
+        InvalidInput: a staged file is missing, or is given to a model that takes none; nothing was sent.
+        ConfigurationError: a staged file's URL cannot be signed for long enough, or is refused when it is tried, or
             the journal cannot be kept where it is configured, or the archive key names a folder of another purpose;
             nothing was sent.
         StorageError: the bucket or the journal failed. With a `request_id`: that one was accepted and could not be
             recorded; without one, nothing was sent.
     """
-    if inputs.takes_image() != (image is not None):
-        raise InvalidInput(f"{inputs.model_id} is submitted {'with' if image is None else 'without'} a staged image.")
+    by_field(inputs, staged)
     client, destination, hooks, policy = engine.client, engine.destination, engine.hooks, engine.policy
 
     async def prepare() -> ModelInputs:
         asked = inputs.body()
         destination.check_place(
-            model=inputs.model_id, generation=spec.key, prompt=asked.get("prompt"), seed=asked.get("seed")
+            model=inputs.model_id, generation=spec.key, prompt=prompt_of(asked), seed=asked.get("seed")
         )
         await asyncio.to_thread(check_folder)
         await asyncio.to_thread(engine.store.check)
-        return inputs if image is None else await _signed(inputs, image, engine)
+        return await _signed(inputs, staged, engine)
 
     async def intact(archive: Archive) -> bool:
         return await asyncio.to_thread(verify_exists, archive.videos, engine.store)
@@ -130,7 +132,7 @@ async def submit(
         await handle_cancellation(client, hooks, destination, key, request_id, policy.on_interrupt)
 
     spec = GenerationSpec(
-        inputs, client.base_url, image, variation,
+        inputs, client.base_url, tuple(staged), variation,
         run=await hooks.run_id(), flow_run=hooks.run_facts(), store=destination.uri,
     )  # fmt: skip
     spec = await known_spec(engine.journal, spec)  # so that errors and logs name the right one
@@ -138,7 +140,7 @@ async def submit(
     with (
         noticing_ctrl_c(hooks.notices_ctrl_c),
         end_emitted(hooks, destination, spec.key, None),
-        submitting(spec.key, inputs.model_id, image, hooks) as made,
+        submitting(spec.key, inputs.model_id, staged, hooks) as made,
     ):
         submission = await submit_once(
             client, engine.journal, spec,
@@ -251,9 +253,9 @@ async def generate(
     began, key, accepted = time.monotonic(), None, None
     try:
         inputs = order.inputs(staged)
-        sha256 = staged.sha256 if staged else None
-        key = await known_key(engine.journal, inputs, image_sha256=sha256, variation=order.variation)
-        submission = await _submitted(engine, inputs, staged, order.variation, authorise)
+        files = (staged,) if staged else ()
+        key = await known_key(engine.journal, inputs, files, variation=order.variation)
+        submission = await _submitted(engine, inputs, files, order.variation, authorise)
         accepted = submission.request_id
         if on_accepted is not None:
             await on_accepted(submission)
@@ -261,7 +263,7 @@ async def generate(
             engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
         )
         facts, videos = await archive_with_retries(
-            engine, result, model_id=inputs.model_id, inputs=inputs, image=staged, submission=submission, answer=answer
+            engine, result, model_id=inputs.model_id, inputs=inputs, staged=files, submission=submission, answer=answer
         )
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
@@ -281,14 +283,14 @@ async def generate(
 
 
 async def _submitted(
-    engine: Engine, inputs: ModelInputs, staged: StagedImage | None, variation: str, authorise: Authorise | None
+    engine: Engine, inputs: ModelInputs, staged: Sequence[StagedFile], variation: str, authorise: Authorise | None
 ) -> Submission:
     """Submit, a few at a time; if the service says that it is too much, try again until the queue deadline."""
     until = time.monotonic() + engine.policy.deadlines.queue_timeout_seconds
     while True:
         try:
             async with engine.submitting:
-                return await submit(engine, inputs, image=staged, variation=variation, authorise=authorise)
+                return await submit(engine, inputs, staged=staged, variation=variation, authorise=authorise)
         except RateLimited as error:
             if time.monotonic() >= until or not error.retryable:
                 raise
@@ -297,15 +299,16 @@ async def _submitted(
         await asyncio.sleep(pause_seconds)
 
 
-async def _signed(inputs: ModelInputs, image: StagedImage, engine: Engine) -> ModelInputs:
+async def _signed(inputs: ModelInputs, staged: Sequence[StagedFile], engine: Engine) -> ModelInputs:
+    """Return the inputs with signed URLs, each tried out."""
     store, lifetime = engine.store, engine.policy.deadlines.signed_for
-    await asyncio.to_thread(store.find_region, image.bucket)
-    if not engine.client.is_local:
-        check_reachable(await asyncio.to_thread(sign_image, image, store, lifetime))
-    warning = await asyncio.to_thread(
-        check_signed_url, store, image.key, bucket=image.bucket, size_bytes=image.size_bytes, lifetime=lifetime
-    )
-    if warning:
-        engine.hooks.log.warning(warning)
-    url = await asyncio.to_thread(sign_image, image, store, lifetime)
-    return inputs.model_copy(update={inputs.image_field: url})
+    for file in staged:
+        await asyncio.to_thread(store.find_region, file.bucket)
+        if not engine.client.is_local:
+            check_reachable(await asyncio.to_thread(sign, file, store, lifetime))
+        warning = await asyncio.to_thread(
+            check_signed_url, store, file.key, bucket=file.bucket, size_bytes=file.size_bytes, lifetime=lifetime
+        )
+        if warning:
+            engine.hooks.log.warning(warning)
+    return await asyncio.to_thread(signed, inputs, staged, lambda file: sign(file, store, lifetime))

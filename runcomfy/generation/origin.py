@@ -13,7 +13,7 @@ from runcomfy.generation.hooks import Log
 from runcomfy.journal import EntryState, find_request, inputs_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.storage.commands import shell_command
-from runcomfy.values import StagedImage, Submission
+from runcomfy.values import StagedFile, Submission
 
 __all__ = ["Origin", "origin_of"]
 
@@ -28,7 +28,7 @@ class Origin:
     destination: Destination
     submission: Submission | None = None
     inputs: ModelInputs | None = None
-    image: StagedImage | None = None
+    staged: tuple[StagedFile, ...] = ()
 
 
 async def origin_of(request_id: str, service: str, destination: Destination, model_id: str | None, log: Log) -> Origin:
@@ -73,7 +73,7 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
     if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, actual.store):
         await destination.journal.advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
         submission = submission.model_copy(update={"archive": None})
-    return Origin(entry.model_id, actual, submission, inputs_of(entry), entry.image)
+    return Origin(entry.model_id, actual, submission, inputs_of(entry), entry.files)
 
 
 def _progress(request_id: str, log: Log) -> Callable[[int, int], None]:

@@ -22,7 +22,7 @@ from runcomfy.journal.record import state_after
 from runcomfy.polling.poll import Poll
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
-from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedImage, Submission
+from runcomfy.values import ArchivedVideo, GenerationFacts, Result, StagedFile, Submission
 
 __all__ = ["archiving", "found_late", "staging", "submitting", "tried", "waiting", "working_on"]
 
@@ -33,16 +33,16 @@ _last: ContextVar[bool | None] = ContextVar("last_attempt", default=None)
 
 
 @contextmanager
-def staging(hooks: Hooks) -> Iterator[Callable[[StagedImage], None]]:
-    """Measure the staging of an image; the body passes on what was staged."""
+def staging(hooks: Hooks) -> Iterator[Callable[[StagedFile], None]]:
+    """Measure the staging of a file; the body passes on what was staged."""
     activation.turn_on()
     _count_retry("stage", hooks)
     began_ns = time.time_ns()
 
-    def done(image: StagedImage) -> None:
+    def done(file: StagedFile) -> None:
         ended_ns = time.time_ns()
         metrics.took("stage", (ended_ns - began_ns) / 1e9)
-        remember_staging(image, began_ns, ended_ns)
+        remember_staging(file, began_ns, ended_ns)
 
     try:
         yield done
@@ -53,7 +53,7 @@ def staging(hooks: Hooks) -> Iterator[Callable[[StagedImage], None]]:
 
 @contextmanager
 def submitting(
-    key: str, model_id: str, image: StagedImage | None, hooks: Hooks
+    key: str, model_id: str, staged: Sequence[StagedFile], hooks: Hooks
 ) -> Iterator[Callable[[Submission], None]]:
     """Measure a submission; the body passes on one that it made, but not one that the journal knew."""
     activation.turn_on()
@@ -68,12 +68,12 @@ def submitting(
                 metrics.failed_with("submit", error)
                 nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **hooks.span_attributes())
                 nameless.attributes["runcomfy.request.id"] = error.request_id
-                nameless.emit_submission(image, began_ns, error)
+                nameless.emit_submission(staged, began_ns, error)
                 nameless.emit_span("uncertain" if isinstance(error, UncertainSubmission) else "refused", error=error)
             raise
     for submission in made:
         metrics.took("submit", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
-        MeasuredRequest(submission, **hooks.span_attributes()).emit_submission(image, began_ns)
+        MeasuredRequest(submission, **hooks.span_attributes()).emit_submission(staged, began_ns)
 
 
 @asynccontextmanager

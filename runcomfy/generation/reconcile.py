@@ -192,7 +192,7 @@ async def tidy_bucket(
         destination.store,
         uploads_older_than=uploads_older_than,
         images_older_than=images_older_than,
-        keep={finding.entry.image.key for finding in findings if finding.entry.image},
+        keep={file.key for finding in findings for file in finding.entry.files},
         template=destination.template,
     )
     for what, keys in (("unfinished upload", removed.uploads), ("staged image", removed.images)):

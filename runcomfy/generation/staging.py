@@ -22,9 +22,9 @@ from runcomfy.media.images import MAX_IMAGE_BYTES, refuse_image, usable_image
 from runcomfy.redaction import strip_query
 from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
 from runcomfy.storage.store import Store
-from runcomfy.values import StagedImage
+from runcomfy.values import StagedFile, StagedImage
 
-__all__ = ["sign_image", "stage_image"]
+__all__ = ["sign", "stage_image"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIVEN_SHA256, _GIVEN_TYPE = "runcomfy-image-sha256", "runcomfy-image-type"
@@ -57,9 +57,9 @@ async def stage_image(source: str | Path, store: Store, *, hosts: HostPolicy = A
     return await asyncio.get_running_loop().run_in_executor(_STAGING, _stage, source, store, hosts)
 
 
-def sign_image(image: StagedImage, store: Store, lifetime: timedelta) -> str:
-    """Return a URL with which anyone can read the image for this long; it is a secret, and is never stored."""
-    return store.sign(image.key, lifetime, bucket=image.bucket)
+def sign(file: StagedFile, store: Store, lifetime: timedelta) -> str:
+    """Return a URL with which anyone can read a staged file for this long; it is a secret, and is never stored."""
+    return store.sign(file.key, lifetime, bucket=file.bucket)
 
 
 def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import RunComfyError
 from runcomfy.redaction import redact
-from runcomfy.values import Archive, StagedImage
+from runcomfy.values import Archive, StagedFile, StagedImage
 
 __all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event", "code_of"]
 
@@ -131,6 +131,7 @@ class Entry(BaseModel):
     service: str = Field(description="The base URL that it is submitted to.")
     inputs: dict[str, Any] = Field(description="What is asked for; an image is named by its URI.")
     image: StagedImage | None = None
+    staged: tuple[StagedFile, ...] = Field(default=(), description="The input files, where they are not one image.")
     variation: str = ""
     attempt: int = Field(default=1, ge=1, description="Which submission of this generation this is, from 1.")
     run: str = Field(default="", description="The outermost run that submitted this attempt: it does so only once.")
@@ -146,6 +147,11 @@ class Entry(BaseModel):
     updated_at: datetime
     history: tuple[Event, ...] = ()
     nonce: str = Field(default_factory=_new_nonce, description="Makes each version's bytes different from all others.")
+
+    @property
+    def files(self) -> tuple[StagedFile, ...]:
+        """The staged files of its inputs."""
+        return (self.image,) if self.image else self.staged
 
     def moved(
         self,
@@ -193,6 +199,7 @@ class Entry(BaseModel):
                     "service",
                     "inputs",
                     "image",
+                    "staged",
                     "variation",
                     "run",
                     "flow_run",
@@ -227,7 +234,8 @@ class Entry(BaseModel):
 
     def to_json(self) -> bytes:
         """Return the document as it is stored."""
-        return self.model_dump_json(indent=1).encode()
+        left_out = None if self.staged else {"staged"}  # as it was stored before this field existed
+        return self.model_dump_json(indent=1, exclude=left_out).encode()
 
     def attempts_of(self, run: str) -> int:
         """Return how many attempts of a run became uncertain, so that each may be paid for."""

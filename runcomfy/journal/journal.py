@@ -256,6 +256,10 @@ class Journal:
         stored = await self._call(self.store.read, f".{name}.json")
         return stored.body if stored else None
 
+    async def create_note(self, name: str, body: bytes) -> bool:
+        """Keep a note unless there is one; return whether this call made it."""
+        return await self._call(self.store.create, f".{name}.json", body) is not None
+
     async def write_note(self, name: str, body: bytes) -> None:
         """Write a note beside the entries; if another worker does at the same time, one of the two notes stays."""
         await self.update_note(name, lambda _: body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -10,9 +11,9 @@ from runcomfy.errors import InvalidInput
 from runcomfy.journal.entry import Entry, EntryState, Event
 from runcomfy.journal.journal import Journal
 from runcomfy.models import MODELS, ModelInputs, check_inputs, earlier_key, generation_key
-from runcomfy.redaction import strip_query
+from runcomfy.models.staged import media_sha256, without_signatures
 from runcomfy.texts import normal_text
-from runcomfy.values import StagedImage
+from runcomfy.values import StagedFile, only_image
 
 __all__ = ["GenerationSpec", "inputs_of", "known_key", "known_spec", "same_service"]
 
@@ -24,7 +25,7 @@ class GenerationSpec:
     Args:
         inputs: The checked inputs; an image's URL among them does not count.
         service: The base URL that it is submitted to.
-        image: The staged image, for models that take one.
+        staged: The staged files, for models that take any.
         variation: Distinguishes generations that are meant to have the same inputs.
         run: Names the outermost run. One run pays once: if what it submitted failed, it does not submit again.
         flow_run: What else is known of the run, for a person.
@@ -34,7 +35,7 @@ class GenerationSpec:
 
     inputs: ModelInputs
     service: str
-    image: StagedImage | None = None
+    staged: tuple[StagedFile, ...] = ()
     variation: str = ""
     run: str = ""
     flow_run: dict[str, str] = field(default_factory=dict)
@@ -46,22 +47,20 @@ class GenerationSpec:
         """The generation's key: 64 hexadecimal digits."""
         if self.known_as is not None:
             return self.known_as
-        sha256 = self.image.sha256 if self.image else None
-        return generation_key(self.inputs, image_sha256=sha256, variation=self.variation)
+        return generation_key(self.inputs, media=media_sha256(self.inputs, self.staged), variation=self.variation)
 
     def intent(self, worker: str, lease_seconds: float = 180.0) -> Entry:
         """Return the first entry of this generation, an intent with a lease of this length."""
         now = datetime.now(UTC)
-        inputs = self.inputs.body()
-        if (named := self.inputs.image_field) in inputs:  # never a signed one
-            inputs[named] = self.image.uri if self.image else strip_query(inputs[named])
+        image = only_image(self.staged)
         return Entry(
             generation_key=self.key,
             state=EntryState.INTENT,
             model_id=self.inputs.model_id,
             service=self.service,
-            inputs=inputs,
-            image=self.image,
+            inputs=without_signatures(self.inputs, self.staged),
+            image=image,
+            staged=() if image else self.staged,
             variation=normal_text(self.variation),
             run=self.run,
             flow_run=self.flow_run,
@@ -85,12 +84,11 @@ async def known_spec(journal: Journal, spec: GenerationSpec) -> GenerationSpec:
     """
     if spec.known_as is not None:
         return spec
-    sha256 = spec.image.sha256 if spec.image else None
-    return replace(spec, known_as=await known_key(journal, spec.inputs, image_sha256=sha256, variation=spec.variation))
+    return replace(spec, known_as=await known_key(journal, spec.inputs, spec.staged, variation=spec.variation))
 
 
 async def known_key(
-    journal: Journal, inputs: ModelInputs, *, image_sha256: str | None = None, variation: str = ""
+    journal: Journal, inputs: ModelInputs, staged: Sequence[StagedFile] = (), *, variation: str = ""
 ) -> str:
     """Return the key under which the journal has a generation, or will have it.
 
@@ -101,10 +99,11 @@ async def known_key(
     Raises:
         StorageError: the journal could not be read.
     """
-    earlier = earlier_key(inputs, image_sha256=image_sha256, variation=variation)
+    media = media_sha256(inputs, staged)
+    earlier = earlier_key(inputs, media=media, variation=variation)
     if earlier is not None and await journal.read(earlier) is not None:
         return earlier
-    return generation_key(inputs, image_sha256=image_sha256, variation=variation)
+    return generation_key(inputs, media=media, variation=variation)
 
 
 def inputs_of(entry: Entry) -> ModelInputs | None:

@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 from runcomfy.media.images import MAX_IMAGE_BYTES, inspect_image, refuse_image
 
-__all__ = ["check_image_file", "check_image_size", "read_image_file", "scheme_of"]
+__all__ = ["check_image_file", "check_image_size", "path_of", "read_image_file", "scheme_of"]
 
 _SCHEMES = ("s3", "http", "https", "file")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C:\ is a path
@@ -38,7 +38,7 @@ def read_image_file(source: str | Path) -> bytes:
     Raises:
         InvalidInput: There is none, or it cannot be read, or it is too large.
     """
-    return _read_file(_path_of(str(source)) if scheme_of(source) == "file" else Path(source))
+    return _read_file(path_of(source))
 
 
 def check_image_file(source: str | Path) -> None:
@@ -57,8 +57,15 @@ def check_image_size(size_bytes: int) -> None:
         refuse_image(f"The image has more than {MAX_IMAGE_BYTES:,} bytes. Make it smaller.")
 
 
-def _path_of(url: str) -> Path:
-    parts = urlsplit(url)
+def path_of(source: str | Path) -> Path:
+    """Return the path of a file on this machine, named by its path or by `file://`.
+
+    Raises:
+        InvalidInput: The URL names another machine.
+    """
+    if scheme_of(source) != "file":
+        return Path(source)
+    parts = urlsplit(str(source))
     if parts.netloc not in ("", "localhost"):
         refuse_image("A file:// URL names a file on this machine: file:///folder/image.png.")
     return Path(url2pathname(parts.path))

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
@@ -29,6 +30,8 @@ _MOST = 2**31 - 1
 class Probed(NamedTuple):
     """What FFmpeg says of the first video stream, or the first audio stream if there is none; `None` is unknown."""
 
+    streams: frozenset[str] = frozenset()
+    """`video` and `audio`, if there are such streams; a picture on a sound file is no video."""
     codec: str | None = None
     width: int | None = None
     height: int | None = None
@@ -101,7 +104,13 @@ def _probed(container: InputContainer) -> Probed:
         return Probed(damage="FFmpeg finds neither video nor sound in it")
     ends = [entry.pos + entry.size for any_stream in container.streams for entry in any_stream.index_entries]
     context = getattr(stream, "codec_context", None)  # missing where FFmpeg has no decoder
-    facts = Probed(duration_seconds=_duration(container, stream), indexed_bytes=max(ends, default=0))
+    moving = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    found = {"video": moving, "audio": container.streams.audio}
+    facts = Probed(
+        streams=frozenset(kind for kind, streams in found.items() if streams),
+        duration_seconds=_duration(container, stream),
+        indexed_bytes=max(ends, default=0),
+    )
     if context is None:
         return facts._replace(oddity="FFmpeg does not know its codec here, so nothing of it was decoded.")
     facts = facts._replace(codec=context.codec.canonical_name)

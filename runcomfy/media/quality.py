@@ -55,6 +55,8 @@ class Judged(NamedTuple):
     """Whether it is an MP4 to which a box can be added."""
     length_known: bool = True
     """Whether the file itself says where it ends, so that a cut would be detected."""
+    streams: frozenset[str] = frozenset()
+    """`video` and `audio`, if FFmpeg finds such streams in it."""
 
 
 def judge(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
@@ -109,7 +111,7 @@ def _with(judged: Judged, probed: Probed) -> Judged:
     odd = judged.warnings
     if probed.oddity:
         odd += (probed.oddity,)
-    return judged._replace(image=probed.image, damage=probed.damage, warnings=odd)
+    return judged._replace(image=probed.image, streams=probed.streams, damage=probed.damage, warnings=odd)
 
 
 def _facts(kind: MediaKind, probed: Probed) -> MediaFacts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.storage.keys import IMAGES, PROBES, REFRESHED_AFTER, KeyTemplate
+from runcomfy.storage.keys import IMAGES, MEDIA, PROBES, REFRESHED_AFTER, KeyTemplate
 from runcomfy.storage.store import Store, Upload
 
 __all__ = ["Collected", "collect_garbage", "delete_probes"]
@@ -17,7 +17,7 @@ __all__ = ["Collected", "collect_garbage", "delete_probes"]
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
-_STAGED_IMAGE = re.compile(rf"{IMAGES}[0-9a-f]{{64}}\.[a-z0-9]+")
+_STAGED_IMAGE = re.compile(rf"(?:{IMAGES}|{MEDIA})[0-9a-f]{{64}}\.[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def collect_garbage(
     if images_older_than < 2 * REFRESHED_AFTER:
         raise ConfigurationError("Staged images are kept for two days at least: younger ones may be in use.")
     images = []
-    for image in store.list(store.key(IMAGES)):
+    for image in (*store.list(store.key(IMAGES)), *store.list(store.key(MEDIA))):
         if not _STAGED_IMAGE.fullmatch(image.key.removeprefix(store.prefix)) or image.key in keep:
             continue
         if now - image.modified_at >= images_older_than:

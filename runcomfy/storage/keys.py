@@ -14,7 +14,7 @@ from slugify import slugify
 
 from runcomfy.errors import ConfigurationError, InvalidInput
 
-__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate"]
+__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "MEDIA", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate"]
 
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
 
@@ -22,6 +22,8 @@ RESERVED = frozenset({"batches", "catalogue", "images", "inbox", "journal", "med
 """The folders directly below a store's prefix that this project uses itself; no archived file may be in them."""
 IMAGES = "images/"
 """Where staged images are, below the store's prefix."""
+MEDIA = "media/"
+"""Where other staged files are: videos and sounds."""
 REFRESHED_AFTER = timedelta(days=1)
 """An older staged image is written again when it is staged again, so that an old one is an unused one."""
 PROBES = "journal/.probe-"

@@ -293,6 +293,11 @@ class Store:
 
         return self._create(key, send, is_ours, known_absent=known_absent)
 
+    def replace_file(self, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str]) -> None:
+        """Write an object from a file, whether or not there is one."""
+        with storage_errors("write", self.bucket, key):
+            upload(self.client, self.bucket, key, body, content_type=content_type, metadata=metadata, condition={})
+
     def _create(
         self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *, known_absent: bool
     ) -> bool:
@@ -383,11 +388,12 @@ class Store:
         _objects.abort_upload(self.client, self.bucket, upload)
 
     @contextmanager
-    def open(self, key: str) -> Iterator[SupportsRead]:
+    def open(self, key: str, bucket: str | None = None) -> Iterator[SupportsRead]:
         """Open an object to read it in pieces; reading may raise boto3's errors."""
-        with storage_errors("read", self.bucket, key):
-            opened = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
-        with storage_errors("read", self.bucket, key, by_caller=True), opened as body:
+        bucket = bucket or self.bucket
+        with storage_errors("read", bucket, key):
+            opened = self.client.get_object(Bucket=bucket, Key=key)["Body"]
+        with storage_errors("read", bucket, key, by_caller=True), opened as body:
             yield body
 
     def sign(

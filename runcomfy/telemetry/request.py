@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from cachetools import LRUCache
 
 from runcomfy.errors import RunComfyError
 from runcomfy.telemetry import metrics, tracing
-from runcomfy.values import StagedImage, Submission
+from runcomfy.values import StagedFile, Submission
 
 __all__ = ["MeasuredRequest", "remember_staging"]
 
@@ -24,12 +25,12 @@ _began: LRUCache[str, int] = LRUCache(maxsize=65_536)
 _uploaded: LRUCache[str, bool] = LRUCache(maxsize=65_536)
 
 
-def remember_staging(image: StagedImage, began_ns: int, ended_ns: int) -> None:
-    """Remember when an image was staged, for the span in the trace of the first generation that uses it."""
-    facts = {"bytes": image.size_bytes, "sha256": image.sha256, "uploaded": image.uploaded}
+def remember_staging(file: StagedFile, began_ns: int, ended_ns: int) -> None:
+    """Remember when a file was staged, for the span in the trace of the first generation that uses it."""
+    facts = {"bytes": file.size_bytes, "sha256": file.sha256, "uploaded": file.uploaded}
     named = {f"runcomfy.image.{name}": fact for name, fact in facts.items()}
     with _memory:
-        _staged[image.sha256] = began_ns, ended_ns, named
+        _staged[file.sha256] = began_ns, ended_ns, named
 
 
 class MeasuredRequest:
@@ -63,25 +64,25 @@ class MeasuredRequest:
             **attributes,
         }
 
-    def emit_submission(self, image: StagedImage | None, began_ns: int, error: RunComfyError | None = None) -> None:
-        """Emit the spans of what came before the request had an id: its submission, and the staging of its image.
+    def emit_submission(self, files: Sequence[StagedFile], began_ns: int, error: RunComfyError | None = None) -> None:
+        """Emit the spans of what came before the request had an id: its submission, and the staging of its files.
 
         Args:
-            image: The image.
+            files: The staged files.
             began_ns: When the submission began, nanoseconds of Unix time.
             error: What it ended with, if it was not accepted.
         """
-        ended_ns, staged, is_new = time.time_ns(), None, False
+        ended_ns = time.time_ns()
         with _memory:
-            if image is not None:
-                staged, is_new = _staged.pop(image.sha256, None), image.uploaded and image.sha256 not in _uploaded
-                _uploaded[image.sha256] = True
-            _began[self.request_id] = began_ns if staged is None else min(began_ns, staged[0])
-        if image is not None and is_new:
-            metrics.transferred("picture", image.size_bytes)
-        if staged is not None:
-            attributes = {**self.attributes, **staged[2]}
-            tracing.span_of_phase("stage", self.ids, attributes, began_ns=staged[0], ended_ns=staged[1])
+            new = [file for file in files if file.uploaded and file.sha256 not in _uploaded]
+            stagings = [found for file in files if (found := _staged.pop(file.sha256, None)) is not None]
+            _uploaded.update({file.sha256: True for file in files})
+            _began[self.request_id] = min([began_ns, *(staged_ns for staged_ns, _, _ in stagings)])
+        for file in new:
+            metrics.transferred("picture", file.size_bytes)
+        for staged_ns, staged_until_ns, facts in stagings:
+            attributes = {**self.attributes, **facts}
+            tracing.span_of_phase("stage", self.ids, attributes, began_ns=staged_ns, ended_ns=staged_until_ns)
         tracing.span_of_phase("submit", self.ids, self.attributes, began_ns=began_ns, ended_ns=ended_ns, error=error)
 
     def record_end(self, outcome: str, cost_usd: float | None = None, error: RunComfyError | None = None) -> None:

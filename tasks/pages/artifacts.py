@@ -17,6 +17,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from runcomfy.media.poster import embedded_poster
 from runcomfy.redaction import strip_query
 from runcomfy.storage.store import Store
+from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts
 from tasks.pages.markdown import code, facts_table, text
 
@@ -98,7 +99,7 @@ def _name(video: ArchivedVideo) -> str:
 
 
 def _prompt(facts: GenerationFacts) -> str:
-    prompt = (facts.inputs or {}).get("prompt")
+    prompt = prompt_of(facts.inputs)
     return f"**Prompt:** {text(prompt)}" if prompt else ""
 
 

@@ -8,6 +8,7 @@ from blocks import MediaStore
 from runcomfy.journal import Finding
 from runcomfy.journal.advice import advise
 from runcomfy.journal.situation import Situation
+from runcomfy.texts import prompt_of
 from tasks.pages.markdown import advised, code, console, store_options, text
 
 __all__ = ["decision", "journal_page", "summed_up"]
@@ -50,7 +51,7 @@ def decision(finding: Finding, store: MediaStore) -> str:
         store: The store of its journal.
     """
     entry = finding.entry
-    prompt = entry.inputs.get("prompt")
+    prompt = prompt_of(entry.inputs)
     situation = Situation.of(entry, news=finding.news, stuck=finding.stuck, overdue=finding.overdue)
     advice = advise(situation, store_options(store))
     lines = [

@@ -104,7 +104,7 @@ def _asked(run: str = "run-1") -> GenerationSpec:
     settings = ImageToVideoSettings(seed=7, num_frames=81)
     inputs = ImageToVideo(prompt="Waves, “calm”\nat dawn", image_url=IMAGE.uri, **settings.model_dump())
     return GenerationSpec(
-        inputs, "https://model-api.runcomfy.net", IMAGE, variation="second take", run=run, flow_run=FLOW_RUN,
+        inputs, "https://model-api.runcomfy.net", (IMAGE,), variation="second take", run=run, flow_run=FLOW_RUN,
         store="s3://videos/marketing/",
     )  # fmt: skip
 

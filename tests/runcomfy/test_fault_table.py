@@ -24,7 +24,7 @@ from runcomfy.archive.provenance import Provenance
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import RunComfyError, SubmissionNotSent
-from runcomfy.generation.staging import sign_image, stage_image
+from runcomfy.generation.staging import sign, stage_image
 from runcomfy.models import ImageToVideo
 from runcomfy.policy import Deadlines, Polling
 from runcomfy.polling.poll import poll_until_done
@@ -75,7 +75,7 @@ def signed_image_url(archive: Store, tmp_path_factory: pytest.TempPathFactory) -
     image = io.BytesIO()
     Image.new("RGB", (48, 32), "teal").save(image, "PNG")
     path.write_bytes(image.getvalue())
-    url = sign_image(asyncio.run(stage_image(path, archive)), archive, timedelta(hours=1))
+    url = sign(asyncio.run(stage_image(path, archive)), archive, timedelta(hours=1))
     assert "Signature=" in url
     return url
 

@@ -156,9 +156,9 @@ def test_an_image_is_named_by_where_it_is() -> None:
         source="x.png", uploaded=True,
     )  # fmt: skip
     signed = "https://host/x.png?X-Amz-Signature=0123456789abcdef"
-    spec = GenerationSpec(ImageToVideo(prompt="p", image_url=signed), "https://service.example", image)
+    spec = GenerationSpec(ImageToVideo(prompt="p", image_url=signed), "https://service.example", (image,))
 
-    staged, unstaged = row(spec.intent("w")), row(replace(spec, image=None).intent("w"))
+    staged, unstaged = row(spec.intent("w")), row(replace(spec, staged=()).intent("w"))
 
     assert (staged["image_uri"], staged["image_sha256"]) == ("s3://b/images/x.png", "cd" * 32)
     assert (unstaged["image_uri"], unstaged["image_sha256"]) == ("https://host/x.png", None)

@@ -19,7 +19,7 @@ from PIL import Image
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.errors import ImageUnavailable, InvalidInput, StorageError
 from runcomfy.generation.image_urls import download_image
-from runcomfy.generation.staging import sign_image, stage_image
+from runcomfy.generation.staging import sign, stage_image
 from runcomfy.media.images import MAX_IMAGE_BYTES
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
@@ -96,7 +96,7 @@ async def test_the_signed_url_opens_and_only_as_it_is(store: Store, tmp_path: Pa
     (tmp_path / "a.png").write_bytes(png)
     image = await stage_image(tmp_path / "a.png", store)
 
-    url = sign_image(image, store, timedelta(hours=1))
+    url = sign(image, store, timedelta(hours=1))
 
     assert "X-Amz-Expires=3600" in url
     answer = get(url)
@@ -337,7 +337,7 @@ async def test_an_image_in_s3_is_copied_under_its_content(
     assert (image.bucket, image.uploaded, image.width) == (store.bucket, True, 32)
     assert image.key == store.key(f"images/{image.sha256}.png")
     assert image.source == f"s3://{bucket}/{key}"
-    assert get(sign_image(image, store, timedelta(minutes=5))).data == png
+    assert get(sign(image, store, timedelta(minutes=5))).data == png
 
 
 async def test_an_object_that_is_no_image_is_refused(store: Store) -> None:

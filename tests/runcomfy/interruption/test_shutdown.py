@@ -45,7 +45,7 @@ async def one(client, number):
         return inputs
     async def intact(archive):
         return True
-    spec = GenerationSpec(inputs, client.base_url, None, "", run="run", flow_run={}, store="s3://videos")
+    spec = GenerationSpec(inputs, client.base_url, (), "", run="run", flow_run={}, store="s3://videos")
     try:
         await submit_once(client, journal, spec, prepare=prepare, intact=intact)
     except RunComfyError as error:

@@ -237,7 +237,7 @@ def test_the_signed_url_of_an_image_is_not_recorded() -> None:
     )  # fmt: skip
     inputs = ImageToVideo(prompt="rain", image_url=SIGNED)
 
-    document = GenerationSpec(inputs, "https://model-api.runcomfy.net", image).intent("host:1").to_json().decode()
+    document = GenerationSpec(inputs, "https://model-api.runcomfy.net", (image,)).intent("host:1").to_json().decode()
 
     assert not [secret for secret in SECRETS if secret in document]
     assert json.loads(document)["inputs"]["image_url"] == "s3://images/a.png"
