@@ -57,6 +57,7 @@ def serve(
     output_bytes: int = 0,
     seed: int = 0,
     fault: list[str] | None = None,
+    models: Path | None = None,
     directory: Path | None = None,
     quiet: bool = False,
 ) -> None:
@@ -77,6 +78,7 @@ def serve(
         output_bytes: Pad each video up to this size.
         seed: What random faults and durations are drawn from.
         fault: NAME[:ENDPOINT][=RATE], once for each fault; without a rate it strikes always.
+        models: A folder with the catalogue entries of further models, a JSON file each (or pins).
         directory: Where rendered files go; a temporary folder if left out.
         quiet: Do not log a line for each call.
     """
@@ -88,7 +90,7 @@ def serve(
             port=port, token=token, slots=slots, queue_seconds=queue_seconds, run_seconds=run_seconds,
             run_spread=run_spread, price_usd=price_usd, price_unit=price_unit, opening_balance_usd=opening_balance_usd,
             request_expiry_seconds=request_expiry_seconds, tiny_videos=tiny_videos, output_bytes=output_bytes,
-            seed=seed, faults=tuple(fault or ()), directory=directory,
+            seed=seed, faults=tuple(fault or ()), models=models, directory=directory,
         )  # fmt: skip
         asyncio.run(_serve(settings))
     except ValidationError as error:

@@ -12,12 +12,12 @@ from typing import Any
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.redaction import strip_query
-from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, FaultRegistry, directives_of, order_from_text
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, FaultRegistry, directives_of, order_from_text, text_of
 from runcomfy.sandbox.job_queue import Job, JobQueue
 from runcomfy.sandbox.ledger import Counters, RequestEntry, RequestLedger
-from runcomfy.sandbox.models import CATEGORIES, MODELS, violations, with_defaults
+from runcomfy.sandbox.models import Model, catalogue
 from runcomfy.sandbox.render import Recipe
-from runcomfy.sandbox.renderer import USUAL, Renderer
+from runcomfy.sandbox.renderer import Renderer, outputs_of, seconds_of
 from runcomfy.sandbox.settings import SandboxSettings
 
 __all__ = ["Api", "Refusal"]
@@ -26,6 +26,7 @@ _INVALID = 422000  # made up: no code is documented for inputs that break the sc
 _STATUS_WORDS = {"queued": "in_queue", "running": "in_progress", "cancelled": "cancelled"}
 
 _MOST_LISTED = 500
+_MOST_OUTPUTS = 9
 
 Json = dict[str, Any]
 
@@ -51,6 +52,7 @@ class Api:
         self.fault_registry = FaultRegistry(self.settings.seed)
         for text in self.settings.faults:
             self.fault_registry.add(order_from_text(text))
+        self.catalogue = catalogue(self.settings.models)
         self.renderer = Renderer(self.directory, self.settings.tiny_videos, self._image_fetched)
         self.queue = JobQueue(self.settings, self._produce, self._ended)
         self.balance_usd = self.settings.opening_balance_usd
@@ -65,30 +67,36 @@ class Api:
         self.counters.polls += 1
         self.counters.busiest_second = max(self.counters.busiest_second, len(last))
 
-    def submit(self, model_id: str, inputs: Any, own: Sequence[DueFault]) -> tuple[Json, Job]:
-        """Check, charge and queue; `own` are the faults that the prompt asks for.
+    def submit(self, model_id: str, inputs: Any, own: Sequence[DueFault], directives: str = "") -> tuple[Json, Job]:
+        """Check, charge and queue.
+
+        Args:
+            model_id: The model.
+            inputs: The body.
+            own: The faults that its texts ask for.
+            directives: More directives, from a header.
 
         Raises:
             Refusal: The model, the inputs, a directive or the balance will not do. Nothing was charged.
         """
-        if model_id not in MODELS:
-            raise Refusal(400, 400001, f"There is no model {model_id!r}.")
+        model = self._known(model_id)
         if not isinstance(inputs, dict):
             raise Refusal(422, _INVALID, "The body must be a JSON object with the model's inputs.")
-        if wrong := violations(model_id, inputs):
+        texts = text_of(inputs, directives)
+        inputs = model.with_defaults(inputs)
+        if wrong := model.violations(inputs):
             raise Refusal(422, _INVALID, "; ".join(wrong))
         try:
-            options, _ = directives_of(inputs["prompt"])
+            options, _ = directives_of(texts)
         except ConfigurationError as error:
             raise Refusal(422, _INVALID, str(error)) from None
-        inputs = with_defaults(model_id, inputs)
         price_usd = self._price_usd(inputs)
         if self.balance_usd < price_usd:
             raise Refusal(400, 400002, "The account has no balance.")
         self.balance_usd -= price_usd
         self.counters.usd_charged += price_usd
         self.counters.submissions_accepted += 1
-        job = Job(model_id, inputs, options, [*own, *self.fault_registry.assign()])
+        job = Job(model, inputs, options, [*own, *self.fault_registry.assign()])
         self.queue.accept(job)
         return self._links(job, "status", "result", "cancel"), job
 
@@ -119,7 +127,7 @@ class Api:
         if job.finished_at is not None:
             answer["finished_at"] = job.finished_at.isoformat()
         if job.state == "succeeded":
-            answer["output"] = {"video": "$1"}
+            answer["output"] = _output(job)
         if job.state == "failed":
             answer["error"] = job.error
         if include_cost and job.finished:
@@ -141,23 +149,22 @@ class Api:
         limit, offset = _whole_number(query, "limit", 100, 1, _MOST_LISTED), _whole_number(query, "offset", 0, 0, None)
         found = [
             self.model(model_id, include_schema=query.get("include_schema", "").lower() in ("true", "1"))
-            for model_id, entry in MODELS.items()
-            if query.get("search", "").strip().lower() in f"{model_id} {entry['display_name']}".lower()
-            and query.get("category", "").strip() in ("", *entry["categories"])
-            and query.get("kind", "").strip() in ("", entry["kind"])
+            for model_id, model in self.catalogue.items()
+            if query.get("search", "").strip().lower() in f"{model_id} {model.entry['display_name']}".lower()
+            and query.get("category", "").strip() in ("", *model.entry["categories"])
+            and query.get("kind", "").strip() in ("", model.entry["kind"])
         ]
         return {"models": found[offset : offset + limit], "total": len(found)}
 
     def categories(self) -> Json:
         """List the categories of the catalogue."""
-        return {"categories": CATEGORIES}
+        return {"categories": sorted({each for model in self.catalogue.values() for each in model.entry["categories"]})}
 
     def model(self, model_id: str, *, include_schema: bool = True) -> Json:
         """Describe one model of the catalogue."""
-        if model_id not in MODELS:
-            raise Refusal(400, 400001, f"There is no model {model_id!r}.")
+        model = self._known(model_id)
         unit = self.settings.price_unit
-        entry = MODELS[model_id] | {
+        entry = model.entry | {
             "base_price_usd": self.settings.price_usd,
             "price_unit": unit,
             "pricing_note": f"Made up by the sandbox: {self.settings.price_usd:g} USD for each {unit} of video."
@@ -166,13 +173,16 @@ class Api:
         }
         return entry if include_schema else {name: fact for name, fact in entry.items() if name != "input_schema"}
 
+    def _known(self, model_id: str) -> Model:
+        if (model := self.catalogue.get(model_id)) is None:
+            raise Refusal(400, 400001, f"There is no model {model_id!r}.")
+        return model
+
     def _price_usd(self, inputs: Json) -> float:
         """Return what a request is charged."""
         if self.settings.price_unit == "output":
             return self.settings.price_usd
-        asked: Json = {**USUAL, **inputs}
-        seconds: float = asked["num_frames"] / asked["frames_per_second"]
-        return round(self.settings.price_usd * seconds, 6)
+        return round(self.settings.price_usd * seconds_of(inputs), 6)
 
     def balance(self) -> Json:
         """Return the account's balance."""
@@ -213,7 +223,7 @@ class Api:
         entries = tuple(
             RequestEntry(
                 id=job.request_id,
-                model=job.model_id,
+                model=job.model.entry["model_id"],
                 state=job.state,
                 inputs=_without_signature(job),
                 created_at=job.created_at,
@@ -235,9 +245,9 @@ class Api:
             self.fault_registry.add(order_from_text(text))
 
     async def _produce(self, job: Job) -> Recipe:
-        recipe = await self.renderer.recipe(job.inputs, job.image_field)
+        recipe = await self.renderer.recipe(job.inputs, job.model)
         if job.outcome("error") is None:
-            await self.renderer.video(recipe)
+            await self.renderer.output(recipe)
         return recipe
 
     def close(self) -> None:
@@ -266,17 +276,31 @@ class Api:
         if value == "$inputs":
             return job.inputs
         outputs = f"{self.url}/outputs/{job.request_id}"
-        scheme, _, rest = f"{outputs}/video-1.mp4".partition(":")
-        urls = {f"${number}": f"{outputs}/video-{number}.mp4" for number in (1, 2, 3)}
+        made = "video" if job.recipe is None else job.recipe.makes
+        form = "mp4" if job.recipe is None else job.recipe.form
+        scheme, _, rest = f"{outputs}/{made}-1.{form}".partition(":")
+        urls = {f"${number}": f"{outputs}/{made}-{number}.{form}" for number in range(1, _MOST_OUTPUTS + 1)}
         urls |= {"$CAPITALS": f"{scheme.upper()}:{rest}"}
-        urls |= {"$image_url": job.inputs.get(job.image_field, "(no image)"), "$image": f"{outputs}/image-1.png"}
+        image = next((job.inputs[name] for name in job.model.kind.media if name in job.inputs), "(no image)")
+        urls |= {"$image_url": str(image), "$image": f"{outputs}/image-1.png"}
         for name, url in urls.items():
             value = value.replace(name, url)
         return value
 
 
+def _output(job: Job) -> Json:
+    """Return the output as the service would: one file by its kind, several as a list."""
+    makes, count = job.model.makes, outputs_of(job.inputs)
+    if count == 1:
+        return {makes: "$1"}
+    return {f"{makes}s": [f"${number}" for number in range(1, count + 1)]}
+
+
 def _without_signature(job: Job) -> Json:
-    return {name: strip_query(fact) if name == job.image_field else fact for name, fact in job.inputs.items()}
+    def stripped(value: Any) -> Any:
+        return [strip_query(each) for each in value] if isinstance(value, list) else strip_query(value)
+
+    return {name: stripped(fact) if name in job.model.kind.media else fact for name, fact in job.inputs.items()}
 
 
 def _whole_number(query: Mapping[str, str], name: str, usual: int, least: int, most: int | None) -> int:

@@ -22,6 +22,7 @@ __all__ = [
     "directives_of",
     "order_from_text",
     "plain_prompt",
+    "text_of",
 ]
 
 _DIRECTIVE = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
@@ -141,6 +142,12 @@ class RequestOptions(BaseModel):
     queue_seconds: float | None = Field(default=None, ge=0)
     run_seconds: float | None = Field(default=None, ge=0)
     output_bytes: int | None = Field(default=None, ge=0)
+
+
+def text_of(inputs: Any, more: str = "") -> str:
+    """Return all texts among the inputs, in which directives may stand."""
+    texts = inputs.values() if isinstance(inputs, dict) else ()
+    return " ".join([*(text for text in texts if isinstance(text, str)), more])
 
 
 def directives_of(prompt: str) -> tuple[RequestOptions, list[DueFault]]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from runcomfy.models import inputs_class
 from runcomfy.sandbox.fault_registry import DueFault, RequestOptions
+from runcomfy.sandbox.models import Model
 from runcomfy.sandbox.render import Recipe
 from runcomfy.sandbox.renderer import ImageRefused
 from runcomfy.sandbox.settings import SandboxSettings
@@ -28,7 +28,7 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 class Job:
     """One accepted request."""
 
-    model_id: str
+    model: Model
     inputs: dict[str, Any]
     options: RequestOptions
     faults: list[DueFault]
@@ -41,11 +41,6 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def image_field(self) -> str:
-        """The name of the input with the image's URL, where there is one."""
-        return inputs_class(self.model_id).image_field
 
     @property
     def finished(self) -> bool:

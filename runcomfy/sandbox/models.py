@@ -1,21 +1,110 @@
-"""The typed models, as the sandbox offers them: their inputs, and the check that a submission goes through."""
+"""The models that the sandbox offers: the typed ones, and any whose catalogue entry is in a folder."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from runcomfy import models
+import referencing
+from jsonschema import Draft202012Validator
 
-__all__ = ["CATEGORIES", "MODELS", "violations", "with_defaults"]
+from runcomfy import models
+from runcomfy.errors import ConfigurationError, RunComfyError
+from runcomfy.models.inputs import ModelInputs
+from runcomfy.models.pins import Pin, class_of, output_of
+from runcomfy.models.schema import standard
+from runcomfy.models.sentences import sentence
+
+__all__ = ["Model", "catalogue"]
 
 _SCHEMAS = Path(__file__).parent / "schemas"
 """Word for word from the pages of the models, with the sample prompt and image that they give as defaults."""
+_LARGEST_ENTRY_BYTES = 4_000_000
 
 
-def _model(model_id: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Model:
+    """One model: its catalogue entry but for its price, and the class of its inputs."""
+
+    entry: dict[str, Any]
+    kind: type[ModelInputs]
+
+    @property
+    def makes(self) -> str:
+        """What it makes: `video`, `image` or `audio`."""
+        return self.kind.makes or "video"
+
+    @cached_property
+    def _schema(self) -> dict[str, Any]:
+        return standard(self.entry["input_schema"])
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self._schema, registry=referencing.Registry())
+
+    def violations(self, inputs: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with inputs that have their defaults, one sentence each; unknown fields may pass."""
+        missing = [name for name in self._schema.get("required", ()) if name not in inputs]
+        if missing:
+            return [f"{name} is required" for name in missing]
+        errors = sorted(self._validator.iter_errors(dict(inputs)), key=lambda error: str(error.absolute_path))
+        return [re.sub(r"^at (\w+): ", r"\1: ", sentence(error)) for error in errors]
+
+    def with_defaults(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `inputs` with the schema's defaults for what was left out, and 81.0 as 81.
+
+        The defaults of texts and media are samples, and are never filled in.
+        """
+        fields = self._schema["properties"]
+        given = {name: _whole(value) if name in fields else value for name, value in inputs.items()}
+        samples = {*self.kind.media, *self.kind.texts, "prompt"}
+        return {
+            name: rules["default"] for name, rules in fields.items() if "default" in rules and name not in samples
+        } | given
+
+
+def catalogue(folder: Path | None = None) -> dict[str, Model]:
+    """Return the models by id.
+
+    Args:
+        folder: Holds a JSON file for each further model: its catalogue entry, or a pin.
+
+    Raises:
+        ConfigurationError: A file in it is no such entry.
+    """
+    found = {model_id: Model(_entry(model_id, _schema(model_id)), kind) for model_id, kind in models.MODELS.items()}
+    return found | dict(_read_all(folder) if folder is not None else ())
+
+
+def _read_all(folder: Path) -> Iterator[tuple[str, Model]]:
+    if not folder.is_dir():
+        raise ConfigurationError(f"There is no folder {folder} with models.")
+    for path in sorted(folder.glob("*.json")):
+        try:
+            if path.stat().st_size > _LARGEST_ENTRY_BYTES:
+                raise ConfigurationError("it is too large")
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(entry, dict):
+                raise ConfigurationError("it is no JSON object")
+            pin = Pin.from_entry(entry, path.name, media=entry.get("media") or {})
+        except (OSError, ValueError, RecursionError, RunComfyError) as error:
+            reason = error.message if isinstance(error, RunComfyError) else type(error).__name__
+            raise ConfigurationError(f"{path.name} is no entry of a catalogue: {reason}") from None
+        model_id = re.sub(r"[^A-Za-z0-9_./-]+", "-", pin.model_id).strip("-./")
+        if "/" not in model_id:
+            model_id = f"local/{model_id}"
+        known = {name: entry[name] for name in ("display_name", "description", "categories") if name in entry}
+        made = output_of(entry) or "video"
+        pin = pin.model_copy(update={"model_id": model_id, "output": made})
+        yield model_id, Model(_entry(model_id, pin.input_schema) | {"output": made} | known, class_of(pin))
+
+
+def _entry(model_id: str, schema: dict[str, Any]) -> dict[str, Any]:
     _, *words, category = re.sub(r"(\d)-(\d)", r"\1.\2", model_id).split("/")
     name = " ".join([*words, category]).replace("-", " ").capitalize()
     return {
@@ -25,7 +114,7 @@ def _model(model_id: str) -> dict[str, Any]:
         "description": f"{name}, as a local sandbox imitates it.",
         "categories": [category],
         "model_url": f"https://www.runcomfy.com/models/{model_id}",
-        "input_schema": _schema(model_id),
+        "input_schema": schema,
     }
 
 
@@ -40,47 +129,6 @@ def _schema(model_id: str) -> dict[str, Any]:
         if rules.get("default") is None:
             rules.pop("default", None)
     return schema
-
-
-MODELS: dict[str, dict[str, Any]] = {model_id: _model(model_id) for model_id in models.MODELS}
-"""Each model's catalogue entry but for its price, by model id."""
-
-CATEGORIES = sorted({category for entry in MODELS.values() for category in entry["categories"]})
-
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
-
-
-def violations(model_id: str, inputs: dict[str, Any]) -> list[str]:
-    """Return what is wrong with `inputs`, one sentence each; fields that the schema does not name may pass."""
-    schema = MODELS[model_id]["input_schema"]
-    wrong = [f"{name} is required" for name in schema["required"] if name not in inputs]
-    for name, value in inputs.items():
-        rules = schema["properties"].get(name)
-        if rules is None:
-            continue
-        value = _whole(value)
-        is_right_type = isinstance(value, _TYPES[rules["type"]]) and (
-            rules["type"] == "boolean" or not isinstance(value, bool)
-        )
-        if not is_right_type:
-            wrong.append(f"{name} must be of type {rules['type']}")
-        elif "enum" in rules and value not in rules["enum"]:
-            wrong.append(f"{name} must be one of {rules['enum']}")
-        elif not rules.get("minimum", value) <= value <= rules.get("maximum", value):
-            wrong.append(f"{name} must be between {rules['minimum']} and {rules['maximum']}")
-    return wrong
-
-
-def with_defaults(model_id: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return `inputs` with the schema's defaults for what was left out, and 81.0 as 81.
-
-    The defaults of required fields are samples, of a prompt or an image, and are never filled in.
-    """
-    schema = MODELS[model_id]["input_schema"]
-    fields = schema["properties"]
-    given = {name: _whole(value) if name in fields else value for name, value in inputs.items()}
-    left_out = {name: rules for name, rules in fields.items() if name not in schema["required"]}
-    return {name: rules["default"] for name, rules in left_out.items() if "default" in rules} | given
 
 
 def _whole(value: Any) -> Any:

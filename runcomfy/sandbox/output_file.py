@@ -11,7 +11,10 @@ __all__ = ["OutputFile"]
 
 _CHUNK_BYTES = 1 << 18
 _ZEROS = bytes(_CHUNK_BYTES)
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
+_TYPES = {
+    ".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".mp3": "audio/mpeg",
+    ".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

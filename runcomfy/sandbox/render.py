@@ -12,11 +12,13 @@ import hashlib
 import io
 import math
 import random
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
@@ -26,6 +28,13 @@ _TINY_SIDE = 36
 _TINY_STEP = 10  # nobody watches thumbnails: each image is shown for ten frames
 _ZOOM = 1.14
 _WIDEST = 3.0
+_SAMPLE_RATE, _SAMPLES, _FADE_SAMPLES = 24_000, 1152, 2400
+_CODECS = {
+    "mp3": ("libmp3lame", "mp3"),
+    "wav": ("pcm_s16le", "wav"),
+    "flac": ("flac", "flac"),
+    "ogg": ("libopus", "ogg"),
+}
 
 Planes = tuple[Image.Image, Image.Image, Image.Image]
 
@@ -41,12 +50,15 @@ class Recipe:
     width: int
     height: int
     image: Path | None = None
+    makes: str = "video"
+    form: str = "mp4"
+    """The file's extension."""
 
     @property
     def name(self) -> str:
         """A name that two recipes share only if they give the same bytes."""
         facts = [self.prompt, self.seed, self.frames, self.frames_per_second, self.width, self.height]
-        facts.append(self.image.name if self.image else None)
+        facts += [self.image.name if self.image else None, self.makes, self.form]
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
@@ -58,8 +70,12 @@ def frame_size(shorter_side: int | None, ratio: float) -> tuple[int, int]:
 
 
 def render(recipe: Recipe, path: Path) -> None:
-    """Write the recipe's H.264 video to `path`; blocks for about a second at 720p."""
+    """Write the recipe's file to `path`: an H.264 video, an image or a sound; a second for a video of 720p. Blocks."""
+    if recipe.makes == "audio":
+        return _sound(recipe, path)
     frame_at = _zoom(recipe) if recipe.image else _colours(recipe)
+    if recipe.makes == "image":
+        return _merged(frame_at(0.5)).save(path, quality=90)
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         container.metadata["comment"] = f"RunComfy sandbox, seed {recipe.seed}"
         options = {"preset": "ultrafast", "crf": "21", "threads": "1"}
@@ -71,6 +87,45 @@ def render(recipe: Recipe, path: Path) -> None:
         stream.codec_context.color_range = 1
         for frame in _frames(recipe, frame_at):
             container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _merged(planes: Planes) -> Image.Image:
+    """Return planes of the limited range as an image."""
+    luma, blue, red = planes
+    wide = [round((value - 128) * 255 / 224 + 128) for value in range(256)]
+    full = luma.point([round((value - 16) * 255 / 219) for value in range(256)])
+    chroma = [plane.resize(luma.size).point(wide) for plane in (blue, red)]
+    return Image.merge("YCbCr", (full, *chroma)).convert("RGB")
+
+
+def _sound(recipe: Recipe, path: Path) -> None:
+    """Write a chord that the seed chooses, with a soft beginning and end."""
+    dice = _dice(recipe)
+    tones = [round(220 * 2 ** (step / 12)) for step in (dice.randrange(12), dice.randrange(12, 20), dice.randrange(26))]
+    # whole numbers of hertz, so that one second is the same as the next
+    second = [
+        sum(9000 * math.sin(2 * math.pi * tone * index / _SAMPLE_RATE) for tone in tones) / len(tones)
+        for index in range(_SAMPLE_RATE)
+    ]
+    total, codec, form = round(recipe.frames / recipe.frames_per_second * _SAMPLE_RATE), *_CODECS[recipe.form]
+    with av.open(str(path), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=_SAMPLE_RATE, layout="mono")
+        if not isinstance(stream, AudioStream):
+            raise TypeError(f"{codec} gave no audio stream")
+        resampler = av.AudioResampler(stream.format, "mono", _SAMPLE_RATE, stream.codec_context.frame_size or _SAMPLES)
+        for start in range(0, total, _SAMPLES):
+            samples = array("h")
+            for index in range(start, min(start + _SAMPLES, total)):
+                fade = min(1.0, index / _FADE_SAMPLES, (total - index) / _FADE_SAMPLES)
+                samples.append(round(fade * second[index % _SAMPLE_RATE]))
+            frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples))
+            frame.planes[0].update(samples.tobytes())
+            frame.sample_rate, frame.pts = _SAMPLE_RATE, start
+            for each in resampler.resample(frame):
+                container.mux(stream.encode(each))
+        for each in resampler.resample(None):
+            container.mux(stream.encode(each))
         container.mux(stream.encode(None))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,25 @@ import aiohttp
 from PIL import Image
 
 from runcomfy.media.image_parts import image_format, image_parts
+from runcomfy.models.media_fields import MediaKind
 from runcomfy.sandbox.fault_registry import plain_prompt
+from runcomfy.sandbox.models import Model
 from runcomfy.sandbox.render import Recipe, frame_size, poster, render
+from runcomfy.texts import prompt_of
 
-__all__ = ["USUAL", "ImageRefused", "Renderer"]
+__all__ = ["ImageRefused", "Renderer", "outputs_of", "seconds_of"]
 
-USUAL = {"resolution": "480p", "num_frames": 81, "frames_per_second": 16, "aspect_ratio": "16:9", "seed": 0}
-"""What a video is made with where the model has no such input."""
+_FRAMES, _FRAMES_PER_SECOND = 81, 16
+_LINES = {"1k": 720, "2k": 1080, "4k": 2160}
+_LARGEST_SIDE = 2160
+_COUNT = re.compile(r"(num|max|number_of)_(images|outputs|videos)")
+_MOST_SECONDS = 60.0
+_FORMS = {
+    "image": (("png", "png"), ("jpeg", "jpg"), ("jpg", "jpg"), ("webp", "webp")),
+    "audio": (("mp3", "mp3"), ("wav", "wav"), ("flac", "flac"), ("ogg", "ogg"), ("opus", "ogg")),
+}
 
-_MAX_IMAGE_BYTES = 50_000_000
+_MAX_MEDIA_BYTES = 100_000_000
 _FETCH_SECONDS = 30
 _THREADS = 2  # more of them only fight for the interpreter: small videos took twice as long with six
 
@@ -45,35 +56,38 @@ class Renderer:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "sandbox-render"))
     _renderings: dict[str, asyncio.Task[Path]] = field(default_factory=dict)
 
-    async def recipe(self, inputs: Mapping[str, Any], image_field: str) -> Recipe:
-        """Fetch the image that the inputs name, if they do, and settle everything that the video depends on.
+    async def recipe(self, inputs: Mapping[str, Any], model: Model) -> Recipe:
+        """Fetch the media that the inputs name, and settle everything that the output depends on.
 
         Raises:
-            ImageRefused: The image cannot be had.
+            ImageRefused: A medium cannot be had.
         """
-        asked: dict[str, Any] = {**USUAL, **inputs}
-        side = None if self.tiny else int(asked["resolution"].removesuffix("p"))
-        prompt, image = plain_prompt(inputs["prompt"]).encode(errors="replace").decode(), None
-        if image_field in inputs:
-            image, (width, height) = await self._fetch(inputs[image_field], image_field)
-            ratio = width / height
-        else:
-            wide, high = asked["aspect_ratio"].split(":")
-            ratio = int(wide) / int(high)
+        text = prompt_of(inputs) or model.entry["display_name"]
+        prompt, image, ratio = plain_prompt(text).encode(errors="replace").decode(), None, _ratio(inputs)
+        for name, medium in model.kind.media.items():
+            value = inputs.get(name, [])
+            for url in [value] if isinstance(value, str) else value:
+                data = await self._fetch(url, name)
+                if medium.kind is MediaKind.IMAGE:
+                    image, (width, height) = await self._in_thread(self._keep, data, name)
+                    ratio = width / height
+        frames = inputs.get("num_frames", round(seconds_of(inputs) * _FRAMES_PER_SECOND) + 1)
+        seed, rate = _number(inputs.get("seed"), 0), int(_number(inputs.get("frames_per_second"), _FRAMES_PER_SECOND))
         return Recipe(
-            prompt, asked["seed"], asked["num_frames"], asked["frames_per_second"], *frame_size(side, ratio), image
-        )
+            prompt, int(seed), int(frames), rate, *_frame_size(inputs, self.tiny, ratio), image,
+            makes=model.makes, form=_form(inputs, model.makes),
+        )  # fmt: skip
 
-    async def video(self, recipe: Recipe, number: int = 1) -> Path:
-        """Return the rendered file; each further number is another video."""
+    async def output(self, recipe: Recipe, number: int = 1) -> Path:
+        """Return the rendered file; each further number is another one."""
         recipe = replace(recipe, seed=recipe.seed + number - 1)
         if recipe.name not in self._renderings:
             self._renderings[recipe.name] = asyncio.create_task(self._render(recipe))
         return await asyncio.shield(self._renderings[recipe.name])
 
-    async def image(self, recipe: Recipe) -> Path:
-        """Return the first frame as a PNG file."""
-        video = await self.video(recipe)
+    async def poster(self, recipe: Recipe) -> Path:
+        """Return the first frame of a video as a PNG file."""
+        video = await self.output(recipe)
         path = video.with_suffix(".png")
         if not path.exists():
             path.write_bytes(await self._in_thread(poster, video))
@@ -89,11 +103,11 @@ class Renderer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def _render(self, recipe: Recipe) -> Path:
-        path = self.directory / f"{recipe.name}.mp4"
+        path = self.directory / f"{recipe.name}.{recipe.form}"
         await self._in_thread(render, recipe, path)
         return path
 
-    async def _fetch(self, url: str, name: str) -> tuple[Path, tuple[int, int]]:
+    async def _fetch(self, url: str, name: str) -> bytes:
         self.on_fetch()
         try:
             timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
@@ -103,11 +117,11 @@ class Renderer:
                 data = bytearray()
                 async for chunk in answer.content.iter_chunked(1 << 20):
                     data += chunk
-                    if len(data) > _MAX_IMAGE_BYTES:
-                        raise ImageRefused(f"{name} names a file of more than 50 MB.")
+                    if len(data) > _MAX_MEDIA_BYTES:
+                        raise ImageRefused(f"{name} names a file of more than 100 MB.")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ImageRefused(f"{name} could not be fetched ({type(error).__name__}).") from None
-        return await self._in_thread(self._keep, bytes(data), name)
+        return bytes(data)
 
     def _keep(self, data: bytes, name: str) -> tuple[Path, tuple[int, int]]:
         with suppress(ValueError):  # the texts of a PNG may be larger than Pillow reads
@@ -123,3 +137,56 @@ class Renderer:
                 return path, image.size[::-1] if turned else image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             raise ImageRefused(f"{name} does not name an image that can be read.") from None
+
+
+def seconds_of(inputs: Mapping[str, Any]) -> float:
+    """Return how long a video or a sound is asked for, in seconds."""
+    if "num_frames" in inputs:
+        return float(inputs["num_frames"] / inputs.get("frames_per_second", _FRAMES_PER_SECOND))
+    milliseconds = next((value for name, value in inputs.items() if name.endswith("_ms")), None)
+    if milliseconds is not None:
+        return min(_number(milliseconds, 5000) / 1000, _MOST_SECONDS)
+    return min(_number(inputs.get("duration"), _FRAMES / _FRAMES_PER_SECOND), _MOST_SECONDS)
+
+
+def outputs_of(inputs: Mapping[str, Any]) -> int:
+    """Return how many files are asked for, nine at most."""
+    asked = next((value for name, value in inputs.items() if _COUNT.fullmatch(name)), 1)
+    return max(1, min(int(_number(asked, 1)), 9))
+
+
+def _number(value: Any, otherwise: float) -> float:
+    """Return a number, also of a text such as `5`; another one for `auto`."""
+    try:
+        return float(value) if not isinstance(value, bool) else otherwise
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def _ratio(inputs: Mapping[str, Any]) -> float:
+    for value in inputs.values():
+        if isinstance(value, str) and (found := re.fullmatch(r"([1-9]\d?):([1-9]\d?)", value)):
+            return int(found[1]) / int(found[2])
+    words = str(inputs.get("image_size", ""))
+    if found := re.search(r"(\d+)_(\d+)$", words):
+        long, short = sorted((int(found[1]), int(found[2])), reverse=True)
+        return short / long if words.startswith("portrait") else long / short
+    return 1.0 if words.startswith("square") else 16 / 9
+
+
+def _frame_size(inputs: Mapping[str, Any], tiny: bool, ratio: float) -> tuple[int, int]:
+    width, height = _number(inputs.get("width"), 0), _number(inputs.get("height"), 0)
+    if width > 0 and height > 0 and not tiny:
+        return 2 * round(min(width, 4096) / 2), 2 * round(min(height, 4096) / 2)
+    asked = str(inputs.get("resolution", "480p")).lower()
+    side = _LINES.get(asked) or (int(asked[:-1]) if re.fullmatch(r"\d{2,4}p", asked) else 480)
+    return frame_size(None if tiny else min(side, _LARGEST_SIDE), ratio)
+
+
+def _form(inputs: Mapping[str, Any], makes: str) -> str:
+    """Return the file's extension, by what is asked for."""
+    forms = _FORMS.get(makes)
+    if forms is None:
+        return "mp4"
+    asked = str(inputs.get("output_format", "")).lower()
+    return next((extension for word, extension in forms if word in asked), forms[0][1])

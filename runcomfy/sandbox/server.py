@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox.answers import error_answer, fault_answer
 from runcomfy.sandbox.api import Api, Refusal
-from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, directives_of
+from runcomfy.sandbox.fault_registry import DueFault, FaultOrder, directives_of, text_of
 from runcomfy.sandbox.files import OutputFile, hang_up, send
 from runcomfy.sandbox.job_queue import Job
 
@@ -26,6 +26,8 @@ __all__ = ["build_app"]
 
 _log = logging.getLogger("runcomfy.sandbox")
 
+_DIRECTIVES = "X-Sandbox-Directives"
+"""A header with directives, for models whose inputs have no text."""
 _NOBODY = 499  # goes nowhere but into the log: the connection is gone
 _WHOLE = ("answer", "connection", "delay")
 
@@ -59,7 +61,7 @@ class _Server:
                 web.get("/v1/requests/{request_id}/status", self._status),
                 web.get("/v1/requests/{request_id}/result", self._result),
                 web.post("/v1/requests/{request_id}/cancel", self._cancel),
-                web.get(r"/outputs/{request_id}/{kind:video|image}-{number:[1-3]}.{ext:mp4|png}", self._output),
+                web.get(r"/outputs/{request_id}/{kind:video|image|audio}-{number:[1-9]}.{ext:[a-z0-9]+}", self._output),
                 web.get("/sandbox/books", self._ledger),
                 web.post("/sandbox/faults", self._add_fault),
                 web.delete("/sandbox/faults", self._clear_faults),
@@ -73,17 +75,18 @@ class _Server:
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         self._api.counters.submissions_received += 1
+        directives = request.headers.get(_DIRECTIVES, "")
         try:
             inputs = await request.json()
         except ValueError:
             inputs = None
         try:
-            _, own = directives_of(inputs["prompt"])
-        except (ConfigurationError, KeyError, TypeError):
+            _, own = directives_of(text_of(inputs, directives))
+        except ConfigurationError:
             own = []  # the call itself says what is wrong, unless a fault comes first
 
         def work() -> tuple[int, Any]:
-            payload, job = self._api.submit(request.match_info["model_id"], inputs, own)
+            payload, job = self._api.submit(request.match_info["model_id"], inputs, own, directives)
             return 200, self._api.dress("submit", payload, job, own)
 
         return await self._call(request, "submit", own, work)
@@ -165,10 +168,10 @@ class _Server:
             await asyncio.sleep(due.parameters["seconds"])
         elif due is not None and due.fault.kind != "file":
             return self._strike(request, due)
-        if request.match_info["ext"] == "png":
-            path = await self._api.renderer.image(job.recipe)
+        if job.recipe.makes == "video" and request.match_info["kind"] == "image":
+            path = await self._api.renderer.poster(job.recipe)
         else:
-            path = await self._api.renderer.video(job.recipe, int(request.match_info["number"]))
+            path = await self._api.renderer.output(job.recipe, int(request.match_info["number"]))
         wanted = job.options.output_bytes
         file = OutputFile.of(path, self._api.settings.output_bytes if wanted is None else wanted)
         fault = (due.fault.effect["how"], due.parameters) if due is not None and due.fault.kind == "file" else None

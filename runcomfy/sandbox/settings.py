@@ -29,6 +29,7 @@ class SandboxSettings(BaseModel):
         output_bytes: Pad each video up to this size; it stays a valid MP4. 0 leaves it as it is.
         seed: What random faults and durations are drawn from; the same seed draws the same again.
         faults: Faults that strike from the start, each written `NAME[:ENDPOINT][=RATE]`.
+        models: A folder with the catalogue entries of further models, a JSON file each.
         directory: Where rendered files go; `None` is a temporary folder that is removed at the end.
     """
 
@@ -48,4 +49,5 @@ class SandboxSettings(BaseModel):
     output_bytes: int = Field(default=0, ge=0)
     seed: int = 0
     faults: tuple[str, ...] = ()
+    models: Path | None = None
     directory: Path | None = None

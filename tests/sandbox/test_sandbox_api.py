@@ -18,7 +18,7 @@ from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.fault_registry import RequestOptions
 from runcomfy.sandbox.job_queue import Job, JobQueue
-from runcomfy.sandbox.models import MODELS, violations
+from runcomfy.sandbox.models import catalogue
 from runcomfy.sandbox.render import Recipe
 
 TEXT_TO_VIDEO = "wan-ai/wan-2-1/text-to-video"
@@ -166,9 +166,9 @@ def test_the_check_agrees_with_json_schema(model: str, field: str, value: Any) -
     """Our own check accepts exactly what a JSON Schema validator accepts under the schema that is shown."""
     inputs = {"prompt": "x", "image_url": "https://host/picture.png", field: value}
 
-    expected = jsonschema.Draft202012Validator(MODELS[model]["input_schema"]).is_valid(inputs)
+    expected = jsonschema.Draft202012Validator(catalogue()[model].entry["input_schema"]).is_valid(inputs)
 
-    assert expected == (violations(model, inputs) == [])
+    assert expected == (catalogue()[model].violations(inputs) == [])
 
 
 def test_a_whole_number_may_be_written_as_a_decimal_one(caller: Any) -> None:
