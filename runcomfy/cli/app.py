@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from runcomfy.api.responses import Answer, State, Status
 from runcomfy.cli import environment
+from runcomfy.cli.any_model import generate
 from runcomfy.cli.batch import batch
 from runcomfy.cli.catalogue import catalogue
 from runcomfy.cli.doctor import doctor
@@ -19,6 +20,7 @@ from runcomfy.cli.generate import fetch, image_to_video, text_to_video
 from runcomfy.cli.inbox import inbox
 from runcomfy.cli.init import init
 from runcomfy.cli.journal import journal_app
+from runcomfy.cli.models import models_app
 from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
 from runcomfy.cli.reconcile import reconcile
@@ -70,6 +72,8 @@ app = App(
 )
 app.command(image_to_video, help_epilogue=EPILOGUE)
 app.command(text_to_video, help_epilogue=EPILOGUE)
+app.command(generate, help_flags=(), help_epilogue=EPILOGUE)
+app.command(models_app)
 app.command(batch, help_epilogue=EPILOGUE)
 app.command(fetch, help_epilogue=EPILOGUE)
 app.command(journal_app)

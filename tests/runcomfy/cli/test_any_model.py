@@ -1,0 +1,84 @@
+"""`generate` with any model of the catalogue, as a process of its own, against a sandbox that serves their entries."""
+
+from __future__ import annotations
+
+import json
+import re
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image
+
+from runcomfy.models.pins import Pin, class_of
+from runcomfy.sandbox import Sandbox, SandboxSettings
+from tests.runcomfy.cli.command_line import CommandLine, one_object
+
+FOLDER = Path(__file__).parents[2] / "contract" / "models"
+ENTRIES = sorted(FOLDER.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Sandbox]:
+    with Sandbox(SandboxSettings(run_seconds=0.05, tiny_videos=True, models=FOLDER)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def line(command_line: CommandLine, models: Sandbox) -> CommandLine:
+    changed = {
+        "RUNCOMFY_API_TOKEN": models.token, "RUNCOMFY_BASE_URL": models.url, "RUNCOMFY_OUTPUT_HOSTS": models.host,
+    }  # fmt: skip
+    return CommandLine(command_line.environment | changed, command_line.bucket)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("samples")
+    Image.new("RGB", (320, 180), "navy").save(folder / "a.png")
+    with wave.open(str(folder / "a.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16_000))
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 36, "yuv420p"
+        for _ in range(8):
+            container.mux(stream.encode(av.VideoFrame(64, 36, "yuv420p")))
+        container.mux(stream.encode(None))
+    return {kind: str(folder / name) for kind, name in (("image", "a.png"), ("audio", "a.wav"), ("video", "a.mp4"))}
+
+
+def options_of(entry: dict[str, Any], samples: dict[str, str]) -> list[str]:
+    """Return the options that give every required input."""
+    kind, words = class_of(Pin.from_entry(entry, "a file")), []
+    for name in entry["input_schema"]["required"]:
+        rules = entry["input_schema"]["properties"][name]
+        if "default" in rules and name not in kind.texts:
+            continue
+        value = samples[kind.media[name].kind] if name in kind.media else "[]" if rules["type"] == "array" else "rain"
+        words += [f"--{name.replace('_', '-')}", value]
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
+def test_a_generation_of_every_model(
+    path: Path, line: CommandLine, models: Sandbox, samples: dict[str, str], tmp_path: Path
+) -> None:
+    """It is pinned, paid for once, and its file is of the right kind; run again, it costs nothing."""
+    entry = json.loads(path.read_text(encoding="utf-8"))
+    named = re.sub(r"[^\w./-]+", "-", entry["model_id"]).strip("-./")
+    model = named if "/" in named else f"local/{named}"
+    words = ["generate", model, *options_of(entry, samples), "--bucket", line.bucket, "--json"]
+    before = models.books().submissions_accepted
+
+    first, again = one_object(line.run(*words)), one_object(line.run(*words))
+
+    assert models.books().submissions_accepted == before + 1
+    assert [video["uri"] for video in first["videos"]] == [video["uri"] for video in again["videos"]]
+    assert all(video["content_type"].startswith(entry["output"].lower()) for video in first["videos"]), first
+    odd = [warning for video in first["videos"] for warning in video["warnings"]]
+    assert not [warning for warning in odd if "pixels" not in warning]  # the sandbox renders thumbnails here
