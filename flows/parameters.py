@@ -33,11 +33,21 @@ from slugify import slugify
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models import violations
-from runcomfy.redaction import redact
-from runcomfy.texts import whole_number, why_not_whole
+from runcomfy.redaction import redact, strip_query
+from runcomfy.texts import prompt_of, whole_number, why_not_whole
 from tasks.runtime.naming import fact, flow_name
 
-__all__ = ["GivenImage", "ImageSource", "WrongParameter", "fields_of", "left_out_is", "needed", "run_name"]
+__all__ = [
+    "GivenImage",
+    "GivenInputs",
+    "ImageSource",
+    "WrongParameter",
+    "fields_of",
+    "left_out_is",
+    "model_run_name",
+    "needed",
+    "run_name",
+]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _NOTHING = ("", "none", "null", "undefined")
@@ -227,7 +237,44 @@ else:
     GivenImage = ImageSource  # Prefect makes one of a text, and its form and its API ask for a text
 """An image as the caller of a flow may give it."""
 
+
+class GivenInputs(RootModel[dict[str, Any]]):
+    """What is given to a model, by its own names: texts, numbers, lists, and media as paths, `https://` or `s3://`.
+
+    Prefect stores every URL in it without its query, as that of an `ImageSource`.
+    """
+
+    def __repr__(self) -> str:
+        return f"GivenInputs({self._without_queries()!r})"
+
+    @model_serializer
+    def _without_queries(self) -> dict[str, Any]:
+        return {name: _unsigned(value) for name, value in self.root.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    match value:
+        case str():
+            return strip_query(value) if value[:8].lower().startswith(("http://", "https://")) else redact(value)
+        case list():
+            return [_unsigned(each) for each in value]
+        case dict():
+            return {name: _unsigned(each) for name, each in value.items()}
+    return value
+
+
 run_name = flow_name(
     lambda given: slugify(fact(given["prompt"]), max_length=48, word_boundary=True), otherwise="generation"
 )
 """Names a flow run after its prompt."""
+
+model_run_name = flow_name(
+    lambda given: slugify(
+        prompt_of(given["inputs"].root if isinstance(given["inputs"], GivenInputs) else given["inputs"])
+        or fact(given["model"]),
+        max_length=48,
+        word_boundary=True,
+    ),
+    otherwise="generation",
+)
+"""Names a flow run after the prompt among its inputs, else after its model."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flows.batch import batch
     from flows.catalogue import catalogue
     from flows.fetch_request import fetch_request
+    from flows.generate import generate
     from flows.image_to_video import image_to_video
     from flows.inbox import inbox
     from flows.reconcile import reconcile
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from tasks.cancel_request import cancel_request
     from tasks.resolve import mark_adopted, mark_released
     from tasks.stage_image import stage_image
+    from tasks.stage_inputs import stage_inputs
     from tasks.submit_request import submit_request
     from tasks.wait_for_result import wait_for_result
 
 __all__ = [
     "MediaStore", "RunComfyCredentials", "adopt_request", "archive_outputs", "batch", "cancel_request", "catalogue",
-    "fetch_request", "image_to_video", "inbox", "mark_adopted", "mark_released", "reconcile", "release_generation",
-    "report", "stage_image", "submit_request", "text_to_video", "wait_for_result",
+    "fetch_request", "generate", "image_to_video", "inbox", "mark_adopted", "mark_released", "reconcile",
+    "release_generation", "report", "stage_image", "stage_inputs", "submit_request", "text_to_video", "wait_for_result",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:
