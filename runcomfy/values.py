@@ -7,16 +7,19 @@ stage, so code that needs only a value depends on nothing else. None holds a tok
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
-    "Archive", "ArchivedVideo", "Generation", "GenerationFacts", "MediaFacts", "Outcome", "OutcomeStatus", "Result",
-    "StagedClip", "StagedFile", "StagedImage", "Submission", "image_warnings", "only_image",
+    "Archive", "ArchivedVideo", "Generation", "GenerationFacts", "MediaFacts", "Moment", "Outcome", "OutcomeStatus",
+    "Result", "StagedClip", "StagedFile", "StagedImage", "Submission", "image_warnings", "only_image",
 ]  # fmt: skip
+
+Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
+"""A time with a zone: one that was stored without is UTC, since this project writes no other."""
 
 _SMALL_SIDE = 240  # pixels
 _WIDE_RATIO = 3
@@ -151,7 +154,7 @@ class Result(BaseModel):
 
     request_id: str
     output_count: int
-    noticed_at: datetime
+    noticed_at: Moment
     """When we saw that it had succeeded, UTC."""
     queued_seconds: float | None
     """From the submission to the first poll that did not find it in the queue."""
@@ -185,8 +188,8 @@ class GenerationFacts(BaseModel):
         default=(), description="The input files of a model that takes others than one image; absent where none are."
     )
     seed: int | None = Field(default=None, description="The seed that was asked for.")
-    submitted_at: datetime | None = Field(default=None, description="When the request was submitted, by our clock.")
-    finished_noticed_at: datetime | None = Field(
+    submitted_at: Moment | None = Field(default=None, description="When the request was submitted, by our clock.")
+    finished_noticed_at: Moment | None = Field(
         default=None, description="When we noticed that it had finished, by our clock."
     )
     service_created_at: str | None = Field(
@@ -269,7 +272,7 @@ class Submission(BaseModel):
     request_id: str
     model_id: str
     generation_key: str
-    submitted_at: datetime
+    submitted_at: Moment
     """When the submission was sent, UTC."""
     archive: Archive | None = None
     """Where the generation is archived, if it is done."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -16,7 +15,7 @@ from pydantic import ConfigDict, Field
 
 from runcomfy.redaction import redact
 from runcomfy.texts import prompt_of
-from runcomfy.values import GenerationFacts, MediaFacts
+from runcomfy.values import GenerationFacts, MediaFacts, Moment
 
 __all__ = ["PROVENANCE_CONTENT_TYPE", "Provenance", "archiver_name"]
 
@@ -56,7 +55,7 @@ class Provenance(GenerationFacts):
         default=None,
         description="SHA-256 of the bytes as the service sent them; the file's own where nothing was added.",
     )
-    archived_at: datetime = Field(description="When the file was archived, by our clock.")
+    archived_at: Moment = Field(description="When the file was archived, by our clock.")
     archiver: str = Field(description="Name and version of the program that archived it.")
 
     def to_json(self) -> bytes:
@@ -77,7 +76,10 @@ class Provenance(GenerationFacts):
         Raises:
             ValueError: It is no such document, or one of another schema version.
         """
-        return cls.model_validate_json(document)
+        found = cls.model_validate_json(document)
+        # What is infinite or no number cannot be written again.
+        json.dumps([found.model_dump(mode="json"), found.inputs], allow_nan=False)
+        return found
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import RunComfyError
 from runcomfy.redaction import redact
-from runcomfy.values import Archive, StagedFile, StagedImage
+from runcomfy.values import Archive, Moment, StagedFile, StagedImage
 
 __all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event", "code_of"]
 
@@ -81,7 +81,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    at: datetime
+    at: Moment
     state: EntryState
     worker: str
     attempt: int = 0
@@ -137,14 +137,16 @@ class Entry(BaseModel):
     run: str = Field(default="", description="The outermost run that submitted this attempt: it does so only once.")
     flow_run: dict[str, str] = Field(default_factory=dict)
     store: str = Field(default="", description="Where it is to be archived, `s3://bucket/prefix/`.")
-    patience_seconds: float = Field(default=180.0, description="An intent that is older is that of a dead worker.")
+    patience_seconds: float = Field(
+        default=180.0, allow_inf_nan=False, description="An intent that is older is that of a dead worker."
+    )
     request_id: str | None = None
-    submitted_at: datetime | None = None
+    submitted_at: Moment | None = None
     reason: str | None = Field(default=None, description="Why it is in this state, where that needs a reason.")
     cost_usd: float | None = Field(default=None, description="What the request cost in US dollars, where it is known.")
     archive: Archive | None = None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
     history: tuple[Event, ...] = ()
     nonce: str = Field(default_factory=_new_nonce, description="Makes each version's bytes different from all others.")
 

@@ -42,7 +42,7 @@ def bucket_and_prefix(named: str, what: str) -> tuple[str, str]:
     bucket, _, prefix = address.partition("/")
     if not bucket or "://" in address:
         raise ConfigurationError(f"{what} takes s3://bucket/prefix or a bucket's name.")
-    check_bucket(bucket)
+    check_bucket(bucket, prefix)
     return bucket, prefix
 
 

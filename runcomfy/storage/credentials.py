@@ -9,12 +9,14 @@ from typing import Any
 
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConfigNotFound,
     ConfigParseError,
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    InfiniteLoopConfigError,
     InvalidConfigError,
     LoginError,
     NoAuthTokenError,
@@ -34,6 +36,7 @@ LONGEST_SIGNATURE = timedelta(days=7)
 
 _MAKING = ("botocore.credentials", "botocore.tokens")
 _OURS = "there are no usable credentials"
+_MOST_CHARACTERS = 300
 _PROGRAM = "custom-process"  # botocore's name for `credential_process`
 
 
@@ -54,6 +57,8 @@ def credential_trouble(error: BaseException) -> str | None:
                 f"{_OURS}: the AWS sign-in has ended, or was never made on this machine. Sign in with `aws sso login` "
                 "(with `--profile` for a profile), or use keys or a role where nobody can sign in."
             )
+        case InfiniteLoopConfigError():
+            return f"{_OURS}: in ~/.aws/config, profiles name each other without end (source_profile). Correct them."
         case ConfigParseError() | ConfigNotFound() | InvalidConfigError():
             return f"{_OURS}: AWS's configuration files (~/.aws) cannot be used. {error}"
         case RefreshWithMFAUnsupportedError():
@@ -77,9 +82,12 @@ def credential_trouble(error: BaseException) -> str | None:
             f"{_OURS}: the program that `credential_process` names in ~/.aws/config is missing, failed, or printed "
             "something else than credentials. Run it by hand to see why."
         )
+    file = getattr(error, "filename", None)
+    why = f"there is no file {file}" if isinstance(error, FileNotFoundError) and file else type(error).__name__
     return (
-        f"{_OURS}: what the environment or the profile says of them cannot be used ({type(error).__name__}). Look for "
-        "AWS_… variables and files that they name."
+        f"{_OURS}: what the environment or the profile says of them cannot be used "
+        f"({str(error)[:_MOST_CHARACTERS] if isinstance(error, BotoCoreError) else why}). Look for AWS_… variables, "
+        "and at the profile and the files that it names."
     )
 
 

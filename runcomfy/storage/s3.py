@@ -16,6 +16,7 @@ from botocore.parsers import ResponseParserError
 
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError, StoreUnavailable
 from runcomfy.redaction import redact_loggers, strip_query
+from runcomfy.storage.address import is_folded
 from runcomfy.storage.credentials import credential_trouble
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _ADVICE = {
 }
 _PASSING = ("ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling")
 _NONSENSE = (
-    ArithmeticError, AttributeError, LookupError, RecursionError, ResponseParserError, TypeError, ValueError,
+    ArithmeticError, AttributeError, LookupError, ResponseParserError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """What botocore and we raise at an answer that is none of S3's."""
 _MOST_CHARACTERS = 300  # of what a server says
@@ -129,6 +130,10 @@ def storage_errors(doing: str, bucket: str, key: str, *, by_caller: bool = False
             raise _broken(error, named, where) from None
         if by_caller or not isinstance(error, _NONSENSE):
             raise
+        if isinstance(error, UnicodeEncodeError):
+            raise StorageError(
+                f"{ascii(named)[1:-1]}: no key can have these characters. Name the object otherwise.", bucket=bucket
+            ) from None
         flaw = f"the answer has no {error.args[0]}" if isinstance(error, KeyError) and error.args else "it does not"
         raise StorageError(
             f"{named}: what answers there should speak S3, and {flaw}. Check the endpoint, and what is between this "
@@ -142,7 +147,9 @@ def _refused(error: ClientError, named: str, where: dict[str, Any]) -> StorageEr
     said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_MOST_CHARACTERS]
     advice = _ADVICE.get(code) or said
     is_page = code == str(status) and not error.operation_name.startswith("Head")  # a HEAD has no code in any case
-    if 300 <= status < 400:
+    if (300 <= status < 400 or status == 400) and is_folded(where["key"] or ""):
+        advice = "This store takes no key with “.” or “..” as a folder. Name the object without them."
+    elif 300 <= status < 400:
         advice = _redirected(error)
     elif is_page or not advice:
         advice = "What answers there is no S3 server, or a proxy before one. Check the endpoint."

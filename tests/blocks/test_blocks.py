@@ -277,3 +277,15 @@ def test_each_field_of_the_form_is_explained(kind: type[Block]) -> None:
     assert [name for name, field in fields.items() if not (field.get("title") and field.get("description"))] == []
     secret = {name for name, field in fields.items() if "password" in json.dumps(field)}
     assert secret == ({"api_token"} if kind is RunComfyCredentials else set())
+
+
+def test_what_a_buckets_rules_want_is_a_setting() -> None:
+    """Nothing by default; a wrong value is refused before anything is paid for."""
+    plain = MediaStore(bucket="videos", region_name="eu-west-1")
+    asked = plain.model_copy(update={"kms_key_id": "alias/videos", "requester_pays": True})
+    wrong = plain.model_copy(update={"expected_bucket_owner": "me"})
+
+    assert plain.get_store().settings.words == []
+    assert asked.get_store().settings.words == ["--kms-key-id", "alias/videos", "--requester-pays"]
+    with pytest.raises(ConfigurationError, match="12 digits"):
+        wrong.check_settings()
