@@ -55,8 +55,8 @@ def read_json_lines(data: bytes) -> Table:
     check_length(len(records))
     if len(records) > 1 and records[0].problem and (first[0] == "[" or (not columns and first[-1] in "{[,")):
         raise UnreadableTable(
-            "is not JSON Lines, but one JSON document over several lines. Write one object a line (with jq: jq -c '.[]'; in "
-            "pandas: to_json(…, orient='records', lines=True))."
+            "is not JSON Lines, but one JSON document over several lines. Write one object a line (with jq: "
+            "jq -c '.[]'; in pandas: to_json(…, orient='records', lines=True))."
         )
     return Table(without_index(columns, records), records)
 
