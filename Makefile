@@ -27,9 +27,14 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)
 
-# IMAGE=photo.jpg PROMPT="what happens": handed on in the environment as they are, so no quote or dollar in them breaks.
+# IMAGE=photo.jpg PROMPT="what happens": handed on in the environment as they are, so no quote or dollar in them breaks;
+# and not at all where they are not given, so that an empty one is told from none.
+ifneq ($(origin IMAGE),undefined)
 override export IMAGE := $(value IMAGE)
+endif
+ifneq ($(origin PROMPT),undefined)
 override export PROMPT := $(value PROMPT)
+endif
 demo: $(DEMO_STAMP)
 	$(BIN)/python -m deployments.demo
 

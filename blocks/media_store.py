@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
 )
 
+from blocks.prefect_api import LoadedInWords
 from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, check_place
@@ -37,7 +38,7 @@ _NOT_SENT: dict[str, Any] = {"_store": None, "_journal": None, "_made_for": (), 
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
 
 
-class MediaStore(Block):
+class MediaStore(LoadedInWords, Block):
     """A bucket on AWS S3 or on any server that speaks S3: MinIO, Cloudflare R2, Ceph, SeaweedFS.
 
     Args:

@@ -18,6 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
+from blocks.prefect_api import LoadedInWords
 from blocks.travelling import MASK, SecretOrigin, environment_token, find_block, origin_of, refusal
 from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient
 from runcomfy.api.rate_limit import shared_rate_limiter
@@ -27,7 +28,7 @@ from runcomfy.errors import ConfigurationError
 __all__ = ["RunComfyCredentials"]
 
 
-class RunComfyCredentials(CredentialsBlock):
+class RunComfyCredentials(LoadedInWords, CredentialsBlock):
     """Your RunComfy account.
 
     Args:

@@ -15,7 +15,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-__all__ = ["app"]
+from deployments.entry import run_entry
+from runcomfy.cli.streams import as_process
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.texts import normal_text, unusable, unwritable
+
+__all__ = ["app", "main"]
 
 PICTURE = Path(__file__).parent / "demo.jpg"
 PROMPT = "The boat drifts across the lake while the sun goes down behind the mountains"
@@ -31,6 +36,9 @@ def demo(
     output: Annotated[Path, Parameter(help="Where the video is put.")] = Path("demo-output"),
 ) -> None:
     """Make one video from one image, and show what happened."""
+    _check("PROMPT (--prompt)", prompt, f'such as "{PROMPT[:36]}"')
+    _check("IMAGE (--image)", image, "such as photo.jpg")
+    _check_writable(output)
     console = Console(stderr=True)
     scratch = tempfile.mkdtemp(prefix="runcomfy-demo-")  # the run removes it
     console.print("Starting an S3 server, a sandbox of RunComfy and a temporary Prefect server …", style="bold")
@@ -40,12 +48,30 @@ def demo(
         sys.executable,
         "-m",
         "deployments.demo_run",
-        image or str(PICTURE),
-        prompt or PROMPT,
+        image,
+        prompt,
         str(output),
         scratch,
     ]
     os.execve(sys.executable, words, _with_temporary_prefect(Path(scratch)))  # noqa: S606 - our own program
+
+
+def _check(name: str, text: str, example: str) -> None:
+    reason = unwritable(text) or unusable(normal_text(text))
+    if reason:
+        raise InvalidInput(f"{name} cannot be used: {reason}. Give one, {example}, or leave it out for the demo's own.")
+
+
+def _check_writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{output} cannot be written to ({error.strerror}), and the video is put there: name another folder with "
+            "--output, or start it where you may write."
+        ) from None
 
 
 def _with_temporary_prefect(home: Path) -> dict[str, str]:
@@ -59,5 +85,10 @@ def _with_temporary_prefect(home: Path) -> dict[str, str]:
     }
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo, and return the process's exit code, as `prefect-runcomfy` has them."""
+    return run_entry(app, arguments, interrupted="Interrupted; what it had started is stopped, and nothing was paid.")
+
+
 if __name__ == "__main__":
-    app()
+    sys.exit(as_process(main))

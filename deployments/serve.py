@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from cyclopts import App
 from prefect import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
@@ -24,19 +26,34 @@ from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from deployments.entry import require_server, run_entry
 from deployments.orderly import in_order
+from runcomfy.cli.streams import as_process
 from tasks.runtime.heartbeats import ENVIRONMENT, FREQUENCY
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _ROOT = Path(__file__).parents[1]
 # A name of its own: the deployments of prefect.yaml may be on the same server.
 _NAME = "served"
+_INTERRUPTED = (
+    "Stopped. The schedules of what it served are paused until it is started again. Runs that were under way were "
+    "stopped too: what they submitted goes on, and `reconcile` or the next run of the same inputs collects it."
+)
 _TRIGGERS: TypeAdapter[list[Any]] = TypeAdapter(list[DeploymentTriggerTypes])
 
 
-async def main() -> None:
+app = App(name="python -m deployments.serve", help=__doc__, version_flags=())
+
+
+@app.default
+def serve() -> None:
     """Register a deployment for each flow, and run what is asked for until the process is stopped."""
+    asyncio.run(_serve())
+
+
+async def _serve() -> None:
+    await require_server()
     os.chdir(_ROOT)  # the flows are found from there, also by the processes that run them
     runner = Runner(pause_on_shutdown=True, heartbeat_seconds=FREQUENCY)
     for deployment in await _deployments(_ROOT / "deployments" / "prefect.yaml"):
@@ -81,5 +98,10 @@ def _schedule(entry: dict[str, Any]) -> Schedule:
     return Cron(entry["cron"], **how) if "cron" in entry else Interval(entry["interval"], **how)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Serve, and return the process's exit code, as `prefect-runcomfy` has them."""
+    return run_entry(app, arguments, interrupted=_INTERRUPTED)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(as_process(main))

@@ -21,7 +21,11 @@ from typing import TYPE_CHECKING, Any
 from anyio.abc import TaskStatus
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from deployments.entry import require_server
 from deployments.orderly import patience_seconds, terminate
+from runcomfy.cli.failure import print_error
+from runcomfy.cli.output import exit_code
+from runcomfy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -126,8 +130,19 @@ def _cancel(task: asyncio.Task[Any] | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run `prefect worker start` with these arguments, or those of the process."""
-    sys.argv = ["prefect", "worker", "start", *(sys.argv[1:] if arguments is None else arguments)]
+    """Run `prefect worker start` with these arguments, or those of the process.
+
+    Raises:
+        SystemExit: as that ends; with 3 if the Prefect server does not answer now.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    if "--help" not in words:
+        try:
+            asyncio.run(require_server())
+        except ConfigurationError as error:
+            print_error(error, as_json=False)
+            sys.exit(exit_code(error))
+    sys.argv = ["prefect", "worker", "start", *words]
     runpy.run_module("prefect", run_name="__main__")
 
 

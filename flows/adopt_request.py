@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.journal import inputs_of, submission_of
 from runcomfy.policy import Deadlines, OnInterrupt, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, mark_adopted, wait_for_result
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["adopt_request"]

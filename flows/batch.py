@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import BeforeValidator, Field
@@ -20,6 +19,7 @@ from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPol
 from tasks.batch.plan import plan_batch
 from tasks.batch.report import report_batch
 from tasks.batch.run import batch_folder, run_batch
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["batch"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from blocks import MediaStore, RunComfyCredentials
@@ -13,6 +12,7 @@ from runcomfy.batch.run import BatchPolicy, run_shard
 from runcomfy.batch.shard import Shard
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.program import PrefectProgram
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import flow_name
 
 __all__ = ["batch_shard"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks import MediaStore
 from runcomfy.catalogue import Update
 from runcomfy.report.options import ReportSettings
 from tasks.catalogue import report_catalogue, update_catalogue
 from tasks.report import report_days
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["catalogue"]

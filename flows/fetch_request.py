@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.pages.failure import failure_shown
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["fetch_request"]

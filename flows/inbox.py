@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import BeforeValidator, Field
@@ -19,6 +18,7 @@ from runcomfy.models import ImageToVideoSettings
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.program import PrefectProgram
 from tasks.inbox import open_queue, report_received
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["inbox"]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
@@ -19,6 +19,7 @@ from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
 from tasks.reconcile import look_over_journal, report_findings, sweep_store
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.held import inspect_slots

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks import MediaStore
 from runcomfy.journal import Entry
 from tasks import mark_released
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["release_generation"]

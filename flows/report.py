@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from blocks import MediaStore
 from runcomfy.report.options import ReportSettings, Selection
 from tasks.report import report_selection
+from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = ["report"]

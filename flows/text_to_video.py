@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
@@ -14,6 +13,7 @@ from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation
 from tasks import archive_outputs, submit_request, wait_for_result
 from tasks.pages.failure import failure_shown
+from tasks.runtime.flow import flow
 from tasks.runtime.slots import slots
 
 __all__ = ["text_to_video"]

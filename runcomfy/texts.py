@@ -28,6 +28,7 @@ __all__ = [
     "normal_text",
     "prompt_of",
     "unusable",
+    "unwritable",
     "whole_number",
     "why_not_whole",
 ]
@@ -102,6 +103,23 @@ def unusable(text: str) -> str:
     if found := _CONTROL.search(text):
         name = "the NUL character" if found[0] == "\0" else f"the control character U+{ord(found[0]):04X}"
         return f"it holds {name}, which no text has on purpose; take it out, or write the text again"
+    return ""
+
+
+def unwritable(text: str) -> str:
+    """Return why a text cannot be written where every system reads it again; an empty text if it can.
+
+    JSON in UTF-8 has no lone surrogate (RFC 3629), and a byte that is not in the encoding of the terminal or the file
+    system becomes one in Python. PostgreSQL stores no NUL in texts or JSON (its manual, 8.14); C programs end there.
+    """
+    half = next((character for character in text if "\ud800" <= character <= "\udfff"), None)
+    if half is not None:
+        return (
+            f"it is not valid Unicode: it holds half of a character (U+{ord(half):04X}), as a text or a file name in "
+            "another encoding does; write it again"
+        )
+    if "\0" in text:
+        return "it holds the NUL character, which no text has on purpose; take it out, or write the text again"
     return ""
 
 

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from runcomfy.cli.__main__ import main as run_command
 from runcomfy.cli.doctor import BucketOption, JournalOption, Sources, conclude, engine_checks, find
 from runcomfy.cli.options import Json
+from runcomfy.cli.streams import as_process
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import violations
 from runcomfy.policy import Deadlines
@@ -135,4 +136,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_process(main))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 import httpx
 import prefect
 from prefect import get_client
 from prefect.client.base import ServerType
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from blocks.prefect_api import refused
+from runcomfy.connecting import address_of, no_connection
 from runcomfy.doctor import Diagnosis, broken, ok, warning
-from runcomfy.doctor.connecting import no_connection
 
 __all__ = ["has_server", "server_answers"]
 
@@ -24,9 +24,13 @@ def has_server() -> bool:
 
 
 async def server_answers() -> Diagnosis:
-    """Ask the server for its version, and compare it with this machine's."""
-    url = str(PREFECT_API_URL.value())
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    """Ask the server for its version, once, and compare it with this machine's."""
+    host = address_of(str(PREFECT_API_URL.value()))
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # or a proxy's 502 takes a minute
+        return await _asked(host)
+
+
+async def _asked(host: str) -> Diagnosis:
     async with get_client() as client:
         try:
             if client.server_type is ServerType.CLOUD:
@@ -34,11 +38,11 @@ async def server_answers() -> Diagnosis:
                 return ok(f"{host} answers")
             version = await client.api_version()
         except PrefectHTTPStatusError as error:
-            return _refused(host, error.response.status_code)
+            return broken(*refused(host, error.response.status_code))
         except httpx.HTTPError as error:
-            return no_connection(error, host)
+            return broken(*no_connection(error, host))
         except ValueError:  # not JSON
-            return _refused(host, 200)
+            return broken(*refused(host, 200))
     return _compare(host, str(version), prefect.__version__)
 
 
@@ -50,11 +54,3 @@ def _compare(host: str, server: str, here: str) -> Diagnosis:
             f"{host} has Prefect {server}, this machine {here}.", f"Bring the {older} to the other's version."
         )
     return ok(f"{host} answers, Prefect {server}")
-
-
-def _refused(host: str, status: int) -> Diagnosis:
-    if status in (401, 403):
-        return broken(f"{host} refuses the key ({status}).", "Check PREFECT_API_KEY or PREFECT_API_AUTH_STRING.")
-    return broken(
-        f"{host} answers with {status}, and not as Prefect's API does.", "Check PREFECT_API_URL; it ends with /api."
-    )

@@ -13,15 +13,15 @@ import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from runcomfy.cli.failure import print_error
-from runcomfy.cli.output import INTERRUPTED, STOPPED, UNEXPECTED, exit_code
-from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError, WaitError
+from deployments.entry import require_server, run_entry
+from runcomfy.cli.output import INTERRUPTED, STOPPED
+from runcomfy.cli.streams import as_process
+from runcomfy.errors import InvalidInput, WaitError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -58,30 +58,22 @@ def drain(
     ] = False,
 ) -> int:
     """Pause, wait, run a command, resume."""
-    from prefect.settings import PREFECT_API_URL
+    from blocks.prefect_api import checked_api_url
 
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise ConfigurationError("No Prefect server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api.")
+    checked_api_url()
     if resume and command:
         raise InvalidInput("--resume runs no command: leave one of the two out.")
     if command and shutil.which(command[0]) is None:
         raise InvalidInput(f"There is no program {command[0]!r} to run. Nothing was paused.")
-    return asyncio.run(_reaching(url, _Drain(command, pool, queue, timeout * 60, resume)))
+    return asyncio.run(_drained(_Drain(command, pool, queue, timeout * 60, resume)))
 
 
-async def _reaching(url: str, drain: _Drain) -> int:
-    import httpx
+async def _drained(drain: _Drain) -> int:
     from prefect import get_client
 
-    from runcomfy.doctor.connecting import no_connection
-
-    try:
-        async with get_client() as client:
-            return await drain.run(client)
-    except httpx.TransportError as error:
-        trouble = no_connection(error, urlsplit(url).netloc.rpartition("@")[2])
-        raise ConfigurationError(f"{trouble.found} {trouble.advice} (PREFECT_API_URL)") from None
+    await require_server()
+    async with get_client() as client:
+        return await drain.run(client)
 
 
 class _Drain:
@@ -163,17 +155,8 @@ def _ended_by(number: signal.Signals | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Drain, and return the process's exit code, as `prefect-runcomfy` has them."""
-    try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except (RunComfyError, CycloptsError) as error:
-        named = error if isinstance(error, RunComfyError) else InvalidInput(f"{error} Try --help.")
-        print_error(named, as_json=False)
-        return exit_code(named)
-    except KeyboardInterrupt:
-        print("Interrupted before anything was paused.", file=sys.stderr)
-        return INTERRUPTED
-    return code if isinstance(code, int) else UNEXPECTED
+    return run_entry(app, arguments, interrupted="Interrupted before anything was paused.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_process(main))

@@ -11,20 +11,20 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 from rich.text import Text
 
+from deployments.entry import require_server, run_entry
 from deployments.setup.values import KEYS, Person, account_values, store_values
-from runcomfy.cli.failure import print_error
-from runcomfy.cli.output import INTERRUPTED, exit_code
-from runcomfy.errors import ConfigurationError, InvalidInput, RunComfyError
+from runcomfy.cli.output import exit_code
+from runcomfy.cli.streams import as_process
+from runcomfy.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -103,11 +103,9 @@ def setup(
     no_prompt: Annotated[bool, Parameter(negative="", help="Ask nothing; for CI.")] = False,
 ) -> None:
     """Make what is missing on the Prefect server, and show what differs."""
-    from prefect.settings import PREFECT_API_URL
+    from blocks.prefect_api import checked_api_url
 
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise ConfigurationError("No Prefect server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api.")
+    checked_api_url()
     account = account_values(base_url, output_hosts)
     store = store_values(
         bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
@@ -132,6 +130,7 @@ def setup(
                 await ensure_upkeep_queue(client, pool, allowed),
             ]
 
+        await require_server()
         async with get_client() as client:
             if only_pool:
                 return await pool_steps(client)
@@ -157,8 +156,8 @@ def setup(
             return steps + (await ensure_automations(client, pool, allowed) if automations else [])
 
     if check:
-        return _check(pool, credentials_block, store_block, lambda: asyncio.run(_reaching(url, work)))
-    steps = asyncio.run(_reaching(url, work))
+        return _check(pool, credentials_block, store_block, lambda: asyncio.run(work()))
+    steps = asyncio.run(work())
     _print(steps)
     if not only_pool:
         healing = automations and not any(step.outcome == "skipped" for step in steps)
@@ -184,19 +183,6 @@ def _check(pool: str, credentials_block: str, store_block: str, plan: Callable[[
         _print_steps(drift)
     if broken or drift:
         raise SystemExit(exit_code(ConfigurationError("The server is not as it is to be.")))
-
-
-async def _reaching(url: str, work: Callable[[], Awaitable[list[Step]]]) -> list[Step]:
-    """If the server cannot be reached, say what is wrong with its address."""
-    import httpx
-
-    from runcomfy.doctor.connecting import no_connection
-
-    try:
-        return await work()
-    except httpx.TransportError as error:
-        trouble = no_connection(error, urlsplit(url).netloc.rpartition("@")[2])
-        raise ConfigurationError(f"{trouble.found} {trouble.advice} (PREFECT_API_URL)") from None
 
 
 def _print(steps: Sequence[Step]) -> None:
@@ -236,19 +222,8 @@ def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, 
 
 def main(arguments: list[str] | None = None) -> int:
     """Set up, and return the process's exit code, as `prefect-runcomfy` has them."""
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except (RunComfyError, CycloptsError) as error:
-        named = error if isinstance(error, RunComfyError) else InvalidInput(f"{error} Try --help.")
-        print_error(named, as_json=False)
-        return exit_code(named)
-    except SystemExit as end:  # a check failed
-        return end.code if isinstance(end.code, int) else 1
-    except KeyboardInterrupt:
-        print("Interrupted; run it again, what was made stays.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_entry(app, arguments, interrupted="Interrupted; run it again, what was made stays.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_process(main))

@@ -33,6 +33,7 @@ from runcomfy.api.responses import (
     parse_state,
     parse_status,
 )
+from runcomfy.connecting import address_of, no_connection
 from runcomfy.errors import ConfigurationError, InvalidInput, ServiceError, ServiceUnavailable
 from runcomfy.models import ModelInputs
 from runcomfy.redaction import redact_loggers
@@ -158,6 +159,21 @@ class RunComfyClient:
             status.append(response.status_code)
         return self._without_token(response)
 
+    def why_unreachable(self, error: BaseException, url: str | None = None) -> str:
+        """Return why the service could not be reached, where it was looked for, and which setting says so.
+
+        Args:
+            error: What httpx raised.
+            url: What was called; by default, the service itself.
+        """
+        url = url or self.base_url
+        found, advice = no_connection(error, address_of(url))
+        named = "RunComfy" if self.base_url == DEFAULT_BASE_URL else "The service"
+        return (
+            f"{named} could not be reached. {found} {advice} Its address is RUNCOMFY_BASE_URL, or the base URL of the "
+            f"credentials block: {self.base_url} now."
+        )
+
     async def status(self, request_id: str) -> Status:
         """Ask where a request is.
 
@@ -261,14 +277,12 @@ class RunComfyClient:
         try:
             with called(urlsplit(url).path.rpartition("/")[2]) as status:
                 async with self._connections.one() as http:
-                    response, reason = await http.request(method, url, params=params or None), ""
+                    response, why = await http.request(method, url, params=params or None), ""
                 status.append(response.status_code)
         except httpx.HTTPError as error:
-            response, reason = None, type(error).__name__
+            response, why = None, self.why_unreachable(error, url)
         if response is None:  # raised outside the handler, so that no request with its token is attached to the error
-            raise ServiceUnavailable(
-                f"The service at {urlsplit(url).hostname} could not be reached ({reason}).", request_id=request_id
-            )
+            raise ServiceUnavailable(why, request_id=request_id)
         response = self._without_token(response)
         body = json_object(response) or {}
         if response.is_success and answers is not None and answers(body):

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
 from runcomfy.cli.app import app
+from runcomfy.cli.environment import check_texts
 from runcomfy.cli.failure import (
     AfterSubmitting,
     print_error,
@@ -26,6 +27,7 @@ from runcomfy.cli.failure import (
 from runcomfy.cli.log import logging_to_stderr
 from runcomfy.cli.options import Run, stated_store
 from runcomfy.cli.output import INTERRUPTED, UNEXPECTED, exit_code
+from runcomfy.cli.streams import as_process, lost_output
 from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.models import violations
 from runcomfy.redaction import redact
@@ -63,6 +65,7 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
     words, verbose = _without_verbose(sys.argv[1:] if arguments is None else arguments)
     context: dict[str, Any] = {"as_json": "--json" in words, "verbose": verbose}
     try:
+        check_texts(words)
         with logging_to_stderr(verbose=verbose):
             command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
             values = bound.arguments.values()
@@ -70,29 +73,35 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
             context |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}
             command(*bound.args, **bound.kwargs)
     except (RunComfyError, CycloptsError) as error:
-        if verbose:
-            print_traceback()
         named = error if isinstance(error, RunComfyError) else _usage_error(error)
-        print_error(named, **context)
+        with _as_far_as_it_can_be_written():
+            if verbose:
+                print_traceback()
+            print_error(named, **context)
         return exit_code(named)
     except AfterSubmitting as failure:
-        if verbose:
-            print_traceback()
         cause = failure.error
         context["submitted"] = True
         if not isinstance(cause, RunComfyError):
             cause = RunComfyError(redact(f"{type(cause).__name__}: {cause}"))
-        print_error(cause, **context)
+        with _as_far_as_it_can_be_written():
+            if verbose:
+                print_traceback()
+            print_error(cause, **context)
         return exit_code(cause)
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        print_interrupted(getattr(error, "situation", None), context.get("store"), pays=context.get("pays", False))
+        with _as_far_as_it_can_be_written():
+            print_interrupted(getattr(error, "situation", None), context.get("store"), pays=context.get("pays", False))
         return INTERRUPTED
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
-        if verbose:
-            print_traceback()
-        print_unexpected(error, **context)
+        if isinstance(error, OSError) and lost_output() is not None:
+            return UNEXPECTED  # it is said at the end
+        with _as_far_as_it_can_be_written():
+            if verbose:
+                print_traceback()
+            print_unexpected(error, **context)
         return UNEXPECTED
     return 0
 
@@ -100,7 +109,12 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
 def run() -> int:
     """Run the command that this process was started with, and return its exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    return main()
+    return as_process(main)
+
+
+def _as_far_as_it_can_be_written() -> contextlib.AbstractContextManager[None]:
+    """Let a full disk under stdout or stderr not hide the exit code; see `runcomfy.cli.streams`."""
+    return contextlib.suppress(OSError)
 
 
 def _without_verbose(words: Iterable[str]) -> tuple[list[str], bool]:

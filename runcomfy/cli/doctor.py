@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from runcomfy.cli import environment
 from runcomfy.cli.options import BucketRules, Json
-from runcomfy.cli.output import exit_code
+from runcomfy.cli.output import exit_code, json_text
 from runcomfy.doctor import CheckResult, Mark, ServerClock, clock_check, run_checks
 from runcomfy.errors import ConfigurationError
 from runcomfy.policy import Deadlines
@@ -166,7 +165,7 @@ def print_findings(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
             for finding in findings
         ]
         whole = {"healthy": not counts[Mark.BROKEN], "counts": {str(mark): counts[mark] for mark in Mark}}
-        print(json.dumps(whole | {"findings": described}, ensure_ascii=False))
+        print(json_text(whole | {"findings": described}))
         return bool(counts[Mark.BROKEN])
     console = Console(highlight=False)
     if console.is_terminal:

@@ -6,14 +6,16 @@ What is missing or wrong is said before anything is imported that takes time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from runcomfy.errors import ConfigurationError
+from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.storage.address import bucket_and_prefix as _bucket_and_prefix
 from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 from runcomfy.storage.commands import StoreOptions
+from runcomfy.texts import unwritable
 
 if TYPE_CHECKING:
     from runcomfy.api.client import RunComfyClient
@@ -27,6 +29,7 @@ __all__ = [
     "base_url",
     "bucket_and_prefix",
     "check",
+    "check_texts",
     "client",
     "destination",
     "host_policy",
@@ -37,7 +40,27 @@ __all__ = [
 ]
 
 
+_OURS = ("RUNCOMFY_", "AWS_", "PREFECT_API_")
 _CALLS_PER_SECOND = 50.0  # as the block has it by default; submissions do not count
+
+
+def check_texts(words: Iterable[str]) -> None:
+    """Check that what this process was given is text: bytes in another encoding would fail later, after paying too.
+
+    Args:
+        words: What follows the command's name.
+
+    Raises:
+        InvalidInput: a word is not.
+        ConfigurationError: a variable of the environment that is read here is not.
+    """
+    for word in words:
+        if reason := unwritable(word):
+            shown = os.fsencode(word).decode("utf-8", "backslashreplace")[:80]
+            raise InvalidInput(f"{shown} on the command line cannot be used: {reason}. Nothing was paid for.")
+    for name, value in os.environ.items():
+        if name.startswith(_OURS) and (reason := unwritable(value)):
+            raise ConfigurationError(f"The variable {name} cannot be used: {reason}. Nothing was paid for.")
 
 
 def token() -> str:
@@ -98,6 +121,8 @@ def bucket_and_prefix(option: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: it names no bucket.
     """
+    if not option.strip():
+        raise ConfigurationError("No bucket is named: give --bucket s3://bucket/prefix, or set RUNCOMFY_BUCKET.")
     return _bucket_and_prefix(option, "--bucket")
 
 

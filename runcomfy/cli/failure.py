@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from runcomfy.cli.output import exit_code
+from runcomfy.cli.output import exit_code, json_text
 from runcomfy.errors import BatchIncomplete, BudgetReached, ConfigurationError, InvalidInput, RunComfyError
 from runcomfy.redaction import redact
 from runcomfy.storage.commands import StoreOptions, shell_command
@@ -61,7 +60,7 @@ def print_error(
         submitted: Whether a command that makes many generations had submitted some, of which it says nothing.
     """
     if as_json:
-        print(json.dumps(_described(error), default=str, ensure_ascii=False))
+        print(json_text(_described(error)))
         return
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(f"[bold red]{type(error).__name__}[/]: ", end="")

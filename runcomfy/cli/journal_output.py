@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runcomfy.cli.journal_view import Item, totals
-from runcomfy.cli.output import print_facts
+from runcomfy.cli.output import json_text, print_facts
 from runcomfy.journal import Entry, EntryState
 from runcomfy.storage.commands import StoreOptions, shell_command
 
@@ -63,7 +63,7 @@ def print_list(
                 "not_listed": {str(state): count for state, count in counted.items()},
             },
         }
-        print(json.dumps(described, ensure_ascii=False))
+        print(json_text(described))
         return
     console = Console(highlight=False)
     if items:
@@ -84,7 +84,7 @@ def print_entry(item: Item, *, as_json: bool) -> None:
     """Print all that the journal holds of a generation; as JSON, just as it is kept."""
     entry = item.entry
     if as_json:
-        print(json.dumps(json.loads(entry.to_json()), ensure_ascii=False))
+        print(json_text(json.loads(entry.to_json())))
         return
     console = Console(highlight=False)
     advice = item.advice

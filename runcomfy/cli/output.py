@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "STOPPED",
     "UNEXPECTED",
     "exit_code",
+    "json_text",
     "print_facts",
     "print_generation",
     "print_videos",
@@ -55,10 +57,16 @@ def exit_code(error: BaseException) -> int:
     return next((code for kind, code, _ in EXIT_CODES if isinstance(error, kind)), UNEXPECTED)
 
 
+def json_text(described: Any) -> str:
+    """Return JSON in one line; in ASCII only, if stdout is not UTF-8."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    return json.dumps(described, default=str, ensure_ascii=encoding != "utf8")
+
+
 def print_facts(title: str, facts: dict[str, Any], *, as_json: bool) -> None:
     """Print named facts to stdout; a fact that is `None` is left out of the table, and is `null` in the JSON."""
     if as_json:
-        print(json.dumps(facts, default=str, ensure_ascii=False))
+        print(json_text(facts))
         return
     # Plain lines and no table: one would cut a URI to the width of the terminal, or of no terminal at all.
     console = Console(soft_wrap=True, highlight=False)

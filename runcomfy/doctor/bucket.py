@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
+from runcomfy.connecting import no_connection
 from runcomfy.doctor.clock import ServerClock
-from runcomfy.doctor.connecting import no_connection
 from runcomfy.doctor.findings import Diagnosis, Mark, broken, not_checked, ok, warning
 from runcomfy.doctor.journal import journal_serves
 from runcomfy.doctor.running import Check, in_thread
@@ -221,7 +221,7 @@ class _BucketChecks:
             try:
                 answer: Any = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix, MaxKeys=1)
             except (ConnectionError, HTTPClientError) as error:  # what went wrong on the way, before any answer
-                return no_connection(error, host)
+                return broken(*no_connection(error, host))
             except ClientError as error:
                 self._record_time(host, error.response)
                 code, _ = refusal(error)

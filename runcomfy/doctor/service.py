@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from runcomfy.api.client import DEFAULT_BASE_URL, RunComfyClient, is_local
+from runcomfy.connecting import no_connection
 from runcomfy.doctor.clock import ServerClock
-from runcomfy.doctor.connecting import no_connection
 from runcomfy.doctor.findings import Diagnosis, broken, ok, refused, warning
 from runcomfy.doctor.running import Check
 from runcomfy.download.hosts import HostPolicy
@@ -86,7 +86,7 @@ class _ServiceChecks:
                 async with httpx.AsyncClient(timeout=15) as anonymous:
                     answer = await anonymous.get(f"{client.base_url}/v1/requests/{request_id}/status")
             except httpx.HTTPError as error:
-                return no_connection(error, parts.netloc)
+                return broken(*no_connection(error, parts.netloc))
             self._clock.record(parts.netloc, answer.headers.get("Date"))
             try:
                 await client.status(request_id)

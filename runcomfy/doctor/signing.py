@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from humanize import precisedelta
 
-from runcomfy.doctor.connecting import no_connection
+from runcomfy.connecting import no_connection
 from runcomfy.doctor.findings import Diagnosis, broken, not_checked, ok, refused, warning
 from runcomfy.doctor.running import in_thread
 from runcomfy.download.hosts import HostPolicy, check_reachable
@@ -34,7 +34,7 @@ async def signed_url_serves(store: Store, key: str, size_bytes: int) -> Diagnosi
 
     async def problem(*, own: bool) -> Diagnosis | None:
         found = await in_thread(lambda: read_signed(store, key, size_bytes=size_bytes, lifetime=_BRIEFLY, own=own))
-        return no_connection(found.error, found.host) if found is not None else None
+        return broken(*no_connection(found.error, found.host)) if found is not None else None
 
     if own_host != host and (broken_here := await problem(own=True)):
         return broken_here

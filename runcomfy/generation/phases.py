@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from opentelemetry.trace import Span
 
 from runcomfy.api.responses import State
-from runcomfy.errors import RunComfyError, UncertainSubmission, is_retryable
+from runcomfy.errors import RunComfyError, SubmissionNotSent, UncertainSubmission, is_retryable
 from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.record import state_after
@@ -64,7 +64,7 @@ def submitting(
         try:
             yield made.append
         except RunComfyError as error:
-            if _was_sent_since(error, began_ns):
+            if _is_ours(error, began_ns):
                 metrics.failed_with("submit", error)
                 nameless = MeasuredRequest(f"{key} {began_ns}", model_id, key, **hooks.span_attributes())
                 nameless.attributes["runcomfy.request.id"] = error.request_id
@@ -199,8 +199,10 @@ def _record(result: Result, model_id: str | None) -> None:
         return
 
 
-def _was_sent_since(error: RunComfyError, began_ns: int) -> bool:
-    """Whether this submission itself was sent, and not an earlier one that the journal reports."""
+def _is_ours(error: RunComfyError, began_ns: int) -> bool:
+    """Whether it is about this submission, sent or tried in vain, and not an earlier one that the journal reports."""
+    if isinstance(error, SubmissionNotSent):
+        return error.generation_key is not None
     try:
         return datetime.fromisoformat(error.sent_at or "").timestamp() * 1e9 >= began_ns
     except ValueError:

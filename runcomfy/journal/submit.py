@@ -196,7 +196,9 @@ class _Attempt:
             outcome = sending.result()
 
         if isinstance(outcome, RunComfyError):
-            outcome.model_id, outcome.generation_key, outcome.sent_at = model_id, generation_key, sent_at.isoformat()
+            outcome.model_id, outcome.generation_key = model_id, generation_key
+            if not isinstance(outcome, SubmissionNotSent):
+                outcome.sent_at = sent_at.isoformat()
         if isinstance(outcome, UncertainSubmission):  # that it may be paid for outweighs an interruption
             submission_answered("uncertain", model_id)
             raise self._advised(outcome, "It may be running and billed, so it is not sent again.")
@@ -240,9 +242,7 @@ class _Attempt:
         try:
             return classify_submission(await self.hold.answer(call))
         except _NEVER_SENT as error:
-            return SubmissionNotSent(
-                f"The submission was not sent: the service could not be reached ({type(error).__name__}). Try again."
-            )
+            return SubmissionNotSent(f"The submission was not sent. {self.client.why_unreachable(error)}")
         except httpx.HTTPError as error:
             return UncertainSubmission(
                 f"The connection broke before the submission was answered ({type(error).__name__})."

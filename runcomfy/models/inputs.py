@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models.media_fields import MediaField, MediaKind
-from runcomfy.texts import as_given, exact_below, normal_text, unusable
+from runcomfy.texts import as_given, exact_below, normal_text, unusable, unwritable
 
 __all__ = [
     "Integer",
@@ -58,13 +58,12 @@ Integer = Annotated[int, BeforeValidator(integer)]
 
 def _prompt(value: Any, check: ValidatorFunctionWrapHandler) -> str:
     """Normalise a prompt, and refuse it if it cannot give a sensible video."""
-    text = check(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, from a shell with another encoding; JSON cannot hold it
-        raise PydanticCustomError("half_character", "the text is not valid Unicode") from None
-    text = normal_text(value if isinstance(value, str) else text)
-    if reason := unusable(text):
+    text: str = check(value)
+    reason = unwritable(str(text))
+    if not reason:
+        text = normal_text(value if isinstance(value, str) else text)
+        reason = unusable(text)
+    if reason:
         raise PydanticCustomError("unusable_text", "{reason}", {"reason": reason})
     return text
 
@@ -190,7 +189,12 @@ def generation_key(
         media: The same for any number of media: by field, in the order of the field's URLs.
         variation: Any text that distinguishes two generations that are meant to have the same inputs; it is normalised
             like the prompt (`runcomfy.texts`).
+
+    Raises:
+        InvalidInput: the variation cannot be written down (`runcomfy.texts.unwritable`).
     """
+    if reason := unwritable(variation):
+        raise InvalidInput(f"variation: {reason}. Nothing was paid for.", violations=[("variation", reason)])
     return _key(inputs, _media(inputs, image_sha256, media), normal_text(variation), inputs.body())
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs, check_inputs
 from runcomfy.models.registry import MODELS, default_model, short_name, short_names
-from runcomfy.texts import whole_number, why_not_whole
+from runcomfy.texts import unwritable, whole_number, why_not_whole
 from runcomfy.values import StagedImage
 
 __all__ = ["FIELDS", "TEXTS", "Order", "OrderDefaults", "read_order", "unknown_field"]
@@ -109,6 +109,9 @@ def read_order(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
         found.append(("image", f"{name_of_kind} takes none"))
     if not str(merged.get("prompt", "")).strip():
         found.append(("prompt", "it is missing"))
+    found += [
+        (name, sentence) for name in ("image", "variation") if (sentence := unwritable(str(merged.get(name, ""))))
+    ]
     known, texts = kind.setting_names(), kind.text_settings()
     settings = {name: _value(value, is_text=name in texts) for name, value in merged.items() if name in known}
     found += [

@@ -1,0 +1,72 @@
+"""Our flows: Prefect's, but for what a person is told where Prefect itself could not start one.
+
+A script that calls a flow meets Prefect's API before the first line of the flow. Without this, an API that is away is
+a hundred lines of the HTTP library, and a text that JSON or the server's database cannot hold is an error of a codec.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow
+from pydantic import BaseModel
+
+from blocks.prefect_api import in_words
+from runcomfy.errors import InvalidInput
+from runcomfy.texts import unwritable
+
+__all__ = ["flow"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class _FlowInWords(Flow[_P, _R]):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        parameters = dict(zip(inspect.signature(self.fn).parameters, args, strict=False)) | kwargs
+        return _in_words(parameters, lambda: super(_FlowInWords, self).__call__(*args, **kwargs))
+
+    def with_options(self, **options: Any) -> Flow[_P, _R]:
+        changed = super().with_options(**options)
+        changed.__class__ = type(self)  # Prefect makes one of its own class
+        return changed
+
+
+async def _in_words(parameters: Mapping[str, Any], call: Callable[[], Awaitable[Any]]) -> Any:
+    found = [(name, sentence) for name, text in _texts("", parameters) if (sentence := unwritable(text))]
+    if found:
+        named = "; ".join(f"{name}: {sentence}" for name, sentence in found[:5])
+        raise InvalidInput(f"{named}. Nothing was started or paid for.", violations=found)
+    with in_words():
+        return await call()
+
+
+def _texts(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield each text in a parameter, with its name; secrets are left alone."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, BaseModel):
+        yield from _texts(name, dict(value), depth)
+    elif isinstance(value, Mapping) and depth < 20:
+        for field, inner in value.items():
+            part = "" if field == "root" else str(field)
+            yield from _texts(".".join(filter(None, (name, part))), inner, depth + 1)
+    elif isinstance(value, list | tuple) and depth < 20:
+        for inner in value:
+            yield from _texts(name, inner, depth + 1)
+
+
+def flow(name: str, flow_run_name: Callable[[], str] | None = None) -> Callable[[Callable[_P, _R]], Flow[_P, _R]]:
+    """Return a decorator that makes a flow of an asynchronous function; as `prefect.flow`.
+
+    Args:
+        name: The flow's name in Prefect.
+        flow_run_name: Names its runs.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Flow[_P, _R]:
+        return _FlowInWords(function, name=name, flow_run_name=flow_run_name)
+
+    return decorate
