@@ -88,7 +88,7 @@ def add(
     from runcomfy.models.pins import Pin, note_of
 
     model_id = _catalogued(model)
-    journal = environment.journal(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
 
     async def pin() -> Pin:
         if from_file is not None:
@@ -127,7 +127,7 @@ def refresh(model: Model, /, *, media: FieldKinds = None, where: BucketOptions, 
 
     model_id = _catalogued(model)
     old, new = _both(model_id, where)
-    journal = environment.journal(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
     replaced = old.refreshed(new.model_copy(update={"media": dict(media or {})}))
     class_of(replaced)
 
@@ -155,7 +155,7 @@ def _pinned(model: str, where: BucketOptions) -> Pin:
     from runcomfy.generation.models import pin_of
 
     model_id = _catalogued(model)
-    journal = environment.journal(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
 
     async def ask() -> Pin:
         async with environment.client() as client:
@@ -168,7 +168,7 @@ def _both(model_id: str, where: BucketOptions) -> tuple[Pin, Pin]:
     """Return the pin, and what the catalogue says now."""
     from runcomfy.models.pins import Pin, note_of
 
-    journal = environment.journal(where.bucket, where.journal)
+    journal = environment.journal(where.bucket, where.journal, where.settings)
 
     async def ask() -> tuple[Pin, Pin]:
         document = await journal.read_note(note_of(model_id))
