@@ -59,6 +59,8 @@ BEFORE_PAYING = [
     Case("no prompt", ("text-to-video",), 2, ("PROMPT",)),
     Case("an unknown command", ("make-video",), 2, ("make-video",), bucket=False),
     text("no bucket", code=2, said=("--bucket",), bucket=False),
+    text("an empty bucket", code=3, said=("No bucket is named",), bucket=False, RUNCOMFY_BUCKET=""),
+    text("a variation of another encoding", "--variation", "caf\udce9", code=2, said=("caf\\xe9", "not valid Unicode")),
     text("a bucket that is a URL", "--bucket", "https://x/y", code=3, said=("--bucket takes",), bucket=False),
     text("a bucket without a name", "--bucket", "s3:///x", code=3, said=("--bucket takes",), bucket=False),
     text("no token", code=3, said=("RUNCOMFY_API_TOKEN", "Nothing was paid for."), RUNCOMFY_API_TOKEN=None),
