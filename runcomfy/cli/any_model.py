@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from pydantic import BaseModel, ConfigDict, create_model
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import EPILOGUE, Json, Run
+from runcomfy.cli.options import EPILOGUE, BucketOptions, Json, Run
 from runcomfy.cli.output import print_generation
 from runcomfy.errors import InvalidInput
 from runcomfy.models import ModelInputs, model_id_of
@@ -44,31 +44,26 @@ def generate(
 
 def model_of(model: str, words: Sequence[str]) -> type[ModelInputs]:
     """Return the class of a model's inputs: of the pin in the bucket that the options name, else of the catalogue."""
+    from runcomfy.generation.models import model_class
     from runcomfy.models.pins import Pin, class_of
     from runcomfy.models.registry import MODELS
 
     model_id = model_id_of(model, "MODEL")
     if model_id in MODELS:
         return MODELS[model_id]
-    named = _stated(words)
-    if not named.get("bucket") and set(_HELP) & set(words):
-
-        async def ask() -> Pin:
-            async with environment.client() as client:
-                return Pin.from_entry(await client.model(model_id), client.base_url)
-
-        return class_of(asyncio.run(ask()))
-    from runcomfy.generation.models import model_class
-
-    if not named.get("bucket"):
+    where = _stated(words)
+    if where is None and not set(_HELP) & set(words):
         raise InvalidInput("No bucket is named: give --bucket s3://bucket/prefix, or set RUNCOMFY_BUCKET.")
-    journal = environment.journal(named["bucket"], named.get("journal") or "bucket")
+    kept = where is not None and where.journal.strip() != "none"
+    journal = environment.journal(where.bucket, where.journal, where.settings) if where and kept else None
 
-    async def pinned() -> type[ModelInputs]:
+    async def ask() -> type[ModelInputs]:
         async with environment.client() as client:
-            return await model_class(model_id, client, journal)
+            if journal is not None:
+                return await model_class(model_id, client, journal)
+            return class_of(Pin.from_entry(await client.model(model_id), client.base_url))
 
-    return asyncio.run(pinned())
+    return asyncio.run(ask())
 
 
 def app_of(kind: type[ModelInputs]) -> App:
@@ -161,16 +156,20 @@ def _from_json(name: str, text: str) -> Any:
         raise InvalidInput(f"--{name.replace('_', '-')} takes JSON, such as [] or {{}}; this is none.") from None
 
 
-def _stated(words: Sequence[str]) -> Mapping[str, str]:
-    """Return the bucket and the journal that the options, or the environment, name."""
-    import os
+def _stated(words: Sequence[str]) -> BucketOptions | None:
+    """Return the bucket that the options, or the environment, name; `None` if they name none."""
+    app, found = App(help_flags=(), version_flags=()), list[BucketOptions]()
 
-    found = {name: os.environ.get(f"RUNCOMFY_{name.upper()}", "") for name in ("bucket", "journal")}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option in ("--bucket", "--journal"):
-            found[option[2:]] = value if equals else after
-    return found
+    @app.default
+    def stated(*, where: BucketOptions) -> None:
+        found.append(where)
+
+    try:
+        command, bound, *_ = app.parse_known_args(words)
+        command(*bound.args, **bound.kwargs)
+    except CycloptsError:
+        return None
+    return found[0]
 
 
 def _generation(kind: type[ModelInputs], given: dict[str, Any], run: Run) -> Generation:
