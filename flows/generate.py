@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.parameters import GivenInputs, fields_of, left_out_is, model_run_name, needed
+from flows.parameters import GivenInputs, fields_of, json_object, left_out_is, model_run_name, needed
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation, only_image
 from tasks import archive_outputs, stage_inputs, submit_request, wait_for_result
@@ -21,7 +21,7 @@ __all__ = ["generate"]
 @flow(name="generate", flow_run_name=model_run_name)
 async def generate(
     model: Annotated[str, BeforeValidator(needed)],
-    inputs: GivenInputs,
+    inputs: Annotated[GivenInputs, BeforeValidator(json_object)],
     credentials: RunComfyCredentials,
     store: MediaStore,
     variation: Annotated[str, left_out_is("")] = "",

@@ -43,6 +43,7 @@ __all__ = [
     "ImageSource",
     "WrongParameter",
     "fields_of",
+    "json_object",
     "left_out_is",
     "model_run_name",
     "needed",
@@ -133,6 +134,15 @@ def needed(given: Any, info: ValidationInfo) -> Any:
             }
         )
     return given
+
+
+def json_object(given: Any, info: ValidationInfo) -> Any:
+    """Read a parameter that is an object from a text, as a template renders it.
+
+    Raises:
+        WrongParameter: the text is no object.
+    """
+    return dict(_object(given, info.field_name or "parameter")) if isinstance(given, str) else given
 
 
 def _is_nothing(value: Any) -> bool:
