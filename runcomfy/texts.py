@@ -23,6 +23,7 @@ __all__ = [
     "encoding_of",
     "exact_below",
     "is_placeholder",
+    "is_written",
     "json_integer",
     "json_number",
     "normal_text",
@@ -54,6 +55,7 @@ _SPREADSHEET_ERROR: Final = re.compile(r"#[^\s#]+[!?]|#getting_data|err:\d+", re
 _FORMULA: Final = re.compile(r"=\s*[^\s=].*|[+@-]\s*[a-z][a-z0-9.]*\(.*\)", re.IGNORECASE | re.DOTALL)
 
 
+_LONGEST_SETTING: Final = 60  # characters
 _PROMPTS: Final = ("prompt", "text", "tags", "lyrics", "script", "description", "instruction", "caption")
 
 
@@ -64,6 +66,18 @@ def prompt_of(inputs: Mapping[str, Any] | None) -> str | None:
     """
     found = (inputs.get(name) for name in _PROMPTS) if inputs else ()
     return next((text for text in found if isinstance(text, str) and text.strip()), None)
+
+
+def is_written(value: Any) -> bool:
+    """Whether a value, or one within it, may be a text that a person wrote: it is of several words, or long."""
+    match value:
+        case str():
+            return len(value.split()) > 1 or len(value) > _LONGEST_SETTING
+        case list():
+            return any(map(is_written, value))
+        case dict():
+            return any(map(is_written, value.values()))
+    return False
 
 
 class Text(str):

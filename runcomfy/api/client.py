@@ -220,7 +220,9 @@ class RunComfyClient:
                 f"RunComfy's catalogue has no model {model_id!r}. Copy the id from the model's page; "
                 "`prefect-runcomfy models list --search WORD` finds it. Nothing was paid for."
             )
-        return {"model_id": model_id, **body}
+        if body.get("model_id", model_id) != model_id:
+            raise ServiceUnavailable(f"The catalogue was asked for {model_id}, and answered with another model.")
+        return {**body, "model_id": model_id}
 
     async def models(self, *, search: str = "", category: str = "") -> list[dict[str, Any]]:
         """Return the catalogue's entries, without their schemas.

@@ -23,7 +23,7 @@ from runcomfy.catalogue.values import Row
 from runcomfy.journal import Entry, EntryState
 from runcomfy.models import inputs_class
 from runcomfy.redaction import strip_query
-from runcomfy.texts import prompt_of
+from runcomfy.texts import is_written, prompt_of
 from runcomfy.values import ArchivedVideo, StagedImage
 
 __all__ = ["REQUEST", "created_at", "day_of", "row_of_entry", "row_of_files"]
@@ -153,7 +153,11 @@ def _shared(source: type[BaseModel]) -> frozenset[str]:
 def _inputs(model_id: str, inputs: Mapping[str, Any], image: StagedImage | None, *, prompts: bool) -> Row:
     image_field = inputs_class(model_id).image_field
     prompt, url = prompt_of(inputs), inputs.get(image_field)
-    settings = {name: value for name, value in inputs.items() if name not in ("prompt", image_field)}
+    settings = {
+        name: value
+        for name, value in inputs.items()
+        if name not in ("prompt", image_field) and (prompts or not is_written(value))
+    }
     return {
         "prompt": prompt if prompts else None,
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest() if isinstance(prompt, str) else None,

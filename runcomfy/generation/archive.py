@@ -226,7 +226,7 @@ def _result_of(answer: Answer) -> Result:
 def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
     asked = inputs.body() if inputs is not None else {}
     return OutputValidation(
-        video=inputs_class(model_id).makes == "video",
+        makes=inputs_class(model_id).makes if inputs is None else inputs.makes,
         frames=_of(asked, "num_frames", int),
         frames_per_second=_of(asked, "frames_per_second", int),
         resolution=_of(asked, "resolution", str),

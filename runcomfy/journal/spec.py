@@ -92,7 +92,8 @@ async def known_key(
 ) -> str:
     """Return the key under which the journal has a generation, or will have it.
 
-    A text that is not in normal form (`runcomfy.texts`) had another key in earlier versions. An entry under that key,
+    A text that is not in normal form (`runcomfy.texts`) had another key in earlier versions, and what was left out had
+    another default in an earlier schema. An entry under that key that was begun before the schema was refreshed,
     in any state, may be paid for, and is continued there; nothing new is begun there, so the answer never changes. For
     all other texts, nothing is read.
 
@@ -101,7 +102,9 @@ async def known_key(
     """
     media = media_sha256(inputs, staged)
     earlier = earlier_key(inputs, media=media, variation=variation)
-    if earlier is not None and await journal.read(earlier) is not None:
+    found = await journal.read(earlier) if earlier is not None else None
+    until = inputs.earlier_until
+    if earlier is not None and found is not None and (until is None or found.entry.created_at < until):
         return earlier
     return generation_key(inputs, media=media, variation=variation)
 

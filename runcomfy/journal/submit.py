@@ -169,7 +169,9 @@ class _Attempt:
         self.hold.check()
         sent_at = datetime.now(UTC)
         model_id, generation_key = self.inputs.model_id, self.intent.entry.generation_key
-        workload = workload_of(model_id, self.inputs.body())  # nothing that may fail comes between answer and record
+        workload = workload_of(
+            model_id, self.intent.entry.inputs
+        )  # nothing that may fail comes between answer and record
 
         async def send_and_record() -> Submission | RunComfyError:
             answer = await self._send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,6 +12,7 @@ from runcomfy.values import MediaFacts
 __all__ = ["OutputValidation"]
 
 _USUAL = ("mp4", "mov", "webm")  # what browsers play
+_ASKED = {"video": "A video", "image": "An image", "audio": "A sound"}
 _TOLERANCE = 0.05  # models round sizes to multiples of 8 or 16 pixels
 
 
@@ -22,8 +24,8 @@ class OutputValidation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    video: bool = False
-    """Whether a video was asked for."""
+    makes: Literal["video", "image", "audio", ""] = ""
+    """What was asked for; empty if it is not known."""
     frames: int | None = None
     frames_per_second: int | None = None
     resolution: str | None = None
@@ -37,11 +39,13 @@ class OutputValidation(BaseModel):
         """Return a sentence for each difference from what was asked for; what the file does not say is not checked."""
         found: list[str] = []
         if not content_type.startswith("video/") or (media.codec is not None and media.width is None):
-            if not self.video:
+            if self.makes == "" or content_type.startswith(f"{self.makes}/") or (self.makes == "audio" and media.codec):
                 return ()
             what = "sound" if media.codec else f"a file of the type {content_type}"
-            return (f"A video was asked for; this is {what}.",)
-        if self.video and media.container not in _USUAL:
+            return (f"{_ASKED[self.makes]} was asked for; this is {what}.",)
+        if self.makes in ("image", "audio"):
+            return (f"{_ASKED[self.makes]} was asked for; this is a video.",)
+        if self.makes == "video" and media.container not in _USUAL:
             found.append(f"It is a file of the kind {media.container}; a video is mp4, mov or webm as a rule.")
         if self.frames is not None and media.frames is not None and media.frames != self.frames:
             found.append(f"The video has {media.frames} frames; {self.frames} were asked for.")

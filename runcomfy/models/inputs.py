@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -71,6 +72,9 @@ def _prompt(value: Any, check: ValidatorFunctionWrapHandler) -> str:
 Prompt = Annotated[str, WrapValidator(_prompt), Field(title="Prompt")]
 
 
+_NO_MEDIA: Mapping[str, MediaField] = MappingProxyType({})
+
+
 class ModelInputs(BaseModel):
     """What the inputs of every model share: strict types, no unknown names, no change after the check."""
 
@@ -86,8 +90,10 @@ class ModelInputs(BaseModel):
     model_id: ClassVar[str]
     image_field: ClassVar[str] = "image_url"
     """The field with the image's URL, where the model has one. The key has the image's content instead."""
-    media: ClassVar[Mapping[str, MediaField]] = MappingProxyType({})
+    media: ClassVar[Mapping[str, MediaField]] = _NO_MEDIA
     """The inputs that are URLs of media, by name; where a class does not say it, the image's."""
+    earlier_until: ClassVar[datetime | None] = None
+    """Only a generation that was begun before is meant by its earlier key; `None` is any."""
     texts: ClassVar[frozenset[str]] = frozenset()
     """The inputs that are free texts."""
     makes: ClassVar[str] = ""
@@ -96,7 +102,7 @@ class ModelInputs(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if not cls.media and cls.takes_image():
+        if cls.media is _NO_MEDIA and cls.takes_image():
             cls.media = MappingProxyType({cls.image_field: MediaField(kind=MediaKind.IMAGE)})
 
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from runcomfy.errors import InvalidInput
 
-__all__ = ["MediaField", "MediaKind", "SizeRule", "media_fields"]
+__all__ = ["MediaField", "MediaKind", "SizeRule", "file_in", "media_fields", "types_of"]
 
 
 class MediaKind(StrEnum):
@@ -56,6 +56,16 @@ _NOUNS: Final = {
 }
 _ADDRESS: Final = frozenset(["url", "urls", "uri", "uris", "path", "paths", "file", "files"])
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_BESIDE: Final = frozenset({
+    "tail", "end", "start", "first", "last", "input", "source", "reference", "ref", "sample", "head", "target",
+    "driving",
+})  # fmt: skip
+_NO_WEB_ADDRESS: Final = re.compile(r"(?:s3|file|data|gs|blob):", re.IGNORECASE)
+_WEB_ADDRESS: Final = re.compile(r"https?://", re.IGNORECASE)
+_A_PATH: Final = re.compile(
+    r"(?!https?://)\S*[^\s/]\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic|mp4|mov|webm|mkv|mp3|wav|flac|ogg|m4a|aac)",
+    re.IGNORECASE,
+)
 _RULE: Final = re.compile(r"\s*([\w/.* ]+?)\s*(<=|>=|==|<|>)\s*")
 
 
@@ -92,7 +102,7 @@ def _field(name: str, schema: Mapping[str, Any]) -> MediaField | None:
         if isinstance(format_ := each.get("format"), str) and (named := _FORMAT.fullmatch(format_.strip())):
             return _made(MediaKind(named[1].lower()), schema)
     words = [word.lower() for word in _WORD.findall(name)]
-    while words and (words[-1] in _ADDRESS or words[-1].isdigit()):
+    while words and (words[-1] in _ADDRESS or words[-1].isdigit() or (words[-1] in _BESIDE and len(words) > 1)):
         words.pop()
     kind = next((kind for kind, nouns in _NOUNS.items() if words and words[-1] in nouns), None)
     return _made(kind, schema) if kind else None
@@ -100,23 +110,50 @@ def _field(name: str, schema: Mapping[str, Any]) -> MediaField | None:
 
 def _holds_text(schema: Mapping[str, Any]) -> bool:
     """Whether it is a text without choices, or a list of them."""
-    if "array" in _types(schema):
+    if "array" in types_of(schema):
         items = schema.get("items", True)
         return items is True or (isinstance(items, dict) and (not items or _is_plain_text(items)))
     return _is_plain_text(schema)
 
 
 def _is_plain_text(schema: Mapping[str, Any]) -> bool:
-    return "string" in _types(schema) and not {"enum", "const"} & schema.keys()
+    return types_of(schema) - {"null"} == {"string"} and not {"enum", "const"} & schema.keys()
 
 
-def _types(schema: Mapping[str, Any]) -> set[str]:
+def types_of(schema: Mapping[str, Any]) -> set[str]:
+    """Return the types that a schema names, itself or as one of several forms."""
     named = schema.get("type")
-    return {named} if isinstance(named, str) else set(named or ())
+    found = {named} if isinstance(named, str) else set(named or ())
+    for rule in ("anyOf", "oneOf"):
+        for form in schema.get(rule) or ():
+            if isinstance(form, dict):
+                found |= types_of(form)
+    return found
+
+
+def file_in(value: Any) -> str:
+    """Return why a value that is no medium names a file, so that it cannot be sent as it is; empty if it names none.
+
+    A public URL without a query may be: the service can read it. A path and `s3://` it cannot; and a query may be a
+    signature, which ends, must not be stored, and would make another generation of the same file.
+    """
+    match value:
+        case str():
+            if _NO_WEB_ADDRESS.match(value) or (_WEB_ADDRESS.match(value) and "?" in value) or _A_PATH.fullmatch(value):
+                return (
+                    "it names a file, and the model's schema does not say that there is one. Say what it is "
+                    "(prefect-runcomfy models refresh MODEL --media.FIELD image, or video, audio), or where that is "
+                    "not possible, give a public https:// URL without a query"
+                )
+        case list():
+            return next(filter(None, map(file_in, value)), "")
+        case dict():
+            return next(filter(None, map(file_in, value.values())), "")
+    return ""
 
 
 def _made(kind: MediaKind, schema: Mapping[str, Any]) -> MediaField:
-    return MediaField(kind=kind, many="array" in _types(schema), rules=tuple(_rules(schema.get("validations"))))
+    return MediaField(kind=kind, many="array" in types_of(schema), rules=tuple(_rules(schema.get("validations"))))
 
 
 def _rules(validations: Any) -> list[SizeRule]:

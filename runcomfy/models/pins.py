@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.models.inputs import ModelInputs
 from runcomfy.models.registry import MODELS
-from runcomfy.models.schema import class_of_schema
+from runcomfy.models.schema import class_of_schema, effective_defaults
 
 __all__ = ["EarlierSchema", "Pin", "class_of", "note_of", "output_of", "pinned"]
 
@@ -106,8 +106,7 @@ class Pin(BaseModel):
             return cls.model_validate_json(document)
         except ValidationError:
             raise ConfigurationError(
-                f"The pinned model at {where} cannot be read by this version. Use the version that wrote it, or pin it "
-                "again with `prefect-runcomfy models refresh`."
+                f"The pinned model at {where} cannot be read by this version. Use the version that wrote it."
             ) from None
 
     def to_json(self) -> bytes:
@@ -115,14 +114,11 @@ class Pin(BaseModel):
         return self.model_dump_json(indent=1).encode()
 
     def first_defaults(self) -> dict[str, Any]:
-        """Return the first default that each property had; empty while the schema has not changed."""
+        """Return what was sent first where a property was left out; empty while the schema has not changed."""
         defaults: dict[str, Any] = {}
         for schema in (self.input_schema, *(each.input_schema for each in self.earlier)) if self.earlier else ():
-            properties = schema.get("properties")
-            own = properties.items() if isinstance(properties, dict) else ()
-            defaults |= {
-                name: rules["default"] for name, rules in own if isinstance(rules, dict) and "default" in rules
-            }
+            known = schema.get("properties", {})
+            defaults |= effective_defaults(schema, {name: kind for name, kind in self.media.items() if name in known})
         return defaults
 
     def refreshed(self, other: Self) -> Self:
@@ -139,7 +135,12 @@ def class_of(pin: Pin) -> type[ModelInputs]:
         InvalidInput: No class can be made of the schema.
     """
     return MODELS.get(pin.model_id) or class_of_schema(
-        pin.model_id, pin.input_schema, media=pin.media, makes=pin.output, first_defaults=pin.first_defaults()
+        pin.model_id,
+        pin.input_schema,
+        media=pin.media,
+        makes=pin.output,
+        first_defaults=pin.first_defaults(),
+        refreshed_at=pin.pinned_at if pin.earlier else None,
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs
 from runcomfy.models.wan import ImageToVideo, TextToVideo
+from runcomfy.texts import is_written
 
 __all__ = ["MODELS", "default_model", "inputs_class", "model_id_of", "short_name", "short_names", "workload_of"]
 
@@ -69,5 +70,10 @@ def short_name(model_id: str) -> str:
 def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
     """Name the class of requests that take about the same time: the model, and every setting except the content."""
     content = {"prompt", "seed", inputs_class(model_id).image_field}
-    settings = sorted((name, value) for name, value in inputs.items() if name not in content)
+    settings = sorted((name, value) for name, value in inputs.items() if name not in content and not _is_content(value))
     return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"
+
+
+def _is_content(value: Any) -> bool:
+    """Whether a value is a text or names a file, of a model whose class is not at hand; a setting is one word."""
+    return isinstance(value, (list, dict)) or is_written(value) or (isinstance(value, str) and "://" in value)

@@ -14,22 +14,25 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import referencing
-from jsonschema import Draft202012Validator, ValidationError
+import referencing.exceptions
+from jsonschema import Draft202012Validator, ValidationError, validators
 from pydantic import Field, PlainValidator, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs, integer
-from runcomfy.models.media_fields import MediaField, media_fields
+from runcomfy.models.media_fields import MediaField, file_in, media_fields, types_of
 from runcomfy.models.sentences import sentence
 from runcomfy.texts import exact_below, normal_text, unusable
 
-__all__ = ["DIFFERENCES", "class_of_schema", "is_text", "standard"]
+__all__ = ["DIFFERENCES", "class_of_schema", "effective_defaults", "is_text", "standard"]
 
 DIFFERENCES: Final = (
     "`None` leaves a property out",
@@ -39,7 +42,9 @@ DIFFERENCES: Final = (
     "the default of a text or a medium is a sample, and is never sent: a required one has to be given",
     "a default that the schema itself refuses is not sent",
     "a required property with a default need not be given",
-    "a number that is not finite, or may have been rounded, is refused",
+    "a number that is not finite, and a whole one that may have been rounded, are refused",
+    "multiples are compared as decimal numbers",
+    "what looks like a file, in a property that is not known to hold one, is refused",
 )
 """Where a class accepts something else than a validator of JSON Schema would, in words."""
 
@@ -68,6 +73,7 @@ def class_of_schema(
     media: Mapping[str, str] | None = None,
     makes: str = "",
     first_defaults: Mapping[str, Any] = MappingProxyType({}),
+    refreshed_at: datetime | None = None,
 ) -> type[ModelInputs]:
     """Return the class of a model's inputs.
 
@@ -77,14 +83,15 @@ def class_of_schema(
         media: What a field holds, where the schema does not say it or says it wrongly: a field's name, and `image`,
             `video`, `audio` or `none`.
         makes: `video`, `image` or `audio`, if the catalogue says it: another kind of output gets a warning.
-        first_defaults: The first default that each property had, where the schema has changed: a value that is that
-            counts as not given, now and later, so that a key always means the same inputs.
+        first_defaults: What was sent first where a property was left out, where the schema has changed: a value that
+            is that counts as not given, now and later, so that a key always means the same inputs.
+        refreshed_at: When the schema changed: what was left out in a generation that is older had its earlier default.
 
     Raises:
         InvalidInput: It is no schema of an object, or `media` names no field.
     """
     whole = standard(schema)
-    properties = whole.get("properties")
+    properties: dict[str, Any] | None = whole.get("properties")
     if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
         raise InvalidInput(f"The schema of {model_id} describes no inputs: it has no `properties`.")
     found = media_fields(properties, media or {})
@@ -101,7 +108,7 @@ def class_of_schema(
     }
     first = defaults | {name: json.dumps(_plain(value)) for name, value in first_defaults.items()}
     names = dict(zip(fields, properties, strict=True))
-    its_id, its_output = model_id, makes
+    its_id, its_output, names_of_all = model_id, makes, list(properties)
     its_texts = frozenset(name for name, own in properties.items() if is_text(name, own) and name not in found)
 
     class FromCatalogue(ModelInputs):
@@ -109,23 +116,28 @@ def class_of_schema(
         makes: ClassVar[str] = its_output
         media: ClassVar[Mapping[str, MediaField]] = MappingProxyType(found)
         texts: ClassVar[frozenset[str]] = its_texts
+        earlier_until: ClassVar[datetime | None] = refreshed_at
 
         def earlier_body(self) -> dict[str, Any]:
-            """Return what is submitted, without what was left out and has another default by now."""
-            given = self._given()
-            return {
-                name: value for name, value in self.body().items() if name in given or defaults[name] == first[name]
+            """Return what is submitted, with its first default for what was left out and has another by now."""
+            earlier = {
+                name: json.loads(first[name])
+                for name in names_of_all
+                if name not in found and name not in self._given() and defaults[name] != first[name]
             }
+            return {name: value for name, value in (self.body() | earlier).items() if value is not None}
 
         def identity(self, body: Mapping[str, Any], media: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             """Return what was given: a value that is the property's first default counts as not given."""
-            plain = {name: _plain(value) for name, value in body.items() if name not in found}
+            plain = {name: _plain(body.get(name)) for name in names_of_all if name not in found}
             inputs = {name: value for name, value in plain.items() if json.dumps(value) != first[name]}
             return {"inputs": inputs, "media": {name: list(each) for name, each in media.items() if each}}
 
         def __reduce__(self) -> tuple[Any, ...]:
-            given = {name: value for name, value in self.body().items() if name in self._given()}
-            return _unpickled, (model_id, dict(schema), dict(media or {}), makes, dict(first_defaults), given)
+            body = self.body()
+            given = {name: body.get(name) for name in self._given()}
+            told = (model_id, dict(schema), dict(media or {}), makes, dict(first_defaults), refreshed_at)
+            return _unpickled, (*told, given)
 
         def _given(self) -> set[str]:
             return {names[field] for field in self.model_fields_set}
@@ -133,7 +145,7 @@ def class_of_schema(
         @model_validator(mode="after")
         def _together(self) -> Self:
             """Check what the schema says of several properties together."""
-            if together is not None and (error := _first(together.iter_errors(self.body()))):
+            if together is not None and (error := _first_of(together, self.body())):
                 raise PydanticCustomError("schema", "{trouble}", {"trouble": sentence(error)})
             return self
 
@@ -147,10 +159,21 @@ def _unpickled(
     schema: dict[str, Any],
     media: dict[str, str],
     makes: str,
-    first: dict[str, Any],
-    body: dict[str, Any],
+    first_defaults: dict[str, Any],
+    refreshed_at: datetime | None,
+    given: dict[str, Any],
 ) -> ModelInputs:
-    return class_of_schema(model_id, schema, media=media, makes=makes, first_defaults=first).model_validate(body)
+    kind = class_of_schema(
+        model_id, schema, media=media, makes=makes, first_defaults=first_defaults, refreshed_at=refreshed_at
+    )
+    return kind.model_validate(given)
+
+
+def effective_defaults(schema: Mapping[str, Any], media: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a class of this schema sends for each property that is left out; `None` for nothing."""
+    kind = class_of_schema("a/model", schema, media=media)
+    fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+    return {name: None if field.is_required() else field.default for name, field in fields.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -165,8 +188,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _validator(schema: dict[str, Any]) -> Draft202012Validator:
-    return Draft202012Validator(schema, registry=referencing.Registry())
+def _multiple_of(_: Any, step: Any, value: Any, __: Any) -> Iterator[ValidationError]:
+    """Compare as decimal numbers, as people write them: 0.3 is a multiple of 0.1."""
+    if _is_number(value) and Decimal(str(value)) % Decimal(str(step)):
+        yield ValidationError(f"not a multiple of {step}")
+
+
+_Validator: Final[Any] = validators.extend(Draft202012Validator, {"multipleOf": _multiple_of})  # type: ignore[no-untyped-call]
+
+
+def _validator(schema: dict[str, Any]) -> Any:
+    return _Validator(schema, registry=referencing.Registry())
 
 
 def standard(schema: Any) -> dict[str, Any]:
@@ -181,7 +213,7 @@ def is_text(name: str, schema: Mapping[str, Any]) -> bool:
     It is a string without choices, pattern or format, and its name ends in a word such as `prompt`, `text` or `lyrics`,
     or it may be longer than 200 characters, or its default has several words.
     """
-    if schema.get("type") != "string" or {"enum", "const", "pattern", "format"} & schema.keys():
+    if types_of(schema) - {"null"} != {"string"} or {"enum", "const", "pattern", "format"} & schema.keys():
         return False
     default, longest = schema.get("default"), schema.get("maxLength")
     return (
@@ -193,7 +225,7 @@ def is_text(name: str, schema: Mapping[str, Any]) -> bool:
 
 def _field(name: str, schema: dict[str, Any], *, needed: bool, medium: MediaField | None) -> tuple[Any, Any]:
     text = medium is None and is_text(name, schema)
-    check = _check(schema, text=text, needed=needed)
+    check = _check(schema, text=text, needed=needed, medium=medium)
     default = schema.get("default")
     given = default is not None and not text and medium is None and _accepts(check, default)
     shown = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
@@ -213,9 +245,9 @@ def _field(name: str, schema: dict[str, Any], *, needed: bool, medium: MediaFiel
     return annotation | None, Field(default=None, **facts)
 
 
-def _check(schema: dict[str, Any], *, text: bool, needed: bool) -> Callable[[Any], Any]:
-    validator = _validator(schema)
-    whole = "integer" in _types(schema)
+def _check(schema: dict[str, Any], *, text: bool, needed: bool, medium: MediaField | None) -> Callable[[Any], Any]:
+    validator = _validator(schema if medium is None else _of_any_address(schema))
+    whole = "integer" in types_of(schema)
 
     def check(value: Any) -> Any:
         if value is None and not needed:
@@ -228,11 +260,32 @@ def _check(schema: dict[str, Any], *, text: bool, needed: bool) -> Callable[[Any
             value = normal_text(value)
             if needed and (trouble := unusable(value)):
                 raise PydanticCustomError("unusable_text", "{trouble}", {"trouble": trouble})
-        if error := _first(validator.iter_errors(value)):
+        if error := _first_of(validator, value):
             raise PydanticCustomError("schema", "{trouble}", {"trouble": sentence(error)})
+        if medium is not None and not all(isinstance(each, str) for each in ([value], value)[medium.many]):
+            raise PydanticCustomError("schema", "it has to name a file, by a path, https:// or s3://")
+        if medium is None and not text and (trouble := file_in(value)):
+            raise PydanticCustomError("a_file", "{trouble}", {"trouble": trouble})
         return value
 
     return check
+
+
+def _of_any_address(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a medium's schema without what only a URL can keep: a path and `s3://` are staged."""
+    kept = {name: rule for name, rule in schema.items() if name not in ("pattern", "minLength", "maxLength", "format")}
+    items = kept.get("items")
+    return kept | {"items": _of_any_address(items)} if isinstance(items, dict) else kept
+
+
+def _first_of(validator: Any, value: Any) -> ValidationError | None:
+    """Return what is wrong; what a schema says that no validator can apply is the service's to refuse."""
+    try:
+        return _first(validator.iter_errors(value))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
+    except referencing.exceptions.Unresolvable:
+        return None
 
 
 def _first(errors: Iterator[ValidationError]) -> ValidationError | None:
@@ -284,17 +337,12 @@ def _annotation(schema: Mapping[str, Any]) -> Any:
         frozenset({"integer", "number"}): float,
         frozenset({"boolean"}): bool,
     }
-    named = frozenset(_types(schema) - {"null"})
+    named = frozenset(types_of(schema) - {"null"})
     if named == {"array"}:
         items = schema.get("items")
         of_items: Any = _annotation(items) if isinstance(items, dict) else Any
         return list[of_items]
     return scalar.get(named, Any)
-
-
-def _types(schema: Mapping[str, Any]) -> set[str]:
-    named = schema.get("type")
-    return {named} if isinstance(named, str) else set(named or ())
 
 
 def _text_of(schema: Mapping[str, Any], name: str) -> str | None:
@@ -384,7 +432,7 @@ def _usable(name: str, value: Any) -> bool:
             return _is_number(value) and value > 0
         case "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties":
             return _is_number(value) and value >= 0 and value == int(value)
-        case "enum":
+        case "enum" | "anyOf" | "oneOf" | "allOf":
             return isinstance(value, list) and bool(value)
         case "required":
             return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -36,8 +36,8 @@ class TestBlocks(BlockStandardTestSuite):
 
 
 @pytest.mark.parametrize("block", OURS)
-def test_it_names_our_own_documentation(block: type[Block]) -> None:
+def test_it_names_the_address_of_the_project(block: type[Block]) -> None:
     """The address is the one of pyproject.toml."""
     urls = tomllib.loads(PYPROJECT.read_text())["project"]["urls"]
 
-    assert str(block._to_block_type().documentation_url) == urls["Documentation"]
+    assert str(block._to_block_type().documentation_url) == urls["Homepage"]

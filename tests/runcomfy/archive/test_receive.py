@@ -29,7 +29,7 @@ __all__ = ["source"]
 
 CASES = {path.name: path.read_bytes() for path in sorted((Path(__file__).parent / "arrivals").iterdir())}
 FACTS = GenerationFacts(model_id="m", request_id="r-1", generation_key="a" * 64)
-ASKED = OutputValidation(video=True)
+ASKED = OutputValidation(makes="video")
 
 
 async def archive(

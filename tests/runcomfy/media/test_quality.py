@@ -472,7 +472,7 @@ def test_an_unusual_container_is_a_warning_where_a_video_was_asked_for(container
     """It is kept, but browsers do not play it; no warning where it is unknown what was asked for."""
     facts = MediaFacts(container=container, codec="h264", width=832, height=480)
 
-    assert len(OutputValidation(video=True).warnings(facts, "video/x-any")) == count
+    assert len(OutputValidation(makes="video").warnings(facts, "video/x-any")) == count
     assert OutputValidation().warnings(facts, "video/x-any") == ()
 
 
@@ -503,5 +503,5 @@ def test_a_rotated_video_is_compared_as_players_show_it() -> None:
 )
 def test_a_file_that_is_not_the_requested_video_is_a_warning(facts: MediaFacts, content_type: str, count: int) -> None:
     """A still, an animation or sound is kept; without a warning if no video was requested."""
-    assert len(OutputValidation(video=True, frames=81).warnings(facts, content_type)) == count
+    assert len(OutputValidation(makes="video", frames=81).warnings(facts, content_type)) == count
     assert OutputValidation().warnings(facts, content_type) == ()

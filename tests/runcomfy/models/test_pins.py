@@ -25,7 +25,11 @@ def entry(**properties: Any) -> dict[str, Any]:
 
 
 OLD = Pin.from_entry(entry(duration={"type": "integer", "default": 5}), "x")
-NEW = OLD.refreshed(Pin.from_entry(entry(duration={"type": "integer", "default": 10}, fps={"default": 25}), "x"))
+
+
+def refreshed() -> Pin:
+    """Return the pin with another default, as of now."""
+    return OLD.refreshed(Pin.from_entry(entry(duration={"type": "integer", "default": 10}, fps={"default": 25}), "x"))
 
 
 async def test_a_refreshed_schema_pays_for_nothing_twice() -> None:
@@ -34,8 +38,9 @@ async def test_a_refreshed_schema_pays_for_nothing_twice() -> None:
     before = check_inputs(class_of(OLD), {"prompt": "rain"})
     assert await journal.create(GenerationSpec(before, "https://service").intent("w")) is not None
 
-    left_out = check_inputs(class_of(NEW), {"prompt": "rain"})
-    same, longer = (check_inputs(class_of(NEW), {"prompt": "rain", "duration": each}) for each in (5, 10))
+    new = class_of(refreshed())
+    left_out = check_inputs(new, {"prompt": "rain"})
+    same, longer = (check_inputs(new, {"prompt": "rain", "duration": each}) for each in (5, 10))
 
     assert await known_key(journal, left_out) == generation_key(before) == generation_key(same)
     assert await known_key(journal, longer) == generation_key(longer) != generation_key(before)
@@ -45,7 +50,8 @@ async def test_without_an_earlier_generation_it_means_what_it_sends() -> None:
     """Left out and given as the new default is one generation; the earlier default is another."""
     journal = Journal(MemoryJournalStore())
     left_out, old, new = (
-        check_inputs(class_of(NEW), {"prompt": "rain", **given}) for given in ({}, {"duration": 5}, {"duration": 10})
+        check_inputs(class_of(refreshed()), {"prompt": "rain", **given})
+        for given in ({}, {"duration": 5}, {"duration": 10})
     )
 
     assert await known_key(journal, left_out) == await known_key(journal, new) != await known_key(journal, old)
@@ -108,3 +114,39 @@ def test_differences_are_sentences() -> None:
 )
 def test_what_a_model_makes(named: dict[str, Any], made: str) -> None:
     assert output_of(named) == made
+
+
+async def test_the_known_key_stays_what_it_was() -> None:
+    """A run that is restarted waits for its own request, whatever others have asked for meanwhile."""
+    journal = Journal(MemoryJournalStore())
+    left_out, old = (
+        check_inputs(class_of(refreshed()), {"prompt": "rain", **given}) for given in ({}, {"duration": 5})
+    )
+    mine = await known_key(journal, left_out)
+
+    await journal.create(GenerationSpec(left_out, "https://service").intent("w"))
+    await journal.create(GenerationSpec(old, "https://service").intent("w"))
+
+    assert await known_key(journal, left_out) == mine
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "given"),
+    [
+        ({"steps": {"type": "integer"}}, {"steps": {"type": "integer", "default": 30}}, {"steps": 30}),
+        ({}, {"prompt": {"type": "string", "default": "rain"}}, {}),
+        ({"size": {"enum": ["s"], "default": "xl"}}, {"size": {"enum": ["s", "xl"], "default": "xl"}}, {}),
+    ],
+    ids=["a default that is new", "a sample", "a default that was refused"],
+)
+async def test_a_key_means_the_same_inputs_for_ever(
+    before: dict[str, Any], after: dict[str, Any], given: dict[str, Any]
+) -> None:
+    old = Pin.from_entry(entry(**before), "x")
+    journal = Journal(MemoryJournalStore())
+    asked = {"prompt": "rain", **given}
+    made = GenerationSpec(check_inputs(class_of(old), asked), "https://service").intent("w")
+    await journal.create(made)
+    new = old.refreshed(Pin.from_entry(entry(**after), "x"))
+
+    assert await known_key(journal, check_inputs(class_of(new), asked)) == made.generation_key

@@ -120,7 +120,7 @@ def test_the_named_differences() -> None:
         },
         ("prompt", "mode"), additionalProperties=True,
     )  # fmt: skip
-    assert len(DIFFERENCES) == 8
+    assert len(DIFFERENCES) == 10
     assert check_inputs(kind, {"prompt": "x", "count": None}).body() == {"prompt": "x", "mode": "a"}
     assert "did you mean count?" in refusal(kind, prompt="x", cuont=1)
     assert "says nothing" in refusal(kind, prompt=" \n")
@@ -131,6 +131,9 @@ def test_the_named_differences() -> None:
     assert check_inputs(kind, {"prompt": "x"}).body()["mode"] == "a"
     assert "finite" in refusal(kind, prompt="x", speed=float("nan"))
     assert "rounded" in refusal(kind, prompt="x", count=1e17)
+    assert check_inputs(made({"x": {"type": "number", "multipleOf": 0.1}}), {"x": 0.3}).body() == {"x": 0.3}
+    for file in ("photo.jpg", "s3://b/k", "https://h/x?X-Amz-Signature=1", "data:image/png;base64,AA"):
+        assert "names a file" in refusal(made({"shots": {"type": "array"}}), shots=[{"image_url": file}])
 
 
 TEXT = {"type": "string"}
@@ -210,6 +213,8 @@ def test_fields_together() -> None:
         ("x", {"type": "array", "items": {"type": "string", "format": "audio_uri"}}, MediaKind.AUDIO, True),
         ("image", {"type": "array", "format": "image_uris"}, MediaKind.IMAGE, True),
         ("image_size", {"type": "string"}, None, False),
+        ("image_tail", {"anyOf": [{"type": "string"}, {"type": "null"}]}, MediaKind.IMAGE, False),
+        ("image", {"type": "string", "pattern": "^https?://", "nullable": True}, MediaKind.IMAGE, False),
         ("audio_setting", {"type": "string", "enum": ["auto"]}, None, False),
         ("num_frames", {"type": "integer"}, None, False),
         ("elements", {"type": "array", "items": {"type": "object"}}, None, False),
@@ -228,3 +233,33 @@ def test_a_value_that_is_the_default_counts_as_not_given() -> None:
 
     assert len(set(keys)) == 2
     assert keys[0] == keys[1] == keys[2]
+
+
+def test_what_is_left_out_is_not_what_is_the_default() -> None:
+    """`null` sends nothing where the default would be sent: two generations."""
+    kind = made({"steps": {"type": "integer", "default": 20}})
+    keys = [generation_key(check_inputs(kind, body)) for body in ({}, {"steps": 20}, {"steps": None})]
+
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_medium_may_be_a_path_whatever_its_pattern_is() -> None:
+    kind = made({"image": {"type": "string", "pattern": "^https?://", "maxLength": 5}}, ("image",))
+
+    assert check_inputs(kind, {"image": "s3://bucket/a.png"}).body() == {"image": "s3://bucket/a.png"}
+    assert "name a file" in refusal(made({"images": {"type": "array"}}), images=[{"url": "x"}])
+
+
+def test_the_sample_of_a_nullable_text_is_never_sent() -> None:
+    kind = made({"prompt": {"type": ["string", "null"], "default": "A sample prompt of a fox"}})
+
+    assert check_inputs(kind, {}).body() == {}
+
+
+@pytest.mark.parametrize(
+    "rules", [{"allOf": 3}, {"anyOf": []}, {"dependentRequired": {"a": 1}}, {"$ref": "#/$defs/x"}], ids=str
+)
+def test_what_no_validator_can_apply_is_left_to_the_service(rules: dict[str, Any]) -> None:
+    kind = made({"x": rules}, **{"$defs": {"x": {"$ref": "#/$defs/x"}}})
+
+    assert check_inputs(kind, {"x": {"a": 1}}).body() == {"x": {"a": 1}}
