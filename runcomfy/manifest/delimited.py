@@ -48,7 +48,7 @@ def read_delimited(data: bytes) -> Table:
     names = names_of(header)
     rows: list[RawRow] = []
     for line, cells in chain(first[place + 1 :], records):
-        rows += _row(line, cells, names, len(header))
+        rows += _row(line, cells, names, len(header), is_ours="error" in names)
         check_length(len(rows) or 1)
     check_length(len(rows))
     return Table(without_index(dict.fromkeys(names, header_line), rows), rows, delimiter)
@@ -95,14 +95,21 @@ def _most_names(lines: Sequence[str], delimiter: str) -> int:
             continue
 
 
-def _row(line: int, cells: list[str] | str, names: Sequence[str], width: int) -> Iterator[RawRow]:
-    """Yield the record; nothing where it is blank."""
+def _row(
+    line: int, cells: list[str] | str, names: Sequence[str], width: int, *, is_ours: bool
+) -> Iterator[RawRow]:  # fmt: skip
+    """Yield the record; nothing where it is blank.
+
+    `is_ours` says that `write_manifest` wrote it, whose mark is the column `error`: what is defused is as it was again.
+    In other files an apostrophe is the person's, and part of what is asked for.
+    """
     if isinstance(cells, str):
         yield RawRow(line, {}, cells)
     elif len(cells) > width or any(cell.strip() for cell in cells[len(names) :]):
         yield RawRow(line, {}, _too_many(len(cells), len(names)))
     elif any(cell and not cell.isspace() for cell in cells):
-        padded = map(as_written, cells + [""] * (len(names) - len(cells)))
+        padded = cells + [""] * (len(names) - len(cells))
+        padded = [as_written(cell) for cell in padded] if is_ours else padded
         yield RawRow(line, dict(zip(names, padded, strict=False)))
 
 

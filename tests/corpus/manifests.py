@@ -236,7 +236,8 @@ EXAMPLES = [
             None, "has XML in it that Excel does not write"),
     # formulas
     Example("formula.csv", text('prompt,seed\n"=HYPERLINK(""http://h/"",""click"")",1\n@SUM(1+1),2\n'), 0, "a formula"),
-    Example("apostrophe.csv", text("prompt,seed\n'- a dog runs,'-1\n'tis a cat,2\n"), 2),
+    Example("apostrophe.csv", text("prompt,seed\n'- a dog runs,1\n'tis a cat,'-1\n"), 1, "seed: Input should be a whole number"),
+    Example("apostrophe_again.csv", text("prompt,seed,error\n'- a dog runs,'-1,failed\n'tis a cat,2,failed\n"), 2),
 ]  # fmt: skip
 
 

@@ -359,6 +359,15 @@ def test_no_cell_of_a_written_csv_is_a_formula_and_each_is_read_as_it_was(texts:
     assert [record.values["variation"] for record in read_delimited(written).records] == texts
 
 
+@pytest.mark.parametrize(("mark", "kept"), [("", True), (",error", False)])
+def test_an_apostrophe_is_left_out_only_of_what_was_written_here(mark: str, kept: bool) -> None:
+    """In a manifest of one's own it is part of the text, and of the key of what may be paid for already."""
+    filled = ",failed" if mark else ""
+    [record] = read_delimited(f"prompt{mark}\n'- a dog runs{filled}\n".encode()).records
+
+    assert record.values["prompt"] == ("'- a dog runs" if kept else "- a dog runs")
+
+
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"data_page_version": "2.0", "row_group_size": 7},
                                      {"compression": "zstd", "write_statistics": False}])  # fmt: skip
 def test_the_sizes_of_a_parquet_file_are_those_that_pyarrow_knows(options: dict[str, Any]) -> None:
