@@ -118,4 +118,8 @@ def _read_object(uri: str, store: Store) -> tuple[bytes, Mapping[str, str]]:
     check_image_size(existing.size_bytes)
     known = {name: existing.metadata[name] for name in (_GIVEN_SHA256, _GIVEN_TYPE) if name in existing.metadata}
     is_ours = len(known) == 2 and _SHA256.fullmatch(known[_GIVEN_SHA256]) is not None
+    if is_ours:  # anyone may write metadata; this key is written by staging only
+        is_ours = bucket == store.bucket and key in [
+            store.key(f"{IMAGES}{known[_GIVEN_SHA256]}.{extension}") for extension in ("jpg", "png")
+        ]
     return store.read(key, bucket, limit_bytes=MAX_IMAGE_BYTES), known if is_ours else {}

@@ -256,9 +256,26 @@ async def test_a_photo_that_is_converted_keeps_the_hash_of_its_file(
     elsewhere = Store(
         "images", f"test-{uuid.uuid4().hex}", session=object_store.session(), endpoint_url=object_store.endpoint_url
     )
-    assert (await stage_image(first.uri, elsewhere)).sha256 == sha256
+    assert (await stage_image(first.uri, elsewhere)).sha256 == hashlib.sha256(stored).hexdigest()
     plain = await stage_image(write(tmp_path / "a.png", encoded("PNG")), store)
     assert "converted_from" not in plain.model_dump()
+
+
+async def test_metadata_of_an_object_that_was_not_staged_is_not_believed(
+    store: Store, object_store: ObjectStore, png: bytes
+) -> None:
+    """Whoever may write some object could name another image's content, and get its generation, or spoil its copy."""
+    sha256 = hashlib.sha256(png).hexdigest()
+    metadata = {"runcomfy-image-sha256": "a" * 64, "runcomfy-image-type": "image/heic"}
+    other = Store("images", store.prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url)
+    places = [(store, "a.png"), (store, f"images/{'b' * 64}.png"), (other, f"images/{'a' * 64}.png")]
+    for place, name in places:
+        place.put(place.key(name), png, content_type="image/png", metadata=metadata)
+
+        staged = await stage_image(place.uri(place.key(name)), store)
+
+        assert (staged.sha256, staged.key) == (sha256, store.key(f"images/{sha256}.png"))
+        assert staged.converted_from is None
 
 
 def write(path: Path, data: bytes) -> Path:
