@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from botocore.handlers import validate_bucket_name
+
 from runcomfy.storage.bucket_settings import BucketSettings
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def adapt(client: S3Client, bucket: str, settings: BucketSettings) -> None:
     events.register_last("before-call.s3", checksums.leave_out)
     events.register_first("needs-retry.s3", checksums.fall_back)
     events.register_first("needs-retry.s3.HeadBucket", _stop_following)
+    if ":" in bucket:  # `tenant:bucket`, which Ceph has and boto3 does not know
+        events.unregister("before-parameter-build.s3", validate_bucket_name)
     if settings.requester_pays:
         events.register("before-sign.s3.GetObject", _pay_in_query)
 

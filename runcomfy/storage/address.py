@@ -13,6 +13,8 @@ __all__ = ["bucket_and_prefix", "check_bucket", "check_endpoint", "is_folded", "
 _SCHEME = re.compile(r"s3://", re.IGNORECASE)
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; the underscore is other servers'
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+# Of other servers: of Ceph (`tenant:bucket`), of old ones, or of one with rules of its own.
+_ELSEWHERE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Of these services, a host that begins with a bucket's name is that bucket's alone, and never the endpoint.
 _OF_ONE_BUCKET = re.compile(
@@ -37,17 +39,22 @@ def bucket_and_prefix(named: str, what: str) -> tuple[str, str]:
         ConfigurationError: It names no bucket, or one that cannot exist.
     """
     if re.match(r"\s*arn:", named, re.IGNORECASE):
-        check_bucket(named.strip())
+        check_bucket(named.strip(), at_aws=False)
     address = normalized(named).removeprefix("s3://")
     bucket, _, prefix = address.partition("/")
     if not bucket or "://" in address:
         raise ConfigurationError(f"{what} takes s3://bucket/prefix or a bucket's name.")
-    check_bucket(bucket, prefix)
+    check_bucket(bucket, prefix, at_aws=False)  # the store knows its server, and checks more
     return bucket, prefix
 
 
-def check_bucket(bucket: str, prefix: str = "") -> None:
+def check_bucket(bucket: str, prefix: str = "", *, at_aws: bool = True) -> None:
     """Make sure that a bucket of this name can exist, and that keys below a prefix can be read by everybody.
+
+    Args:
+        bucket: Its name.
+        prefix: Where keys begin.
+        at_aws: Whether AWS's rules apply; other servers have buckets with capitals, or with a tenant before a colon.
 
     Raises:
         ConfigurationError: It cannot, and why.
@@ -64,9 +71,11 @@ def check_bucket(bucket: str, prefix: str = "") -> None:
             f"The bucket's name “{shown}” has a blank, a line break or a character that cannot be seen. Remove it; "
             "look at the end of the file or variable that it comes from."
         )
-    if bucket != bucket.lower():
+    if at_aws and bucket != bucket.lower():
         _refuse(f"The bucket's name {shown} has capital letters; buckets are named in lower case: {bucket.lower()}.")
-    if not _BUCKET.fullmatch(bucket):
+    if not at_aws and not _ELSEWHERE.fullmatch(bucket):
+        _refuse(f"{shown} cannot be the name of a bucket: it has letters, digits, dots and hyphens. Check it.")
+    if at_aws and not _BUCKET.fullmatch(bucket):
         _refuse(
             f"{shown} cannot be the name of a bucket: it has 3 to 63 letters, digits, dots and hyphens, and begins and "
             "ends with a letter or digit. Check it."

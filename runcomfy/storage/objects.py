@@ -6,6 +6,8 @@ into it is an error of the store.
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _ATTEMPTS = 5
+_MISSING = (("NoSuchKey", 404), ("NoSuchVersion", 404))
 _PACKING_BYTES = 1024  # that gzip may add to what is small
 _DATE = re.compile(r"[A-Za-z]{3},? \d{1,2}[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: (?:GMT|UTC|[+-]\d{4}))?")
 
@@ -152,13 +155,10 @@ def _unpacked(content: bytes, encoding: str, bucket: str, key: str, limit_bytes:
         if name != "deflate" and not content.startswith(b"\x1f\x8b"):
             continue  # the server, or something on the way, has unpacked it
         try:
-            packed = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
-            content = packed.decompress(content, limit_bytes + 1)
+            content = _inflated(content, limit_bytes)
             if len(content) > limit_bytes:
                 raise _too_large(bucket, key, limit_bytes)
-            if not packed.eof:
-                raise zlib.error
-        except zlib.error:
+        except (zlib.error, OSError, EOFError):
             raise StorageError(
                 f"s3://{bucket}/{key} is stored as {name}, and cannot be unpacked: it is damaged. Store it again.",
                 bucket=bucket, key=key,
@@ -166,8 +166,25 @@ def _unpacked(content: bytes, encoding: str, bucket: str, key: str, limit_bytes:
     return content
 
 
+def _inflated(content: bytes, limit_bytes: int) -> bytes:
+    """Return what is packed, cut just above the limit; gzip of all members, as appending and parallel writers make."""
+    if content.startswith(b"\x1f\x8b"):
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(limit_bytes + 1)
+    packed = zlib.decompressobj()
+    unpacked = packed.decompress(content, limit_bytes + 1)
+    if len(unpacked) <= limit_bytes and not packed.eof:
+        raise zlib.error
+    return unpacked
+
+
 def read_version(
-    client: S3Client, bucket: str, key: str, *, limit_bytes: int, is_missing: Callable[[], bool] = lambda: False
+    client: S3Client,
+    bucket: str,
+    key: str,
+    *,
+    limit_bytes: int,
+    is_missing: Callable[[ClientError], bool] = lambda _: False,
 ) -> Version | None:
     """Read an object with the tag of its version; see `Store.read_version`.
 
@@ -176,14 +193,14 @@ def read_version(
         bucket: The object's bucket.
         key: The object's key.
         limit_bytes: The most that it may have.
-        is_missing: Asked after a 403, which S3 also answers for what is missing.
+        is_missing: Asked after another refusal: S3 also answers 403 for what is missing.
     """
     with storage_errors("read", bucket, key):
         try:
             content, answer = read_object(client, bucket, key, limit_bytes=limit_bytes)
         except ClientError as error:
-            code, status = refusal(error)
-            if (status == 404 and code != "NoSuchBucket") or (status == 403 and is_missing()):
+            # Any other 404 is that of a proxy, or of a server that is not there yet, and says nothing of the object.
+            if refusal(error) in _MISSING or is_missing(error):
                 return None
             raise
         modified: datetime = answer["LastModified"]

@@ -22,7 +22,7 @@ from runcomfy.storage.credentials import credential_trouble
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["is_aws", "make_client", "open_session", "refusal", "storage_errors"]
+__all__ = ["is_aws", "is_denied", "make_client", "open_session", "refusal", "storage_errors"]
 
 _ADVICE = {
     "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
@@ -102,6 +102,19 @@ def refusal(error: ClientError) -> tuple[str, int]:
     """Return S3's error code and HTTP status."""
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return str(error.response.get("Error", {}).get("Code", "") or status or "unknown"), status
+
+
+def is_denied(error: ClientError) -> bool:
+    """Whether rights are refused, as S3 does for what is missing too; not a key, a token, a clock or KMS.
+
+    A HEAD has no code: it is not known which of these it is.
+    """
+    code, status = refusal(error)
+    if error.operation_name.startswith("Head"):
+        return status == 403 and code in ("403", "Forbidden", "AccessDenied")
+    return (
+        status == 403 and code == "AccessDenied" and "kms:" not in str(error.response["Error"].get("Message")).lower()
+    )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from runcomfy.storage.clients import Clients
 from runcomfy.storage.credentials import LONGEST_SIGNATURE, CredentialLife
 from runcomfy.storage.keys import PROBES
 from runcomfy.storage.objects import Listed, Upload, Version
-from runcomfy.storage.s3 import open_session, refusal, storage_errors
+from runcomfy.storage.s3 import is_aws, is_denied, open_session, refusal, storage_errors
 from runcomfy.storage.upload import LARGEST_PUT_BYTES, Body, CreateOnly, SupportsRead, checksum, upload
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Store:
         conditional_writes: bool = True,
         settings: BucketSettings = PLAIN,
     ) -> None:
-        check_bucket(bucket, prefix)
+        check_bucket(bucket, prefix, at_aws=False)
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         session = session or open_session()
@@ -100,6 +100,8 @@ class Store:
             region = region_name or session.region_name
             self._clients = Clients(session, endpoint_url, region, addressing_style, verify, bucket, settings)
             self._life = CredentialLife(session.get_credentials())
+        if is_aws(self._clients.own):
+            check_bucket(bucket, prefix)
         self.endpoint_url = self._clients.endpoint_url
         """The store's address, if it is not AWS."""
         self.public_endpoint_url = public_endpoint_url or self.endpoint_url
@@ -178,18 +180,21 @@ class Store:
             with suppress(StorageError):  # a right that nothing else needs
                 self.delete(key)
 
-    def _is_missing(self, key: str, bucket: str) -> bool:
+    def _is_missing(self, error: ClientError, key: str, bucket: str) -> bool:
         """Return whether an object that may not be read (403) does not exist: without s3:ListBucket, S3 says no more.
 
-        A listing says. Where that is refused too, objects of ours can be read if one is that was just written, and then
-        this one is missing; if it is not, a conditional write does not overwrite it.
+        A listing says. Where the right to that is refused too, objects of ours can be read if one is that was just
+        written, and then this one is missing; if it is not, a conditional write does not overwrite it. No other refusal
+        says anything: a clock that is wrong, or a key that has ended, is refused for what exists as well.
         """
+        if not is_denied(error):
+            return False
         try:
             with storage_errors("list", bucket, key):
                 page = self.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
             return all(found["Key"] != key for found in page.get("Contents", [])) and "IsTruncated" in page
-        except StorageError as error:
-            if error.http_status != 403 or not self._conditional:
+        except StorageError as refused:
+            if (refused.http_status, refused.error_code) != (403, "AccessDenied") or not self._conditional:
                 return False
         if bucket != self.bucket or not key.startswith(self.prefix):
             return False
@@ -198,8 +203,8 @@ class Store:
                 with self._probe() as written:
                     self.read(written, limit_bytes=1024)
                 self._reads_own = True
-            except StorageError as error:
-                if error.http_status != 403:
+            except StorageError as refused:
+                if (refused.http_status, refused.error_code) != (403, "AccessDenied"):
                     return False
                 self._reads_own = False
         return self._reads_own
@@ -227,7 +232,7 @@ class Store:
                 answer = self.client.head_object(Bucket=bucket, Key=key)
             except ClientError as error:
                 status = refusal(error)[1]
-                if status == 404 or (status == 403 and self._is_missing(key, bucket)):
+                if status == 404 or self._is_missing(error, key, bucket):
                     return None
                 raise
             return ObjectFacts(
@@ -358,7 +363,7 @@ class Store:
         """
         return _objects.read_version(
             self.client, self.bucket, key,
-            limit_bytes=limit_bytes, is_missing=lambda: self._is_missing(key, self.bucket),
+            limit_bytes=limit_bytes, is_missing=lambda error: self._is_missing(error, key, self.bucket),
         )  # fmt: skip
 
     def delete(self, key: str, bucket: str | None = None) -> None:

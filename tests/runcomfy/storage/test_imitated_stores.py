@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from collections.abc import Callable, Collection, Iterable
@@ -247,6 +248,74 @@ def test_what_is_said_to_be_packed_is_read(store: Store, encoding: str) -> None:
     store.client.put_object(Bucket=store.bucket, Key=key, Body=packed, ContentEncoding=encoding)
 
     assert store.read(key, limit_bytes=100) == body
+
+
+@pytest.mark.parametrize("second", [b" goes on", b"", b"\0"])
+def test_gzip_of_several_members_is_read_whole(store: Store, second: bytes) -> None:
+    """As appending and parallel writers make it; the limit is that of all, and a member that is cut is damage."""
+    key, body = store.key("a"), b"a prompt" + second
+    packed = gzip.compress(b"a prompt") + gzip.compress(second)
+    store.client.put_object(Bucket=store.bucket, Key=key, Body=packed, ContentEncoding="gzip")
+
+    assert store.read(key, limit_bytes=len(body)) == body
+    if second:
+        with pytest.raises(StorageError, match="are allowed"):
+            store.read(key, limit_bytes=len(body) - 1)
+    store.client.put_object(Bucket=store.bucket, Key=key, Body=packed[:-9], ContentEncoding="gzip")
+    with pytest.raises(StorageError, match="damaged"):
+        store.read(key, limit_bytes=100)
+
+
+def denying(how: dict[str, Any], prefix: str) -> Behaviour:
+    """Rights on a prefix, and none to list; from then on the refusals that are set."""
+    rights = b.rights_on(prefix, lists=False)
+
+    def behave(request: Any, send: Any) -> Any:
+        kind = "list" if not request.key else request.method
+        return how.get(kind) or rights(request, send)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("RequestTimeTooSkewed", ""), ("SignatureDoesNotMatch", ""), ("InvalidAccessKeyId", ""), ("ExpiredToken", ""),
+        ("AccessDenied", "not authorized to perform: kms:Decrypt"),
+    ],
+)  # fmt: skip
+def test_only_a_plain_denial_may_mean_that_nothing_is_there(
+    object_store: ObjectStore, prefix: str, code: str, message: str
+) -> None:
+    """A clock, a key or KMS is refused for what is there, too; otherwise an entry would be lost, and paid for twice."""
+    how: dict[str, Any] = {}
+    with imitated_store(object_store, denying(how, f"{prefix}/")) as imitated:
+        store = imitated.store("videos", prefix)
+        key = store.key("journal/entry")
+        assert store.read_version(key, limit_bytes=10) is None and store.head(key) is None  # and that is remembered
+
+        how["GET"] = refused(403, code, message)
+        with pytest.raises(StorageError, match=code):
+            store.read_version(key, limit_bytes=10)
+        if code != "AccessDenied":
+            how["list"] = how["GET"]
+            with pytest.raises(StorageError, match="403"):  # a HEAD does not say why
+                store.head(key)
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (b.says(status=404, body=b"<html>Not found</html>"), "404"),
+    (lambda *_: refused(404, "NoSuchService"), "NoSuchService"),
+    (b.says(status=403, body=b"<html>Forbidden</html>"), "403"),
+])  # fmt: skip
+def test_what_a_proxy_does_not_find_is_not_missing(
+    object_store: ObjectStore, prefix: str, answer: Behaviour, words: str
+) -> None:
+    """Only S3 itself says that there is no entry."""
+    with imitated_store(object_store, answer) as imitated:
+        store = imitated.store("videos", prefix)
+        with pytest.raises(StorageError, match=words):
+            store.read_version(store.key("journal/entry"), limit_bytes=10)
 
 
 def test_what_a_kill_leaves_is_removed(store: Store, object_store: ObjectStore) -> None:

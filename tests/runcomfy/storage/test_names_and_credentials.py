@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import boto3
 import pytest
@@ -38,6 +40,27 @@ def test_a_name_that_no_bucket_can_have_is_refused(name: str) -> None:
         Store(name, session=boto3.Session("k", "s", region_name="eu-west-1"))
 
 
+@pytest.mark.parametrize("name", ["Videos", "my_Videos_", "tenant:videos", "ab"])
+def test_another_server_may_have_buckets_of_other_names(name: str) -> None:
+    """Those of Ceph and of old servers; AWS has none of these."""
+    bucket, prefix = bucket_and_prefix(f"s3://{name}/x", "--bucket")
+    store = Store(bucket, prefix, session=boto3.Session("k", "s"), endpoint_url="http://127.0.0.1:9000")
+
+    url = store.sign(store.key("a"), timedelta(minutes=5))
+
+    assert unquote(url).startswith(f"http://127.0.0.1:9000/{name}/x/a?")
+    for endpoint in (None, "https://s3.eu-west-1.amazonaws.com"):
+        with pytest.raises(ConfigurationError, match=name):
+            Store(bucket, session=boto3.Session("k", "s", region_name="eu-west-1"), endpoint_url=endpoint)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("Videos", "ab", "-videos")])
+def test_what_names_no_bucket_is_refused_everywhere(name: str) -> None:
+    """Blanks, line breaks, slashes and ARNs are accidents at each server."""
+    with pytest.raises(ConfigurationError, match=NAMES[name]):
+        Store(name, session=boto3.Session("k", "s"), endpoint_url="http://127.0.0.1:9000")
+
+
 @pytest.mark.parametrize("prefix", ["a/../b", "..", "./a", "a\nb", "a\x00"])
 def test_a_prefix_that_others_read_otherwise_is_refused(prefix: str) -> None:
     """Keys with `..` are shortened on their way, and line breaks are an accident."""
@@ -52,10 +75,10 @@ def test_a_place_is_named_in_several_ways(named: str) -> None:
 
 
 def test_a_journal_may_be_named_in_capitals() -> None:
-    """`S3://` is `s3://`, and is recorded as that; a bucket that cannot be is refused."""
+    """`S3://` is `s3://`, and is recorded as that; a bucket that cannot be at its server is refused."""
     assert check_choice(" S3://other/x ") == "s3://other/x"
     with pytest.raises(ConfigurationError, match="lower case"):
-        check_choice("s3://Other/x")
+        Store(*bucket_and_prefix(check_choice("s3://Other/x"), "The journal"), session=boto3.Session("k", "s"))
 
 
 @pytest.mark.parametrize(
