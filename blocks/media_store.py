@@ -85,7 +85,7 @@ class MediaStore(LoadedInWords, Block):
     _block_type_name = "Media Store"
     _block_type_slug = "media-store"
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/d74b16fe84ce626345adf235a47008fea2869a60-225x225.png"  # type: ignore[assignment]
-    _documentation_url = "https://www.runcomfy.com"  # type: ignore[assignment]
+    _documentation_url = "https://www.runcomfy.com/"  # type: ignore[assignment]
     _description = "The S3 bucket where input images are staged and generated videos are archived."
 
     bucket: str = Field(title="Bucket", min_length=3, description="Its name, without s3://; it must exist.")

@@ -52,7 +52,7 @@ class RunComfyCredentials(LoadedInWords, CredentialsBlock):
     _block_type_name = "RunComfy Credentials"
     _block_type_slug = "runcomfy-credentials"
     _logo_url = "https://github.com/runcomfy-com.png?size=200"  # type: ignore[assignment]
-    _documentation_url = "https://www.runcomfy.com"  # type: ignore[assignment]
+    _documentation_url = "https://www.runcomfy.com/"  # type: ignore[assignment]
     _description = "The RunComfy account that pays for generations: API token, service, and where its files come from."
 
     api_token: SecretStr = Field(title="API token", description="From the profile page of your RunComfy account.")

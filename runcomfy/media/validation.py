@@ -38,13 +38,13 @@ class OutputValidation(BaseModel):
     def warnings(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
         """Return a sentence for each difference from what was asked for; what the file does not say is not checked."""
         found: list[str] = []
-        if not content_type.startswith("video/") or (media.codec is not None and media.width is None):
-            if self.makes == "" or content_type.startswith(f"{self.makes}/") or (self.makes == "audio" and media.codec):
-                return ()
-            what = "sound" if media.codec else f"a file of the type {content_type}"
+        sound = media.codec is not None and media.width is None
+        came = "audio" if sound else content_type.partition("/")[0]
+        if self.makes and came != self.makes:
+            what = {"audio": "sound", "video": "a video"}.get(came, f"a file of the type {content_type}")
             return (f"{_ASKED[self.makes]} was asked for; this is {what}.",)
-        if self.makes in ("image", "audio"):
-            return (f"{_ASKED[self.makes]} was asked for; this is a video.",)
+        if came != "video":
+            return ()
         if self.makes == "video" and media.container not in _USUAL:
             found.append(f"It is a file of the kind {media.container}; a video is mp4, mov or webm as a rule.")
         if self.frames is not None and media.frames is not None and media.frames != self.frames:

@@ -19,7 +19,7 @@ _S = EntryState
 
 
 def entry_after(*steps: tuple[EntryState, dict[str, Any]]) -> Entry:
-    spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net", None, "", run="a")
+    spec = GenerationSpec(TextToVideo(prompt="rain"), "https://model-api.runcomfy.net", (), "", run="a")
     entry = spec.intent("w")
     for state, changes in steps:
         entry = entry.moved(state, worker="w", **changes)
