@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 
+from runcomfy.cli.any_model import command_of
 from runcomfy.cli.app import app
 from runcomfy.cli.environment import check_texts
 from runcomfy.cli.failure import (
@@ -67,7 +68,8 @@ def main(arguments: Iterable[str] | None = None, app: App = app) -> int:
     try:
         check_texts(words)
         with logging_to_stderr(verbose=verbose):
-            command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+            chosen, rest = command_of(words) or (app, words)
+            command, bound, _ = chosen.parse_args(rest, exit_on_error=False, print_error=False)
             values = bound.arguments.values()
             _stop.store = store = next(filter(None, map(stated_store, values)), None)
             context |= {"store": store, "pays": any(isinstance(value, Run) for value in values)}

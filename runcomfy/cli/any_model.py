@@ -20,26 +20,43 @@ from runcomfy.models import ModelInputs, model_id_of
 if TYPE_CHECKING:
     from runcomfy.values import Generation
 
-__all__ = ["app_of", "generate", "model_of"]
+__all__ = ["app_of", "command_of", "generate", "model_of"]
 
 _HELP = ("--help", "-h")
+_HOW = (
+    "Name a model: `prefect-runcomfy generate MODEL --help` lists its inputs, and `prefect-runcomfy models list "
+    "--search WORD` finds one."
+)
 _OURS = frozenset(
     {"archive_key", "bucket", "deadlines", "help", "journal", "json", "on_uncertain", "variation", "verbose"}
 )
 
 
 def generate(
-    model: Annotated[str | None, Parameter(help="The model's id, as on its page.")] = None,
-    *words: Annotated[str, Parameter(allow_leading_hyphen=True, help="The model's inputs: MODEL --help lists them.")],
+    *words: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="MODEL, and its inputs as options: MODEL --help lists them.")
+    ],
 ) -> None:
     """Make an image, a video or a sound with any model of RunComfy; MODEL --help lists its inputs."""
-    if model is None or model in _HELP:
-        raise InvalidInput(
-            "Name a model: prefect-runcomfy generate MODEL --help lists its inputs, and "
-            "prefect-runcomfy models list --search WORD finds one."
-        )
-    kind = model_of(model, words)
-    app_of(kind)(words, exit_on_error=False, print_error=False, result_action="return_value")
+    if not set(_HELP) & set(words):
+        raise InvalidInput(_HOW)
+    print(_HOW)
+
+
+def command_of(words: Sequence[str]) -> tuple[App, list[str]] | None:
+    """Return the command of the model that the words name, with the words for it; `None` if they name none.
+
+    Args:
+        words: What follows the program's name.
+
+    Raises:
+        InvalidInput: There is no such model, or no bucket is named.
+        ServiceError: The catalogue could not be read.
+        StorageError: The pin could not be read or written.
+    """
+    if list(words[:1]) != ["generate"] or len(words) == 1 or words[1].startswith("-"):
+        return None
+    return app_of(model_of(words[1], words[2:])), list(words[2:])
 
 
 def model_of(model: str, words: Sequence[str]) -> type[ModelInputs]:

@@ -82,3 +82,24 @@ def test_a_generation_of_every_model(
     assert all(video["content_type"].startswith(entry["output"].lower()) for video in first["videos"]), first
     odd = [warning for video in first["videos"] for warning in video["warnings"]]
     assert not [warning for warning in odd if "pixels" not in warning]  # the sandbox renders thumbnails here
+
+
+def test_the_options_are_the_models_own(line: CommandLine) -> None:
+    """They are listed with their bounds; what is wrong is refused before anything is sent."""
+    listed = line.run("generate", "wan-ai/wan-2.7/edit", "--help").stdout
+    wrong = line.run(
+        "generate", "wan-ai/wan-2.7/edit", "--prompt", "x", "--num-images", "9", "--bucket", line.bucket, code=2
+    ).stderr
+
+    assert "--num-images INT" in listed
+    assert "1 to 4" in listed
+    assert "num_images: it has to be 4 or less" in wrong
+    assert "image_urls: Field required" in wrong
+    assert "Traceback" not in wrong
+
+
+def test_without_a_model_or_a_bucket_it_says_what_to_give(line: CommandLine) -> None:
+    assert "models list" in line.run("generate", "--help").stdout
+    assert "models list" in line.run("generate", code=2).stderr
+    assert "No bucket is named" in line.run("generate", "wan-ai/wan-2.7/edit", "--prompt", "x", code=2).stderr
+    assert "has no model" in line.run("generate", "no/such", "--bucket", line.bucket, code=2).stderr
