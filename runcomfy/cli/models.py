@@ -128,7 +128,7 @@ def refresh(model: Model, /, *, media: FieldKinds = None, where: BucketOptions, 
     model_id = _catalogued(model)
     old, new = _both(model_id, where)
     journal = environment.journal(where.bucket, where.journal, where.settings)
-    replaced = old.refreshed(new.model_copy(update={"media": dict(media or {})}))
+    replaced = old.refreshed(new, media)
     class_of(replaced)
 
     def change(current: bytes | None) -> bytes:
@@ -176,7 +176,7 @@ def _both(model_id: str, where: BucketOptions) -> tuple[Pin, Pin]:
             raise InvalidInput(f"{model_id} is not pinned in this bucket. `prefect-runcomfy models add` pins it.")
         old = Pin.from_json(document, note_of(model_id))
         async with environment.client() as client:
-            return old, Pin.from_entry(await client.model(model_id), client.base_url, media=old.media)
+            return old, Pin.from_entry(await client.model(model_id), client.base_url)
 
     return asyncio.run(ask())
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from runcomfy.errors import InvalidInput
 
-__all__ = ["MediaField", "MediaKind", "SizeRule", "file_in", "media_fields", "types_of"]
+__all__ = ["MediaField", "MediaKind", "SizeRule", "file_in", "holds_text", "media_fields", "types_of"]
 
 
 class MediaKind(StrEnum):
@@ -87,7 +87,7 @@ def media_fields(properties: Mapping[str, Mapping[str, Any]], told: Mapping[str,
             found.pop(name, None)
         elif kind not in list(MediaKind):
             raise InvalidInput(f"media: {name} is said to be {kind!r}; say image, video, audio or none")
-        elif not _holds_text(properties[name]):
+        elif not holds_text(properties[name]):
             raise InvalidInput(f"media: {name} holds no URL; it is not a text, nor a list of texts")
         else:
             found[name] = _made(MediaKind(kind), properties[name])
@@ -95,7 +95,7 @@ def media_fields(properties: Mapping[str, Mapping[str, Any]], told: Mapping[str,
 
 
 def _field(name: str, schema: Mapping[str, Any]) -> MediaField | None:
-    if not _holds_text(schema):
+    if not holds_text(schema):
         return None
     items = schema.get("items")
     for each in (schema, items if isinstance(items, dict) else {}):
@@ -108,7 +108,7 @@ def _field(name: str, schema: Mapping[str, Any]) -> MediaField | None:
     return _made(kind, schema) if kind else None
 
 
-def _holds_text(schema: Mapping[str, Any]) -> bool:
+def holds_text(schema: Mapping[str, Any]) -> bool:
     """Whether it is a text without choices, or a list of them."""
     if "array" in types_of(schema):
         items = schema.get("items", True)

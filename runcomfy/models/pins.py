@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.models.inputs import ModelInputs
+from runcomfy.models.media_fields import holds_text, media_fields
 from runcomfy.models.registry import MODELS
-from runcomfy.models.schema import class_of_schema, effective_defaults
+from runcomfy.models.schema import class_of_schema, effective_defaults, standard
 
 __all__ = ["EarlierSchema", "Pin", "class_of", "note_of", "output_of", "pinned"]
 
@@ -58,7 +59,7 @@ class Pin(BaseModel):
     price_unit: str | None = Field(default=None, description="`second` or `output`.")
     pricing_note: str | None = None
     media: dict[str, str] = Field(
-        default={}, description="What a person says that a field holds: `image`, `video`, `audio` or `none`."
+        default={}, description="What each field holds that may be a file: `image`, `video`, `audio` or `none`."
     )
     earlier: tuple[EarlierSchema, ...] = ()
 
@@ -93,7 +94,7 @@ class Pin(BaseModel):
             **notes,
         )
         class_of(pin)
-        return pin
+        return pin._with_all_media()
 
     @classmethod
     def from_json(cls, document: bytes, where: str) -> Self:
@@ -121,11 +122,35 @@ class Pin(BaseModel):
             defaults |= effective_defaults(schema, {name: kind for name, kind in self.media.items() if name in known})
         return defaults
 
-    def refreshed(self, other: Self) -> Self:
-        """Return the pin with the schema and the facts of another one; what people said of its fields stays."""
+    def refreshed(self, other: Self, media: Mapping[str, str] | None = None) -> Self:
+        """Return the pin with the schema and the facts of another one; what its fields hold stays.
+
+        Args:
+            other: What the catalogue says now.
+            media: What a person says that fields hold.
+
+        Raises:
+            InvalidInput: `media` names no field of the new schema, or one that holds no URL.
+        """
+        media_fields(standard(other.input_schema)["properties"], media or {})
         before = EarlierSchema(sha256=self.sha256, input_schema=self.input_schema, pinned_at=self.pinned_at)
         known = () if other.sha256 == self.sha256 else (before,)
-        return other.model_copy(update={"media": self.media | other.media, "earlier": (*known, *self.earlier)})
+        held = {**other.media, **self.media, **(media or {})}
+        return other.model_copy(update={"media": held, "earlier": (*known, *self.earlier)})._with_all_media()
+
+    def _with_all_media(self) -> Self:
+        """Return the pin with what each field holds: a later version may see more, and keys would not be the same."""
+        properties = standard(self.input_schema)["properties"]
+        said = {
+            name: kind
+            for name, kind in self.media.items()
+            if name in properties and (kind == "none" or holds_text(properties[name]))
+        }
+        found = media_fields(properties, said)
+        names = [name for name, rules in properties.items() if name in said or holds_text(rules)]
+        return self.model_copy(
+            update={"media": {name: str(found[name].kind) if name in found else "none" for name in names}}
+        )
 
 
 def class_of(pin: Pin) -> type[ModelInputs]:

@@ -150,3 +150,19 @@ async def test_a_key_means_the_same_inputs_for_ever(
     new = old.refreshed(Pin.from_entry(entry(**after), "x"))
 
     assert await known_key(journal, check_inputs(class_of(new), asked)) == made.generation_key
+
+
+def test_a_pin_keeps_what_each_field_holds() -> None:
+    """As it was seen when it was pinned, or as a person said: a later version that sees more changes no key."""
+    first = Pin.from_entry(entry(image={"type": "string"}, mood={"type": "string"}, n={"type": "integer"}), "x")
+    told = Pin.from_entry(entry(image={"type": "string"}), "x", media={"image": "none"})
+    more = Pin.from_entry(entry(image={"type": "string"}, clip_url={"type": "string"}), "x")
+    later = told.refreshed(more)
+    gone = first.refreshed(Pin.from_entry(entry(image={"type": "integer"}), "x"))
+
+    assert first.media == {"prompt": "none", "image": "image", "mood": "none"}
+    assert (told.media["image"], dict(class_of(told).media)) == ("none", {})
+    assert gone.media == {"prompt": "none"}
+    with pytest.raises(InvalidInput, match="there is no field mask"):
+        told.refreshed(more, {"mask": "image"})
+    assert later.media == {"prompt": "none", "image": "none", "clip_url": "video"}
