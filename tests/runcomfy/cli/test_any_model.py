@@ -103,3 +103,27 @@ def test_without_a_model_or_a_bucket_it_says_what_to_give(line: CommandLine) -> 
     assert "models list" in line.run("generate", code=2).stderr
     assert "No bucket is named" in line.run("generate", "wan-ai/wan-2.7/edit", "--prompt", "x", code=2).stderr
     assert "has no model" in line.run("generate", "no/such", "--bucket", line.bucket, code=2).stderr
+
+
+@pytest.mark.slow
+def test_a_pin_is_shown_compared_and_refreshed(line: CommandLine, tmp_path: Path) -> None:
+    """Of a pin of last month, `diff` says what changed since; `refresh` takes it over, and changes nothing again."""
+    model = "wan-ai/wan-2.7/edit"
+    entry = json.loads((FOLDER / "wan-ai-wan-2.7-edit.json").read_text(encoding="utf-8"))
+    entry["input_schema"]["properties"]["num_images"]["maximum"] = 2
+    (tmp_path / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+    where = ("--bucket", line.bucket)
+
+    added = line.run("models", "add", model, "--from-file", str(tmp_path / "entry.json"), *where).stdout
+    line.run("models", "add", model, *where, code=2)
+    before = line.run("models", "diff", model, *where).stdout
+    refreshed = line.run("models", "refresh", model, *where).stdout
+    again = line.run("models", "refresh", model, *where).stdout
+    shown = line.run("models", "show", model, *where, COLUMNS="120").stdout
+
+    assert "entry.json" in added
+    assert before == refreshed == "num_images: maximum was 2, and is 4\n"
+    assert again == "Nothing changed.\n"
+    assert "1 to 4" in shown
+    assert "prefect-runcomfy generate wan-ai/wan-2.7/edit --prompt" in shown
+    assert model in line.run("models", "list", "--search", "2.7/edit").stdout
