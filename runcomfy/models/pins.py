@@ -20,6 +20,7 @@ from runcomfy.models.inputs import ModelInputs
 from runcomfy.models.media_fields import holds_text, media_fields
 from runcomfy.models.registry import MODELS
 from runcomfy.models.schema import class_of_schema, effective_defaults, standard
+from runcomfy.texts import unwritable
 
 __all__ = ["EarlierSchema", "Pin", "class_of", "note_of", "output_of", "pinned"]
 
@@ -78,6 +79,8 @@ class Pin(BaseModel):
         model_id, schema = entry.get("model_id"), entry.get("input_schema")
         if not isinstance(model_id, str) or not model_id.strip() or not isinstance(schema, dict):
             raise InvalidInput(f"{source} is no entry of the catalogue: it needs a `model_id` and an `input_schema`.")
+        if unwritable(json.dumps(entry, ensure_ascii=False, default=str)):
+            raise InvalidInput(f"{source} has a text that is not valid Unicode.")
         texts = {name: entry[name] for name in ("display_name", "description") if isinstance(entry.get(name), str)}
         notes = {name: entry[name] for name in ("price_unit", "pricing_note") if isinstance(entry.get(name), str)}
         price = entry.get("base_price_usd")

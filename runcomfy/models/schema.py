@@ -23,8 +23,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 import referencing
 import referencing.exceptions
 from jsonschema import Draft202012Validator, ValidationError, validators
-from pydantic import Field, PlainValidator, WithJsonSchema, create_model, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PlainValidator, PydanticUserError, WithJsonSchema, create_model, model_validator
+from pydantic_core import PydanticCustomError, SchemaError
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs, integer
@@ -151,7 +151,11 @@ def class_of_schema(
 
     together = _validator(rest) if set(rest) - {"$defs", "definitions"} else None
     name = "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", model_id)) or "Inputs"
-    return create_model(name, __base__=FromCatalogue, __doc__=f"All inputs of `{model_id}`, by its schema.", **fields)
+    described = f"All inputs of `{model_id}`, by its schema."
+    try:
+        return create_model(name, __base__=FromCatalogue, __doc__=described, **fields)
+    except (PydanticUserError, SchemaError, RecursionError, UnicodeError):
+        raise InvalidInput(f"The schema of {model_id} is none that a form can be made of.") from None
 
 
 def _unpickled(
