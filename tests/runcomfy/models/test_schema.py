@@ -92,7 +92,7 @@ def test_it_agrees_with_a_validator(data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["model_id"])
 def test_it_agrees_on_every_schema(entry: dict[str, Any]) -> None:
-    @settings(max_examples=400)
+    @settings(max_examples=150)
     @given(bodies(entry["input_schema"]))
     def agree(body: dict[str, Any]) -> None:
         agrees(entry, body)
