@@ -37,6 +37,7 @@ from blocks import MediaStore, RunComfyCredentials
 from deployments.automations import CRASHED, DEAD, PENDING
 from deployments.setup.__main__ import main
 from tasks.runtime.heartbeats import frequency_given
+from tasks.runtime.naming import function_name
 from tests.deployments.conftest import ROOT, PrefectServer
 
 pytestmark = pytest.mark.slow
@@ -284,7 +285,7 @@ async def test_the_automations_are_created_once_and_collect_after_a_crash(
         await client.create_flow_from_name("text-to-video"), command.name, tags=["runcomfy"]
     )
     # other tests have deployments here, too; the runs of their schedules are not meant
-    deployed = [each for each in await client.read_deployments() if (each.entrypoint or "").endswith(":reconcile")]
+    deployed = [each for each in await client.read_deployments() if function_name(each.entrypoint) == "reconcile"]
     wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[each.id for each in deployed]))
     before = {found.id for found in await client.read_flow_runs(flow_run_filter=wanted)}
 
