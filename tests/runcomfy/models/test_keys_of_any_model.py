@@ -43,5 +43,5 @@ def keys() -> dict[str, str]:
 
 
 def test_keys_stay() -> None:
-    """`golden_keys_of_any_model.json` was written by the version that first served these models; no line of it ever changes."""
+    """The file was written by the version that first served these models; no line of it ever changes."""
     assert keys() == json.loads(KEPT.read_text(encoding="utf-8"))
