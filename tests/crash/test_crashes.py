@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pytest
 
 from tests.crash.generation import Generation
-from tests.crash.points import SCENARIOS, Scenario, at, nth, points_of, writes_of
+from tests.crash.points import SCENARIOS, Scenario, at, is_in_every_run, nth, points_of, writes_of
 from tests.crash.promises import Verdict, judge, look
 from tests.crash.stage import Stage
 from tests.crash.tally import Tally
@@ -18,9 +19,12 @@ from tests.crash.workers import Outcome
 
 pytestmark = pytest.mark.slow
 
+_T = TypeVar("_T")
+
 IMAGE, TEXT, PARTS = SCENARIOS[:3]
 SEED = 20261121
 EVERY_SO_OFTEN = 30
+TRIES_TO_KILL = 3
 ONCE_MORE_AFTER_EVERY = 4
 CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 6
 
@@ -53,6 +57,20 @@ def finish(
     return verdict
 
 
+def until_killed(crash: Callable[[_T], Verdict], case: _T) -> Verdict:
+    """Crash a case again if its run passed no such point, unless it broke a promise even so."""
+    for _ in range(TRIES_TO_KILL):
+        verdict = crash(case)
+        if verdict.kills or verdict.broken:
+            break
+    return verdict
+
+
+def missed(points: Sequence[Point], verdicts: Sequence[Verdict]) -> list[Point]:
+    """Return the points at which nothing was killed."""
+    return [point for point, verdict in zip(points, verdicts, strict=True) if not verdict.kills]
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -> None:
     """The same inputs, run again after a kill before or after any call, end with their one video."""
@@ -67,25 +85,27 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
                 once_more=lambda outcome: not outcome.videos or number % ONCE_MORE_AFTER_EVERY == 0,
             )  # fmt: skip
 
-    verdicts = stage.side_by_side(crash, enumerate(points_of(recorded(stage, scenario).trace)))
+    points = points_of(recorded(stage, scenario).trace)
+    verdicts = stage.side_by_side(lambda numbered: until_killed(crash, numbered), enumerate(points))
 
     row = tally.row(f"every point: {scenario.name}", verdicts)
     assert not row.broken
-    assert row.kills >= 0.9 * row.points  # the number of polls of a request may differ by one
+    assert [str(point) for point in missed(points, verdicts) if is_in_every_run(point)] == []
 
 
 def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
     """Up to four kills in a row on the same generation, at times that nobody chose."""
     stories = [IMAGE, TEXT, PARTS, TEXT]
     wires = stage.side_by_side(lambda scenario: recorded(stage, scenario), stories)
-    longest = 0.7 * min(wire.seconds for wire in wires)  # a machine that is less busy later on still dies in time
+    seconds = min(wire.seconds for wire in wires)
 
     def crash(number: int) -> Verdict:
-        draws, uncertain = random.Random(f"{SEED}:{number}"), False
+        draws, uncertain, longest = random.Random(f"{SEED}:{number}"), False, 0.7 * seconds
         with stage.generation(stories[number % len(stories)]) as generation:
             for _ in range(RUNS_IN_A_CHAIN):
                 if generation.kills < KILLS_IN_A_CHAIN:
-                    generation.run_killed_after(draws.uniform(0, longest))
+                    killed = generation.run_killed_after(draws.uniform(0, longest)).killed
+                    longest = longest if killed else longest / 2  # the machine is less busy than it was
                     uncertain = uncertain or look(generation).state == "intent"
             label = f"{generation.scenario.name}, chain {number}, {generation.kills} kills"
             return finish(label, generation, uncertain_before=uncertain)
@@ -93,7 +113,7 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
     row = tally.row("random times, chained", stage.side_by_side(crash, range(CHAINS)))
 
     assert not row.broken
-    assert row.kills >= (60 if TEXT.by == "prefect" else 30)  # the command has made its calls in a second
+    assert row.kills >= CHAINS  # of up to four times as many: a run may end before its time has come
 
 
 def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
