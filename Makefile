@@ -39,7 +39,7 @@ demo: $(DEMO_STAMP)
 	$(BIN)/python -m deployments.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile --rerun-show-tracebacks
 
 # On another Python (PYTHON=python3.13): the wheel in an environment of its own, with the packages of the demo; a
 # generation by the command, the demo's flow, and what is said without the extras. A minute or two.
@@ -55,7 +55,7 @@ test-python:
 # Real servers, workers and processes; minutes. Two files beside each other, in the order of their names, which begins
 # with the longest: every worker of xdist has servers, buckets and work pools of its own.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder --rerun-show-tracebacks
 
 check: $(STAMP)
 	$(BIN)/ruff format --check
