@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[1]
 Message = MutableMapping[str, Any]
 
 
-MANY_RETRIES = {"PREFECT_CLIENT_MAX_RETRIES": "20"}
-"""What the processes that use such a server need: each of its 503 asks for a retry half a second later."""
+MANY_RETRIES = {"PREFECT_CLIENT_MAX_RETRIES": "40"}
+"""What all processes that use such a server need: each of its 503 asks for a retry half a second later."""
 
 
 def patient_server(port: int) -> list[str]:
@@ -56,7 +56,7 @@ def patient_server(port: int) -> list[str]:
 def patient_prefect_server() -> Iterator[str]:
     """Run Prefect's test harness with the application below, and yield the URL of its API."""
     from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+    from prefect.settings import PREFECT_API_URL, get_current_settings
     from prefect.testing.utilities import prefect_test_harness
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
@@ -65,10 +65,8 @@ def patient_prefect_server() -> Iterator[str]:
         as_the_harness = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         return subprocess.Popen(command, env=os.environ | as_the_harness | settings)
 
-    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 20}):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
-        for name, value in MANY_RETRIES.items():
-            patch.setenv(name, value)  # for the processes that tests start
         with prefect_test_harness(server_startup_timeout=300):
             yield str(PREFECT_API_URL.value())
             _send_events()
@@ -134,6 +132,7 @@ def create_app() -> Any:
         set_up(self, connection, record)
         cursor = connection.cursor()
         cursor.execute("PRAGMA busy_timeout = 2000")
+        cursor.execute("PRAGMA synchronous = OFF")  # no transaction waits for a disk while it has the lock
         cursor.close()
 
     AioSqliteConfiguration.setup_sqlite = set_up_with_less_patience  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from runcomfy.extras import needed
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.bare import program_without_extras
+from tests.prefect_server import MANY_RETRIES
 
 ROOT = Path(__file__).parents[1]
 BEHIND_AN_EXTRA = (
@@ -174,7 +175,7 @@ def test_flows_run_without_extras(
     (tmp_path / "rows.jsonl").write_text('{"prompt": "sleet"}\n', encoding="utf-8")
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     done = run(
-        FLOWS, folder=tmp_path, PREFECT_API_URL=prefect_api, PREFECT_CLIENT_MAX_RETRIES="20",
+        FLOWS, folder=tmp_path, PREFECT_API_URL=prefect_api, **MANY_RETRIES,
         TOKEN=sandbox.token, SERVICE=sandbox.url, OUTPUT_HOST=sandbox.host, S3=object_store.endpoint_url, PREFIX=prefix,
         ACCESS_KEY=object_store.access_key, SECRET_KEY=object_store.secret_key,
     )  # fmt: skip

@@ -383,7 +383,7 @@ def test_a_chain_over_the_tasks_runs_from_the_wheel(
     script = installed.project / "my_flow.py"
     script.write_text(FLOW, encoding="utf-8")
     done = installed.run(
-        str(script), PREFECT_API_URL=prefect_api, PREFECT_CLIENT_MAX_RETRIES="20", TOKEN=sandbox.token,
+        str(script), PREFECT_API_URL=prefect_api, TOKEN=sandbox.token,
         SERVICE=sandbox.url, OUTPUT_HOST=sandbox.host, S3=object_store.endpoint_url, PREFIX=prefix,
         ACCESS_KEY=object_store.access_key, SECRET_KEY=object_store.secret_key,
     )  # fmt: skip
