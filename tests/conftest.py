@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 from tests.prefect_server import MANY_RETRIES
+from tests.second_tries import add_second_tries
 from tests.summary import SUMMARY, section
 
 # A boto3 session reads the descriptions of all services, a tenth of a second each time; here, all sessions share them.
@@ -115,22 +116,9 @@ def measured(request: pytest.FixtureRequest) -> list[str]:
     return section(request.config, "measured")
 
 
-_PREFECT_SERVERS = frozenset({"prefect_api", "prefect_server"})
-_ABOUT_PAYMENTS = ["submissions_accepted", "charged", "paid", "EntryState"]
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let a test on a Prefect server of its own machine have a second try, which the summary shows.
-
-    On SQLite that server drops what it is asked under load: it answers 503, loses an event, closes a connection. That
-    says nothing of our code. What does is never tried again: a failed assertion about payments or about the journal,
-    and all tests that kill (the crash suite, batches, slots, healing), which have servers under other names.
-    """
-    if not config.pluginmanager.hasplugin("rerunfailures"):  # as with `-p no:rerunfailures`
-        return
-    for item in items:
-        if _PREFECT_SERVERS.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2, rerun_except=_ABOUT_PAYMENTS))
+    if config.pluginmanager.hasplugin("rerunfailures"):  # not with `-p no:rerunfailures`
+        add_second_tries(items)
 
 
 @pytest.hookimpl(trylast=True)

@@ -13,6 +13,7 @@ import pytest
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.runcomfy.cli.command_line import ROOT, CommandLine, command_line, one_object, surroundings
+from tests.second_tries import enough
 
 __all__ = ["command_line", "surroundings"]
 
@@ -42,7 +43,7 @@ def test_fifty_rows_under_kills(
         time.sleep(draws.uniform(0, 0.3))
         process.kill()
         killed += process.wait() < 0
-    assert killed >= KILLS // 2
+    enough(killed >= KILLS // 2, f"{killed} kills")
     time.sleep(PATIENCE_SECONDS)
 
     done = subprocess.run(

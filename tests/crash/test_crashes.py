@@ -16,6 +16,7 @@ from tests.crash.stage import Stage
 from tests.crash.tally import Tally
 from tests.crash.wire import Answer, Drop, Point, Wire
 from tests.crash.workers import Outcome
+from tests.second_tries import enough
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
 
     row = tally.row(f"every point: {scenario.name}", verdicts)
     assert not row.broken
-    assert missed(points, verdicts) == []
+    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
 
 
 def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
@@ -118,7 +119,8 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
     row = tally.row("random times, chained", stage.side_by_side(crash, range(CHAINS)))
 
     assert not row.broken
-    assert row.kills >= CHAINS  # of up to four times as many: a run may end before its time has come
+    # Of up to four times as many: a run may end before its time has come.
+    enough(row.kills >= CHAINS, f"{row.kills} kills in {CHAINS} chains")
 
 
 def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:

@@ -18,6 +18,7 @@ from tests.crash.tally import Tally
 from tests.crash.test_crashes import TEXT, finish, missed, recorded, until_killed
 from tests.crash.wire import Point
 from tests.deployments.conftest import PrefectServer
+from tests.second_tries import enough
 
 pytestmark = pytest.mark.slow
 
@@ -58,4 +59,4 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
 
     row = tally.row("a worker's run: every write", verdicts)
     assert not row.broken
-    assert missed(points, verdicts) == []
+    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
