@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
@@ -13,6 +12,7 @@ from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation, only_image
 from tasks import archive_outputs, stage_inputs, submit_request, wait_for_result
 from tasks.pages.failure import failure_shown
+from tasks.runtime.flow import flow
 from tasks.runtime.slots import slots
 
 __all__ = ["generate"]

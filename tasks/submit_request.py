@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
@@ -14,6 +13,7 @@ from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, RunPolicy
 from runcomfy.values import StagedFile, StagedImage, Submission
 from tasks.runtime.hooks import open_service
 from tasks.runtime.naming import fact, task_name
+from tasks.runtime.request_task import OpenRequest, open_request, request_task
 
 __all__ = ["submit_request"]
 
@@ -22,7 +22,7 @@ _name = task_name(lambda given: f"submit to {fact(given['inputs'], 'model_id')}"
 
 
 # `retries=0` is explicit: with a user's default, the next error would hide the request id that the first one carries.
-@task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
+@request_task(task_run_name=_name, retries=0, cache_policy=NO_CACHE)
 async def submit_request(
     inputs: ModelInputs,
     credentials: RunComfyCredentials,
@@ -49,7 +49,7 @@ async def submit_request(
         staged: The staged files, for models that take others than one image.
         deadlines: The signed URL is valid for longer than both together, since the service may fetch it at any time.
         variation: Distinguishes generations that are meant to have the same inputs.
-        on_interrupt: What to do with the request if this task is cancelled while it is being accepted.
+        on_interrupt: What to do with the request if this task is cancelled while it is being accepted, or after that.
         on_uncertain: What to do about an earlier submission whose outcome is unknown: `stop` and let a person decide,
             or `pay_again`, which may pay for both.
 
@@ -67,4 +67,6 @@ async def submit_request(
     """
     policy = RunPolicy(deadlines or Deadlines(), on_interrupt=on_interrupt, on_uncertain=on_uncertain)
     async with open_service(credentials, store, policy) as engine:
-        return await submit(engine, inputs, staged=(image,) if image else staged, variation=variation)
+        submission = await submit(engine, inputs, staged=(image,) if image else staged, variation=variation)
+        open_request(OpenRequest(submission, credentials, store, on_interrupt))
+        return submission

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks import MediaStore, RunComfyCredentials
@@ -13,6 +12,7 @@ from runcomfy.values import Result, Submission
 from tasks.pages.poll_progress import WaitProgress
 from tasks.runtime.hooks import PREFECT, worth_retrying
 from tasks.runtime.naming import fact, task_name
+from tasks.runtime.request_task import OpenRequest, open_request, request_task, waited_for
 
 __all__ = ["wait_for_result"]
 
@@ -20,7 +20,7 @@ __all__ = ["wait_for_result"]
 _name = task_name(lambda given: f"wait for {fact(given['submission'], 'request_id')}", otherwise="wait for a request")
 
 
-@task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
+@request_task(task_run_name=_name, retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def wait_for_result(
     submission: Submission | str,
     credentials: RunComfyCredentials,
@@ -50,6 +50,8 @@ async def wait_for_result(
         RunTimeout, PollingFailed: it may be running and billed; fetch it later.
         ServiceError: the service refuses to answer.
     """
+    request = OpenRequest(submission, credentials, store, on_interrupt)
+    open_request(request)
     policy = RunPolicy(deadlines or Deadlines(), polling or Polling(), on_interrupt)
     destination = store.destination() if store else None
     run_times = RunTimes(destination.journal if destination else None)
@@ -61,6 +63,7 @@ async def wait_for_result(
 
         progress = WaitProgress(request_id, forecast)
         async with progress.shown():
-            result, _ = await wait(client, submission, destination, run_times, policy, PREFECT, show=progress.show)
+            with waited_for(request):
+                result, _ = await wait(client, submission, destination, run_times, policy, PREFECT, show=progress.show)
         await run_times.save()
     return result

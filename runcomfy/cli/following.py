@@ -13,6 +13,7 @@ from runcomfy.generation.archive import archive_with_retries
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
 from runcomfy.generation.hooks import Hooks, StateChange
+from runcomfy.interruption.keyboard import noticing_ctrl_c
 from runcomfy.journal import EntryState
 from runcomfy.journal.situation import Situation
 from runcomfy.models import ModelInputs
@@ -123,8 +124,13 @@ def to_the_end(work: Coroutine[Any, Any, _T], hooks: Hooks) -> _T:
         Interrupted: a person pressed Ctrl-C; the request is cancelled or detached by then.
         AfterSubmitting: something went wrong after a command that makes many had submitted some.
     """
+
+    async def noticing() -> _T:
+        with noticing_ctrl_c(hooks.notices_ctrl_c):  # between the stages too
+            return await work
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(noticing())
     except KeyboardInterrupt:
         raise Interrupted(hooks.situation if isinstance(hooks, Following) else None) from None
     except Exception as error:

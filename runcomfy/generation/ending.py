@@ -97,12 +97,15 @@ async def handle_cancellation(
     key: str | None,
     request_id: str,
     how: OnInterrupt,
+    *,
+    timed_out: bool = False,
 ) -> None:
     """Cancel the request if that was intended, and record, emit and log the outcome.
 
-    Await it during a cancellation: it still runs to its end, within 20 seconds.
+    Await it during a cancellation: it still runs to its end, within 20 seconds. Say `timed_out` where a time-out that
+    the hooks do not know of interrupted the run.
     """
-    timed_out = hooks.timed_out()  # before anything else takes time
+    timed_out = timed_out or hooks.timed_out()  # before anything else takes time
     with anyio.move_on_after(_CANCELLING_SECONDS, shield=True) as scope:
         reason = await _reason_to_cancel(how, hooks, timed_out=timed_out)
         if reason is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -202,28 +203,29 @@ async def wait(
     known = submission if isinstance(submission, Submission) else None
     request_id = known.request_id if known else str(submission)
     key = known.generation_key if known else None
-    await run_times.load()
-    async with (
-        handled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt),
-        end_recorded(hooks, destination, key, request_id),
-        waiting(submission, hooks) as polled,
-    ):
-        async for poll in poll_until_done(
-            client,
-            request_id,
-            submitted_at=known.submitted_at if known else None,
-            deadlines=policy.deadlines,
-            polling=policy.polling,
-            clock=Clock(sleep=hooks.sleep),
-            workload=workload(submission),
-            run_times=run_times,
-        ):
-            polled(poll)
-            if show is not None:
-                await show(poll)
-            if poll.result is not None:
-                return poll.result, poll.answer
-    raise AssertionError("polling a request ends with a result or an error")
+    async with handled_if_interrupted(client, hooks, destination, key, request_id, policy.on_interrupt):
+        await run_times.load()
+        async with end_recorded(hooks, destination, key, request_id), waiting(submission, hooks) as polled:
+            async for poll in poll_until_done(
+                client,
+                request_id,
+                submitted_at=known.submitted_at if known else None,
+                deadlines=policy.deadlines,
+                polling=policy.polling,
+                clock=Clock(sleep=hooks.sleep),
+                workload=workload(submission),
+                run_times=run_times,
+            ):
+                polled(poll)
+                if poll.result is not None:
+                    break
+                if show is not None:
+                    await show(poll)
+            else:
+                raise AssertionError("polling a request ends with a result or an error")
+    if show is not None:  # out here, since there is nothing left to cancel
+        await show(poll)
+    return poll.result, poll.answer
 
 
 def workload(submission: Submission | str) -> str | None:
@@ -258,7 +260,16 @@ async def generate(
         submission = await _submitted(engine, inputs, files, order.variation, authorise)
         accepted = submission.request_id
         if on_accepted is not None:
-            await on_accepted(submission)
+            handled = handled_if_interrupted(
+                engine.client,
+                engine.hooks,
+                engine.destination,
+                submission.generation_key,
+                accepted,
+                engine.policy.on_interrupt,
+            )
+            async with handled if submission.archive is None else nullcontext():
+                await on_accepted(submission)
         result, answer = await wait(
             engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
         )
