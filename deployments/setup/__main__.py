@@ -24,7 +24,7 @@ from deployments.entry import require_server, run_entry
 from deployments.setup.values import KEYS, Person, account_values, store_values
 from runcomfy.cli.output import exit_code
 from runcomfy.cli.streams import as_process
-from runcomfy.errors import ConfigurationError
+from runcomfy.errors import ConfigurationError, InvalidInput
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -89,6 +89,14 @@ def setup(
             negative="", help="Also mark dead runs as crashed, and start reconcile after a crash, by automations."
         ),
     ] = False,
+    add_model: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="Also deploy a model with its own form, given as on its page; `generate` has to be deployed. "
+            "Several: once for each.",
+        ),
+    ] = None,
     only_pool: Annotated[
         bool, Parameter(negative="", help="Make the work pool and its queue, and nothing else; needs no account.")
     ] = False,
@@ -106,6 +114,9 @@ def setup(
     from blocks.prefect_api import checked_api_url
 
     checked_api_url()
+    if add_model and only_pool:
+        raise InvalidInput("--add-model needs an account, and --only-pool none: give one of the two.")
+    models = _models_of(add_model or ())
     account = account_values(base_url, output_hosts)
     store = store_values(
         bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
@@ -153,6 +164,10 @@ def setup(
             for plan, given in zip(plans, (account, store), strict=True):
                 steps.append(await plan.carry_out(client, given, allowed))
             steps.append(await ensure_limit(client, limit, generations, allowed))
+            if models:
+                from deployments.setup.models import ensure_models
+
+                steps += await ensure_models(client, models, pool, (credentials_block, store_block), allowed)
             return steps + (await ensure_automations(client, pool, allowed) if automations else [])
 
     if check:
@@ -160,8 +175,20 @@ def setup(
     steps = asyncio.run(work())
     _print(steps)
     if not only_pool:
-        healing = automations and not any(step.outcome == "skipped" for step in steps)
-        _print_next(pool, credentials_block, store_block, limit, automations_too=not healing)
+        skipped = {step.what for step in steps if step.outcome == "skipped"}
+        healing = automations and "automation" not in skipped
+        later = models if "deployment" in skipped else []
+        _print_next(pool, credentials_block, store_block, limit, automations_too=not healing, models=later)
+        if later:
+            raise SystemExit(exit_code(ConfigurationError("A model could not be deployed.")))
+
+
+def _models_of(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    from deployments.setup.models import models_of
+
+    return models_of(names)
 
 
 def _check(pool: str, credentials_block: str, store_block: str, plan: Callable[[], list[Step]]) -> None:
@@ -201,7 +228,9 @@ def _print_steps(steps: Sequence[Step]) -> None:
         console.print(line)
 
 
-def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, automations_too: bool) -> None:
+def _print_next(
+    pool: str, account_block: str, store_block: str, limit: str, *, automations_too: bool, models: Sequence[str]
+) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print("\nNext:", style="bold")
     programs = "" if shutil.which("prefect") else f"{os.path.relpath(Path(sys.executable).parent)}/"
@@ -209,11 +238,12 @@ def _print_next(pool: str, account_block: str, store_block: str, limit: str, *, 
     options = (*named, ("limit", limit, "runcomfy-generations"))
     same_names = "".join(f" --{option} {name}" for option, name, default in options if name != default)
     described = "deployments/prefect.yaml"
+    wanted = " --automations" * automations_too + "".join(f" --add-model {model}" for model in models)
     for command in (
         f"export RUNCOMFY_WORK_POOL={pool}",
         *([] if Path(described).exists() else [f"{programs}prefect-runcomfy init"]),
         f"{programs}prefect --no-prompt deploy --all --prefect-file {described}",
-        *([f"{programs}python -m deployments.setup --automations{same_names}"] if automations_too else []),
+        *([f"{programs}python -m deployments.setup{wanted}{same_names}"] if wanted else []),
         f"{programs}python -m deployments.worker --pool {pool} --limit 10",
         f"{programs}python -m deployments.doctor --credentials-block {account_block} --store-block {store_block}",
     ):

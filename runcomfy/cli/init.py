@@ -19,6 +19,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from runcomfy.cli.model_flows import model_flows
 from runcomfy.cli.options import Json
 from runcomfy.cli.output import print_facts
 from runcomfy.errors import ConfigurationError, InvalidInput
@@ -43,15 +44,28 @@ def init(
     folder: Annotated[Path, Parameter(help="The project; a new folder is made.")] = Path(),
     /,
     *,
+    model: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="Also write a flow with a model's own form: its id, or a .json file with its catalogue entry. "
+            "Several: once for each.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Begin a project of your own: a prefect.yaml, a flow to start from, an .env.example. Nothing is overwritten."""
     templates = files("runcomfy.cli") / "templates"
-    contents = {
-        "prefect.yaml": _prefect_yaml((templates / "prefect.yaml").read_text(encoding="utf-8")),
+    of_models, deployments = model_flows(model or (), (templates / "model.py.txt").read_text(encoding="utf-8"))
+    contents = of_models | {
+        "prefect.yaml": _prefect_yaml((templates / "prefect.yaml").read_text(encoding="utf-8"), deployments),
         "flows/my_video.py": (templates / "my_video.py.txt").read_text(encoding="utf-8"),
         ".env.example": (templates / "env.example").read_text(encoding="utf-8"),
     }
+    to_add = ""
+    if model and (folder / "prefect.yaml").is_file():  # a project that exists gets its flow, and nothing else
+        to_add = deployments if not _says(folder / "prefect.yaml", deployments) else ""
+        contents = of_models
     try:
         unchanged = _unchanged(folder, contents)
         created = [name for name in contents if name not in unchanged]
@@ -64,23 +78,36 @@ def init(
         place = error.filename or folder
         raise ConfigurationError(f"{place} cannot be written: {error.strerror}. Name another folder.") from None
     if json:
-        print_facts("", {"folder": str(folder), "created": created, "unchanged": unchanged}, as_json=True)
+        more = {"add_to_prefect_yaml": to_add} if to_add else {}
+        print_facts("", {"folder": str(folder), "created": created, "unchanged": unchanged} | more, as_json=True)
     else:
         _print(folder, created, unchanged)
+        if to_add:
+            print("\nNothing is overwritten: add this below `deployments:` in its prefect.yaml, and deploy.\n")
+            print(to_add)
 
 
-def _prefect_yaml(template: str) -> str:
+def _says(file: Path, deployments: str) -> bool:
+    """Whether the project's prefect.yaml has the deployments already."""
+    try:
+        return deployments.strip() in file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _prefect_yaml(template: str, of_models: str = "") -> str:
     """Return the shipped prefect.yaml for a project that has the package installed, with the project's own beginning.
 
     Args:
         template: The project's name, and the deployment of its own flow.
+        of_models: The deployments of models with forms of their own.
     """
     shipped = (_INSTALLED if _INSTALLED.exists() else _CHECKOUT).read_text(encoding="utf-8")
     for found, installed in _AS_INSTALLED:
         shipped = found.sub(installed, shipped)
     defined, _, deployments = shipped[shipped.index("definitions:") :].partition("deployments:\n")
     head, _, own = template.partition(_SHIPPED)
-    return head + defined + own + deployments
+    return head + defined + own + of_models + deployments
 
 
 def _unchanged(folder: Path, contents: Mapping[str, str]) -> list[str]:

@@ -21,7 +21,7 @@ from runcomfy.models import MODELS, model_id_of
 if TYPE_CHECKING:
     from runcomfy.models.pins import Pin
 
-__all__ = ["models_app"]
+__all__ = ["models_app", "read_entry"]
 
 models_app = App(
     name="models",
@@ -92,7 +92,7 @@ def add(
 
     async def pin() -> Pin:
         if from_file is not None:
-            made = Pin.from_entry({"model_id": model_id, **_read(from_file)}, from_file.name, media=media)
+            made = Pin.from_entry({"model_id": model_id, **read_entry(from_file)}, from_file.name, media=media)
         else:
             async with environment.client() as client:
                 made = Pin.from_entry(await client.model(model_id), client.base_url, media=media)
@@ -181,7 +181,12 @@ def _both(model_id: str, where: BucketOptions) -> tuple[Pin, Pin]:
     return asyncio.run(ask())
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_entry(path: Path) -> Mapping[str, Any]:
+    """Read a catalogue entry from a file.
+
+    Raises:
+        InvalidInput: It is not there, or no JSON object.
+    """
     try:
         entry = json_module.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

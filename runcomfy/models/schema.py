@@ -32,7 +32,16 @@ from runcomfy.models.media_fields import MediaField, file_in, media_fields, type
 from runcomfy.models.sentences import sentence
 from runcomfy.texts import exact_below, normal_text, unusable
 
-__all__ = ["DIFFERENCES", "class_of_schema", "effective_defaults", "is_text", "standard"]
+__all__ = [
+    "DIFFERENCES",
+    "class_of_schema",
+    "effective_defaults",
+    "is_text",
+    "of_any_address",
+    "rules_together",
+    "standard",
+    "subschemas_changed",
+]
 
 DIFFERENCES: Final = (
     "`None` leaves a property out",
@@ -101,7 +110,7 @@ def class_of_schema(
     for name, own in properties.items():
         field = _name_in_python(name, fields)
         fields[field] = _field(name, {**own, **definitions}, needed=name in required, medium=found.get(name))
-    rest = {name: value for name, value in whole.items() if name not in _OF_PROPERTIES}
+    rest = rules_together(whole)
     defaults = {
         name: json.dumps(None if field[1].is_required() else _plain(field[1].default))
         for name, field in zip(properties, fields.values(), strict=True)
@@ -211,6 +220,26 @@ def standard(schema: Any) -> dict[str, Any]:
     return fixed if isinstance(fixed, dict) else {}
 
 
+def rules_together(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a schema says of several properties together, with the definitions that it refers to."""
+    return {name: value for name, value in schema.items() if name not in _OF_PROPERTIES}
+
+
+def subschemas_changed(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a schema with each schema that is directly within it changed; all else, such as a default, stays."""
+    changed: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in _SCHEMAS:
+            changed[name] = change(value)
+        elif name in _LISTS and isinstance(value, list):
+            changed[name] = [change(each) for each in value]
+        elif name in _NAMED and isinstance(value, dict):
+            changed[name] = {key: change(each) for key, each in value.items()}
+        else:
+            changed[name] = value
+    return changed
+
+
 def is_text(name: str, schema: Mapping[str, Any]) -> bool:
     """Whether a property is a free text from a person, whose default is a sample: a prompt, not a setting.
 
@@ -250,7 +279,7 @@ def _field(name: str, schema: dict[str, Any], *, needed: bool, medium: MediaFiel
 
 
 def _check(schema: dict[str, Any], *, text: bool, needed: bool, medium: MediaField | None) -> Callable[[Any], Any]:
-    validator = _validator(schema if medium is None else _of_any_address(schema))
+    validator = _validator(schema if medium is None else of_any_address(schema))
     whole = "integer" in types_of(schema)
 
     def check(value: Any) -> Any:
@@ -275,11 +304,11 @@ def _check(schema: dict[str, Any], *, text: bool, needed: bool, medium: MediaFie
     return check
 
 
-def _of_any_address(schema: dict[str, Any]) -> dict[str, Any]:
+def of_any_address(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a medium's schema without what only a URL can keep: a path and `s3://` are staged."""
     kept = {name: rule for name, rule in schema.items() if name not in ("pattern", "minLength", "maxLength", "format")}
     items = kept.get("items")
-    return kept | {"items": _of_any_address(items)} if isinstance(items, dict) else kept
+    return kept | {"items": of_any_address(items)} if isinstance(items, dict) else kept
 
 
 def _first_of(validator: Any, value: Any) -> ValidationError | None:
@@ -372,17 +401,7 @@ def _name_in_python(name: str, taken: Mapping[str, Any]) -> str:
 def _fixed(schema: Any, root: Any, depth: int) -> Any:
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return schema if isinstance(schema, bool) else {}
-    fixed: dict[str, Any] = {}
-    again = partial(_fixed, root=root, depth=depth + 1)
-    for name, value in schema.items():
-        if name in _SCHEMAS:
-            fixed[name] = again(value)
-        elif name in _LISTS and isinstance(value, list):
-            fixed[name] = [again(each) for each in value]
-        elif name in _NAMED and isinstance(value, dict):
-            fixed[name] = {key: again(each) for key, each in value.items()}
-        else:
-            fixed[name] = value
+    fixed = subschemas_changed(schema, partial(_fixed, root=root, depth=depth + 1))
     _fix_type(fixed)
     _fix_keywords(fixed, root)
     return fixed

@@ -121,3 +121,72 @@ def test_what_may_not_be_written_is_named(tmp_path: Path, capsys: Said) -> None:
 
     assert main(["init", str(folder)]) == 3
     assert "cannot be written" in capsys.readouterr().err
+
+
+MODELS = ROOT / "tests" / "contract" / "models"
+EDIT, SEEDANCE = (MODELS / f"{name}.json" for name in ("wan-ai-wan-2.7-edit", "bytedance-seedance-2.0-pro"))
+
+
+def test_models_get_flows_with_forms_of_their_own(tmp_path: Path, capsys: Said) -> None:
+    """Two models, two files each; the deployments are in prefect.yaml; a second time nothing changes."""
+    words = ["init", str(tmp_path), "--model", str(EDIT), "--model", str(SEEDANCE)]
+
+    assert main(words) == 0
+
+    stems = ("wan_ai_wan_2_7_edit", "bytedance_seedance_2_0_pro")
+    names = [f"flows/{stem}.{end}" for stem in stems for end in ("py", "json")]
+    assert sorted(files_in(tmp_path)) == sorted([*WRITTEN, *names])
+    _, *deployments = described(tmp_path / "prefect.yaml")["deployments"]
+    edit, seedance = deployments[:2]
+    assert edit["name"] == "wan-ai-wan-2.7-edit"
+    assert edit["entrypoint"] == f"flows/{stems[0]}.py:{stems[0]}"
+    assert seedance["parameters"] == described(tmp_path / "prefect.yaml")["deployments"][0]["parameters"] | {
+        "model": "bytedance/seedance-2.0/pro"
+    }
+    before = files_in(tmp_path)
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["created"], sorted(told["unchanged"])) == ([], sorted(names)) and "add_to_prefect_yaml" not in told
+    assert files_in(tmp_path) == before
+
+
+def test_a_project_that_exists_gets_the_flow_and_hears_what_to_add(tmp_path: Path, capsys: Said) -> None:
+    main(["init", str(tmp_path)])
+    before = files_in(tmp_path)
+    capsys.readouterr()
+
+    assert main(["init", str(tmp_path), "--model", str(EDIT)]) == 0
+
+    said = capsys.readouterr().out
+    assert "add this below `deployments:`" in said and "entrypoint: flows/wan_ai_wan_2_7_edit.py" in said
+    assert {name: text for name, text in files_in(tmp_path).items() if name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["image-to-video"], "form already, image-to-video"),
+        (["no model"], "--model: 'no model' is no model"),
+        ([str(MODELS / "any-lora-base-model.json")], "is no model"),
+        (["gone.json"], "gone.json cannot be read"),
+    ],
+)
+def test_a_model_that_cannot_have_one_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: Said, given: list[str], words: str
+) -> None:
+    code = main(["init", str(tmp_path / "new"), *(word for each in given for word in ("--model", each))])
+
+    assert code != 0
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_models_of_one_file_name_are_refused(tmp_path: Path, capsys: Said) -> None:
+    entry = json.loads(EDIT.read_text(encoding="utf-8"))
+    for number, name in enumerate(("a/b-c", "a-b/c")):
+        (tmp_path / f"{number}.json").write_text(json.dumps(entry | {"model_id": name}), encoding="utf-8")
+
+    assert main(["init", str(tmp_path / "new"), *(w for n in "01" for w in ("--model", str(tmp_path / f"{n}.json")))])
+
+    assert "a/b-c and a-b/c would both be flows/a_b_c.py" in " ".join(capsys.readouterr().err.split())
