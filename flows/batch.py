@@ -56,7 +56,8 @@ async def batch(
 
     Args:
         manifest: s3://bucket/key or a path on the worker: a CSV, JSON Lines or Parquet file with the columns prompt,
-            image (for image-to-video), model, variation, and any setting of the model.
+            image (for image-to-video), model, variation, and any setting of the model. With any model of the catalogue,
+            its inputs.
         credentials: The RunComfy account that pays.
         store: The bucket for staged images, videos, and the results.
         budget_usd: What all videos of this manifest may cost together, in US dollars, whichever run pays. Nothing is
@@ -81,7 +82,9 @@ async def batch(
         at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
     )  # fmt: skip
-    plan = await plan_batch(manifest, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts)
+    plan = await plan_batch(
+        manifest, credentials, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts
+    )
     outcomes, cost_usd = await run_batch(plan, credentials, store, policy, rows_per_shard, shard_deployment)
     return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))
 

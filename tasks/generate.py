@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from prefect import task
@@ -14,7 +14,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import Authorise
 from runcomfy.generation.generate import generate as generate_it
 from runcomfy.models.orders import Order
-from runcomfy.values import Outcome, StagedImage, Submission
+from runcomfy.values import Outcome, StagedFile, Submission
 from tasks.runtime.naming import fact, task_name
 
 __all__ = ["generate", "generate_one"]
@@ -22,7 +22,7 @@ __all__ = ["generate", "generate_one"]
 
 async def generate_one(
     order: Order,
-    staged: StagedImage | None,
+    staged: Sequence[StagedFile],
     engine: Engine,
     *,
     label: str,
@@ -47,7 +47,7 @@ async def generate_one(
 )
 async def generate(
     order: Order,
-    staged: StagedImage | None,
+    staged: Sequence[StagedFile],
     engine: Engine,
     *,
     label: str,

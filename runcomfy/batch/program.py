@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from runcomfy.generation.generate import Authorise, generate
 from runcomfy.generation.hooks import Hooks, Log
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
-from runcomfy.values import Outcome, StagedImage, Submission
+from runcomfy.values import Outcome, StagedFile, Submission
 
 __all__ = ["GenerateOne", "Program"]
 
@@ -30,7 +30,7 @@ class GenerateOne(Protocol):
     def __call__(
         self,
         order: Order,
-        staged: StagedImage | None,
+        staged: Sequence[StagedFile],
         engine: Engine,
         *,
         label: str,
@@ -65,6 +65,10 @@ class Program:
         self.generate = generate
         self._client, self._hosts = client, hosts
         self.destination, self.hooks = destination, hooks
+
+    def client(self) -> RunComfyClient:
+        """Return the account's client, not opened yet."""
+        return self._client()
 
     def open(self, policy: RunPolicy) -> AbstractAsyncContextManager[Engine]:
         """Open the engine; its client is closed with the body."""

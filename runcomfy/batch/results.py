@@ -79,7 +79,9 @@ def write_results(
     store.put(key, _table(rows, outcomes), content_type="text/csv")
     again = [
         (
-            standalone_row(row.source, row.order, row.staged.uri if row.staged else None),
+            standalone_row(
+                row.source, row.order, row.staged[0].uri if row.staged else None, typed=manifest.format == "jsonl"
+            ),
             outcomes[row.line].error or str(outcomes[row.line].status),
         )
         for row in rows
@@ -105,7 +107,7 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
             "status": str(outcome.status),
             "uri": " ".join(outcome.uris),
             "prompt": row.order.prompt,
-            "image": row.staged.source if row.staged else None,
+            "image": " ".join(file.source for file in row.staged) or None,
         }
         cells = (shown | named).items()
         writer.writerow({name: defused(cell) if isinstance(cell, str) else cell for name, cell in cells})

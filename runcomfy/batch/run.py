@@ -14,7 +14,7 @@ from runcomfy.batch.budget import Budget
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE, note_stop, open_breaker
 from runcomfy.batch.estimate import Tally
 from runcomfy.batch.halt import Halt, publish_halt, stop_on_halt
-from runcomfy.batch.plan import PlannedRow, rows_from_json
+from runcomfy.batch.plan import PlannedRow, models_of, rows_from_json
 from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.program import Program
 from runcomfy.batch.results import outcomes_to_json
@@ -25,7 +25,10 @@ from runcomfy.batch.status import RowStatus, look_up, true_outcome
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
+from runcomfy.generation.models import kinds_of
 from runcomfy.journal import Entry
+from runcomfy.models import MODELS
+from runcomfy.models.orders import Kinds
 from runcomfy.policy import RunPolicy
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
@@ -89,7 +92,12 @@ async def run_shard(shard: Shard, program: Program, batch_policy: BatchPolicy) -
     """Generate the rows of a shard, write their outcomes into the bucket, and return how many ended in which way."""
     store, journal = program.destination.store, program.destination.journal
     outcomes = dict[int, Outcome]()
-    rows = rows_from_json(await asyncio.to_thread(store.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES))
+    document = await asyncio.to_thread(store.read, shard.rows_key, limit_bytes=_MAX_ROWS_BYTES)
+    kinds: Kinds = {}
+    if not (models := await asyncio.to_thread(models_of, document)) <= MODELS.keys():
+        async with program.client() as client:
+            kinds = await kinds_of(models, client, journal)
+    rows = rows_from_json(document, kinds)
     async with _outcomes_written(outcomes, shard, store, program.hooks.log):
         status = await look_up(rows, journal, store)
         outcomes |= status.existing

@@ -73,9 +73,8 @@ async def known_rows(rows: Sequence[PlannedRow], journal: Journal) -> list[Plann
     gate = asyncio.Semaphore(_READING_AT_ONCE)
 
     async def known(row: PlannedRow) -> PlannedRow:
-        staged = (row.staged,) if row.staged else ()
         async with gate:
-            key = await known_key(journal, row.order.inputs(row.staged), staged, variation=row.order.variation)
+            key = await known_key(journal, row.order.inputs(row.staged), row.staged, variation=row.order.variation)
         return row if key == row.generation_key else row.model_copy(update={"generation_key": key})
 
     return list(await asyncio.gather(*map(known, rows)))

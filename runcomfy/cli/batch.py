@@ -109,7 +109,12 @@ def _run(
         destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings)
         program = Program(environment.client, destination, environment.host_policy(), hooks)
         plan = await prepare(
-            manifest, destination, defaults, hooks.log, allow_placeholder_prompts=allow_placeholder_prompts
+            manifest,
+            destination,
+            defaults,
+            hooks.log,
+            client=environment.client,
+            allow_placeholder_prompts=allow_placeholder_prompts,
         )
         outcomes, cost_usd = await run_here(plan, program, rules)
         written = (plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder)

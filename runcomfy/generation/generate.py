@@ -14,7 +14,7 @@ from runcomfy.api.rate_limit import Clock
 from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
-from runcomfy.errors import RateLimited, RunComfyError
+from runcomfy.errors import ImageUnavailable, RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_with_retries
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
@@ -107,6 +107,7 @@ async def submit(
         GenerationFailed, GenerationCancelled: this run has had its attempt.
         RequestNotFound: it was accepted earlier, and the service does not know it any more.
         InvalidInput: a staged file is missing, or is given to a model that takes none; nothing was sent.
+        ImageUnavailable: a staged file is not in the bucket any more; nothing was sent.
         ConfigurationError: a staged file's URL cannot be signed for long enough, or is refused when it is tried, or
             the journal cannot be kept where it is configured, or the archive key names a folder of another purpose;
             nothing was sent.
@@ -235,7 +236,7 @@ def workload(submission: Submission | str) -> str | None:
 
 async def generate(
     order: Order,
-    staged: StagedImage | None,
+    staged: Sequence[StagedFile],
     engine: Engine,
     *,
     label: str,
@@ -246,7 +247,7 @@ async def generate(
 
     Args:
         order: What is asked for.
-        staged: Its image, for models that take one.
+        staged: Its media.
         engine: The account, the bucket and the policy.
         label: Its name in the outcome.
         authorise: See `Authorise`; what it raises becomes the outcome.
@@ -255,9 +256,8 @@ async def generate(
     began, key, accepted = time.monotonic(), None, None
     try:
         inputs = order.inputs(staged)
-        files = (staged,) if staged else ()
-        key = await known_key(engine.journal, inputs, files, variation=order.variation)
-        submission = await _submitted(engine, inputs, files, order.variation, authorise)
+        key = await known_key(engine.journal, inputs, staged, variation=order.variation)
+        submission = await _submitted(engine, inputs, staged, order.variation, authorise)
         accepted = submission.request_id
         if on_accepted is not None:
             handled = handled_if_interrupted(
@@ -274,7 +274,7 @@ async def generate(
             engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks
         )
         facts, videos = await archive_with_retries(
-            engine, result, model_id=inputs.model_id, inputs=inputs, staged=files, submission=submission, answer=answer
+            engine, result, model_id=inputs.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer
         )
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
@@ -315,6 +315,11 @@ async def _signed(inputs: ModelInputs, staged: Sequence[StagedFile], engine: Eng
     store, lifetime = engine.store, engine.policy.deadlines.signed_for
     for file in staged:
         await asyncio.to_thread(store.find_region, file.bucket)
+        if await asyncio.to_thread(store.head, file.key, file.bucket) is None:
+            raise ImageUnavailable(
+                f"{file.uri} is not in the bucket any more, so nothing was sent or paid for. Run it again: "
+                f"{file.source} is staged again."
+            )
         if not engine.client.is_local:
             check_reachable(await asyncio.to_thread(sign, file, store, lifetime))
         warning = await asyncio.to_thread(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,19 +14,32 @@ from runcomfy.errors import InvalidInput
 from runcomfy.generation.generate import stage
 from runcomfy.generation.hooks import Hooks
 from runcomfy.generation.phases import staging
+from runcomfy.generation.staging import stage_image
 from runcomfy.generation.staging_clips import stage_clip
 from runcomfy.journal.journal import Journal
 from runcomfy.media.image_files import check_image_file, path_of, scheme_of
 from runcomfy.models import ModelInputs, check_inputs
 from runcomfy.models.media_fields import MediaField, MediaKind
+from runcomfy.models.orders import Kinds
 from runcomfy.models.pins import Pin, class_of, pinned
-from runcomfy.models.registry import MODELS
+from runcomfy.models.registry import MODELS, model_id_of
 from runcomfy.storage.store import Store
 from runcomfy.values import MediaFacts, StagedFile, StagedImage
 
-__all__ = ["check_local_files", "checked", "model_class", "pin_of", "stage_file", "stage_inputs"]
+__all__ = [
+    "broken_rules",
+    "check_local_files",
+    "checked",
+    "kinds_of",
+    "model_class",
+    "pin_of",
+    "stage_file",
+    "stage_inputs",
+    "stage_medium",
+]
 
 _STAGING_AT_ONCE = 4
+_PINNING_AT_ONCE = 8
 _RELATIONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq,
 }  # fmt: skip
@@ -51,6 +64,32 @@ async def pin_of(model_id: str, client: RunComfyClient, journal: Journal) -> Pin
 async def model_class(model_id: str, client: RunComfyClient, journal: Journal) -> type[ModelInputs]:
     """Return the class of a model's inputs: the typed one, else that of its pin; raises as `pin_of` does."""
     return MODELS.get(model_id) or class_of(await pin_of(model_id, client, journal))
+
+
+async def kinds_of(models: Iterable[str], client: RunComfyClient, journal: Journal) -> Kinds:
+    """Return the class of each model of the catalogue, by the name that it is given; or why there is none.
+
+    Args:
+        models: As orders name them; a typed model, and an empty name, are left out.
+        client: Open; it is asked for what is not pinned yet.
+        journal: Where pins are kept.
+
+    Raises:
+        ConfigurationError: A pin cannot be read by this version.
+        ServiceError: The catalogue could not be read.
+        StorageError: A pin could not be read or written.
+    """
+    gate, kinds = asyncio.Semaphore(_PINNING_AT_ONCE), dict[str, type[ModelInputs] | InvalidInput]()
+
+    async def add(name: str) -> None:
+        async with gate:
+            try:
+                kinds[name] = await model_class(model_id_of(name, "model"), client, journal)
+            except InvalidInput as error:
+                kinds[name] = error
+
+    await asyncio.gather(*(add(name) for name in sorted(set(models)) if name and name not in MODELS))
+    return kinds
 
 
 def checked(kind: type[ModelInputs], given: Mapping[str, Any]) -> ModelInputs:
@@ -130,13 +169,20 @@ async def stage_file(
         staged: StagedFile = await stage(source, store, hooks)
     else:
         with staging(hooks) as measured:
-            what: Literal["video", "audio"] = "video" if medium.kind is MediaKind.VIDEO else "audio"
-            staged = await asyncio.to_thread(stage_clip, source, what, store, HostPolicy(allowed=("*",)))
+            staged = await stage_medium(source, medium.kind, store)
             measured(staged)
-        hooks.log.info("%s %s (%s)", "Uploaded" if staged.uploaded else "Already staged:", staged.uri, what)
+        hooks.log.info("%s %s (%s)", "Uploaded" if staged.uploaded else "Already staged:", staged.uri, medium.kind)
     if broken := broken_rules(medium, staged):
         raise InvalidInput(f"{name}: {' '.join(broken)} Nothing was paid for.")
     return staged
+
+
+async def stage_medium(source: str | Path, kind: MediaKind, store: Store) -> StagedFile:
+    """Check a file and put it into the bucket, without the catalogue's rules; see `stage_file`."""
+    if kind is MediaKind.IMAGE:
+        return await stage_image(source, store)
+    what: Literal["video", "audio"] = "video" if kind is MediaKind.VIDEO else "audio"
+    return await asyncio.to_thread(stage_clip, source, what, store, HostPolicy(allowed=("*",)))
 
 
 def broken_rules(medium: MediaField, file: StagedFile) -> list[str]:

@@ -159,7 +159,7 @@ def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Ge
 
         try:
             outcome = await program.generate(
-                order, image, engine, label=label, authorise=authorise, on_accepted=on_accepted
+                order, (image,), engine, label=label, authorise=authorise, on_accepted=on_accepted
             )
             return outcome
         finally:

@@ -8,15 +8,17 @@ also has the limits; `header` knows which line and which columns of it count. `c
 
 from __future__ import annotations
 
-from runcomfy.manifest.reading import read_manifest
+from runcomfy.manifest.reading import ManifestFile, open_manifest, read_manifest
 from runcomfy.manifest.rows import BadRow, Manifest, ManifestFormat, Row, refuse_rows
 from runcomfy.manifest.writing import standalone_row, write_manifest
 
 __all__ = [
     "BadRow",
     "Manifest",
+    "ManifestFile",
     "ManifestFormat",
     "Row",
+    "open_manifest",
     "read_manifest",
     "refuse_rows",
     "standalone_row",

@@ -9,14 +9,15 @@ from typing import Any
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
-from runcomfy.manifest.table import IGNORED, Table, shown, too_long
-from runcomfy.models import default_model, generation_key, short_name
-from runcomfy.models.orders import FIELDS, Order, read_order, unknown_field
+from runcomfy.manifest.table import IGNORED, Names, Table, shown, too_long
+from runcomfy.models import default_model, short_name
+from runcomfy.models.cells import Nested
+from runcomfy.models.columns import OF_ANY_MODEL, named_model, unknown_field
+from runcomfy.models.orders import Kinds, Order, read_order
 from runcomfy.texts import is_placeholder, normal_text
 
 __all__ = ["check_table", "is_empty", "unknown_name"]
 
-_KNOWN = frozenset(FIELDS)
 _TEXTS = frozenset(("image", "model", "prompt", "variation"))
 _LONGEST_SENTENCE = 300
 _IN_OTHER_WORDS = {
@@ -33,7 +34,13 @@ Violation = tuple[str, str]
 
 
 def check_table(
-    table: Table, location: Location, defaults: Mapping[str, Any], *, allow_placeholders: bool = False
+    table: Table,
+    location: Location,
+    defaults: Mapping[str, Any],
+    kinds: Kinds,
+    known: Names,
+    *,
+    allow_placeholders: bool = False,
 ) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
     """Return the rows that can be generated, and what is wrong with the others and with the names of the columns.
 
@@ -41,10 +48,14 @@ def check_table(
         table: What was read.
         location: Where it is.
         defaults: What counts where a row gives nothing.
+        kinds: The models of the catalogue that rows name.
+        known: What columns may be called.
         allow_placeholders: Whether a prompt may be what programs write where there is none (`nan`, `#REF!`).
     """
-    unknown = {name for name in table.columns if name not in _KNOWN and name not in IGNORED}
-    problems = _unknown_columns(table, unknown, uses_counted=location.format == "jsonl")
+    # What a model that does not exist would know cannot be said.
+    are_known = not any(isinstance(kind, InvalidInput) for kind in kinds.values())
+    unknown = {name for name in table.columns if are_known and name not in known and name not in IGNORED}
+    problems = _unknown_columns(table, unknown, known, uses_counted=location.format == "jsonl")
     # An image cell that was left empty by mistake must not become a video of the prompt alone.
     image_or_model = defaults.keys().isdisjoint(("image", "model")) and any(
         isinstance(image := record.values.get("image"), str) and image.strip() for record in table.records
@@ -55,11 +66,14 @@ def check_table(
         if record.problem:
             problems[record.line].append(record.problem)
             continue
-        source = {name: value for name, value in record.values.items() if name in _KNOWN}
-        order, found = _order(source, location, defaults, image_or_model=image_or_model)
-        if order and not allow_placeholders and is_placeholder(normal_text(order.prompt)):
-            found.append(("prompt", _PLACEHOLDER))
-        if order and (line := first.setdefault(_identity(order), record.line)) != record.line:
+        source = {name: value for name, value in record.values.items() if name in known}
+        of_catalogue = named_model(record.values.get("model") or defaults.get("model")) in kinds
+        order, found = _order(
+            source, location, defaults, kinds, image_or_model=image_or_model, of_catalogue=of_catalogue
+        )
+        if order and not allow_placeholders:
+            found += [(name, _PLACEHOLDER) for name, text in _texts_of(order) if is_placeholder(normal_text(text))]
+        if order and (line := first.setdefault(order.identity(), record.line)) != record.line:
             found.append(("variation", _repeated(place_of(location.format, line))))
         if found:
             problems[record.line] += (f"{field}: {_worded(sentence)}" for field, sentence in found)
@@ -73,57 +87,74 @@ def is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def unknown_name(name: str) -> str:
+def unknown_name(name: str, known: Names) -> str:
     """Return the sentence for a name that is unknown, with the one that may be meant, as `read_order` does."""
-    return f"{shown(name)}: {unknown_field(name)}"
+    return f"{shown(name)}: {unknown_field(name, known.fields)}"
 
 
-def _unknown_columns(table: Table, unknown: set[str], *, uses_counted: bool) -> defaultdict[int, list[str]]:
+def _unknown_columns(
+    table: Table, unknown: set[str], known: Names, *, uses_counted: bool
+) -> defaultdict[int, list[str]]:
     """Return the problems of unknown names, by line: one for each name, however many rows have it."""
     uses = Counter(name for record in table.records for name in unknown & record.values.keys())
     problems: defaultdict[int, list[str]] = defaultdict(list)
     for name, line in table.columns.items():
         if name in unknown:
             others = f" (and in {uses[name] - 1:,} more rows)" if uses_counted and uses[name] > 1 else ""
-            problems[line].append(unknown_name(name) + others)
+            problems[line].append(unknown_name(name, known) + others)
     return problems
 
 
 def _order(
-    source: Mapping[str, Any], location: Location, defaults: Mapping[str, Any], *, image_or_model: bool
+    source: Mapping[str, Any],
+    location: Location,
+    defaults: Mapping[str, Any],
+    kinds: Kinds,
+    *,
+    image_or_model: bool,
+    of_catalogue: bool,
 ) -> tuple[Order | None, list[Violation]]:
     """Return what a row asks for, or everything that is wrong with it."""
     values = dict(source)
-    found = [(name, sentence) for name, value in source.items() if (sentence := _misfit(name, value))]
-    image = source.get("image")
+    found = [
+        (name, sentence) for name, value in source.items() if (sentence := _misfit(name, value, any_type=of_catalogue))
+    ]
+    image = None if of_catalogue else source.get("image")
     if isinstance(image, str) and image.strip():
         try:
-            values["image"] = location.image(image.strip())
+            values["image"] = location.file(image.strip(), "an image")
         except ValueError as error:
             found.append(("image", str(error)))
-    elif image_or_model and is_empty(image) and is_empty(source.get("model")):
+    elif not of_catalogue and image_or_model and is_empty(image) and is_empty(source.get("model")):
         without = short_name(default_model(image=False))
         found.append(("image", f"it is missing, and other rows have one; name one, or {without} as the model"))
     try:
-        order = read_order(values, defaults)
+        order = read_order(values, defaults, kinds, locate=lambda name: location.file(name.strip()))
     except InvalidInput as error:
         named = {name for name, _ in found}
         return None, found + [(name, sentence) for name, sentence in error.violations or () if name not in named]
     return (None if found else order), found
 
 
-def _misfit(name: str, value: Any) -> str:
-    """Return why a value cannot be used under this name, whatever the model; an empty text if it can."""
+def _misfit(name: str, value: Any, *, any_type: bool) -> str:
+    """Return why a value cannot be used under this name; an empty text if it can.
+
+    Args:
+        name: The column.
+        value: The cell.
+        any_type: Whether the row's model says itself which types its inputs have.
+    """
+    any_type = any_type and name not in OF_ANY_MODEL
+    if isinstance(value, Nested):
+        return "" if any_type else "a list or an object is not allowed here; give a text, a number, true or false"
     if isinstance(value, str):
         if "\0" in value:
             return "the text holds a NUL character; take it out"
         if sentence := too_long(value):
             return sentence
         return "" if value.isascii() or _is_unicode(value) else "the text holds half a character; write it again"
-    if isinstance(value, list | dict):
-        return "a list or an object is not allowed here; give a text, a number, true or false"
     numbered = name == "variation" and not isinstance(value, bool)
-    if value is not None and name in _TEXTS and not numbered:
+    if value is not None and name in _TEXTS and not numbered and not any_type:
         return "it is not a text; write it as one"
     return ""
 
@@ -140,9 +171,11 @@ def _worded(sentence: str) -> str:
     return _IN_OTHER_WORDS.get(sentence, sentence)[:_LONGEST_SENTENCE]
 
 
-def _identity(order: Order) -> str:
-    # The image's name in place of its content, which has not been read yet.
-    return generation_key(order.inputs(None), image_sha256=order.image, variation=order.variation)
+def _texts_of(order: Order) -> list[tuple[str, str]]:
+    """Return the free texts of an order, which are what is made."""
+    if order.kind is None:
+        return [("prompt", order.prompt)]
+    return [(name, text) for name in order.kind.texts if isinstance(text := order.settings.get(name), str) and text]
 
 
 def _repeated(place: str) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from runcomfy.manifest.header import LOOKED_AT, find_header, known_names, names_of, without_index
+from runcomfy.manifest.header import LOOKED_AT, find_header, names_of, without_index
 from runcomfy.manifest.table import (
     MAX_LINE_CHARACTERS,
+    TYPED,
+    Names,
     RawRow,
     Table,
     UnreadableTable,
@@ -30,22 +32,26 @@ _FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\0\u200b\u2060\ufeff]*[=+\-@\uff1d\uff0
 _NUMBER = re.compile(r"-\d+(?:\.\d+)?")
 
 
-def read_delimited(data: bytes) -> Table:
+def read_delimited(data: bytes, known: Names = TYPED) -> Table:
     """Read a CSV file; all values are texts. Rows without any text are left out.
+
+    Args:
+        data: The whole file.
+        known: What columns may be called.
 
     Raises:
         UnreadableTable: It is not text, or has no usable header, or no rows.
     """
-    delimiter, skipped = _dialect(data)
+    delimiter, skipped = _dialect(data, known)
     records = _records(data, delimiter, skipped)
     first = list(islice(records, LOOKED_AT))
-    place = find_header([(line, [] if isinstance(cells, str) else cells) for line, cells in first])
+    place = find_header([(line, [] if isinstance(cells, str) else cells) for line, cells in first], known)
     for line, cells in first if place is None else ():
         if isinstance(cells, str):
             raise UnreadableTable(f"has no header: line {line} cannot be read, {cells}")
     place = place or 0
     header_line, header = first[place] if first else (1, [])
-    names = names_of(header)
+    names = names_of(header, known)
     rows: list[RawRow] = []
     for line, cells in chain(first[place + 1 :], records):
         rows += _row(line, cells, names, len(header), is_ours="error" in names)
@@ -74,21 +80,21 @@ def as_written(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _dialect(data: bytes) -> tuple[str, int]:
+def _dialect(data: bytes, known: Names) -> tuple[str, int]:
     """Return the separator, and how many lines to skip: in some countries Excel writes `sep=;` into the first."""
     start = list(islice(lines_of(open_text(data, "")), LOOKED_AT))
     if start and (named := _SEPARATOR_LINE.fullmatch(start[0])):
         return named[1], 1
-    found = {delimiter: _most_names(start, delimiter) for delimiter in _DELIMITERS}
+    found = {delimiter: _most_names(start, delimiter, known) for delimiter in _DELIMITERS}
     return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), 0
 
 
-def _most_names(lines: Sequence[str], delimiter: str) -> int:
+def _most_names(lines: Sequence[str], delimiter: str, known: Names) -> int:
     """Return how many fields the best of these lines names, if the cells are separated so."""
     reader, most = csv.reader(lines, delimiter=delimiter), 0
     while True:
         try:
-            most = max(most, known_names(next(reader)))
+            most = max(most, known.count(next(reader)))
         except StopIteration:
             return most
         except csv.Error:

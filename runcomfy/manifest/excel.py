@@ -22,12 +22,13 @@ from runcomfy.manifest.header import LOOKED_AT, find_header, names_of, without_i
 from runcomfy.manifest.table import (
     MAX_COLUMNS,
     MAX_TEXT_BYTES,
+    TYPED,
+    Names,
     RawRow,
     Table,
     UnreadableTable,
     check_length,
 )
-from runcomfy.models.orders import FIELDS
 
 __all__ = ["read_excel", "write_excel"]
 
@@ -45,8 +46,12 @@ _ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f]|_(?=x[0-9A-Fa-f]{4}_)")
 warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\.")
 
 
-def read_excel(data: bytes) -> Table:
+def read_excel(data: bytes, known: Names = TYPED) -> Table:
     """Read the first visible sheet of a workbook; formulas count as what they gave when it was saved.
+
+    Args:
+        data: The whole file.
+        known: What columns may be called.
 
     Raises:
         UnreadableTable: It is damaged, too large, or has no usable header, or no rows.
@@ -59,7 +64,7 @@ def read_excel(data: bytes) -> Table:
         if sheet is None:
             raise UnreadableTable("has no sheet with cells. Save the sheet with the rows as the first.")
         sheet.reset_dimensions()  # what the file says of its size is not always true
-        return _table(_rows(sheet))
+        return _table(_rows(sheet), known)
     except UnreadableTable:
         raise
     except Exception as error:  # a damaged workbook makes openpyxl raise whatever its code runs into
@@ -119,21 +124,21 @@ def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
         yield line, values
 
 
-def _table(rows: Iterator[tuple[int, list[Any]]]) -> Table:
+def _table(rows: Iterator[tuple[int, list[Any]]], known: Names) -> Table:
     first = list(islice(rows, LOOKED_AT))
     texts = [(line, ["" if cell is None else str(cell) for cell in cells]) for line, cells in first]
-    place = find_header(texts, "row") or 0
+    place = find_header(texts, known, place="row") or 0
     header_line, header = texts[place] if texts else (1, [])
-    names = names_of(header)
+    names = names_of(header, known)
     records: list[RawRow] = []
     for line, cells in chain(first[place + 1 :], rows):
-        records += _record(line, cells, names)
+        records += _record(line, cells, names, known)
         check_length(len(records) or 1)
     check_length(len(records))
     return Table(without_index(dict.fromkeys(names, header_line), records), records)
 
 
-def _record(line: int, cells: Sequence[Any], names: Sequence[str]) -> Iterator[RawRow]:
+def _record(line: int, cells: Sequence[Any], names: Sequence[str], known: Names) -> Iterator[RawRow]:
     """Yield the record; nothing where it is blank."""
     if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
         return
@@ -143,7 +148,7 @@ def _record(line: int, cells: Sequence[Any], names: Sequence[str]) -> Iterator[R
         yield RawRow(line, {}, f"it has something in column {beyond}, which has no name; name it, or take it out")
         return
     for name, value in values.items():
-        if name in FIELDS and isinstance(value, int | float) and abs(value) >= _EXACT_BELOW:
+        if name in known and isinstance(value, int | float) and abs(value) >= _EXACT_BELOW:
             yield RawRow(
                 line,
                 {},

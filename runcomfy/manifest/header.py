@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-import string
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runcomfy.manifest.table import IGNORED, RawRow, UnreadableTable, check_columns
-from runcomfy.models.orders import FIELDS
+from runcomfy.manifest.table import BLANK, TYPED, Names, RawRow, UnreadableTable, check_columns
 
-__all__ = ["LOOKED_AT", "column_name", "find_header", "known_names", "may_be_index", "names_of", "without_index"]
+__all__ = ["LOOKED_AT", "find_header", "may_be_index", "names_of", "without_index"]
 
 LOOKED_AT = 20
 """How many lines at the start of a table may be its header."""
 
-_KNOWN = frozenset((*FIELDS, *IGNORED))
 _RESULTS = frozenset(("status", "request_id", "generation_key"))
-_BLANK = string.whitespace + "\0\u00a0\u200b\u2060\ufeff"
-_JOINS = re.compile(r"[\s_-]+")
 _NAMELESS = "\0"  # and the number of the column: no name has a NUL
 # What pandas calls the index of a data frame: in Parquet; in a CSV file that it read back; after reset_index.
 _PARQUET_INDEX = re.compile(r"__index_level_\d+__")
@@ -27,34 +21,25 @@ _READ_BACK = re.compile(r"Unnamed: \d+(?:\.\d+)*(?:_level_\d+)?")
 _RESET = frozenset(("index", "level_0"))
 
 
-def column_name(given: str) -> str:
-    """Return the name of a column: `Num Frames` and `num-frames` are num_frames; an unknown one stays as it is."""
-    name = given.strip(_BLANK)
-    plain = _JOINS.sub("_", unicodedata.normalize("NFKC", name).casefold())
-    return plain if plain in _KNOWN else name
-
-
-def known_names(cells: Iterable[str]) -> int:
-    """Return how many of these cells are the name of a field."""
-    return len({column_name(cell) for cell in cells}.intersection(FIELDS))
-
-
-def find_header(records: Sequence[tuple[int, Sequence[str]]], place: str = "line") -> int | None:
+def find_header(
+    records: Sequence[tuple[int, Sequence[str]]], known: Names = TYPED, *, place: str = "line"
+) -> int | None:
     """Return which of the first records is the header; `None` if none is.
 
     Args:
         records: Each with its line; those without any text are passed over.
+        known: What columns may be called.
         place: What a line is called.
 
     Raises:
         UnreadableTable: There is something above the header.
     """
-    filled = [index for index, (_, cells) in enumerate(records) if any(cell.strip(_BLANK) for cell in cells)]
-    known = [known_names(records[index][1]) for index in filled]
-    first = next((number for number, count in enumerate(known) if count), None)
+    filled = [index for index, (_, cells) in enumerate(records) if any(cell.strip(BLANK) for cell in cells)]
+    counts = [known.count(records[index][1]) for index in filled]
+    first = next((number for number, count in enumerate(counts) if count), None)
     if first is None:
         return None
-    if first + 1 < len(known) and known[first + 1] > known[first]:  # the title is the name of a field
+    if first + 1 < len(counts) and counts[first + 1] > counts[first]:  # the title is the name of a field
         first += 1
     if first:
         above, line = records[filled[0]][0], records[filled[first]][0]
@@ -65,20 +50,20 @@ def find_header(records: Sequence[tuple[int, Sequence[str]]], place: str = "line
     return filled[0]
 
 
-def names_of(header: Sequence[str]) -> list[str]:
+def names_of(header: Sequence[str], known: Names = TYPED) -> list[str]:
     """Return the names of the columns, without the empty ones at the end; each other one without a name gets a mark.
 
     Raises:
         UnreadableTable: They cannot be the header of a manifest.
     """
-    names = [column_name(cell) for cell in header]
+    names = [known.of(cell) for cell in header]
     while names and not names[-1]:  # spreadsheets write columns that were used once
         names.pop()
     if _RESULTS.issubset(names):
         raise UnreadableTable(
             "is the table of what became of a batch, not a manifest. Run the manifest again, or to-run-again beside it."
         )
-    check_columns([name for name in names if name])
+    check_columns([name for name in names if name], known)
     return [name or f"{_NAMELESS}{number}" for number, name in enumerate(names, 1)]
 
 
@@ -113,7 +98,7 @@ def without_index(columns: Mapping[str, int], records: Sequence[RawRow]) -> dict
 
 def _is_spare(name: str, values: Sequence[Any], *, may_count: bool) -> bool:
     """Whether a column is empty, or counts: 0, 1, 2 … or 1, 2, 3 …; pandas' own name may have gaps."""
-    given = [value for value in values if value is not None and str(value).strip(_BLANK)]
+    given = [value for value in values if value is not None and str(value).strip(BLANK)]
     if not given:
         return name.startswith(_NAMELESS) or bool(_READ_BACK.fullmatch(name))
     numbers = [_whole(value) for value in given]
@@ -127,5 +112,5 @@ def _is_spare(name: str, values: Sequence[Any], *, may_count: bool) -> bool:
 def _whole(value: Any) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    text = value.strip(_BLANK) if isinstance(value, str) else ""
+    text = value.strip(BLANK) if isinstance(value, str) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from runcomfy.manifest.header import column_name, without_index
+from runcomfy.manifest.header import without_index
 from runcomfy.manifest.table import (
     MAX_COLUMNS,
+    TYPED,
+    Names,
     RawRow,
     Table,
     UnreadableTable,
@@ -17,13 +19,18 @@ from runcomfy.manifest.table import (
     open_text,
     shown,
 )
+from runcomfy.models.cells import Nested
 from runcomfy.texts import json_integer, json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 
 
-def read_json_lines(data: bytes) -> Table:
+def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
     """Read a JSON Lines file; a line that is not an object is a record with a problem, a blank line is left out.
+
+    Args:
+        data: The whole file.
+        known: What fields may be called.
 
     Raises:
         UnreadableTable: It is not text, or has no rows.
@@ -37,16 +44,16 @@ def read_json_lines(data: bytes) -> Table:
         first = first or text
         try:
             values = _DECODER.decode(text)
+            if isinstance(values, dict):
+                values = _object([(known.of(name), _value(value)) for name, value in values.items()])
         except json.JSONDecodeError as error:
             records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}"))
         except (ValueError, RecursionError) as error:
             records.append(RawRow(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
         else:
             if isinstance(values, dict):
-                # Only that there is a list or an object is of interest; what is in it would be kept in memory.
-                flat = {name: [] if isinstance(value, list | dict) else value for name, value in values.items()}
-                records.append(RawRow(line, flat))
-                columns |= {name: line for name in flat if name not in columns}
+                records.append(RawRow(line, values))
+                columns |= {name: line for name in values if name not in columns}
                 if len(columns) > MAX_COLUMNS:
                     raise UnreadableTable(f"has more than {MAX_COLUMNS:,} names in its objects. Is it a manifest?")
             else:
@@ -66,10 +73,31 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
 
 
+class _Exponent(float):
+    """A number that was written with an exponent."""
+
+    text: str
+
+
+def _number(text: str) -> float:
+    if isinstance(json_number(text), float):
+        return float(text)
+    found = _Exponent(text)
+    found.text = text
+    return found
+
+
+def _value(value: Any) -> Any:
+    """Return a value as it is kept: what is nested as JSON, since objects would take much more memory."""
+    if isinstance(value, list | dict):
+        return Nested(json.dumps(value, ensure_ascii=False))
+    return value.text if isinstance(value, _Exponent) else value
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for given, value in pairs:
-        if (name := column_name(given)) in values:
+    for name, value in pairs:
+        if name in values:
             raise ValueError(f"{shown(name)} is given twice; keep one of them")
         values[name] = value
     return values
@@ -80,5 +108,5 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=json_integer, parse_float=json_number
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_int=json_integer, parse_float=_number
 )

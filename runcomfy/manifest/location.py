@@ -58,16 +58,20 @@ class Location:
             refuse_manifest(self.uri, "is empty. Check the program that wrote it.")
         return data
 
-    def image(self, name: str) -> str:
-        """Return the image that a row names; a relative name starts at the manifest's folder.
+    def file(self, name: str, called: str = "a file") -> str:
+        """Return the file that a row names; a relative name starts at the manifest's folder.
+
+        Args:
+            name: A path, `https://…` or `s3://bucket/key`.
+            called: What it is, for the errors.
 
         Raises:
-            ValueError: No image can be read there; the text says why.
+            ValueError: No file can be read there; the text says why.
         """
         if scheme := _SCHEME.match(name):
             named = (scheme[1] or scheme[2]).lower()
             if named not in _IMAGE_SCHEMES:
-                raise ValueError(f"an image cannot be read from {named}:; name a path, https://… or s3://bucket/key")
+                raise ValueError(f"{called} cannot be read from {named}:; name a path, https://… or s3://bucket/key")
             if named != "file":
                 return name
         absolute = bool(scheme) or name.startswith(("/", "~")) or bool(PureWindowsPath(name).drive)

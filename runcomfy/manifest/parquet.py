@@ -12,11 +12,13 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from runcomfy.manifest.header import column_name, may_be_index, without_index
+from runcomfy.manifest.header import may_be_index, without_index
 from runcomfy.manifest.parquet_sizes import Chunk, chunks
 from runcomfy.manifest.table import (
     IGNORED,
     MAX_TEXT_BYTES,
+    TYPED,
+    Names,
     RawRow,
     Table,
     UnreadableTable,
@@ -24,7 +26,6 @@ from runcomfy.manifest.table import (
     check_length,
     shown,
 )
-from runcomfy.models.orders import FIELDS
 from runcomfy.texts import exact_below
 
 __all__ = ["read_parquet", "write_parquet"]
@@ -38,17 +39,21 @@ _MAX_VALUES_BYTES = 100_000_000
 """What is decoded at once."""
 
 
-def read_parquet(data: bytes) -> Table:
+def read_parquet(data: bytes, known: Names = TYPED) -> Table:
     """Read a Parquet file; only known columns are read, and whole numbers become integers.
 
     A file of 700 bytes can ask for gigabytes: the sizes of its pages are looked at first, and a text that many
     rows share is counted for each of them.
 
+    Args:
+        data: The whole file.
+        known: What columns may be called.
+
     Raises:
         UnreadableTable: It is damaged, has no rows, too much in them, or columns that cannot be used.
     """
     try:
-        return _read(data, list(chunks(data)))
+        return _read(data, list(chunks(data)), known)
     except UnreadableTable:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -56,14 +61,14 @@ def read_parquet(data: bytes) -> Table:
         raise UnreadableTable(f"cannot be read as Parquet: {reason}. Write it again.") from None
 
 
-def _read(data: bytes, sizes: Sequence[Chunk]) -> Table:
+def _read(data: bytes, sizes: Sequence[Chunk], known: Names) -> Table:
     file = pq.ParquetFile(pa.BufferReader(data))
     schema = file.schema_arrow
-    names = [column_name(name) for name in schema.names]
-    check_columns(names)
+    names = [known.of(name) for name in schema.names]
+    check_columns(names, known)
     check_length(file.metadata.num_rows)
     columns = dict(zip(names, schema.names, strict=True))
-    used = {name: given for name, given in columns.items() if name in FIELDS or (_is_number(schema.field(given).type)
+    used = {name: given for name, given in columns.items() if name in known or (_is_number(schema.field(given).type)
             and may_be_index(name))}  # fmt: skip
     for name, given in used.items():
         _check_type(name, schema.field(given).type)
@@ -128,7 +133,7 @@ def _check_type(name: str, kind: Any) -> None:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in _READABLE):
         sentence = f"has a column {name} of the type {shown(str(kind))}"
-        raise UnreadableTable(f"{sentence}; there can be texts, numbers, and true or false.")
+        raise UnreadableTable(f"{sentence}; there can be texts, numbers, and true or false. Write a list as JSON.")
 
 
 def _is_number(kind: Any) -> bool:

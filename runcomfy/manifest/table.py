@@ -6,16 +6,20 @@ The limits are for files that are not manifests, or are made to do harm: a small
 from __future__ import annotations
 
 import io
+import re
+import string
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from runcomfy.models.orders import FIELDS
+from runcomfy.models.columns import FIELDS, INPUT
 from runcomfy.redaction import redact
 from runcomfy.texts import encoding_of
 
 __all__ = [
+    "BLANK",
     "IGNORED",
     "MAX_COLUMNS",
     "MAX_LINES",
@@ -23,6 +27,8 @@ __all__ = [
     "MAX_ROWS",
     "MAX_TEXT_BYTES",
     "MAX_TEXT_CHARACTERS",
+    "TYPED",
+    "Names",
     "RawRow",
     "Table",
     "UnreadableTable",
@@ -48,6 +54,45 @@ MAX_TEXT_BYTES = 100_000_000
 """Of all values together, as UTF-8, of a format that packs them."""
 
 _SHOWN_CHARACTERS = 60
+BLANK = string.whitespace + "\0\u00a0\u200b\u2060\ufeff"
+"""What is no part of a name."""
+_JOINS = re.compile(r"[\s_-]+")
+
+
+class Names:
+    """The names that columns may have, and what a column that is spelt a little otherwise is called.
+
+    Args:
+        fields: What rows may give, as `runcomfy.models.columns.field_names` returns it.
+    """
+
+    def __init__(self, fields: Iterable[str] = FIELDS) -> None:
+        self.fields = tuple(fields)
+        self._known = frozenset(self.fields)
+        self._by_spelling: dict[str, str] = {}
+        for name in (*self.fields, *IGNORED):
+            self._by_spelling.setdefault(_plain(name), name)
+
+    def __contains__(self, name: object) -> bool:
+        known = isinstance(name, str) and (name in self._known or name.removeprefix(INPUT) in self._known)
+        return known and name not in IGNORED
+
+    def of(self, given: str) -> str:
+        """Return the name of a column: `Num Frames` and `num-frames` are num_frames; an unknown one stays as it is."""
+        name = given.strip(BLANK)
+        return name if name in self else self._by_spelling.get(_plain(name), name)
+
+    def count(self, cells: Iterable[str]) -> int:
+        """Return how many of these cells are the name of a field."""
+        return len({name for cell in cells if (name := self.of(cell)) in self})
+
+
+def _plain(name: str) -> str:
+    return _JOINS.sub("_", unicodedata.normalize("NFKC", name).casefold())
+
+
+TYPED = Names()
+"""The names of the two typed models."""
 
 
 class UnreadableTable(ValueError):
@@ -75,8 +120,12 @@ class Table:
     """The separator of the cells of a CSV file."""
 
 
-def check_columns(names: Sequence[str]) -> None:
+def check_columns(names: Sequence[str], known: Names = TYPED) -> None:
     """Make sure that these names can be the header of a manifest.
+
+    Args:
+        names: The columns.
+        known: What they may be called.
 
     Raises:
         UnreadableTable: There are too many, two are the same, or none is known.
@@ -86,8 +135,9 @@ def check_columns(names: Sequence[str]) -> None:
     twice = [shown(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UnreadableTable(f"has more than one column {', '.join(twice)}. Keep one of them.")
-    if not any(name in FIELDS for name in names):
-        raise UnreadableTable(f"has no header: its columns are to be named {', '.join(FIELDS)}; prompt is needed.")
+    if not any(name in known for name in names):
+        needed = "; prompt is needed" if known is TYPED else ""
+        raise UnreadableTable(f"has no header: its columns are to be named {', '.join(known.fields)}{needed}.")
 
 
 def check_length(row_count: int) -> None:

@@ -11,6 +11,8 @@ from runcomfy.manifest.delimited import write_delimited
 from runcomfy.manifest.json_lines import write_json_lines
 from runcomfy.manifest.rows import ManifestFormat
 from runcomfy.manifest.table import IGNORED
+from runcomfy.models.cells import text_of
+from runcomfy.models.columns import column_of
 from runcomfy.models.orders import Order
 from runcomfy.redaction import redact
 
@@ -19,15 +21,24 @@ __all__ = ["standalone_row", "write_manifest"]
 _ERROR = "error"
 
 
-def standalone_row(source: Mapping[str, Any], order: Order, image: str | None) -> dict[str, Any]:
+def standalone_row(
+    source: Mapping[str, Any], order: Order, image: str | None, *, typed: bool = False
+) -> dict[str, Any]:
     """Return a row that asks for the same generation in any folder, and without the defaults of its batch.
 
     Args:
         source: The row as it was given.
         order: What it asks for.
-        image: The URI of its image's staged copy, or `None`. A name relative to the first manifest would be another
-            file beside the second, and a signed URL would end up in the bucket.
+        image: The URI of a typed model's staged image, or `None`. A name relative to the first manifest would be
+            another file beside the second, and a signed URL would end up in the bucket.
+        typed: Whether the format has lists and objects.
     """
+    if order.kind is not None:
+        inputs = {
+            column_of(name): value if typed else text_of(order.kind, name, value)
+            for name, value in order.settings.items()
+        }
+        return {"model": order.model_id, "variation": order.variation} | inputs
     complete = {"model": order.model_id, "prompt": order.prompt, "variation": order.variation, **order.settings}
     filled = {name: value for name, value in complete.items() if is_empty(source.get(name)) and not is_empty(value)}
     return {**source, **filled} if image is None else {**source, **filled, "image": image}

@@ -1,10 +1,10 @@
 """What may be asked of a model: its inputs, their check, and the key of a generation.
 
 `inputs` is what all models share, check and key included; `wan` has the typed models, `registry` knows them, and
-`orders` reads what a row, a sidecar file or an object's metadata asks for. For any other model, `schema` makes a class
-from the schema in the catalogue: `media_fields` finds its media, `sentences` says what a validator found, and `forms`
-makes the form that a UI draws. `pins` keeps the catalogue's entry, `differences` tells what changed in it. `staged`
-puts staged files in the place of media.
+`orders` reads what a row, a sidecar file or an object's metadata asks for, by the names in `columns` and with the
+values in `cells`. For any other model, `schema` makes a class from the schema in the catalogue: `media_fields` finds
+its media, `sentences` says what a validator found, and `forms` makes the form that a UI draws. `pins` keeps the
+catalogue's entry, `differences` tells what changed in it. `staged` puts staged files in the place of media.
 """
 
 from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations

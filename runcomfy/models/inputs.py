@@ -98,6 +98,8 @@ class ModelInputs(BaseModel):
     """The inputs that are free texts."""
     makes: ClassVar[str] = ""
     """`video`, `image` or `audio`: another kind of output gets a warning. Empty if it is not known."""
+    properties: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """The schema of each input, where a class is made of one; empty for a typed one."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -109,6 +111,11 @@ class ModelInputs(BaseModel):
     def takes_image(cls) -> bool:
         """Whether an image is needed."""
         return cls.image_field in cls.model_fields
+
+    @classmethod
+    def accepts(cls, name: str, value: Any) -> bool:
+        """Whether an input takes a value, as far as a class that is made of a schema can say; a typed one takes any."""
+        return True
 
     @classmethod
     def setting_names(cls) -> frozenset[str]:

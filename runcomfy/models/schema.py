@@ -107,9 +107,14 @@ def class_of_schema(
     required = {name for name in whole.get("required", ()) if isinstance(name, str)}
     definitions: dict[str, Any] = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
     fields: dict[str, Any] = {}
+    checks: dict[str, Callable[[Any], Any]] = {}
     for name, own in properties.items():
-        field = _name_in_python(name, fields)
-        fields[field] = _field(name, {**own, **definitions}, needed=name in required, medium=found.get(name))
+        field, rules, needed = _name_in_python(name, fields), {**own, **definitions}, name in required
+        text = name not in found and is_text(name, own)
+        checks[name] = _check(rules, text=text, needed=needed, medium=found.get(name))
+        fields[field] = _field(
+            name, rules, checks[name], needed=needed, is_sample=text or name in found, is_medium=name in found
+        )
     rest = rules_together(whole)
     defaults = {
         name: json.dumps(None if field[1].is_required() else _plain(field[1].default))
@@ -117,7 +122,7 @@ def class_of_schema(
     }
     first = defaults | {name: json.dumps(_plain(value)) for name, value in first_defaults.items()}
     names = dict(zip(fields, properties, strict=True))
-    its_id, its_output, names_of_all = model_id, makes, list(properties)
+    its_id, its_output, its_properties, names_of_all = model_id, makes, properties, list(properties)
     its_texts = frozenset(name for name, own in properties.items() if is_text(name, own) and name not in found)
 
     class FromCatalogue(ModelInputs):
@@ -126,6 +131,12 @@ def class_of_schema(
         media: ClassVar[Mapping[str, MediaField]] = MappingProxyType(found)
         texts: ClassVar[frozenset[str]] = its_texts
         earlier_until: ClassVar[datetime | None] = refreshed_at
+        properties: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(its_properties)
+
+        @classmethod
+        def accepts(cls, name: str, value: Any) -> bool:
+            """Whether an input takes a value."""
+            return _accepts(checks[name], value)
 
         def earlier_body(self) -> dict[str, Any]:
             """Return what is submitted, with its first default for what was left out and has another by now."""
@@ -256,11 +267,11 @@ def is_text(name: str, schema: Mapping[str, Any]) -> bool:
     )
 
 
-def _field(name: str, schema: dict[str, Any], *, needed: bool, medium: MediaField | None) -> tuple[Any, Any]:
-    text = medium is None and is_text(name, schema)
-    check = _check(schema, text=text, needed=needed, medium=medium)
+def _field(
+    name: str, schema: dict[str, Any], check: Callable[[Any], Any], *, needed: bool, is_sample: bool, is_medium: bool
+) -> tuple[Any, Any]:
     default = schema.get("default")
-    given = default is not None and not text and medium is None and _accepts(check, default)
+    given = default is not None and not is_sample and _accepts(check, default)
     shown = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
     if not given:
         shown.pop("default", None)
@@ -269,7 +280,7 @@ def _field(name: str, schema: dict[str, Any], *, needed: bool, medium: MediaFiel
         "alias": name,
         "title": _text_of(schema, "title") or name.replace("_", " ").capitalize(),
         "description": _text_of(schema, "description"),
-        "repr": medium is None,
+        "repr": not is_medium,
     }
     if given:
         return annotation, Field(default=default, **facts)

@@ -7,7 +7,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from blocks import MediaStore
+from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.prepare import BatchPlan, prepare
 from tasks.runtime.hooks import worth_retrying
 
@@ -23,13 +23,19 @@ __all__ = ["plan_batch"]
     persist_result=False,
 )
 async def plan_batch(
-    manifest: str, store: MediaStore, defaults: dict[str, Any], *, allow_placeholder_prompts: bool = False
+    manifest: str,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    defaults: dict[str, Any],
+    *,
+    allow_placeholder_prompts: bool = False,
 ) -> BatchPlan:
-    """Read and check a manifest as a whole, stage its images, and look up what is archived already.
+    """Read and check a manifest as a whole, stage its media, and look up what is archived already.
 
     Args:
         manifest: A path or `s3://bucket/key`: .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx or .xlsm.
-        store: Where images are staged, and where the journal is.
+        credentials: Whose catalogue is asked for models that are not pinned.
+        store: Where media are staged, and where the journal is.
         defaults: Values for what a row leaves empty.
         allow_placeholder_prompts: Whether a prompt may be what programs write for an empty cell, such as `nan`.
 
@@ -42,5 +48,6 @@ async def plan_batch(
         store.destination(),
         defaults,
         get_run_logger(),
+        client=credentials.get_client,
         allow_placeholder_prompts=allow_placeholder_prompts,
     )

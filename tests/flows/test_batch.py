@@ -495,7 +495,7 @@ async def test_a_stopped_shard_stops_those_that_start_later(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
     """They send nothing, and report the same of their rows; also of a stop that the journal does not hold."""
-    plan = await plan_batch(manifest(tmp_path, *scenes(6)), media_store, {}, allow_placeholder_prompts=False)
+    plan = await plan_batch(manifest(tmp_path, *scenes(6)), account, media_store, {}, allow_placeholder_prompts=False)
     store = media_store.get_store()
     shards = [
         Shard(number=n, rows_key=store.key(f"parts/{n}.rows"), outcomes_key=store.key(f"parts/{n}.out")) for n in (1, 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runcomfy.batch.plan import rows_from_json, rows_to_json, stage_images
+from runcomfy.batch.plan import rows_from_json, rows_to_json, stage_media
 from runcomfy.batch.shard import Shard
 from runcomfy.batch.status import known_rows
 from runcomfy.errors import InvalidInput
@@ -25,7 +25,7 @@ SAVED = {
 
 async def planned(folder: Path, name: str, content: bytes) -> list[str]:
     (folder / name).write_bytes(content)
-    rows = await stage_images(read_manifest(str(folder / name), NOT_ASKED), NOT_ASKED)
+    rows = await stage_media(read_manifest(str(folder / name), NOT_ASKED), NOT_ASKED)
     return [row.generation_key for row in rows]
 
 
@@ -40,7 +40,7 @@ async def test_the_same_manifest_saved_by_another_program_asks_for_the_same(tmp_
 async def test_a_row_that_was_paid_for_under_its_earlier_key_keeps_it(tmp_path: Path) -> None:
     """For the workers that share a batch too; the other rows have the key of their normal text."""
     (tmp_path / "b.csv").write_bytes(SAVED["b.csv"])
-    rows = await stage_images(read_manifest(str(tmp_path / "b.csv"), NOT_ASKED), NOT_ASKED)
+    rows = await stage_media(read_manifest(str(tmp_path / "b.csv"), NOT_ASKED), NOT_ASKED)
     journal, inputs = Journal(MemoryJournalStore()), TextToVideo(prompt="A dog ", seed=3)
     earlier = earlier_key(inputs)
     await journal.create(GenerationSpec(inputs, "http://127.0.0.1:1", known_as=earlier).intent("old:1"))
@@ -65,7 +65,7 @@ async def test_two_forms_of_one_text_in_a_manifest_are_the_same_generation(tmp_p
 async def test_a_shard_that_an_earlier_version_made_has_a_budget_of_its_own(tmp_path: Path) -> None:
     """It names no shared budget: two of them, of any manifest, do not spend each other's."""
     (tmp_path / "a.csv").write_bytes(SAVED["a.csv"])
-    rows = await stage_images(read_manifest(str(tmp_path / "a.csv"), NOT_ASKED), NOT_ASKED)
+    rows = await stage_media(read_manifest(str(tmp_path / "a.csv"), NOT_ASKED), NOT_ASKED)
     old = '{"number": 1, "rows_key": "r", "outcomes_key": "o", "allowance": {"limit_usd": 0.5, "usd_per_video": 0.25}}'
     earlier = Shard.model_validate_json(old)
     today = earlier.model_copy(update={"allowance": earlier.allowance.model_copy(update={"purse": "all"})})
