@@ -2,7 +2,8 @@
 
     RunComfyError
     ├── InvalidInput            fix the input; nothing was paid for
-    │   └── ImageUnavailable        the image could not be read this time: try again
+    │   ├── ImageUnavailable        the image could not be read this time: try again
+    │   └── GenerationErased        a person erased it: set a variation, or release it and pay again
     ├── ConfigurationError      fix a setting; nothing was paid for
     │   └── BudgetReached           raise the budget, or stop there
     ├── ServiceError            the service said no
@@ -57,6 +58,7 @@ __all__ = [
     "ConfigurationError",
     "DownloadError",
     "GenerationCancelled",
+    "GenerationErased",
     "GenerationError",
     "GenerationFailed",
     "HostNotAllowed",
@@ -194,6 +196,10 @@ class ImageUnavailable(InvalidInput):
     """The image's URL could not be read this time; nothing was paid for."""
 
     retryable = True
+
+
+class GenerationErased(InvalidInput):
+    """A person erased this very generation, so it is not submitted again by itself; nothing was paid for."""
 
 
 class ConfigurationError(RunComfyError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
@@ -25,7 +25,7 @@ from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
 
-__all__ = ["Kept", "Place"]
+__all__ = ["Kept", "Place", "made_for"]
 
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
@@ -280,6 +280,13 @@ class Place:
             f"`{shell_command('journal', 'release', ours, *where)}` lets this one be paid for again.",
             key=key, generation_key=ours, other_generation_key=other,
         )  # fmt: skip
+
+
+def made_for(existing: ObjectFacts, request_ids: Collection[str], generation_key: str) -> bool:
+    """Whether an object says in its metadata that it is an output of one of these requests of a generation."""
+    metadata = {name.lower(): value for name, value in existing.metadata.items()}
+    is_its = metadata.get(_REQUEST) in {_named(request_id) for request_id in request_ids}
+    return is_its and metadata.get(_GENERATION) in (None, generation_key)
 
 
 def _named(text: str) -> str:

@@ -55,9 +55,9 @@ class RowStatus:
         return sum(account.cost_usd(price) for account in accounts) - sum(intents) * price
 
     def paid_before(self, row: PlannedRow) -> bool:
-        """Whether a row has a request that can be polled, or waits for a person: it costs nothing more."""
+        """Whether a row has a request that can be polled, waits for a person, or was erased: it costs nothing more."""
         entry = self.entries.get(row.generation_key)
-        return entry is not None and (entry.state in OPEN or entry.state is EntryState.ARCHIVED)
+        return entry is not None and (entry.state in OPEN or entry.state in (EntryState.ARCHIVED, EntryState.ERASED))
 
     def to_do(self, rows: list[PlannedRow]) -> list[PlannedRow]:
         """Return the rows that have no video yet."""
@@ -98,7 +98,9 @@ def true_outcome(outcome: Outcome, entry: Entry | None) -> Outcome:
         entry: What the journal says now; another run may have paid in the meantime.
     """
     account = account_of(entry)
-    if entry is None or outcome.status not in _NOT_SENT or not (account.known_usd or account.unpriced):
+    if entry is None or entry.state is EntryState.ERASED:
+        return outcome
+    if outcome.status not in _NOT_SENT or not (account.known_usd or account.unpriced):
         return outcome
     before = f"An earlier request of it is {entry.state}" + (f": {entry.reason}" if entry.reason else ".")
     return outcome.model_copy(

@@ -44,7 +44,7 @@ COLUMNS = (
     Column("id", _TEXT, "The row: the generation's key, or `request:<id>` for a request that the journal does not "
            "know (fetched by its id, or made without a journal).", always=True),
     Column("outcome", _TEXT, "`archived`, `failed`, `refused`, `cancelled`, `detached`, `uncertain`, `expired`, "
-           "`released` or `under_way`, as the journal has it.", always=True),
+           "`released`, `erased` or `under_way`, as the journal has it.", always=True),
     Column("created_at", _TIME, "When its first attempt was about to be sent. Never changes; its day in UTC is the "
            "partition.", "UTC", always=True),
     Column("updated_at", _TIME, "When the outcome, or another fact, was recorded last.", "UTC", always=True),

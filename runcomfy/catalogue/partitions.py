@@ -24,6 +24,7 @@ __all__ = [
     "Partition",
     "generations_requests",
     "merged",
+    "partition_key",
     "read_partition",
     "summary",
     "write_partition",
@@ -43,7 +44,8 @@ class Partition:
     age_seconds: float
 
 
-def _key(store: Store, day: date) -> str:
+def partition_key(store: Store, day: date) -> str:
+    """Return the key of a day's file."""
     return store.key(f"{TABLE}day={day.isoformat()}/generations.parquet")
 
 
@@ -54,15 +56,15 @@ def read_partition(store: Store, day: date) -> Partition:
         ConfigurationError: a later version of this program wrote it.
         StorageError: it cannot be read, or is no Parquet file.
     """
-    found = store.read_version(_key(store, day), limit_bytes=_LARGEST_BYTES)
+    found = store.read_version(partition_key(store, day), limit_bytes=_LARGEST_BYTES)
     if found is None:
         return Partition(SCHEMA.empty_table(), None, float("inf"))
     try:
         table = pq.read_table(pa.BufferReader(found.body), partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(
-            f"{store.uri(_key(store, day))} is no Parquet file that can be read ({type(error).__name__}). Delete it, "
-            "and update the catalogue once with everything read again."
+            f"{store.uri(partition_key(store, day))} is no Parquet file that can be read ({type(error).__name__}). "
+            "Delete it, and update the catalogue once with everything read again."
         ) from None
     version = int((table.schema.metadata or {}).get(VERSION_FIELD, b"0"))
     if version > SCHEMA_VERSION:
@@ -107,7 +109,7 @@ def write_partition(store: Store, day: date, current: Partition, table: pa.Table
     pq.write_table(table.cast(SCHEMA), sink, compression="zstd")
     body = sink.getvalue().to_pybytes()
     try:
-        return store.replace_if(_key(store, day), body, etag=current.etag, content_type=_TYPE) is not None
+        return store.replace_if(partition_key(store, day), body, etag=current.etag, content_type=_TYPE) is not None
     except StorageError as error:
         if error.error_code != "NotImplemented":
             raise

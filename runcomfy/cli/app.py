@@ -16,6 +16,7 @@ from runcomfy.cli.any_model import generate
 from runcomfy.cli.batch import batch
 from runcomfy.cli.catalogue import catalogue
 from runcomfy.cli.doctor import doctor
+from runcomfy.cli.erase import erase
 from runcomfy.cli.generate import fetch, image_to_video, text_to_video
 from runcomfy.cli.inbox import inbox
 from runcomfy.cli.init import init
@@ -78,6 +79,7 @@ app.command(batch, help_epilogue=EPILOGUE)
 app.command(fetch, help_epilogue=EPILOGUE)
 app.command(journal_app)
 app.command(reconcile, help_epilogue=EPILOGUE)
+app.command(erase, help_epilogue=EPILOGUE)
 app.command(inbox, help_epilogue=EPILOGUE)
 app.command(catalogue, help_epilogue=EPILOGUE)
 app.command(report, help_epilogue=EPILOGUE)

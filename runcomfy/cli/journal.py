@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["StateName", "journal_app"]
 
 StateName: TypeAlias = Literal[
-    "intent", "submitted", "detached", "uncertain", "expired", "archived", "failed", "refused", "cancelled", "released"
+    "intent",
+    "submitted",
+    "detached",
+    "uncertain",
+    "expired",
+    "archived",
+    "failed",
+    "refused",
+    "cancelled",
+    "released",
+    "erased",
 ]
 """The states, as `EntryState` has them; that one is not loaded for a `--help`."""
 

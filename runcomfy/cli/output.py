@@ -63,13 +63,20 @@ def json_text(described: Any) -> str:
     return json.dumps(described, default=str, ensure_ascii=encoding != "utf8")
 
 
-def print_facts(title: str, facts: dict[str, Any], *, as_json: bool) -> None:
-    """Print named facts to stdout; a fact that is `None` is left out of the table, and is `null` in the JSON."""
+def print_facts(title: str, facts: dict[str, Any], *, as_json: bool, to_stderr: bool = False) -> None:
+    """Print named facts to stdout; a fact that is `None` is left out of the table, and is `null` in the JSON.
+
+    Args:
+        title: What they are about.
+        facts: The facts.
+        as_json: Whether it is one JSON object.
+        to_stderr: Whether a table is printed to stderr, because something is asked there.
+    """
     if as_json:
         print(json_text(facts))
         return
     # Plain lines and no table: one would cut a URI to the width of the terminal, or of no terminal at all.
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, stderr=to_stderr)
     console.print(title, style="bold", markup=False)
     width = max(len(name) for name in facts)
     for name, value in facts.items():

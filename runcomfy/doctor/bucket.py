@@ -6,6 +6,7 @@ and is deleted again.
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from runcomfy.connecting import no_connection
 from runcomfy.doctor.clock import ServerClock
 from runcomfy.doctor.findings import Diagnosis, Mark, broken, not_checked, ok, warning
 from runcomfy.doctor.journal import journal_serves
+from runcomfy.doctor.lifecycle import lifecycle_serves
 from runcomfy.doctor.running import Check, in_thread
 from runcomfy.doctor.signing import reachable_from_outside, signed_for, signed_url_serves
 from runcomfy.errors import StorageError
+from runcomfy.storage.address import bucket_and_prefix, normalized
 from runcomfy.storage.keys import PROBES
 from runcomfy.storage.s3 import refusal, storage_errors
 from runcomfy.storage.store import Store, Upload
@@ -80,6 +83,7 @@ def bucket_checks(
         Check(_AREA, "signed URL", checks.signed_url, needs=("read",)),
         Check(_AREA, "signed for", checks.signed_for, needs=("bucket",)),
         Check(_AREA, "public address", checks.public_address, needs=("store",), after=("credentials", "bucket")),
+        Check(_AREA, "lifecycle", checks.lifecycle, needs=("bucket",)),
         Check(_AREA, "delete", checks.delete, needs=("bucket",), after=tried),
     ]
 
@@ -180,6 +184,10 @@ class _BucketChecks:
         """Compare the credentials' life with that of a signed URL."""
         return await in_thread(lambda: signed_for(self._store, self._lifetime))
 
+    async def lifecycle(self) -> Diagnosis:
+        """Compare the bucket's rules with what may expire."""
+        return await in_thread(lambda: lifecycle_serves(self._store, self._journal_elsewhere))
+
     async def public_address(self) -> Diagnosis:
         """Check the address that images are signed for."""
         if self._is_sandbox():
@@ -214,6 +222,15 @@ class _BucketChecks:
                 "Allow s3:DeleteObject: only `reconcile` needs it, to tidy up.",
             )
         return ok("allowed; nothing is left behind")
+
+    def _journal_elsewhere(self) -> Store | None:
+        named = normalized(self._found.journal)
+        if not named.startswith("s3://"):
+            return None
+        store = copy.copy(self._store)
+        store.bucket, prefix = bucket_and_prefix(named, "The journal")
+        store.prefix = f"{prefix.strip('/')}/".lstrip("/")
+        return store
 
     def _list(self) -> Diagnosis:
         store, host = self._store, urlsplit(self._store.client.meta.endpoint_url).netloc

@@ -10,7 +10,7 @@ from runcomfy.archive.archive import verify_exists
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
-from runcomfy.journal import EntryState, find_request, inputs_of, same_service
+from runcomfy.journal import EntryState, erased, find_request, inputs_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.storage.commands import shell_command
 from runcomfy.values import StagedFile, Submission
@@ -42,6 +42,7 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
         log: Gets the progress of the search.
 
     Raises:
+        GenerationErased: a person erased its generation.
         InvalidInput: the journal has another model, or does not know the request and no model is given; or two
             generations name the request.
         ConfigurationError: it was submitted to another service.
@@ -54,6 +55,8 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
             raise InvalidInput(_model_is_missing(request_id, destination), request_id=request_id)
         return Origin(given, destination)
     entry = known.entry
+    if entry.state is EntryState.ERASED:
+        raise erased(entry)
     if given not in (None, entry.model_id):
         fetch = shell_command("fetch", request_id, *destination.options.for_archive)
         raise InvalidInput(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from runcomfy.journal.accepted import submission_of
 from runcomfy.journal.bucket import BucketJournalStore, check_choice, names_folder, open_journal_store
+from runcomfy.journal.claim import erased
 from runcomfy.journal.entry import OPEN, RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned
 from runcomfy.journal.proof import StopNote, note_archived, note_stops, recent_proof
@@ -42,6 +43,7 @@ __all__ = [
     "adopt",
     "cancel_or_detach",
     "check_choice",
+    "erased",
     "find_request",
     "inputs_of",
     "known_key",

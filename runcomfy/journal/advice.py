@@ -38,6 +38,7 @@ _PAID: dict[EntryState, str] = {
     _S.CANCELLED: _UNBILLED,
     _S.REFUSED: "No. Nothing was accepted by RunComfy.",
     _S.RELEASED: "Perhaps: what was submitted before it was released may be billed.",
+    _S.ERASED: "Not by this run. What was submitted before it was erased may have been paid for.",
 }
 _BY_ITS_WORD = "No, by RunComfy's word: it says that it accepted none of those that were sent."
 _PAY_AGAIN = "Change what the reason names, or run it again as it is; either makes and pays for another request."
@@ -143,6 +144,9 @@ def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterab
             return Who.NOBODY, "Nothing: it is in the bucket.", ()
         case _S.RELEASED:
             return Who.NOBODY, "Nothing: the next run of the same inputs submits it again.", ()
+        case _S.ERASED:
+            now = "Nothing: it was erased on purpose. Set a variation for another generation of its kind."
+            return Who.NOBODY, now, _release(situation, options, "If this very one is wanted again after all")
         case _S.REFUSED if issubclass(kind, errors.StillRateLimited):
             now = (
                 f"Look for {situation.model_id or 'such'} requests of the last day in RunComfy's dashboard; if there "
@@ -260,7 +264,8 @@ def _adopt(situation: Situation, options: StoreOptions, when: str = "If it is th
 
 
 def _release(situation: Situation, options: StoreOptions, when: str = "If it is not") -> list[Command]:
-    if not (options.has_journal and situation.generation_key and situation.state in OPEN):
+    may_be = situation.state in OPEN or situation.state is _S.ERASED
+    if not (options.has_journal and situation.generation_key and may_be):
         return []
     does = f"{when}, release it: the next run of the same inputs submits it again, and pays for that"
     return [Command(does, shell_command("journal", "release", situation.generation_key[:12], *options.for_journal))]

@@ -9,6 +9,7 @@ from typing import Any
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
+    GenerationErased,
     GenerationFailed,
     RequestNotFound,
     RunComfyError,
@@ -24,7 +25,7 @@ from runcomfy.journal.spec import GenerationSpec, known_spec
 from runcomfy.policy import OnUncertain
 from runcomfy.storage.commands import StoreOptions
 
-__all__ = ["claim"]
+__all__ = ["claim", "erased"]
 
 _READ_EVERY_SECONDS = 2.0
 _PREPARED_SECONDS = 60.0  # a URL that was signed longer ago is signed again
@@ -57,6 +58,7 @@ async def claim(
     Raises:
         UncertainSubmission: it is unknown whether it was submitted.
         GenerationFailed, GenerationCancelled: this run has had its attempt, or waited for that of another worker.
+        GenerationErased: a person erased it.
         RequestNotFound: it was submitted, and the service no longer knows it.
         ConfigurationError: the journal cannot be kept there, or the entry is about another service.
         StorageError: the journal could not be read or written; nothing was submitted.
@@ -114,8 +116,11 @@ def _free(entry: Entry, spec: GenerationSpec, awaited: int, *, pays_again: bool)
 
     Raises:
         GenerationFailed, GenerationCancelled: this run had its attempt or waited for one, so its failure is ours too.
+        GenerationErased: a person erased it.
         ConfigurationError: the entry is about another service.
     """
+    if entry.state is EntryState.ERASED:
+        raise erased(entry)
     if entry.state is EntryState.UNCERTAIN:
         return pays_again and entry.request_id is None and entry.attempts_of(spec.run) < 2
     if entry.state in RESTARTABLE:
@@ -129,6 +134,18 @@ def _free(entry: Entry, spec: GenerationSpec, awaited: int, *, pays_again: bool)
             f"{spec.service}. Give each service a prefix of its own, or set another variation."
         )
     return False
+
+
+def erased(entry: Entry) -> GenerationErased:
+    """Return the error for a generation that a person erased: all that is left of it is that it was paid for."""
+    at = next((event.at for event in reversed(entry.history) if event.state is EntryState.ERASED), entry.updated_at)
+    error = GenerationErased(
+        f"Generation {entry.generation_key[:12]} was erased by a person on {at:%Y-%m-%d}, with its files. It is not "
+        "made and paid for again by itself: set a variation for another one of its kind, or release it in the journal.",
+        generation_key=entry.generation_key, model_id=entry.model_id,
+    )  # fmt: skip
+    error.cause = error.message
+    return error
 
 
 def _end_of_own_attempt(entry: Entry, run: str, awaited: int) -> Event | None:

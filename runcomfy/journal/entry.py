@@ -7,6 +7,8 @@ intent ──POST answered──> submitted ──> archived
        │                     ├─> detached     nobody waits, it may be running: a later run or `reconcile` collects
        │                     └─> expired      the service no longer knows it: a person decides
        └─ adopted ─> submitted, or released ─> a later run may try again
+
+What has ended may be erased: a tombstone remains, and nothing is submitted before a person releases it.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class EntryState(StrEnum):
     """It was cancelled while it was in the queue."""
     RELEASED = "released"
     """A person allowed another submission."""
+    ERASED = "erased"
+    """A person removed all that it was made of and that was made; it is not submitted again by itself."""
 
 
 _S = EntryState
@@ -62,12 +66,13 @@ _FOLLOWS: Mapping[EntryState, frozenset[EntryState]] = {
     _S.SUBMITTED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
     _S.DETACHED: frozenset({_S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.EXPIRED, _S.RELEASED}),
     # What ended differently than recorded: a cancel that was answered wrongly, a request that was found again.
-    _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.SUBMITTED}),
+    _S.CANCELLED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.SUBMITTED, _S.ERASED}),
     _S.EXPIRED: frozenset({_S.DETACHED, _S.ARCHIVED, _S.FAILED, _S.CANCELLED, _S.SUBMITTED, _S.RELEASED}),
-    _S.FAILED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
-    _S.RELEASED: frozenset({_S.ARCHIVED, _S.SUBMITTED}),
-    _S.REFUSED: frozenset({_S.SUBMITTED}),
-    _S.ARCHIVED: frozenset({_S.DETACHED}),  # its file is gone from the bucket
+    _S.FAILED: frozenset({_S.ARCHIVED, _S.SUBMITTED, _S.ERASED}),
+    _S.RELEASED: frozenset({_S.ARCHIVED, _S.SUBMITTED, _S.ERASED}),
+    _S.REFUSED: frozenset({_S.SUBMITTED, _S.ERASED}),
+    _S.ARCHIVED: frozenset({_S.DETACHED, _S.ERASED}),  # detached: its file is gone from the bucket
+    _S.ERASED: frozenset({_S.RELEASED}),
 }
 
 
@@ -219,6 +224,14 @@ class Entry(BaseModel):
             cost_usd=None,
             archive=None,
         )
+
+    def blanked(self, *, worker: str) -> Self:
+        """Return the tombstone of an erased generation: which requests it had, when, and what they cost."""
+        emptied: dict[str, Any] = {
+            "inputs": {}, "image": None, "staged": (), "variation": "", "flow_run": {}, "archive": None,
+            "history": tuple(event.model_copy(update={"reason": None}) for event in self.history),
+        }  # fmt: skip
+        return self.model_copy(update=emptied).moved(EntryState.ERASED, worker=worker, reason="erased by a person")
 
     def marked_uncertain(self, *, worker: str) -> Self:
         """Return the next version of an intent whose worker died: uncertain."""

@@ -82,6 +82,8 @@ class Situation:
             model_id: The model, if the error does not say it.
         """
         match error:
+            case errors.GenerationErased():
+                state = _S.ERASED
             case errors.UncertainSubmission():
                 state = _S.UNCERTAIN
             case errors.StillRateLimited() if error.generation_key:

@@ -13,7 +13,7 @@ from runcomfy.catalogue.values import Row
 __all__ = ["OUTCOMES", "Cause", "Figures", "Period", "Quantiles", "causes", "cost_of", "figures", "over_time", "spread"]
 
 OUTCOMES = (
-    "archived", "under_way", "detached", "uncertain", "expired", "cancelled", "failed", "refused", "released",
+    "archived", "under_way", "detached", "uncertain", "expired", "cancelled", "failed", "refused", "released", "erased",
 )  # fmt: skip
 """Every outcome, the good one first, in the order in which they are shown."""
 

@@ -12,12 +12,13 @@ from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.storage.keys import IMAGES, MEDIA, PROBES, REFRESHED_AFTER, KeyTemplate
 from runcomfy.storage.store import Store, Upload
 
-__all__ = ["Collected", "collect_garbage", "delete_probes"]
+__all__ = ["STAGED_FILE", "Collected", "collect_garbage", "delete_probes"]
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TEMPLATE = KeyTemplate()
-_STAGED_IMAGE = re.compile(rf"(?:{IMAGES}|{MEDIA})[0-9a-f]{{64}}\.[a-z0-9]+")
+STAGED_FILE = re.compile(rf"(?:{IMAGES}|{MEDIA})[0-9a-f]{{64}}\.[a-z0-9]+")
+"""The name of a staged file, below the store's prefix."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def collect_garbage(
         raise ConfigurationError("Staged images are kept for two days at least: younger ones may be in use.")
     images = []
     for image in (*store.list(store.key(IMAGES)), *store.list(store.key(MEDIA))):
-        if not _STAGED_IMAGE.fullmatch(image.key.removeprefix(store.prefix)) or image.key in keep:
+        if not STAGED_FILE.fullmatch(image.key.removeprefix(store.prefix)) or image.key in keep:
             continue
         if now - image.modified_at >= images_older_than:
             existing = store.head(image.key)  # it may have been renewed since it was listed

@@ -14,7 +14,7 @@ from slugify import slugify
 
 from runcomfy.errors import ConfigurationError, InvalidInput
 
-__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "MEDIA", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate"]
+__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "MEDIA", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate", "safe_name"]
 
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
 
@@ -175,11 +175,11 @@ class KeyTemplate:
         seed: int | None,
     ) -> str:
         return self.pattern.format(
-            model="/".join(_safe(part) for part in model.split("/") if part) or "model",
-            request_id=_safe(request_id),
+            model="/".join(safe_name(part) for part in model.split("/") if part) or "model",
+            request_id=safe_name(request_id),
             index=index,
-            ext=_safe(ext),
-            generation=_safe(generation or "nogeneration"),
+            ext=safe_name(ext),
+            generation=safe_name(generation or "nogeneration"),
             prompt=slugify(prompt or "", max_length=MAX_PROMPT_CHARACTERS, word_boundary=True) or "untitled",
             seed="noseed" if seed is None else seed,
         )
@@ -219,7 +219,8 @@ def _refuse_facts(reason: str) -> NoReturn:
     raise InvalidInput(f"With the prompt, model and seed of this generation, the archive key {reason}.")
 
 
-def _safe(text: str) -> str:
+def safe_name(text: str) -> str:
+    """Return an identifier as it is in a key: itself, or, where it had to be changed, with a piece of its hash."""
     safe = re.sub(r"\.{2,}", "-", re.sub(r"[^A-Za-z0-9_.-]+", "-", text)).strip(".")[:_MAX_PART_CHARACTERS]
     if safe and safe == text:
         return safe

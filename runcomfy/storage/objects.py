@@ -115,14 +115,19 @@ def _checked(page: Any) -> Any:
     return page
 
 
-def read_object(client: S3Client, bucket: str, key: str, *, limit_bytes: int) -> tuple[bytes, Mapping[str, Any]]:
-    """Return a whole object, unpacked if it is stored with `Content-Encoding: gzip`, and the rest of the answer.
+def read_object(
+    client: S3Client, bucket: str, key: str, *, limit_bytes: int, version_id: str | None = None
+) -> tuple[bytes, Mapping[str, Any]]:
+    """Return a whole object, or one version of it, and the rest of the answer.
+
+    It is unpacked if it is stored with `Content-Encoding: gzip`.
 
     Raises:
         StorageError: it is larger than the limit, or packed in another way.
         ClientError, BotoCoreError: as boto3 raises them.
     """
-    answer: Any = client.get_object(Bucket=bucket, Key=key)
+    version: Any = {"VersionId": version_id} if version_id is not None else {}
+    answer: Any = client.get_object(Bucket=bucket, Key=key, **version)
     encoding = str(answer.get("ContentEncoding", ""))
     sent = limit_bytes + (_PACKING_BYTES if encoding else 0)
     with answer["Body"] as body:

@@ -61,6 +61,7 @@ def entries() -> dict[str, Entry]:
         ),
         "cancelled": accepted.moved(_S.CANCELLED, worker="host:1", reason="It was queued for longer than an hour."),
         "released": uncertain.moved(_S.RELEASED, worker="a person", reason="It is not in the account's list."),
+        "erased": failed.moved(_S.ERASED, worker="a person").blanked(worker="a person"),
         "archived_at_the_second_attempt": again.moved(
             _S.ARCHIVED, worker="host:2", archive=_archive("request-2"), cost_usd=0.25
         ),

@@ -188,6 +188,7 @@ def one_of_each(place: JournalStore) -> dict[EntryState, Entry]:
         S.REFUSED: [(S.REFUSED, {"reason": "There is no balance."})],
         S.UNCERTAIN: [UNCERTAIN],
         S.RELEASED: [UNCERTAIN, (S.RELEASED, {})],
+        S.ERASED: [SUBMITTED, (S.CANCELLED, {}), (S.ERASED, {})],
         S.INTENT: [],
     }
     assert set(ways) == set(EntryState)
@@ -344,7 +345,7 @@ def test_the_money_at_stake(command: Command, place: JournalStore) -> None:
     assert totals["by_state"]["submitted"] == {
         "generations": 2, "usd_known": 0.0, "usd_estimated": 0.3, "unknown": 1,
     }  # fmt: skip
-    assert totals["listed"] == {"generations": 14, "usd_known": 5.9, "usd_estimated": 1.5, "unknown": 3}
+    assert totals["listed"] == {"generations": 15, "usd_known": 5.9, "usd_estimated": 1.5, "unknown": 4}
 
 
 def test_a_submission_whose_worker_died_is_shown_as_such() -> None:
@@ -450,8 +451,8 @@ def test_a_generation_is_shown_with_what_to_do(command: Command, place: JournalS
     decides = state in (S.UNCERTAIN, S.EXPIRED)
 
     assert "what now" in shown and "paid for" in shown
-    for decision in ("adopt", "release"):
-        assert (f"`prefect-runcomfy journal {decision} {entry.generation_key[:12]}" in shown) is decides
+    for decision, here in (("adopt", decides), ("release", decides or state is S.ERASED)):
+        assert (f"`prefect-runcomfy journal {decision} {entry.generation_key[:12]}" in shown) is here
     assert ("a person" in shown) is decides
 
 

@@ -249,7 +249,7 @@ def test_a_bucket_that_refuses_is_named_with_its_cause(
 
     report = healthy.but(bucket=bucket, session=lambda: boto3.Session(**given, region_name="us-east-1")).check()
 
-    assert (report.broken, report.unchecked) == ({"bucket"}, RIGHTS | OF_WRITING | {"signed for"})
+    assert (report.broken, report.unchecked) == ({"bucket"}, RIGHTS | OF_WRITING | {"signed for", "lifecycle"})
     assert code in report.found("bucket")
 
 
@@ -257,7 +257,7 @@ def test_a_store_where_nothing_listens_is_named(healthy: SetUp) -> None:
     """The service is checked all the same."""
     report = healthy.but(endpoint_url=f"http://{NOWHERE}").check()
 
-    assert (report.broken, report.unchecked) == ({"bucket"}, RIGHTS | OF_WRITING | {"signed for"})
+    assert (report.broken, report.unchecked) == ({"bucket"}, RIGHTS | OF_WRITING | {"signed for", "lifecycle"})
     assert "Nothing listens" in report.found("bucket")
 
 

@@ -80,24 +80,25 @@ def test_every_state_has_an_answer_for_every_other(state: EntryState) -> None:
 
     assert not here.may_become(state)
     assert not here.may_become(_S.INTENT)
-    assert state in OPEN | RESTARTABLE | {_S.ARCHIVED}
+    assert state in OPEN | RESTARTABLE | {_S.ARCHIVED, _S.ERASED}
     assert _S.ARCHIVED in reachable(state)
 
 
 # Each pair of states for the same request, from that of the line into that of the column: `+` allowed, `.` refused.
 # REASONS says why each line is as it is. A new attempt is begun by `Entry.begun_again`, so no line leads to an intent.
 _TABLE = """
-              intent submitted detached uncertain expired archived failed refused cancelled released
-    intent         .         +        .         +       .        .      .       +         .        .
-    submitted      .         .        +         .       +        +      +       .         +        +
-    detached       .         .        .         .       +        +      +       .         +        +
-    uncertain      .         +        .         .       .        .      +       .         +        +
-    expired        .         +        +         .       .        +      +       .         +        +
-    archived       .         .        +         .       .        .      .       .         .        .
-    failed         .         +        .         .       .        +      .       .         .        .
-    refused        .         +        .         .       .        .      .       .         .        .
-    cancelled      .         +        +         .       .        +      +       .         .        .
-    released       .         +        .         .       .        +      .       .         .        .
+              intent submitted detached uncertain expired archived failed refused cancelled released erased
+    intent         .         +        .         +       .        .      .       +         .        .      .
+    submitted      .         .        +         .       +        +      +       .         +        +      .
+    detached       .         .        .         .       +        +      +       .         +        +      .
+    uncertain      .         +        .         .       .        .      +       .         +        +      .
+    expired        .         +        +         .       .        +      +       .         +        +      .
+    archived       .         .        +         .       .        .      .       .         .        .      +
+    failed         .         +        .         .       .        +      .       .         .        .      +
+    refused        .         +        .         .       .        .      .       .         .        .      +
+    cancelled      .         +        +         .       .        +      +       .         .        .      +
+    released       .         +        .         .       .        +      .       .         .        .      +
+    erased         .         .        .         .       .        .      .       .         .        +      .
 """
 REASONS = {
     _S.INTENT: "It has no request id yet: the paid call was accepted, refused, or its outcome is unknown. Only what "
@@ -120,6 +121,8 @@ REASONS = {
     "adopt it. It needs no release.",
     _S.RELEASED: "A person released it; it may be found done all the same, or be adopted after all. No other state is "
     "of interest, since another attempt may have begun.",
+    _S.ERASED: "Only what has ended is erased, so nothing more arrives for it; and nobody but a person allows another "
+    "submission of it.",
 }
 """Why the same request may come from a state into those that the table allows, and into no other."""
 
