@@ -18,7 +18,7 @@ from runcomfy.storage.garbage import Collected
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
-from tasks.reconcile import look_over_journal, report_findings, sweep_store
+from tasks.reconcile import look_over_journal, look_over_pins, report_findings, sweep_store
 from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
@@ -139,7 +139,8 @@ async def reconcile(
     next_look_at = None
     if due:
         next_look_at = await parts.run("the next run", run_again_at(min(due), "; ".join(reasons)), None)
-    await parts.run("the report", report_findings(findings, failures, store), None)
+    drifts = await parts.run("the pinned models", look_over_pins(credentials, store), [])
+    await parts.run("the report", report_findings(findings, failures, store, drifts), None)
     held = slots.held if slots else ()
     await parts.run("the operations page", show_operations(healed, findings, held, store), None)
     parts.raise_failures()

@@ -26,9 +26,11 @@ from runcomfy.policy import Deadlines
 from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 
 if TYPE_CHECKING:
+    from runcomfy.api.client import RunComfyClient
     from runcomfy.doctor import Check
     from runcomfy.doctor.bucket import BucketUnderTest
     from runcomfy.doctor.service import AccountUnderTest
+    from runcomfy.journal import Journal
 
 __all__ = ["BucketOption", "JournalOption", "Sources", "conclude", "doctor", "engine_checks", "find", "print_findings"]
 
@@ -117,7 +119,18 @@ def engine_checks(
         bucket_needs: Names of the checks that those of the bucket depend on.
     """
     from runcomfy.doctor.bucket import bucket_checks
+    from runcomfy.doctor.drift import drift_check
+    from runcomfy.doctor.journal import journal_at
+    from runcomfy.doctor.running import in_thread
     from runcomfy.doctor.service import service_checks
+
+    async def client() -> RunComfyClient:
+        return (await sources.account()).open_client()
+
+    async def journal() -> Journal:
+        found = await sources.bucket()
+        store = await in_thread(found.open_store)
+        return journal_at(store, found.journal, found.conditional_writes)
 
     clock = ServerClock()
     return [
@@ -129,6 +142,7 @@ def engine_checks(
             is_sandbox=lambda: sources.is_sandbox,
             needs=tuple(bucket_needs),
         ),
+        drift_check(client, journal, needs=("token", "list", "journal")),
         clock_check(clock, after=("service", "bucket")),
     ]
 

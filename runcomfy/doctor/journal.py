@@ -6,10 +6,33 @@ import copy
 
 from runcomfy.doctor.findings import Diagnosis, ok, refused, warning
 from runcomfy.errors import ConfigurationError
-from runcomfy.journal import open_journal_store
+from runcomfy.journal import Journal, open_journal_store
 from runcomfy.storage.store import Store
 
-__all__ = ["journal_serves"]
+__all__ = ["journal_at", "journal_serves"]
+
+_PATIENCE_SECONDS = 5.0  # a person waits for the answer
+
+
+def journal_at(store: Store, choice: str, conditional_writes: bool) -> Journal:
+    """Return the journal itself, to read what is beside it.
+
+    Args:
+        store: The bucket that the videos go to.
+        choice: Where the journal is kept, as `runcomfy.journal.open_journal_store` takes it.
+        conditional_writes: Whether the server is said to have them.
+
+    Raises:
+        ConfigurationError: it cannot be kept there.
+    """
+
+    def at(bucket: str, prefix: str) -> Store:
+        other = copy.copy(store)
+        other.bucket, other.prefix = bucket, prefix
+        return other
+
+    kept = open_journal_store(choice, lambda: store, at, conditional_writes=conditional_writes)
+    return Journal(kept, retry_seconds=_PATIENCE_SECONDS)
 
 
 def journal_serves(store: Store, name: str, choice: str, conditional_writes: bool) -> Diagnosis:

@@ -79,6 +79,11 @@ class BucketJournalStore:
         """Yield the names."""
         yield from (name for name, _ in self._listed(start))
 
+    def hidden(self, start: str) -> Iterator[str]:
+        """Yield the hidden names."""
+        for found in self._store.list(self._key(f".{start}")):
+            yield found.key.removeprefix(f"{self._folder}/")
+
     def modified(self) -> Iterator[tuple[str, datetime]]:
         """Yield the names with their times; one call per thousand."""
         yield from self._listed("")

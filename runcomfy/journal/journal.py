@@ -256,6 +256,11 @@ class Journal:
         stored = await self._call(self.store.read, f".{name}.json")
         return stored.body if stored else None
 
+    async def notes(self, start: str, *, seconds: float | None = None) -> list[str]:
+        """Return the names of the notes that begin with `start`; `seconds` is how long to try again."""
+        found = await self._call(lambda: list(self.store.hidden(start)), seconds=seconds)
+        return [name.removeprefix(".").removesuffix(".json") for name in found]
+
     async def create_note(self, name: str, body: bytes) -> bool:
         """Keep a note unless there is one; return whether this call made it."""
         return await self._call(self.store.create, f".{name}.json", body) is not None

@@ -55,6 +55,9 @@ class JournalStore(Protocol):
     def names(self, start: str = "") -> Iterator[str]:
         """Yield the names that begin with `start`, in order; those that begin with a dot are hidden."""
 
+    def hidden(self, start: str) -> Iterator[str]:
+        """Yield the hidden names that begin with a dot and `start`, in order."""
+
     def modified(self) -> Iterator[tuple[str, datetime]]:
         """Yield every name that is not hidden, with the time of its current version by the store's clock."""
 
@@ -96,6 +99,12 @@ class MemoryJournalStore:
         """Yield the names."""
         with self._guard:
             found = sorted(name for name in self._documents if name.startswith(start) and not name.startswith("."))
+        yield from found
+
+    def hidden(self, start: str) -> Iterator[str]:
+        """Yield the hidden names."""
+        with self._guard:
+            found = sorted(name for name in self._documents if name.startswith(f".{start}"))
         yield from found
 
     def modified(self) -> Iterator[tuple[str, datetime]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from blocks import MediaStore
+from runcomfy.doctor.drift import Drift
 from runcomfy.journal import Finding
 from runcomfy.journal.advice import advise
 from runcomfy.journal.situation import Situation
@@ -14,6 +16,7 @@ from tasks.pages.markdown import advised, code, console, store_options, text
 __all__ = ["decision", "journal_page", "summed_up"]
 
 _MOST_SHOWN = 50
+_LOOKS = ("diff", "refresh")
 
 
 def summed_up(findings: Sequence[Finding]) -> str:
@@ -22,13 +25,16 @@ def summed_up(findings: Sequence[Finding]) -> str:
     return f"{len(findings):,} open generations looked at, {ready:,} finished, {waiting:,} wait for a person"
 
 
-def journal_page(findings: Sequence[Finding], failures: Mapping[str, str], store: MediaStore) -> str:
+def journal_page(
+    findings: Sequence[Finding], failures: Mapping[str, str], store: MediaStore, drifts: Sequence[Drift] = ()
+) -> str:
     """Return the page.
 
     Args:
         findings: What was found of each open generation.
         failures: Finished ones that could not be archived, by their keys, and why.
         store: Whose journal it is.
+        drifts: What the catalogue says of the pinned models.
     """
     waiting = [finding for finding in findings if finding.needs_person]
     others = [finding for finding in findings if not finding.needs_person]
@@ -40,7 +46,27 @@ def journal_page(findings: Sequence[Finding], failures: Mapping[str, str], store
     if max(len(waiting), len(others)) > _MOST_SHOWN:
         lines += [f"{_MOST_SHOWN} of each are shown; these are all:"]
         lines += [console(command) for command in store_options(store).journal_list]
-    return "\n\n".join(lines)
+    return "\n\n".join([*lines, *_models(drifts, store)])
+
+
+def _models(drifts: Sequence[Drift], store: MediaStore) -> list[str]:
+    """Return what is said of pinned models; nothing where the catalogue says what their pins say."""
+    changed, unknown = [each for each in drifts if each.changes], [each for each in drifts if each.unknown]
+    lines = []
+    if changed:
+        where = store_options(store).for_journal
+        said = [f"- {text(each.model_id)}: {text('; '.join(each.changes), longest=500)}" for each in changed]
+        commands = [["prefect-runcomfy", "models", what, changed[0].model_id, *where] for what in _LOOKS]
+        lines += [
+            "### Models that the catalogue describes otherwise by now",
+            "Runs go by their pins; what the service refuses costs nothing. See the difference, and take it over:",
+            "\n".join(said[:_MOST_SHOWN]),
+            *map(console, map(shlex.join, commands)),
+        ]
+    if unknown:
+        named = ", ".join(text(each.model_id) for each in unknown[:_MOST_SHOWN])
+        lines.append(f"Not known whether the catalogue describes them otherwise ({text(unknown[0].unknown)}): {named}")
+    return lines
 
 
 def decision(finding: Finding, store: MediaStore) -> str:
