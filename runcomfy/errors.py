@@ -170,6 +170,10 @@ class RunComfyError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
 
+    def __repr__(self) -> str:
+        """Return class and message: Prefect writes this into its log, for people."""
+        return f"{type(self).__name__}: {self}"
+
     def __str__(self) -> str:
         named = [f"{name}={self.facts[name]}" for name in _SHOWN if name in self.facts]
         return f"{self.message} ({', '.join(named)})" if named else self.message

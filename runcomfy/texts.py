@@ -28,6 +28,8 @@ __all__ = [
     "json_number",
     "normal_text",
     "prompt_of",
+    "said_by",
+    "shown",
     "unusable",
     "unwritable",
     "whole_number",
@@ -78,6 +80,40 @@ def is_written(value: Any) -> bool:
         case dict():
             return any(map(is_written, value.values()))
     return False
+
+
+_SENTENCES: Final = ("message", "error_message", "detail", "error", "msg", "reason")
+_NAMES: Final = ("type", "code", "error_code", "name")
+
+
+def said_by(value: Any, most: int) -> str:
+    """Return what another system said about an error, in any shape: its sentence, with the error's name if it has one.
+
+    Args:
+        value: A text, or parsed JSON.
+        most: How many characters to return at most.
+    """
+    if isinstance(value, Mapping):
+        sentence = next((value[name] for name in _SENTENCES if isinstance(value.get(name), str) and value[name]), None)
+        called = next((value[name] for name in _NAMES if isinstance(value.get(name), str | int) and value[name]), None)
+        if sentence is not None:
+            return sentence[:most] if called is None else f"{sentence[:most]} ({called})"[: most + 100]
+    return shown(value, most)
+
+
+def shown(value: Any, most: int) -> str:
+    """Return a value for people to read: a text as it is, anything else as JSON and never as Python writes it.
+
+    Args:
+        value: A text, or parsed JSON.
+        most: How many characters to return at most.
+    """
+    if isinstance(value, str):
+        return value[:most]
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)[:most]
+    except (ValueError, TypeError, RecursionError):
+        return "a value that cannot be shown"
 
 
 class Text(str):

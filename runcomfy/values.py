@@ -87,7 +87,7 @@ class StagedImage(BaseModel):
     width: int
     height: int
     source: str
-    """Where it came from, without query."""
+    """Where it came from: a URL without query, or the name of a local file, without its folder."""
     uploaded: bool
     """False if it was there already."""
     orientation: int = 1
@@ -128,7 +128,7 @@ class StagedClip(BaseModel):
     kind: Literal["video", "audio"]
     media: MediaFacts
     source: str
-    """Where it came from, without query."""
+    """Where it came from: a URL without query, or the name of a local file, without its folder."""
     uploaded: bool
     """False if it was there already."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,19 @@ from runcomfy.values import Outcome, StagedFile, Submission
 from tasks.runtime.naming import fact, task_name
 
 __all__ = ["generate", "generate_one"]
+
+
+class _WithoutStates(logging.Filter):
+    """Drops the line that Prefect logs of a task which returns a failed state: Python's own names, and no traceback.
+
+    The next line says the same in words: `Finished in state Failed("…")` (Prefect 3.9, `handle_retry` of its engine).
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Task run failed with state: ") or "result=Outcome(" not in record.msg
+
+
+logging.getLogger("prefect.task_runs").addFilter(_WithoutStates())
 
 
 async def generate_one(

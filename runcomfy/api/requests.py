@@ -35,6 +35,7 @@ from runcomfy.errors import (
     ServiceError,
     is_retryable,
 )
+from runcomfy.texts import said_by, shown
 
 __all__ = ["NOT_CANCELLED", "cancel", "collect", "state_after_cancel", "succeeded", "token_is_refused"]
 
@@ -58,7 +59,7 @@ def succeeded(answer: Answer) -> bool:
 
 def _error(answer: Answer) -> GenerationError | None:
     if answer.state is State.FAILED:
-        reason = str(answer.error or "it gave no reason")[:500]
+        reason = said_by(answer.error or "it gave no reason", 500)
         return GenerationFailed(
             f"The generation failed at the service: {reason}{_unarchived(answer)}",
             details=answer.error,
@@ -75,16 +76,16 @@ def _unarchived(answer: Answer) -> str:
     """Show the output of a request that did not succeed: the status decides, but a person may check it."""
     if not answer.outputs:
         return ""
-    said = str(answer.output)[:_MAX_SHOWN]
+    said = shown(answer.output, _MAX_SHOWN)
     return f" Yet its 'output' is {said}: it was not archived, since the status decides."
 
 
 def _no_output(answer: Answer) -> NoOutput:
-    shown = "nothing" if answer.output is None else str(answer.output)[:_MAX_SHOWN]
-    error = f" It also reports the error {str(answer.error)[:300]}." if answer.error else ""
+    output = "nothing" if answer.output is None else shown(answer.output, _MAX_SHOWN)
+    error = f" It also reports an error: {said_by(answer.error, 300).rstrip('.')}." if answer.error else ""
     return NoOutput(
         "The service says that the generation succeeded, but its result names no file. It was probably paid for. "
-        f"Its 'output' is {shown}.{error} Look at the request in RunComfy's dashboard; "
+        f"Its 'output' is {output}.{error} Look at the request in RunComfy's dashboard; "
         f"if its file appears later, `fetch {answer.request_id}` collects it.",
         details=answer.output,
         error_code=answer.error_code,

@@ -13,6 +13,7 @@ from runcomfy.cli.output import exit_code, json_text
 from runcomfy.errors import BatchIncomplete, BudgetReached, ConfigurationError, InvalidInput, RunComfyError
 from runcomfy.redaction import redact
 from runcomfy.storage.commands import StoreOptions, shell_command
+from runcomfy.texts import said_by, shown
 
 if TYPE_CHECKING:
     from runcomfy.journal.advice import Advice
@@ -25,6 +26,7 @@ _BESIDE = ("request_id", "http_status", "error_code")
 _BEFORE_PAYING = (InvalidInput, ConfigurationError)
 _OF_MANY = (BatchIncomplete, BudgetReached)  # each row has its own end, and the sentence says what now
 _NOTHING_PAID = "Nothing was paid for."
+_LONGEST = 16_384
 _ANY_STORE = StoreOptions("BUCKET")
 
 
@@ -68,8 +70,9 @@ def print_error(
     names = error.facts if verbose else _SHOWN if pays else ()
     named = {name: error.facts[name] for name in names if name in error.facts}
     for name, value in named.items():
-        if name != "violations" and (verbose or str(value) not in error.message):
-            console.print(f"  {name.replace('_', ' ')}: {value}", markup=False)
+        told = any(said in error.message for said in (str(value), said_by(value, 500)))
+        if name != "violations" and (verbose or not told):
+            console.print(f"  {name.replace('_', ' ')}: {shown(value, _LONGEST)}", markup=False)
     lines = _of_submitted(store) if submitted else _advice(error, store or _ANY_STORE, pays=pays)
     for line in lines:
         console.print(f"  {line}", markup=False)

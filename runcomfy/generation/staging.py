@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.image_urls import ANY_PUBLIC_HOST, download_image
-from runcomfy.media.image_files import check_image_size, read_image_file, scheme_of
+from runcomfy.media.image_files import check_image_size, path_of, read_image_file, scheme_of
 from runcomfy.media.images import MAX_IMAGE_BYTES, refuse_image, usable_image
 from runcomfy.redaction import strip_query
 from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
@@ -69,10 +69,8 @@ def _stage(source: str | Path, store: Store, hosts: HostPolicy) -> StagedImage:
             (data, given), shown = _read_object(str(source), store), str(source)
         case "http" | "https":
             data, shown = download_image(str(source), hosts), strip_query(str(source))
-        case "file":
-            data, shown = read_image_file(source), strip_query(str(source))
-        case _:
-            data, shown = read_image_file(source), str(source)
+        case _:  # its name only: where it was says much about a machine, and nothing to others
+            data, shown = read_image_file(source), path_of(source).name
     image = usable_image(data)
     facts = image.facts
     sha256 = hashlib.sha256(data).hexdigest()

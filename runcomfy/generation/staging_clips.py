@@ -108,7 +108,7 @@ def _spool(source: str | Path, kind: Kind, store: Store, hosts: HostPolicy, file
             _copy(opened.read, file, kind)
     except OSError as error:
         _refuse(kind, f"{path} cannot be read: {error.strerror}.")
-    return strip_query(str(source))
+    return path.name
 
 
 def _copy(read: Callable[[int], bytes], file: ScratchFile, kind: Kind) -> None:

@@ -1,11 +1,16 @@
-"""No token, secret key or signed URL ends up anywhere: logs, results, artifacts, provenance, Prefect's database."""
+"""No token, secret key or signed URL ends up anywhere: logs, results, artifacts, provenance, Prefect's database.
+
+Nor is there anything in Prefect's log that only a programmer reads, or in the bucket that names a path of the machine.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,11 @@ ROOT = Path(__file__).parents[2]
 SIGNATURES = re.compile(
     rb"X-Amz-Signature(=|%3D)(?!\[redacted)[0-9a-f]{8}|Signature:?\s*=?\s*[0-9a-f]{32}|X-Amz-Credential=(?!\[redacted)\w"
 )
+
+RAW = re.compile(
+    r"NoneType: None|<[\w.]+ object at 0x|=<\w+\.\w+: |\{'\w+': |\w+Error\(['\"]|Outcome\(|Decimal\(|datetime\.\w+\("
+)
+"""What Python writes of its objects."""
 
 # Every logger is at DEBUG, on the console and into Prefect's own log; results are persisted.
 PROGRAM = """
@@ -123,6 +133,10 @@ def test_no_secret_is_written_anywhere(
             (tmp_path / entry["Key"].replace("/", "_")).write_bytes(body)
 
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_in_words(home / "prefect.db")
+    stored = {path: content for path, content in written.items() if path.parent == tmp_path and path.suffix == ".json"}
+    for path, content in stored.items():
+        assert not any(str(folder).encode() in content for folder in (ROOT, tmp_path, Path.home())), (path, content)
     pages = written[home / "prefect.db"]
     assert pages.count(b"](data:image/jpeg;base64,") >= 4 and b"### UncertainSubmission" in pages
     assert any(b"botocore" in content for content in written.values()), "the loggers were not turned up"
@@ -135,3 +149,14 @@ def test_no_secret_is_written_anywhere(
         found = SIGNATURES.search(content)
         assert found is None, (path, content[max(0, found.start() - 300) : found.end() + 100])
         assert b"0123456789abcdef" not in content, path
+
+
+def assert_in_words(database: Path) -> None:
+    """No line of Prefect's log says in Python what is for people; the traceback below a line is left out."""
+    with closing(sqlite3.connect(database)) as connection:
+        lines = connection.execute(
+            "SELECT message FROM log WHERE level >= 20 AND name LIKE 'prefect.%_runs'"
+        ).fetchall()
+    assert len(lines) > 100
+    said = [line.partition("\nTraceback (most recent call last)")[0] for (line,) in lines]
+    assert [line for line in said if RAW.search(line)] == []

@@ -118,7 +118,7 @@ def test_an_error_beside_a_success_is_a_warning() -> None:
 @pytest.mark.parametrize(("word", "error"), [("failed", GenerationFailed), ("cancelled", GenerationCancelled)])
 def test_a_file_of_a_request_that_did_not_succeed_is_shown(word: str, error: type[RunComfyError]) -> None:
     """The status decides, and a person may look at the output, without its signature."""
-    with pytest.raises(error, match=r"'video': 'https://x\.runcomfy\.net/a\.mp4.*not archived") as caught:
+    with pytest.raises(error, match=r'"video": "https://x\.runcomfy\.net/a\.mp4.*not archived') as caught:
         succeeded(answer({"video": f"{A}?Signature=5ec2e7"}, status=word))
     assert "5ec2e7" not in f"{caught.value}"
 

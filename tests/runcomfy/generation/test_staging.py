@@ -42,7 +42,7 @@ def get(url: str) -> urllib3.BaseHTTPResponse:
 
 
 async def test_a_file_is_staged_under_its_content(store: Store, tmp_path: Path, png: bytes) -> None:
-    """The key is the hash of the bytes and the true extension, and the facts are those of the image."""
+    """The key is the hash of the bytes and the true extension; the facts are those of the image, without its folder."""
     path = tmp_path / "wrong-extension.jpg"
     path.write_bytes(png)
 
@@ -51,7 +51,7 @@ async def test_a_file_is_staged_under_its_content(store: Store, tmp_path: Path, 
     sha256 = hashlib.sha256(png).hexdigest()
     assert image == StagedImage(
         bucket="videos", key=f"{store.prefix}images/{sha256}.png", sha256=sha256, size_bytes=len(png),
-        content_type="image/png", width=32, height=24, source=str(path), uploaded=True,
+        content_type="image/png", width=32, height=24, source=path.name, uploaded=True,
     )  # fmt: skip
     assert image.uri == f"s3://videos/{image.key}"
     facts = store.head(image.key)
