@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as json_module
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -12,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
+from runcomfy.cli.manifest import NO_BUCKET, class_for
 from runcomfy.cli.options import EPILOGUE, BucketOptions, Json, Run
 from runcomfy.cli.output import print_generation
 from runcomfy.errors import InvalidInput
-from runcomfy.models import ModelInputs, model_id_of
+from runcomfy.models import MODELS, ModelInputs, model_id_of
 
 if TYPE_CHECKING:
     from runcomfy.values import Generation
@@ -61,26 +61,13 @@ def command_of(words: Sequence[str]) -> tuple[App, list[str]] | None:
 
 def model_of(model: str, words: Sequence[str]) -> type[ModelInputs]:
     """Return the class of a model's inputs: of the pin in the bucket that the options name, else of the catalogue."""
-    from runcomfy.generation.models import model_class
-    from runcomfy.models.pins import Pin, class_of
-    from runcomfy.models.registry import MODELS
-
     model_id = model_id_of(model, "MODEL")
     if model_id in MODELS:
         return MODELS[model_id]
     where = _stated(words)
     if where is None and not set(_HELP) & set(words):
         raise InvalidInput("No bucket is named: give --bucket s3://bucket/prefix, or set RUNCOMFY_BUCKET.")
-    kept = where is not None and where.journal.strip() != "none"
-    journal = environment.journal(where.bucket, where.journal, where.settings) if where and kept else None
-
-    async def ask() -> type[ModelInputs]:
-        async with environment.client() as client:
-            if journal is not None:
-                return await model_class(model_id, client, journal)
-            return class_of(Pin.from_entry(await client.model(model_id), client.base_url))
-
-    return asyncio.run(ask())
+    return class_for(model_id, where or NO_BUCKET)
 
 
 def app_of(kind: type[ModelInputs]) -> App:

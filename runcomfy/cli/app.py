@@ -21,6 +21,7 @@ from runcomfy.cli.generate import fetch, image_to_video, text_to_video
 from runcomfy.cli.inbox import inbox
 from runcomfy.cli.init import init
 from runcomfy.cli.journal import journal_app
+from runcomfy.cli.manifest import manifest_app
 from runcomfy.cli.models import models_app
 from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
@@ -76,6 +77,7 @@ app.command(text_to_video, help_epilogue=EPILOGUE)
 app.command(generate, help_flags=(), help_epilogue=EPILOGUE)
 app.command(models_app)
 app.command(batch, help_epilogue=EPILOGUE)
+app.command(manifest_app)
 app.command(fetch, help_epilogue=EPILOGUE)
 app.command(journal_app)
 app.command(reconcile, help_epilogue=EPILOGUE)

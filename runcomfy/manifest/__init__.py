@@ -3,7 +3,7 @@
 `location` finds the file and the images that it names, and `foreign` names what is another file. `delimited`,
 `json_lines`, `parquet` (after a look at its `parquet_sizes`) and `excel` read and write the formats as a `table`, which
 also has the limits; `header` knows which line and which columns of it count. `checking` looks at names and rows,
-`reading` makes `rows` of it, and `writing` makes a manifest of those that failed.
+`reading` makes `rows` of it, `writing` makes a manifest of those that failed, and `template` one to begin with.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from typing import Any
 
 from runcomfy.manifest.header import LOOKED_AT, find_header, names_of, without_index
 from runcomfy.manifest.table import (
+    BLANK,
+    COMMENT,
     MAX_LINE_CHARACTERS,
     TYPED,
     Names,
@@ -81,12 +83,28 @@ def as_written(cell: str) -> str:
 
 
 def _dialect(data: bytes, known: Names) -> tuple[str, int]:
-    """Return the separator, and how many lines to skip: in some countries Excel writes `sep=;` into the first."""
-    start = list(islice(lines_of(open_text(data, "")), LOOKED_AT))
-    if start and (named := _SEPARATOR_LINE.fullmatch(start[0])):
-        return named[1], 1
+    """Return the separator, and how many lines to skip.
+
+    In some countries Excel writes `sep=;` into the first; and there are comments above the header of a template.
+    """
+    separator, skipped, has_comments = None, 0, False
+    start: list[str] = []
+    for line in lines_of(open_text(data, "")):
+        is_comment = bool(COMMENT.match(line))
+        if start or not (is_comment or (has_comments and not line.strip(BLANK + _DELIMITERS))):
+            named = None if start or skipped else _SEPARATOR_LINE.fullmatch(line)
+            if named is None:
+                start.append(line)
+                if len(start) == LOOKED_AT:
+                    break
+                continue
+            separator = named[1]
+        has_comments |= is_comment
+        skipped += 1
+    if separator is not None:
+        return separator, skipped
     found = {delimiter: _most_names(start, delimiter, known) for delimiter in _DELIMITERS}
-    return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), 0
+    return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), skipped
 
 
 def _most_names(lines: Sequence[str], delimiter: str, known: Names) -> int:

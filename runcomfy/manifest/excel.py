@@ -11,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from typing import Any
 
 from openpyxl import Workbook, load_workbook  # type: ignore[import-untyped]  # it comes without types
@@ -20,6 +20,7 @@ from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]
 
 from runcomfy.manifest.header import LOOKED_AT, find_header, names_of, without_index
 from runcomfy.manifest.table import (
+    COMMENT,
     MAX_COLUMNS,
     MAX_TEXT_BYTES,
     TYPED,
@@ -125,6 +126,7 @@ def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
 
 
 def _table(rows: Iterator[tuple[int, list[Any]]], known: Names) -> Table:
+    rows = dropwhile(lambda row: isinstance(row[1][0], str) and bool(COMMENT.match(row[1][0])), rows)
     first = list(islice(rows, LOOKED_AT))
     texts = [(line, ["" if cell is None else str(cell) for cell in cells]) for line, cells in first]
     place = find_header(texts, known, place="row") or 0

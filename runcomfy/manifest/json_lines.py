@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from runcomfy.manifest.header import without_index
 from runcomfy.manifest.table import (
+    COMMENT,
     MAX_COLUMNS,
     TYPED,
     Names,
@@ -26,7 +27,8 @@ __all__ = ["read_json_lines", "write_json_lines"]
 
 
 def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
-    """Read a JSON Lines file; a line that is not an object is a record with a problem, a blank line is left out.
+    """Read a JSON Lines file; a line that is not an object is a record with a problem, a blank line is left out,
+    and so is a comment above the first.
 
     Args:
         data: The whole file.
@@ -39,7 +41,7 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
     records: list[RawRow] = []
     first = ""
     for line, text in enumerate(lines_of(open_text(data, "\n")), 1):
-        if not (text := text.strip().strip("\ufeff")):
+        if not (text := text.strip().strip("\ufeff")) or (not records and COMMENT.match(text)):
             continue
         first = first or text
         try:

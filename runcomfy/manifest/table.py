@@ -20,6 +20,7 @@ from runcomfy.texts import encoding_of
 
 __all__ = [
     "BLANK",
+    "COMMENT",
     "IGNORED",
     "MAX_COLUMNS",
     "MAX_LINES",
@@ -40,6 +41,8 @@ __all__ = [
     "too_long",
 ]
 
+COMMENT = re.compile(r'\ufeff?"?#(?:\s|\Z)')
+"""How a line begins that is not read, above the header: not as a column that is called `#`."""
 IGNORED = ("error", "line")
 """Columns that are not read: a manifest of what failed has them, and can be run again as it is."""
 MAX_ROWS = 100_000

@@ -45,7 +45,7 @@ def field_names(kinds: Iterable[type[ModelInputs]], *, typed: bool) -> tuple[str
     """
     names = dict.fromkeys(FIELDS if typed else ())
     for kind in kinds:
-        names |= dict.fromkeys(name for name in kind.properties if name not in _NOT_INPUTS)
+        names |= dict.fromkeys(map(column_of, kind.properties))
         names |= dict.fromkeys(["image"] if _image_input(kind) else ())
     return tuple(names | dict.fromkeys(OF_ANY_MODEL))
 

@@ -195,3 +195,16 @@ async def test_a_staged_file_that_went_is_noticed_before_the_submission(
     assert len(read.staged) == 2
     assert read.order.inputs(read.staged).body() == again.rows[0].order.inputs(again.rows[0].staged).body()
     assert (await run_here(again, program, BatchPolicy(at_once=1)))[0][2].status is OutcomeStatus.ARCHIVED
+
+
+def test_a_template_is_written_into_a_new_file(
+    here: CommandLine, samples: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the media that its sample row names beside it, it is a batch as it is."""
+    (tmp_path / "photo.jpg").write_bytes(Path(samples["image"]).read_bytes())
+    words = ("manifest", "template", EDIT, "--output", str(tmp_path / "edits.csv"), "--bucket", here.bucket)
+
+    assert main(list(words)) == 0
+    assert main(list(words)) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["batch", str(tmp_path / "edits.csv"), "--bucket", here.bucket, "--json"]) == 0
