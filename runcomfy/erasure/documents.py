@@ -13,8 +13,9 @@ from runcomfy.extras import needed
 from runcomfy.manifest.delimited import read_delimited
 from runcomfy.manifest.json_lines import read_json_lines
 from runcomfy.manifest.rows import ManifestFormat
-from runcomfy.manifest.table import IGNORED, Table, UnreadableTable
+from runcomfy.manifest.table import IGNORED, Names, Table, UnreadableTable
 from runcomfy.manifest.writing import write_manifest
+from runcomfy.models.columns import FIELDS, column_of
 
 __all__ = ["FOLDERS", "cleaned", "needs_extra"]
 
@@ -126,7 +127,7 @@ def _manifest(document: bytes, extension: str, traces: Traces) -> bytes | None:
         return document
     kind: ManifestFormat = extension  # type: ignore[assignment]  # it is one of these
     try:
-        table = _table(document, kind)
+        table = _table(document, kind, Names((*FIELDS, *map(column_of, traces.inputs))))
     except UnreadableTable:
         return document
     rows = [record.values for record in table.records]
@@ -144,15 +145,15 @@ def _without(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in IGNORED}
 
 
-def _table(document: bytes, kind: ManifestFormat) -> Table:
+def _table(document: bytes, kind: ManifestFormat, known: Names) -> Table:
     if kind == "csv":
-        return read_delimited(document)
+        return read_delimited(document, known)
     if kind == "jsonl":
-        return read_json_lines(document)
+        return read_json_lines(document, known)
     if kind == "xlsx":
         from runcomfy.manifest.excel import read_excel
 
-        return read_excel(document)
+        return read_excel(document, known)
     from runcomfy.manifest.parquet import read_parquet
 
-    return read_parquet(document)
+    return read_parquet(document, known)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import Entry
 from runcomfy.models import model_id_of
+from runcomfy.models.columns import column_of
 from runcomfy.texts import is_written, normal_text, prompt_of
 
 __all__ = ["Traces"]
@@ -65,17 +66,16 @@ class Traces:
     def asked_by(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of a manifest asks for this generation, as far as the row says."""
         prompt = prompt_of(self.inputs)
-        if prompt is None or normal_text(str(row.get("prompt") or "")) != prompt:
+        given = {name: row[column_of(name)] for name in self.inputs if row.get(column_of(name)) not in (None, "")}
+        asked = prompt_of(row) or prompt_of(given)
+        if prompt is None or asked is None or normal_text(asked) != prompt:
             return False
         image, model = row.get("image"), row.get("model")
         if (image and image not in self.media) or (model and _model(str(model)) != self.model_id):
             return False
         if normal_text(str(row.get("variation") or "")) != self.variation:
             return False
-        settings = {name: value for name, value in self.inputs.items() if isinstance(value, bool | int | float | str)}
-        return all(
-            _same(row[name], value) for name, value in settings.items() if _given(row, name) and name != "prompt"
-        )
+        return all(_same(value, self.inputs[name]) for name, value in given.items() if self.inputs[name] != prompt)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -89,13 +89,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(list(value.values()))
 
 
-def _given(row: Mapping[str, Any], name: str) -> bool:
-    return row.get(name) not in (None, "")
-
-
 def _same(given: Any, value: Any) -> bool:
     if isinstance(value, bool):
         return str(given).strip().lower() in ({"true", "1", "yes"} if value else {"false", "0", "no"})
+    if isinstance(value, list | dict):  # as JSON, or one to a line
+        return all(each in str(given) for each in _texts(value))
     try:
         return float(given) == float(value)
     except (TypeError, ValueError):

@@ -264,6 +264,13 @@ def test_a_row_goes_out_of_a_manifest_of_any_format(kind: Any) -> None:
     document = write_manifest([(row, "it failed") for row in (ours, *others)], columns, kind)
 
     name = f"media/batches/x/to-run-again.{kind}"
+    sung = Traces("0" * 64, (), "a/b", {"lyrics": PROMPT, "style": "waltz", "urls": ["s3://videos/a.jpg"]})
+    songs = [
+        {"model": "a/b", "lyrics": PROMPT, "style": style, "urls": "s3://videos/a.jpg"} for style in ("waltz", "rap")
+    ]
+    of_any_model = write_manifest([(song, "it failed") for song in songs], tuple(songs[0]), kind)
+    assert cleaned(name, write_manifest([(songs[0], "")], tuple(songs[0]), kind), sung) is None
+    assert (left := cleaned(name, of_any_model, sung)) not in (None, of_any_model) and cleaned(name, left, sung) is left
     left = cleaned(name, document, traces)
 
     assert left is not None and left != document
