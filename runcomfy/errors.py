@@ -25,6 +25,7 @@
     │   ├── RunTimeout              was not finished at its deadline; nothing can stop it
     │   ├── PollingFailed           its state could not be read
     │   └── NotFinished             its files were requested too early
+    ├── VerificationFailed      a bucket is not as it should be: see what was found
     ├── CommonCause             others failed the same way, so it was not started: remove the cause
     ├── BatchIncomplete         some rows of a batch have no video: see its results, run it again
     ├── StorageError            the bucket, or the credentials for it: fix them
@@ -84,6 +85,7 @@ __all__ = [
     "UncertainSubmission",
     "UnexpectedContent",
     "UnreadableEntry",
+    "VerificationFailed",
     "WaitError",
     "is_retryable",
 ]
@@ -310,6 +312,10 @@ class CommonCause(RunComfyError):
 
 class BatchIncomplete(RunComfyError):
     """Some rows of a batch have no video; each has its own reason in the table of results."""
+
+
+class VerificationFailed(RunComfyError):
+    """Files of a bucket, or what is known of them, are not as they were archived; each finding says what."""
 
 
 class StorageError(RunComfyError):

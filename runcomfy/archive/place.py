@@ -25,7 +25,7 @@ from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
 
-__all__ = ["Kept", "Place", "made_for"]
+__all__ = ["Kept", "Place", "made_for", "stored_sha256"]
 
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
@@ -287,6 +287,12 @@ def made_for(existing: ObjectFacts, request_ids: Collection[str], generation_key
     metadata = {name.lower(): value for name, value in existing.metadata.items()}
     is_its = metadata.get(_REQUEST) in {_named(request_id) for request_id in request_ids}
     return is_its and metadata.get(_GENERATION) in (None, generation_key)
+
+
+def stored_sha256(existing: ObjectFacts) -> str | None:
+    """Return the SHA-256 that an object's metadata names; `None` if it is not ours, or its store keeps no metadata."""
+    metadata = {name.lower(): value for name, value in existing.metadata.items()}
+    return metadata.get(_SHA256) if _REQUEST in metadata else None
 
 
 def _named(text: str) -> str:

@@ -27,6 +27,7 @@ from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
 from runcomfy.cli.reconcile import reconcile
 from runcomfy.cli.report import report
+from runcomfy.cli.verify import verify
 from runcomfy.errors import NotFinished
 
 __all__ = ["app"]
@@ -83,6 +84,7 @@ app.command(journal_app)
 app.command(reconcile, help_epilogue=EPILOGUE)
 app.command(erase, help_epilogue=EPILOGUE)
 app.command(inbox, help_epilogue=EPILOGUE)
+app.command(verify, help_epilogue=EPILOGUE)
 app.command(catalogue, help_epilogue=EPILOGUE)
 app.command(report, help_epilogue=EPILOGUE)
 app.command(doctor, help_epilogue=EPILOGUE)

@@ -48,6 +48,7 @@ EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
     (errors.StorageError, 12, "the bucket refused or could not be reached"),
     (errors.CommonCause, 14, "some rows of a batch have no video"),
     (errors.BatchIncomplete, 14, "some rows of a batch have no video"),
+    (errors.VerificationFailed, 15, "`verify` found what is not as it was archived"),
     (errors.ArchiveError, 13, "made, but not archived: `fetch` it again"),
 )
 

@@ -167,6 +167,7 @@ def test_nothing_is_found_and_nothing_is_paid_for_again(
     assert again["generation"] == key and sandbox.books().submissions_accepted == paid + 1
 
 
+@pytest.mark.slow
 def test_an_image_goes_with_the_last_generation_that_has_it(
     make_command: Callable[..., Command], sandbox: Sandbox
 ) -> None:

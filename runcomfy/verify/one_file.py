@@ -1,0 +1,144 @@
+"""Check one archived file: its bytes against its provenance, and that against metadata, mark and journal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runcomfy.archive.place import stored_sha256
+from runcomfy.archive.provenance import Provenance
+from runcomfy.errors import StorageError
+from runcomfy.journal import Entry, EntryState
+from runcomfy.media.marking import ai_box
+from runcomfy.storage.store import Store
+from runcomfy.verify.findings import Finding, Problem
+from runcomfy.verify.listing import Group
+from runcomfy.verify.looking import JournalReader, read_range
+
+__all__ = ["Checked", "check_file"]
+
+_MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+_P = Problem
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found about one file."""
+
+    findings: tuple[Finding, ...]
+    is_ours: bool
+    read_bytes: int = 0
+
+
+def check_file(store: Store, journal: JournalReader | None, group: Group, *, quick: bool) -> Checked:
+    """Check a file and what is beside it. Blocks.
+
+    Args:
+        store: Where it is.
+        journal: The journal, if there is one.
+        group: What the listing has of it.
+        quick: Whether its bytes are left unread, but for the mark at their end.
+
+    Raises:
+        StorageError: the store could not be read.
+    """
+    document = _read(store, f"{group.key}.json") if group.has_provenance else None
+    try:
+        provenance = Provenance.from_json(document) if document is not None else None
+    except ValueError:
+        provenance = None
+    if group.size_bytes is None:
+        if provenance is None:
+            return Checked((), is_ours=False)
+        gone = Finding(
+            _P.FILE_MISSING, store.uri(group.key), "its provenance is there, and it is not", provenance.generation_key
+        )
+        return Checked((gone,), is_ours=True)
+    if provenance is None:
+        facts = store.head(group.key)
+        if facts is None or stored_sha256(facts) is None:
+            return Checked((), is_ours=False)
+        problem = _P.PROVENANCE_UNREADABLE if group.has_provenance else _P.PROVENANCE_MISSING
+        said = "it cannot be read" if group.has_provenance else "the file has none: it was not completed"
+        return Checked((Finding(problem, store.uri(f"{group.key}.json"), said),), is_ours=True)
+    bad, read = list(_against_bytes(store, group, provenance, quick=quick)), 0 if quick else group.size_bytes
+    if provenance.poster_uri and not group.has_poster:
+        bad.append(Finding(_P.POSTER_MISSING, store.uri(f"{group.key}.jpg"), "its provenance names it"))
+    if journal is not None and provenance.generation_key:
+        bad += _against_journal(store, journal, group, provenance)
+    named = [Finding(each.problem, each.uri, each.found, provenance.generation_key) for each in bad]
+    return Checked(tuple(named), is_ours=True, read_bytes=read)
+
+
+def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick: bool) -> Iterator[Finding]:
+    uri = store.uri(group.key)
+    if group.size_bytes != provenance.size_bytes:
+        yield Finding(_P.SIZE_DIFFERS, uri, f"{group.size_bytes:,} bytes, not {provenance.size_bytes:,}")
+        return
+    box = ai_box(provenance.model_id) if _is_marked(provenance) else b""
+    if quick:
+        tail = read_range(store, group.key, -len(box)) if box else b""
+    else:
+        digest, tail = hashlib.sha256(), b""
+        with store.open(group.key) as body:
+            while piece := body.read(_READ_BYTES):
+                digest.update(piece)
+                tail = (tail + piece)[-len(box) :] if box else b""
+        if digest.hexdigest() != provenance.sha256:
+            yield Finding(_P.BYTES_DIFFER, uri, f"SHA-256 {digest.hexdigest()}, not {provenance.sha256}")
+            return
+    if tail != box:
+        yield Finding(
+            _P.MARK_MISSING, uri, "its provenance says that the file is marked, and the mark is not at its end"
+        )
+    facts = store.head(group.key)
+    named = stored_sha256(facts) if facts else None
+    if named is not None and named != provenance.sha256:
+        yield Finding(
+            _P.METADATA_DIFFERS, uri, f"its metadata names SHA-256 {named}, its provenance {provenance.sha256}"
+        )
+
+
+def _is_marked(provenance: Provenance) -> bool:
+    return provenance.marked and provenance.content_type == "video/mp4"
+
+
+def _against_journal(store: Store, journal: JournalReader, group: Group, provenance: Provenance) -> Iterator[Finding]:
+    uri, key = store.uri(group.key), provenance.generation_key or ""
+    entry = journal.entry(key)
+    if entry is None:
+        if not journal.is_unreadable(key):
+            yield Finding(_P.NOT_IN_JOURNAL, uri, f"the journal has no generation {key[:12]}")
+        return
+    if entry.state is EntryState.ERASED:
+        yield Finding(_P.ERASED_FOUND, uri, "its generation was erased: erase it again")
+    elif provenance.request_id not in entry.request_ids:
+        yield Finding(
+            _P.PROVENANCE_DIFFERS, uri, f"the journal has no request {provenance.request_id} of its generation"
+        )
+    elif provenance.request_id == entry.request_id:
+        yield from _of_current_request(uri, group, provenance, entry)
+
+
+def _of_current_request(uri: str, group: Group, provenance: Provenance, entry: Entry) -> Iterator[Finding]:
+    if entry.state is not EntryState.ARCHIVED or entry.archive is None:
+        yield Finding(
+            _P.NOT_ARCHIVED, uri, f"it is whole, and its generation is {entry.state}: `reconcile` collects it"
+        )
+        return
+    known = {
+        (video.sha256, video.size_bytes) for video in entry.archive.videos if video.index == provenance.output_index
+    }
+    if (provenance.sha256, provenance.size_bytes) not in known:
+        yield Finding(_P.PROVENANCE_DIFFERS, uri, "size or SHA-256 are not those in the journal")
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    try:
+        return store.read(key, limit_bytes=_MAX_PROVENANCE_BYTES)
+    except StorageError as error:
+        if error.http_status == 404 or error.http_status is None:  # gone since it was listed, or far too large
+            return None
+        raise
