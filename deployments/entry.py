@@ -38,6 +38,7 @@ def run_entry(app: App, arguments: list[str] | None = None, *, interrupted: str)
         arguments: What follows its name; by default, what this process was started with.
         interrupted: What a person reads after Ctrl-C.
     """
+    app.suppress_keyboard_interrupt = False  # or Cyclopts ends with 130 by itself, and says nothing
     try:
         code: Any = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except SystemExit as end:

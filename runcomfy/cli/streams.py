@@ -28,6 +28,10 @@ def as_process(command: Callable[[], int]) -> int:
         if isinstance(end.code, str):
             with suppress(OSError):
                 print(end.code, file=sys.stderr)
+    except OSError:
+        if not _lost:
+            raise
+        code = 0  # the answer could not be written, as is said below
     lost = lost_output()
     if lost is not None and not isinstance(lost, BrokenPipeError):
         with suppress(OSError):
