@@ -6,7 +6,7 @@ stage, so code that needs only a value depends on nothing else. None holds a tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -14,8 +14,26 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
-    "Archive", "ArchivedVideo", "Generation", "GenerationFacts", "MediaFacts", "Moment", "Outcome", "OutcomeStatus",
-    "Result", "StagedClip", "StagedFile", "StagedImage", "Submission", "image_warnings", "only_image",
+    "VERDICTS",
+    "Archive",
+    "ArchivedVideo",
+    "Generation",
+    "GenerationFacts",
+    "MediaFacts",
+    "Moment",
+    "Outcome",
+    "OutcomeStatus",
+    "Quality",
+    "QualityFacts",
+    "Result",
+    "Span",
+    "StagedClip",
+    "StagedFile",
+    "StagedImage",
+    "Submission",
+    "image_warnings",
+    "only_image",
+    "worst",
 ]  # fmt: skip
 
 Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
@@ -71,6 +89,64 @@ class MediaFacts(BaseModel):
     rotation_degrees: int | None = Field(
         default=None, description="How far players turn the image clockwise, in degrees: 0, 90, 180 or 270."
     )
+
+
+Span = tuple[float, float]
+"""Start and end in seconds."""
+
+
+class QualityFacts(BaseModel):
+    """What decoding a whole file showed; `null` is not known, or does not apply. Times are seconds from its start."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    frames_decoded: int | None = Field(default=None, description="Frames of a video, or pictures of an image file.")
+    frames_damaged: int | None = Field(default=None, description="Frames that do not decode, or only in part.")
+    first_damage_seconds: float | None = Field(default=None, description="Where the first of those is.")
+    seconds: float | None = Field(default=None, description="How long what was decoded is.")
+    black: tuple[Span, ...] = Field(default=(), description="Black spans, the first 50: start and end.")
+    black_seconds: float | None = Field(default=None, description="All black spans together.")
+    frozen: tuple[Span, ...] = Field(default=(), description="Spans in which nothing moves: start and end.")
+    frozen_seconds: float | None = Field(default=None, description="All frozen spans together.")
+    blurred: tuple[Span, ...] = Field(default=(), description="Blurred spans: start and end.")
+    blurred_seconds: float | None = Field(default=None, description="All blurred spans together.")
+    scene_cuts: tuple[float, ...] = Field(default=(), description="When the scene changes at once, the first 50.")
+    variable_frame_rate: bool | None = Field(default=None, description="Whether frames are shown for uneven times.")
+    sizes: tuple[tuple[int, int], ...] = Field(default=(), description="Width and height of the frames, in pixels.")
+    uniform: bool | None = Field(default=None, description="Whether an image has one colour only.")
+    sound_seconds: float | None = Field(default=None, description="How long the sound is that was decoded.")
+    sound_packets_damaged: int | None = Field(default=None, description="Packets of sound that do not decode.")
+    loudness_lufs: float | None = Field(
+        default=None, description="Integrated loudness, EBU R 128, in LUFS; null for silence."
+    )
+    peak_dbfs: float | None = Field(default=None, description="The highest sample, in dB of full scale.")
+    clipped_share: float | None = Field(default=None, description="Share of the samples at full scale, 0 to 1.")
+    silent: tuple[Span, ...] = Field(default=(), description="Silent spans: start and end.")
+    silent_seconds: float | None = Field(default=None, description="All silent spans together.")
+
+
+class Quality(BaseModel):
+    """What a file was judged to be, by decoding all of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    verdict: str = Field(
+        description="`good`; `suspect`: it decodes, and a person should look; `damaged`: parts of it do not decode; "
+        "`not_judged`: it could not be decoded here, for the reason that is given."
+    )
+    reasons: tuple[str, ...] = Field(default=(), description="Why, one sentence each; empty for a good one.")
+    facts: QualityFacts = Field(default=QualityFacts(), description="What was measured.")
+    thresholds: dict[str, float] = Field(default={}, description="The thresholds that were used (docs/archive.md).")
+
+
+VERDICTS = ("good", "not_judged", "suspect", "damaged")
+"""Every verdict, the worst one last."""
+
+
+def worst(verdicts: Iterable[str]) -> str | None:
+    """Return the worst of some verdicts; `None` if there are none. One that a later version gave is the worst."""
+    order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+    return max(verdicts, key=lambda verdict: order.get(verdict, len(order)), default=None)
 
 
 class StagedImage(BaseModel):
@@ -238,6 +314,15 @@ class ArchivedVideo(BaseModel):
     """IPTC's term for how it was made; `None` if the provenance does not say."""
     already_archived: bool
     """Whether the object was there already, so that this call put no bytes into the bucket."""
+    quality: Quality | None = None
+    """What it was judged to be; `None` if an earlier version archived it."""
+
+    @model_serializer(mode="wrap")
+    def _without_quality(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if self.quality is None:  # as it was stored before this field existed
+            data.pop("quality", None)
+        return data
 
     @property
     def uri(self) -> str:

@@ -117,6 +117,8 @@ def _troubles(dashboard: Dashboard) -> None:
         ("Tried again, by phase", "short", "{{phase}}", _rare("runcomfy_retries_total", "", "$window", "phase")),
         ("Flow runs that reconcile changed", "short", "{{outcome}}",
          _rare("runcomfy_runs_healed_total", "", "$window", "outcome")),
+        ("Files that are not good, by verdict", "short", "{{model}}: {{verdict}}",
+         _rare("runcomfy_files_total", f'verdict!="good",{_M}', "$window", "model, verdict")),
         ("Looks for each generation", "short", "looks", polls),
         ("API calls", "reqps", "{{call}} {{status}}", calls),
         ("Bytes written to the bucket", "Bps", "{{content}}",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from runcomfy.archive.place import Kept, Place
-from runcomfy.archive.receive import Arrived, arrive, early_kind, warnings_of
+from runcomfy.archive.receive import Arrived, arrive, decoding, early_kind, warnings_of
 from runcomfy.archive.temporary_file import Room, ScratchFile
 from runcomfy.archive.transfer import TransferStop, fetch_object, receive
 from runcomfy.download.hosts import HostPolicy
@@ -179,7 +179,7 @@ class Archiving:
             if existing is not None and self._place.is_ours(existing):
                 return _Refused(key, existing)
             stored = self._place.compare(key, candidates, self._stop)
-        kept = Kept(kind, judged.facts, warnings, stored, source.sha256)
+        kept = Kept(kind, judged.facts, warnings, stored, source.sha256, judged.quality)
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
 
     def _adopt(self, found: _Refused) -> ArchivedVideo:
@@ -190,6 +190,6 @@ class Archiving:
             source_sha256 = self._place.source_sha256(existing, file.digest)
             file.file.seek(0)
             kind = sniff(file.file.read(SNIFF_BYTES)) or by_name(key, existing.content_type)
-            judged = judge(file.file, file.size_bytes, kind)
-            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256)
+            judged = judge(file.file, file.size_bytes, kind, decoding(self._stop))
+            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256, judged.quality)
             return self._place.commit(key, kept, judged.image, candidates=[file.digest], stop=self._stop, created=False)

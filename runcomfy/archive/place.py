@@ -19,11 +19,12 @@ from runcomfy.media.kinds import MediaKind
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
 from runcomfy.media.poster import POSTER_CONTENT_TYPE, poster, poster_key
 from runcomfy.media.validation import OutputValidation
+from runcomfy.media.verdict import with_differences
 from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.texts import prompt_of
-from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts
+from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts, Quality
 
 __all__ = ["Kept", "Place", "made_for", "stored_sha256"]
 
@@ -43,6 +44,7 @@ class Kept(NamedTuple):
     warnings: tuple[str, ...]
     stored: Digest
     source_sha256: str
+    quality: Quality
 
 
 class Place:
@@ -197,6 +199,7 @@ class Place:
         return self.archived(key, provenance, already_archived=not created)
 
     def _described(self, key: str, kept: Kept, poster_uri: str | None) -> Provenance:
+        differences = self._validation.defects(kept.media, kept.kind.content_type)
         return Provenance(
             **{name: getattr(self._facts, name) for name in GenerationFacts.model_fields},
             uri=self._store.uri(key),
@@ -206,6 +209,7 @@ class Place:
             size_bytes=kept.stored.size_bytes,
             content_type=kept.kind.content_type,
             media=kept.media,
+            quality=with_differences(kept.quality, differences),
             warnings=(
                 *self._validation.answer_warnings,
                 *kept.warnings,
@@ -252,6 +256,7 @@ class Place:
             index=self._index,
             request_id=self._facts.request_id,
             media=provenance.media,
+            quality=provenance.quality,
             warnings=provenance.warnings,
             poster_key=poster_key(key) if provenance.poster_uri else None,
             digital_source_type=provenance.digital_source_type,

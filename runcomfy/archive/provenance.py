@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 
 from runcomfy.redaction import redact
 from runcomfy.texts import prompt_of
-from runcomfy.values import GenerationFacts, MediaFacts, Moment
+from runcomfy.values import GenerationFacts, MediaFacts, Moment, Quality
 
 __all__ = ["PROVENANCE_CONTENT_TYPE", "Provenance", "archiver_name"]
 
@@ -38,6 +38,9 @@ class Provenance(GenerationFacts):
     size_bytes: int = Field(ge=0, description="Size of the file in bytes.")
     content_type: str = Field(description="Media type of the file, by its content.")
     media: MediaFacts = Field(description="What is in the file.")
+    quality: Quality | None = Field(
+        default=None, description="What the file was judged to be; absent if an earlier version archived it."
+    )
     warnings: tuple[str, ...] = Field(
         default=(), description="What differs from what was asked for, one sentence each."
     )
@@ -65,6 +68,8 @@ class Provenance(GenerationFacts):
             # the prompt is the user's own words, and stays as it was submitted
             kept = {name: value for name, value in self.inputs.items() if value == prompt_of(self.inputs)}
             data["inputs"] = dict(sorted((data["inputs"] | kept).items()))
+        if self.quality is None:
+            data.pop("quality")
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
         ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields) if name in data}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -16,10 +17,11 @@ from runcomfy.archive.temporary_file import ScratchFile, folder
 from runcomfy.archive.transfer import TransferStop, receive
 from runcomfy.download.stream import Download
 from runcomfy.errors import DownloadError, TemporaryFileError, UnexpectedContent
+from runcomfy.media.decoding import Decode, decode
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, describe, sniff
 from runcomfy.media.quality import Judged, judge
 
-__all__ = ["Arrived", "arrive", "early_kind", "warnings_of"]
+__all__ = ["Arrived", "arrive", "decoding", "early_kind", "warnings_of"]
 
 _DECODED_AT_ONCE_BYTES = 16 * 1024
 """What is decoded at once: gzip expands it a thousand times at most."""
@@ -114,7 +116,7 @@ def _judged(
     if kind is None:
         _refuse_what_is_no_media(head, file.size_bytes, download, url)
         kind = by_name(urlsplit(url).path, download.content_type)
-    return Arrived(file, kind, judge(file.file, file.size_bytes, kind), warnings)
+    return Arrived(file, kind, judge(file.file, file.size_bytes, kind, decoding(stop)), warnings)
 
 
 def _is_doubtful(arrived: Arrived, download: Download) -> bool:
@@ -139,7 +141,14 @@ def warnings_of(judged: Judged) -> tuple[str, ...]:
         found += (f"It is damaged or was cut off where it was made: {judged.missing}.",)
     if judged.damage:
         found += (f"It is damaged: {judged.damage}.",)
+    if judged.decoded is not None and judged.quality.verdict in ("suspect", "not_judged"):
+        found += judged.quality.reasons
     return found + judged.warnings
+
+
+def decoding(stop: TransferStop) -> Decode:
+    """Return how every frame of a file is decoded, until `stop` is set."""
+    return partial(decode, check=stop.check)
 
 
 def _checked_warnings(arrived: Arrived, download: Download) -> tuple[str, ...]:

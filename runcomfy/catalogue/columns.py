@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
 __all__ = ["COLUMNS", "SCHEMA", "SCHEMA_VERSION", "VERSION_FIELD", "Column"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by each new column. Readers need not check it; a writer does not touch files of a later one."""
 VERSION_FIELD = b"runcomfy.catalogue.schema_version"
 """Where a file's metadata has the version."""
@@ -115,6 +115,17 @@ COLUMNS = (
     Column("flow_run_url", _TEXT, "The page of the flow run, where the run knew it."),
     Column("video_poster_uri", _TEXT, "The first file's first frame, a small JPEG."),
     Column("digital_source_type", _TEXT, "IPTC's term for how the first file came about, as its provenance says it."),
+    # version 3
+    Column("verdict", _TEXT, "The worst verdict on its files: `good`, `not_judged`, `suspect` or `damaged`; null where "
+           "an earlier version of this program archived them."),
+    Column("verdict_reasons", pa.list_(_TEXT), "Why, one sentence each, of all its files."),
+    Column("video_frames_decoded", _WHOLE, "How many frames of the first file were decoded.", "frames"),
+    Column("video_frames_damaged", _WHOLE, "How many of its frames do not decode, or only in part.", "frames"),
+    Column("video_black_seconds", _SECONDS, "How long it is black.", "s"),
+    Column("video_frozen_seconds", _SECONDS, "How long nothing moves in it.", "s"),
+    Column("video_blurred_seconds", _SECONDS, "How long it is blurred.", "s"),
+    Column("video_silent_seconds", _SECONDS, "How long its sound is silent; null where it has none.", "s"),
+    Column("video_loudness_lufs", _SECONDS, "Integrated loudness of its sound, EBU R 128.", "LUFS"),
 )  # fmt: skip
 """Every column, in the order of the files. Hive-style readers add `day`, the partition, from the path."""
 

@@ -24,7 +24,7 @@ from runcomfy.journal import Entry, EntryState
 from runcomfy.models import inputs_class
 from runcomfy.redaction import strip_query
 from runcomfy.texts import is_written, prompt_of
-from runcomfy.values import ArchivedVideo, StagedImage
+from runcomfy.values import ArchivedVideo, Quality, StagedImage, worst
 
 __all__ = ["REQUEST", "created_at", "day_of", "row_of_entry", "row_of_files"]
 
@@ -209,7 +209,10 @@ def _flow_run(known: Mapping[str, str]) -> Row:
 
 def _outputs(files: Sequence[Row]) -> Row:
     first: Row = files[0] if files else {}
+    judged = [file["quality"] for file in files if file["quality"] is not None]
     return {
+        "verdict": worst(quality.verdict for quality in judged),
+        "verdict_reasons": [reason for quality in judged for reason in quality.reasons] if judged else None,
         "output_count": len(files),
         "output_bytes": sum(file["size_bytes"] for file in files),
         **{name: first.get(name.removeprefix("video_")) for name in _VIDEO},
@@ -221,6 +224,7 @@ def _of_video(video: ArchivedVideo) -> Row:
     return {
         "index": video.index, "uri": video.uri, "provenance_uri": video.provenance_uri, "sha256": video.sha256,
         "size_bytes": video.size_bytes, "content_type": video.content_type, **video.media.model_dump(),
+        **_judged(video.quality),
     }  # fmt: skip
 
 
@@ -228,4 +232,9 @@ def _of_document(uri: str, document: Provenance) -> Row:
     return {
         "index": document.output_index, "uri": document.uri, "provenance_uri": uri, "sha256": document.sha256,
         "size_bytes": document.size_bytes, "content_type": document.content_type, **document.media.model_dump(),
+        **_judged(document.quality),
     }  # fmt: skip
+
+
+def _judged(quality: Quality | None) -> Row:
+    return {"quality": quality, **(quality.facts.model_dump() if quality is not None else {})}

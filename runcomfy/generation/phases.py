@@ -114,6 +114,9 @@ async def archiving(
             new = [video for video in videos if not video.already_archived]
             if not new:  # by another process, which counts it
                 return
+            for video in new:
+                if video.quality is not None:
+                    metrics.judged(video.quality.verdict, model_id)
             metrics.transferred("video", sum(video.size_bytes for video in new))
             metrics.took("archive", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
             if facts.submitted_at is not None:

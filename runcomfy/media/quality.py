@@ -13,12 +13,14 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from runcomfy.media.decoding import Decode, Decoded
 from runcomfy.media.image_parts import image_parts
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.mp4 import MAX_INDEX_BYTES, indexed_samples, walk
 from runcomfy.media.probe import Probed, probe
 from runcomfy.media.tiff import orientation_in
-from runcomfy.values import MediaFacts
+from runcomfy.media.verdict import damage_in, quality_of
+from runcomfy.values import MediaFacts, Quality
 
 __all__ = ["Judged", "judge"]
 
@@ -57,33 +59,59 @@ class Judged(NamedTuple):
     """Whether the file itself says where it ends, so that a cut would be detected."""
     streams: frozenset[str] = frozenset()
     """`video` and `audio`, if FFmpeg finds such streams in it."""
+    decoded: Decoded | None = None
+    """What decoding all of it found; `None` if that was not tried."""
+
+    @property
+    def quality(self) -> Quality:
+        """The verdict, by all of this."""
+        whole = self.missing and f"It is damaged or was cut off where it was made: {self.missing}."
+        damage = self.damage and f"It is damaged: {self.damage}."
+        return quality_of(self.decoded, whole or damage)
 
 
-def judge(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
-    """Examine a whole file; decodes its first frame, and reads as little of the rest as possible.
+def judge(file: BinaryIO, size_bytes: int, kind: MediaKind, decode: Decode | None = None) -> Judged:
+    """Examine a whole file: its structure, its first frame, and, with `decode`, every other one.
 
     Args:
         file: The file.
         size_bytes: Its size.
         kind: What it is by its first bytes.
+        decode: Decodes all of it, in another process; without, only the first frame is decoded, in this one.
     """
+    judged = _judge(file, size_bytes, kind, decode)
+    facts = judged.decoded.facts if judged.decoded else None
+    return judged._replace(damage=judged.damage or damage_in(facts))
+
+
+def _judge(file: BinaryIO, size_bytes: int, kind: MediaKind, decode: Decode | None) -> Judged:
     if kind.container in ("mp4", "mov", "m4a"):
-        return _judge_mp4(file, size_bytes, kind)
+        return _judge_mp4(file, size_bytes, kind, decode)
     if kind.container in _PILLOW:
-        return _judge_image(file, size_bytes, kind)
+        return _judge_image(file, size_bytes, kind, decode)
     if kind.container == "svg":
         return _judge_svg(file, size_bytes, kind)
     if kind.container not in _FFMPEG:
         facts = MediaFacts(container=kind.container)
         odd = f"It is a {kind.container} file" if kind.container != "unknown" else "Its bytes are of an unknown kind"
         return Judged(facts, warnings=(f"{odd}: nothing of it was checked.",), length_known=False)
-    probed = probe(file, _FFMPEG[kind.container])
+    decoded = None if kind.container == "heic" else _decoded_by_ffmpeg(file, kind, decode)
+    probed = _probed(file, kind, decoded)
     missing, extra, length_known = _by_its_own_size(file, size_bytes, kind)
     judged = _with(Judged(_facts(kind, probed), missing=missing, length_known=length_known), probed)
-    return judged._replace(warnings=judged.warnings + extra)
+    return judged._replace(decoded=decoded, warnings=judged.warnings + extra)
 
 
-def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+def _decoded_by_ffmpeg(file: BinaryIO, kind: MediaKind, decode: Decode | None) -> Decoded | None:
+    return decode(file, {"by": "ffmpeg", "format": _FFMPEG[kind.container]}) if decode else None
+
+
+def _probed(file: BinaryIO, kind: MediaKind, decoded: Decoded | None) -> Probed:
+    """Ask FFmpeg in this process too, unless the file has crashed or hung the other one."""
+    return Probed() if decoded is not None and decoded.hostile else probe(file, _FFMPEG[kind.container])
+
+
+def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind, decode: Decode | None) -> Judged:
     boxes = walk(file, size_bytes)
     warnings: tuple[str, ...] = ()
     if boxes.extra_bytes:
@@ -99,7 +127,8 @@ def _judge_mp4(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
         return judged._replace(
             warnings=(*warnings, "Its index announces more samples than are possible: nothing else of it was checked.")
         )
-    probed = probe(file, "mp4")
+    decoded = _decoded_by_ffmpeg(file, kind, decode)
+    judged, probed = judged._replace(decoded=decoded), _probed(file, kind, decoded)
     if b"moof" not in boxes.kinds and probed.indexed_bytes > size_bytes and boxes.cut is None:
         judged = judged._replace(missing="its index points behind its end")
     judged = _with(judged._replace(facts=_facts(kind, probed)), probed)
@@ -119,10 +148,17 @@ def _facts(kind: MediaKind, probed: Probed) -> MediaFacts:
     return MediaFacts(container=kind.container, **known)
 
 
-def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind, decode: Decode | None) -> Judged:
     if size_bytes > _MAX_IMAGE_BYTES:
         facts = MediaFacts(container=kind.container)
         return Judged(facts, warnings=(f"The image has {size_bytes:,} bytes: it was not decoded.",))
+    decoded = decode(file, {"by": "pillow", "pillow": _PILLOW[kind.container]}) if decode else None
+    if decoded is not None and decoded.hostile:
+        return Judged(MediaFacts(container=kind.container), decoded=decoded)
+    return _first_picture(file, kind)._replace(decoded=decoded)
+
+
+def _first_picture(file: BinaryIO, kind: MediaKind) -> Judged:
     judged = _decoded(file, kind)
     if judged.missing and kind.container == "png":  # perhaps for its texts, such as a workflow, which Pillow bounds
         file.seek(0)

@@ -13,6 +13,8 @@ __all__ = ["OutputValidation"]
 
 _USUAL = ("mp4", "mov", "webm")  # what browsers play
 _ASKED = {"video": "A video", "image": "An image", "audio": "A sound"}
+_LEAST_SHARE = 0.9
+"""Of the frames that were asked for."""
 _TOLERANCE = 0.05  # models round sizes to multiples of 8 or 16 pixels
 
 
@@ -64,6 +66,13 @@ class OutputValidation(BaseModel):
             if ratio and not _close(width / height, int(ratio[1]) / int(ratio[2])):
                 found.append(f"{size}; the aspect ratio {self.aspect_ratio} was asked for.")
         return tuple(found)
+
+    def defects(self, media: MediaFacts, content_type: str = "video/mp4") -> tuple[str, ...]:
+        """Return those of the warnings that a person should look at: another kind of file, another size, a part."""
+        part = self.frames and media.frames and media.frames < _LEAST_SHARE * self.frames
+        checked = self.model_copy(update={"frames_per_second": None} | ({} if part else {"frames": None}))
+        playable = media.model_copy(update={"container": _USUAL[0]})
+        return checked.warnings(playable, content_type)
 
 
 def _close(value: float, wanted: float) -> bool:

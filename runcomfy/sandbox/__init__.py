@@ -4,7 +4,7 @@ It needs the extra `sandbox` (`pip install "prefect-runcomfy[sandbox]"`).
 
 `running` starts it with its `settings`, `server` has the routes, `api` the calls over the `models`; `job_queue` holds
 the requests and `ledger` counts them. `faults` lists what can go wrong, `fault_registry` says which fault is due, and
-`answers`, `files` and `remaking` carry it out. `renderer` makes the outputs by `render` and `output_file`;
+`answers`, `files`, `remaking` and `defects` carry it out. `renderer` makes the outputs by `render` and `output_file`;
 `objectstore` is a real S3 server beside it.
 """
 

@@ -65,6 +65,10 @@ def _file(name: str, about: str, how: str, **parameters: Any) -> Fault:
     return Fault(name, about, "file", ("output",), {"how": how}, parameters)
 
 
+def _defect(name: str, about: str, **parameters: Any) -> Fault:
+    return Fault(name, about, "file", ("output",), {"how": name}, parameters, "request")
+
+
 _STATUSES = {
     400: "the call is refused", 401: "the token is refused", 402: "payment is required", 403: "access is refused",
     404: "nothing is found", 408: "the service gave up on reading the call", 409: "the call is in conflict",
@@ -179,6 +183,14 @@ _ALL = (
     _file("remuxed", "the same video in another `container`: `matroska`, `mpegts` or `mov`", "remuxed",
           container="matroska"),
     _file("changed", "the same video in other bytes at each call", "changed"),
+    _defect("black", "a whole file that is black"),
+    _defect("frozen", "a video in which nothing moves"),
+    _defect("blurred", "a video that is blurred, if it has 240 lines or more"),
+    _defect("damaged_after", "a file whose bytes are zeros from `percent` of it on, at each call", percent=40),
+    _defect("silent", "a sound, or a video with a sound, that is silent"),
+    _defect("clipped", "a sound, or a video with a sound, that is far too loud"),
+    _defect("wrong_size", "a video or an image of half the width and height"),
+    _defect("still", "a JPEG where a video was asked for"),
 )  # fmt: skip
 
 FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in _ALL}

@@ -14,17 +14,20 @@ from typing import Any
 
 import av
 
+from runcomfy.sandbox.defects import DEFECTS, with_defect
 from runcomfy.sandbox.output_file import OutputFile
 
 __all__ = ["REMADE", "remade"]
 
-REMADE = frozenset({"damaged", "glued", "packed", "remuxed", "changed"})
+REMADE = frozenset({"damaged", "glued", "packed", "remuxed", "changed"}) | DEFECTS
 
 
 def remade(file: OutputFile, how: str, facts: Mapping[str, Any]) -> OutputFile:
     """Return the file in another form; blocks. Padding is left out. It lies beside the first one."""
-    data = file.path.read_bytes()
-    if how == "damaged":
+    data, content_type = file.path.read_bytes(), file.content_type
+    if how in DEFECTS:
+        data, content_type = with_defect(data, content_type, how, facts)
+    elif how == "damaged":
         at = data.index(b"mdat")
         size = int.from_bytes(data[at - 4 : at], "big")
         data = data[: at + 4] + bytes(size - 8) + data[at - 4 + size :]
@@ -43,7 +46,7 @@ def remade(file: OutputFile, how: str, facts: Mapping[str, Any]) -> OutputFile:
         with os.fdopen(handle, "wb") as being_written:
             being_written.write(data)
         Path(written).replace(path)  # another call may be serving the same one
-    return OutputFile(path, len(data), file.content_type, f'"{name}"')
+    return OutputFile(path, len(data), content_type, f'"{name}"')
 
 
 def _remuxed(data: bytes, container: str) -> bytes:

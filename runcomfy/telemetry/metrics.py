@@ -35,6 +35,7 @@ __all__ = [
     "failed_with",
     "healed",
     "in_flight",
+    "judged",
     "retried",
     "submission_answered",
     "took",
@@ -134,10 +135,15 @@ _HEALED = Metric(
     "cancelled (no process was working on it any more).",
     ("outcome",),
 )  # fmt: skip
+_FILES = Metric(
+    "runcomfy.files", "counter", "{file}",
+    "Files that were archived here, by what they were judged to be: good, suspect, damaged or not_judged.",
+    ("verdict", "model"),
+)  # fmt: skip
 
 METRICS = (
     _GENERATIONS, _SUBMISSIONS, _ERRORS, _RETRIES, _DURATION, _PHASE, _IN_FLIGHT, _POLLS, _CALLS, _TRANSFERRED, _COST,
-    _WITHOUT_COST, _HEALED,
+    _WITHOUT_COST, _HEALED, _FILES,
 )  # fmt: skip
 """Every metric that there is."""
 
@@ -155,6 +161,7 @@ def _histogram(metric: Metric, buckets: tuple[float, ...]) -> Histogram:
 _generations, _submissions, _polls = _counter(_GENERATIONS), _counter(_SUBMISSIONS), _counter(_POLLS)
 _errors, _retries, _transferred = _counter(_ERRORS), _counter(_RETRIES), _counter(_TRANSFERRED)
 _cost, _without_cost, _healed = _counter(_COST), _counter(_WITHOUT_COST), _counter(_HEALED)
+_files = _counter(_FILES)
 _duration, _phase, _calls = _histogram(_DURATION, _MINUTES), _histogram(_PHASE, _MINUTES), _histogram(_CALLS, _CALL)
 _in_flight: UpDownCounter = _meter.create_up_down_counter(_IN_FLIGHT.name, _IN_FLIGHT.unit, _IN_FLIGHT.about)
 
@@ -186,6 +193,8 @@ def begin_at_zero(model_id: str) -> bool:
     for outcome in ("archived", "failed", "cancelled", "detached", "expired"):
         _record(_generations.add, 0, {"outcome": outcome, "model": model_id})
         _record(_cost.add, 0, {"model": model_id, "outcome": outcome})
+    for verdict in ("good", "suspect", "damaged", "not_judged"):
+        _record(_files.add, 0, {"verdict": verdict, "model": model_id})
     return True
 
 
@@ -264,6 +273,11 @@ def failed_with(phase: Phase, error: BaseException) -> None:
 def transferred(content: Literal["picture", "video"], size_bytes: int) -> None:
     """Count bytes that were written to the bucket."""
     _record(_transferred.add, size_bytes, {"content": content})
+
+
+def judged(verdict: str, model_id: str | None) -> None:
+    """Count a file that was archived, by its verdict."""
+    _record(_files.add, 1, {"verdict": verdict, "model": model_id or _UNKNOWN})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from runcomfy.errors import ConfigurationError
 from runcomfy.sandbox import FAULTS, Sandbox, SandboxSettings
+from runcomfy.sandbox.defects import DEFECTS
 from runcomfy.sandbox.fault_registry import directives_of, plain_prompt
 
 IMAGE_TO_VIDEO = "wan-ai/wan-2-1/image-to-video"
@@ -236,6 +237,20 @@ def remade(name: str, is_right: Callable[[bytes, bytes], bool]) -> Callable[[Any
     return check
 
 
+def defect(name: str) -> Callable[[Any], None]:
+    """Check a file that is served with a defect, each time the same."""
+
+    def check(caller: Any) -> None:
+        url, good = caller.video_url(f"x [sandbox: output={name}]"), caller.video_url("x")
+        first, second = caller.plain.get(url), caller.plain.get(url)
+        assert (first.status_code, first.headers["content-type"]) == (
+            200, "image/jpeg" if name == "still" else "video/mp4",
+        )  # fmt: skip
+        assert first.content == second.content != caller.plain.get(good).content
+
+    return check
+
+
 def null_output(caller: Any) -> None:
     assert output(caller, "null_output") is None
 
@@ -366,6 +381,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "videos": shape("videos", lambda found: found["videos"], 1),
     "warming_up": words("warming_up", running_word),
     "wrong_length": cut_length("wrong_length", lambda whole: whole // 2),
+    **{name: defect(name) for name in sorted(DEFECTS)},
 }
 
 

@@ -157,6 +157,6 @@ def test_ids_are_derived_from_keys_and_request_ids() -> None:
 
 def test_the_attributes_are_few() -> None:
     """No attribute is a request, a generation, a prompt or a flow run."""
-    known = {"outcome", "model", "phase", "call", "status", "content", "error.type"}
+    known = {"outcome", "model", "phase", "call", "status", "content", "error.type", "verdict"}
 
     assert {attribute for metric in METRICS for attribute in metric.attributes} <= known
