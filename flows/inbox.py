@@ -10,10 +10,11 @@ from prefect.states import Completed, Failed
 from pydantic import BeforeValidator, Field
 
 from blocks import MediaStore, RunComfyCredentials
-from flows.parameters import fields_of, left_out_is, needed
+from flows.parameters import NOTHING_GIVEN, GivenInputs, fields_of, json_object, left_out_is, needed
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.inbox.images import Source
 from runcomfy.inbox.run import InboxReport, check_queue, receive
+from runcomfy.inbox.target import settings_of
 from runcomfy.models import ImageToVideoSettings
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.program import PrefectProgram
@@ -32,6 +33,9 @@ async def inbox(
     queue_url: Annotated[str, left_out_is("")] = "",
     prompt: Annotated[str, left_out_is("")] = "",
     settings: Annotated[ImageToVideoSettings, fields_of(ImageToVideoSettings)] = ImageToVideoSettings(),
+    model: Annotated[str, left_out_is("")] = "",
+    field: Annotated[str, left_out_is("")] = "",
+    inputs: Annotated[GivenInputs, BeforeValidator(json_object), left_out_is(NOTHING_GIVEN)] = NOTHING_GIVEN,
     at_once: Annotated[int, Field(ge=1, le=1000), left_out_is(50)] = 50,
     first_at_once: Annotated[int, Field(ge=1, le=1000), left_out_is(FIRST_AT_ONCE)] = FIRST_AT_ONCE,
     stop_after_alike: Annotated[int, Field(ge=1), left_out_is(STOP_AFTER_ALIKE)] = STOP_AFTER_ALIKE,
@@ -56,7 +60,10 @@ async def inbox(
             read the source and the queue too.
         queue_url: The URL of the SQS queue that the bucket notifies of new objects. Empty: the folder is listed.
         prompt: For images that come without one. Empty: they wait until their sidecar comes.
-        settings: For what neither sidecar nor metadata sets.
+        settings: For what neither sidecar nor metadata sets; of image-to-video.
+        model: The id of any model of the catalogue, instead of image-to-video: what it takes is what arrives.
+        field: The input of that model that an arrival fills. Empty: the only file that it takes, or needs.
+        inputs: Inputs of that model, by its own names, for what neither sidecar nor metadata gives.
         at_once: How many images are worked on at a time; the others stay in the queue.
         first_at_once: How many are paid for until one is archived. If they all fail for the same reason, no more images
             are taken. A video that the same model archived in the same store within a day counts.
@@ -79,13 +86,15 @@ async def inbox(
         images,
         program,
         queue,
-        defaults={"prompt": prompt, **settings.model_dump(exclude_none=True)},
+        defaults={"prompt": prompt, **settings_of(settings, model), **inputs.root},
         at_once=at_once,
         first_at_once=first_at_once,
         stop_after_alike=stop_after_alike,
         run_for_seconds=run_for_seconds,
         idle_seconds=idle_seconds,
         policy=RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
+        model=model,
+        field=field,
     )
     await report_received(report.received, images.uri)
     if trouble is not None:

@@ -33,11 +33,12 @@ from slugify import slugify
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models import violations
-from runcomfy.redaction import redact, strip_query
+from runcomfy.redaction import redact, without_queries
 from runcomfy.texts import prompt_of, whole_number, why_not_whole
 from tasks.runtime.naming import fact, flow_name
 
 __all__ = [
+    "NOTHING_GIVEN",
     "GivenImage",
     "GivenInputs",
     "ImageSource",
@@ -259,18 +260,11 @@ class GivenInputs(RootModel[dict[str, Any]]):
 
     @model_serializer
     def _without_queries(self) -> dict[str, Any]:
-        return {name: _unsigned(value) for name, value in self.root.items()}
+        return {name: without_queries(value) for name, value in self.root.items()}
 
 
-def _unsigned(value: Any) -> Any:
-    match value:
-        case str():
-            return strip_query(value) if value[:8].lower().startswith(("http://", "https://")) else redact(value)
-        case list():
-            return [_unsigned(each) for each in value]
-        case dict():
-            return {name: _unsigned(each) for name, each in value.items()}
-    return value
+NOTHING_GIVEN = GivenInputs({})
+"""The default of a parameter for inputs."""
 
 
 run_name = flow_name(

@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query"]
+__all__ = ["RedactingFilter", "redact", "redact_loggers", "strip_query", "without_queries"]
 
 CUT = "[redacted]"
 _MAX_TEXT_LENGTH = 16_384
@@ -92,3 +92,15 @@ def redact_loggers() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in _LEAKY_LOGGERS:
             logging.getLogger(name).addFilter(_FILTER)
+
+
+def without_queries(value: Any) -> Any:
+    """Return a value as JSON has it, every URL in it without its query, and without other secrets."""
+    match value:
+        case str():
+            return strip_query(value) if value[:8].lower().startswith(("http://", "https://")) else redact(value)
+        case list():
+            return [without_queries(each) for each in value]
+        case dict():
+            return {name: without_queries(each) for name, each in value.items()}
+    return value

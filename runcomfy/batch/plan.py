@@ -28,6 +28,7 @@ __all__ = [
     "rows_from_json",
     "rows_to_json",
     "stage_media",
+    "stage_order",
 ]
 
 Medium = tuple[MediaKind, str]
@@ -115,6 +116,21 @@ async def stage_media(
     if bad:
         refuse_rows(manifest, bad.values())
     return planned
+
+
+async def stage_order(order: Order, store: Store) -> tuple[Order, tuple[StagedFile, ...]]:
+    """Stage the media of one order, and return it with them.
+
+    Raises:
+        InvalidInput: A file cannot be used; nothing was paid for.
+        StorageError: the store could not be read or written.
+    """
+    media = dict.fromkeys(medium for _, medium in _media_of(order))
+    files = await asyncio.gather(*(stage_medium(source, kind, store) for kind, source in media))
+    staged = dict(zip(media, files, strict=True))
+    if found := _unusable(order, staged, {}):
+        raise InvalidInput(f"{' '.join(found)} Nothing was paid for.")
+    return _staged_order(order, staged)
 
 
 def _media_of(order: Order) -> list[tuple[str, Medium]]:

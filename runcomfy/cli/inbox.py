@@ -36,6 +36,21 @@ def inbox(
         str, Parameter(show_default=False, help="For images without one; without it, they wait for their sidecar.")
     ] = "",
     settings: Annotated[ImageToVideoOptions, Parameter(name="*")] = ImageToVideoOptions(),
+    model: Annotated[
+        str,
+        Parameter(show_default=False, help="Any model's id, instead of image-to-video: what it takes arrives."),
+    ] = "",
+    field: Annotated[
+        str,
+        Parameter(
+            show_default=False,
+            help="The input of that model that an arrival fills, or image, video, audio; if not the only one.",
+        ),
+    ] = "",
+    inputs: Annotated[
+        dict[str, str] | None,
+        Parameter(negative="", help="Inputs of that model for all that arrives: --inputs.NAME VALUE."),
+    ] = None,
     at_once: AtOnce = 50,
     first_at_once: FirstAtOnce = 5,
     stop_after_alike: StopAfterAlike = 20,
@@ -53,6 +68,8 @@ def inbox(
 ) -> None:
     """Make a video of each image that arrives in a folder of a bucket, and archive it; each image once.
 
+    With --model, what that model makes of the images, videos or sounds that arrive.
+
     The request spec of an image is in a file beside it (NAME.json or NAME.txt), in its metadata, or given here. Exit
     code 14 if some have no video.
     """
@@ -60,11 +77,13 @@ def inbox(
         raise ConfigurationError("An image that arrives is one generation: --variation is not for the inbox.")
     environment.check(run.bucket, run.journal, run.archive_key)
     log_progress()
-    given = {"prompt": prompt, **settings.model_dump(exclude_none=True)}
+    from runcomfy.inbox.target import settings_of
+
+    given = {"prompt": prompt, **settings_of(settings, model), **(inputs or {})}
     report, trouble = _received(
         source, run, queue_url, hidden_seconds, given,
         at_once=at_once, first_at_once=first_at_once, stop_after_alike=stop_after_alike,
-        run_for_seconds=run_for_seconds, idle_seconds=idle_seconds,
+        run_for_seconds=run_for_seconds, idle_seconds=idle_seconds, model=model, field=field,
     )  # fmt: skip
     if json:
         ended = {} if trouble is None else {"error": type(trouble).__name__, "message": trouble.message}

@@ -1,4 +1,4 @@
-"""The images in a bucket's inbox, each with the sidecar files beside it."""
+"""The images in a bucket's inbox, each with the sidecar files beside it; or the videos or sounds, for such a model."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from runcomfy.errors import ConfigurationError
-from runcomfy.storage.keys import IMAGES, KeyTemplate
+from runcomfy.models.media_fields import MediaKind
+from runcomfy.storage.keys import IMAGES, MEDIA, KeyTemplate
 from runcomfy.storage.store import Store
 
-__all__ = ["SIDECARS", "Found", "InboxImage", "Source"]
+__all__ = ["EXTENSIONS", "SIDECARS", "Found", "InboxImage", "Source"]
 
-_EXTENSIONS = ("avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+EXTENSIONS: Mapping[MediaKind, tuple[str, ...]] = {
+    MediaKind.IMAGE: ("avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp"),
+    MediaKind.VIDEO: ("avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "webm"),
+    MediaKind.AUDIO: ("aac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav"),
+}
+"""By what they are taken for an arrival, before their content is looked at."""
 SIDECARS = ("json", "txt")
 """The extensions of a sidecar, the one that takes precedence first."""
 _DEFAULT_TEMPLATE = KeyTemplate()
 _OWN = re.compile(
-    rf"{IMAGES}[0-9a-f]{{64}}\.[a-z]+|journal/.*|batches/.*|catalogue/.*|reports/.*|"
+    rf"(?:{IMAGES}|{MEDIA})[0-9a-f]{{64}}\.[a-z0-9]+|quarantine/.*|journal/.*|batches/.*|catalogue/.*|reports/.*|"
     r"inbox/(?:[0-9a-f]{64}\.json|messages/.*)"
 )
 _BESIDE = re.compile(r"\.(json|jpg)\Z")
@@ -79,18 +85,25 @@ class Source:
         uri: `s3://bucket`, or `s3://bucket/folder`.
         store: Its server and credentials reach the bucket; objects below its prefix may be our own.
         template: How our archived files are named.
+        medium: What arrives there; files of other kinds are none of it.
 
     Raises:
         ConfigurationError: it is not such a URI.
     """
 
-    def __init__(self, uri: str, store: Store, template: KeyTemplate = _DEFAULT_TEMPLATE) -> None:
+    def __init__(
+        self, uri: str, store: Store, template: KeyTemplate = _DEFAULT_TEMPLATE, medium: MediaKind = MediaKind.IMAGE
+    ) -> None:
         scheme, separator, rest = uri.strip().partition("://")
         self.bucket, _, folder = rest.partition("/")
         if scheme.lower() != "s3" or not separator or not self.bucket:
             raise ConfigurationError("The inbox is named s3://bucket, or s3://bucket/folder.")
         self.prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        self._store, self._template = store, template
+        self._store, self._template, self._extensions = store, template, EXTENSIONS[medium]
+
+    def taking(self, medium: MediaKind) -> Source:
+        """Return the same folder, where another kind of file arrives."""
+        return Source(self.uri, self._store, self._template, medium)
 
     @property
     def uri(self) -> str:
@@ -124,7 +137,7 @@ class Source:
         """
         name, dot, extension = key.rpartition(".")
         extension = extension.lower()
-        if not dot or extension not in (*_EXTENSIONS, *SIDECARS):
+        if not dot or extension not in (*self._extensions, *SIDECARS):
             return []
         around = self._images(found for found in self._listed(f"{name}.") if found.stem == name)
         return [image for image in around if extension in SIDECARS or image.object.key == key]
@@ -138,7 +151,7 @@ class Source:
         images: list[Found] = []
         sidecars: dict[str, list[Found]] = defaultdict(list)
         for found in objects:
-            if found.extension in _EXTENSIONS:
+            if found.extension in self._extensions:
                 images.append(found)
             elif found.extension in SIDECARS:
                 sidecars[found.stem].append(found)

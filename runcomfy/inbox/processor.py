@@ -13,16 +13,17 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runcomfy.batch.plan import stage_order
 from runcomfy.errors import InvalidInput, RunComfyError, StorageError
-from runcomfy.generation.staging import stage_image
 from runcomfy.inbox.consumer import InFlightMessage
 from runcomfy.inbox.images import InboxImage, Source
 from runcomfy.inbox.ledger import Ledger
 from runcomfy.inbox.notices import read_notice
 from runcomfy.inbox.request_spec import read_request_spec
+from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
-from runcomfy.values import Outcome, OutcomeStatus, StagedImage
+from runcomfy.values import Outcome, OutcomeStatus, StagedFile, StagedImage
 
 __all__ = ["Generate", "ImageProcessor", "Received"]
 
@@ -65,7 +66,7 @@ class Generate(Protocol):
     """Makes one generation, to its end; its error, if any, is in the outcome."""
 
     async def __call__(
-        self, order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
+        self, order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Callable[[], Awaitable[None]]
     ) -> Outcome:
         """Submit, wait, archive; await `accepted` as soon as the journal has the generation."""
 
@@ -80,6 +81,7 @@ class ImageProcessor:
         generate: Makes a generation.
         at_once: How many images are worked on at a time.
         on_received: Called with each as soon as its outcome is known.
+        target: What they become; of a model of the catalogue, videos and sounds arrive in the same way.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ImageProcessor:
         *,
         at_once: int,
         on_received: Callable[[Received], None] = lambda received: None,
+        target: Target = IMAGE_TO_VIDEO_TARGET,
     ) -> None:
         self.received: dict[str, Received] = {}
         """The outcome of each, by the version of the image; the last one, but `handled` replaces no other."""
@@ -101,7 +104,7 @@ class ImageProcessor:
         self._source, self._store, self._defaults = source, store, dict(defaults)
         self._ledger = Ledger(store)
         self._generate, self._on_received = generate, on_received
-        self._at_once = at_once
+        self._at_once, self._target = at_once, target
         self._gate = asyncio.Semaphore(at_once)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -208,11 +211,14 @@ class ImageProcessor:
             try:
                 if record := await _in_thread(self._ledger.read, image):
                     return self._receive(image, OutcomeStatus.HANDLED, record.generation_key, reason=record.reason)
-                order = await _in_thread(read_request_spec, image, self._store, self._defaults)
+                order = await _in_thread(
+                    functools.partial(read_request_spec, target=self._target, holds=self._source.holds),
+                    image, self._store, self._defaults,
+                )  # fmt: skip
                 if order is None:
-                    return self._receive(image, OutcomeStatus.WAITING, reason="There is no prompt for it yet.")
-                staged = await stage_image(image.uri, self._store)
-                for warning in staged.warnings:
+                    return self._receive(image, OutcomeStatus.WAITING, reason=self._target.waits_for)
+                order, staged = await stage_order(order, self._store)
+                for warning in (each for file in staged if isinstance(file, StagedImage) for each in file.warnings):
                     logger.warning("%s: %s", image.uri, warning)
             except RunComfyError as error:
                 if isinstance(error, InvalidInput) and not error.retryable:

@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any, NoReturn
 
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.images import Found, InboxImage
-from runcomfy.models.orders import FIELDS, TEXTS, Order, read_order
+from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
+from runcomfy.models.cells import Nested
+from runcomfy.models.columns import FIELDS, TEXTS, column_of, input_of, suggested
+from runcomfy.models.media_fields import MediaKind
+from runcomfy.models.orders import Order, read_order
 from runcomfy.storage.store import Store
 from runcomfy.texts import encoding_of, json_integer, json_number
 
 __all__ = ["read_request_spec", "sidecar_fields"]
 
 _MAX_SIDECAR_BYTES = 64 * 1024
+_PREFIX = "runcomfy_"
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 _NOT_IN_METADATA = ("image", "model")  # cameras and asset systems write a `model` of their own
 
 
-def read_request_spec(image: InboxImage, store: Store, defaults: Mapping[str, Any]) -> Order | None:
+def read_request_spec(
+    image: InboxImage,
+    store: Store,
+    defaults: Mapping[str, Any],
+    target: Target = IMAGE_TO_VIDEO_TARGET,
+    *,
+    holds: Callable[[str, str], bool] = lambda bucket, key: False,
+) -> Order | None:
     """Return the request spec of an image, or `None` while there is no prompt for it anywhere. Blocks.
 
     Field by field, `<name>.json` comes first, then `<name>.txt` (the prompt only), then the metadata of the image's
-    object (`x-amz-meta-prompt`, `x-amz-meta-num-frames` …), then the defaults.
+    object (`x-amz-meta-prompt`, `x-amz-meta-num-frames` …; of a model of the catalogue `x-amz-meta-runcomfy-…`), then
+    the defaults.
 
     Args:
-        image: The image, with the sidecars beside it.
+        image: The image, or what else arrives, with the sidecars beside it.
         store: Reads the image's bucket.
         defaults: Fields by name.
+        target: What it becomes.
+        holds: Whether an object of a bucket is an arrival itself, which no other one may name.
 
     Raises:
         InvalidInput: the request is invalid, with every violation, or a sidecar cannot be read.
@@ -40,22 +55,61 @@ def read_request_spec(image: InboxImage, store: Store, defaults: Mapping[str, An
     found = store.head(image.object.key, image.bucket)
     if found is None:
         raise InvalidInput(f"{image.uri} does not exist any more.")
-    values = _given(_from_metadata(found.metadata))
+    values = _given(_from_metadata(found.metadata, target))
     for sidecar in reversed(image.sidecars):
         if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
             _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {_MAX_SIDECAR_BYTES:,} are allowed")
-        values |= sidecar_fields(sidecar, store.read(sidecar.key, image.bucket, limit_bytes=_MAX_SIDECAR_BYTES))
-    if not _given({"prompt": values.get("prompt", defaults.get("prompt"))}):
+        data = store.read(sidecar.key, image.bucket, limit_bytes=_MAX_SIDECAR_BYTES)
+        values |= sidecar_fields(sidecar, data, target)
+    if _waits(target, values, defaults, image):
         return None
-    return read_order(values | {"image": image.uri}, defaults)
+    if not target.kind.properties:
+        return read_order(values | {"image": image.uri}, defaults)
+
+    def locate(name: str) -> str:
+        return image.uri if name == image.uri else _allowed(name, image.bucket, holds)
+
+    given = {name: Nested(json.dumps(each)) if isinstance(each, list | dict) else each for name, each in values.items()}
+    model_id = target.kind.model_id
+    return read_order(
+        given | {target.column: image.uri, "model": model_id}, defaults, {model_id: target.kind}, locate=locate
+    )
 
 
-def sidecar_fields(sidecar: Found, data: bytes) -> dict[str, Any]:
+def _waits(target: Target, values: Mapping[str, Any], defaults: Mapping[str, Any], image: InboxImage) -> bool:
+    """Whether something that is needed is given nowhere, and may still come: the prompt, or a sidecar with the rest."""
+    if not target.kind.properties:
+        return not _given({"prompt": values.get("prompt", defaults.get("prompt"))})
+    given = {input_of(target.kind, name) for name in (*_given(values), *_given(defaults))}
+    missing = [name for name in target.needed if name not in given]
+    has_json = any(sidecar.extension == "json" for sidecar in image.sidecars)
+    return bool(missing) and (not has_json or missing == [target.prompt])
+
+
+def _allowed(name: str, bucket: str, holds: Callable[[str, str], bool]) -> str:
+    """Return a medium that a sidecar or metadata names; whoever may write those may not read with this run's rights.
+
+    Raises:
+        ValueError: It is a file of this machine, of another bucket, or another arrival.
+    """
+    if name.lower().startswith("https://"):
+        return name
+    scheme, _, rest = name.partition("://")
+    of, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or of != bucket or not key:
+        raise ValueError(f"a sidecar or metadata may name an https:// URL or s3://{bucket}/key, nothing else")
+    if holds(of, key):
+        raise ValueError("this is an arrival of its own. Put it elsewhere in the bucket")
+    return name
+
+
+def sidecar_fields(sidecar: Found, data: bytes, target: Target = IMAGE_TO_VIDEO_TARGET) -> dict[str, Any]:
     """Return the fields that a sidecar gives: `.json` any, another the prompt only.
 
     Args:
         sidecar: Its key is what a person reads.
         data: The whole file, in UTF-8, UTF-16 or UTF-32.
+        target: What the arrival becomes.
 
     Raises:
         InvalidInput: it cannot be read.
@@ -64,7 +118,11 @@ def sidecar_fields(sidecar: Found, data: bytes) -> dict[str, Any]:
         text = data.decode(encoding_of(data))
     except UnicodeDecodeError:
         _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
-    return _given(_from_json(sidecar, text) if sidecar.extension == "json" else {"prompt": text.strip()})
+    if sidecar.extension == "json":
+        return _given(_from_json(sidecar, text, target))
+    if target.prompt is None:
+        _refuse(sidecar, f"{target.kind.model_id} takes no text; give its inputs as JSON, in {sidecar.stem}.json")
+    return _given({target.prompt: text.strip()})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +133,24 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+def _from_metadata(metadata: Mapping[str, str], target: Target) -> dict[str, str]:
     """Return the fields in an object's metadata; metadata of other programs is ignored."""
     named = {name.lower().replace("-", "_"): value for name, value in metadata.items()}
+    if target.kind.properties:
+        # S3 keeps names in lower case; a hyphen is the only mark that every server and proxy lets through.
+        known = {name.lower().replace("-", "_"): name for name in (*target.kind.properties, "variation")}
+        ours = {name.removeprefix(_PREFIX): value for name, value in named.items() if name.startswith(_PREFIX)}
+        if unknown := [name for name in ours if name not in known]:
+            sentence = f"{target.kind.model_id} has no such input{suggested(unknown[0], list(known))}"
+            name = f"x-amz-meta-runcomfy-{unknown[0].replace('_', '-')}"
+            raise InvalidInput(f"{name}: {sentence}", violations=[(name, sentence)])
+        if target.field in (known[name] for name in ours):
+            sentence = "the metadata names a file, but always belongs to the one that it is of"
+            raise InvalidInput(f"{target.field}: {sentence}", violations=[(target.field, sentence)])
+        return {
+            name if name == "variation" else column_of(known[name]): _decoded(name, value)
+            for name, value in ours.items()
+        }
     return {name: _decoded(name, named[name]) for name in FIELDS if name in named and name not in _NOT_IN_METADATA}
 
 
@@ -94,7 +167,7 @@ def _decoded(name: str, value: str) -> str:
         raise InvalidInput(f"{name}: {sentence}", violations=[(name, sentence)]) from None
 
 
-def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
+def _from_json(sidecar: Found, text: str, target: Target) -> dict[str, Any]:
     try:
         found = json.loads(text.lstrip("\ufeff"), parse_float=json_number, parse_int=json_integer)
     except json.JSONDecodeError as error:
@@ -105,8 +178,15 @@ def _from_json(sidecar: Found, text: str) -> dict[str, Any]:
         _refuse(sidecar, str(error))
     if not isinstance(found, dict):
         _refuse(sidecar, 'it is not a JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
-    if "image" in found:
-        _refuse(sidecar, "it names an image, but always belongs to the one beside it; leave that out")
+    of_catalogue = bool(target.kind.properties)
+    fills = [name for name in found if of_catalogue and input_of(target.kind, name) == target.field]
+    if ("image" in found and not of_catalogue) or fills:
+        what = {MediaKind.IMAGE: "an image", MediaKind.VIDEO: "a video", MediaKind.AUDIO: "a sound"}[target.medium]
+        _refuse(sidecar, f"it names {what}, but always belongs to the one beside it; leave that out")
+    if of_catalogue:
+        if "model" in found:
+            _refuse(sidecar, f"it names a model, and this inbox is for {target.kind.model_id}; leave that out")
+        return found
     for name in TEXTS:
         if not isinstance(found.get(name), str | None):
             _refuse(sidecar, f"its {name} is not a text")

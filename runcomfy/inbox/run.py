@@ -15,15 +15,17 @@ from runcomfy.errors import ConfigurationError, RunComfyError
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
+from runcomfy.generation.models import model_class
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.inbox.consumer import consume
 from runcomfy.inbox.images import Source
 from runcomfy.inbox.processor import Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
-from runcomfy.models import IMAGE_TO_VIDEO
+from runcomfy.inbox.target import Target, target_of
+from runcomfy.models import IMAGE_TO_VIDEO, MODELS, model_id_of
 from runcomfy.models.orders import Order
 from runcomfy.policy import RunPolicy
-from runcomfy.values import Outcome, OutcomeStatus, StagedImage, Submission
+from runcomfy.values import Outcome, OutcomeStatus, StagedFile, Submission
 
 __all__ = ["InboxReport", "check_queue", "receive", "summed_up"]
 
@@ -88,8 +90,12 @@ async def receive(
     run_for_seconds: float,
     idle_seconds: float,
     policy: RunPolicy,
+    model: str = "",
+    field: str = "",
 ) -> tuple[InboxReport, RunComfyError | None]:
     """Make a video of every image that arrives in a folder of a bucket, and archive it; each image once.
+
+    With a model of the catalogue: whatever it makes of the kind of file that it takes.
 
     Args:
         source: Where images arrive.
@@ -102,22 +108,28 @@ async def receive(
         run_for_seconds: After that, nothing more is begun; what is in progress is finished.
         idle_seconds: With a queue, it ends when nothing came for so long and all is finished.
         policy: What holds for every request.
+        model: The id of a model of the catalogue, instead of image-to-video.
+        field: The input that an arrival fills; see `runcomfy.inbox.target.target_of`.
 
     Returns:
         How each image that arrived has ended; and the error that ended the run early, if there was one.
 
     Raises:
+        InvalidInput: there is no such model or input, or a default is none of its inputs; nothing was processed.
+        ServiceError: the catalogue could not be read.
         StorageError: the bucket cannot be used; nothing was processed.
     """
     destination = program.destination
     await asyncio.to_thread(destination.store.check)
     failure: RunComfyError | None = None
+    target = await _target(program, model, field)
+    known, source = target.defaults(defaults), source.taking(target.medium)
     async with program.slots(at_once) as granted, program.open(policy) as engine:
-        breaker = await open_breaker(engine, [IMAGE_TO_VIDEO], first_at_once, stop_after_alike)
+        breaker = await open_breaker(engine, [target.kind.model_id], first_at_once, stop_after_alike)
         log = program.hooks.log
         processor = ImageProcessor(
-            source, destination.store, defaults, _generating(engine, program, breaker),
-            at_once=granted, on_received=lambda received: _log(received, log),
+            source, destination.store, known, _generating(engine, program, breaker),
+            at_once=granted, on_received=lambda received: _log(received, log), target=target,
         )  # fmt: skip
         try:
             if queue is None:
@@ -140,9 +152,18 @@ async def receive(
     return report, failure
 
 
+async def _target(program: Program, model: str, field: str) -> Target:
+    """Return what arrivals become."""
+    model_id = model_id_of(model, "model") if model.strip() else IMAGE_TO_VIDEO
+    if model_id in MODELS:
+        return target_of(MODELS[model_id], field)
+    async with program.client() as client:
+        return target_of(await model_class(model_id, client, program.destination.journal), field)
+
+
 def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Generate:
     async def generating(
-        order: Order, image: StagedImage, label: str, accepted: Callable[[], Awaitable[None]]
+        order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Callable[[], Awaitable[None]]
     ) -> Outcome:
         async def on_accepted(_: Submission) -> None:
             await accepted()
@@ -159,7 +180,7 @@ def _generating(engine: Engine, program: Program, breaker: CircuitBreaker) -> Ge
 
         try:
             outcome = await program.generate(
-                order, (image,), engine, label=label, authorise=authorise, on_accepted=on_accepted
+                order, staged, engine, label=label, authorise=authorise, on_accepted=on_accepted
             )
             return outcome
         finally:

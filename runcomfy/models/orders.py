@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from runcomfy.errors import InvalidInput
 from runcomfy.models.cells import cell_value
@@ -23,6 +23,7 @@ from runcomfy.models.columns import (
 )
 from runcomfy.models.inputs import ModelInputs, check_inputs, generation_key
 from runcomfy.models.registry import MODELS, default_model, short_name, short_names
+from runcomfy.redaction import without_queries
 from runcomfy.texts import prompt_of, unwritable, whole_number, why_not_whole
 from runcomfy.values import StagedFile, StagedImage
 
@@ -132,8 +133,13 @@ class OrderDefaults(BaseModel):
         default=None, title="Model", description="The id of any model of the catalogue, for rows that name none."
     )
     inputs: dict[str, Any] | None = Field(
-        default=None, title="Other inputs", description="Inputs of other models than the two typed ones, by name."
-    )
+        default=None, title="Other inputs", description="Inputs of other models than the two typed ones, by name.",
+        repr=False,
+    )  # fmt: skip
+
+    @field_serializer("inputs")
+    def _without_queries(self, inputs: dict[str, Any] | None) -> Any:
+        return without_queries(inputs)  # Prefect stores parameters; `given` has them as they are
 
     def given(self) -> dict[str, Any]:
         """Return what is not empty.

@@ -16,7 +16,7 @@ from runcomfy.inbox.processor import Generate, ImageProcessor, Received
 from runcomfy.inbox.queue import Queue
 from runcomfy.models.orders import Order
 from runcomfy.storage.store import Store
-from runcomfy.values import Outcome, OutcomeStatus, StagedImage
+from runcomfy.values import Outcome, OutcomeStatus, StagedFile
 from tests.runcomfy.inbox.cloud import Cloud, painted
 
 Accepted = Callable[[], Awaitable[None]]
@@ -52,15 +52,15 @@ def statuses(received: ImageProcessor) -> list[OutcomeStatus]:
     return [one.fate for one in received.received.values()]
 
 
-async def archived(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+async def archived(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
     """A stand-in for a service without faults."""
     await accepted()
     await asyncio.sleep(0.05)
-    return Outcome(label=label, status=OutcomeStatus.ARCHIVED, generation_key=image.sha256, uris=("s3://b/k.mp4",))
+    return Outcome(label=label, status=OutcomeStatus.ARCHIVED, generation_key=staged[0].sha256, uris=("s3://b/k.mp4",))
 
 
 def ending(status: OutcomeStatus, error: str, kind: str, *, accept: bool = False) -> Generate:
-    async def generate(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+    async def generate(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
         if accept:
             await accepted()
         return Outcome(label=label, status=status, error=error, error_type=kind)
@@ -78,10 +78,10 @@ async def test_a_message_of_several_images_goes_when_all_are_safe(cloud: Cloud, 
     """Not when the first one is."""
     keys, counts = [put(archive, number) for number in range(3)], []
 
-    async def generate(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+    async def generate(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
         await asyncio.sleep(0.3 * int(order.prompt[-1]))
         counts.append(cloud.count(queue.url))
-        return await archived(order, image, label, accepted)
+        return await archived(order, staged, label, accepted)
 
     cloud.send(queue.url, [notice(archive, *keys)])
     receiving = processor(archive, generate)
@@ -123,9 +123,9 @@ async def test_the_same_image_at_the_same_time_is_processed_once(cloud: Cloud, a
     """However many messages are about it."""
     calls = []
 
-    async def generate(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+    async def generate(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
         calls.append(label)
-        return await archived(order, image, label, accepted)
+        return await archived(order, staged, label, accepted)
 
     cloud.send(queue.url, [notice(archive, put(archive, 1))] * 6)
     receiving = processor(archive, generate)
@@ -154,9 +154,9 @@ async def test_a_listing_ends_with_its_time(archive: Store) -> None:
     for number in range(6):
         put(archive, number)
 
-    async def slow(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+    async def slow(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
         await asyncio.sleep(1)
-        return await archived(order, image, label, accepted)
+        return await archived(order, staged, label, accepted)
 
     first = processor(archive, slow, at_once=2)
     await first.process_new(run_for_seconds=0.9)
@@ -184,10 +184,10 @@ async def test_an_unexpected_error_does_not_stop_the_others(archive: Store) -> N
     for number in range(4):
         put(archive, number)
 
-    async def generate(order: Order, image: StagedImage, label: str, accepted: Accepted) -> Outcome:
+    async def generate(order: Order, staged: tuple[StagedFile, ...], label: str, accepted: Accepted) -> Outcome:
         if order.prompt == "rain 0":
             raise RunComfyError("who thought of that?")
-        return await archived(order, image, label, accepted)
+        return await archived(order, staged, label, accepted)
 
     reported: list[Received] = []
     receiving = ImageProcessor(
