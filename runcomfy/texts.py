@@ -258,7 +258,7 @@ def why_not_whole(text: str) -> str:
 def json_integer(digits: str) -> int:
     """Parse a JSON number without a point or an exponent; `ValueError` for one of more than 300 digits."""
     if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
+        raise ValueError(f"a number has more than {_MOST_DIGITS} digits; write a shorter one")
     return int(digits)
 
 

@@ -14,6 +14,7 @@ from runcomfy.errors import InvalidInput
 __all__ = ["Arrival", "read_notice"]
 
 _WRAPPINGS = 3
+_ADVICE = "Check what else writes to this queue."
 
 
 class Arrival(BaseModel):
@@ -42,19 +43,17 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
         notice = _json_object(notice["Message"])
     try:
         return tuple(_arrivals(notice))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(
-            f"The message looks like a bucket's event, but lacks a part of it ({type(error).__name__})."
-        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise InvalidInput(f"The message looks like a bucket's event, but lacks a part of it. {_ADVICE}") from None
 
 
 def _json_object(text: Any) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (TypeError, ValueError, RecursionError):
-        raise InvalidInput("The message is no JSON, so it is no event of a bucket.") from None
+        raise InvalidInput(f"The message is no JSON, so it is no event of a bucket. {_ADVICE}") from None
     if not isinstance(found, dict):
-        raise InvalidInput("The message is no JSON object, so it is no event of a bucket.")
+        raise InvalidInput(f"The message is no JSON object, so it is no event of a bucket. {_ADVICE}")
     return found
 
 
@@ -84,6 +83,5 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
             )
     else:
         raise InvalidInput(
-            "The message is no event of a bucket: neither S3's, nor SNS's or EventBridge's form of one. "
-            "Check what else writes to this queue."
+            f"The message is no event of a bucket: neither S3's, nor SNS's or EventBridge's form of one. {_ADVICE}"
         )

@@ -25,6 +25,8 @@ from runcomfy.texts import json_integer, json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 
+_FORM = 'write one object a line, {"prompt": "…"}'
+
 
 def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
     """Read a JSON Lines file; a line that is not an object is a record with a problem, a blank line is left out,
@@ -49,9 +51,11 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
             if isinstance(values, dict):
                 values = _object([(known.of(name), _value(value)) for name, value in values.items()])
         except json.JSONDecodeError as error:
-            records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}"))
+            records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}; {_FORM}"))
         except (ValueError, RecursionError) as error:
-            records.append(RawRow(line, {}, str(error) if isinstance(error, ValueError) else "it is nested too deeply"))
+            records.append(
+                RawRow(line, {}, str(error) if isinstance(error, ValueError) else f"it is nested too deeply; {_FORM}")
+            )
         else:
             if isinstance(values, dict):
                 records.append(RawRow(line, values))
@@ -59,7 +63,7 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
                 if len(columns) > MAX_COLUMNS:
                     raise UnreadableTable(f"has more than {MAX_COLUMNS:,} names in its objects. Is it a manifest?")
             else:
-                records.append(RawRow(line, {}, 'it is not an object; write one object a line, {"prompt": "…"}'))
+                records.append(RawRow(line, {}, f"it is not an object; {_FORM}"))
         check_length(len(records))
     check_length(len(records))
     if len(records) > 1 and records[0].problem and (first[0] == "[" or (not columns and first[-1] in "{[,")):
@@ -106,7 +110,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it is not JSON: {name} is not a JSON value")
+    raise ValueError(f"it is not JSON: {name} is not a JSON value; leave the field out")
 
 
 _DECODER = json.JSONDecoder(

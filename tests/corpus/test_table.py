@@ -1,0 +1,52 @@
+"""Each URL of the corpus is read or refused in its words, and every refusal of the table is a sentence for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from runcomfy.errors import ImageUnavailable, InvalidInput
+from tests.corpus.table import KINDS, main, rows
+from tests.corpus.urls import EXAMPLES, Url, serving, tried
+
+RAW = re.compile(r"\b\w+Error\b|Traceback|NoneType|<class |object at 0x|\{'")
+SLOW = ("images", "manifests", "stores")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.mark.parametrize("example", [pytest.param(example, id=example.url) for example in EXAMPLES])
+def test_a_url_leads_to_an_image_or_is_refused_in_words(example: Url, address: str) -> None:
+    """What is refused is refused before anything is paid for, and says what to do."""
+    if not example.words:
+        tried(example, address)
+        return
+    with pytest.raises((InvalidInput, ImageUnavailable)) as caught:
+        tried(example, address)
+    assert example.words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in KINDS]
+)
+def test_what_is_said_is_for_people(kind: str) -> None:
+    """No input of any kind ends in an exception that is not ours, or in the names of one."""
+    said = rows(kind)
+
+    assert [text for text in said.values() if RAW.search(text)] == []
+    assert any(text.startswith("accepted") or "accepted" in text for text in said.values())
+    assert any("refused" in text for text in said.values())
+
+
+def test_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """As Markdown, a line for each input."""
+    main(["notices"])
+
+    printed = capsys.readouterr().out
+    assert "## notices" in printed and "| no JSON | refused: The message is no JSON" in printed
