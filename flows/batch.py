@@ -61,8 +61,9 @@ async def batch(
         credentials: The RunComfy account that pays.
         store: The bucket for staged images, videos, and the results.
         budget_usd: What all videos of this manifest may cost together, in US dollars, whichever run pays. Nothing is
-            submitted beyond it. Needs usd_per_video.
-        usd_per_video: The assumed cost of one video until RunComfy reports it; better too high than too low.
+            submitted beyond it. Needs usd_per_video where neither the catalogue nor an earlier one says a price.
+        usd_per_video: The assumed cost of one video until RunComfy reports it; better too high than too low. The
+            catalogue's price, or the dearest of its kind that was seen, counts if that is more.
         at_once: How many generations are in progress at the same time, in each flow run.
         first_at_once: How many are paid for until one is archived. If they all fail for the same reason, nothing more
             is submitted. A video that the same model archived in the same store within a day counts.

@@ -29,7 +29,7 @@ class Budget:
     """
 
     def __init__(self, limit_usd: float | None = None, usd_per_video: float | None = None) -> None:
-        if limit_usd is not None and not usd_per_video:
+        if limit_usd is not None and usd_per_video is None:
             raise ConfigurationError(
                 "A budget needs to know what one video costs, since RunComfy says so only afterwards: give "
                 "usd_per_video, rather too high than too low."

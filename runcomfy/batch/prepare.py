@@ -9,6 +9,7 @@ from typing import Any
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.batch.plan import PlannedRow, stage_media
+from runcomfy.batch.prices import RowPrices
 from runcomfy.batch.status import RowStatus, known_rows, look_up
 from runcomfy.errors import InvalidInput
 from runcomfy.generation.destination import Destination
@@ -19,6 +20,7 @@ from runcomfy.manifest import Manifest, open_manifest
 from runcomfy.models import MODELS
 from runcomfy.models.columns import named_model
 from runcomfy.models.orders import Kinds
+from runcomfy.polling.forecast import RunTimes
 from runcomfy.values import StagedImage
 
 __all__ = ["BatchPlan", "prepare"]
@@ -33,6 +35,8 @@ class BatchPlan:
     manifest: Manifest
     rows: list[PlannedRow]
     status: RowStatus
+    prices: RowPrices
+    """Of the rows that may be paid for."""
 
 
 async def prepare(
@@ -73,7 +77,11 @@ async def prepare(
     _warn(rows, log)
     status = await look_up(rows, journal, store)
     log.info("%d of %d rows are archived already", len(status.existing), len(rows))
-    return BatchPlan(read, rows, status)
+    left = [row for row in status.to_do(rows) if not status.paid_before(row)]
+    prices = await asyncio.to_thread(RowPrices.of, left, await RunTimes(journal).load())
+    if prices.sentence:
+        log.info("Price of the %d rows that are left: %s", len(left), prices.sentence)
+    return BatchPlan(read, rows, status, prices)
 
 
 async def _kinds(

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -16,6 +16,7 @@ from runcomfy.batch.estimate import Tally
 from runcomfy.batch.halt import Halt, publish_halt, stop_on_halt
 from runcomfy.batch.plan import PlannedRow, models_of, rows_from_json
 from runcomfy.batch.prepare import BatchPlan
+from runcomfy.batch.prices import RowPrices
 from runcomfy.batch.program import Program
 from runcomfy.batch.results import outcomes_to_json
 from runcomfy.batch.row_scheduler import RowScheduler
@@ -50,8 +51,26 @@ class BatchPolicy:
     stop_after_alike: int = STOP_AFTER_ALIKE
     policy: RunPolicy = RunPolicy()
 
-    def __post_init__(self) -> None:
-        Budget(self.budget_usd, self.usd_per_video)  # refuses a budget without a price before anything else
+    def priced(self, prices: RowPrices) -> BatchPolicy:
+        """Return the same with the price that each send counts at until its own cost is known.
+
+        It is what the user says or, if that is more, what the dearest row is taken to cost.
+
+        Args:
+            prices: Of the rows that are left to do.
+
+        Raises:
+            ConfigurationError: There is a budget, and what a row costs is neither known nor said.
+        """
+        if self.budget_usd is None:
+            return self
+        if prices.unknown and not self.usd_per_video:
+            raise ConfigurationError(
+                f"A budget needs to know what one costs, and the catalogue does not say it of {prices.models}, nor was "
+                "one of the kind seen: RunComfy says so only afterwards. Give usd_per_video, rather too high than too "
+                "low. Nothing was paid for."
+            )
+        return replace(self, usd_per_video=max(self.usd_per_video or 0.0, *prices.guesses, 0.0))
 
     def check_journal(self, choice: str) -> None:
         """Make sure that the journal can keep a budget.
@@ -78,9 +97,10 @@ async def run_here(
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
 
     Raises:
-        ConfigurationError: there is a budget, and no journal that could keep it.
+        ConfigurationError: there is a budget, and no journal that could keep it, or no price of some rows.
     """
     batch_policy.check_journal(program.destination.journal_choice)
+    batch_policy = batch_policy.priced(plan.prices)
     outcomes, budget_name = dict(plan.status.existing), shared_budget_name(row.generation_key for row in plan.rows)
     cost_usd = await _run(
         plan.rows, plan.status, program, batch_policy, outcomes, budget_name, until_proven=until_proven

@@ -41,7 +41,10 @@ def batch(
     ] = None,
     usd_per_video: Annotated[
         float | None,
-        Parameter(validator=ABOVE_ZERO, help="What one is taken to cost until RunComfy says; needed with a budget."),
+        Parameter(
+            validator=ABOVE_ZERO,
+            help="What one is taken to cost until RunComfy says; the catalogue's price if that is more.",
+        ),
     ] = None,
     defaults: Annotated[OrderDefaults, Parameter(name="*")] = OrderDefaults(),
     allow_placeholder_prompts: Annotated[

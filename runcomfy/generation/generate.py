@@ -25,8 +25,9 @@ from runcomfy.generation.phases import staging, submitting, waiting
 from runcomfy.generation.staging import sign, stage_image
 from runcomfy.interruption.keyboard import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
-from runcomfy.models import ModelInputs
+from runcomfy.models import ModelInputs, workload_of
 from runcomfy.models.orders import Order
+from runcomfy.models.prices import base_price_of
 from runcomfy.models.staged import by_field, signed
 from runcomfy.policy import RunPolicy
 from runcomfy.polling.forecast import RunTimes
@@ -124,6 +125,10 @@ async def submit(
         )
         await asyncio.to_thread(check_folder)
         await asyncio.to_thread(engine.store.check)
+        if (price := base_price_of(inputs)) is not None:
+            seen = (await engine.run_times.load()).dearest(workload_of(inputs.model_id, asked))
+            dearest = "" if seen is None else f"; the dearest of its kind cost {seen:g} USD"
+            hooks.log.info("Price %s%s", price.sentence, dearest)
         return await _signed(inputs, staged, engine)
 
     async def intact(archive: Archive) -> bool:

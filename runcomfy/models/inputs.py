@@ -98,6 +98,9 @@ class ModelInputs(BaseModel):
     """The inputs that are free texts."""
     makes: ClassVar[str] = ""
     """`video`, `image` or `audio`: another kind of output gets a warning. Empty if it is not known."""
+    base_price_usd: ClassVar[float | None] = None
+    """US dollars for each `price_unit`, by the catalogue; `None` if it is not known."""
+    price_unit: ClassVar[str | None] = None
     properties: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """The schema of each input, where a class is made of one; empty for a typed one."""
 

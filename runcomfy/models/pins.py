@@ -162,7 +162,9 @@ def class_of(pin: Pin) -> type[ModelInputs]:
     Raises:
         InvalidInput: No class can be made of the schema.
     """
-    return MODELS.get(pin.model_id) or class_of_schema(
+    if (typed := MODELS.get(pin.model_id)) is not None:
+        return typed
+    made = class_of_schema(
         pin.model_id,
         pin.input_schema,
         media=pin.media,
@@ -170,6 +172,8 @@ def class_of(pin: Pin) -> type[ModelInputs]:
         first_defaults=pin.first_defaults(),
         refreshed_at=pin.pinned_at if pin.earlier else None,
     )
+    made.base_price_usd, made.price_unit = pin.base_price_usd, pin.price_unit
+    return made
 
 
 async def pinned(

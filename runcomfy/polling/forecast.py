@@ -1,4 +1,4 @@
-"""How long a request may run, forecast from others of its kind, whose run times are cached beside the journal."""
+"""How long a request may run, and what it may cost, by others of its kind: both are cached beside the journal."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ class _CachedRunTimes(BaseModel):
 
     schema_version: int = 1
     run_seconds: dict[str, list[Annotated[FiniteFloat, Field(gt=0)]]] = {}
+    dearest_usd: dict[str, Annotated[FiniteFloat, Field(ge=0)]] = {}
 
 
 class NoteStore(Protocol):
@@ -90,7 +91,7 @@ class NoteStore(Protocol):
 
 
 class RunTimes:
-    """The run times of the latest requests of each workload, in seconds.
+    """The run times of the latest requests of each workload, in seconds, and the most that one has cost.
 
     All generations of a process share one, so that the first to end help the others; `load` and `save` share it among
     processes. It is a cache: losing it costs a few calls, so no failure to read or write it is raised.
@@ -105,16 +106,28 @@ class RunTimes:
         self._loading = asyncio.Lock()
         self._known: dict[str, list[float]] = {}
         self._new: dict[str, deque[float]] = {}
+        self._dearest: dict[str, float] = {}
+        self._new_dearest: dict[str, float] = {}
 
     @property
     def has_unsaved(self) -> bool:
-        """Whether it holds run times that are not saved."""
-        return bool(self._new)
+        """Whether it holds run times or costs that are not saved."""
+        return bool(self._new or self._new_dearest)
 
     def record(self, workload: str, seconds: float) -> None:
         """Record how long a request ran."""
         if seconds > 0:
             self._new.setdefault(workload, deque(maxlen=_KEPT)).append(seconds)
+
+    def record_cost(self, workload: str, usd: float) -> None:
+        """Record what a request has cost, US dollars, by the service."""
+        if math.isfinite(usd) and usd >= 0 and usd > (self.dearest(workload) or -1.0):
+            self._new_dearest[workload] = usd
+
+    def dearest(self, workload: str | None) -> float | None:
+        """Return the most that a request of this workload has cost, US dollars; `None` if none was seen."""
+        seen = [each[workload] for each in (self._dearest, self._new_dearest) if workload and workload in each]
+        return max(seen, default=None)
 
     def forecast(self, workload: str | None) -> Forecast | None:
         """Forecast how long a request of this workload runs; `None` until three have been seen.
@@ -144,6 +157,7 @@ class RunTimes:
         try:
             if await self._notes.update_note(_NOTE, self._merged_into):
                 self._new.clear()
+                self._new_dearest.clear()
         except RunComfyError as error:
             logger.info("The run times could not be saved: %s", error)
 
@@ -151,9 +165,10 @@ class RunTimes:
         if note is None:
             return
         try:
-            self._known = _CachedRunTimes.model_validate_json(note).run_seconds
+            cached = _CachedRunTimes.model_validate_json(note)
         except ValidationError:
-            self._known = {}
+            cached = _CachedRunTimes()
+        self._known, self._dearest = cached.run_seconds, cached.dearest_usd
 
     def _merged_into(self, note: bytes | None) -> bytes:
         """Return the note with what was recorded here added to it."""
@@ -163,4 +178,8 @@ class RunTimes:
             latest = [*merged.pop(workload, ()), *seconds][-_KEPT:]
             merged[workload] = [float(f"{each:.4g}") for each in latest]  # the latest workload last
         self._known = dict(list(merged.items())[-_MAX_WORKLOADS:])
-        return _CachedRunTimes(run_seconds=self._known).model_dump_json().encode()
+        dearest = dict(self._dearest)
+        for workload, usd in self._new_dearest.items():
+            dearest[workload] = max(usd, dearest.pop(workload, usd))
+        self._dearest = dict(list(dearest.items())[-_MAX_WORKLOADS:])
+        return _CachedRunTimes(run_seconds=self._known, dearest_usd=self._dearest).model_dump_json().encode()

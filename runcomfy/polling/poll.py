@@ -105,6 +105,8 @@ async def poll_until_done(
                 observed = schedule.observed(clock.monotonic())
                 if observed.is_complete:
                     run_times.record(workload, observed.seconds)
+                if poll.result.cost_usd is not None:
+                    run_times.record_cost(workload, poll.result.cost_usd)
             yield poll
             if poll.result is not None:
                 return

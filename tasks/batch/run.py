@@ -45,9 +45,10 @@ async def run_batch(
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
 
     Raises:
-        ConfigurationError: there is a budget, but no journal to remember what was paid for.
+        ConfigurationError: there is a budget, but no journal to remember what was paid for, or no price of some rows.
     """
     policy.check_journal(store.journal)
+    policy = policy.priced(plan.prices)
     if rows_per_shard is None:
         return await run_here(plan, PrefectProgram(credentials, store), policy)
     return await _on_workers(plan, credentials, store, policy, rows_per_shard, shard_deployment)

@@ -208,3 +208,28 @@ def test_a_template_is_written_into_a_new_file(
     assert main(list(words)) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["batch", str(tmp_path / "edits.csv"), "--bucket", here.bucket, "--json"]) == 0
+
+
+def test_a_budget_counts_with_the_catalogues_price(
+    here: CommandLine, models: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And of a typed model with the dearest that was seen, if one was; a finished batch needs no price."""
+    music = [{"model": MUSIC, "prompt": f"piano {number}"} for number in range(3)]
+    video = [{"model": "text-to-video", "prompt": f"rain {number}"} for number in range(2)]
+    where = ("--bucket", here.bucket, "--json")
+    before = models.books().submissions_accepted
+
+    reached = main(["batch", written(tmp_path, "music.csv", music), *where, "--budget-usd", "0.6"])
+    said = capsys.readouterr()
+    unknown = main(["batch", written(tmp_path, "video.csv", video), *where, "--budget-usd", "0.6"])
+    why = json.loads(capsys.readouterr().out)["message"]
+    first = main(["batch", written(tmp_path, "first.csv", video[:1]), *where])
+    learned = main(["batch", written(tmp_path, "video.csv", video), *where, "--budget-usd", "0.6"])
+    done = main(["batch", written(tmp_path, "first.csv", video[:1]), *where, "--budget-usd", "0.1"])
+
+    assert (reached, unknown, first, learned, done) == (3, 3, 0, 0, 0)
+    assert json.loads(said.out)["archived"] == 2
+    assert "from 0.75 USD by the catalogue" in said.err
+    assert "Price from 0.25 USD" in said.err
+    assert "does not say it of text-to-video" in why
+    assert models.books().submissions_accepted == before + 4

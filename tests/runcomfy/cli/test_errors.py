@@ -83,7 +83,7 @@ BEFORE_PAYING = [
     Case("no manifest", ("batch", "no.csv"), 2, ("no.csv does not exist", "Nothing was paid for.")),
     Case("a manifest by no name", ("batch", IMAGE), 2, ("not have the extension of a manifest",)),
     Case("a bad manifest", ("batch", "FOLDER/bad.csv"), 2, ("nothing was paid for", "line 3: num_frames")),
-    Case("a budget without a price", ("batch", "FOLDER/bad.csv", "--budget-usd", "1"), 3, ("usd_per_video",)),
+    Case("a budget without a price", ("batch", "FOLDER/good.csv", "--budget-usd", "1"), 3, ("usd_per_video",)),
     Case("none at once", ("batch", "FOLDER/bad.csv", "--at-once", "0"), 2, ("--at-once",)),
     Case("no folder of an inbox", ("inbox", "images"), 3, ("s3://",)),
     Case("an unknown model", ("fetch", "x", "--model", "sora"), 2, ("--model",)),
@@ -114,6 +114,7 @@ def test_an_error_before_paying_takes_three_lines_at_most(
     (tmp_path / "empty.png").touch()
     (tmp_path / "cut.jpg").write_bytes((ROOT / "deployments" / "demo.jpg").read_bytes()[:5000])
     (tmp_path / "bad.csv").write_text("prompt,num_frames\nrain,81\nsnow,3\n")
+    (tmp_path / "good.csv").write_text("prompt\nrain\n")
     words = [word.replace("FOLDER", str(tmp_path)) for word in case.words]
     where = ("--bucket", command_line.bucket) if case.bucket else ()
 
