@@ -23,7 +23,7 @@ from pydantic import (
 from blocks.prefect_api import LoadedInWords
 from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
 from runcomfy.errors import ConfigurationError
-from runcomfy.generation.destination import Destination, check_place
+from runcomfy.generation.destination import Destination, OnDefect, check_place
 from runcomfy.journal import Journal, JournalStore, check_choice, names_folder, open_journal_store
 from runcomfy.storage.bucket_settings import Acl, BucketSettings, Encryption
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
@@ -57,6 +57,8 @@ class MediaStore(LoadedInWords, Block):
         mark_ai_generated: Add a box of about 500 bytes at the end of each archived MP4, which says that a trained model
             made it (IPTC's digital source type, in XMP). Without it, files are stored as they came; their provenance
             says so in any case. A file that is signed (C2PA) is never changed.
+        on_defect: What to do about a file that is judged suspect or damaged (docs/archive.md). Either way it is
+            archived: `keep` leaves it at that, `fail` lets the run fail then (`DefectiveOutput`).
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
         encryption: How the server encrypts what is written, if not as the bucket says: `AES256`, `aws:kms` or
@@ -111,6 +113,11 @@ class MediaStore(LoadedInWords, Block):
         default=True,
         title="Mark as AI-generated",
         description="Say so in each MP4 itself (IPTC digital source type, as XMP). The provenance says it in any case.",
+    )
+    on_defect: OnDefect = Field(
+        default="keep",
+        title="On a defect",
+        description="Of a file that is judged suspect or damaged: keep it, or archive it and fail the run.",
     )
     conditional_writes: bool = Field(
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
@@ -273,6 +280,7 @@ class MediaStore(LoadedInWords, Block):
             self.journal,
             self.key_template(),
             self.mark_ai_generated,
+            self.on_defect,
             self._store_at,
         )
 

@@ -166,4 +166,5 @@ async def _archived(entry: Entry, credentials: RunComfyCredentials, store: Media
         inputs=inputs_of(entry),
         staged=entry.files,
         submission=submission_of(entry),
+        on_defect="keep",  # nobody waits for this run's answer; the verdict is on its page
     )

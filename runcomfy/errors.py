@@ -25,6 +25,7 @@
     │   ├── RunTimeout              was not finished at its deadline; nothing can stop it
     │   ├── PollingFailed           its state could not be read
     │   └── NotFinished             its files were requested too early
+    ├── DefectiveOutput         archived, and judged suspect or damaged: look at it
     ├── VerificationFailed      a bucket is not as it should be: see what was found
     ├── CommonCause             others failed the same way, so it was not started: remove the cause
     ├── BatchIncomplete         some rows of a batch have no video: see its results, run it again
@@ -57,6 +58,7 @@ __all__ = [
     "BudgetReached",
     "CommonCause",
     "ConfigurationError",
+    "DefectiveOutput",
     "DownloadError",
     "GenerationCancelled",
     "GenerationErased",
@@ -312,6 +314,10 @@ class CommonCause(RunComfyError):
 
 class BatchIncomplete(RunComfyError):
     """Some rows of a batch have no video; each has its own reason in the table of results."""
+
+
+class DefectiveOutput(RunComfyError):
+    """The generation is archived, but a file of it was judged suspect or damaged, and such a run is to fail."""
 
 
 class VerificationFailed(RunComfyError):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from blocks import MediaStore, RunComfyCredentials
-from runcomfy.generation.archive import archive, facts_of, what_to_archive
+from runcomfy.generation.archive import archive, facts_of, refuse_defects, what_to_archive
+from runcomfy.generation.destination import OnDefect
 from runcomfy.models import ModelInputs
 from runcomfy.values import ArchivedVideo, Result, StagedFile, StagedImage, Submission
 from tasks.pages.artifacts import publish
@@ -40,6 +42,7 @@ async def archive_outputs(
     image: StagedImage | None = None,
     staged: Sequence[StagedFile] = (),
     submission: Submission | None = None,
+    on_defect: OnDefect | None = None,
 ) -> list[ArchivedVideo]:
     """Archive every file of a finished request, checked, with its provenance beside it, and record it in the journal.
 
@@ -59,6 +62,7 @@ async def archive_outputs(
         image: The staged image, for the provenance.
         staged: The staged files of a model that takes others than one image, for the provenance.
         submission: The submission, for the provenance and the journal.
+        on_defect: What to do about a file that is judged suspect or damaged, if not as the store says.
 
     Raises:
         InvalidInput: it was submitted to another model than the one given here, or the model is unknown.
@@ -66,6 +70,7 @@ async def archive_outputs(
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
+        DefectiveOutput: all is archived, one file is suspect or damaged, and `on_defect` is `fail`.
     """
     started = time.monotonic()
     request_id = result if isinstance(result, str) else result.request_id
@@ -89,4 +94,5 @@ async def archive_outputs(
         facts = facts_of(done, origin.model_id, done, asked, origin.staged, submission, PREFECT.run_facts())
     if facts is not None:
         await publish(facts, videos, engine.store, archiving_seconds=archiving_seconds)
+    refuse_defects(videos, replace(engine.destination, on_defect=on_defect or engine.destination.on_defect))
     return videos

@@ -56,6 +56,8 @@ Environment:
   RUNCOMFY_JOURNAL_PATIENCE_SECONDS
                          after how long (180 without it) a submission that has
                          no answer is taken for that of a process that died
+  RUNCOMFY_ON_DEFECT     fail: end with 16 where an archived file is judged
+                         suspect or damaged; keep (the default) does not
   RUNCOMFY_PUBLIC_ENDPOINT_URL
                          the S3 server as RunComfy reaches it, if otherwise
   RUNCOMFY_BUCKET_ENCRYPTION, RUNCOMFY_BUCKET_KMS_KEY_ID, RUNCOMFY_BUCKET_ACL,

@@ -20,7 +20,7 @@ from runcomfy.texts import unwritable
 if TYPE_CHECKING:
     from runcomfy.api.client import RunComfyClient
     from runcomfy.download.hosts import HostPolicy
-    from runcomfy.generation.destination import Destination
+    from runcomfy.generation.destination import Destination, OnDefect
     from runcomfy.journal import Journal
     from runcomfy.storage.keys import KeyTemplate
     from runcomfy.storage.store import Store
@@ -152,6 +152,7 @@ def check(bucket: str, journal: str, archive_key: str | None) -> None:
         ConfigurationError: there is no token, or a setting cannot be used.
     """
     token()
+    _on_defect()
     name, prefix = bucket_and_prefix(bucket)
     host_policy()
     _lease_seconds()
@@ -176,7 +177,7 @@ def destination(bucket: str, journal: str, archive_key: str | None, settings: Bu
 
     choice = check_choice(journal)
     kept = Journal(open_journal_store(choice, lambda: here, store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
-    return Destination(here, kept, choice, _template(archive_key), open_store=store_at)
+    return Destination(here, kept, choice, _template(archive_key), on_defect=_on_defect(), open_store=store_at)
 
 
 def journal(bucket: str, choice: str = "bucket", settings: BucketSettings = PLAIN) -> Journal:
@@ -235,6 +236,13 @@ def _lease_seconds() -> float | None:
     if not 0 < seconds < inf:
         raise ConfigurationError(f"RUNCOMFY_JOURNAL_PATIENCE_SECONDS is {text!r}: give seconds, above 0.")
     return seconds
+
+
+def _on_defect() -> OnDefect:
+    text = os.environ.get("RUNCOMFY_ON_DEFECT", "").strip().lower()
+    if text not in ("", "keep", "fail"):
+        raise ConfigurationError(f"RUNCOMFY_ON_DEFECT is {text!r}: give keep or fail.")
+    return "fail" if text == "fail" else "keep"
 
 
 def _template(archive_key: str | None) -> KeyTemplate:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from runcomfy.api.responses import State
 from runcomfy.cli.failure import AfterSubmitting
 from runcomfy.errors import RunComfyError
-from runcomfy.generation.archive import archive_with_retries
+from runcomfy.generation.archive import archive_with_retries, refuse_defects
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.generate import wait
 from runcomfy.generation.hooks import Hooks, StateChange
@@ -102,6 +102,7 @@ async def finished(
         engine, result,
         model_id=submission.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer,
     )  # fmt: skip
+    refuse_defects(videos, engine.destination)
     return Generation(image=only_image(staged), submission=submission, result=result, videos=videos)
 
 

@@ -66,7 +66,7 @@ def fetch(
     environment.check(archive.bucket, archive.journal, archive.archive_key)
     log_progress()
     from runcomfy.cli.following import to_the_end
-    from runcomfy.generation.archive import archive_with_retries, what_to_archive
+    from runcomfy.generation.archive import archive_with_retries, refuse_defects, what_to_archive
     from runcomfy.generation.engine import open_engine
     from runcomfy.generation.hooks import Hooks
 
@@ -81,6 +81,7 @@ def fetch(
                 engine.at(origin.destination), request_id,
                 model_id=origin.model_id, inputs=origin.inputs, staged=origin.staged, submission=origin.submission,
             )  # fmt: skip
+            refuse_defects(videos, destination)
             return videos
 
     print_videos({"request_id": request_id}, to_the_end(fetched(), hooks), as_json=json)

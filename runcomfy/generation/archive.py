@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 from runcomfy.api.requests import collect
 from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import archive_answer
-from runcomfy.errors import InvalidInput, RunComfyError
+from runcomfy.errors import DefectiveOutput, InvalidInput, RunComfyError
+from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_recorded
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
@@ -20,9 +21,9 @@ from runcomfy.journal import note_archived, record_archived
 from runcomfy.media.validation import OutputValidation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.retry import with_retries
-from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Result, StagedFile, Submission, only_image
+from runcomfy.values import Archive, ArchivedVideo, GenerationFacts, Quality, Result, StagedFile, Submission, only_image
 
-__all__ = ["archive", "archive_with_retries", "facts_of", "what_to_archive"]
+__all__ = ["archive", "archive_with_retries", "facts_of", "refuse_defects", "what_to_archive"]
 
 _ARCHIVING_ATTEMPTS = 6
 
@@ -145,6 +146,28 @@ async def archive(
     for video in videos:
         _log(video, hooks.log)
     return facts, videos
+
+
+def refuse_defects(videos: Sequence[ArchivedVideo], destination: Destination) -> None:
+    """End a run whose files are archived, if it is to fail because of what they were judged to be.
+
+    Args:
+        videos: The files.
+        destination: Says by `on_defect` whether it is to fail.
+
+    Raises:
+        DefectiveOutput: it is, and one of them is suspect or damaged.
+    """
+    bad = [video for video in videos if video.quality is not None and video.quality.verdict in ("suspect", "damaged")]
+    if not bad or destination.on_defect != "fail":
+        return
+    first = bad[0]
+    quality = first.quality or Quality(verdict="")
+    raise DefectiveOutput(
+        f"{first.uri} is archived, and {quality.verdict}: {' '.join(quality.reasons)} Look at it; nothing needs to be "
+        "fetched or paid for again. The run fails because on_defect is fail.",
+        request_id=first.request_id, key=first.key, output_index=first.index,
+    )  # fmt: skip
 
 
 def _retrying(archive_once: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from runcomfy.journal.journal import Journal
 from runcomfy.storage.address import bucket_and_prefix, normalized
@@ -12,7 +12,9 @@ from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.storage.store import Store
 
-__all__ = ["Destination", "check_place", "options_of"]
+OnDefect = Literal["keep", "fail"]
+
+__all__ = ["Destination", "OnDefect", "check_place", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Destination:
     template: KeyTemplate = KeyTemplate()
     mark_ai_generated: bool = True
     """Whether each MP4 is marked as made by a trained model."""
+    on_defect: OnDefect = "keep"
+    """What to do about a file that was judged suspect or damaged: `keep` it, or archive it and `fail` the run."""
     open_store: Callable[[str, str], Store] = Store
     """Returns another bucket of the same server, by its name and prefix."""
 

@@ -15,7 +15,7 @@ from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
 from runcomfy.errors import ImageUnavailable, RateLimited, RunComfyError
-from runcomfy.generation.archive import archive_with_retries
+from runcomfy.generation.archive import archive_with_retries, refuse_defects
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
 from runcomfy.generation.engine import Engine
@@ -281,6 +281,7 @@ async def generate(
         facts, videos = await archive_with_retries(
             engine, result, model_id=inputs.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer
         )
+        refuse_defects(videos, engine.destination)
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     except Exception as error:

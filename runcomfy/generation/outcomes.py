@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runcomfy.errors import RunComfyError, StorageError, UncertainSubmission
+from runcomfy.errors import DefectiveOutput, RunComfyError, StorageError, UncertainSubmission
 from runcomfy.journal.entry import EntryState, code_of
 from runcomfy.journal.record import state_after
 from runcomfy.values import Outcome, OutcomeStatus
@@ -34,6 +34,8 @@ def outcome_of(
     state = state_after(error)
     if isinstance(error, UncertainSubmission):
         status = OutcomeStatus.UNCERTAIN
+    elif isinstance(error, DefectiveOutput):
+        status = OutcomeStatus.FAILED
     elif state is not None:
         status = _BY_STATE[state]
     elif request_id and (accepted or isinstance(error, StorageError)):

@@ -106,6 +106,9 @@ def advise_on_error(error: RunComfyError, options: StoreOptions, model_id: str |
         options: The media store, as the commands name it.
         model_id: The model, if the error does not say it.
     """
+    if isinstance(error, errors.DefectiveOutput):
+        now = "Look at the file. It stays where it is, and a run of the same inputs finds it there."
+        return Advice(error.cause or error.message, Who.PERSON, "Yes, and it is archived.", now)
     if situation := Situation.after(error, model_id):
         advice = advise(situation, options)
         return _of_two_generations(advice, situation, options) if error.other_generation_key else advice

@@ -1,0 +1,55 @@
+"""What a command does about a file that was judged: it is archived, and `on_defect` decides about the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runcomfy.sandbox import Sandbox, SandboxSettings
+from tests.runcomfy.cli.command_line import CommandLine, one_object
+
+
+def test_a_run_fails_for_a_defect_only_if_it_is_to(command_line: CommandLine, sandbox: Sandbox) -> None:
+    """The file is archived and recorded by then: nothing is paid for a second time, whatever is set."""
+    words = ("text-to-video", "rain [sandbox: output=black]", "--bucket", command_line.bucket)
+
+    failed = command_line.run(*words, code=16, RUNCOMFY_ON_DEFECT="fail")
+    again = command_line.run(*words, code=16, RUNCOMFY_ON_DEFECT="FAIL")
+    kept = one_object(command_line.run(*words, "--json"))
+
+    assert "is archived, and suspect: The video is black for 100 %" in " ".join(failed.stderr.split())
+    assert "DefectiveOutput" not in failed.stdout and "Traceback" not in failed.stderr + again.stderr
+    (video,) = kept["videos"]
+    assert video["quality"]["verdict"] == "suspect" and video["warnings"] == video["quality"]["reasons"]
+    assert sandbox.books().submissions_accepted == 1
+
+
+def test_a_wrong_setting_is_found_before_anything_is_paid_for(command_line: CommandLine, sandbox: Sandbox) -> None:
+    """And a good file passes."""
+    words = ("text-to-video", "rain", "--bucket", command_line.bucket, "--resolution", "480p")
+
+    command_line.run(*words, code=3, RUNCOMFY_ON_DEFECT="throw")
+    assert sandbox.books().submissions_accepted == 0
+    with Sandbox(SandboxSettings(token=sandbox.token, run_seconds=0.2)) as large:  # as small as asked for, not smaller
+        there = {"RUNCOMFY_BASE_URL": large.url, "RUNCOMFY_OUTPUT_HOSTS": large.host}
+        command_line.run(*words, RUNCOMFY_ON_DEFECT="fail", **there)
+
+
+@pytest.mark.slow
+def test_a_row_of_a_batch_fails_for_its_defect(command_line: CommandLine, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Though it is archived; run again, the batch finds it."""
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text("prompt\nrain [sandbox: output=black]\nsnow [sandbox: output=damaged_after]\n")
+
+    done = command_line.run(
+        "batch", str(manifest), "--bucket", command_line.bucket, "--json", code=14, RUNCOMFY_ON_DEFECT="fail"
+    )
+    again = command_line.run(
+        "batch", str(manifest), "--bucket", command_line.bucket, "--json", RUNCOMFY_ON_DEFECT="fail"
+    )
+
+    assert json.loads(done.stdout.splitlines()[-1])["counts"]["failed"] == 2
+    assert json.loads(again.stdout.splitlines()[-1])["counts"] == {"existing": 2}
+    assert sandbox.books().submissions_accepted == 2
