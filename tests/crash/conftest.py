@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.deployments.conftest import PrefectServer
 from tests.summary import section
 
 _LANES = 10
+_MODELS = Path(__file__).parents[1] / "contract" / "models"
+_SETTINGS = SandboxSettings(run_seconds=0.1, tiny_videos=True, slots=50, opening_balance_usd=1e6, models=_MODELS)
 _TALLY = pytest.StashKey[Tally]()
 
 
@@ -49,7 +52,7 @@ def stage(
 ) -> Iterator[Stage]:
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
     with (
-        Sandbox(SandboxSettings(run_seconds=0.1, tiny_videos=True, slots=50, opening_balance_usd=1e6)) as sandbox,
+        Sandbox(_SETTINGS) as sandbox,
         running_workers(tmp_path_factory.mktemp("workers"), crash_server.environment) as workers,
         Stage(Setting(sandbox, object_store, client, workers), _LANES).open() as stage,
     ):

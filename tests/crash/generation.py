@@ -100,7 +100,7 @@ class Generation:
             "prompt": self.prompt,
             "image": self._picture() if self.scenario.flow == "image-to-video" else "",
             "request_id": self.request_id,
-            "model_id": TEXT_TO_VIDEO,
+            "model_id": self.scenario.model or TEXT_TO_VIDEO,
             "account": {"token": sandbox.token, "host": self.lane.api.host},
             "store": {
                 "bucket": BUCKET,

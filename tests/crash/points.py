@@ -10,7 +10,18 @@ from typing import Literal
 
 from tests.crash.wire import Answer, Drop, Hook, Point
 
-__all__ = ["SCENARIOS", "By", "Scenario", "Trigger", "at", "is_in_every_run", "nth", "points_of", "writes_of"]
+__all__ = [
+    "OF_ANY_MODEL",
+    "SCENARIOS",
+    "By",
+    "Scenario",
+    "Trigger",
+    "at",
+    "is_in_every_run",
+    "nth",
+    "points_of",
+    "writes_of",
+]
 
 Act = Callable[[], Drop | Answer | None]
 By = Literal["prefect", "command"]
@@ -35,16 +46,18 @@ class Scenario:
             by a run that nobody disturbed; or a request was made elsewhere and is to be fetched.
         directive: The directive for the sandbox in the prompt.
         by: What runs it.
+        model: The model of the flow `generate`.
         new_bucket: Whether nothing was ever kept where it is archived. Otherwise the notes that earlier generations
             left of what the store is able to do exist, and it is not probed again.
     """
 
     name: str
-    flow: Literal["image-to-video", "text-to-video", "fetch"]
+    flow: Literal["image-to-video", "text-to-video", "fetch", "generate"]
     before: Literal["nothing", "archived", "requested"] = "nothing"
     directive: str = ""
     new_bucket: bool = False
     by: By = _USUALLY_BY
+    model: str = ""
 
 
 SCENARIOS = (
@@ -57,6 +70,11 @@ SCENARIOS = (
     Scenario("text by command", "text-to-video", by="command"),
     Scenario("fetch by command", "fetch", before="requested", by="command"),
 )
+OF_ANY_MODEL = (
+    Scenario("any image", "generate", model="blackforestlabs/flux-2-klein/9b/text-to-image"),
+    Scenario("any sound by command", "generate", model="elevenlabs/elevenlabs/music-generation", by="command"),
+)
+"""Models of the catalogue, which are pinned on their first use: an image, and a sound."""
 
 
 def points_of(trace: Sequence[Point]) -> list[Point]:

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+from PIL import Image
 
+from runcomfy.models import TEXT_TO_VIDEO
 from tests.crash.generation import BUCKET, Generation
 from tests.crash.workers import Outcome
 
 __all__ = ["Found", "Verdict", "judge", "look"]
 
 _ENTRY = re.compile(r"journal/[0-9a-f]{64}\.json")
-_FOLDERS = ("images/", "journal/", "wan-ai/")
+_FOLDERS = ("images/", "journal/")
+_FILES = (".mp4", ".png", ".mp3")
 _LOST = "lost: "
+_SLACK_SECONDS = 0.2  # an encoder fills its first and its last frame up
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Found:
 
     @property
     def videos(self) -> list[str]:
-        return [key for key in self.objects if key.endswith(".mp4")]
+        return [key for key in self.objects if key.endswith(_FILES)]
 
 
 def look(generation: Generation) -> Found:
@@ -94,7 +98,7 @@ def judge(label: str, generation: Generation, left: Found, outcomes: Sequence[Ou
     """
     found = look(generation)
     uncertain = found.state == "uncertain" or outcomes[-1].error == "UncertainSubmission"
-    broken = [*_paid_or_left(found)]
+    broken = [*_paid_or_left(found, folder=f"{(generation.scenario.model or TEXT_TO_VIDEO).partition('/')[0]}/")]
     if uncertain:
         broken += _uncertain(found, left, outcomes, honest)
     else:
@@ -103,10 +107,10 @@ def judge(label: str, generation: Generation, left: Found, outcomes: Sequence[Ou
     return Verdict(label, generation.kills, found, uncertain, tuple(broken))
 
 
-def _paid_or_left(found: Found) -> Iterator[str]:
+def _paid_or_left(found: Found, folder: str) -> Iterator[str]:
     if len(found.requests) > 1:
         yield f"paid {len(found.requests)} times"
-    if strays := [key for key in found.objects if not key.startswith(_FOLDERS)]:
+    if strays := [key for key in found.objects if not key.startswith((*_FOLDERS, folder))]:
         yield f"left over: {strays}"
     if len(found.entries) > 1:
         yield f"{len(found.entries)} journal entries"
@@ -135,7 +139,11 @@ def _archived(found: Found, outcomes: Sequence[Outcome], state: str) -> Iterator
     named = {str(video["key"]).partition("/")[2] for outcome in outcomes for video in outcome.videos}
     if named - set(found.videos):
         yield f"{_LOST}a run named what is not there: {sorted(named)}"
-    if lone := [key for key in found.objects if key.endswith(".mp4.json") and key[:-5] not in found.videos]:
+    if lone := [
+        key
+        for key in found.objects
+        if key.endswith(tuple(f"{each}.json" for each in _FILES)) and key[:-5] not in found.videos
+    ]:
         yield f"{_LOST}provenance without a video: {lone}"
 
 
@@ -150,6 +158,14 @@ def _wrong_with(found: Found, key: str) -> Iterator[str]:
         yield f"{_LOST}{key} is not what its provenance says"
     if provenance["request_id"] not in found.requests:
         yield f"{key} is of no request that was paid for"
+    if key.endswith(".png"):
+        with Image.open(io.BytesIO(body)) as image:
+            image.load()
+        return
     with av.open(io.BytesIO(body), "r") as container:
-        if len(list(container.decode(video=0))) != provenance["media"]["frames"]:
+        if key.endswith(".mp3"):
+            seconds = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+            if abs(seconds - provenance["media"]["duration_seconds"]) > _SLACK_SECONDS:
+                yield f"{_LOST}{key} does not play to its end"
+        elif len(list(container.decode(video=0))) != provenance["media"]["frames"]:
             yield f"{_LOST}{key} does not play to its end"

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from tests.crash.generation import Generation
-from tests.crash.points import SCENARIOS, Scenario, at, is_in_every_run, nth, points_of, writes_of
+from tests.crash.points import OF_ANY_MODEL, SCENARIOS, Scenario, at, is_in_every_run, nth, points_of, writes_of
 from tests.crash.promises import Verdict, judge, look
 from tests.crash.stage import Stage
 from tests.crash.tally import Tally
@@ -27,6 +27,7 @@ SEED = 20261121
 EVERY_SO_OFTEN = 30
 TRIES_TO_KILL, MISSED_AT_MOST = 3, 0.25
 ONCE_MORE_AFTER_EVERY = 4
+SAMPLE = 7
 CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 6
 
 
@@ -95,6 +96,24 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
     verdicts = stage.side_by_side(lambda numbered: until_killed(crash, numbered), enumerate(points))
 
     row = tally.row(f"every point: {scenario.name}", verdicts)
+    assert not row.broken
+    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
+
+
+@pytest.mark.parametrize("scenario", OF_ANY_MODEL, ids=lambda scenario: scenario.name)
+def test_any_model_killed_at_some_points(stage: Stage, tally: Tally, scenario: Scenario) -> None:
+    """An image and a sound of the catalogue are paid once too, and whole: a sample of the points, spread evenly."""
+
+    def crash(point: Point) -> Verdict:
+        with stage.generation(scenario) as generation:
+            generation.run_killed(at(point))
+            return finish(f"killed {point}", generation, once_more=lambda outcome: not outcome.videos)
+
+    all_points = points_of(recorded(stage, scenario).trace)
+    points = all_points[:: max(1, len(all_points) // SAMPLE)]
+    verdicts = stage.side_by_side(lambda point: until_killed(crash, point), points)
+
+    row = tally.row(f"some points: {scenario.name}", verdicts)
     assert not row.broken
     enough(not (left := missed(points, verdicts)), f"no kill at {left}")
 
@@ -218,7 +237,7 @@ def test_the_store_fails_at_every_write(stage: Stage, tally: Tally) -> None:
 
 def test_the_whole_session_keeps_the_promises(tally: Tally) -> None:
     """At least two hundred kills, nothing paid twice, no video lost."""
-    if len(tally.rows) < len(SCENARIOS) + 4:
+    if len(tally.rows) < len(SCENARIOS) + len(OF_ANY_MODEL) + 4:
         pytest.skip("only some of the crashes were run")
 
     assert tally.total("kills") >= 200

@@ -30,8 +30,9 @@ from pydantic import SecretStr
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.fetch_request import fetch_request
+from flows.generate import generate
 from flows.image_to_video import image_to_video
-from flows.parameters import ImageSource
+from flows.parameters import GivenInputs, ImageSource
 from flows.text_to_video import text_to_video
 from runcomfy.cli.__main__ import main as command
 from runcomfy.errors import RunComfyError
@@ -133,6 +134,9 @@ async def _flow(job: dict[str, Any]) -> list[dict[str, Any]]:
             done: Generation | list[ArchivedVideo] = await image_to_video(
                 ImageSource(job["image"]), job["prompt"], account, store, polling=_QUICK
             )
+        case "generate":
+            inputs = GivenInputs({"prompt": job["prompt"]})
+            done = await generate(job["model_id"], inputs, account, store, polling=_QUICK)
         case "text-to-video":
             done = await text_to_video(job["prompt"], account, store, polling=_QUICK)
         case _:
@@ -158,6 +162,7 @@ def _command(job: dict[str, Any]) -> dict[str, Any]:
         "image-to-video": [job["image"], job["prompt"]],
         "text-to-video": [job["prompt"]],
         "fetch": [job["request_id"], "--model", job["model_id"]],
+        "generate": [job["model_id"], "--prompt", job["prompt"]],
     }
     words = [job["flow"], *given[job["flow"]], "--bucket", f"s3://{store['bucket']}/{store['prefix']}", "--json"]
     printed = io.StringIO()
