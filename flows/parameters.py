@@ -260,7 +260,7 @@ class GivenInputs(RootModel[dict[str, Any]]):
 
     @model_serializer
     def _without_queries(self) -> dict[str, Any]:
-        return {name: without_queries(value) for name, value in self.root.items()}
+        return {without_queries(name): without_queries(value) for name, value in self.root.items()}
 
 
 NOTHING_GIVEN = GivenInputs({})

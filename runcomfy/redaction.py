@@ -102,5 +102,5 @@ def without_queries(value: Any) -> Any:
         case list():
             return [without_queries(each) for each in value]
         case dict():
-            return {name: without_queries(each) for name, each in value.items()}
+            return {without_queries(name): without_queries(each) for name, each in value.items()}
     return value

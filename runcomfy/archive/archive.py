@@ -110,7 +110,9 @@ async def archive_answer(
         validation: What was asked for.
         **options: As for `archive_output`, which also lists the errors.
     """
-    validation = (validation or OutputValidation()).model_copy(update={"answer_warnings": answer.warnings})
+    validation = validation or OutputValidation()
+    odd = (*answer.warnings, *validation.count_warnings(len(answer.outputs)))
+    validation = validation.model_copy(update={"answer_warnings": odd})
     archived: list[ArchivedVideo] = []
     failed: list[ArchiveError] = []
     refused: list[ArchiveError] = []

@@ -248,18 +248,7 @@ def _result_of(answer: Answer) -> Result:
 
 def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidation:
     asked = inputs.body() if inputs is not None else {}
-    return OutputValidation(
-        makes=inputs_class(model_id).makes if inputs is None else inputs.makes,
-        frames=_of(asked, "num_frames", int),
-        frames_per_second=_of(asked, "frames_per_second", int),
-        resolution=_of(asked, "resolution", str),
-        aspect_ratio=_of(asked, "aspect_ratio", str),
-    )
-
-
-def _of(asked: dict[str, Any], name: str, kind: type[_T]) -> _T | None:
-    """Return a setting if the model has it, with the usual type."""
-    return value if isinstance(value := asked.get(name), kind) else None
+    return OutputValidation.of(asked, inputs_class(model_id).makes if inputs is None else inputs.makes)
 
 
 def _log(video: ArchivedVideo, log: Log) -> None:

@@ -18,6 +18,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from runcomfy.media.waveform import waveform
+
 __all__ = ["Probed", "probe"]
 
 _MAX_DECODED_PIXELS = 2**26
@@ -40,7 +42,7 @@ class Probed(NamedTuple):
     duration_seconds: float | None = None
     rotation_degrees: int | None = None
     image: Image.Image | None = None
-    """The first frame, upright."""
+    """The first frame, upright; of a sound without a video, its waveform."""
     indexed_bytes: int = 0
     """The least size that the file can have, by its index."""
     damage: str | None = None
@@ -115,7 +117,7 @@ def _probed(container: InputContainer) -> Probed:
         return facts._replace(oddity="FFmpeg does not know its codec here, so nothing of it was decoded.")
     facts = facts._replace(codec=context.codec.canonical_name)
     if not isinstance(stream, VideoStream):
-        return facts
+        return facts._replace(image=waveform(container))
     rate = stream.average_rate
     facts = facts._replace(
         width=context.width or None,

@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
     facts: MediaFacts
     image: Image.Image | None = None
-    """The first frame, if it could be decoded; lazy, read from the file when it is used."""
+    """The first frame, or the waveform of a sound, if it could be decoded; lazy, read from the file when it is used."""
     missing: str | None = None
     """Why it seems to be cut off, by what it says of its own size."""
     damage: str | None = None

@@ -135,7 +135,8 @@ def _seconds(seconds: float | None) -> str:
 def _links(video: ArchivedVideo, store: Store) -> str:
     watch = address(video.bucket, video.key, store)
     provenance = address(video.bucket, video.provenance_key, store)
-    return f"**Watch:** [{text(_name(video))}]({watch}) · [provenance]({provenance})"
+    verb = {"audio": "Listen", "image": "See"}.get(video.content_type.partition("/")[0], "Watch")
+    return f"**{verb}:** [{text(_name(video))}]({watch}) · [provenance]({provenance})"
 
 
 def _video(video: ArchivedVideo) -> list[tuple[str, str]]:

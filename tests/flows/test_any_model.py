@@ -74,7 +74,12 @@ async def test_what_is_wrong_is_said_before_anything_is_paid(
 
 
 def test_a_parameter_is_stored_without_signatures() -> None:
-    inputs = GivenInputs({"image": "https://host/a.png?X-Amz-Signature=secret", "many": ["https://host/b?sig=secret"]})
+    inputs = GivenInputs(
+        {
+            "image": "https://host/a.png?X-Amz-Signature=secret",
+            "many": [{"https://host/b?sig=secret": "https://host/b?sig=secret"}],
+        }
+    )
 
     assert "secret" not in inputs.model_dump_json() + repr(inputs)
     assert inputs.root["image"].endswith("secret")

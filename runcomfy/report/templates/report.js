@@ -1,4 +1,5 @@
-// A click on a poster puts a player in its place; nothing of the video is asked for before. Without this, the link opens it.
+// A click on a poster puts a player in its place; nothing of the file is asked for before. Without this, the link opens it.
+// A video element plays a sound too, and shows its waveform, the poster, meanwhile.
 "use strict";
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a.play");

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import wave
 import zlib
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runcomfy.media.kinds import SNIFF_BYTES, by_name, describe, sniff
+from runcomfy.media.poster import poster
 from runcomfy.media.quality import Judged, judge
 from runcomfy.media.validation import OutputValidation
 from runcomfy.values import MediaFacts
@@ -505,3 +507,72 @@ def test_a_file_that_is_not_the_requested_video_is_a_warning(facts: MediaFacts, 
     """A still, an animation or sound is kept; without a warning if no video was requested."""
     assert len(OutputValidation(makes="video", frames=81).warnings(facts, content_type)) == count
     assert OutputValidation().warnings(facts, content_type) == ()
+
+
+def test_a_sound_has_a_picture_of_its_loudness() -> None:
+    """Its waveform: the same for the same sound, and higher where it is louder; none for what does not decode."""
+    quiet, loud = sound("wav", "pcm_s16le"), io.BytesIO()
+    with wave.open(loud, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(b"\0\0" * 8000 + b"\xff\x7f\x00\x80" * 4000)
+    pictures = [judged(data).image for data in (quiet, loud.getvalue(), loud.getvalue())]
+    assert all(picture is not None and picture.size == (640, 160) for picture in pictures)
+    silence, half, again = (picture.convert("L") for picture in pictures if picture is not None)
+
+    assert half.tobytes() == again.tobytes() != silence.tobytes()
+    left, right = (half.crop((x, 0, x + 320, 160)).histogram() for x in (0, 320))
+    assert sum(right[:128]) > 20 * sum(left[:128])
+    made = poster(half.convert("RGB"))
+    assert made is not None and len(made) < 20_000
+
+    broken = judged(sound("flac", "flac")[:60])
+    assert broken.image is None
+
+
+@given(st.binary(max_size=200), st.sampled_from(["mp3", "wav", "flac", "ogg"]))
+def test_any_sound_file_gives_a_picture_or_none(noise: bytes, name: str) -> None:
+    data = SOUNDS[name]
+    at = len(data) // 2
+    judged(data[:at] + noise + data[at + len(noise) :])
+
+
+SOUNDS = {
+    "mp3": sound("mp3", "libmp3lame"), "wav": sound("wav", "pcm_s16le"), "flac": sound("flac", "flac"),
+    "ogg": sound("ogg", "libopus"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "media", "words"),
+    [
+        ({"duration": 5}, {"container": "mp3", "codec": "mp3", "duration_seconds": 9.0}, "lasts 9 s; 5 s"),
+        ({"duration": "5"}, {"container": "mp3", "codec": "mp3", "duration_seconds": 5.4}, ""),
+        ({"duration": "auto"}, {"container": "mp3", "codec": "mp3", "duration_seconds": 5.4}, ""),
+        ({"duration": -1}, {"container": "mp3", "codec": "mp3", "duration_seconds": 5.4}, ""),
+        ({"duration": True}, {"container": "mp3", "codec": "mp3", "duration_seconds": 5.4}, ""),
+        ({"music_length_ms": 40000}, {"container": "mp3", "codec": "mp3", "duration_seconds": 12.0}, "40 s were asked"),
+        ({"output_format": "wav_16khz"}, {"container": "mp3", "codec": "mp3"}, "a mp3 file; wav was asked for"),
+        ({"output_format": "ogg_opus"}, {"container": "ogg", "codec": "opus"}, ""),
+        ({"output_format": "pcm"}, {"container": "wav", "codec": "pcm_s16le"}, ""),
+        ({"output_format": "jpg"}, {"container": "jpeg", "width": 8, "height": 8}, ""),
+        ({"output_format": "png"}, {"container": "jpeg", "width": 8, "height": 8}, "a jpeg file; png was asked for"),
+        ({"width": 1024, "height": 768}, {"container": "png", "width": 1024, "height": 1024}, "1024x768 were asked"),
+        ({"width": 1024, "height": 768}, {"container": "png", "width": 1024, "height": 768}, ""),
+        ({"size": "1024*768"}, {"container": "jpeg", "width": 768, "height": 1024, "rotation_degrees": 90}, ""),
+        ({"image_size": "square_hd", "width": "1"}, {"container": "png", "width": 8, "height": 8}, ""),
+        ({"duration": float("inf"), "size": [1], "n": "x"}, {"container": "png", "width": 8, "height": 8}, ""),
+    ],
+)
+def test_what_came_is_compared_with_what_any_model_was_asked_for(
+    asked: dict[str, object], media: dict[str, object], words: str
+) -> None:
+    facts = MediaFacts.model_validate(media)
+    content_type = f"audio/{facts.container}" if facts.codec else f"image/{facts.container}"
+    found = OutputValidation.of(asked, "").warnings(facts, content_type)
+    assert len(found) == bool(words) and words in " ".join(found)
+
+
+def test_the_number_of_files_is_compared() -> None:
+    asked = OutputValidation.of({"num_images": 4}, "image")
+    assert asked.count_warnings(3) == ("4 files were asked for; 3 came.",)
+    assert asked.count_warnings(4) == () == OutputValidation.of({"num_images": "4"}, "image").count_warnings(3)
