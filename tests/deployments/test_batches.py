@@ -34,7 +34,7 @@ from tests.second_tries import enough
 
 pytestmark = pytest.mark.slow
 
-ROWS = int(os.environ.get("BATCH_ROWS", "400"))
+ROWS = int(os.environ.get("BATCH_ROWS", "280"))
 AT_ONCE = 100
 PATIENCE_SECONDS = 20.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -102,7 +103,7 @@ def agrees(row: dict[str, Any], request: RequestEntry) -> bool:
 
 
 @pytest.mark.slow  # an unknown request is believed to be unknown after a minute
-@pytest.mark.parametrize("count", [500])
+@pytest.mark.parametrize("count", [int(os.environ.get("CATALOGUE_GENERATIONS", "200"))])
 async def test_it_agrees_with_the_services_own_ledger(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path, count: int
 ) -> None:
