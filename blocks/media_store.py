@@ -22,6 +22,7 @@ from pydantic import (
 
 from blocks.prefect_api import LoadedInWords
 from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
+from runcomfy.archive.signing import environment_signing
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, OnDefect, check_place
 from runcomfy.journal import Journal, JournalStore, check_choice, names_folder, open_journal_store
@@ -282,6 +283,7 @@ class MediaStore(LoadedInWords, Block):
             self.mark_ai_generated,
             self.on_defect,
             self._store_at,
+            environment_signing(),
         )
 
     def check_settings(self) -> None:

@@ -36,6 +36,7 @@
         ├── DownloadError           broken, truncated or refused on the way: try again
         ├── UnexpectedContent       not the kind of file that was expected: try again, then check it
         ├── TemporaryFileError      no room or no folder for the file on this machine: fix that
+        ├── SigningFailed           it has to be signed, and cannot be: fix the signer
         ├── HostNotAllowed          a host that is not on the allow-list: check it, then allow it
         └── ArchiveConflict         another object has that key: check it
 
@@ -79,6 +80,7 @@ __all__ = [
     "RunTimeout",
     "ServiceError",
     "ServiceUnavailable",
+    "SigningFailed",
     "StillRateLimited",
     "StorageError",
     "StoreUnavailable",
@@ -359,6 +361,12 @@ class TemporaryFileError(ArchiveError):
 
     Facts: `folder`, and `needed_bytes` where known.
     """
+
+    retryable = True
+
+
+class SigningFailed(ArchiveError):
+    """The file has to be signed before it is archived, and cannot be; it can be fetched again."""
 
     retryable = True
 

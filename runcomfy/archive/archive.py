@@ -19,6 +19,7 @@ import anyio
 from runcomfy.api.responses import Answer
 from runcomfy.archive.attempt import Archiving
 from runcomfy.archive.temporary_file import check_folder
+from runcomfy.content_credentials import Signing
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import RetryBudget
 from runcomfy.errors import ArchiveError, HostNotAllowed, UnexpectedContent
@@ -53,6 +54,7 @@ async def archive_output(
     validation: OutputValidation | None = None,
     retry_budget: RetryBudget = _RETRY_BUDGET,
     mark: bool = True,
+    signing: Signing | None = None,
 ) -> ArchivedVideo:
     """Copy one output file into the store, with its provenance, and return where it is. Can be repeated at any time.
 
@@ -70,17 +72,19 @@ async def archive_output(
         retry_budget: How often a broken connection is resumed in the middle of the file, where the host allows it.
         mark: Whether to mark the file as made by a model, if it is an MP4 that can be (see `runcomfy.media.marking`);
             its provenance says so in any case.
+        signing: What signs the file's Content Credentials; `None` if nothing does.
 
     Raises:
         DownloadError: The file could not be read to its end.
         UnexpectedContent: It is no media at all, or seems cut off and its length is unknown.
         TemporaryFileError: This machine has no room for it, or no folder for temporary files.
+        SigningFailed: It has to be signed, and cannot be.
         HostNotAllowed: Its host is not one that `hosts` allows.
         ArchiveConflict: Another object, or another generation's, is at its key; it was not touched.
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """
-    archive = Archiving(url, index, facts, store, hosts, template, validation, retry_budget, mark)
+    archive = Archiving(url, index, facts, store, hosts, template, validation, retry_budget, mark, signing=signing)
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)

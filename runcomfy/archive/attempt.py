@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from runcomfy.archive.place import Kept, Place
 from runcomfy.archive.receive import Arrived, arrive, decoding, early_kind, warnings_of
-from runcomfy.archive.temporary_file import Room, ScratchFile
+from runcomfy.archive.signing import has_mark, recognised, signed
+from runcomfy.archive.temporary_file import Digest, Room, ScratchFile, folder
 from runcomfy.archive.transfer import TransferStop, fetch_object, receive
+from runcomfy.content_credentials import Signing
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import Download, RetryBudget, open_url
 from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
@@ -49,13 +52,16 @@ class Archiving:
         retry_budget: RetryBudget,
         mark: bool,
         room: Room = _ROOM,
+        signing: Signing | None = None,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._retry_budget, self._mark, self._room = hosts, retry_budget, mark, room
+        self._signing = signing
         self._place = Place(index, facts, store, template, validation, urlsplit(url).hostname or "")
         self._stop = TransferStop()
         self._downloads: list[Download] = []
         self._absent = ""
+        self._found: dict[Digest, tuple[str, bool]] = {}
         self.opened = threading.Event()
         """Set once the store may be used. A thread that is stopped before that does nothing more."""
 
@@ -168,19 +174,50 @@ class Archiving:
         candidates = [file.with_more(box), source] if judged.takes_another_box else [source]
         if judged.takes_another_box and self._mark:
             file.write(box)
-        stored = file.digest
-        created = self._store.put_file(
-            key, Body(file.file, 0, file.size_bytes, file.crc, self._stop.check),
-            content_type=kind.content_type, metadata=self._place.metadata(stored, source),
-            known_absent=key == self._absent,
-        )  # fmt: skip
+        is_marked = file.digest != source
+        with ExitStack() as files:
+            file, by, unsigned = signed(
+                self._signing, file, kind.content_type, self._facts, self._index, source, self._store, files, self._stop
+            )
+            stored = file.digest
+            candidates = [stored, *candidates] if by else candidates
+            created = self._store.put_file(
+                key, Body(file.file, 0, file.size_bytes, file.crc, self._stop.check),
+                content_type=kind.content_type, metadata=self._place.metadata(stored, source, by),
+                known_absent=key == self._absent,
+            )  # fmt: skip
         if not created:
             existing = self._store.head(key)
             if existing is not None and self._place.is_ours(existing):
                 return _Refused(key, existing)
+        self._place.recognise = lambda at: self._recognised(at, kind, source)
+        if not created:
             stored = self._place.compare(key, candidates, self._stop)
-        kept = Kept(kind, judged.facts, warnings, stored, source.sha256, judged.quality)
+            by, is_marked = self._found.get(stored, (by if stored == candidates[0] else None, is_marked))
+        kept = Kept(
+            kind,
+            judged.facts,
+            (*warnings, *unsigned),
+            stored,
+            source.sha256,
+            judged.quality,
+            by,
+            is_marked if by else None,
+        )
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
+
+    def _recognised(self, key: str, kind: MediaKind, source: Digest) -> Digest | None:
+        """Return the digest of an object that another attempt signed, on a store that keeps no metadata."""
+        existing = self._store.head(key)
+        if existing is None:
+            return None
+        with ScratchFile(folder()) as file:  # not one that waits for room: the file that is held would be in its way
+            fetch_object(self._store, key, file, self._stop)
+            by = recognised(file, kind.content_type, self._facts, self._index, source.sha256)
+            if by is None:
+                return None
+            self._found[file.digest] = by, has_mark(file, self._facts.model_id)
+            return file.digest
 
     def _adopt(self, found: _Refused) -> ArchivedVideo:
         """Complete what an earlier attempt, or another worker, left: by the object's metadata, not by the host."""
@@ -191,5 +228,7 @@ class Archiving:
             file.file.seek(0)
             kind = sniff(file.file.read(SNIFF_BYTES)) or by_name(key, existing.content_type)
             judged = judge(file.file, file.size_bytes, kind, decoding(self._stop))
-            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256, judged.quality)
+            by = self._place.signed_by(existing)
+            marked = has_mark(file, self._facts.model_id) if by else None
+            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256, judged.quality, by, marked)
             return self._place.commit(key, kept, judged.image, candidates=[file.digest], stop=self._stop, created=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from PIL import Image
 
@@ -30,7 +30,7 @@ __all__ = ["Kept", "Place", "made_for", "stored_sha256"]
 
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
-_SHA256, _SOURCE_SHA256 = "runcomfy-sha256", "runcomfy-source-sha256"
+_SHA256, _SOURCE_SHA256, _SIGNED_BY = "runcomfy-sha256", "runcomfy-source-sha256", "runcomfy-signed-by"
 _LONGEST_NAME = 256
 _ANY = "anyextension"
 _MOST_ALIKE = 100
@@ -45,6 +45,10 @@ class Kept(NamedTuple):
     stored: Digest
     source_sha256: str
     quality: Quality
+    signed_by: str | None = None
+    """Who signed it, if anybody did: then its bytes differ each time."""
+    is_marked: bool | None = None
+    """Whether the mark was added; where nothing is signed, that follows from the two digests."""
 
 
 class Place:
@@ -56,6 +60,8 @@ class Place:
     ) -> None:  # fmt: skip
         self._index, self._facts, self._store, self._template = index, facts, store, template
         self._validation, self._host = validation or OutputValidation(), source_host
+        self.recognise: Callable[[str], Digest | None] = lambda _: None
+        """Whether the object at a key is this output though its bytes are none that are known, and which it has."""
 
     def key(self, extension: str) -> str:
         """Return the output's key, for a file with this extension."""
@@ -96,12 +102,14 @@ class Place:
                 return key
         return None
 
-    def metadata(self, stored: Digest, source: Digest) -> Mapping[str, str]:
+    def metadata(self, stored: Digest, source: Digest, signed_by: str | None = None) -> Mapping[str, str]:
         """Return the metadata by which an object is recognised without its provenance."""
         metadata = {
             _REQUEST: _named(self._facts.request_id), _INDEX: str(self._index),
             _SHA256: stored.sha256, _SOURCE_SHA256: source.sha256,
         }  # fmt: skip
+        if signed_by is not None:
+            metadata[_SIGNED_BY] = _named(signed_by)
         return metadata | ({_GENERATION: self._facts.generation_key} if self._facts.generation_key else {})
 
     def is_ours(self, existing: ObjectFacts) -> bool:
@@ -126,6 +134,10 @@ class Place:
         if metadata[_SHA256] != stored.sha256:
             raise self.conflict(existing.key, "its bytes are not those that were stored")
         return metadata[_SOURCE_SHA256]
+
+    def signed_by(self, existing: ObjectFacts) -> str | None:
+        """Return who signed an object that is this output, as its metadata says."""
+        return unquote({name.lower(): value for name, value in existing.metadata.items()}.get(_SIGNED_BY, "")) or None
 
     def provenance(self, key: str) -> Provenance | None:
         """Return the provenance of the file at a key, if there is one.
@@ -158,6 +170,8 @@ class Place:
         for file in same_size:
             if file == digest:
                 return file
+        if (found := self.recognise(key)) is not None:
+            return found
         raise self.conflict(key, "it is another file than this output")
 
     def _put_poster(self, key: str, image: Image.Image | None, *, known_absent: bool) -> str | None:
@@ -217,7 +231,8 @@ class Place:
             ),
             poster_uri=poster_uri,
             digital_source_type=DIGITAL_SOURCE_TYPE,
-            marked=kept.stored.sha256 != kept.source_sha256,
+            marked=kept.stored.sha256 != kept.source_sha256 if kept.is_marked is None else kept.is_marked,
+            signed_by=kept.signed_by,
             source_sha256=kept.source_sha256,
             archived_at=datetime.now(UTC),
             archiver=archiver_name(),
@@ -239,7 +254,7 @@ class Place:
             current = self.compare(key, candidates, stop)
             if other is not None and other.sha256 == current.sha256:
                 return other
-            marked = current.sha256 != provenance.source_sha256
+            marked = provenance.marked if provenance.signed_by else current.sha256 != provenance.source_sha256
             provenance = provenance.model_copy(update={**current._asdict(), "marked": marked})
             self._store.put(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE)
         return provenance

@@ -54,6 +54,11 @@ class Provenance(GenerationFacts):
         default=False,
         description="Whether the file itself says so: XMP was added at its end (`source_sha256` is without).",
     )
+    signed_by: str | None = Field(
+        default=None,
+        description="Who signed the file's Content Credentials (C2PA) when it was archived: the organisation in the "
+        "certificate. Absent where nobody did.",
+    )
     source_sha256: str | None = Field(
         default=None,
         description="SHA-256 of the bytes as the service sent them; the file's own where nothing was added.",
@@ -70,6 +75,8 @@ class Provenance(GenerationFacts):
             data["inputs"] = dict(sorted((data["inputs"] | kept).items()))
         if self.quality is None:
             data.pop("quality")
+        if self.signed_by is None:  # as it was stored before this field existed
+            data.pop("signed_by", None)
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
         ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields) if name in data}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

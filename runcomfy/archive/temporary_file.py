@@ -26,6 +26,7 @@ __all__ = ["Digest", "Room", "ScratchFile", "check_folder", "folder"]
 _LEFT_FREE_BYTES = 16 * 1024 * 1024
 """What is left free on the disk for others, and for what is added to a file: a box, a poster."""
 _RECHECK_SECONDS = 0.1
+_READ_BYTES = 1024 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -114,6 +115,22 @@ class ScratchFile:
         self._sha.update(data)
         self.crc = crc32(data, self.crc)
         self.size_bytes += len(data)
+
+    def measure(self) -> None:
+        """Read the file again, which something else has written: size, digest and checksum are those of now.
+
+        Raises:
+            TemporaryFileError: the disk is broken.
+        """
+        self._sha, self.crc, self.size_bytes = hashlib.sha256(), 0, 0
+        try:
+            self.file.seek(0)
+            while piece := self.file.read(_READ_BYTES):
+                self._sha.update(piece)
+                self.crc = crc32(piece, self.crc)
+                self.size_bytes += len(piece)
+        except OSError as trouble:
+            raise _failed(self._where, trouble, self._expected) from None
 
 
 class Room:

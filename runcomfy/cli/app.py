@@ -63,6 +63,9 @@ Environment:
   RUNCOMFY_BUCKET_ENCRYPTION, RUNCOMFY_BUCKET_KMS_KEY_ID, RUNCOMFY_BUCKET_ACL,
   RUNCOMFY_BUCKET_REQUESTER_PAYS, RUNCOMFY_BUCKET_OWNER
                          what the bucket's rules want: options of the same names
+  RUNCOMFY_SIGN_CERTIFICATE, RUNCOMFY_SIGN_KEY or RUNCOMFY_SIGN_KMS_KEY,
+  RUNCOMFY_SIGN_TSA_URL, RUNCOMFY_SIGN_REQUIRED
+                         who signs what is archived (docs/content-credentials.md)
   AWS_PROFILE …          boto3's own variables, profiles and roles
   AWS_ENDPOINT_URL_S3    the S3 server, if it is not AWS
 """

@@ -171,13 +171,17 @@ def destination(bucket: str, journal: str, archive_key: str | None, settings: Bu
         StorageError: there are no usable credentials.
     """
     here, store_at = store(bucket, settings), partial(_store_at, settings)
+    from runcomfy.archive.signing import environment_signing
     from runcomfy.generation.destination import Destination
     from runcomfy.journal import Journal, check_choice, open_journal_store
     from runcomfy.journal.journal import LEASE_SECONDS
 
     choice = check_choice(journal)
     kept = Journal(open_journal_store(choice, lambda: here, store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
-    return Destination(here, kept, choice, _template(archive_key), on_defect=_on_defect(), open_store=store_at)
+    return Destination(
+        here, kept, choice, _template(archive_key),
+        on_defect=_on_defect(), open_store=store_at, signing=environment_signing(),
+    )  # fmt: skip
 
 
 def journal(bucket: str, choice: str = "bucket", settings: BucketSettings = PLAIN) -> Journal:

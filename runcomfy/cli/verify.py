@@ -72,6 +72,8 @@ def _print(found: Verification, *, as_json: bool) -> None:
         "quick": found.quick,
         "files": found.files,
         "read_bytes": found.read_bytes,
+        "signatures": found.signatures,
+        "unchecked_signatures": found.unchecked_signatures,
         "entries": found.entries,
         "entries_elsewhere": found.elsewhere,
         "others": found.others,
@@ -83,6 +85,10 @@ def _print(found: Verification, *, as_json: bool) -> None:
     shown = {
         "bucket": found.where,
         "files": f"{found.files:,}, " + ("not read" if found.quick else f"{found.read_bytes:,} bytes read"),
+        "signatures": f"{found.signatures:,} checked" if found.signatures else None,
+        "not checked": f"{found.unchecked_signatures:,} signatures: read the files, with the extra c2pa"
+        if found.unchecked_signatures
+        else None,
         "journal": f"{found.entries:,} entries"
         + (f", {found.elsewhere:,} of them elsewhere" if found.elsewhere else ""),
         "not ours": f"{found.others:,} objects" if found.others else None,

@@ -129,6 +129,7 @@ async def archive(
             hosts=engine.hosts,
             template=engine.destination.template,
             mark=engine.destination.mark_ai_generated,
+            signing=engine.destination.signing,
         )
         archived(facts, videos)
     for video in videos:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from runcomfy.content_credentials import Signing
 from runcomfy.journal.journal import Journal
 from runcomfy.storage.address import bucket_and_prefix, normalized
 from runcomfy.storage.commands import StoreOptions
@@ -32,6 +33,8 @@ class Destination:
     """What to do about a file that was judged suspect or damaged: `keep` it, or archive it and `fail` the run."""
     open_store: Callable[[str, str], Store] = Store
     """Returns another bucket of the same server, by its name and prefix."""
+    signing: Signing | None = None
+    """What signs files, if anything does."""
 
     @property
     def uri(self) -> str:

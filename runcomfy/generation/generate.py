@@ -124,6 +124,8 @@ async def submit(
             model=inputs.model_id, generation=spec.key, prompt=prompt_of(asked), seed=asked.get("seed")
         )
         await asyncio.to_thread(check_folder)
+        if destination.signing is not None:
+            await asyncio.to_thread(destination.signing.check)
         await asyncio.to_thread(engine.store.check)
         if (price := base_price_of(inputs)) is not None:
             seen = (await engine.run_times.load()).dearest(workload_of(inputs.model_id, asked))

@@ -2,8 +2,8 @@
 
 The standard is IPTC's digital source type (https://iptc.org/standards/photo-metadata/iptc-standard/), as XMP. In MP4
 files, XMP is a `uuid` box at the top level (XMP Specification, part 3). A box behind all others moves none of them, so
-it is appended, and nothing else in the file changes. C2PA, which is signed, needs the certificate of the publisher of
-the video, and is left to them.
+it is appended, and nothing else in the file changes. Where a certificate is configured,
+`runcomfy.content_credentials` signs the file with the mark in it.
 """
 
 from __future__ import annotations

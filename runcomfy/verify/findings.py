@@ -28,6 +28,11 @@ class Problem(StrEnum):
     POSTER_MISSING = "poster_missing"
     MARK_MISSING = "mark_missing"
     """Its provenance says that the file is marked as made by a model, and it is not."""
+    SIGNATURE_MISSING = "signature_missing"
+    """Its provenance says that the file is signed, and it is not."""
+    SIGNATURE_INVALID = "signature_invalid"
+    SIGNATURE_DIFFERS = "signature_differs"
+    """What is signed contradicts the provenance."""
     NOT_IN_JOURNAL = "not_in_journal"
     NOT_ARCHIVED = "not_archived"
     """The file is whole, and the journal does not say that it is archived."""
@@ -58,6 +63,10 @@ class Verification:
     entries: int = 0
     elsewhere: int = 0
     """Entries of generations that are archived in another place; they are not checked."""
+    signatures: int = 0
+    """Signed files whose signature was checked."""
+    unchecked_signatures: int = 0
+    """Signed files whose signature was not: the extra `c2pa` is missing, or files are not read."""
     others: int = 0
     """Objects that are not ours."""
     findings: list[Finding] = field(default_factory=list)

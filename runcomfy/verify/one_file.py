@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO, BinaryIO, cast
 
 from runcomfy.archive.place import stored_sha256
 from runcomfy.archive.provenance import Provenance
+from runcomfy.content_credentials import read_credentials, statement_sha256
+from runcomfy.content_credentials.reading import is_installed
 from runcomfy.errors import StorageError
 from runcomfy.journal import Entry, EntryState
 from runcomfy.media.marking import ai_box
@@ -30,6 +34,8 @@ class Checked:
     findings: tuple[Finding, ...]
     is_ours: bool
     read_bytes: int = 0
+    signature: bool | None = None
+    """Whether its signature was checked; `None` if it is not signed."""
 
 
 def check_file(store: Store, journal: JournalReader | None, group: Group, *, quick: bool) -> Checked:
@@ -64,12 +70,13 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
         said = "it cannot be read" if group.has_provenance else "the file has none: it was not completed"
         return Checked((Finding(problem, store.uri(f"{group.key}.json"), said),), is_ours=True)
     bad, read = list(_against_bytes(store, group, provenance, quick=quick)), 0 if quick else group.size_bytes
+    signature = (not quick and is_installed()) if provenance.signed_by else None
     if provenance.poster_uri and not group.has_poster:
         bad.append(Finding(_P.POSTER_MISSING, store.uri(f"{group.key}.jpg"), "its provenance names it"))
     if journal is not None and provenance.generation_key:
         bad += _against_journal(store, journal, group, provenance)
     named = [Finding(each.problem, each.uri, each.found, provenance.generation_key) for each in bad]
-    return Checked(tuple(named), is_ours=True, read_bytes=read)
+    return Checked(tuple(named), is_ours=True, read_bytes=read, signature=signature)
 
 
 def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick: bool) -> Iterator[Finding]:
@@ -82,13 +89,18 @@ def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick:
         tail = read_range(store, group.key, -len(box)) if box else b""
     else:
         digest, tail = hashlib.sha256(), b""
-        with store.open(group.key) as body:
+        with TemporaryFile() as copy, store.open(group.key) as body:
+            is_signed = provenance.signed_by is not None and is_installed()
             while piece := body.read(_READ_BYTES):
                 digest.update(piece)
                 tail = (tail + piece)[-len(box) :] if box else b""
+                if is_signed:
+                    copy.write(piece)
+            signature = list(_against_signature(uri, copy, provenance)) if is_signed else []
         if digest.hexdigest() != provenance.sha256:
             yield Finding(_P.BYTES_DIFFER, uri, f"SHA-256 {digest.hexdigest()}, not {provenance.sha256}")
             return
+        yield from signature
     if tail != box:
         yield Finding(
             _P.MARK_MISSING, uri, "its provenance says that the file is marked, and the mark is not at its end"
@@ -99,6 +111,21 @@ def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick:
         yield Finding(
             _P.METADATA_DIFFERS, uri, f"its metadata names SHA-256 {named}, its provenance {provenance.sha256}"
         )
+
+
+def _against_signature(uri: str, file: IO[bytes], provenance: Provenance) -> Iterator[Finding]:
+    found = read_credentials(cast(BinaryIO, file), provenance.content_type)
+    if found is None:
+        yield Finding(_P.SIGNATURE_MISSING, uri, f"its provenance says that {provenance.signed_by} signed it")
+    elif not found.is_valid:
+        yield Finding(_P.SIGNATURE_INVALID, uri, f"its signature does not hold: {', '.join(found.problems)}")
+    elif (said := found.statement) is None:
+        yield Finding(_P.SIGNATURE_DIFFERS, uri, f"it is signed by {found.signer}, and not with our statement")
+    else:
+        signed = (said.request_id, said.output_index, said.source_sha256, said.generation_sha256)
+        known = (provenance.request_id, provenance.output_index, provenance.source_sha256, statement_sha256(provenance))
+        if signed != known:
+            yield Finding(_P.SIGNATURE_DIFFERS, uri, "ids, inputs or source are not those that were signed")
 
 
 def _is_marked(provenance: Provenance) -> bool:

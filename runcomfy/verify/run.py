@@ -53,6 +53,8 @@ def verify(
             found.files += checked.is_ours
             found.others += not checked.is_ours
             found.read_bytes += checked.read_bytes
+            found.signatures += checked.signature is True
+            found.unchecked_signatures += checked.signature is False
             for finding in checked.findings:
                 found.add(finding)
             if found.files % 1000 == 0 and checked.is_ours:

@@ -1,0 +1,136 @@
+"""Signed files in the bucket: stored once, recognised after a crash, and checked again."""
+
+from __future__ import annotations
+
+import io
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runcomfy.cli.__main__ import main
+from runcomfy.content_credentials import read_credentials
+from runcomfy.sandbox import Sandbox
+from runcomfy.sandbox.objectstore import ObjectStore
+from tests.runcomfy.content_credentials.certificates import SIGNER, Chain, make_chain
+
+IMAGE = Path(__file__).parents[3] / "deployments" / "demo.jpg"
+
+
+class Bucket:
+    """The command in this process, and the bucket that it fills."""
+
+    def __init__(self, client: Any, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.client, self.prefix, self._capsys = client, prefix, capsys
+
+    def run(self, *words: str, code: int = 0, bucket: bool = True) -> dict[str, Any]:
+        self._capsys.readouterr()
+        where = ("--bucket", f"s3://videos/{self.prefix}") if bucket else (f"s3://videos/{self.prefix}",)
+        try:
+            ended = main([*words, *where, "--json"])
+        except SystemExit as end:
+            ended = int(str(end.code))
+        out, err = self._capsys.readouterr()
+        assert ended == code, (out, err)
+        return dict(json.loads(out))
+
+    def get(self, key: str) -> tuple[bytes, dict[str, str]]:
+        answer = self.client.get_object(Bucket="videos", Key=key)
+        return answer["Body"].read(), answer["Metadata"]
+
+    def problems(self) -> set[str]:
+        found = self.run("verify", bucket=False, code=15)
+        return {each["problem"] for each in found["findings"]}
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return make_chain(tmp_path)
+
+
+@pytest.fixture
+def bucket(
+    sandbox: Sandbox, object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], chain: Chain,
+) -> Bucket:  # fmt: skip
+    for name in ("RUNCOMFY_TOKEN", "RUNCOMFY_JOURNAL", "AWS_PROFILE", "RUNCOMFY_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "RUNCOMFY_API_TOKEN": sandbox.token, "RUNCOMFY_BASE_URL": sandbox.url, "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
+        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url, "AWS_ACCESS_KEY_ID": object_store.access_key,
+        "AWS_SECRET_ACCESS_KEY": object_store.secret_key, "AWS_DEFAULT_REGION": "us-east-1", "COLUMNS": "80",
+        "RUNCOMFY_SIGN_CERTIFICATE": str(chain.certificate), "RUNCOMFY_SIGN_KEY": str(chain.key),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    return Bucket(client, prefix, capsys)
+
+
+def test_a_signed_file_is_recognised_after_a_crash_and_checked_again(bucket: Bucket, sandbox: Sandbox) -> None:
+    """By its metadata, and on a store that keeps none by what is signed in it; never made or stored a second time."""
+    made = bucket.run("image-to-video", str(IMAGE), "a boat")
+    (video,) = made["videos"]
+    file, metadata = bucket.get(video["key"])
+    provenance = json.loads(bucket.get(video["provenance_key"])[0])
+
+    found = read_credentials(io.BytesIO(file), "video/mp4")
+    assert found is not None and found.is_valid and found.signer == SIGNER == provenance["signed_by"]
+    assert found.statement is not None and found.ingredients == (provenance["image"]["key"].rpartition("/")[2],)
+    assert (found.statement.request_id, found.statement.source_sha256) == (
+        made["request_id"],
+        provenance["source_sha256"],
+    )
+    assert provenance["marked"] and metadata["runcomfy-sha256"] == provenance["sha256"] == video["sha256"]
+    sound = bucket.run("verify", bucket=False)
+    assert (sound["sound"], sound["signatures"], sound["unchecked_signatures"]) == (True, 1, 0)
+
+    for kept in (metadata, {}):  # it was killed after the file, before the provenance
+        bucket.client.put_object(Bucket="videos", Key=video["key"], Body=file, Metadata=kept, ContentType="video/mp4")
+        for key in (video["provenance_key"], video["poster_key"]):
+            bucket.client.delete_object(Bucket="videos", Key=key)
+        (again,) = bucket.run("fetch", made["request_id"])["videos"]
+        assert (again["sha256"], bucket.get(video["key"])[0]) == (video["sha256"], file)
+        written = json.loads(bucket.get(video["provenance_key"])[0])
+        assert (written["signed_by"], written["marked"]) == (SIGNER, True)
+        assert bucket.run("verify", bucket=False)["sound"]
+    assert sandbox.books().submissions_accepted == 1
+
+
+def test_what_was_signed_is_held_against_the_provenance(bucket: Bucket) -> None:
+    """Whoever changes the prompt, or the file with all that names its digest, is found."""
+    (video,) = bucket.run("text-to-video", "rain")["videos"]
+    provenance, file = json.loads(bucket.get(video["provenance_key"])[0]), bucket.get(video["key"])[0]
+
+    def put(changed: bytes, **changes: Any) -> None:
+        bucket.client.put_object(Bucket="videos", Key=video["key"], Body=changed)
+        document = json.dumps(provenance | changes).encode()
+        bucket.client.put_object(Bucket="videos", Key=video["provenance_key"], Body=document)
+
+    put(file, inputs=provenance["inputs"] | {"prompt": "snow"})
+    assert bucket.problems() == {"signature_differs"}
+    at = file.rindex(b"mdat") + 200
+    changed = file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
+    put(changed, sha256=sha256(changed).hexdigest())
+    assert "signature_invalid" in bucket.problems()
+    put(file)
+    assert bucket.run("verify", bucket=False)["sound"]
+
+
+def test_a_signer_that_fails_decides_by_what_is_required(
+    bucket: Bucket, sandbox: Sandbox, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot work is said before anything is paid for; a time-stamp authority that is away costs no file."""
+    monkeypatch.setenv("RUNCOMFY_SIGN_TSA_URL", "http://127.0.0.1:9/")
+    (video,) = bucket.run("text-to-video", "rain")["videos"]
+    assert any(each.startswith("It is not signed") for each in video["warnings"])
+    assert "signed_by" not in json.loads(bucket.get(video["provenance_key"])[0])
+
+    paid = sandbox.books().submissions_accepted
+    monkeypatch.setenv("RUNCOMFY_SIGN_REQUIRED", "yes")
+    assert "Nothing was paid for" in bucket.run("text-to-video", "snow", code=3)["message"]
+    monkeypatch.delenv("RUNCOMFY_SIGN_TSA_URL")
+    monkeypatch.setenv("RUNCOMFY_SIGN_KEY", str(chain.certificate))
+    assert "private key" in bucket.run("text-to-video", "snow", code=3)["message"]
+    assert sandbox.books().submissions_accepted == paid
