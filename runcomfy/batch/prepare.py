@@ -17,6 +17,7 @@ from runcomfy.generation.hooks import Log
 from runcomfy.generation.models import kinds_of
 from runcomfy.journal import Journal
 from runcomfy.manifest import Manifest, open_manifest
+from runcomfy.manifest.table import shown
 from runcomfy.models import MODELS
 from runcomfy.models.columns import named_model
 from runcomfy.models.orders import Kinds
@@ -26,6 +27,7 @@ from runcomfy.values import StagedImage
 __all__ = ["BatchPlan", "prepare"]
 
 _SHOWN_WARNINGS = 50
+_MOST_MODELS = 100
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ async def _kinds(
     """Return the classes of the models of the catalogue that a manifest names."""
     if not (named := [name for name in models if name and name not in MODELS]):
         return {}
+    if len(named) > _MOST_MODELS:  # each is a call to the catalogue: is the column of something else?
+        raise InvalidInput(
+            f"The manifest names {len(named):,} models, such as {shown(min(named))!r}; {_MOST_MODELS} are allowed. "
+            "Check what its column model holds, or split it. Nothing was paid for."
+        )
     async with client() as opened:
         kinds = await kinds_of(named, opened, journal)
     if isinstance(trouble := kinds.get(named_model(defaults.get("model"))), InvalidInput):

@@ -65,6 +65,12 @@ class Target:
         """
         found = {name: value for name, value in given.items() if value is not None and value != ""}
         if not self.kind.properties:
+            known = {"prompt", "variation", *self.kind.setting_names()}
+            if unknown := [name for name in found if name not in known]:
+                raise InvalidInput(
+                    f"{', '.join(unknown)}: {self.kind.model_id} has no such setting; there are "
+                    f"{', '.join(sorted(known))}. Inputs of another model need that model to be named."
+                )
             return found
         # An option's name has hyphens.
         named = {name: name if input_of(self.kind, name) else name.replace("-", "_") for name in found}

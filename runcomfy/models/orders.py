@@ -133,7 +133,7 @@ class OrderDefaults(BaseModel):
         default=None, title="Model", description="The id of any model of the catalogue, for rows that name none."
     )
     inputs: dict[str, Any] | None = Field(
-        default=None, title="Other inputs", description="Inputs of other models than the two typed ones, by name.",
+        default=None, title="Other inputs", description="Inputs of any model, by name (--inputs.NAME VALUE).",
         repr=False,
     )  # fmt: skip
 

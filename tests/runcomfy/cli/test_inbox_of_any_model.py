@@ -118,6 +118,7 @@ def test_sounds_for_a_model_that_moves_lips(
         (("--model", LIPSYNC, "--field", "audio", "--inputs.audio-url", "a.wav"), "this is what arrives"),
         (("--model", LIPSYNC, "--field", "audio", "--inputs.sound", "a.wav"), "has no such input"),
         (("--model", EDIT, "--resolution", "480p"), "settings of image-to-video"),
+        (("--inputs.num-images", "2"), "has no such setting"),
         (("--model", "text-to-video"), "takes no file"),
         (("--model", "no/such"), "has no model"),
     ],
