@@ -90,6 +90,16 @@ class MediaFacts(BaseModel):
         default=None, description="How far players turn the image clockwise, in degrees: 0, 90, 180 or 270."
     )
 
+    @property
+    def extent(self) -> str:
+        """How large and how long it is, in words, as far as it is known; a sound has no pixels, an image no length."""
+        parts = [
+            f"{self.width} x {self.height}" if self.width and self.height else "",
+            f"{self.frames} frames" if self.frames else "",
+            f"{self.duration_seconds:.1f} s" if self.duration_seconds and not self.frames else "",
+        ]
+        return ", ".join(filter(None, parts))
+
 
 Span = tuple[float, float]
 """Start and end in seconds."""

@@ -57,10 +57,10 @@ def print_model(pin: Pin, *, as_json: bool) -> None:
 
 
 def price_of(pin: Pin) -> str | None:
-    """Return the base price, such as `from 0.05 USD a second`; what a request costs may be more."""
+    """Return the base price, such as `from 0.05 USD for each second`; what a request costs may be more."""
     if pin.base_price_usd is None:
         return None
-    return f"from {pin.base_price_usd:g} USD{f' a {pin.price_unit}' if pin.price_unit else ''}"
+    return f"from {pin.base_price_usd:g} USD{f' for each {pin.price_unit}' if pin.price_unit else ''}"
 
 
 def example_of(pin: Pin) -> str:
@@ -82,16 +82,21 @@ def bounds_of(schema: Mapping[str, Any]) -> str:
         more = f" … ({len(choices)})" if len(choices) > _MOST_CHOICES else ""
         return ", ".join(shown) + more
     least, most = schema.get("minimum"), schema.get("maximum")
-    parts = [f"{least:g} to {most:g}" if least is not None and most is not None else ""]
+    parts = [f"{_plain(least)} to {_plain(most)}" if least is not None and most is not None else ""]
     if least is not None and most is None:
-        parts.append(f"{least:g} or more")
+        parts.append(f"{_plain(least)} or more")
     if most is not None and least is None:
-        parts.append(f"{most:g} or less")
+        parts.append(f"{_plain(most)} or less")
     if "maxItems" in schema:
         parts.append(f"{schema.get('minItems', 0)} to {schema['maxItems']} of them")
     if "maxLength" in schema:
         parts.append(f"{schema['maxLength']} characters at most")
     return ", ".join(filter(None, parts))
+
+
+def _plain(number: float) -> str:
+    """Return a number as people write it: all digits of a whole one."""
+    return f"{number:g}" if isinstance(number, float) and not number.is_integer() else f"{int(number)}"
 
 
 def _type(name: str, schema: Mapping[str, Any], media: Mapping[str, Any]) -> str:

@@ -109,11 +109,10 @@ def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_j
         return
     print_facts("Done", facts, as_json=False)
     for video in videos:
-        media = video.media
         shown = {
             "video": video.uri,
             "provenance": video.provenance_uri,
-            "size": f"{media.width} x {media.height}, {media.frames} frames, {video.size_bytes:,} bytes",
+            "size": ", ".join(filter(None, (video.media.extent, f"{video.size_bytes:,} bytes"))),
             "sha256": video.sha256,
             "warnings": "\n".join(video.warnings) or None,
         }

@@ -253,16 +253,12 @@ def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidatio
 
 
 def _log(video: ArchivedVideo, log: Log) -> None:
-    media = video.media
+    facts = (video.media.codec or video.media.container, video.media.extent, f"{video.size_bytes} bytes")
     log.info(
-        "%s %s (%s, %s x %s, %s frames, %d bytes)",
+        "%s %s (%s)",
         "Already archived:" if video.already_archived else "Archived",
         video.uri,
-        media.codec or media.container,
-        media.width,
-        media.height,
-        media.frames,
-        video.size_bytes,
+        ", ".join(filter(None, facts)),
     )
     for warning in video.warnings:
         log.warning("%s: %s", video.uri, warning)

@@ -174,3 +174,19 @@ def _wait_until_ready(store: ObjectStore, process: subprocess.Popen[bytes], buck
     ended = "did not answer" if process.poll() is None else f"ended with exit code {process.returncode}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise StorageError(f"The object store {ended} and did not come up. Its last words:\n{tail}")
+
+
+def main() -> None:
+    """Serve until Ctrl-C, and print what a shell needs to use the buckets."""
+    with running_object_store() as store, contextlib.suppress(KeyboardInterrupt):
+        print(
+            f"export AWS_ENDPOINT_URL_S3={store.endpoint_url} AWS_REGION=us-east-1 RUNCOMFY_BUCKET=s3://videos "
+            f"AWS_ACCESS_KEY_ID={store.access_key} AWS_SECRET_ACCESS_KEY={store.secret_key}",
+            flush=True,
+        )
+        while True:
+            time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
