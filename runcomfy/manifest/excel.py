@@ -66,9 +66,11 @@ def read_excel(data: bytes, known: Names = TYPED) -> Table:
             raise UnreadableTable("has no sheet with cells. Save the sheet with the rows as the first.")
         sheet.reset_dimensions()  # what the file says of its size is not always true
         return _table(_rows(sheet), known)
-    except UnreadableTable:
+    except (UnreadableTable, MemoryError):
         raise
     except Exception as error:  # a damaged workbook makes openpyxl raise whatever its code runs into
+        if "out of memory" in str(error):  # as expat says it
+            raise MemoryError from None
         reason = "it is not a ZIP archive" if isinstance(error, zipfile.BadZipFile) else "a part of it is damaged"
         raise UnreadableTable(
             f"cannot be read as an Excel file: {reason}. Open it in Excel and save it again, or as 'CSV UTF-8'."

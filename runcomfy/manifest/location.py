@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
@@ -13,7 +15,7 @@ from runcomfy.manifest.rows import ManifestFormat
 from runcomfy.redaction import redact
 from runcomfy.storage.store import Store
 
-__all__ = ["MAX_MANIFEST_BYTES", "Location", "locate", "refuse_manifest"]
+__all__ = ["MAX_MANIFEST_BYTES", "Location", "locate", "refuse_manifest", "within_memory"]
 
 MAX_MANIFEST_BYTES = 100_000_000
 
@@ -122,6 +124,20 @@ def locate(source: str) -> Location:
 def refuse_manifest(uri: str, sentence: str) -> NoReturn:
     """Raise `InvalidInput` for a manifest as a whole."""
     raise InvalidInput(f"{uri} {sentence} Nothing was paid for.", violations=[("manifest", sentence)]) from None
+
+
+@contextmanager
+def within_memory(uri: str) -> Iterator[None]:
+    """Refuse a manifest that this process has not the memory for, whichever library noticed.
+
+    Raises:
+        InvalidInput: The body ran out of memory.
+    """
+    # what the body held is free again before a sentence is made; an extension without memory may say SystemError
+    with suppress(MemoryError, SystemError):
+        yield
+        return
+    refuse_manifest(uri, "needs more memory than this process may use. Split it, or give the process more.")
 
 
 def _read_file(path: Path, uri: str) -> bytes:

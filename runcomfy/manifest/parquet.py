@@ -56,6 +56,8 @@ def read_parquet(data: bytes, known: Names = TYPED) -> Table:
         return _read(data, list(chunks(data)), known)
     except UnreadableTable:
         raise
+    except MemoryError:  # Arrow's own is one
+        raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")[:200]
         raise UnreadableTable(f"cannot be read as Parquet: {reason}. Write it again.") from None

@@ -16,7 +16,7 @@ from runcomfy.manifest.checking import check_table, is_empty, unknown_name
 from runcomfy.manifest.delimited import read_delimited
 from runcomfy.manifest.foreign import misnamed
 from runcomfy.manifest.json_lines import read_json_lines
-from runcomfy.manifest.location import Location, locate, refuse_manifest
+from runcomfy.manifest.location import Location, locate, refuse_manifest, within_memory
 from runcomfy.manifest.rows import Manifest, ManifestFormat
 from runcomfy.manifest.table import IGNORED, TYPED, Names, Table, UnreadableTable, shown
 from runcomfy.models import MODELS
@@ -43,6 +43,10 @@ class ManifestFile:
         Raises:
             InvalidInput: It cannot be read as a manifest at all.
         """
+        with within_memory(self.location.uri):
+            return self._models()
+
+    def _models(self) -> frozenset[str]:
         default = named_model(self.defaults.get("model"))
         try:
             records = self._first.records
@@ -63,6 +67,10 @@ class ManifestFile:
         Raises:
             InvalidInput: It cannot be read as a manifest at all, or a default is none of any model in it.
         """
+        with within_memory(self.location.uri):
+            return self._manifest(kinds, allow_placeholder_prompts)
+
+    def _manifest(self, kinds: Kinds, allow_placeholder_prompts: bool) -> Manifest:
         classes = [kind for kind in kinds.values() if not isinstance(kind, InvalidInput)]
         typed = not kinds or not self.models <= kinds.keys()
         known = Names(field_names(classes, typed=typed)) if kinds else TYPED
@@ -114,7 +122,8 @@ def open_manifest(source: str, store: Store, defaults: Mapping[str, Any] | None 
     """Read the bytes of a manifest. It blocks: call it in a thread; see `read_manifest`."""
     given = {name: value for name, value in (defaults or {}).items() if not is_empty(value)}
     location = locate(source)
-    return ManifestFile(location, location.read(store), given)
+    with within_memory(location.uri):
+        return ManifestFile(location, location.read(store), given)
 
 
 def read_manifest(
