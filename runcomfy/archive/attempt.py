@@ -171,9 +171,12 @@ class Archiving:
         key = self._place.key(kind.extension)
         box = ai_box(self._facts.model_id)
         source = file.digest
-        candidates = [file.with_more(box), source] if judged.takes_another_box else [source]
+        candidates = [file.with_more(box), source]  # another version may have judged, and so marked, it differently
         if judged.takes_another_box and self._mark:
-            file.write(box)
+            try:
+                file.write(box)
+            except TemporaryFileError:  # what was paid for is here, and the provenance says how it came about
+                warnings += ("It is not marked as made by a model: this machine's disk was full.",)
         is_marked = file.digest != source
         with ExitStack() as files:
             file, by, unsigned = signed(

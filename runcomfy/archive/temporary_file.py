@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, NamedTuple, cast
 
 from zlib_ng.zlib_ng import crc32
@@ -100,7 +100,7 @@ class ScratchFile:
         return Digest(self.size_bytes + len(more), sha.hexdigest())
 
     def write(self, data: bytes) -> None:
-        """Append bytes.
+        """Append bytes, all or none.
 
         Raises:
             TemporaryFileError: the disk is full, or broken.
@@ -111,6 +111,8 @@ class ScratchFile:
             while left:
                 left = left[self.file.write(left) :]
         except OSError as trouble:
+            with suppress(OSError):
+                self.file.truncate(self.size_bytes)
             raise _failed(self._where, trouble, self._expected or self.size_bytes + len(data)) from None
         self._sha.update(data)
         self.crc = crc32(data, self.crc)

@@ -61,6 +61,7 @@ class _Decoding:
         self._container, self._limits, self._detect = container, limits, detect
         moving = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
         self._video: Any = next((each for each in moving if getattr(each, "codec_context", None)), None)
+        self._is_blind = bool(moving) and self._video is None
         self._sound: Any = next(
             (each for each in container.streams.audio if getattr(each, "codec_context", None)), None
         )
@@ -99,6 +100,8 @@ class _Decoding:
             if row > _BAD_IN_A_ROW:
                 self._found["damage"] = f"nothing decodes behind {self._end:.1f} s"
                 break
+        if self._is_blind:
+            self._found["stopped"] = "the codec of its pictures is not known here"
         return self._facts()
 
     def _bounded(self) -> str | None:

@@ -155,10 +155,40 @@ def _judge_image(file: BinaryIO, size_bytes: int, kind: MediaKind, decode: Decod
     decoded = decode(file, {"by": "pillow", "pillow": _PILLOW[kind.container]}) if decode else None
     if decoded is not None and decoded.hostile:
         return Judged(MediaFacts(container=kind.container), decoded=decoded)
-    return _first_picture(file, kind)._replace(decoded=decoded)
+    return _first_picture(file, size_bytes, kind)._replace(decoded=decoded)
 
 
-def _first_picture(file: BinaryIO, kind: MediaKind) -> Judged:
+def _first_picture(file: BinaryIO, size_bytes: int, kind: MediaKind) -> Judged:
+    judged = _as_a_whole(file, kind)
+    if judged.missing and _has_its_end(file, size_bytes, kind):
+        return judged._replace(missing=None, damage=judged.missing)
+    return judged
+
+
+def _has_its_end(file: BinaryIO, size_bytes: int, kind: MediaKind) -> bool:
+    """Whether an image has the end that its format has: if it does not decode, that is no cut."""
+    file.seek(0)
+    head = file.read(16)
+    file.seek(max(0, size_bytes - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES).rstrip(b"\0\r\n")
+    match kind.container:
+        case "png":
+            return b"IEND\xaeB`\x82" in tail
+        case "jpeg":
+            return tail.endswith(b"\xff\xd9")
+        case "gif":
+            return tail.endswith(b"\0;")
+        case "webp":
+            return 8 + int.from_bytes(head[4:8], "little") <= size_bytes
+        case "bmp":
+            return 0 < int.from_bytes(head[2:6], "little") <= size_bytes
+        case "avif":
+            boxes = walk(file, size_bytes)
+            return boxes.cut is None and not boxes.open_ended
+    return False
+
+
+def _as_a_whole(file: BinaryIO, kind: MediaKind) -> Judged:
     judged = _decoded(file, kind)
     if judged.missing and kind.container == "png":  # perhaps for its texts, such as a workflow, which Pillow bounds
         file.seek(0)

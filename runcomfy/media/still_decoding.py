@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -15,6 +17,8 @@ __all__ = ["decoded"]
 
 _MAX_PIXELS = 80_000_000
 _MAX_TEXT_BYTES = 200_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fcTL", b"fdAT"})
 _UNIFORM_LEVELS = 2
 """Of 255: how far the pixels of a picture of one colour may differ."""
 
@@ -22,11 +26,31 @@ _UNIFORM_LEVELS = 2
 def decoded(file: BinaryIO, order: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """Return what is in an image: its pictures, how many of them decode, whether there is anything to see."""
     found = _pictures(file, order, limits)
-    if found["damage"] and order["pillow"] == ["PNG"]:  # perhaps for its texts, such as a workflow: Pillow bounds them
+    if found.get("damage") and order["pillow"] == ["PNG"]:  # perhaps for its texts, such as a workflow
         file.seek(0)
         with suppress(ValueError):
             return _pictures(io.BytesIO(image_parts(file.read(_MAX_TEXT_BYTES), "PNG").pixels), order, limits)
+    elif order["pillow"] == ["PNG"] and not found.get("stopped") and _has_wrong_checksum(file):
+        return found | {"damage": "a checksum over its pixels is wrong", "pictures_damaged": 1}
     return found
+
+
+def _has_wrong_checksum(file: BinaryIO) -> bool:
+    """Whether a PNG's pixels are not those that were written: Pillow shows what it makes of them all the same."""
+    file.seek(len(_PNG))
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name not in _PNG_PIXELS:
+            file.seek(length + 4, io.SEEK_CUR)
+            continue
+        body, checksum = file.read(length), file.read(4)
+        if (
+            len(body) == length
+            and len(checksum) == 4
+            and zlib.crc32(body, zlib.crc32(name)) != int.from_bytes(checksum, "big")
+        ):
+            return True
+    return False
 
 
 def _pictures(file: BinaryIO, order: dict[str, Any], limits: Limits) -> dict[str, Any]:

@@ -120,6 +120,49 @@ async def test_a_file_that_is_no_video_is_kept_with_a_warning(
     assert archived.warnings
 
 
+def spoiled(kind: str) -> bytes:
+    """Return an image with its end, and with zeros in its first picture."""
+    data = image(kind, 3 if kind in ("gif", "webp") else 1)
+    middle = {"webp": data.find(b"ANMF") + 24, "gif": 900}.get(kind, len(data) // 2)
+    size = 400 if kind in ("gif", "webp") else 4000
+    return data[:middle] + bytes(min(size, len(data) - middle - 40)) + data[min(middle + size, len(data) - 40) :]
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif", "png"])
+async def test_a_damaged_image_is_kept_though_nobody_says_how_long_it_is(
+    source: Source, store: Store, kind: str
+) -> None:
+    """It has its end, so it was not cut off on the way, and archiving it again would bring the same."""
+    data = spoiled(kind)
+    source.answer = Answer(data, with_length=False)
+
+    archived = await archive(source, store)
+
+    assert body_of(store, archived) == data
+    assert archived.quality is not None and archived.quality.verdict == "damaged"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no limit of a file's size")
+async def test_a_disk_without_room_for_the_mark(source: Source, store: Store) -> None:
+    """The file is archived without it, as it came, and that is said."""
+    import resource
+
+    data = video()
+    source.answer = Answer(data)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(data) + 20, before[1]))
+    try:
+        archived = await archive(source, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert body_of(store, archived) == data
+    assert any("not marked" in warning for warning in archived.warnings)
+    provenance = Provenance.from_json(store.read(archived.provenance_key, limit_bytes=9999))
+    assert (provenance.marked, provenance.sha256) == (False, provenance.source_sha256)
+    assert (await archive(source, store)).already_archived
+
+
 PAGES = {
     "html": b"<!doctype html><title>Sorry</title>",
     "commented": b"<!-- gateway -->\n<html><body>502</body></html>",

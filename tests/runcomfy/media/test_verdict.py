@@ -128,6 +128,27 @@ def test_an_image_is_decoded_to_its_end(tmp_path: Path, defect: str, expected: s
     assert quality.verdict == expected
 
 
+def test_a_png_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
+    """Pillow shows what it makes of such pixels without a word; texts beside them do not matter."""
+    data = rendered(tmp_path, IMAGE)
+    pixels, end = data.find(b"IDAT"), len(data) - 12
+    text = b"\0\0\0\4tEXta\0bc" + bytes(4)
+
+    assert verdict(tmp_path, data[: pixels - 4] + text + data[pixels - 4 :]).verdict == "good"
+    flipped = data[: end - 2] + bytes([data[end - 2] ^ 1]) + data[end - 1 :]
+    assert verdict(tmp_path, flipped).verdict == "damaged"
+
+
+def test_pictures_of_an_unknown_codec_are_not_called_good(tmp_path: Path) -> None:
+    """Though its sound is."""
+    data = next(good.data for good in good_files() if "libx264" in good.name and "aac" in good.name)
+    at = data.rfind(b"avc1")
+
+    found = verdict(tmp_path, data[:at] + b"zzz9" + data[at + 4 :])
+
+    assert found.verdict == "not_judged" and found.facts.sound_seconds
+
+
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not beside this checkout")
 @pytest.mark.parametrize(
     ("name", "expected"),
