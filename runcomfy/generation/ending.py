@@ -119,6 +119,9 @@ async def handle_cancellation(
         except RunComfyError as error:
             hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
             return
+        if state is EntryState.ARCHIVED:
+            hooks.log.info("Request %s is archived already, so there was nothing to cancel", request_id)
+            return
         if destination is not None:
             hooks.changed(StateChange(state, destination.uri, key=key, request_id=request_id, reason=reason))
         if state is EntryState.CANCELLED:

@@ -74,7 +74,9 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
         log.warning("Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store)
     submission = known.submission
     if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, actual.store):
-        await destination.journal.advance(entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE)
+        await destination.journal.advance(
+            entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE, file_is_gone=True
+        )
         submission = submission.model_copy(update={"archive": None})
     return Origin(entry.model_id, actual, submission, inputs_of(entry), entry.files)
 

@@ -148,23 +148,33 @@ class Journal:
         return written
 
     async def advance(
-        self, key: str, request_id: str, state: EntryState, *, reason: str | None = None, **changes: Any
+        self,
+        key: str,
+        request_id: str,
+        state: EntryState,
+        *,
+        reason: str | None = None,
+        file_is_gone: bool = False,
+        **changes: Any,
     ) -> Entry | None:
         """Record the state of a request, and return the entry as it is afterwards.
 
         It does nothing if the entry is about another request by now, or is in a state that this one cannot follow: so
-        it may be repeated, also by several workers that saw the same.
+        it may be repeated, also by several workers that saw the same. What is archived stays so, whatever a worker
+        that waited for the same request says later, unless the file is gone.
 
         Args:
             key: The generation.
             request_id: Its request.
             state: The request's state.
             reason: Why, for a person.
+            file_is_gone: Whether an archived file is not in the bucket any more.
             **changes: Other fields of the entry that are known now.
         """
 
         def follows(entry: Entry) -> bool:
-            return entry.request_id == request_id and entry.may_become(state)
+            is_kept = entry.state is EntryState.ARCHIVED and state is EntryState.DETACHED and not file_is_gone
+            return entry.request_id == request_id and entry.may_become(state) and not is_kept
 
         conflicts = 0
         found = self.written(key)  # if another worker wrote since, the write is refused, and the entry is read

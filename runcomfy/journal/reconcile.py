@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -232,7 +233,7 @@ async def _record(
 ) -> Finding:
     if state is entry.state:
         return Finding(entry)
-    cost = {"cost_usd": error.cost_usd} if error is not None and error.cost_usd is not None else {}
+    cost: dict[str, Any] = {"cost_usd": error.cost_usd} if error is not None and error.cost_usd is not None else {}
     key, request_id = entry.generation_key, entry.request_id or ""
     now = await journal.advance(key, request_id, state, reason=reason, error=error, **cost)
     return Finding(now or entry, reason if now is not None and now.state is state else "")

@@ -169,11 +169,14 @@ async def cancel_or_detach(
         reason: Why, for a person.
 
     Returns:
-        `cancelled`, `detached`, or `expired` if the service does not know the request.
+        `cancelled`, `detached`, or `expired` if the service does not know the request; `archived` if another worker
+        has archived it in the meantime, which stays so.
     """
     state, outcome = await _cancelled(client, request_id)
     if journal is not None and key is not None:
-        await record_end(journal, key, request_id, state, reason=f"{reason}; {outcome}")
+        entry = await record_end(journal, key, request_id, state, reason=f"{reason}; {outcome}")
+        if entry is not None and entry.request_id == request_id and entry.state is EntryState.ARCHIVED:
+            return EntryState.ARCHIVED
     return state
 
 

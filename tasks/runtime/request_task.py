@@ -63,8 +63,9 @@ class OpenRequest:
                         self.on_interrupt,
                         timed_out=timed_out,
                     )
-        except RunComfyError as error:
-            hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, error)
+        except Exception as error:  # whatever it is: the interruption has to go on
+            said = error if isinstance(error, RunComfyError) else type(error).__name__
+            hooks.log.error("Request %s could not be cancelled and may be billed: %s", request_id, said)
 
 
 _held: ContextVar[list[OpenRequest] | None] = ContextVar("open_request", default=None)
@@ -74,7 +75,7 @@ _held: ContextVar[list[OpenRequest] | None] = ContextVar("open_request", default
 def open_request(request: OpenRequest) -> None:
     """Say that a request is accepted that nobody waits for yet; from here on it is not left alone."""
     held = _held.get()
-    if held is not None:
+    if held is not None and isinstance(request.submission, Submission | str):  # not what `allow_failure` passes on
         held[:] = [request]
 
 

@@ -164,6 +164,25 @@ async def test_an_interruption_after_the_wait_cancels_nothing(
     assert (await entry_of(media_store)).state is EntryState.ARCHIVED
 
 
+async def test_what_another_run_has_archived_in_the_meantime_stays_archived(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """This run does not know it yet, and cancels in vain: neither the journal nor an event says otherwise."""
+
+    @flow
+    async def late() -> None:
+        submission = await submit_request(RAIN, account, media_store, on_interrupt="cancel")
+        await text_to_video("rain", account, media_store, polling=QUICK)
+        interrupt()
+        await wait_for_result(submission, account, media_store, polling=QUICK, on_interrupt="cancel")
+
+    with pytest.raises(asyncio.CancelledError):
+        await late()
+
+    entry = await entry_of(media_store)
+    assert [event.state for event in entry.history][-1] is EntryState.ARCHIVED is entry.state
+
+
 class Interrupted(Hooks):
     """A program that is interrupted as soon as its request is accepted."""
 
@@ -189,7 +208,7 @@ async def test_the_engine_without_prefect(
         async with open_engine(account.get_client(), media_store.destination(), policy=policy, hooks=hooks) as engine:
             if told:
                 order = read_order({"prompt": "rain"}, {})
-                await generate(order, None, engine, label="rain", on_accepted=on_accepted)
+                await generate(order, (), engine, label="rain", on_accepted=on_accepted)
                 return
             submission = await submit(engine, RAIN)
             await wait(engine.client, submission, engine.destination, engine.run_times, engine.policy, engine.hooks)

@@ -182,7 +182,7 @@ async def test_an_open_entry_is_watched_until_it_is_closed(journal: Journal) -> 
             _S.INTENT, _S.SUBMITTED, _S.DETACHED, _S.UNCERTAIN, _S.EXPIRED, _S.CANCELLED,
         }  # fmt: skip
     key = made[_S.ARCHIVED].generation_key
-    await journal.advance(key, "r1", _S.DETACHED)
+    await journal.advance(key, "r1", _S.DETACHED, file_is_gone=True)
     assert key in {found.entry.generation_key for found in await watched_entries(journal)}
     await journal.advance(made[_S.DETACHED].generation_key, "r1", _S.ARCHIVED)
     left = {found.entry.generation_key for found in await watched_entries(journal)}
@@ -244,7 +244,9 @@ async def test_an_outcome_that_cannot_follow_is_ignored_and_others_are_recorded(
     """From every state, every other: so it may be recorded twice, and late."""
     for number, news in enumerate(EntryState):
         entry = await put(journal, state, prompt=f"rain {number}", request_id="r1")
-        after = await journal.advance(entry.generation_key, "r1", news, reason="because", cost_usd=0.25)
+        after = await journal.advance(
+            entry.generation_key, "r1", news, reason="because", file_is_gone=True, cost_usd=0.25
+        )
 
         assert after == await present(journal, entry)
         if entry.may_become(news):
@@ -278,6 +280,17 @@ async def test_a_later_write_of_another_process_counts(journal: Journal) -> None
 
     assert (after.state, after.reason) == (_S.FAILED, "the other saw it")
     assert after == await present(journal, entry)
+
+
+async def test_what_is_archived_stays_so_whatever_another_worker_says_later(journal: Journal) -> None:
+    """Two waited for one request: one archived it, the other ran out of time. A file that is gone is looked for."""
+    entry = await put(journal, _S.ARCHIVED, request_id="r1")
+
+    late = await journal.advance(entry.generation_key, "r1", _S.DETACHED, reason="its waiting was over")
+    assert late is not None and late.state is _S.ARCHIVED and late == await present(journal, entry)
+
+    gone = await journal.advance(entry.generation_key, "r1", _S.DETACHED, reason="gone", file_is_gone=True)
+    assert gone is not None and gone.state is _S.DETACHED
 
 
 async def test_many_that_record_the_same_record_it_once(journal: Journal) -> None:
@@ -434,7 +447,7 @@ async def test_releasing_in_every_state(journal: Journal, state: EntryState) -> 
     """What may be running or lost is released, once; what is archived, submitted just now, or free anyway is not."""
     entry = await put(journal, state, request_id="r1")
 
-    if state in {_S.UNCERTAIN, _S.EXPIRED, _S.SUBMITTED, _S.DETACHED}:
+    if state in {_S.UNCERTAIN, _S.EXPIRED, _S.SUBMITTED, _S.DETACHED, _S.ERASED}:
         released = await release(journal, entry.generation_key[:8])
         assert released.state is _S.RELEASED
         assert released.request_ids == ["r1"]
