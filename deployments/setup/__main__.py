@@ -25,6 +25,7 @@ from deployments.setup.values import KEYS, Person, account_values, store_values
 from runcomfy.cli.output import exit_code
 from runcomfy.cli.streams import as_process
 from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.storage.bucket_settings import Acl, Encryption
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -77,6 +78,39 @@ def setup(
     region: Annotated[
         str | None, Parameter(env_var=["AWS_REGION", "AWS_DEFAULT_REGION"], help="The bucket's region.")
     ] = None,
+    encryption: Annotated[
+        Encryption,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_ENCRYPTION",
+            show_default=False,
+            help="How the server encrypts what is written, if not as the bucket says.",
+        ),
+    ] = "",
+    kms_key_id: Annotated[
+        str | None,
+        Parameter(env_var="RUNCOMFY_BUCKET_KMS_KEY_ID", help="The key for SSE-KMS: its id, ARN or alias."),
+    ] = None,
+    acl: Annotated[
+        Acl,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_ACL",
+            show_default=False,
+            help="The ACL of what is written, in a bucket of another account.",
+        ),
+    ] = "",
+    requester_pays: Annotated[
+        bool,
+        Parameter(
+            env_var="RUNCOMFY_BUCKET_REQUESTER_PAYS",
+            negative="",
+            show_default=False,
+            help="Agree to pay for the requests, as such a bucket wants.",
+        ),
+    ] = False,
+    expected_bucket_owner: Annotated[
+        str | None,
+        Parameter(env_var="RUNCOMFY_BUCKET_OWNER", help="The AWS account that the bucket has to belong to: 12 digits."),
+    ] = None,
     limit: Annotated[
         str, Parameter(help="The global concurrency limit, which a new account names.")
     ] = "runcomfy-generations",
@@ -119,7 +153,16 @@ def setup(
     models = _models_of(add_model or ())
     account = account_values(base_url, output_hosts)
     store = store_values(
-        bucket, journal=journal, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url, region_name=region
+        bucket,
+        journal=journal,
+        endpoint_url=endpoint_url,
+        public_endpoint_url=public_endpoint_url,
+        region_name=region,
+        encryption=encryption,
+        kms_key_id=kms_key_id,
+        acl=acl,
+        requester_pays=requester_pays,
+        expected_bucket_owner=expected_bucket_owner,
     )
     person = Person(sys.stdin.isatty() and not no_prompt, update)
     from deployments.setup.steps import LOOK_ONLY, Allowed

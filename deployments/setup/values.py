@@ -55,7 +55,7 @@ def account_values(base_url: str | None, output_hosts: str | None) -> dict[str, 
     return _given(api_token=token, base_url=base_url, output_hosts=hosts)
 
 
-def store_values(place: str | None, **fields: str | None) -> dict[str, Any]:
+def store_values(place: str | None, **fields: str | bool | None) -> dict[str, Any]:
     """Return what is given of the store.
 
     Args:

@@ -155,6 +155,24 @@ async def test_a_difference_is_shown_and_kept_without_update(command: Command, c
     assert (await client.read_work_pool(command.name)).concurrency_limit == 3
 
 
+async def test_the_rules_of_a_bucket_are_stored(command: Command, client: PrefectClient) -> None:
+    """As the options of `prefect-runcomfy` and its variables say them; what contradicts itself is refused."""
+    key = "arn:aws:kms:eu-central-1:123456789012:key/1b2c"
+    refused = command.run(
+        "--no-prompt", "--kms-key-id", key, "--encryption", "AES256", code=3,
+        RUNCOMFY_API_TOKEN=TOKEN, RUNCOMFY_BUCKET="videos",
+    )  # fmt: skip
+    assert "KMS" in refused
+
+    command.full("--kms-key-id", key, "--requester-pays", RUNCOMFY_BUCKET_OWNER="123456789012",
+                 RUNCOMFY_BUCKET_ACL="bucket-owner-full-control")  # fmt: skip
+
+    store = await stored(MediaStore, command.name, client)
+    assert (store.kms_key_id, store.requester_pays, store.expected_bucket_owner, store.acl) == (
+        key, True, "123456789012", "bucket-owner-full-control",
+    )  # fmt: skip
+
+
 async def test_a_setting_that_is_not_given_stays(command: Command, client: PrefectClient) -> None:
     """A block that somebody filled in on its page needs no token here."""
     command.full(RUNCOMFY_BASE_URL="http://127.0.0.1:8188", RUNCOMFY_OUTPUT_HOSTS="127.0.0.1:8188")
