@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, InsufficientBalance
+from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, GenerationErased, InsufficientBalance
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.manifest.delimited import defused
 from runcomfy.storage.store import Store
@@ -57,7 +57,8 @@ class BatchFiles(BaseModel):
     results: str
     """A CSV table of all rows."""
     to_run_again: str | None = None
-    """A self-contained manifest of the rows without a video, with a column `error`; `None` if all have one."""
+    """A self-contained manifest of the rows without a video, with a column `error`; `None` if there are none. Rows of
+    generations that were erased are not in it."""
 
 
 def write_results(
@@ -85,7 +86,7 @@ def write_results(
             outcomes[row.line].error or str(outcomes[row.line].status),
         )
         for row in rows
-        if not outcomes[row.line].status.is_good
+        if not outcomes[row.line].status.is_good and not _is_erased(outcomes[row.line])
     ]
     if not again:
         return BatchFiles(results=store.uri(key))
@@ -108,10 +109,15 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
             "uri": " ".join(outcome.uris),
             "prompt": row.order.prompt,
             "image": " ".join(file.source for file in row.staged) or None,
-        }
+        } | ({"prompt": None, "image": None} if _is_erased(outcome) else {})
         cells = (shown | named).items()
         writer.writerow({name: defused(cell) if isinstance(cell, str) else cell for name, cell in cells})
     return text.getvalue().encode()
+
+
+def _is_erased(outcome: Outcome) -> bool:
+    """Whether a person erased the row's generation: then its words are not written into the bucket again."""
+    return outcome.error_type == GenerationErased.__name__
 
 
 class BatchReport(BaseModel):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from html import escape
 from typing import Any, Self
 
 from runcomfy.errors import InvalidInput
 from runcomfy.journal import Entry
+from runcomfy.manifest.checking import is_empty
+from runcomfy.manifest.table import IGNORED
 from runcomfy.models import model_id_of
-from runcomfy.models.columns import column_of
+from runcomfy.models.columns import OWN, column_of
 from runcomfy.texts import is_written, normal_text, prompt_of
 
 __all__ = ["Traces"]
@@ -65,17 +71,21 @@ class Traces:
 
     def asked_by(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of a manifest asks for this generation, as far as the row says."""
-        prompt = prompt_of(self.inputs)
-        given = {name: row[column_of(name)] for name in self.inputs if row.get(column_of(name)) not in (None, "")}
-        asked = prompt_of(row) or prompt_of(given)
-        if prompt is None or asked is None or normal_text(asked) != prompt:
+        prompt, columns = prompt_of(self.inputs), {column_of(name): name for name in self.inputs}
+        full = {name: value for name, value in row.items() if not is_empty(value) and name not in IGNORED}
+        given = {columns[name]: value for name, value in full.items() if name in columns}
+        asked = prompt_of(full) or prompt_of(given)
+        if prompt is None or asked is None or normal_text(asked) != normal_text(prompt):
             return False
-        image, model = row.get("image"), row.get("model")
+        if full.keys() - columns.keys() - set(OWN):  # a setting that this one has not: it is another generation
+            return False
+        image, model = full.get("image"), full.get("model")
         if (image and image not in self.media) or (model and _model(str(model)) != self.model_id):
             return False
-        if normal_text(str(row.get("variation") or "")) != self.variation:
+        if normal_text(str(full.get("variation", ""))) != self.variation:
             return False
-        return all(_same(value, self.inputs[name]) for name, value in given.items() if self.inputs[name] != prompt)
+        others = {name: value for name, value in given.items() if self.inputs[name] != prompt}
+        return all(str(value) in self.media or _same(value, self.inputs[name]) for name, value in others.items())
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -91,13 +101,25 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _same(given: Any, value: Any) -> bool:
     if isinstance(value, bool):
-        return str(given).strip().lower() in ({"true", "1", "yes"} if value else {"false", "0", "no"})
-    if isinstance(value, list | dict):  # as JSON, or one to a line
-        return all(each in str(given) for each in _texts(value))
+        return str(given).strip().lower() in ({"true", "1", "1.0", "yes"} if value else {"false", "0", "0.0", "no"})
+    if isinstance(value, list | dict):
+        read = _read(given, value)
+        if isinstance(value, dict) or not isinstance(read, list):
+            return bool(read == value)
+        return len(read) == len(value) and all(map(_same, read, value))
     try:
-        return float(given) == float(value)
-    except (TypeError, ValueError):
-        return str(given).strip() == str(value)
+        return Decimal(str(given).strip()) == Decimal(str(value))
+    except InvalidOperation:
+        return normal_text(str(given)) == normal_text(str(value))
+
+
+def _read(given: Any, value: Any) -> Any:
+    """Return what a cell has where a list or an object is meant: as JSON, or with a bar or a line between two texts."""
+    if not isinstance(given, str):
+        return given
+    with suppress(ValueError):
+        return json.loads(given)
+    return re.split(r"[|\n]", given) if isinstance(value, list) else given
 
 
 def _model(named: str) -> str:

@@ -159,6 +159,8 @@ def test_nothing_is_found_and_nothing_is_paid_for_again(
     assert refused["error"] == "GenerationErased" and "erased by a person" in refused["message"]
     assert command.run("fetch", entry["request_id"], code=2)["error"] == "GenerationErased"
     assert sandbox.books().submissions_accepted == paid
+    command.run("batch", str(command.manifests / "rows.csv"), code=14)  # it still asks for it
+    assert command.traces(*spellings(PROMPT)) == [] and sandbox.books().submissions_accepted == paid
     tombstone = command.run("journal", "show", key)
     assert (tombstone["request_id"], tombstone["cost_usd"]) == (entry["request_id"], entry["cost_usd"])
 
@@ -279,3 +281,31 @@ def test_a_row_goes_out_of_a_manifest_of_any_format(kind: Any) -> None:
     alone = write_manifest([(ours, "it failed")], columns, kind)
     assert cleaned(name, alone, traces) is None
     assert cleaned("media/batches/x/other.bin", document, traces) is document
+
+
+ASKED = {
+    "prompt": PROMPT,
+    "seed": 9007199254740993,
+    "style": "a\nb",
+    "loud": True,
+    "urls": ["s3://v/a.jpg", "s3://v/b.jpg"],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "asks"),
+    [
+        ({}, True), ({"seed": "9007199254740993"}, True), ({"loud": "TRUE"}, True), ({"style": "a\r\nb "}, True),
+        ({"urls": '["s3://v/a.jpg", "s3://v/b.jpg"]'}, True), ({"urls": "s3://v/a.jpg|s3://v/b.jpg"}, True),
+        ({"seed": None, "error": "late", "line": 3}, True), ({"error": "late", "steps": " "}, True),
+        ({"seed": 9007199254740992}, False), ({"steps": 4}, False), ({"image": "s3://v/a.jpg"}, False),
+        ({"urls": '["s3://v/a.jpg"]'}, False), ({"urls": ["s3://v/b.jpg", "s3://v/a.jpg"]}, False),
+        ({"urls": "s3://v/a.jpg|s3://v/b.jpg|s3://v/c.jpg"}, False), ({"loud": False}, False), ({"style": "c"}, False),
+        ({"prompt": f"{PROMPT}!"}, False), ({"model": "a/c"}, False), ({"variation": "2"}, False),
+    ],
+)  # fmt: skip
+def test_a_row_of_another_generation_stays(change: dict[str, Any], asks: bool) -> None:
+    """It differs in a setting, or has one that this one has not; spelling is no difference."""
+    traces = Traces("0" * 64, (), "a/b", ASKED)
+
+    assert traces.asked_by(ASKED | {"model": "a/b"} | change) is asks
