@@ -62,6 +62,8 @@ class InboxImage:
     object: Found
     sidecars: tuple[Found, ...] = ()
     """Those that exist, the one that takes precedence first."""
+    purpose: str = ""
+    """The model of the catalogue, and its input, that it is for; empty for image-to-video."""
 
     @property
     def uri(self) -> str:
@@ -70,12 +72,13 @@ class InboxImage:
 
     @property
     def identity(self) -> str:
-        """A hash of this version of the image and of its sidecars: 64 hexadecimal digits.
+        """A hash of this version of the image, of its sidecars, and of what it is for: 64 hexadecimal digits.
 
         The times are in it because other metadata, or the same bytes written again, leave an ETag as it was.
         """
         parts = [(found.key, found.etag, found.modified_at.isoformat()) for found in (self.object, *self.sidecars)]
-        return hashlib.sha256(json.dumps([self.bucket, parts]).encode()).hexdigest()
+        purpose = [self.purpose] if self.purpose else []  # as it was before there were others
+        return hashlib.sha256(json.dumps([self.bucket, parts, *purpose]).encode()).hexdigest()
 
 
 class Source:
@@ -100,10 +103,18 @@ class Source:
             raise ConfigurationError("The inbox is named s3://bucket, or s3://bucket/folder.")
         self.prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
         self._store, self._template, self._extensions = store, template, EXTENSIONS[medium]
+        self._purpose = ""
 
-    def taking(self, medium: MediaKind) -> Source:
-        """Return the same folder, where another kind of file arrives."""
-        return Source(self.uri, self._store, self._template, medium)
+    def taking(self, medium: MediaKind, purpose: str = "") -> Source:
+        """Return the same folder, where another kind of file arrives, or for another purpose.
+
+        Args:
+            medium: What arrives there.
+            purpose: See `InboxImage`.
+        """
+        other = Source(self.uri, self._store, self._template, medium)
+        other._purpose = purpose
+        return other
 
     @property
     def uri(self) -> str:
@@ -160,6 +171,7 @@ class Source:
                 self.bucket,
                 found,
                 tuple(sorted(sidecars.get(found.stem, ()), key=lambda sidecar: SIDECARS.index(sidecar.extension))),
+                self._purpose,
             )
             for found in sorted(images, key=lambda found: (found.modified_at, found.key))
         ]

@@ -123,7 +123,7 @@ async def receive(
     await asyncio.to_thread(destination.store.check)
     failure: RunComfyError | None = None
     target = await _target(program, model, field)
-    known, source = target.defaults(defaults), source.taking(target.medium)
+    known, source = target.defaults(defaults), source.taking(target.medium, target.purpose)
     async with program.slots(at_once) as granted, program.open(policy) as engine:
         breaker = await open_breaker(engine, [target.kind.model_id], first_at_once, stop_after_alike)
         log = program.hooks.log

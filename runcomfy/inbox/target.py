@@ -29,6 +29,11 @@ class Target:
         return self.kind.media[self.field].kind
 
     @property
+    def purpose(self) -> str:
+        """What the ledger distinguishes it by; empty for image-to-video."""
+        return f"{self.kind.model_id} {self.field}" if self.kind.properties else ""
+
+    @property
     def column(self) -> str:
         """What the filled input is called in an order."""
         return column_of(self.field) if self.kind.properties else "image"

@@ -14,7 +14,7 @@ from runcomfy.cli.__main__ import main
 from runcomfy.sandbox import Sandbox
 from tests.runcomfy.cli.command_line import CommandLine
 from tests.runcomfy.cli.test_any_model import line, models, samples
-from tests.runcomfy.cli.test_batch_of_any_model import EDIT, LIPSYNC, here
+from tests.runcomfy.cli.test_batch_of_any_model import EDIT, KONTEXT, LIPSYNC, here
 
 __all__ = ["here", "line", "models", "samples"]
 
@@ -71,11 +71,13 @@ def test_images_for_a_model_that_edits_images(
     }  # fmt: skip
     assert [len(first[name]["uris"]) for name in ("a.png", "b.png")] == [2, 3]
     assert "did you mean num_images?" in first["d.png"]["reason"]
+    _, other = receive(capsys, here, "/in", "--model", KONTEXT, "--prompt", "x")
+    assert other["c.png"]["fate"] == "archived", "for another model, it is another arrival"
     assert code == 14
     assert again == 0
     assert set(second) == {"c.png"}
     assert third["c.png"]["fate"] == "archived"
-    assert models.books().submissions_accepted == before + 3
+    assert models.books().submissions_accepted == before + 4
 
 
 def test_sounds_for_a_model_that_moves_lips(
