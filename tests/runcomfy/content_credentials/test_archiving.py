@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from hashlib import sha256
@@ -10,11 +11,18 @@ from typing import Any
 
 import pytest
 
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.requests import collect
+from runcomfy.archive.archive import archive_output
 from runcomfy.cli.__main__ import main
-from runcomfy.content_credentials import read_credentials
+from runcomfy.content_credentials import Signing, SigningSettings, read_credentials
+from runcomfy.download.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.storage.store import Store
+from runcomfy.values import GenerationFacts
 from tests.runcomfy.content_credentials.certificates import SIGNER, Chain, make_chain
+from tests.runcomfy.journal.making import accepted_elsewhere
 
 IMAGE = Path(__file__).parents[3] / "deployments" / "demo.jpg"
 
@@ -134,3 +142,40 @@ def test_a_signer_that_fails_decides_by_what_is_required(
     monkeypatch.setenv("RUNCOMFY_SIGN_KEY", str(chain.certificate))
     assert "private key" in bucket.run("text-to-video", "snow", code=3)["message"]
     assert sandbox.books().submissions_accepted == paid
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional", [True, False], ids=["conditional", "unconditional"])
+@pytest.mark.parametrize("metadata", [True, False], ids=["metadata", "no metadata"])
+async def test_many_that_sign_the_same_file_agree(
+    sandbox: Sandbox, object_store: ObjectStore, prefix: str, chain: Chain, metadata: bool, conditional: bool
+) -> None:
+    """Their signatures differ, and one of them is in the bucket, with the provenance that describes it."""
+    request_id = await asyncio.to_thread(accepted_elsewhere, sandbox)
+    await asyncio.to_thread(sandbox.wait_for_end, request_id)
+    async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
+        (url, *_) = (await collect(client, request_id)).outputs
+    signing = Signing(SigningSettings(str(chain.certificate), str(chain.key)), ("runcomfy-prefect", "1.0"))
+    facts = GenerationFacts(model_id="a/b", request_id=request_id, generation_key="0" * 64, inputs={"prompt": "rain"})
+
+    def without_metadata(params: dict[str, Any], **_: Any) -> None:
+        params.pop("Metadata", None)
+
+    def store() -> Store:
+        made = Store(
+            "videos", prefix, session=object_store.session(), endpoint_url=object_store.endpoint_url,
+            conditional_writes=conditional,
+        )  # fmt: skip
+        if not metadata:
+            made.client.meta.events.register("provide-client-params.s3.PutObject", without_metadata)
+        return made
+
+    hosts = HostPolicy(allowed=(sandbox.host,))
+    made = await asyncio.gather(
+        *(archive_output(url, 0, facts, store(), hosts=hosts, signing=signing) for _ in range(6))
+    )
+
+    file = store().read(made[0].key, limit_bytes=10**7)
+    provenance = json.loads(store().read(made[0].provenance_key, limit_bytes=10**6))
+    assert len({video.key for video in made}) == 1
+    assert (provenance["sha256"], provenance["signed_by"]) == (sha256(file).hexdigest(), SIGNER)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,3 +215,24 @@ def test_a_key_in_kms_signs(kms: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="AWS KMS refused the key alias/none"):
         missing.check()
     Signing(SigningSettings(str(chain.certificate), kms_key="alias/none"), PROGRAM).check()  # only a warning
+
+
+@pytest.mark.parametrize("trouble", ["OSError('libc2pa_c.so: cannot open')", "RuntimeError('wrong machine')", ""])
+def test_a_library_that_cannot_be_loaded_counts_as_missing(trouble: str, chain: Chain, tmp_path: Path) -> None:
+    """That is said with what to install, before anything is paid for."""
+    (tmp_path / "c2pa.py").write_text(f"raise {trouble}" if trouble else "raise ImportError('no symbol', name='c2pa')")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from runcomfy.content_credentials import Signing, SigningSettings\n"
+        "from runcomfy.content_credentials.reading import is_installed\n"
+        "from runcomfy.errors import ConfigurationError\n"
+        "try: Signing(SigningSettings(*sys.argv[2:]), ('x', '1')).check()\n"
+        "except ConfigurationError as error: print(is_installed(), error.message)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), str(chain.certificate), str(chain.key)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+
+    assert done.stdout.startswith("False Signing files needs c2pa") and "prefect-runcomfy[c2pa]" in done.stdout
