@@ -158,6 +158,8 @@ def test_nothing_is_found_and_nothing_is_paid_for_again(
     refused = command.run("text-to-video", PROMPT, "--seed", "7", code=2)
     assert refused["error"] == "GenerationErased" and "erased by a person" in refused["message"]
     assert command.run("fetch", entry["request_id"], code=2)["error"] == "GenerationErased"
+    batch = command.run("batch", str(command.manifests / "rows.csv"), "--budget-usd", "9", code=14)
+    assert batch["counts"] == {"existing": 1, "refused": 1}
     assert sandbox.books().submissions_accepted == paid
     command.run("batch", str(command.manifests / "rows.csv"), code=14)  # it still asks for it
     assert command.traces(*spellings(PROMPT)) == [] and sandbox.books().submissions_accepted == paid
