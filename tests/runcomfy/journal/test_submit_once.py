@@ -16,6 +16,7 @@ from runcomfy.api.client import RunComfyClient
 from runcomfy.errors import (
     ConfigurationError,
     GenerationCancelled,
+    GenerationErased,
     GenerationFailed,
     InsufficientBalance,
     InvalidInput,
@@ -855,7 +856,7 @@ async def test_an_entry_under_an_earlier_key_is_continued_there(
 
     try:
         found: Any = await submit_for(client, old(journal), now)
-    except (UncertainSubmission, RequestNotFound) as error:
+    except (UncertainSubmission, RequestNotFound, GenerationErased) as error:
         found = error
 
     entry = await entry_of(journal, earlier)
@@ -865,7 +866,7 @@ async def test_an_entry_under_an_earlier_key_is_continued_there(
     if state in RESTARTABLE:
         assert (paid, entry.attempt, entry.state) == (1, 2, _S.SUBMITTED)
         assert entry.inputs["prompt"] == "rain"
-    elif state in (_S.UNCERTAIN, _S.INTENT, _S.EXPIRED):
+    elif state in (_S.UNCERTAIN, _S.INTENT, _S.EXPIRED, _S.ERASED):
         assert isinstance(found, RunComfyError) and (paid, entry.attempt) == (0, 1)
     else:
         assert found.request_id == running.request_id and (paid, entry.attempt) == (0, 1)

@@ -179,7 +179,7 @@ async def test_a_file_that_lags_behind_its_success_is_waited_for() -> None:
     assert (await world.poll())[-1].result is not None
 
     world = World((0, "completed"), result=early)
-    with pytest.raises(NoOutput, match="'video': None") as caught:
+    with pytest.raises(NoOutput, match='"video": null') as caught:
         await world.poll()
     assert world.made("result") == [0, 1, 3, 7, 15]
     assert caught.value.details["video"] is None
