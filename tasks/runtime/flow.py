@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from functools import cache
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import Flow
+from prefect.blocks.core import Block
 from pydantic import BaseModel
 
 from blocks.prefect_api import in_words
 from runcomfy.errors import InvalidInput
+from runcomfy.redaction import redact
 from runcomfy.texts import unwritable
 
 __all__ = ["flow"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_DEEPEST = 20
 
 
 class _FlowInWords(Flow[_P, _R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         parameters = dict(zip(inspect.signature(self.fn).parameters, args, strict=False)) | kwargs
         return _in_words(parameters, lambda: super(_FlowInWords, self).__call__(*args, **kwargs))
+
+    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return what Prefect stores of a run: it does that before the parameters are checked, with what was given."""
+        blocks = _blocks_of(self.fn)
+        return super().serialize_parameters(
+            {name: _storable(value, blocks.get(name)) for name, value in parameters.items()}
+        )
 
     def with_options(self, **options: Any) -> Flow[_P, _R]:
         changed = super().with_options(**options)
@@ -43,17 +54,40 @@ async def _in_words(parameters: Mapping[str, Any], call: Callable[[], Awaitable[
         return await call()
 
 
+@cache
+def _blocks_of(function: Callable[..., Any]) -> Mapping[str, type[Block]]:
+    """Return the parameters that take a block."""
+    hints = get_type_hints(function)
+    return {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Block)}
+
+
+def _storable(value: Any, block: type[Block] | None = None, depth: int = 0) -> Any:
+    """Return a parameter without what only its checked form would hide: the fields of a block, a signed URL."""
+    if block is not None and not isinstance(value, Block) and "$ref" not in (value if isinstance(value, dict) else ()):
+        return f"<{block.__name__}>"
+    if isinstance(value, str):
+        is_json_or_url = "://" in value and (value.lstrip()[:1] in "{[" or " " not in value.strip())
+        return redact(value) if is_json_or_url else value
+    if isinstance(value, dict | list | tuple) and depth >= _DEEPEST:
+        return "…"
+    if isinstance(value, dict):
+        return {name: _storable(inner, None, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(inner, None, depth + 1) for inner in value]
+    return value
+
+
 def _texts(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield each text in a parameter, with its name; secrets are left alone."""
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, BaseModel):
         yield from _texts(name, dict(value), depth)
-    elif isinstance(value, Mapping) and depth < 20:
+    elif isinstance(value, Mapping) and depth < _DEEPEST:
         for field, inner in value.items():
             part = "" if field == "root" else str(field)
             yield from _texts(".".join(filter(None, (name, part))), inner, depth + 1)
-    elif isinstance(value, list | tuple) and depth < 20:
+    elif isinstance(value, list | tuple) and depth < _DEEPEST:
         for inner in value:
             yield from _texts(name, inner, depth + 1)
 
