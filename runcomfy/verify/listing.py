@@ -12,7 +12,7 @@ from runcomfy.storage.store import Store
 __all__ = ["Group", "groups"]
 
 _LOOKED_INTO = frozenset({"quarantine"})
-_PROVENANCE = ".json"
+_PROVENANCE, _POSTER = ".json", ".jpg"
 
 
 @dataclass
@@ -24,6 +24,8 @@ class Group:
     """`None` if there is a provenance, or what may be one, without a file."""
     has_provenance: bool = False
     has_poster: bool = False
+    is_beside: bool = False
+    """Whether its name is that of something beside another file, so that it is no file unless it has a provenance."""
 
 
 def groups(store: Store, listed: Iterable[Listed]) -> Iterator[Group]:
@@ -39,18 +41,25 @@ def groups(store: Store, listed: Iterable[Listed]) -> Iterator[Group]:
     for each in listed:
         if _is_reserved(each.key.removeprefix(store.prefix)):
             continue
-        while around and not each.key.startswith(f"{around[-1].key}"):
-            yield around.pop()
-        base = next((group for group in reversed(around) if each.key.startswith(f"{group.key}.")), None)
-        if base is None:
-            if each.key.endswith(_PROVENANCE):
-                yield Group(each.key.removesuffix(_PROVENANCE), None, has_provenance=True)
-            else:
-                around.append(Group(each.key, each.size_bytes))
-        else:
-            base.has_provenance |= each.key == f"{base.key}{_PROVENANCE}"
-            base.has_poster |= each.key == f"{base.key}.jpg"
-    yield from reversed(around)
+        while around and not each.key.startswith(around[-1].key):
+            yield from _complete(around.pop())
+        is_beside = each.key.endswith(_PROVENANCE)
+        for end in (_PROVENANCE, _POSTER):
+            base = next((group for group in reversed(around) if each.key == f"{group.key}{end}"), None)
+            if base is not None:
+                is_beside = True
+                base.has_provenance |= end == _PROVENANCE
+                base.has_poster |= end == _POSTER
+            elif end == _PROVENANCE and each.key.endswith(end):
+                yield Group(each.key.removesuffix(end), None, has_provenance=True)
+        around.append(Group(each.key, each.size_bytes, is_beside=is_beside))
+    for group in reversed(around):
+        yield from _complete(group)
+
+
+def _complete(group: Group) -> Iterator[Group]:
+    if group.has_provenance or not group.is_beside:
+        yield group
 
 
 def _is_reserved(name: str) -> bool:

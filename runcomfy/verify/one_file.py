@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from tempfile import TemporaryFile
-from typing import IO, BinaryIO, cast
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 from runcomfy.archive.place import stored_sha256
 from runcomfy.archive.provenance import Provenance
+from runcomfy.archive.temporary_file import ScratchFile, folder
 from runcomfy.content_credentials import read_credentials, statement_sha256
 from runcomfy.content_credentials.reading import is_installed
 from runcomfy.errors import StorageError
@@ -49,6 +50,7 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
 
     Raises:
         StorageError: the store could not be read.
+        TemporaryFileError: a signed file has no room on this machine.
     """
     document = _read(store, f"{group.key}.json") if group.has_provenance else None
     try:
@@ -66,10 +68,19 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
         facts = store.head(group.key)
         if facts is None or stored_sha256(facts) is None:
             return Checked((), is_ours=False)
+        if not group.has_provenance and store.head(f"{group.key}.json") is not None:  # written since it was listed
+            has_poster = store.head(f"{group.key}.jpg") is not None
+            return check_file(store, journal, replace(group, has_provenance=True, has_poster=has_poster), quick=quick)
         problem = _P.PROVENANCE_UNREADABLE if group.has_provenance else _P.PROVENANCE_MISSING
         said = "it cannot be read" if group.has_provenance else "the file has none: it was not completed"
         return Checked((Finding(problem, store.uri(f"{group.key}.json"), said),), is_ours=True)
-    bad, read = list(_against_bytes(store, group, provenance, quick=quick)), 0 if quick else group.size_bytes
+    read = 0 if quick else group.size_bytes
+    try:
+        bad = list(_against_bytes(store, group, provenance, quick=quick))
+    except StorageError as error:
+        if error.http_status != 404:
+            raise
+        bad = [Finding(_P.FILE_MISSING, store.uri(group.key), "it went away while the bucket was checked")]
     signature = (not quick and is_installed()) if provenance.signed_by else None
     if provenance.poster_uri and not group.has_poster:
         bad.append(Finding(_P.POSTER_MISSING, store.uri(f"{group.key}.jpg"), "its provenance names it"))
@@ -89,14 +100,16 @@ def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick:
         tail = read_range(store, group.key, -len(box)) if box else b""
     else:
         digest, tail = hashlib.sha256(), b""
-        with TemporaryFile() as copy, store.open(group.key) as body:
+        with ExitStack() as opened:
             is_signed = provenance.signed_by is not None and is_installed()
+            copy = opened.enter_context(ScratchFile(folder())) if is_signed else None
+            body = opened.enter_context(store.open(group.key))
             while piece := body.read(_READ_BYTES):
                 digest.update(piece)
                 tail = (tail + piece)[-len(box) :] if box else b""
-                if is_signed:
+                if copy is not None:
                     copy.write(piece)
-            signature = list(_against_signature(uri, copy, provenance)) if is_signed else []
+            signature = list(_against_signature(uri, copy.file, provenance)) if copy is not None else []
         if digest.hexdigest() != provenance.sha256:
             yield Finding(_P.BYTES_DIFFER, uri, f"SHA-256 {digest.hexdigest()}, not {provenance.sha256}")
             return
@@ -113,8 +126,8 @@ def _against_bytes(store: Store, group: Group, provenance: Provenance, *, quick:
         )
 
 
-def _against_signature(uri: str, file: IO[bytes], provenance: Provenance) -> Iterator[Finding]:
-    found = read_credentials(cast(BinaryIO, file), provenance.content_type)
+def _against_signature(uri: str, file: BinaryIO, provenance: Provenance) -> Iterator[Finding]:
+    found = read_credentials(file, provenance.content_type)
     if found is None:
         yield Finding(_P.SIGNATURE_MISSING, uri, f"its provenance says that {provenance.signed_by} signed it")
     elif not found.is_valid:
@@ -166,6 +179,6 @@ def _read(store: Store, key: str) -> bytes | None:
     try:
         return store.read(key, limit_bytes=_MAX_PROVENANCE_BYTES)
     except StorageError as error:
-        if error.http_status == 404 or error.http_status is None:  # gone since it was listed, or far too large
-            return None
-        raise
+        if error.retryable or error.http_status not in (404, None):  # gone since it was listed, or far too large
+            raise
+        return None

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runcomfy.cli import environment
 from runcomfy.cli.__main__ import main
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.objects import Listed
-from runcomfy.verify.listing import groups
+from runcomfy.verify.listing import Group, groups
+from runcomfy.verify.one_file import Checked, check_file
 
 ROWS = 20
 
@@ -94,13 +96,19 @@ def test_each_corruption_is_found_and_nothing_else(bucket: Bucket) -> None:
     ]  # fmt: skip
     provenance = {key: json.loads(bucket.get(f"{key}.json")[0]) for key in keys}
     entries = {key: f"{bucket.prefix}/journal/{provenance[key]['generation_key']}.json" for key in keys}
+    for key in keys[:6]:  # what begins like a file hides nothing of it
+        bucket.put(key.removesuffix(".mp4"), b"mine")
     bucket.put(f"{bucket.prefix}/notes.txt", b"mine")
     bucket.put(f"{bucket.prefix}/wan-ai/data.json", b"{}")
     bucket.put(f"{bucket.prefix}/wan-ai/data.txt.json", b"not even json")
     code, sound = bucket.verify()
-    assert (code, sound["files"], sound["entries"], sound["others"], sound["findings"]) == (0, ROWS, ROWS, 3, [])
+    assert (code, sound["files"], sound["entries"], sound["others"], sound["findings"]) == (0, ROWS, ROWS, 9, [])
     assert sound["read_bytes"] == sum(each["size_bytes"] for each in provenance.values())
     assert bucket.verify("--quick")[0] == 0
+
+    store = environment.store(f"s3://videos/{bucket.prefix}")
+    late = Group(keys[0], store.head(keys[0]).size_bytes)  # type: ignore[union-attr]  # listed before it was complete
+    assert check_file(store, None, late, quick=True) == Checked((), is_ours=True)
 
     left = iter(keys)
     wanted, only_read = set[tuple[str, str]](), set[tuple[str, str]]()
