@@ -55,9 +55,10 @@ class MediaStore(LoadedInWords, Block):
             for most other servers (path).
         archive_key: How archived files are named below the prefix. Fields: `{model}`, `{request_id}`, `{index}`,
             `{ext}`, `{generation}`, `{prompt}`, `{seed}`.
-        mark_ai_generated: Add a box of about 500 bytes at the end of each archived MP4, which says that a trained model
-            made it (IPTC's digital source type, in XMP). Without it, files are stored as they came; their provenance
-            says so in any case. A file that is signed (C2PA) is never changed.
+        mark_ai_generated: Add about 600 bytes to each archived file whose format has a place for them (MP4, PNG, JPEG,
+            WebP, WAV, MP3, FLAC), which say that a trained model made it (IPTC's digital source type). Without it,
+            files are stored as they came; their provenance says so in any case. A file that is signed (C2PA) is never
+            changed.
         on_defect: What to do about a file that is judged suspect or damaged (docs/archive.md). Either way it is
             archived: `keep` leaves it at that, `fail` lets the run fail then (`DefectiveOutput`).
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
@@ -113,7 +114,7 @@ class MediaStore(LoadedInWords, Block):
     mark_ai_generated: bool = Field(
         default=True,
         title="Mark as AI-generated",
-        description="Say so in each MP4 itself (IPTC digital source type, as XMP). The provenance says it in any case.",
+        description="Say so in each file that can (IPTC digital source type). The provenance says it in any case.",
     )
     on_defect: OnDefect = Field(
         default="keep",

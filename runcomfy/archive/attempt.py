@@ -17,8 +17,9 @@ from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import Download, RetryBudget, open_url
 from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
-from runcomfy.media.marking import ai_box
-from runcomfy.media.quality import judge
+from runcomfy.media.mark_places import bytes_of, with_mark
+from runcomfy.media.marking import DIGITAL_SOURCE_TYPE, ai_box, ai_packet
+from runcomfy.media.quality import Judged, judge
 from runcomfy.media.validation import OutputValidation
 from runcomfy.storage.keys import KeyTemplate
 from runcomfy.storage.store import ObjectFacts, Store
@@ -172,13 +173,17 @@ class Archiving:
         box = ai_box(self._facts.model_id)
         source = file.digest
         candidates = [file.with_more(box), source]  # another version may have judged, and so marked, it differently
-        if judged.takes_another_box and self._mark:
-            try:
-                file.write(box)
-            except TemporaryFileError:  # what was paid for is here, and the provenance says how it came about
-                warnings += ("It is not marked as made by a model: this machine's disk was full.",)
-        is_marked = file.digest != source
+        full = "It is not marked as made by a model: this machine's disk was full."
         with ExitStack() as files:
+            try:
+                if judged.takes_another_box and self._mark:
+                    file.write(box)
+                elif (marked := self._marked(file, judged, files)) is not None:
+                    candidates.insert(0, marked.digest)
+                    file = marked if self._mark else file
+            except TemporaryFileError:  # what was paid for is here, and the provenance says how it came about
+                warnings += (full,) if self._mark else ()
+            is_marked = file.digest != source
             file, by, unsigned = signed(
                 self._signing, file, kind.content_type, self._facts, self._index, source, self._store, files, self._stop
             )
@@ -208,6 +213,20 @@ class Archiving:
             is_marked if by else None,
         )
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
+
+    def _marked(self, file: ScratchFile, judged: Judged, files: ExitStack) -> ScratchFile | None:
+        """Return the file with the mark around its media data, where it has a place for it and is whole."""
+        if judged.takes_another_box or judged.missing or judged.damage:
+            return None
+        packet = ai_packet(self._facts.model_id)
+        pieces = with_mark(file.file, file.size_bytes, judged.facts.container, packet, DIGITAL_SOURCE_TYPE)
+        if pieces is None:
+            return None
+        marked = files.enter_context(ScratchFile(folder()))
+        for part in bytes_of(file.file, pieces):
+            self._stop.check()
+            marked.write(part)
+        return marked
 
     def _recognised(self, key: str, kind: MediaKind, source: Digest) -> Digest | None:
         """Return the digest of an object that another attempt signed, on a store that keeps no metadata."""

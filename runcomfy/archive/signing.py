@@ -21,12 +21,13 @@ from runcomfy.content_credentials import (
 from runcomfy.content_credentials.reading import is_installed
 from runcomfy.content_credentials.signing import SIGNED_TYPES, Ingredient
 from runcomfy.errors import SigningFailed, TemporaryFileError
-from runcomfy.media.marking import ai_box
+from runcomfy.media.marking import ai_packet
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts, StagedFile
 
 __all__ = ["Signed", "environment_signing", "has_mark", "recognised", "signed"]
 
+_LOOKED_FOR_BYTES = 256 * 1024
 _MOST_INGREDIENT_BYTES = 64 * 1024 * 1024
 _UNNAMED = "a certificate without an organisation"
 
@@ -128,10 +129,13 @@ def recognised(
 
 
 def has_mark(file: ScratchFile, model_id: str) -> bool:
-    """Whether the box that marks a file as made by a model is at its end."""
-    box = ai_box(model_id)
-    file.file.seek(max(0, file.size_bytes - len(box)))
-    return file.file.read(len(box)) == box
+    """Whether the mark of a file as made by a model is at its beginning or at its end."""
+    packet = ai_packet(model_id)
+    for start in (0, max(0, file.size_bytes - _LOOKED_FOR_BYTES)):
+        file.file.seek(start)
+        if packet in file.file.read(_LOOKED_FOR_BYTES):
+            return True
+    return False
 
 
 def _ingredient(staged: StagedFile, store: Store) -> Ingredient:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-__all__ = ["DIGITAL_SOURCE_TYPE", "ai_box"]
+__all__ = ["DIGITAL_SOURCE_TYPE", "ai_box", "ai_packet"]
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a model that was trained on sampled content."""
@@ -30,11 +30,16 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
+def ai_packet(model_id: str) -> bytes:
+    """Return the mark as an XMP packet; the same for every file of a model."""
+    return _PACKET.format(source_type=quoteattr(DIGITAL_SOURCE_TYPE), tool=quoteattr(f"RunComfy {model_id}")).encode()
+
+
 def ai_box(model_id: str) -> bytes:
     """Return the box with the mark; the same for every file of a model.
 
     Args:
         model_id: The model that made it; becomes the tool that created the file.
     """
-    packet = _PACKET.format(source_type=quoteattr(DIGITAL_SOURCE_TYPE), tool=quoteattr(f"RunComfy {model_id}")).encode()
+    packet = ai_packet(model_id)
     return (8 + len(_XMP) + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP + packet

@@ -33,12 +33,17 @@ ASKED = OutputValidation(makes="video")
 
 
 async def archive(
-    source: Source, store: Store, *, name: str = "video.mp4", facts: GenerationFacts = FACTS, index: int = 0
+    source: Source,
+    store: Store,
+    *,
+    name: str = "video.mp4",
+    facts: GenerationFacts = FACTS,
+    index: int = 0,
+    mark: bool = True,
 ) -> ArchivedVideo:
     url = source.url.replace("video.mp4", name)
-    return await archive_output(
-        url, index, facts, store, hosts=HOSTS, validation=ASKED, retry_budget=RetryBudget(first_pause_seconds=0.001)
-    )
+    budget = RetryBudget(first_pause_seconds=0.001)
+    return await archive_output(url, index, facts, store, hosts=HOSTS, validation=ASKED, retry_budget=budget, mark=mark)
 
 
 def body_of(store: Store, archived: ArchivedVideo) -> bytes:
@@ -113,7 +118,7 @@ async def test_a_file_that_is_no_video_is_kept_with_a_warning(
     """A still, an animation, sound, a model, and an unknown kind: paid for, whole, and so kept as it is."""
     source.answer = Answer(data)
 
-    archived = await archive(source, store, name=name)
+    archived = await archive(source, store, name=name, mark=False)
 
     assert body_of(store, archived) == data
     assert (archived.key.rpartition(".")[2], archived.content_type) == (extension, content_type)
