@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import Flow, flow
+from prefect import Flow
 from pydantic import BeforeValidator, WithJsonSchema
 
 from flows.generate import generate
@@ -15,6 +15,7 @@ from flows.parameters import GivenInputs, json_object, model_run_name
 from runcomfy.errors import ConfigurationError
 from runcomfy.models.forms import form_of
 from runcomfy.models.pins import Pin
+from tasks.runtime.flow import flow
 
 __all__ = ["flow_of", "flow_of_file"]
 

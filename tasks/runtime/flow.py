@@ -2,17 +2,20 @@
 
 A script that calls a flow meets Prefect's API before the first line of the flow. Without this, an API that is away is
 a hundred lines of the HTTP library, and a text that JSON or the server's database cannot hold is an error of a codec.
+And what Prefect says of parameters that do not fit has all of them in it, secrets too.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import Flow
 from prefect.blocks.core import Block
+from prefect.exceptions import ParameterBindError
 from pydantic import BaseModel
 
 from blocks.prefect_api import in_words
@@ -25,11 +28,31 @@ __all__ = ["flow"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _DEEPEST = 20
+_OPTIONS = ("return_state", "wait_for")
+
+
+class _WithoutParameters(logging.Filter):
+    """Drops the line in which Prefect logs all parameters as they were given (3.9, `Flow.validate_parameters`).
+
+    The next line says in words which of them cannot be used, and why.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Parameter validation failed for flow ")
+
+
+logging.getLogger("prefect.flows").addFilter(_WithoutParameters())
 
 
 class _FlowInWords(Flow[_P, _R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        parameters = dict(zip(inspect.signature(self.fn).parameters, args, strict=False)) | kwargs
+        known = inspect.signature(self.fn)
+        try:
+            known.bind(*args, **{name: value for name, value in kwargs.items() if name not in _OPTIONS})
+        except TypeError as error:  # Prefect would say what all the others were
+            names = ", ".join(known.parameters)
+            raise ParameterBindError(f"{self.name}: {error}. Its parameters are {names}.") from None
+        parameters = dict(zip(known.parameters, args, strict=False)) | kwargs
         return _in_words(parameters, lambda: super(_FlowInWords, self).__call__(*args, **kwargs))
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
