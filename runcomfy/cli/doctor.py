@@ -123,6 +123,7 @@ def engine_checks(
     from runcomfy.doctor.journal import journal_at
     from runcomfy.doctor.running import in_thread
     from runcomfy.doctor.service import service_checks
+    from runcomfy.doctor.signature import signature_check
 
     async def client() -> RunComfyClient:
         return (await sources.account()).open_client()
@@ -143,6 +144,7 @@ def engine_checks(
             needs=tuple(bucket_needs),
         ),
         drift_check(client, journal, needs=("token", "list", "journal")),
+        signature_check(),
         clock_check(clock, after=("service", "bucket")),
     ]
 

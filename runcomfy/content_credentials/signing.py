@@ -81,6 +81,11 @@ class Signing:
                 return
             self._checked = True
 
+    @property
+    def works(self) -> bool:
+        """Whether something was signed when it was tried out."""
+        return self._checked
+
     def sign(
         self, source: BinaryIO, into: BinaryIO, content_type: str, statement: Statement, *,
         ingredients: tuple[Ingredient, ...] = (), check: Callable[[], None] = lambda: None,

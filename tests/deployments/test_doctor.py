@@ -336,7 +336,7 @@ def test_a_healthy_set_up_says_so_in_its_last_line(environment: dict[str, str]) 
     """Without a Prefect server, one line says that it was not checked."""
     lines = doctor(environment, code=0).stdout.splitlines()
 
-    assert lines[-1].startswith("All is well: 19 ok, 1 not checked.")
+    assert lines[-1].startswith("All is well: 20 ok, 1 not checked.")
     assert [line for line in lines[:-1] if not line.startswith("ok ")] == [
         "not checked  Prefect: server: PREFECT_API_URL is not set; runs use a temporary one"
     ]

@@ -13,8 +13,8 @@ def test_a_healthy_set_up_says_so_in_its_last_line(command_line: CommandLine) ->
 
     lines = command_line.run("doctor", *where, PREFECT_API_URL="http://127.0.0.1:9/api").stdout.splitlines()
 
-    assert lines[-1] == "All is well: 19 ok. Nothing was paid for."
-    assert len(lines) == 20 and all(line.startswith("ok ") for line in lines[:-1])
+    assert lines[-1] == "All is well: 20 ok. Nothing was paid for."
+    assert len(lines) == 21 and all(line.startswith("ok ") for line in lines[:-1])
     assert "prefect" not in command_line.modules("doctor", *where)
 
 
