@@ -59,13 +59,13 @@ def image_warnings(width: int, height: int, orientation: int = 1) -> tuple[str, 
     found = []  # the journal and the provenance store these texts
     if orientation in _TURNED:
         found.append(
-            f"The picture asks to be shown {_TURNED[orientation]} (EXIF orientation {orientation}), and the service "
+            f"The image asks to be shown {_TURNED[orientation]} (EXIF orientation {orientation}), and the service "
             "may ignore that. Save it with its pixels turned to be sure."
         )
     if min(width, height) < _SMALL_SIDE:
-        found.append(f"The picture is small, {width} x {height} pixels; the video will be blurred.")
+        found.append(f"The image is small, {width} x {height} pixels; the video will be blurred.")
     if max(width, height) > _WIDE_RATIO * min(width, height):
-        found.append(f"The picture is a strip, {width} x {height} pixels; it may be cropped or squeezed.")
+        found.append(f"The image is a strip, {width} x {height} pixels; it may be cropped or squeezed.")
     return tuple(found)
 
 

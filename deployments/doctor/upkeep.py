@@ -66,7 +66,7 @@ class UpkeepChecks:
         why = " (Prefect's own)" if slowest == default_frequency() else ""
         return warning(
             f"Every {slowest} s{why}: {', '.join(slow)}. A dead run is noticed after {_seconds(patience(slowest))}.",
-            f"Run {_SETUP}, then {_DEPLOY}; start `python -m deployments.serve` anew.",
+            f"Run {_SETUP}, then {_DEPLOY}; start `python -m deployments.serve` again.",
         )
 
     async def automations(self) -> Diagnosis:

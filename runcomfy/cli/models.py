@@ -133,7 +133,7 @@ def refresh(model: Model, /, *, media: FieldKinds = None, where: BucketOptions, 
 
     def change(current: bytes | None) -> bytes:
         if current is not None and Pin.from_json(current, model_id).sha256 != old.sha256:
-            raise InvalidInput(f"Someone else refreshed {model_id} meanwhile. Look at it again.")
+            raise InvalidInput(f"Someone else refreshed {model_id} in the meantime. Compare it again.")
         return replaced.to_json()
 
     asyncio.run(journal.update_note(note_of(model_id), change))

@@ -125,7 +125,7 @@ def _moved(run: FlowRun, judgement: Judgement) -> bool:
 
 
 def _left_as_it_is(run: FlowRun, judgement: Judgement) -> Healing:
-    return Healing(judgement, False, f"it moved meanwhile, and is {run.state_name} now")
+    return Healing(judgement, False, f"it moved in the meantime, and is {run.state_name} now")
 
 
 async def _crash(client: PrefectClient, judgement: Judgement, run: FlowRun, bounds: RunAgain, by: str) -> Healing:
