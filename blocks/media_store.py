@@ -61,6 +61,8 @@ class MediaStore(LoadedInWords, Block):
             changed.
         on_defect: What to do about a file that is judged suspect or damaged (docs/archive.md). Either way it is
             archived: `keep` leaves it at that, `fail` lets the run fail then (`DefectiveOutput`).
+        contact_sheets: Put a contact sheet beside each video, `<key>.sheet.jpg`: nine frames with their times, some ten
+            thousand bytes. The run's page shows it in place of the poster.
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
             journal.
         encryption: How the server encrypts what is written, if not as the bucket says: `AES256`, `aws:kms` or
@@ -120,6 +122,11 @@ class MediaStore(LoadedInWords, Block):
         default="keep",
         title="On a defect",
         description="Of a file that is judged suspect or damaged: keep it, or archive it and fail the run.",
+    )
+    contact_sheets: bool = Field(
+        default=False,
+        title="Contact sheets",
+        description="Put nine frames with their times, as one JPEG, beside each video.",
     )
     conditional_writes: bool = Field(
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
@@ -283,6 +290,7 @@ class MediaStore(LoadedInWords, Block):
             self.key_template(),
             self.mark_ai_generated,
             self.on_defect,
+            self.contact_sheets,
             self._store_at,
             environment_signing(),
         )

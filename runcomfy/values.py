@@ -320,6 +320,8 @@ class ArchivedVideo(BaseModel):
     warnings: tuple[str, ...] = ()
     poster_key: str | None = None
     """The key of the poster: its first frame as a small JPEG; `None` if it has none."""
+    contact_sheet_key: str | None = None
+    """The key of the contact sheet: nine of its frames with their times, a JPEG; `None` if it has none."""
     digital_source_type: str | None = None
     """IPTC's term for how it was made; `None` if the provenance does not say."""
     already_archived: bool
@@ -332,6 +334,8 @@ class ArchivedVideo(BaseModel):
         data: dict[str, Any] = handler(self)
         if self.quality is None:  # as it was stored before this field existed
             data.pop("quality", None)
+        if self.contact_sheet_key is None:
+            data.pop("contact_sheet_key", None)
         return data
 
     @property

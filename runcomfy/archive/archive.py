@@ -55,6 +55,7 @@ async def archive_output(
     retry_budget: RetryBudget = _RETRY_BUDGET,
     mark: bool = True,
     signing: Signing | None = None,
+    contact_sheet: bool = False,
 ) -> ArchivedVideo:
     """Copy one output file into the store, with its provenance, and return where it is. Can be repeated at any time.
 
@@ -73,6 +74,7 @@ async def archive_output(
         mark: Whether to mark the file as made by a model, if it is an MP4 that can be (see `runcomfy.media.marking`);
             its provenance says so in any case.
         signing: What signs the file's Content Credentials; `None` if nothing does.
+        contact_sheet: Whether to put a contact sheet beside a video: nine frames with their times, `<key>.sheet.jpg`.
 
     Raises:
         DownloadError: The file could not be read to its end.
@@ -84,7 +86,9 @@ async def archive_output(
         StorageError: The store refused or could not be reached.
         ConfigurationError: The template does not suit these facts.
     """
-    archive = Archiving(url, index, facts, store, hosts, template, validation, retry_budget, mark, signing=signing)
+    archive = Archiving(
+        url, index, facts, store, hosts, template, validation, retry_budget, mark, contact_sheet, signing=signing
+    )
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:
         return await asyncio.shield(work)

@@ -52,12 +52,14 @@ class Archiving:
         validation: OutputValidation | None,
         retry_budget: RetryBudget,
         mark: bool,
+        contact_sheet: bool = False,
         room: Room = _ROOM,
         signing: Signing | None = None,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._retry_budget, self._mark, self._room = hosts, retry_budget, mark, room
         self._signing = signing
+        self._sheet = contact_sheet
         self._place = Place(index, facts, store, template, validation, urlsplit(url).hostname or "")
         self._stop = TransferStop()
         self._downloads: list[Download] = []
@@ -132,7 +134,7 @@ class Archiving:
             return done
         with self._room.file(download.length, check=self._stop.check, alone=alone) as file:
             try:
-                with arrive(file, start, download, self._url, self._download_again, self._stop) as arrived:
+                with arrive(file, start, download, self._url, self._download_again, self._stop, self._sheet) as arrived:
                     done = self._existing(arrived.kind) if arrived.kind != kind else None
                     return done or self._store_it(arrived)
             except TemporaryFileError as error:
@@ -211,6 +213,7 @@ class Archiving:
             judged.quality,
             by,
             is_marked if by else None,
+            judged.sheet,
         )
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
 
@@ -249,8 +252,18 @@ class Archiving:
             source_sha256 = self._place.source_sha256(existing, file.digest)
             file.file.seek(0)
             kind = sniff(file.file.read(SNIFF_BYTES)) or by_name(key, existing.content_type)
-            judged = judge(file.file, file.size_bytes, kind, decoding(self._stop))
+            judged = judge(file.file, file.size_bytes, kind, decoding(self._stop, self._sheet))
             by = self._place.signed_by(existing)
             marked = has_mark(file, self._facts.model_id) if by else None
-            kept = Kept(kind, judged.facts, warnings_of(judged), file.digest, source_sha256, judged.quality, by, marked)
+            kept = Kept(
+                kind,
+                judged.facts,
+                warnings_of(judged),
+                file.digest,
+                source_sha256,
+                judged.quality,
+                by,
+                marked,
+                judged.sheet,
+            )
             return self._place.commit(key, kept, judged.image, candidates=[file.digest], stop=self._stop, created=False)

@@ -17,7 +17,7 @@ from runcomfy.archive.transfer import TransferStop, digest_object
 from runcomfy.errors import ArchiveConflict, StorageError, StoreUnavailable
 from runcomfy.media.kinds import MediaKind
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE
-from runcomfy.media.poster import POSTER_CONTENT_TYPE, poster, poster_key
+from runcomfy.media.poster import POSTER_CONTENT_TYPE, contact_sheet_key, poster, poster_key
 from runcomfy.media.validation import OutputValidation
 from runcomfy.media.verdict import with_differences
 from runcomfy.storage.commands import StoreOptions, shell_command
@@ -49,6 +49,7 @@ class Kept(NamedTuple):
     """Who signed it, if anybody did: then its bytes differ each time."""
     is_marked: bool | None = None
     """Whether the mark was added; where nothing is signed, that follows from the two digests."""
+    sheet: bytes | None = None
 
 
 class Place:
@@ -188,6 +189,17 @@ class Place:
             return None
         return self._store.uri(poster_key(key))
 
+    def _put_sheet(self, key: str, sheet: bytes | None, *, known_absent: bool) -> str | None:
+        """Put the contact sheet beside the file, and return its URI. A video without one is still good."""
+        if sheet is None:
+            return None
+        place = contact_sheet_key(key)
+        try:
+            self._store.put_new(place, sheet, content_type=POSTER_CONTENT_TYPE, known_absent=known_absent)
+        except StorageError:
+            return None
+        return self._store.uri(place)
+
     def commit(
         self,
         key: str,
@@ -209,10 +221,11 @@ class Place:
             created: Whether this call created it, so that there is nothing beside it yet.
         """
         poster_uri = self._put_poster(key, image, known_absent=created)
-        provenance = self._write(key, self._described(key, kept, poster_uri), candidates, stop, created)
+        sheet_uri = self._put_sheet(key, kept.sheet, known_absent=created)
+        provenance = self._write(key, self._described(key, kept, poster_uri, sheet_uri), candidates, stop, created)
         return self.archived(key, provenance, already_archived=not created)
 
-    def _described(self, key: str, kept: Kept, poster_uri: str | None) -> Provenance:
+    def _described(self, key: str, kept: Kept, poster_uri: str | None, sheet_uri: str | None) -> Provenance:
         differences = self._validation.defects(kept.media, kept.kind.content_type)
         return Provenance(
             **{name: getattr(self._facts, name) for name in GenerationFacts.model_fields},
@@ -230,6 +243,7 @@ class Place:
                 *self._validation.warnings(kept.media, kept.kind.content_type),
             ),
             poster_uri=poster_uri,
+            contact_sheet_uri=sheet_uri,
             digital_source_type=DIGITAL_SOURCE_TYPE,
             marked=kept.stored.sha256 != kept.source_sha256 if kept.is_marked is None else kept.is_marked,
             signed_by=kept.signed_by,
@@ -274,6 +288,7 @@ class Place:
             quality=provenance.quality,
             warnings=provenance.warnings,
             poster_key=poster_key(key) if provenance.poster_uri else None,
+            contact_sheet_key=contact_sheet_key(key) if provenance.contact_sheet_uri else None,
             digital_source_type=provenance.digital_source_type,
             already_archived=already_archived,
         )

@@ -47,6 +47,9 @@ class Provenance(GenerationFacts):
     poster_uri: str | None = Field(
         default=None, description="Its first frame as a small JPEG: `s3://bucket/key.jpg`; `null` if it has none."
     )
+    contact_sheet_uri: str | None = Field(
+        default=None, description="Nine of its frames with their times, as one JPEG; absent if there is none."
+    )
     digital_source_type: str | None = Field(
         default=None, description="IPTC's term for how it was made: by a trained algorithm."
     )
@@ -77,6 +80,8 @@ class Provenance(GenerationFacts):
             data.pop("quality")
         if self.signed_by is None:  # as it was stored before this field existed
             data.pop("signed_by", None)
+        if self.contact_sheet_uri is None:
+            data.pop("contact_sheet_uri")
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
         ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields) if name in data}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -65,6 +65,7 @@ def arrive(
     url: str,
     again: Callable[[ScratchFile], Download],
     stop: TransferStop,
+    sheet: bool = False,
 ) -> Iterator[Arrived]:
     """Read a download into `file`, and yield the file to keep, with what was found out about it.
 
@@ -75,6 +76,7 @@ def arrive(
         url: Where it comes from; only its name is used.
         again: Reads it all again, into another file.
         stop: Ends the work when it is set.
+        sheet: Whether to make a contact sheet.
 
     Raises:
         UnexpectedContent: it is no media, or it seems cut off and its host did not say how long it is.
@@ -86,18 +88,23 @@ def arrive(
         def another() -> ScratchFile:
             return files.enter_context(ScratchFile(folder()))
 
-        kept = first = _judged(file, download, url, another, stop)
+        kept = first = _judged(file, download, url, another, stop, sheet)
         if _is_doubtful(first, download):
             try:
                 second = another()
-                kept = _better(first, _judged(second, again(second), url, another, stop))
+                kept = _better(first, _judged(second, again(second), url, another, stop, sheet))
             except (DownloadError, UnexpectedContent, TemporaryFileError):
                 stop.check()  # the first file is better than none
         yield kept._replace(warnings=_checked_warnings(kept, download))
 
 
 def _judged(
-    file: ScratchFile, download: Download, url: str, another: Callable[[], ScratchFile], stop: TransferStop
+    file: ScratchFile,
+    download: Download,
+    url: str,
+    another: Callable[[], ScratchFile],
+    stop: TransferStop,
+    sheet: bool,
 ) -> Arrived:
     warnings: tuple[str, ...] = ()
     head = _head(file)
@@ -116,7 +123,7 @@ def _judged(
     if kind is None:
         _refuse_what_is_no_media(head, file.size_bytes, download, url)
         kind = by_name(urlsplit(url).path, download.content_type)
-    return Arrived(file, kind, judge(file.file, file.size_bytes, kind, decoding(stop)), warnings)
+    return Arrived(file, kind, judge(file.file, file.size_bytes, kind, decoding(stop, sheet)), warnings)
 
 
 def _is_doubtful(arrived: Arrived, download: Download) -> bool:
@@ -146,9 +153,9 @@ def warnings_of(judged: Judged) -> tuple[str, ...]:
     return found + judged.warnings
 
 
-def decoding(stop: TransferStop) -> Decode:
-    """Return how every frame of a file is decoded, until `stop` is set."""
-    return partial(decode, check=stop.check)
+def decoding(stop: TransferStop, sheet: bool) -> Decode:
+    """Return how every frame of a file is decoded, until `stop` is set; with a contact sheet, if there is to be one."""
+    return partial(decode, check=stop.check, sheet=sheet)
 
 
 def _checked_warnings(arrived: Arrived, download: Download) -> tuple[str, ...]:

@@ -130,6 +130,7 @@ async def archive(
             template=engine.destination.template,
             mark=engine.destination.mark_ai_generated,
             signing=engine.destination.signing,
+            contact_sheet=engine.destination.contact_sheets,
         )
         archived(facts, videos)
     for video in videos:

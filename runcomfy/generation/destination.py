@@ -31,6 +31,8 @@ class Destination:
     """Whether each MP4 is marked as made by a trained model."""
     on_defect: OnDefect = "keep"
     """What to do about a file that was judged suspect or damaged: `keep` it, or archive it and `fail` the run."""
+    contact_sheets: bool = False
+    """Whether a contact sheet is put beside each video."""
     open_store: Callable[[str, str], Store] = Store
     """Returns another bucket of the same server, by its name and prefix."""
     signing: Signing | None = None

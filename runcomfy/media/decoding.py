@@ -85,17 +85,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_SLOTS.renew)
 
 
-def decode(file: BinaryIO, order: dict[str, Any], check: Callable[[], None] = lambda: None) -> Decoded:
+def decode(
+    file: BinaryIO, order: dict[str, Any], check: Callable[[], None] = lambda: None, *, sheet: bool = False
+) -> Decoded:
     """Decode a whole file in a process of its own, and return what it found; blocks, for minutes if need be.
 
     Args:
         file: A file on disk; its position afterwards is undefined.
-        order: How, see `Decode`; with `sheet`, a contact sheet is made as well.
+        order: How, see `Decode`.
         check: Called while waiting; what it raises ends the process and is passed on.
+        sheet: Whether to make a contact sheet of a video.
     """
     try:
         python, number = _python(), file.fileno()
-        full = order | {"paths": _paths(), "parent": os.getpid()}
+        full = order | {"sheet": sheet, "paths": _paths(), "parent": os.getpid()}
         command = [python, "-I", "-S", "-c", _START.format(_MODULES[order["by"]]), json.dumps(full)]
     except (ImportError, OSError, ValueError) as trouble:
         return Decoded(trouble=f"no process could be started to decode it ({trouble or type(trouble).__name__})")

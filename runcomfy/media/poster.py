@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageOps
 
-__all__ = ["POSTER_CONTENT_TYPE", "POSTER_PIXELS", "embedded_poster", "poster", "poster_key"]
+__all__ = ["POSTER_CONTENT_TYPE", "POSTER_PIXELS", "contact_sheet_key", "embedded_poster", "poster", "poster_key"]
 
 POSTER_CONTENT_TYPE = "image/jpeg"
 POSTER_PIXELS = 640
@@ -18,6 +18,11 @@ POSTER_PIXELS = 640
 def poster_key(key: str) -> str:
     """Return the key of the poster of a file, by the file's key."""
     return f"{key}.jpg"
+
+
+def contact_sheet_key(key: str) -> str:
+    """Return the key of the contact sheet of a video, by the video's key."""
+    return f"{key}.sheet.jpg"
 
 
 def poster(image: Image.Image) -> bytes | None:

@@ -63,6 +63,11 @@ class Judged(NamedTuple):
     """What decoding all of it found; `None` if that was not tried."""
 
     @property
+    def sheet(self) -> bytes | None:
+        """The contact sheet, if one was made: a JPEG."""
+        return self.decoded.sheet if self.decoded is not None else None
+
+    @property
     def quality(self) -> Quality:
         """The verdict, by all of this."""
         whole = self.missing and f"It is damaged or was cut off where it was made: {self.missing}."

@@ -26,6 +26,7 @@ __all__ = ["address", "poster_image", "publish", "show"]
 _MOST_POSTERS = 4
 _LARGEST_POSTER_BYTES = 1_000_000
 _LARGEST_EMBEDDED_BYTES = 10_000  # Prefect repeats it in two events
+_LARGEST_SHEET_BYTES = 24_000
 _QUALITIES = (75, 60, 45, 30, 15)
 
 
@@ -58,8 +59,7 @@ async def _page(
     facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: Store, archiving_seconds: float | None
 ) -> None:
     shown = [
-        (video, await poster_image(store, video.poster_key, text(_name(video))) if number < _MOST_POSTERS else "")
-        for number, video in enumerate(videos)
+        (video, await _image(store, video) if number < _MOST_POSTERS else "") for number, video in enumerate(videos)
     ]
     image = shown[0][1] if shown else ""
     lines = [_prompt(facts)]
@@ -145,6 +145,7 @@ def _video(video: ArchivedVideo) -> list[tuple[str, str]]:
         ("Codec", " in ".join(text(part) for part in (media.codec, media.container) if part)),
         ("Size", f"{media.width} x {media.height}" if media.width and media.height else ""),
         ("Frames", _frames(video)),
+        ("Verdict", text(video.quality.verdict.replace("_", " ")) if video.quality else ""),
         ("Length", _seconds(media.duration_seconds)),
         ("Bytes", f"{video.size_bytes:,}"),
         ("SHA-256", code(video.sha256)),
@@ -163,7 +164,17 @@ def _warnings(video: ArchivedVideo) -> str:
     return "\n".join(f"- **Not as asked for:** {text(warning)}" for warning in video.warnings)
 
 
-async def poster_image(store: Store, key: str | None, name: str, *, pixels: int = 320) -> str:
+async def _image(store: Store, video: ArchivedVideo) -> str:
+    """Return the contact sheet of a file, if it has one, else its poster."""
+    name = text(_name(video))
+    sheet = video.contact_sheet_key
+    shown = await poster_image(store, sheet, name, pixels=640, largest_bytes=_LARGEST_SHEET_BYTES) if sheet else ""
+    return shown or await poster_image(store, video.poster_key, name)
+
+
+async def poster_image(
+    store: Store, key: str | None, name: str, *, pixels: int = 320, largest_bytes: int = _LARGEST_EMBEDDED_BYTES
+) -> str:
     """Return a poster as an image in Markdown, or nothing if there is none or it cannot be read.
 
     Args:
@@ -171,13 +182,14 @@ async def poster_image(store: Store, key: str | None, name: str, *, pixels: int 
         key: Its full key.
         name: What is shown where images are not; Markdown.
         pixels: Its longer side.
+        largest_bytes: How large it may be in the page, before base64 adds a third.
     """
     if key is None:
         return ""
     try:
         poster = await asyncio.to_thread(store.read, key, limit_bytes=_LARGEST_POSTER_BYTES)
         url = await asyncio.to_thread(
-            embedded_poster, poster, pixels=pixels, qualities=_QUALITIES, largest_bytes=_LARGEST_EMBEDDED_BYTES
+            embedded_poster, poster, pixels=pixels, qualities=_QUALITIES, largest_bytes=largest_bytes
         )
     except Exception:  # showing a run must never break what is paid for, and a page reads well without it
         return ""

@@ -447,3 +447,19 @@ async def test_any_request_id_is_recognised(
     source.answer = Answer(video(shade=5))
 
     assert (await archive(source, store, facts=facts)).sha256 == first.sha256
+
+
+async def test_a_contact_sheet_is_put_beside_a_video_if_it_is_wanted(source: Source, store: Store) -> None:
+    """And named by the provenance; a repetition finds it."""
+    source.answer = Answer(video())
+    found = [
+        await archive_output(source.url, 0, FACTS, store, hosts=HOSTS, contact_sheet=wanted) for wanted in (True, False)
+    ]
+
+    assert {video.contact_sheet_key for video in found} == {f"{found[0].key}.sheet.jpg"}
+    assert store.read(f"{found[0].key}.sheet.jpg", limit_bytes=10**6).startswith(b"\xff\xd8\xff")
+    document = Provenance.from_json(store.read(found[0].provenance_key, limit_bytes=10**6))
+    assert document.contact_sheet_uri == f"s3://{store.bucket}/{found[0].key}.sheet.jpg"
+    other = await archive_output(source.url, 1, FACTS, store, hosts=HOSTS)
+    assert other.contact_sheet_key is None and store.head(f"{other.key}.sheet.jpg") is None
+    assert "contact_sheet_key" not in other.model_dump()

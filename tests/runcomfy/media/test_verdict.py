@@ -10,10 +10,12 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from runcomfy.media.decoding import Decoded, decode
 from runcomfy.media.kinds import SNIFF_BYTES, by_name, sniff
@@ -169,6 +171,19 @@ def test_no_good_file_is_called_damaged(tmp_path: Path) -> None:
 
     assert len(verdicts) >= 60
     assert {name: found for name, found in verdicts.items() if found not in ("good", "suspect")} == {}
+
+
+@pytest.mark.parametrize(("frames", "shown"), [(33, (3, 3)), (5, (3, 2)), (300, (3, 3))])
+def test_a_contact_sheet_shows_frames_of_the_whole_video(tmp_path: Path, frames: int, shown: tuple[int, int]) -> None:
+    """Three by three, or as many as there are, each as large as on the others."""
+    data = rendered(tmp_path, replace(VIDEO, frames=frames, width=64, height=36))
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb", buffering=0) as file:
+        found = decode(file, {"by": "ffmpeg", "format": "mp4"}, sheet=True)  # type: ignore[arg-type]
+
+    assert found.sheet is not None and found.facts is not None and "sheet" not in found.facts
+    with Image.open(io.BytesIO(found.sheet)) as image:
+        assert (image.format, image.size) == ("JPEG", (4 + shown[0] * 68, 4 + shown[1] * 40))
 
 
 # what becomes of the process
