@@ -1,8 +1,8 @@
 """Measure the judging of a video: time and memory, against decoding the same frames with PyAV and nothing else.
 
 Run `python -m benchmarks.judging [--size 2 ...]` by hand, sizes in megabytes. Every way is a process of its own, and
-all of them take turns, so that whatever else this machine does affects all; the ratio is of processor time. What a process needs to start is measured with
-an empty order, and taken off.
+all of them take turns, so that whatever else this machine does affects all; the ratio is of processor time. What a
+process needs to start is measured with an empty order, and taken off.
 """
 
 from __future__ import annotations
@@ -61,10 +61,8 @@ def main() -> None:
                 seconds, cpu, peak = _median([each[way] for each in rounds])
                 seconds, cpu = max(0.001, seconds - base[0]), max(0.0, cpu - base[1])
                 alone = cpu if way == _WAYS[0] else alone
-                print(
-                    f"| {size} | {frames} | {way} | {seconds:.2f} | {cpu / max(alone, 0.001):.2f} | {cpu:.2f} | {peak:.0f} |",
-                    flush=True,
-                )
+                numbers = f"{seconds:.2f} | {cpu / max(alone, 0.001):.2f} | {cpu:.2f} | {peak:.0f}"
+                print(f"| {size} | {frames} | {way} | {numbers} |", flush=True)
             path.unlink()
         print(f"\nStart of the process: {start[_WAYS[1]][0]:.2f} s; of PyAV alone: {start[_WAYS[0]][0]:.2f} s.")
 
