@@ -40,7 +40,7 @@ def line(command_line: CommandLine, models: Sandbox) -> CommandLine:
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("samples")
-    Image.new("RGB", (320, 180), "navy").save(folder / "a.png")
+    Image.linear_gradient("L").resize((320, 180)).convert("RGB").save(folder / "a.png")  # of one colour is a defect
     with wave.open(str(folder / "a.wav"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(16_000))
