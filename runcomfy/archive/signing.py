@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import ExitStack
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import NamedTuple
 
 from runcomfy.archive.provenance import archiver_name
@@ -20,7 +20,7 @@ from runcomfy.content_credentials import (
 )
 from runcomfy.content_credentials.reading import is_installed
 from runcomfy.content_credentials.signing import SIGNED_TYPES, Ingredient
-from runcomfy.errors import SigningFailed, TemporaryFileError
+from runcomfy.errors import ConfigurationError, RunComfyError, SigningFailed, TemporaryFileError
 from runcomfy.media.marking import ai_packet
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts, StagedFile
@@ -89,9 +89,9 @@ def signed(
         made = read_credentials(into.file, content_type)
         if made is None or made.statement != statement:
             raise Unsigned("what was written has no signature of ours.")
-    except (Unsigned, TemporaryFileError) as error:
+    except (Unsigned, TemporaryFileError, ConfigurationError) as error:
         stop.check()
-        why = str(error).rstrip(".")
+        why = _why(error, signing)
         if signing.required:
             raise SigningFailed(
                 f"The file could not be signed, and has to be: {why}. It was not archived. Archive it again once that "
@@ -136,6 +136,14 @@ def has_mark(file: ScratchFile, model_id: str) -> bool:
         if packet in file.file.read(_LOOKED_FOR_BYTES):
             return True
     return False
+
+
+def _why(error: Exception, signing: Signing) -> str:
+    """Return why a file is not signed, for its provenance: without folders of this machine."""
+    why = error.message if isinstance(error, RunComfyError) else str(error)
+    for path in filter(None, (signing.settings.certificate, signing.settings.key)):
+        why = why.replace(path, PurePath(path).name)
+    return why.removesuffix(" Nothing was paid for.").rstrip(".")
 
 
 def _ingredient(staged: StagedFile, store: Store) -> Ingredient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
@@ -26,7 +27,7 @@ SIGNED_TYPES = frozenset({"video/mp4", "image/jpeg", "image/png", "image/webp", 
 """The media types that are signed; all others are archived without."""
 _AT_ONCE = threading.BoundedSemaphore(2)  # each takes some tens of megabytes
 _RECHECK_SECONDS = 0.1
-_MOST_SECONDS = 120.0
+_MOST_SECONDS, _FAILURE_HOLDS_SECONDS = 120.0, 60.0
 _QUIET = {"builder": {"thumbnail": {"enabled": False}}}  # a small image of somebody's input is not ours to publish
 
 
@@ -54,14 +55,18 @@ class Signing:
         self.settings, self._program = settings, program
         self.required = settings.required
         """Whether a file that cannot be signed is not archived."""
-        self._checked = False
+        self._checked, self._failed_at = False, 0.0
+        self._why: str | None = None
         self._guard = threading.Lock()
 
     def __deepcopy__(self, memo: object) -> Signing:
         return self
 
     def check(self) -> None:
-        """Sign a tiny image, before anything is paid for; a success holds for the life of the process. Blocks.
+        """Sign a tiny image, before anything is paid for. Blocks.
+
+        A success holds for the life of the process, and a failure for a minute: one that takes long to fail, such as
+        a time-stamp authority that does not answer, would keep every generation waiting in turn.
 
         Raises:
             ConfigurationError: the extra, key or certificate cannot be used, or signing is required and does not work.
@@ -69,17 +74,23 @@ class Signing:
         with self._guard:
             if self._checked:
                 return
-            try:
-                self._try_out()
-            except ConfigurationError:
-                raise
-            except (RunComfyError, Unsigned) as error:
-                why = error.message if isinstance(error, RunComfyError) else str(error)
-                if self.required:
-                    raise ConfigurationError(f"Files cannot be signed: {why} Nothing was paid for.") from None
-                logger.warning("Files may be archived unsigned: %s", why)
-                return
-            self._checked = True
+            if self._why is None or time.monotonic() - self._failed_at > _FAILURE_HOLDS_SECONDS:
+                self._why = self._trouble()
+                self._checked, self._failed_at = self._why is None, time.monotonic()
+                if self._why is not None and not self.required:
+                    logger.warning("Files may be archived unsigned: %s", self._why)
+            if self._why is not None and self.required:
+                raise ConfigurationError(f"Files cannot be signed: {self._why} Nothing was paid for.")
+
+    def _trouble(self) -> str | None:
+        """Return why nothing can be signed now; `None` if it can."""
+        try:
+            self._try_out()
+        except ConfigurationError:
+            raise
+        except (RunComfyError, Unsigned) as error:
+            return error.message if isinstance(error, RunComfyError) else str(error)
+        return None
 
     @property
     def works(self) -> bool:

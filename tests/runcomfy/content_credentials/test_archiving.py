@@ -179,3 +179,19 @@ async def test_many_that_sign_the_same_file_agree(
     provenance = json.loads(store().read(made[0].provenance_key, limit_bytes=10**6))
     assert len({video.key for video in made}) == 1
     assert (provenance["sha256"], provenance["signed_by"]) == (sha256(file).hexdigest(), SIGNER)
+
+
+def test_a_key_that_is_gone_keeps_no_file_from_being_collected(
+    bucket: Bucket, sandbox: Sandbox, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paid for: it is archived unsigned, unless it has to be signed; a new generation is refused."""
+    late = bucket.run("text-to-video", "late", "--run-timeout-seconds", "0.01", code=6)
+    monkeypatch.setenv("RUNCOMFY_SIGN_KEY", str(chain.key.with_name("gone.pem")))
+    sandbox.wait_for_end(late["request_id"])
+
+    assert "cannot be read" in bucket.run("text-to-video", "rain", code=3)["message"]
+    monkeypatch.setenv("RUNCOMFY_SIGN_REQUIRED", "yes")
+    assert bucket.run("fetch", late["request_id"], code=13)["error"] == "SigningFailed"
+    monkeypatch.delenv("RUNCOMFY_SIGN_REQUIRED")
+    (video,) = bucket.run("fetch", late["request_id"])["videos"]
+    assert any(each.startswith("It is not signed: The key gone.pem cannot be read") for each in video["warnings"])
