@@ -28,7 +28,7 @@ class RowPrices:
 
     @classmethod
     def of(cls, rows: Sequence[PlannedRow], run_times: RunTimes) -> Self:
-        """Return the prices of these rows.
+        """Return the prices of these rows; a base price of nothing is none, until something is seen to cost.
 
         Args:
             rows: Those that may be paid for.
@@ -42,7 +42,7 @@ class RowPrices:
                 price.from_usd if price else None,
                 run_times.dearest(workload_of(inputs.model_id, inputs.body())),
             )
-            if base is None and seen is None:
+            if not base and not seen:  # for nothing, or not said: a budget cannot count with it
                 unknown[row.order.model_id] += 1
             else:
                 guesses.append(max(base or 0.0, seen or 0.0))
