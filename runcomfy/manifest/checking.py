@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runcomfy.errors import InvalidInput
 from runcomfy.manifest.location import Location
 from runcomfy.manifest.rows import BadRow, Row, place_of
 from runcomfy.manifest.table import IGNORED, Names, Table, shown, too_long
-from runcomfy.models import default_model, short_name
+from runcomfy.models import ModelInputs, default_model, short_name
 from runcomfy.models.cells import Nested
-from runcomfy.models.columns import OF_ANY_MODEL, named_model, unknown_field
+from runcomfy.models.columns import OF_ANY_MODEL, input_of, named_model, unknown_field
 from runcomfy.models.orders import Kinds, Order, read_order
 from runcomfy.texts import is_placeholder, normal_text
 
@@ -28,6 +28,11 @@ _IN_OTHER_WORDS = {
 _PLACEHOLDER = (
     "it is not a prompt, but what programs write for an empty or broken cell (nan, None, #REF!, a formula, a number); "
     "write one, or allow such prompts with allow_placeholder_prompts"
+)
+
+_EMPTY_MEDIUM = (
+    "it is empty, and other rows of the same model have one; name one. Rows that are to have none belong into a "
+    "manifest without this column, in JSON Lines without this name"
 )
 
 Violation = tuple[str, str]
@@ -60,6 +65,7 @@ def check_table(
     image_or_model = defaults.keys().isdisjoint(("image", "model")) and any(
         isinstance(image := record.values.get("image"), str) and image.strip() for record in table.records
     )
+    with_media = _media_given(table, defaults, kinds)
     rows: list[Row] = []
     first: dict[str, int] = {}
     for record in table.records:
@@ -67,10 +73,16 @@ def check_table(
             problems[record.line].append(record.problem)
             continue
         source = {name: value for name, value in record.values.items() if name in known}
-        of_catalogue = named_model(record.values.get("model") or defaults.get("model")) in kinds
+        model_id = _model_of(record.values, defaults)
         order, found = _order(
-            source, location, defaults, kinds, image_or_model=image_or_model, of_catalogue=of_catalogue
+            source, location, defaults, kinds, image_or_model=image_or_model, of_catalogue=model_id in kinds
         )
+        # So must no cell of a medium that a model can do without.
+        found += [
+            (name, _EMPTY_MEDIUM)
+            for name, medium in _media_cells(source, kinds.get(model_id))
+            if order and is_empty(source[name]) and (model_id, medium) in with_media and medium not in order.media()
+        ]
         if order and not allow_placeholders:
             found += [(name, _PLACEHOLDER) for name, text in _texts_of(order) if is_placeholder(normal_text(text))]
         if order and (line := first.setdefault(order.identity(), record.line)) != record.line:
@@ -90,6 +102,29 @@ def is_empty(value: Any) -> bool:
 def unknown_name(name: str, known: Names) -> str:
     """Return the sentence for a name that is unknown, with the one that may be meant, as `read_order` does."""
     return f"{shown(name)}: {unknown_field(name, known.fields)}"
+
+
+def _model_of(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    return named_model(values.get("model") or defaults.get("model"))
+
+
+def _media_cells(values: Mapping[str, Any], kind: type[ModelInputs] | InvalidInput | None) -> Iterator[tuple[str, str]]:
+    """Yield each name in a row that means a medium of a model of the catalogue, with the input that it means."""
+    if kind is not None and not isinstance(kind, InvalidInput):
+        for name in values:
+            if (medium := input_of(kind, name)) in kind.media and medium is not None:
+                yield name, medium
+
+
+def _media_given(table: Table, defaults: Mapping[str, Any], kinds: Kinds) -> set[tuple[str, str]]:
+    """Return the media that some rows give, each with the model of the row."""
+    return {
+        (model_id, medium)
+        for record in (table.records if kinds else ())
+        for model_id in (_model_of(record.values, defaults),)
+        for name, medium in _media_cells(record.values, kinds.get(model_id))
+        if not is_empty(record.values[name]) and str(record.values[name]).strip() != "[]"
+    }
 
 
 def _unknown_columns(

@@ -170,3 +170,24 @@ def test_a_cell_that_was_written_reads_as_the_same(value: Any) -> None:
     assert cell_value(KIND, "anything", text if isinstance(text, str) else json.dumps(text)) == value
     if isinstance(value, list | dict):
         assert cell_value(KIND, "anything", Nested(json.dumps(value))) == value
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.xlsx", "m.parquet", "m.jsonl"])
+def test_an_empty_cell_of_a_medium_is_refused_where_other_rows_have_one(tmp_path: Path, name: str) -> None:
+    """A file that was forgotten must not become a generation without it; what is left out on purpose has no cell."""
+    image, other, without = (
+        {"model": MODEL, "prompt": "a", "photo_urls": "a.png"},
+        {"model": MODEL, "prompt": "b", "photo_urls": ""},
+        {"model": "acme/text", "text": "c"},
+    )
+    in_columns = [image, other, {"model": MODEL, "prompt": "d", "photo_urls": "[]"}]
+    content = {"m.csv": csv_text, "m.xlsx": xlsx, "m.parquet": parquet, "m.jsonl": jsonl_text}[name](in_columns)
+
+    bad = read_text(tmp_path, name, content, kinds=KINDS).bad
+
+    assert len(bad) == 1 and "photo_urls: it is empty, and other rows" in bad[0].problems[0]
+    left_out = jsonl_text([image, {"model": MODEL, "prompt": "b"}, without])
+    alone = read_text(tmp_path, "n.jsonl", left_out, kinds=KINDS)
+    assert alone.bad == ()
+    everywhere = read_text(tmp_path, "o.csv", csv_text([other]), kinds=KINDS)
+    assert everywhere.bad == ()
