@@ -261,9 +261,11 @@ def test_a_forked_process_judges_too(tmp_path: Path) -> None:
     answers = context.Queue()
     process = context.Process(target=_in_a_fork, args=(tmp_path, rendered(tmp_path, VIDEO), answers))
     process.start()
-
-    assert answers.get(timeout=120) == "good"
-    process.join()
+    try:
+        assert answers.get(timeout=120) == "good"
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_a_file_that_is_not_on_disk_is_not_judged() -> None:
