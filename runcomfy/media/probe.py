@@ -94,8 +94,10 @@ def probe(file: BinaryIO, file_format: str) -> Probed:
     try:
         with av.open(_Limited(file), "r", format=file_format) as container:
             return _probed(container)
-    except _TooLong:
-        return Probed(damage=f"FFmpeg could not read it within {_MAX_SECONDS:g} s")
+    except _TooLong:  # a slow disk, or a busy machine: that makes a good file no worse
+        return Probed(oddity=f"FFmpeg could not read it within {_MAX_SECONDS:g} s: little is known of it.")
+    except MemoryError:
+        return Probed(oddity="This machine had not the memory to read it: little is known of it.")
     except (av.FFmpegError, ArithmeticError, AttributeError, LookupError, OSError, ValueError) as trouble:
         return Probed(damage=f"FFmpeg cannot read it ({type(trouble).__name__})")
 

@@ -147,6 +147,21 @@ async def test_a_damaged_image_is_kept_though_nobody_says_how_long_it_is(
     assert archived.quality is not None and archived.quality.verdict == "damaged"
 
 
+@pytest.mark.parametrize("name", ["trunc.mp4", "pad_nl.mp4", "h264.mp4"])
+@pytest.mark.parametrize("mark", [True, False])
+async def test_what_an_older_version_has_stored_is_adopted(source: Source, store: Store, name: str, mark: bool) -> None:
+    """Marked where this version would not mark it, or the other way round; on a store that keeps no metadata."""
+    source.answer = Answer(CASES[name])
+    old = CASES[name] + (ai_box(FACTS.model_id) if mark else b"")
+    store.put_new(store.key("m/r-1-0.mp4"), old, content_type="video/mp4")
+
+    archived = await archive(source, store)
+
+    assert (archived.already_archived, body_of(store, archived)) == (True, old)
+    provenance = Provenance.from_json(store.read(archived.provenance_key, limit_bytes=9999))
+    assert (provenance.marked, provenance.source_sha256) == (mark, hashlib.sha256(CASES[name]).hexdigest())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no limit of a file's size")
 async def test_a_disk_without_room_for_the_mark(source: Source, store: Store) -> None:
     """The file is archived without it, as it came, and that is said."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from runcomfy.media import probe
 from runcomfy.media.decoding import Decoded, decode
 from runcomfy.media.kinds import SNIFF_BYTES, by_name, sniff
 from runcomfy.media.quality import Judged, judge
@@ -149,6 +150,18 @@ def test_pictures_of_an_unknown_codec_are_not_called_good(tmp_path: Path) -> Non
     found = verdict(tmp_path, data[:at] + b"zzz9" + data[at + 4 :])
 
     assert found.verdict == "not_judged" and found.facts.sound_seconds
+
+
+def test_a_machine_that_is_too_slow_makes_no_file_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Little is known of it then, which is said."""
+    monkeypatch.setattr(probe, "_MAX_SECONDS", -1.0)
+
+    found = judged(tmp_path, rendered(tmp_path, VIDEO))
+
+    assert (found.damage, found.missing, found.quality.verdict) == (None, None, "good")
+    assert any("could not read it within" in warning for warning in found.warnings)
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not beside this checkout")
