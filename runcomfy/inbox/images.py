@@ -30,8 +30,8 @@ _OWN = re.compile(
     rf"(?:{IMAGES}|{MEDIA})[0-9a-f]{{64}}\.[a-z0-9]+|quarantine/.*|journal/.*|batches/.*|catalogue/.*|reports/.*|"
     r"inbox/(?:[0-9a-f]{64}\.json|messages/.*)"
 )
-_BESIDE = re.compile(r"\.(json|jpg)\Z")
-"""The ends of the keys of a video's provenance and poster, appended to its own."""
+_BESIDE = re.compile(r"\.(?:json|(?:sheet\.)?jpg)\Z")
+"""The ends of the keys of a file's provenance, poster and contact sheet, appended to its own."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from runcomfy.storage.store import Store
 __all__ = ["Group", "groups"]
 
 _LOOKED_INTO = frozenset({"quarantine"})
-_PROVENANCE, _POSTER = ".json", ".jpg"
+_PROVENANCE, _POSTER, _CONTACT_SHEET = ".json", ".jpg", ".sheet.jpg"
 
 
 @dataclass
@@ -44,7 +44,7 @@ def groups(store: Store, listed: Iterable[Listed]) -> Iterator[Group]:
         while around and not each.key.startswith(around[-1].key):
             yield from _complete(around.pop())
         is_beside = each.key.endswith(_PROVENANCE)
-        for end in (_PROVENANCE, _POSTER):
+        for end in (_PROVENANCE, _POSTER, _CONTACT_SHEET):
             base = next((group for group in reversed(around) if each.key == f"{group.key}{end}"), None)
             if base is not None:
                 is_beside = True

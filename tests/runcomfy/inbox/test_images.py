@@ -82,6 +82,7 @@ def test_our_own_objects_are_not_arrivals(archive: Store) -> None:
         f"images/{digest}.png", f"journal/{digest}.json", f"inbox/{digest}.json", "inbox/messages/7.json",
         "batches/b/p.png", "wan-ai/wan-2-1/image-to-video/r-0.mp4", "wan-ai/wan-2-1/image-to-video/r-0.mp4.json",
         "wan-ai/wan-2-1/image-to-video/r-0.png", "wan-ai/wan-2-1/image-to-video/r-0.mp4.jpg", "reports/latest.html",
+        "wan-ai/wan-2-1/image-to-video/r-0.mp4.sheet.jpg", "quarantine/wan-ai/r-0.png", f"media/{digest}.mp4",
     ]  # fmt: skip
     theirs = ["images/holiday.png", "inbox/cat.png", "inbox/cat.json", "wan-ai/cat.png"]
     source = Source(f"s3://{archive.bucket}", archive)

@@ -177,10 +177,11 @@ def test_a_file_is_put_together_with_what_is_beside_it(names: list[str]) -> None
     class Prefix:
         prefix = ""
 
-    listed = sorted({*names, "x.mp4", "x.mp4.jpg", "x.mp4.json", "x.mp4-a", "x.mp4!"})
+    listed = sorted({*names, "x.mp4", "x.mp4.jpg", "x.mp4.json", "x.mp4.sheet.jpg", "x.mp4-a", "x.mp4!"})
     found = list(groups(Prefix(), (Listed(name, 1, None, "") for name in listed)))  # type: ignore[arg-type]
 
     (video,) = [group for group in found if group.key == "x.mp4"]
     assert video.has_provenance and video.has_poster and video.size_bytes == 1
+    assert "x.mp4.sheet.jpg" not in {group.key for group in found}
     assert {"x.mp4-a", "x.mp4!"} <= {group.key for group in found}
     assert len({group.key for group in found}) == len(found) or any(name.endswith(".json") for name in names)
