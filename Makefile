@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 DEMO_PACKAGES := deployments/demo-requirements.txt
+# Hundreds of processes start in the tests: let the first compile what the others load, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
 # Exact packages, checked by hash; then this checkout itself, in editable mode.
