@@ -26,11 +26,13 @@ from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts, Quality
 
-__all__ = ["Kept", "Place", "made_for", "stored_sha256"]
+__all__ = ["METADATA", "Kept", "Place", "made_for", "stored_sha256"]
 
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
 _SHA256, _SOURCE_SHA256, _SIGNED_BY = "runcomfy-sha256", "runcomfy-source-sha256", "runcomfy-signed-by"
+METADATA = frozenset({_REQUEST, _INDEX, _GENERATION, _SHA256, _SOURCE_SHA256, _SIGNED_BY})
+"""The names in the metadata of archived files; a copy of one has them too."""
 _LONGEST_NAME = 256
 _ANY = "anyextension"
 _MOST_ALIKE = 100

@@ -24,12 +24,14 @@ from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedFile, StagedImage
 
-__all__ = ["sign", "stage_image"]
+__all__ = ["METADATA", "sign", "stage_image"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIVEN_SHA256, _GIVEN_TYPE = "runcomfy-image-sha256", "runcomfy-image-type"
 """Metadata of an object that was converted: the file that was given. A manifest to run again names the object, and its
 generation has to keep its key."""
+METADATA = frozenset({_GIVEN_SHA256, _GIVEN_TYPE})
+"""The names in the metadata of staged images that were converted."""
 
 # Each holds one image and its pixels: their number bounds the memory, however many are asked for.
 _STAGING = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stage")

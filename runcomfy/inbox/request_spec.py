@@ -9,7 +9,10 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any, NoReturn
 
+from runcomfy.archive.place import METADATA as OF_ARCHIVED_FILES
+from runcomfy.archive.place import stored_sha256
 from runcomfy.errors import InvalidInput
+from runcomfy.generation.staging import METADATA as OF_STAGED_IMAGES
 from runcomfy.inbox.images import Found, InboxImage
 from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
 from runcomfy.models.cells import Nested
@@ -55,6 +58,11 @@ def read_request_spec(
     found = store.head(image.object.key, image.bucket)
     if found is None:
         raise InvalidInput(f"{image.uri} does not exist any more.")
+    if stored_sha256(found) and _is_archived_here(image, store):
+        raise InvalidInput(
+            f"{image.uri} is an archived file of this store, under another archive key than today's: its provenance is "
+            "beside it. To use it as an input, copy it without that."
+        )
     values = _given(_from_metadata(found.metadata, target))
     for sidecar in reversed(image.sidecars):
         if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
@@ -74,6 +82,13 @@ def read_request_spec(
     return read_order(
         given | {target.column: image.uri, "model": model_id}, defaults, {model_id: target.kind}, locate=locate
     )
+
+
+def _is_archived_here(image: InboxImage, store: Store) -> bool:
+    """Whether an object that is an archived file, or a copy of one, is in this store, with its provenance beside it."""
+    key = image.object.key
+    is_here = image.bucket == store.bucket and key.startswith(store.prefix)
+    return is_here and store.head(f"{key}.json", image.bucket) is not None
 
 
 def _waits(target: Target, values: Mapping[str, Any], defaults: Mapping[str, Any], image: InboxImage) -> bool:
@@ -139,7 +154,11 @@ def _from_metadata(metadata: Mapping[str, str], target: Target) -> dict[str, str
     if target.kind.properties:
         # S3 keeps names in lower case; a hyphen is the only mark that every server and proxy lets through.
         known = {name.lower().replace("-", "_"): name for name in (*target.kind.properties, "variation")}
-        ours = {name.removeprefix(_PREFIX): value for name, value in named.items() if name.startswith(_PREFIX)}
+        ours = {
+            name.removeprefix(_PREFIX): value
+            for name, value in named.items()
+            if name.startswith(_PREFIX) and name not in _of_ours(named)
+        }
         if unknown := [name for name in ours if name not in known]:
             sentence = f"{target.kind.model_id} has no such input{suggested(unknown[0], list(known))}"
             name = f"x-amz-meta-runcomfy-{unknown[0].replace('_', '-')}"
@@ -152,6 +171,14 @@ def _from_metadata(metadata: Mapping[str, str], target: Target) -> dict[str, str
             for name, value in ours.items()
         }
     return {name: _decoded(name, named[name]) for name in FIELDS if name in named and name not in _NOT_IN_METADATA}
+
+
+def _of_ours(named: Mapping[str, str]) -> frozenset[str]:
+    """Return the names that say what an object is a copy of, an archived file or a staged image: no settings."""
+    kinds = [frozenset(name.replace("-", "_") for name in each) for each in (OF_ARCHIVED_FILES, OF_STAGED_IMAGES)]
+    archived, staged = kinds
+    is_archived = {"runcomfy_request_id", "runcomfy_sha256"} <= named.keys()
+    return (archived if is_archived else frozenset()) | (staged if staged <= named.keys() else frozenset())
 
 
 def _decoded(name: str, value: str) -> str:

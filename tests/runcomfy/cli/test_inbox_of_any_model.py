@@ -132,3 +132,23 @@ def test_what_cannot_be_is_refused_before_anything_is_taken(
 
     assert code == 2
     assert says in json.loads(capsys.readouterr().out)["message"]
+
+
+def test_what_was_archived_may_be_an_arrival_elsewhere_and_never_where_it_is(
+    here: CommandLine, models: Sandbox, samples: dict[str, str], put: Put, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy arrives as any other file, whose marks are no settings; an archive key of before makes no arrivals."""
+    marks = {
+        "runcomfy-request-id": "r1", "runcomfy-output-index": "0", "runcomfy-generation-key": "0" * 64,
+        "runcomfy-sha256": "1" * 64, "runcomfy-source-sha256": "1" * 64,
+    }  # fmt: skip
+    put("in/copy.png", samples["image"], **marks)
+    put("in/older.png", Path(samples["image"]).read_bytes() + b"0", **marks)
+    put("in/older.png.json", "{}")
+    before = models.books().submissions_accepted
+
+    code, first = receive(capsys, here, "/in", "--model", EDIT, "--prompt", "snow")
+
+    assert {name: one["fate"] for name, one in first.items()} == {"copy.png": "archived", "older.png": "set aside"}
+    assert code == 14
+    assert models.books().submissions_accepted == before + 1
