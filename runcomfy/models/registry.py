@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from runcomfy.errors import InvalidInput
 from runcomfy.models.inputs import ModelInputs
 from runcomfy.models.wan import ImageToVideo, TextToVideo
-from runcomfy.texts import is_written
+from runcomfy.texts import is_written, prompt_of
 
 __all__ = ["MODELS", "default_model", "inputs_class", "model_id_of", "short_name", "short_names", "workload_of"]
 
@@ -69,8 +69,12 @@ def short_name(model_id: str) -> str:
 
 def workload_of(model_id: str, inputs: Mapping[str, Any]) -> str:
     """Name the class of requests that take about the same time: the model, and every setting except the content."""
-    content = {"prompt", "seed", inputs_class(model_id).image_field}
-    settings = sorted((name, value) for name, value in inputs.items() if name not in content and not _is_content(value))
+    content, prompt = {"prompt", "seed", inputs_class(model_id).image_field}, prompt_of(inputs)
+    settings = sorted(
+        (name, value)
+        for name, value in inputs.items()
+        if name not in content and value != prompt and not _is_content(value)
+    )
     return f"{model_id}?{urlencode([(name, json.dumps(value)) for name, value in settings])}"
 
 

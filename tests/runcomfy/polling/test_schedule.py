@@ -265,6 +265,7 @@ def test_content_is_no_part_of_a_workload() -> None:
     assert workload_of(one.model_id, one.body()) == workload_of(other.model_id, other.body())
     assert workload_of(one.model_id, one.body()) != workload_of(longer.model_id, longer.body())
     assert "secret" not in workload_of(one.model_id, one.body())
+    assert workload_of("a/b", {"lyrics": "Anna", "voice": "low"}) == workload_of("a/b", {"voice": "low"})
 
 
 def due_seconds(run_times: RunTimes, age: float, state: State = State.IN_PROGRESS) -> float:
