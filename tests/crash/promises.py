@@ -20,7 +20,8 @@ from tests.crash.workers import Outcome
 __all__ = ["Found", "Verdict", "judge", "look"]
 
 _ENTRY = re.compile(r"journal/[0-9a-f]{64}\.json")
-_FOLDERS = ("images/", "journal/")
+_STAGED = "images/"
+_FOLDERS = (_STAGED, "journal/")
 _FILES = (".mp4", ".png", ".mp3")
 _LOST = "lost: "
 _SLACK_SECONDS = 0.2  # an encoder fills its first and its last frame up
@@ -53,7 +54,7 @@ class Found:
 
     @property
     def videos(self) -> list[str]:
-        return [key for key in self.objects if key.endswith(_FILES)]
+        return [key for key in self.objects if key.endswith(_FILES) and not key.startswith(_STAGED)]
 
 
 def look(generation: Generation) -> Found:
