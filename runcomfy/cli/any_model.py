@@ -141,7 +141,9 @@ def _given(kind: type[ModelInputs], options: Any) -> dict[str, Any]:
         if value is None:
             continue
         own = known.alias or name
-        given[own] = _from_json(own, value) if _is_structured(known.annotation) and own not in kind.media else value
+        given[own] = (
+            _from_json(kind, own, value) if _is_structured(known.annotation) and own not in kind.media else value
+        )
     return given
 
 
@@ -153,10 +155,13 @@ def _is_structured(annotation: Any) -> bool:
     return annotation not in (str, int, float, bool) and _typed(annotation) is str
 
 
-def _from_json(name: str, text: str) -> Any:
+def _from_json(kind: type[ModelInputs], name: str, text: str) -> Any:
+    """Return what a text says as JSON; the text itself where it is none and the model takes it, as of a manifest."""
     try:
         return json_module.loads(text)
     except (ValueError, RecursionError):
+        if not text.lstrip().startswith(("[", "{")) and kind.accepts(name, text):
+            return text
         raise InvalidInput(f"--{name.replace('_', '-')} takes JSON, such as [] or {{}}; this is none.") from None
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["model_flows"]
 
+_OWN = "my_video"
 _OF_THE_ENTRY = {
     "model_id", "display_name", "description", "output", "base_price_usd", "price_unit", "pricing_note", "input_schema",
 }  # fmt: skip
@@ -36,7 +37,7 @@ def model_flows(models: Sequence[str], template: str) -> tuple[dict[str, str], s
     from runcomfy.models.forms import deployment_name, form_of
 
     contents: dict[str, str] = {}
-    deployments, owners = "", dict[str, str]()
+    deployments, owners = "", {_OWN: "the flow to start from"}
     for named in dict.fromkeys(models):
         pin = _pin(named)
         form_of(pin)
@@ -46,6 +47,8 @@ def model_flows(models: Sequence[str], template: str) -> tuple[dict[str, str], s
                 f"--model: {other} and {pin.model_id} would both be flows/{function}.py. Give one of them, and run the "
                 "other with the deployment generate."
             )
+        if f"flows/{function}.py" in contents:  # named twice, by its id and as a file
+            continue
         filled_in = template.replace("{{ model_id }}", pin.model_id).replace("{{ function }}", function)
         contents[f"flows/{function}.py"] = filled_in
         entry = pin.model_dump(mode="json", include=_OF_THE_ENTRY)  # without the day: the same model is the same file

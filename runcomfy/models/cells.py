@@ -81,6 +81,11 @@ def _readings(schema: Mapping[str, Any], value: Any) -> Iterator[Any]:
 
 def _lists(schema: Mapping[str, Any], text: str) -> Iterator[Any]:
     found = _json(text) if text.startswith("[") else text
+    items = schema.get("items")
+    is_broken = text.startswith(("[", "{")) and not (isinstance(items, dict) and "string" in types_of(items))
+    if isinstance(found, str) and is_broken and not all(map(_is_json, text.split(_BETWEEN))):
+        yield text  # its texts would be taken for what it lists
+        return
     yield found if isinstance(found, list) else _split(schema, text)
 
 
@@ -106,6 +111,10 @@ def _json(text: str) -> Any:
         return json.loads(text, parse_int=json_integer, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return str(text)
+
+
+def _is_json(text: str) -> bool:
+    return not isinstance(_json(text.strip()), str)
 
 
 def _no_constant(name: str) -> NoReturn:

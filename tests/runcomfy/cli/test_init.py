@@ -190,3 +190,15 @@ def test_two_models_of_one_file_name_are_refused(tmp_path: Path, capsys: Said) -
     assert main(["init", str(tmp_path / "new"), *(w for n in "01" for w in ("--model", str(tmp_path / f"{n}.json")))])
 
     assert "a/b-c and a-b/c would both be flows/a_b_c.py" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_takes_no_place_of_the_flow_to_start_from_and_is_there_once(tmp_path: Path, capsys: Said) -> None:
+    entry = json.loads(EDIT.read_text(encoding="utf-8"))
+    for name, model_id in (("mine", "my/video"), ("a", "a/b"), ("again", "a/b")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(entry | {"model_id": model_id}), encoding="utf-8")
+
+    assert main(["init", str(tmp_path / "new"), "--model", str(tmp_path / "mine.json")])
+    assert "my/video would both be flows/my_video.py" in " ".join(capsys.readouterr().err.split())
+    twice = [word for name in ("a", "again") for word in ("--model", str(tmp_path / f"{name}.json"))]
+    assert main(["init", str(tmp_path / "new"), *twice]) == 0
+    assert [each["name"] for each in described(tmp_path / "new" / "prefect.yaml")["deployments"]].count("a-b") == 1

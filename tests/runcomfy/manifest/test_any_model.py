@@ -191,3 +191,25 @@ def test_an_empty_cell_of_a_medium_is_refused_where_other_rows_have_one(tmp_path
     assert alone.bad == ()
     everywhere = read_text(tmp_path, "o.csv", csv_text([other]), kinds=KINDS)
     assert everywhere.bad == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "value"),
+    [
+        ("items", '[{"a":', '[{"a":'),
+        ("items", '{"a":', '{"a":'),
+        ("items", "[a|b]", "[a|b]"),
+        ("items", "a|b", ["a", "b"]),
+        ("items", '[{"a": 1}]', [{"a": 1}]),
+        ("objects", '{"a": 1}|{"b": 2}', [{"a": 1}, {"b": 2}]),
+        ("verses", "[verse] a|[chorus] b", ["[verse] a", "[chorus] b"]),
+    ],
+)
+def test_broken_json_is_no_list_of_texts(name: str, cell: str, value: Any) -> None:
+    """A model whose list may hold anything would accept the pieces, and be paid for them."""
+    lists = {"items": {}, "objects": {"items": {"type": "object"}}, "verses": {"items": {"type": "string"}}}
+    schema = {"properties": {each: {"type": "array", **rules} for each, rules in lists.items()}}
+    kind = class_of(Pin.from_entry({"model_id": "acme/lists", "input_schema": schema}, "a test"))
+
+    assert cell_value(kind, name, cell) == value
+    assert kind.accepts(name, value) == isinstance(value, list)
