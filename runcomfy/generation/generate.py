@@ -14,7 +14,7 @@ from runcomfy.api.rate_limit import Clock
 from runcomfy.api.responses import Answer
 from runcomfy.archive.archive import check_folder, verify_exists
 from runcomfy.download.hosts import check_reachable
-from runcomfy.errors import ImageUnavailable, RateLimited, RunComfyError
+from runcomfy.errors import DefectiveOutput, ImageUnavailable, RateLimited, RunComfyError
 from runcomfy.generation.archive import archive_with_retries, refuse_defects
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_emitted, end_recorded, handle_cancellation, handled_if_interrupted
@@ -283,7 +283,11 @@ async def generate(
         facts, videos = await archive_with_retries(
             engine, result, model_id=inputs.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer
         )
+        uris, cost_usd = tuple(video.uri for video in videos), facts.cost_usd if facts else result.cost_usd
         refuse_defects(videos, engine.destination)
+    except DefectiveOutput as error:
+        failed = outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
+        return failed.model_copy(update={"uris": uris, "cost_usd": cost_usd})  # it is archived, and was paid for
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     except Exception as error:
@@ -295,8 +299,8 @@ async def generate(
         status=OutcomeStatus.EXISTING if submission.archive is not None else OutcomeStatus.ARCHIVED,
         generation_key=submission.generation_key,
         request_id=submission.request_id,
-        uris=tuple(video.uri for video in videos),
-        cost_usd=facts.cost_usd if facts else result.cost_usd,
+        uris=uris,
+        cost_usd=cost_usd,
         seconds=round(time.monotonic() - began, 3),
     )
 

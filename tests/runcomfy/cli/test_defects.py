@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from runcomfy.sandbox import Sandbox, SandboxSettings
+from runcomfy.sandbox.objectstore import ObjectStore
 from tests.runcomfy.cli.command_line import CommandLine, one_object
 
 
@@ -38,7 +41,9 @@ def test_a_wrong_setting_is_found_before_anything_is_paid_for(command_line: Comm
 
 
 @pytest.mark.slow
-def test_a_row_of_a_batch_fails_for_its_defect(command_line: CommandLine, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_row_of_a_batch_fails_for_its_defect(
+    command_line: CommandLine, sandbox: Sandbox, object_store: ObjectStore, tmp_path: Path
+) -> None:
     """Though it is archived; run again, the batch finds it."""
     manifest = tmp_path / "rows.csv"
     manifest.write_text("prompt\nrain [sandbox: output=black]\nsnow [sandbox: output=damaged_after]\n")
@@ -50,6 +55,11 @@ def test_a_row_of_a_batch_fails_for_its_defect(command_line: CommandLine, sandbo
         "batch", str(manifest), "--bucket", command_line.bucket, "--json", RUNCOMFY_ON_DEFECT="fail"
     )
 
-    assert json.loads(done.stdout.splitlines()[-1])["counts"]["failed"] == 2
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["counts"]["failed"] == 2
+    bucket, _, key = report["results"].removeprefix("s3://").partition("/")
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    for row in csv.DictReader(io.TextIOWrapper(client.get_object(Bucket=bucket, Key=key)["Body"], "utf-8-sig")):
+        assert row["uri"].startswith(command_line.bucket) and float(row["cost_usd"]) > 0
     assert json.loads(again.stdout.splitlines()[-1])["counts"] == {"existing": 2}
     assert sandbox.books().submissions_accepted == 2
