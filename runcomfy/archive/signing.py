@@ -27,7 +27,7 @@ from runcomfy.values import GenerationFacts, StagedFile
 
 __all__ = ["Signed", "environment_signing", "has_mark", "recognised", "signed"]
 
-_LOOKED_FOR_BYTES = 256 * 1024
+_READ_BYTES = 1024 * 1024
 _MOST_INGREDIENT_BYTES = 64 * 1024 * 1024
 _UNNAMED = "a certificate without an organisation"
 
@@ -129,11 +129,12 @@ def recognised(
 
 
 def has_mark(file: ScratchFile, model_id: str) -> bool:
-    """Whether the mark of a file as made by a model is at its beginning or at its end."""
-    packet = ai_packet(model_id)
-    for start in (0, max(0, file.size_bytes - _LOOKED_FOR_BYTES)):
-        file.file.seek(start)
-        if packet in file.file.read(_LOOKED_FOR_BYTES):
+    """Whether the mark of a file as made by a model is in it; behind a signature, that may be anywhere."""
+    packet, seen = ai_packet(model_id), b""
+    file.file.seek(0)
+    while piece := file.file.read(_READ_BYTES):
+        seen = seen[-len(packet) :] + piece
+        if packet in seen:
             return True
     return False
 

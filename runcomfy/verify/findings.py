@@ -26,6 +26,7 @@ class Problem(StrEnum):
     METADATA_DIFFERS = "metadata_differs"
     """The object's metadata contradicts its provenance."""
     POSTER_MISSING = "poster_missing"
+    CONTACT_SHEET_MISSING = "contact_sheet_missing"
     MARK_MISSING = "mark_missing"
     """Its provenance says that the file is marked as made by a model, and it is not."""
     SIGNATURE_MISSING = "signature_missing"

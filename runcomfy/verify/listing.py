@@ -24,6 +24,7 @@ class Group:
     """`None` if there is a provenance, or what may be one, without a file."""
     has_provenance: bool = False
     has_poster: bool = False
+    has_contact_sheet: bool = False
     is_beside: bool = False
     """Whether its name is that of something beside another file, so that it is no file unless it has a provenance."""
 
@@ -50,6 +51,7 @@ def groups(store: Store, listed: Iterable[Listed]) -> Iterator[Group]:
                 is_beside = True
                 base.has_provenance |= end == _PROVENANCE
                 base.has_poster |= end == _POSTER
+                base.has_contact_sheet |= end == _CONTACT_SHEET
             elif end == _PROVENANCE and each.key.endswith(end):
                 yield Group(each.key.removesuffix(end), None, has_provenance=True)
         around.append(Group(each.key, each.size_bytes, is_beside=is_beside))

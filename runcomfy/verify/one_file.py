@@ -16,6 +16,7 @@ from runcomfy.content_credentials.reading import is_installed
 from runcomfy.errors import StorageError
 from runcomfy.journal import Entry, EntryState
 from runcomfy.media.marking import ai_box
+from runcomfy.media.poster import contact_sheet_key, poster_key
 from runcomfy.storage.store import Store
 from runcomfy.verify.findings import Finding, Problem
 from runcomfy.verify.listing import Group
@@ -69,8 +70,11 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
         if facts is None or stored_sha256(facts) is None:
             return Checked((), is_ours=False)
         if not group.has_provenance and store.head(f"{group.key}.json") is not None:  # written since it was listed
-            has_poster = store.head(f"{group.key}.jpg") is not None
-            return check_file(store, journal, replace(group, has_provenance=True, has_poster=has_poster), quick=quick)
+            complete = replace(
+                group, has_provenance=True, has_poster=store.head(poster_key(group.key)) is not None,
+                has_contact_sheet=store.head(contact_sheet_key(group.key)) is not None,
+            )  # fmt: skip
+            return check_file(store, journal, complete, quick=quick)
         problem = _P.PROVENANCE_UNREADABLE if group.has_provenance else _P.PROVENANCE_MISSING
         said = "it cannot be read" if group.has_provenance else "the file has none: it was not completed"
         return Checked((Finding(problem, store.uri(f"{group.key}.json"), said),), is_ours=True)
@@ -83,7 +87,10 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
         bad = [Finding(_P.FILE_MISSING, store.uri(group.key), "it went away while the bucket was checked")]
     signature = (not quick and is_installed()) if provenance.signed_by else None
     if provenance.poster_uri and not group.has_poster:
-        bad.append(Finding(_P.POSTER_MISSING, store.uri(f"{group.key}.jpg"), "its provenance names it"))
+        bad.append(Finding(_P.POSTER_MISSING, store.uri(poster_key(group.key)), "its provenance names it"))
+    if provenance.contact_sheet_uri and not group.has_contact_sheet:
+        sheet = store.uri(contact_sheet_key(group.key))
+        bad.append(Finding(_P.CONTACT_SHEET_MISSING, sheet, "its provenance names it"))
     if journal is not None and provenance.generation_key:
         bad += _against_journal(store, journal, group, provenance)
     named = [Finding(each.problem, each.uri, each.found, provenance.generation_key) for each in bad]
