@@ -22,6 +22,7 @@ __all__ = [
     "as_given",
     "encoding_of",
     "exact_below",
+    "in_digits",
     "is_placeholder",
     "is_written",
     "json_integer",
@@ -171,6 +172,11 @@ def unwritable(text: str) -> str:
     if "\0" in text:
         return "it holds the NUL character, which no text has on purpose; take it out, or write the text again"
     return ""
+
+
+def in_digits(number: float) -> str:
+    """Return a number as people write it: all digits of a whole one."""
+    return f"{number:g}" if isinstance(number, float) and not number.is_integer() else f"{int(number)}"
 
 
 def is_placeholder(text: str) -> bool:

@@ -91,6 +91,15 @@ class MediaFacts(BaseModel):
     )
 
     @property
+    def noun(self) -> str:
+        """What people call it: `video`, `image`, `sound`, or `file` where nothing is known of it."""
+        if self.frames or (self.duration_seconds and self.width):
+            return "video"
+        if self.width:
+            return "image"
+        return "sound" if self.duration_seconds else "file"
+
+    @property
     def extent(self) -> str:
         """How large and how long it is, in words, as far as it is known; a sound has no pixels, an image no length."""
         parts = [

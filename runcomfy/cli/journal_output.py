@@ -113,7 +113,7 @@ def print_entry(item: Item, *, as_json: bool) -> None:
     for video in entry.archive.videos if entry.archive else ():
         print_facts(
             f"Archive {video.index}",
-            {"video": video.uri, "provenance": video.provenance_uri, "sha256": video.sha256},
+            {video.media.noun: video.uri, "provenance": video.provenance_uri, "sha256": video.sha256},
             as_json=False,
         )
     console.print("History (UTC)", style="bold")

@@ -13,6 +13,7 @@ from rich.table import Table
 from runcomfy.cli.output import print_facts
 from runcomfy.models.pins import Pin, class_of
 from runcomfy.models.schema import standard
+from runcomfy.texts import in_digits
 
 __all__ = ["bounds_of", "example_of", "print_model"]
 
@@ -82,21 +83,16 @@ def bounds_of(schema: Mapping[str, Any]) -> str:
         more = f" … ({len(choices)})" if len(choices) > _MOST_CHOICES else ""
         return ", ".join(shown) + more
     least, most = schema.get("minimum"), schema.get("maximum")
-    parts = [f"{_plain(least)} to {_plain(most)}" if least is not None and most is not None else ""]
+    parts = [f"{in_digits(least)} to {in_digits(most)}" if least is not None and most is not None else ""]
     if least is not None and most is None:
-        parts.append(f"{_plain(least)} or more")
+        parts.append(f"{in_digits(least)} or more")
     if most is not None and least is None:
-        parts.append(f"{_plain(most)} or less")
+        parts.append(f"{in_digits(most)} or less")
     if "maxItems" in schema:
         parts.append(f"{schema.get('minItems', 0)} to {schema['maxItems']} of them")
     if "maxLength" in schema:
         parts.append(f"{schema['maxLength']} characters at most")
     return ", ".join(filter(None, parts))
-
-
-def _plain(number: float) -> str:
-    """Return a number as people write it: all digits of a whole one."""
-    return f"{number:g}" if isinstance(number, float) and not number.is_integer() else f"{int(number)}"
 
 
 def _type(name: str, schema: Mapping[str, Any], media: Mapping[str, Any]) -> str:
@@ -115,7 +111,7 @@ def _sample(name: str, schema: Mapping[str, Any], media: Mapping[str, Any]) -> s
         case "string":
             return "A fox in the snow"
         case "integer" | "number":
-            return f"{schema.get('minimum', 1):g}"
+            return in_digits(schema.get("minimum", 1))
         case "boolean":
             return "true"
         case "array":

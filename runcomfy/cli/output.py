@@ -110,7 +110,7 @@ def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_j
     print_facts("Done", facts, as_json=False)
     for video in videos:
         shown = {
-            "video": video.uri,
+            video.media.noun: video.uri,
             "provenance": video.provenance_uri,
             "size": ", ".join(filter(None, (video.media.extent, f"{video.size_bytes:,} bytes"))),
             "sha256": video.sha256,

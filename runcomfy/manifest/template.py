@@ -15,6 +15,7 @@ from runcomfy.models.cells import text_of
 from runcomfy.models.columns import column_of
 from runcomfy.models.media_fields import types_of
 from runcomfy.models.samples import sample_of
+from runcomfy.texts import in_digits
 
 __all__ = ["manifest_template"]
 
@@ -90,8 +91,8 @@ def _about(kind: type[ModelInputs], name: str, description: str, *, needed: bool
     else:
         what = " or ".join(_WORDS[each] for each in sorted(types_of(schema) - {"null"})) or "JSON"
         least, most = schema.get("minimum"), schema.get("maximum")
-        what += f", {least:g} or more" if least is not None and most is None else ""
-        what += f", {most:g} or less" if most is not None and least is None else ""
-        what += f", {least:g} to {most:g}" if least is not None and most is not None else ""
+        what += f", {in_digits(least)} or more" if least is not None and most is None else ""
+        what += f", {in_digits(most)} or less" if most is not None and least is None else ""
+        what += f", {in_digits(least)} to {in_digits(most)}" if least is not None and most is not None else ""
     description = description.rstrip(" .")
     return ". ".join(filter(None, (f"{what}; needed" if needed else what, description)))
