@@ -19,8 +19,19 @@ __all__ = ["deployment_name", "description_of", "form_of"]
 
 _MEDIA: Final = {MediaKind.IMAGE: "An image", MediaKind.VIDEO: "A video", MediaKind.AUDIO: "A sound"}
 _MANY: Final = {MediaKind.IMAGE: "Images", MediaKind.VIDEO: "Videos", MediaKind.AUDIO: "Sounds"}
+_SECRETS: Final = ("signature", "token", "credential", "secret", "password", "key")
+"""The ends of names in a query that hold one."""
+_SHORT_SECRETS: Final = ("sig", "sign", "auth", "hmac", "jwt", "policy", "key-pair-id")
+"""Such names, or their last words."""
+
+
+def _in_any_case(words: tuple[str, ...]) -> str:
+    """Return a pattern of words; JSON Schema knows no flag for upper and lower case."""
+    return "|".join("".join(f"[{each.upper()}{each}]" if each.isalpha() else each for each in word) for word in words)
+
+
 _SIGNED: Final = (
-    r"[?&#][^?#]*([Ss]ignature|[Tt]oken|[Cc]redential|[Kk]ey-[Pp]air-[Ii]d|[Ss]ig|[Kk]ey)=|://[^/@]*:[^/@]*@"
+    rf"[?&#]([^?&#=]*({_in_any_case(_SECRETS)})|([^?&#=]*[-_.])?({_in_any_case(_SHORT_SECRETS)}))=|://[^/?#]*@"
 )
 _REFERENCES: Final = 200  # a form with more of them written out is none that a person fills in
 

@@ -108,9 +108,12 @@ def test_a_medium_that_a_person_named_is_one_in_the_form() -> None:
 
     assert form["properties"]["thing"]["description"].startswith("What moves.\n\nA video: s3://bucket/key")
     assert accepts(form, {"thing": "s3://bucket/clip.mp4"}) and not accepts(form, {"thing": ""})
-    for signed in ("u:p@h/k", "h/k?Expires=1&Signature=ab", "h/k?x=1&sig=ab", "h/k?Key-Pair-Id=a", "h/k#token=1"):
+    known = ("u:p@h/k", "u@h/k", "h/k?Expires=1&Signature=ab", "h/k?x=1&sig=ab", "h/k?Key-Pair-Id=a", "h/k#token=1")
+    others = ("h/k?SIG=a", "h/k?access_token=a", "h/k?q-sign=a", "h/k?st=1&hmac=a", "h/k?password=a", "h/k?Policy=a")
+    for signed in (*known, *others):
         assert not accepts(form, {"thing": f"https://{signed}"}), signed
-    assert accepts(form, {"thing": "https://h/k.mp4?width=300"})
+    for plain in ("https://h/k.mp4?width=300&design=1", "https://h/a@2x.mp4", "s3://bucket/a@2x.mp4"):
+        assert accepts(form, {"thing": plain})
 
 
 def test_the_name_and_what_stands_above() -> None:
