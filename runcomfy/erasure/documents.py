@@ -17,12 +17,16 @@ from runcomfy.manifest.table import IGNORED, Names, Table, UnreadableTable
 from runcomfy.manifest.writing import write_manifest
 from runcomfy.models.columns import FIELDS, column_of
 
-__all__ = ["FOLDERS", "cleaned", "needs_extra"]
+__all__ = ["FOLDERS", "NotCleaned", "cleaned", "needs_extra"]
 
 FOLDERS = ("batches/", "inbox/", "reports/")
 """Where such files are, below a store's prefix."""
 _AGAIN = "to-run-again."
 _WORDY_COLUMNS = ("prompt", "image", "uri", "error")
+
+
+class NotCleaned(Exception):
+    """A file names the generation, and cannot be read as what it should be, so that it is left as it is."""
 
 
 def needs_extra(name: str) -> None:
@@ -46,6 +50,9 @@ def cleaned(name: str, document: bytes, traces: Traces) -> bytes | None:
         name: Its key; what the file is follows from that.
         document: Its bytes.
         traces: What the generation is recognised by.
+
+    Raises:
+        NotCleaned: it cannot be read, though it names the generation.
     """
     last, extension = name.rpartition("/")[2], name.rpartition(".")[2].lower()
     if last.startswith(_AGAIN):
@@ -58,8 +65,14 @@ def cleaned(name: str, document: bytes, traces: Traces) -> bytes | None:
     try:
         made: bytes | None = clean(document, traces)
     except (ValueError, csv.Error):  # not one of ours
-        return document
+        return _unread(document, traces)
     return made
+
+
+def _unread(document: bytes, traces: Traces) -> bytes:
+    if traces.are_on(document):
+        raise NotCleaned
+    return document
 
 
 def _results(document: bytes, traces: Traces) -> bytes:
@@ -129,7 +142,7 @@ def _manifest(document: bytes, extension: str, traces: Traces) -> bytes | None:
     try:
         table = _table(document, kind, Names((*FIELDS, *map(column_of, traces.inputs))))
     except UnreadableTable:
-        return document
+        return _unread(document, traces)
     rows = [record.values for record in table.records]
     kept = [row for row in rows if not traces.asked_by(row)]
     if len(kept) == len(rows):

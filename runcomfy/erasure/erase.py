@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from runcomfy.erasure.documents import FOLDERS, cleaned, needs_extra
+from runcomfy.erasure.documents import FOLDERS, NotCleaned, cleaned, needs_extra
 from runcomfy.erasure.files import archived_objects, staged_objects
 from runcomfy.erasure.rows import blank_rows, has_catalogue
 from runcomfy.erasure.traces import Traces
@@ -96,8 +96,13 @@ def _planned(there: Destination, found: Versioned, used: Collection[str], unread
     for key in _documents(store):
         needs_extra(key)
         body = _read(store, key)
-        if body is not None and cleaned(key, body, traces) is not body:
-            documents.append(store.uri(key))
+        try:
+            if body is not None and cleaned(key, body, traces) is not body:
+                documents.append(store.uri(key))
+        except NotCleaned:
+            left[store.uri(key)] = (
+                "it names the generation, and cannot be read here: look at it, and delete it yourself"
+            )
     return ErasurePlan(
         found, there, (*archived, *(store.uri(key) for key in staged)), tuple(documents), left,
         tuple(_out_of_reach(entry, why)),
@@ -166,7 +171,7 @@ def _remove(
                 if old.is_marker or old.size_bytes > _LARGEST_BYTES:
                     continue
                 body = read_old(store, old, limit_bytes=_LARGEST_BYTES)
-                if cleaned(old.key, body, traces) is not body:
+                if _is_of_it(old.key, body, traces):
                     tried(lambda old=old: delete_old(store, old))  # type: ignore[misc]
     if may_stage is not None:
         for key in staged_objects(store, entry, used)[0]:
@@ -176,12 +181,22 @@ def _remove(
     return refused
 
 
+def _is_of_it(key: str, body: bytes, traces: Traces) -> bool:
+    try:
+        return cleaned(key, body, traces) is not body
+    except NotCleaned:  # an old version, which nobody reads any more
+        return True
+
+
 def _clean(store: Store, key: str, traces: Traces) -> None:
     for _ in range(_MOST_CONFLICTS):
         found = store.read_version(key, limit_bytes=_LARGEST_BYTES)
         if found is None:
             return
-        new = cleaned(key, found.body, traces)
+        try:
+            new = cleaned(key, found.body, traces)
+        except NotCleaned:
+            return  # the plan says so
         if new is found.body:
             return
         if new is None:
