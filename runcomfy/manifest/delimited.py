@@ -15,6 +15,7 @@ from runcomfy.manifest.table import (
     BLANK,
     COMMENT,
     MAX_LINE_CHARACTERS,
+    TEMPLATE,
     TYPED,
     Names,
     RawRow,
@@ -44,7 +45,7 @@ def read_delimited(data: bytes, known: Names = TYPED) -> Table:
     Raises:
         UnreadableTable: It is not text, or has no usable header, or no rows.
     """
-    delimiter, skipped = _dialect(data, known)
+    delimiter, skipped, is_template = _dialect(data, known)
     records = _records(data, delimiter, skipped)
     first = list(islice(records, LOOKED_AT))
     place = find_header([(line, [] if isinstance(cells, str) else cells) for line, cells in first], known)
@@ -56,7 +57,7 @@ def read_delimited(data: bytes, known: Names = TYPED) -> Table:
     names = names_of(header, known)
     rows: list[RawRow] = []
     for line, cells in chain(first[place + 1 :], records):
-        rows += _row(line, cells, names, len(header), is_ours="error" in names)
+        rows += _row(line, cells, names, len(header), is_ours=is_template or "error" in names)
         check_length(len(rows) or 1)
     check_length(len(rows))
     return Table(without_index(dict.fromkeys(names, header_line), rows), rows, delimiter)
@@ -82,12 +83,12 @@ def as_written(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _dialect(data: bytes, known: Names) -> tuple[str, int]:
-    """Return the separator, and how many lines to skip.
+def _dialect(data: bytes, known: Names) -> tuple[str, int, bool]:
+    """Return the separator, how many lines to skip, and whether they say that it is a template of ours.
 
     In some countries Excel writes `sep=;` into the first; and there are comments above the header of a template.
     """
-    separator, skipped, has_comments = None, 0, False
+    separator, skipped, has_comments, is_template = None, 0, False, False
     start: list[str] = []
     for line in lines_of(open_text(data, "")):
         is_comment = bool(COMMENT.match(line))
@@ -100,11 +101,12 @@ def _dialect(data: bytes, known: Names) -> tuple[str, int]:
                 continue
             separator = named[1]
         has_comments |= is_comment
+        is_template |= is_comment and line.lstrip('\ufeff"#').lstrip().startswith(TEMPLATE)
         skipped += 1
     if separator is not None:
-        return separator, skipped
+        return separator, skipped, is_template
     found = {delimiter: _most_names(start, delimiter, known) for delimiter in _DELIMITERS}
-    return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), skipped
+    return max(_DELIMITERS, key=lambda delimiter: found[delimiter]), skipped, is_template
 
 
 def _most_names(lines: Sequence[str], delimiter: str, known: Names) -> int:
@@ -124,8 +126,8 @@ def _row(
 ) -> Iterator[RawRow]:  # fmt: skip
     """Yield the record; nothing where it is blank.
 
-    `is_ours` says that `write_manifest` wrote it, whose mark is the column `error`: what is defused is as it was again.
-    In other files an apostrophe is the person's, and part of what is asked for.
+    `is_ours` says that `write_manifest` wrote it, whose mark is the column `error`, or that it began as a template:
+    what is defused is as it was again. In other files an apostrophe is the person's, and part of what is asked for.
     """
     if isinstance(cells, str):
         yield RawRow(line, {}, cells)

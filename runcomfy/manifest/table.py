@@ -28,6 +28,7 @@ __all__ = [
     "MAX_ROWS",
     "MAX_TEXT_BYTES",
     "MAX_TEXT_CHARACTERS",
+    "TEMPLATE",
     "TYPED",
     "Names",
     "RawRow",
@@ -43,6 +44,8 @@ __all__ = [
 
 COMMENT = re.compile(r'\ufeff?"?#(?:\s|\Z)')
 """How a line begins that is not read, above the header: not as a column that is called `#`."""
+TEMPLATE = "A manifest for "
+"""How the first comment of a template begins."""
 IGNORED = ("error", "line")
 """Columns that are not read: a manifest of what failed has them, and can be run again as it is."""
 MAX_ROWS = 100_000

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from runcomfy.manifest.delimited import write_delimited
 from runcomfy.manifest.json_lines import write_json_lines
+from runcomfy.manifest.table import TEMPLATE
 from runcomfy.models import ModelInputs, short_name
 from runcomfy.models.cells import text_of
 from runcomfy.models.columns import column_of
@@ -49,7 +50,7 @@ def manifest_template(kind: type[ModelInputs], format: Literal["csv", "jsonl"] =
         if own.needed:
             row[name] = own.sample if format == "jsonl" or not kind.properties else text_of(kind, own.name, own.sample)
     comments = [
-        f"A manifest for {kind.model_id}. Lines like this one, above all others, are not read.",
+        f"{TEMPLATE}{kind.model_id}. Lines like this one, above all others, are not read.",
         "model: the model of the row; needed, unless one is named for the whole file",
         *(f"{name}: {own.about}" for name, own in columns.items()),
         f"variation: {_ABOUT_VARIATION}",

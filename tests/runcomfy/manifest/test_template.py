@@ -91,3 +91,24 @@ def test_what_looks_like_a_comment_further_down_is_asked_for(tmp_path: Path) -> 
     assert [row.order.prompt for row in csv.rows] == ["# rain", "# snow"]
     assert "#: there is no such field" in column.bad[0].problems[0]
     assert [bad.line for bad in jsonl.bad] == [3]
+
+
+def test_choices_that_spreadsheets_take_for_formulas_are_read_back(tmp_path: Path) -> None:
+    """They are defused in a template, and in the rows that a person adds to it they need not be."""
+    schema = {
+        "required": ["mode", "shift", "prompt"],
+        "properties": {
+            "mode": {"type": "string", "enum": ["-auto", "=x", "'=y"]},
+            "shift": {"type": "number", "minimum": -5, "maximum": -1},
+            "prompt": {"type": "string"},
+        },
+    }
+    kind = class_of(Pin.from_entry({"model_id": "acme/signs", "input_schema": schema}, "a test"))
+    text = manifest_template(kind).decode() + "acme/signs,=x,-2,snow,\nacme/signs,''=y,-2,snow,\n"
+
+    manifest = read_text(tmp_path, "m.csv", text, kinds={"acme/signs": kind})
+
+    assert manifest.bad == ()
+    assert [row.order.settings["mode"] for row in manifest.rows] == ["-auto", "=x", "'=y"]
+    own = read_text(tmp_path, "n.csv", "prompt,variation\n'=rain,1\n")
+    assert own.rows[0].order.prompt == "'=rain"
