@@ -18,6 +18,7 @@ OUTCOMES = (
 """Every outcome, the good one first, in the order in which they are shown."""
 
 _NOT_AT_AN_END = ("under_way", "detached")
+_WITHOUT_A_CAUSE = ("archived", "under_way", "erased")
 _MOST_PERIODS = 36
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 7 * 1440, 28 * 1440))
 _MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
@@ -40,7 +41,7 @@ class Figures:
     outcomes: dict[str, int]
     """How many have each outcome, in the order of `OUTCOMES`."""
     success: float | None
-    """Which part of those that have ended is archived; `None` if none has ended."""
+    """Which part of those that have ended is archived; `None` if none has ended. What a person erased is in neither."""
     files: int
     size_bytes: int
     video_seconds: float
@@ -83,7 +84,7 @@ class Period:
 def figures(rows: Sequence[Row]) -> Figures:
     """Return the numbers of these rows."""
     counted = Counter(row["outcome"] for row in rows)
-    ended = sum(count for outcome, count in counted.items() if outcome not in _NOT_AT_AN_END)
+    ended = sum(count for outcome, count in counted.items() if outcome not in (*_NOT_AT_AN_END, "erased"))
     return Figures(
         generations=len(rows),
         outcomes={outcome: counted[outcome] for outcome in OUTCOMES if counted[outcome]},
@@ -123,10 +124,10 @@ def _quantile(ordered: Sequence[float], part: float) -> float:
 
 
 def causes(rows: Iterable[Row]) -> list[Cause]:
-    """Return why generations have no video, the most frequent cause first; what is in progress has none."""
+    """Return why generations have no video, the most frequent cause first; what is in progress, or was erased, has none."""
     found: dict[tuple[str, str | None, str | None], list[Row]] = {}
     for row in rows:
-        if row["outcome"] not in ("archived", "under_way"):
+        if row["outcome"] not in _WITHOUT_A_CAUSE:
             found.setdefault((row["outcome"], row["error_type"], row["error_code"]), []).append(row)
     grouped = [Cause(*key, tuple(own)) for key, own in found.items()]
     return sorted(grouped, key=lambda cause: (-len(cause.rows), cause.name, cause.outcome))

@@ -102,6 +102,21 @@ async def test_a_page_shows_what_was_made_what_it_cost_and_how_it_went(archiving
     assert page.all("title")[0].text == "Videos of 21 November 2026"
 
 
+async def test_what_a_person_erased_is_neither_a_success_nor_a_failure(archiving: Archiving) -> None:
+    """It counts among the outcomes, and its cost stays."""
+    await with_poster(archiving, "kept", poster(), begun=DAY)
+    erased = await archiving.begin("erased")
+    await archiving.move(erased, EntryState.REFUSED, reason="no")
+    await archiving.move(erased, EntryState.ERASED, reason="erased by a person")
+    await archiving.update()
+
+    told = text_of(read(made(archiving).html))
+
+    assert "Success 100 % of those that have ended" in told
+    assert "1 archived, 1 erased" in told
+    assert "erased" not in told.partition("Failures by cause")[2].partition("Every generation")[0]
+
+
 async def test_texts_from_outside_are_shown_as_text_only(archiving: Archiving) -> None:
     """A prompt, a reason, an error's code or a name with markup in it changes nothing on the page."""
     await with_poster(archiving, HOSTILE, poster())
