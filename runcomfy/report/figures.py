@@ -124,7 +124,7 @@ def _quantile(ordered: Sequence[float], part: float) -> float:
 
 
 def causes(rows: Iterable[Row]) -> list[Cause]:
-    """Return why generations have no video, the most frequent cause first; what is in progress, or was erased, has none."""
+    """Return why generations have no video, the most frequent cause first; what is in progress or erased has none."""
     found: dict[tuple[str, str | None, str | None], list[Row]] = {}
     for row in rows:
         if row["outcome"] not in _WITHOUT_A_CAUSE:
