@@ -7,6 +7,7 @@ What a decoder merely logs is no damage: encoders differ, and good files make it
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 from array import array
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -26,6 +27,7 @@ __all__ = ["decoded"]
 _MAX_PIXELS = 2**26
 _BUFFER_BYTES = 1 << 18
 _HEAD_BYTES = 1 << 16
+_FRAMES_IN_MP3 = re.compile(rb"(?:Xing|Info)\0\0\0(.)(.{4})", re.DOTALL)
 _LARGE_MEGAPIXELS = 400.0
 """From here on several threads decode."""
 _MOST_THREADS = 4
@@ -52,7 +54,8 @@ def _declared_seconds(file: BinaryIO, form: str, container: InputContainer) -> f
     """Return how long a sound should be, if its head says so; FFmpeg guesses where it does not."""
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    said = form == "flac" or (form == "mp3" and (b"Xing\0\0\0" in head or b"Info\0\0\0" in head))
+    counted = _FRAMES_IN_MP3.search(head)
+    said = form == "flac" or (form == "mp3" and counted is not None and counted[1][0] & 1 and any(counted[2]))
     return container.duration / av.time_base if said and container.duration else None
 
 

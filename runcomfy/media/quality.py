@@ -30,6 +30,8 @@ _MAX_IMAGE_BYTES = 200_000_000
 _MAX_SAMPLES = 5_000_000
 """FFmpeg allocates about 32 bytes for each sample that an index announces, whether it exists or not."""
 _TAIL_BYTES = 64 * 1024
+_OPEN_RIFF_BYTES = 0x7FFF0000
+"""Who streams a WAV does not know its size yet, and writes as much as 32 bits, or 31, hold, or a little less."""
 
 _FFMPEG = {
     "mp4": "mp4", "mov": "mp4", "m4a": "mp4", "heic": "mp4", "webm": "matroska", "matroska": "matroska", "avi": "avi",
@@ -244,8 +246,9 @@ def _by_its_own_size(file: BinaryIO, size_bytes: int, kind: MediaKind) -> tuple[
         except ValueError:
             return "it has no segment", (), False
     elif head[:4] == b"RIFF":
-        expected = 8 + int.from_bytes(head[4:8], "little")
-        expected = None if expected in (8, 0xFFFFFFFF + 8) else expected
+        said = int.from_bytes(head[4:8], "little")
+        is_open = said == 0 or said >= _OPEN_RIFF_BYTES > size_bytes
+        expected = None if is_open else 8 + said
     elif kind.extension == "ts" and size_bytes % 188:
         return "its last packet is not whole", (), False
     elif kind.container == "ogg":

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_an_image_is_decoded_to_its_end(tmp_path: Path, defect: str, expected: s
     quality = verdict(tmp_path, with_defect(data, "image/png", defect, {"percent": 40})[0] if defect else data)
 
     assert quality.verdict == expected
+
+
+@pytest.mark.parametrize("said", [0xFFFFFFFF, 0xFFFFFFF7, 0x80000000, 0x7FFFFFFF, 0x7FFFF024, 0])
+def test_a_wav_that_was_streamed_is_not_cut(tmp_path: Path, said: int) -> None:
+    """Who writes it does not know its size yet, and speech is often made so; one that is cut is found all the same."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(random.Random(7).randbytes(16_000))
+    data = made.getvalue()
+    at = data.find(b"data") + 4
+    size = max(0, said - at + 4).to_bytes(4, "little")
+    streamed = data[:4] + said.to_bytes(4, "little") + data[8:at] + size + data[at + 4 :]
+
+    assert verdict(tmp_path, streamed).verdict == "good"
+    assert verdict(tmp_path, data[:-2000]).verdict == "damaged"
 
 
 def test_a_png_with_a_wrong_checksum_is_damaged(tmp_path: Path) -> None:
