@@ -61,7 +61,7 @@ _BESIDE: Final = frozenset({
     "driving",
 })  # fmt: skip
 _NO_WEB_ADDRESS: Final = re.compile(r"(?:s3|file|data|gs|blob):", re.IGNORECASE)
-_WEB_ADDRESS: Final = re.compile(r"https?://", re.IGNORECASE)
+_SECRET_ADDRESS: Final = re.compile(r"https?://(?:.*\?|[^/?#]*@)", re.IGNORECASE | re.DOTALL)
 _A_PATH: Final = re.compile(
     r"(?!https?://)\S*[^\s/]\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic|mp4|mov|webm|mkv|mp3|wav|flac|ogg|m4a|aac)",
     re.IGNORECASE,
@@ -135,15 +135,17 @@ def file_in(value: Any) -> str:
     """Return why a value that is no medium names a file, so that it cannot be sent as it is; empty if it names none.
 
     A public URL without a query may be: the service can read it. A path and `s3://` it cannot; and a query may be a
-    signature, which ends, must not be stored, and would make another generation of the same file.
+    signature, which ends, must not be stored, and would make another generation of the same file. So must no password
+    before the host be stored.
     """
     match value:
         case str():
-            if _NO_WEB_ADDRESS.match(value) or (_WEB_ADDRESS.match(value) and "?" in value) or _A_PATH.fullmatch(value):
+            text = value.strip()
+            if _NO_WEB_ADDRESS.match(text) or _SECRET_ADDRESS.match(text) or _A_PATH.fullmatch(text):
                 return (
                     "it names a file, and the model's schema does not say that there is one. Say what it is "
                     "(prefect-runcomfy models refresh MODEL --media.FIELD image, or video, audio), or where that is "
-                    "not possible, give a public https:// URL without a query"
+                    "not possible, give a public https:// URL without a query or a password"
                 )
         case list():
             return next(filter(None, map(file_in, value)), "")

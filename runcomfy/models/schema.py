@@ -275,7 +275,8 @@ def _field(
     shown = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
     if not given:
         shown.pop("default", None)
-    annotation: Any = Annotated[_annotation(schema), PlainValidator(check), WithJsonSchema(shown)]
+    given_or_default = (lambda value: check(default if value is None else value)) if given and needed else check
+    annotation: Any = Annotated[_annotation(schema), PlainValidator(given_or_default), WithJsonSchema(shown)]
     facts: dict[str, Any] = {
         "alias": name,
         "title": _text_of(schema, "title") or name.replace("_", " ").capitalize(),

@@ -132,8 +132,12 @@ def test_the_named_differences() -> None:
     assert "finite" in refusal(kind, prompt="x", speed=float("nan"))
     assert "rounded" in refusal(kind, prompt="x", count=1e17)
     assert check_inputs(made({"x": {"type": "number", "multipleOf": 0.1}}), {"x": 0.3}).body() == {"x": 0.3}
-    for file in ("photo.jpg", "s3://b/k", "https://h/x?X-Amz-Signature=1", "data:image/png;base64,AA"):
+    secret = ("https://h/x?X-Amz-Signature=1", " https://h/x?sig=1", "https://user:word@h/x")
+    with_default = made({"mode": {"type": "string", "enum": ["a", "b"], "default": "b"}}, required=("mode",))
+    assert check_inputs(with_default, {"mode": None}).body() == check_inputs(with_default, {}).body() == {"mode": "b"}
+    for file in ("photo.jpg", " photo.jpg", "s3://b/k", *secret, "data:image/png;base64,AA"):
         assert "names a file" in refusal(made({"shots": {"type": "array"}}), shots=[{"image_url": file}])
+    assert check_inputs(made({"shots": {"type": "array"}}), {"shots": ["https://h/@me.png"]})
 
 
 TEXT = {"type": "string"}
