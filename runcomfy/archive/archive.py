@@ -87,7 +87,17 @@ async def archive_output(
         ConfigurationError: The template does not suit these facts.
     """
     archive = Archiving(
-        url, index, facts, store, hosts, template, validation, retry_budget, mark, contact_sheet, signing=signing
+        url,
+        index,
+        facts,
+        store,
+        hosts,
+        template,
+        validation,
+        retry_budget,
+        mark,
+        signing=signing,
+        contact_sheet=contact_sheet,
     )
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:

@@ -52,9 +52,9 @@ class Archiving:
         validation: OutputValidation | None,
         retry_budget: RetryBudget,
         mark: bool,
-        contact_sheet: bool = False,
         room: Room = _ROOM,
         signing: Signing | None = None,
+        contact_sheet: bool = False,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._retry_budget, self._mark, self._room = hosts, retry_budget, mark, room
