@@ -54,10 +54,10 @@ test-python:
 	cd $(ELSEWHERE) && bin/python -I ../tests/installed_wheel.py
 	rm -rf $(ELSEWHERE)
 
-# Real servers, workers and processes; minutes. Two files beside each other, in the order of their names, which begins
-# with the longest: every worker of xdist has servers, buckets and work pools of its own.
+# Real servers, workers and processes; minutes, most of it waiting. Three files beside each other, in the order of their
+# names, which begins with the longest: every worker of xdist has servers, buckets and work pools of its own.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder --rerun-show-tracebacks
+	$(BIN)/python -m pytest -q -m slow -n 3 --dist loadfile --no-loadscope-reorder --rerun-show-tracebacks
 
 check: $(STAMP)
 	$(BIN)/ruff format --check
