@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from runcomfy.erasure.documents import FOLDERS, NotCleaned, cleaned, needs_extra
-from runcomfy.erasure.files import archived_objects, staged_objects
+from runcomfy.erasure.files import archived_objects, outputs_staged, staged_objects
 from runcomfy.erasure.rows import blank_rows, has_catalogue
 from runcomfy.erasure.traces import Traces
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable
@@ -77,7 +77,7 @@ async def prepare(destination: Destination, key: str) -> ErasurePlan:
     found = await destination.journal.find(key)
     _refuse_open(found.entry, destination)
     there = destination.at(found.entry.store)
-    used, unreadable = await _used_by_others(destination.journal, found.entry)
+    used, unreadable = await _used_by_others(destination.journal, found.entry, there.store)
     return await asyncio.to_thread(_planned, there, found, used, unreadable)
 
 
@@ -128,7 +128,7 @@ async def carry_out(plan: ErasurePlan) -> Erasure:
                 "again."
             )
         entry = marked
-    used, unreadable = await _used_by_others(journal, entry)
+    used, unreadable = await _used_by_others(journal, entry, store)
     refused = await asyncio.to_thread(_remove, there, entry, () if not unreadable else None, used, versions=versions)
     if refused:
         raise StorageError(
@@ -250,9 +250,10 @@ def _refuse_open(entry: Entry, destination: Destination) -> None:
     )  # fmt: skip
 
 
-async def _used_by_others(journal: Journal, entry: Entry) -> tuple[set[str], int]:
-    """Return the input files of this generation that others have too, and how many entries cannot be read."""
+async def _used_by_others(journal: Journal, entry: Entry, store: Store) -> tuple[set[str], int]:
+    """Return the staged files of this generation that others have too, and how many entries cannot be read."""
     mine, used, unreadable = {file.uri for file in entry.files}, set[str](), list[str]()
+    mine |= {store.uri(key) for key in await asyncio.to_thread(outputs_staged, store, entry)}
     if mine:
         async for other in journal.entries(unreadable=unreadable.append):
             if other.entry.generation_key != entry.generation_key:

@@ -11,11 +11,11 @@ from runcomfy.archive.provenance import Provenance
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal import Entry
 from runcomfy.storage.garbage import STAGED_FILE
-from runcomfy.storage.keys import RESERVED, KeyTemplate, safe_name
+from runcomfy.storage.keys import IMAGES, MEDIA, RESERVED, KeyTemplate, safe_name
 from runcomfy.storage.store import Store
 from runcomfy.storage.versions import OldVersion, old_versions, read_old
 
-__all__ = ["Archived", "archived_objects", "staged_objects"]
+__all__ = ["Archived", "archived_objects", "outputs_staged", "staged_objects"]
 
 _QUARANTINE = "quarantine/"
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
@@ -84,7 +84,23 @@ def staged_objects(store: Store, entry: Entry, used: Collection[str]) -> tuple[l
             left[file.uri] = "other generations have it as their input"
         else:
             alone.append(file.key)
+    for key in outputs_staged(store, entry):
+        if (uri := store.uri(key)) in used:
+            left[uri] = "it is a file of this generation, and others have it as their input"
+        elif key not in alone and uri not in left:
+            alone.append(key)
     return alone, left
+
+
+def outputs_staged(store: Store, entry: Entry) -> list[str]:
+    """Return the keys of staged files that are what this generation made: somebody went on with it. Blocks.
+
+    Raises:
+        StorageError: the store could not be listed.
+    """
+    videos = entry.archive.videos if entry.archive else ()
+    starts = [store.key(f"{folder}{video.sha256}.") for video in videos for folder in (IMAGES, MEDIA)]
+    return [listed.key for start in starts for listed in store.list(start)]
 
 
 def _candidates(

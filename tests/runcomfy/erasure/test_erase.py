@@ -200,13 +200,19 @@ def test_one_that_is_under_way_is_refused(make_command: Callable[..., Command], 
 
     assert "under way" in refused["message"] and command.everything() == before
     sandbox.wait_for_end(late["request_id"])
-    command.run("fetch", late["request_id"])
-    broken = {f"media/batches/x/{name}": late["request_id"].encode() for name in ("to-run-again.parquet", "plan.json")}
+    (video,) = command.run("fetch", late["request_id"])["videos"]
+    staged = f"media/media/{video['sha256']}.mp4"  # somebody began to go on with it
+    command.client.copy_object(
+        Bucket=command.bucket, Key=staged, CopySource={"Bucket": command.bucket, "Key": video["key"]}
+    )
+    broken = {f"media/batches/x/{name}": late["request_id"].encode() for name in ("to-run-again.xlsx", "plan.json")}
     for name, body in broken.items():  # left, and said to be
         command.client.put_object(Bucket=command.bucket, Key=name, Body=body)
     command.client.put_object(Bucket=command.bucket, Key="media/batches/x/rows.jsonl", Body=b"{")
-    left = command.run("erase", late["generation_key"], "--yes")["left"]
-    assert set(left) == {f"s3://{command.bucket}/{name}" for name in broken}
+    done = command.run("erase", late["generation_key"], "--yes")
+    assert f"s3://{command.bucket}/{staged}" in done["deleted"]
+    assert not any(name.startswith(staged) for name in command.everything())
+    assert set(done["left"]) == {f"s3://{command.bucket}/{name}" for name in broken}
     command.run("erase", "0" * 64, "--yes", code=3)
 
 
