@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,16 @@ _AT_ONCE = threading.BoundedSemaphore(2)  # each takes some tens of megabytes
 _RECHECK_SECONDS = 0.1
 _MOST_SECONDS, _FAILURE_HOLDS_SECONDS = 120.0, 60.0
 _QUIET = {"builder": {"thumbnail": {"enabled": False}}}  # a small image of somebody's input is not ours to publish
+
+
+def _free() -> None:
+    """Free all: in a forked process, nobody is left who would."""
+    global _AT_ONCE
+    _AT_ONCE = threading.BoundedSemaphore(2)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
 
 
 class Unsigned(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -182,6 +183,48 @@ def test_a_full_disk_and_a_stop_end_the_signing(signing: Signing) -> None:
         signing.sign(io.BytesIO(image("PNG")), io.BytesIO(), "image/png", STATEMENT, ingredients=(waits,), check=check)
     held.set()
     assert sign(signing, "image/png", image("PNG"))
+
+
+def _in_a_fork(signing: Signing, answers: Any) -> None:
+    answers.put(len(sign(signing, "image/png", image("PNG"))))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_signs_too(signing: Signing) -> None:
+    """Whatever this one was signing when it forked."""
+    held = threading.Event()
+    begun = threading.Semaphore(0)
+
+    def wait() -> bytes:
+        begun.release()
+        held.wait(120)
+        return image("JPEG")
+
+    waits = Ingredient("slow.jpg", "image/jpeg", wait)
+    threads = [
+        threading.Thread(
+            target=signing.sign, args=(io.BytesIO(image("PNG")), io.BytesIO(), "image/png", STATEMENT),
+            kwargs={"ingredients": (waits,)},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+        begun.acquire(timeout=60)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=_in_a_fork, args=(signing, answers))
+    process.start()
+
+    try:
+        assert answers.get(timeout=60) > 0
+    finally:
+        process.kill()
+        process.join()
+        held.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.fixture
