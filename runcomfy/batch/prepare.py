@@ -79,9 +79,8 @@ async def prepare(
     _warn(rows, log)
     status = await look_up(rows, journal, store)
     log.info("%d of %d rows are archived already", len(status.existing), len(rows))
-    left = status.to_do(
-        rows
-    )  # also those that are paid for: an uncertain one, or one that fails, may be paid for again
+    # Also those that are paid for: an uncertain one, or one that fails, may be paid for again; an erased one is not.
+    left = [row for row in status.to_do(rows) if not status.erased(row)]
     prices = await asyncio.to_thread(RowPrices.of, left, await RunTimes(journal).load())
     if prices.sentence:
         log.info("Price of the %d rows that are left: %s", len(left), prices.sentence)

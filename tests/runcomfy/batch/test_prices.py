@@ -24,9 +24,14 @@ from runcomfy.storage.store import Store
 NO_CLIENT: Callable[[], object] = lambda: pytest.fail("the service was asked")  # noqa: E731
 
 
-@pytest.mark.parametrize("state", [EntryState.INTENT, EntryState.UNCERTAIN, EntryState.SUBMITTED])
+@pytest.mark.parametrize(
+    "state", [EntryState.INTENT, EntryState.UNCERTAIN, EntryState.SUBMITTED, EntryState.FAILED, EntryState.ERASED]
+)
 async def test_a_row_that_may_be_paid_for_again_needs_a_price(store: Store, tmp_path: Path, state: EntryState) -> None:
-    """It has a request, or may have one; that of an uncertain one is sent again where a user chose that."""
+    """It has a request, or may have one; that of an uncertain one is sent again where a user chose that.
+
+    An erased one is not paid for until it is released.
+    """
     journal = Journal(MemoryJournalStore())
     current = await journal.create(GenerationSpec(TextToVideo(prompt="rain"), "http://127.0.0.1:1").intent("other:1"))
     assert current is not None
@@ -39,7 +44,9 @@ async def test_a_row_that_may_be_paid_for_again_needs_a_price(store: Store, tmp_
         client=NO_CLIENT,  # type: ignore[arg-type]
     )  # fmt: skip
 
-    assert plan.status.paid_before(plan.rows[0])
+    if state is EntryState.ERASED:
+        assert BatchPolicy(1, budget_usd=1.0).priced(plan.prices).usd_per_video == 0
+        return
     with pytest.raises(ConfigurationError, match="text-to-video"):
         BatchPolicy(1, budget_usd=1.0).priced(plan.prices)
     assert BatchPolicy(1, budget_usd=1.0, usd_per_video=0.2).priced(plan.prices).usd_per_video == 0.2
