@@ -181,6 +181,7 @@ async def test_many_that_sign_the_same_file_agree(
     assert (provenance["sha256"], provenance["signed_by"]) == (sha256(file).hexdigest(), SIGNER)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_gone_keeps_no_file_from_being_collected(
     bucket: Bucket, sandbox: Sandbox, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
