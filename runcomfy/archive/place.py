@@ -208,7 +208,7 @@ class Place:
         kept: Kept,
         image: Image.Image | None,
         *,
-        candidates: Iterable[Digest],
+        candidates: Collection[Digest],
         stop: TransferStop,
         created: bool,
     ) -> ArchivedVideo:
@@ -225,6 +225,7 @@ class Place:
         poster_uri = self._put_poster(key, image, known_absent=created)
         sheet_uri = self._put_sheet(key, kept.sheet, known_absent=created)
         provenance = self._write(key, self._described(key, kept, poster_uri, sheet_uri), candidates, stop, created)
+        provenance = self._settled(key, provenance, candidates, stop)
         return self.archived(key, provenance, already_archived=not created)
 
     def _described(self, key: str, kept: Kept, poster_uri: str | None, sheet_uri: str | None) -> Provenance:
@@ -272,6 +273,23 @@ class Place:
                 return other
             marked = provenance.marked if provenance.signed_by else current.sha256 != provenance.source_sha256
             provenance = provenance.model_copy(update={**current._asdict(), "marked": marked})
+            self._store.put(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE)
+        return provenance
+
+    def _settled(
+        self, key: str, provenance: Provenance, candidates: Collection[Digest], stop: TransferStop
+    ) -> Provenance:
+        """Write a signed file's provenance again for as long as it describes another worker's signature.
+
+        On a store without conditional writes, or with weak ones, the last of several files stays, and so does the last
+        of their provenances, which may be of another one. Whoever wrote the last provenance looks here after that.
+        """
+        while provenance.signed_by and (existing := self._store.head(key)) is not None:
+            named = stored_sha256(existing)
+            current = Digest(existing.size_bytes, named) if named else self.compare(key, candidates, stop)
+            if current.sha256 == provenance.sha256:
+                break
+            provenance = provenance.model_copy(update=current._asdict())
             self._store.put(f"{key}.json", provenance.to_json(), content_type=PROVENANCE_CONTENT_TYPE)
         return provenance
 
