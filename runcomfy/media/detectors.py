@@ -7,11 +7,13 @@ refuses the format, takes its own facts away and nothing else.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 import av
 from av.filter import Graph
+from av.filter.context import FilterContext
 
 from runcomfy.media.thresholds import DETECTED as _T
 
@@ -88,12 +90,7 @@ class PictureDetector:
         ] + ([("blurdetect", f"low={_T['edge_low_share']}:high={_T['edge_high_share']}")] if blurs else [])  # fmt: skip
         graph = Graph()
         last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-        for name, options in [*chain, ("buffersink", "")]:
-            following = graph.add(name, options)
-            last.link_to(following)
-            last = following
-        graph.configure()
-        return graph
+        return _linked(graph, last, [*chain, ("buffersink", "")])
 
     def _pull(self, graph: Graph) -> None:
         while True:
@@ -114,6 +111,16 @@ class PictureDetector:
                 self.blurred.open(at)
             else:
                 self.blurred.close(at)
+
+
+def _linked(graph: Graph, last: FilterContext, chain: Iterable[tuple[str, str]]) -> Graph:
+    """Add these filters, one behind the other, and configure the graph."""
+    for name, options in chain:
+        following = graph.add(name, options)
+        last.link_to(following)
+        last = following
+    graph.configure()
+    return graph
 
 
 def _follow(spans: Spans, start: str | None, end: str | None) -> None:
@@ -177,12 +184,7 @@ class SoundDetector:
             ("astats", f"metadata=1:measure_perchannel=none:measure_overall={measured}"),
             ("abuffersink", ""),
         )
-        for name, options in chain:
-            following = graph.add(name, options)
-            last.link_to(following)
-            last = following
-        graph.configure()
-        return graph
+        return _linked(graph, last, chain)
 
     def _pull(self, graph: Graph) -> None:
         while True:
