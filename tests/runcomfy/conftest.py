@@ -12,6 +12,9 @@ import pytest
 
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.store import Store
+from tests.runcomfy.cli.command_line import surrounded, surroundings
+
+__all__ = ["surrounded", "surroundings"]
 
 
 @pytest.fixture

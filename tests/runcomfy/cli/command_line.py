@@ -17,7 +17,7 @@ import pytest
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 
-__all__ = ["ROOT", "CommandLine", "command_line", "one_object", "surroundings"]
+__all__ = ["ROOT", "CommandLine", "command_line", "one_object", "surrounded", "surroundings"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,6 +102,15 @@ def surroundings(sandbox: Sandbox, object_store: ObjectStore) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "COLUMNS": "80",
     }
+
+
+@pytest.fixture
+def surrounded(surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process have the environment that the command has in one of its own."""
+    for name in set(os.environ) - set(surroundings):
+        monkeypatch.delenv(name)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.runcomfy.cli.command_line import command_line, surroundings
+from tests.runcomfy.cli.command_line import command_line
 
-__all__ = ["command_line", "surroundings"]
+__all__ = ["command_line"]

@@ -60,18 +60,11 @@ def chain(tmp_path: Path) -> Chain:
 
 @pytest.fixture
 def bucket(
-    sandbox: Sandbox, object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch,
+    surrounded: None, object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], chain: Chain,
 ) -> Bucket:  # fmt: skip
-    for name in ("RUNCOMFY_TOKEN", "RUNCOMFY_JOURNAL", "AWS_PROFILE", "RUNCOMFY_BUCKET"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "RUNCOMFY_API_TOKEN": sandbox.token, "RUNCOMFY_BASE_URL": sandbox.url, "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
-        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url, "AWS_ACCESS_KEY_ID": object_store.access_key,
-        "AWS_SECRET_ACCESS_KEY": object_store.secret_key, "AWS_DEFAULT_REGION": "us-east-1", "COLUMNS": "80",
-        "RUNCOMFY_SIGN_CERTIFICATE": str(chain.certificate), "RUNCOMFY_SIGN_KEY": str(chain.key),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RUNCOMFY_SIGN_CERTIFICATE", str(chain.certificate))
+    monkeypatch.setenv("RUNCOMFY_SIGN_KEY", str(chain.key))
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
     return Bucket(client, prefix, capsys)
 

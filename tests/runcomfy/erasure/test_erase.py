@@ -71,20 +71,8 @@ class Command:
 
 @pytest.fixture
 def make_command(
-    sandbox: Sandbox,
-    object_store: ObjectStore,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    surrounded: None, object_store: ObjectStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Command]:
-    for name in ("RUNCOMFY_TOKEN", "RUNCOMFY_JOURNAL", "AWS_PROFILE", "RUNCOMFY_BUCKET"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "RUNCOMFY_API_TOKEN": sandbox.token, "RUNCOMFY_BASE_URL": sandbox.url, "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
-        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url, "AWS_ACCESS_KEY_ID": object_store.access_key,
-        "AWS_SECRET_ACCESS_KEY": object_store.secret_key, "AWS_DEFAULT_REGION": "us-east-1", "COLUMNS": "80",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
 
     def make(*, versions: bool) -> Command:
         client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)

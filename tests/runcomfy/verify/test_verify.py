@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from runcomfy.cli import environment
 from runcomfy.cli.__main__ import main
-from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
 from runcomfy.storage.objects import Listed
 from runcomfy.verify.listing import Group, groups
@@ -69,17 +68,8 @@ class Bucket:
 
 @pytest.fixture
 def bucket(
-    sandbox: Sandbox, object_store: ObjectStore, prefix: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], tmp_path: Path,
-) -> Bucket:  # fmt: skip
-    for name in ("RUNCOMFY_TOKEN", "RUNCOMFY_JOURNAL", "AWS_PROFILE", "RUNCOMFY_BUCKET"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "RUNCOMFY_API_TOKEN": sandbox.token, "RUNCOMFY_BASE_URL": sandbox.url, "RUNCOMFY_OUTPUT_HOSTS": sandbox.host,
-        "AWS_ENDPOINT_URL_S3": object_store.endpoint_url, "AWS_ACCESS_KEY_ID": object_store.access_key,
-        "AWS_SECRET_ACCESS_KEY": object_store.secret_key, "AWS_DEFAULT_REGION": "us-east-1", "COLUMNS": "80",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    surrounded: None, object_store: ObjectStore, prefix: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Bucket:
     manifest = tmp_path / "rows.csv"
     manifest.write_text("prompt\n" + "".join(f"rain {number}\n" for number in range(ROWS)))
     batch = ["batch", str(manifest), "--bucket", f"s3://videos/{prefix}", "--at-once", "20", "--first-at-once", "20"]
