@@ -16,11 +16,13 @@ from typing import Any
 import av
 from PIL import Image, ImageFilter
 
+from runcomfy.sandbox.render import mux_sound
+
 __all__ = ["DEFECTS", "with_defect"]
 
 DEFECTS = frozenset({"black", "frozen", "blurred", "damaged_after", "silent", "clipped", "wrong_size", "still"})
 
-_RATE, _SAMPLES, _HERTZ = 24_000, 1024, 440
+_RATE, _HERTZ = 24_000, 440
 _LOUDER = 4.0
 _BLUR_SHARE = 1 / 16
 _FORMATS = {"audio/mpeg": ("mp3", "libmp3lame"), "audio/wav": ("wav", "pcm_s16le"), "audio/flac": ("flac", "flac"),
@@ -106,7 +108,7 @@ def _with_sound(data: bytes, how: str) -> bytes:
                 packet.stream = copy
                 target.mux(packet)
         tone = (math.sin(2 * math.pi * _HERTZ * index / _RATE) for index in range(round(seconds * _RATE)))
-        _mux_sound(target, sound, tone, 0.0 if how == "silent" else _LOUDER)
+        mux_sound(target, sound, _loud(tone, how), _RATE)
     return made.getvalue()
 
 
@@ -120,21 +122,12 @@ def _sound(data: bytes, content_type: str, how: str) -> bytes:
                 samples.frombytes(bytes(each.planes[0])[: 2 * each.samples])
     loudest = max(1, *map(abs, samples)) if samples else 1
     with av.open(made, "w", format=form) as target:
-        stream = target.add_stream(codec, rate=_RATE, layout="mono")
-        _mux_sound(target, stream, (value / loudest for value in samples), 0.0 if how == "silent" else _LOUDER)
+        stream: Any = target.add_stream(codec, rate=_RATE, layout="mono")
+        mux_sound(target, stream, _loud((value / loudest for value in samples), how), _RATE)
     return made.getvalue()
 
 
-def _mux_sound(target: Any, stream: Any, samples: Iterator[float], gain: float) -> None:
-    values = array("h", (round(32767 * min(1.0, max(-1.0, gain * value))) for value in samples))
-    resampler = av.AudioResampler(stream.format, "mono", _RATE, stream.codec_context.frame_size or _SAMPLES)
-    for start in range(0, len(values), _SAMPLES):
-        part = values[start : start + _SAMPLES]
-        frame = av.AudioFrame(format="s16", layout="mono", samples=len(part))
-        frame.planes[0].update(part.tobytes())
-        frame.sample_rate, frame.pts = _RATE, start
-        for each in resampler.resample(frame):
-            target.mux(stream.encode(each))
-    for each in resampler.resample(None):
-        target.mux(stream.encode(each))
-    target.mux(stream.encode(None))
+def _loud(samples: Iterator[float], how: str) -> array[int]:
+    """Return samples of -1 to 1 as 16 bits: far too loud, or silent."""
+    gain = 0.0 if how == "silent" else _LOUDER
+    return array("h", (round(32767 * min(1.0, max(-1.0, gain * value))) for value in samples))

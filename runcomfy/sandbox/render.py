@@ -19,10 +19,11 @@ from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-__all__ = ["Recipe", "frame_size", "poster", "render"]
+__all__ = ["Recipe", "frame_size", "mux_sound", "poster", "render"]
 
 _TINY_SIDE = 36
 _TINY_STEP = 10  # nobody watches thumbnails: each image is shown for ten frames
@@ -113,20 +114,33 @@ def _sound(recipe: Recipe, path: Path) -> None:
         stream = container.add_stream(codec, rate=_SAMPLE_RATE, layout="mono")
         if not isinstance(stream, AudioStream):
             raise TypeError(f"{codec} gave no audio stream")
-        resampler = av.AudioResampler(stream.format, "mono", _SAMPLE_RATE, stream.codec_context.frame_size or _SAMPLES)
-        for start in range(0, total, _SAMPLES):
-            samples = array("h")
-            for index in range(start, min(start + _SAMPLES, total)):
-                fade = min(1.0, index / _FADE_SAMPLES, (total - index) / _FADE_SAMPLES)
-                samples.append(round(fade * second[index % _SAMPLE_RATE]))
-            frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples))
-            frame.planes[0].update(samples.tobytes())
-            frame.sample_rate, frame.pts = _SAMPLE_RATE, start
-            for each in resampler.resample(frame):
-                container.mux(stream.encode(each))
-        for each in resampler.resample(None):
+        samples = array("h")
+        for index in range(total):
+            fade = min(1.0, index / _FADE_SAMPLES, (total - index) / _FADE_SAMPLES)
+            samples.append(round(fade * second[index % _SAMPLE_RATE]))
+        mux_sound(container, stream, samples, _SAMPLE_RATE)
+
+
+def mux_sound(container: OutputContainer, stream: AudioStream, samples: array[int], rate: int) -> None:
+    """Encode samples of 16 bits, one channel, into all channels of a stream, to its end.
+
+    Args:
+        container: Where the stream is.
+        stream: What it is encoded as; nothing may be in it yet.
+        samples: The sound.
+        rate: Samples per second of it, and of the stream.
+    """
+    resampler = av.AudioResampler(stream.format, stream.layout, rate, stream.codec_context.frame_size or _SAMPLES)
+    for start in range(0, len(samples), _SAMPLES):
+        part = samples[start : start + _SAMPLES]
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(part))
+        frame.planes[0].update(part.tobytes())
+        frame.sample_rate, frame.pts = rate, start
+        for each in resampler.resample(frame):
             container.mux(stream.encode(each))
-        container.mux(stream.encode(None))
+    for each in resampler.resample(None):
+        container.mux(stream.encode(each))
+    container.mux(stream.encode(None))
 
 
 def poster(video: Path) -> bytes:

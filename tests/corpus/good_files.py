@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import av
 from PIL import Image
 
+from runcomfy.sandbox.render import mux_sound
+
 __all__ = ["GoodFile", "good_files"]
 
 _SECONDS = 1.5
@@ -117,7 +119,7 @@ def _video(made: io.BytesIO, extension: str, container: str, codec: str, pixels:
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
         if heard is not None:
-            _mux_sound(target, heard, 48000, "stereo")
+            _mux_sound(target, heard, 48000)
 
 
 def _options(extension: str, codec: str) -> dict[str, str]:
@@ -142,23 +144,12 @@ def _picture(index: int, size: tuple[int, int]) -> Any:
 
 def _sound_file(made: io.BytesIO, extension: str, container: str, codec: str, rate: int, layout: str) -> None:
     with av.open(made, "w", format=container) as target:
-        _mux_sound(target, target.add_stream(codec, rate=rate, layout=layout), rate, layout)
+        _mux_sound(target, target.add_stream(codec, rate=rate, layout=layout), rate)
 
 
-def _mux_sound(target: Any, stream: Any, rate: int, layout: str) -> None:
-    size = stream.codec_context.frame_size or 1024
-    resampler = av.AudioResampler(stream.format, layout, rate, size)
+def _mux_sound(target: Any, stream: Any, rate: int) -> None:
     values = array("h", (round(9000 * math.sin(2 * math.pi * 330 * i / rate)) for i in range(round(_SECONDS * rate))))
-    for start in range(0, len(values), 1024):
-        part = values[start : start + 1024]
-        frame = av.AudioFrame(format="s16", layout="mono", samples=len(part))
-        frame.planes[0].update(part.tobytes())
-        frame.sample_rate, frame.pts = rate, start
-        for each in resampler.resample(frame):
-            target.mux(stream.encode(each))
-    for each in resampler.resample(None):
-        target.mux(stream.encode(each))
-    target.mux(stream.encode(None))
+    mux_sound(target, stream, values, rate)
 
 
 def _images() -> Iterator[GoodFile]:
