@@ -282,7 +282,7 @@ class Place:
         """Write a signed file's provenance again for as long as it describes another worker's signature.
 
         On a store without conditional writes, or with weak ones, the last of several files stays, and so does the last
-        of their provenances, which may be of another one. Whoever wrote the last provenance looks here after that.
+        of their provenances, which may be of another one. The worker that wrote the last provenance comes here next.
         """
         while provenance.signed_by and (existing := self._store.head(key)) is not None:
             named = stored_sha256(existing)

@@ -16,7 +16,7 @@ __all__ = ["LABEL", "Statement", "statement_sha256"]
 LABEL = "org.prefect-runcomfy.generation"
 """The name of our assertion, as C2PA wants one that is not of the standard."""
 _PART = ("model_id", "request_id", "generation_key", "inputs", "seed")
-"""What of the provenance is known before a file is archived, and the same whoever completes it."""
+"""What of the provenance is known before a file is archived, and the same for every worker that completes it."""
 
 
 class Statement(BaseModel):
