@@ -295,6 +295,17 @@ class MediaStore(LoadedInWords, Block):
             environment_signing(),
         )
 
+    def with_choices(self, *, on_defect: OnDefect | None = None, contact_sheets: bool | None = None) -> Self:
+        """Return this store with what one run says of its files; what it leaves out is as here.
+
+        Args:
+            on_defect: What to do about a file that is judged suspect or damaged.
+            contact_sheets: Whether to put a contact sheet beside each video.
+        """
+        chosen = {"on_defect": on_defect, "contact_sheets": contact_sheets}
+        said = {name: choice for name, choice in chosen.items() if choice is not None}
+        return self.model_copy(update=said) if said else self
+
     def check_settings(self) -> None:
         """Refuse settings that older versions accepted, or that contradict each other, before anything is paid for.
 

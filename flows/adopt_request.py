@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.generation.destination import OnDefect
 from runcomfy.journal import inputs_of, submission_of
 from runcomfy.policy import Deadlines, OnInterrupt, Polling
 from runcomfy.values import Generation
@@ -24,6 +25,8 @@ async def adopt_request(
     deadlines: Deadlines = Deadlines(),
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
+    on_defect: OnDefect | None = None,
+    contact_sheets: bool | None = None,
 ) -> Generation:
     """Name the request that an uncertain submission became, wait for it and archive its video.
 
@@ -35,7 +38,10 @@ async def adopt_request(
         deadlines: How long to wait in the queue, and for a running request.
         polling: How often to poll.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     entry = await mark_adopted(key, request_id, credentials, store)
     submission, inputs = submission_of(entry), inputs_of(entry)
     result = await wait_for_result(

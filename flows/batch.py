@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -14,6 +14,7 @@ from flows.parameters import fields_of, left_out_is, needed
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.results import BatchReport
 from runcomfy.batch.run import BatchPolicy
+from runcomfy.generation.destination import OnDefect
 from runcomfy.models.orders import OrderDefaults
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.plan import plan_batch
@@ -48,6 +49,8 @@ async def batch(
     polling: Annotated[Polling, fields_of(Polling)] = Polling(),
     on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
     on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
+    on_defect: Annotated[OnDefect | None, left_out_is(None)] = None,
+    contact_sheets: Annotated[bool | None, left_out_is(None)] = None,
 ) -> State[BatchReport]:
     """Make a video for each row of a manifest.
 
@@ -78,7 +81,12 @@ async def batch(
         on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
         on_uncertain: What to do about earlier submissions whose outcome is unknown: "stop" and let a person decide, or
             "pay_again", which may pay for both.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    said: dict[str, Any] = {"on_defect": on_defect, "contact_sheets": contact_sheets}
+    choices = {name: choice for name, choice in said.items() if choice is not None}
+    store = store.with_choices(**choices)
     policy = BatchPolicy(
         at_once, budget_usd, usd_per_video, first_at_once, stop_after_alike,
         RunPolicy(deadlines, polling, on_interrupt, on_uncertain),
@@ -86,7 +94,7 @@ async def batch(
     plan = await plan_batch(
         manifest, credentials, store, defaults.given(), allow_placeholder_prompts=allow_placeholder_prompts
     )
-    outcomes, cost_usd = await run_batch(plan, credentials, store, policy, rows_per_shard, shard_deployment)
+    outcomes, cost_usd = await run_batch(plan, credentials, store, policy, rows_per_shard, shard_deployment, choices)
     return ended(await report_batch(plan, outcomes, cost_usd, store, batch_folder(), budget_usd=budget_usd))
 
 

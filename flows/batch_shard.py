@@ -10,6 +10,7 @@ from blocks import MediaStore, RunComfyCredentials
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
 from runcomfy.batch.run import BatchPolicy, run_shard
 from runcomfy.batch.shard import Shard
+from runcomfy.generation.destination import OnDefect
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling, RunPolicy
 from tasks.batch.program import PrefectProgram
 from tasks.runtime.flow import flow
@@ -30,6 +31,8 @@ async def batch_shard(
     polling: Polling = Polling(),
     on_interrupt: OnInterrupt = "ask",
     on_uncertain: OnUncertain = "stop",
+    on_defect: OnDefect | None = None,
+    contact_sheets: bool | None = None,
 ) -> dict[str, int]:
     """Generate the rows of one shard of a batch. The flow `batch` starts this; you need not.
 
@@ -44,10 +47,13 @@ async def batch_shard(
         polling: How often to poll each.
         on_interrupt: What an interruption does to the requests.
         on_uncertain: What to do about earlier submissions whose outcome is unknown.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
 
     Returns:
         How many rows ended with each outcome.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     allowed = shard.allowance
     policy = BatchPolicy(
         at_once, allowed.limit_usd, allowed.usd_per_video, first_at_once, stop_after_alike,

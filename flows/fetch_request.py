@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blocks import MediaStore, RunComfyCredentials
+from runcomfy.generation.destination import OnDefect
 from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.pages.failure import failure_shown
@@ -16,7 +17,12 @@ __all__ = ["fetch_request"]
     name="fetch-request", flow_run_name=flow_name(lambda given: f"fetch-{fact(given['request_id'])}", otherwise="fetch")
 )
 async def fetch_request(
-    request_id: str, model_id: str | None, credentials: RunComfyCredentials, store: MediaStore
+    request_id: str,
+    model_id: str | None,
+    credentials: RunComfyCredentials,
+    store: MediaStore,
+    on_defect: OnDefect | None = None,
+    contact_sheets: bool | None = None,
 ) -> list[ArchivedVideo]:
     """Archive the files of a finished request. If the journal knows it, they go where its generation belongs.
 
@@ -26,6 +32,9 @@ async def fetch_request(
             request; if the journal has another model, nothing is archived.
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     async with failure_shown(store, model_id):
         return await archive_outputs(request_id, credentials, store, model_id=model_id)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import GivenInputs, fields_of, json_object, left_out_is, model_run_name, needed
+from runcomfy.generation.destination import OnDefect
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation, only_image
 from tasks import archive_outputs, stage_inputs, submit_request, wait_for_result
@@ -29,6 +30,8 @@ async def generate(
     polling: Annotated[Polling, fields_of(Polling)] = Polling(),
     on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
     on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
+    on_defect: Annotated[OnDefect | None, left_out_is(None)] = None,
+    contact_sheets: Annotated[bool | None, left_out_is(None)] = None,
 ) -> Generation:
     """Make a generation with any model of the catalogue, and archive its files.
 
@@ -43,7 +46,10 @@ async def generate(
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
         on_uncertain: What to do about an earlier submission whose outcome is unknown: "stop" and let a person decide,
             or "pay_again", which may pay for both.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     async with failure_shown(store, model):
         checked, staged = await stage_inputs(model, inputs.root, credentials, store)
         async with slots(credentials):

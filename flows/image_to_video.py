@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import GivenImage, ImageSource, fields_of, left_out_is, needed, run_name
+from runcomfy.generation.destination import OnDefect
 from runcomfy.models import IMAGE_TO_VIDEO, ImageToVideo, ImageToVideoSettings, check_inputs
 from runcomfy.policy import Deadlines, OnInterrupt, OnUncertain, Polling
 from runcomfy.values import Generation
@@ -31,6 +32,8 @@ async def image_to_video(
     polling: Annotated[Polling, fields_of(Polling)] = Polling(),
     on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
     on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
+    on_defect: Annotated[OnDefect | None, left_out_is(None)] = None,
+    contact_sheets: Annotated[bool | None, left_out_is(None)] = None,
 ) -> Generation:
     """Make a video from an image and a prompt, and archive it.
 
@@ -46,7 +49,10 @@ async def image_to_video(
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
         on_uncertain: What to do about an earlier submission whose outcome is unknown: "stop" and let a person decide,
             or "pay_again", which may pay for both.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     async with failure_shown(store, IMAGE_TO_VIDEO):
         staged = await stage_image(ImageSource.model_validate(image).root, store)
         inputs = check_inputs(ImageToVideo, {"prompt": prompt, "image_url": staged.uri, **settings.model_dump()})

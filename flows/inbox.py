@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from blocks import MediaStore, RunComfyCredentials
 from flows.parameters import NOTHING_GIVEN, GivenInputs, fields_of, json_object, left_out_is, needed
 from runcomfy.batch.circuit_breaker import FIRST_AT_ONCE, STOP_AFTER_ALIKE
+from runcomfy.generation.destination import OnDefect
 from runcomfy.inbox.images import Source
 from runcomfy.inbox.run import InboxReport, check_queue, receive
 from runcomfy.inbox.target import settings_of
@@ -46,6 +47,8 @@ async def inbox(
     polling: Annotated[Polling, fields_of(Polling)] = Polling(),
     on_interrupt: Annotated[OnInterrupt, left_out_is("ask")] = "ask",
     on_uncertain: Annotated[OnUncertain, left_out_is("stop")] = "stop",
+    on_defect: Annotated[OnDefect | None, left_out_is(None)] = None,
+    contact_sheets: Annotated[bool | None, left_out_is(None)] = None,
 ) -> State[InboxReport]:
     """Make a video of every image that arrives in a folder of a bucket, and archive it; each image once.
 
@@ -77,7 +80,10 @@ async def inbox(
         on_interrupt: What an interruption does to requests: "ask" cancels them if a person cancelled this run.
         on_uncertain: What to do about a submission whose outcome is unknown: "stop" and let a person decide, or
             "pay_again", which may pay for both.
+        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
+    store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)
     program = PrefectProgram(credentials, store)
     images = Source(source, program.destination.store, program.destination.template)
     check_queue(queue_url, program.destination)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from prefect import runtime
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -38,8 +40,18 @@ async def run_batch(
     policy: BatchPolicy,
     rows_per_shard: int | None,
     shard_deployment: str,
+    choices: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet, here or on other workers.
+
+    Args:
+        plan: What is to be done.
+        credentials: Who pays.
+        store: The bucket.
+        policy: What holds for all rows.
+        rows_per_shard: How many rows another worker is given; `None` for all of them here.
+        shard_deployment: What runs a shard.
+        choices: What this run says instead of the stored block, which is all that shards get of the store.
 
     Returns:
         The outcome of every row, by line; and what all rows have cost until now, US dollars.
@@ -51,7 +63,7 @@ async def run_batch(
     policy = policy.priced(plan.prices)
     if rows_per_shard is None:
         return await run_here(plan, PrefectProgram(credentials, store), policy)
-    return await _on_workers(plan, credentials, store, policy, rows_per_shard, shard_deployment)
+    return await _on_workers(plan, credentials, store, policy, rows_per_shard, shard_deployment, choices)
 
 
 async def _on_workers(
@@ -61,6 +73,7 @@ async def _on_workers(
     policy: BatchPolicy,
     rows_per_shard: int,
     deployment: str,
+    choices: Mapping[str, Any],
 ) -> tuple[dict[int, Outcome], float]:
     """Generate what has no video yet in shards, as flow runs of a deployment.
 
@@ -82,6 +95,7 @@ async def _on_workers(
         "polling": policy.policy.polling.model_dump(),
         "on_interrupt": policy.policy.on_interrupt,
         "on_uncertain": policy.policy.on_uncertain,
+        **choices,
     }
     price, status, outcomes = policy.usd_per_video or 0.0, plan.status, dict(plan.status.existing)
     allowance = Allowance(
