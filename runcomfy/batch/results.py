@@ -6,14 +6,25 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.batch.plan import PlannedRow
-from runcomfy.errors import AuthenticationError, BudgetReached, CommonCause, GenerationErased, InsufficientBalance
+from runcomfy.errors import (
+    AuthenticationError,
+    BudgetReached,
+    CommonCause,
+    GenerationErased,
+    InsufficientBalance,
+    InvalidInput,
+)
+from runcomfy.generation.verdicts import Judged, VerdictCounts, counted, counted_by_setting
+from runcomfy.journal.entry import Entry
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.manifest.delimited import defused
+from runcomfy.models.settings import settings_of
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
@@ -29,7 +40,8 @@ __all__ = [
 ]
 
 _STOPS = tuple(kind.__name__ for kind in (CommonCause, AuthenticationError, InsufficientBalance, BudgetReached))
-_COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error")
+_COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error",
+            "verdict")  # fmt: skip
 
 
 class BatchStop(NamedTuple):
@@ -107,6 +119,7 @@ def _table(rows: Iterable[PlannedRow], outcomes: Mapping[int, Outcome]) -> bytes
             "line": row.line,
             "status": str(outcome.status),
             "uri": " ".join(outcome.uris),
+            "verdict": " ".join(_verdicts(outcome)) or None,
             "prompt": row.order.prompt,
             "image": " ".join(file.source for file in row.staged) or None,
         } | ({"prompt": None, "image": None} if _is_erased(outcome) else {})
@@ -130,10 +143,25 @@ class BatchReport(BaseModel):
     archived: int = Field(description="Rows that have their video, those from earlier runs included.")
     counts: dict[str, int] = Field(description="How many rows ended in which way.")
     cost_usd: float = Field(description="What all rows have cost until now, as the service reported where it did.")
+    verdicts: dict[str, int] = Field(default={}, description="How many files were judged to be what.")
+    usd_per_good_file: float | None = Field(
+        default=None,
+        description="What is known that the rows have cost, by the files that are good; `None` if none is.",
+    )
+    requests_without_cost: int = Field(default=0, description="Rows that may be billed, and whose cost is unknown.")
+    by_setting: list[VerdictCounts] = Field(
+        default=[], description="Verdicts and costs by model, and by the settings that differ among its rows."
+    )
     files: BatchFiles
     stopped_by: str | None = Field(default=None, description="The class of the error that kept rows from being begun.")
     stopped_because: str | None = Field(default=None, description="What it says.")
     error_code: str | None = Field(default=None, description="Its code, where there is one.")
+
+    @property
+    def quality(self) -> VerdictCounts:
+        """Return the verdicts on all files together, and what is known of their cost."""
+        known = round(sum(each.cost_usd for each in self.by_setting), 6)
+        return VerdictCounts(cost_usd=known, requests_without_cost=self.requests_without_cost, **self.verdicts)
 
     @property
     def sentence(self) -> str:
@@ -154,6 +182,7 @@ def report_of(
     cost_usd: float,
     store: Store,
     folder: str,
+    entries: Mapping[str, Entry] = MappingProxyType({}),
 ) -> BatchReport:
     """Write the table of results and the manifest of what to run again, and return the outcome of the batch. Blocks.
 
@@ -164,22 +193,55 @@ def report_of(
         cost_usd: What all rows have cost until now.
         store: Where to write.
         folder: Below the store's prefix.
+        entries: What the journal knew of the rows before this run, by key: what earlier attempts cost.
 
     Raises:
         StorageError: the store did not take them.
     """
     stop = stop_of(outcomes[row.line] for row in rows)
+    judged = [
+        _judged(row, outcomes[row.line], entries.get(row.generation_key))
+        for row in rows
+        if not _is_erased(outcomes[row.line])
+    ]
+    altogether = counted(judged)
     return BatchReport(
         manifest=manifest.uri,
         rows=len(rows),
         archived=sum(outcome.status.is_good for outcome in outcomes.values()),
         counts={str(status): count for status, count in Counter(each.status for each in outcomes.values()).items()},
         cost_usd=round(cost_usd, 6),
+        verdicts=altogether.verdicts if altogether.files else {},
+        usd_per_good_file=altogether.usd_per_good_file,
+        requests_without_cost=altogether.requests_without_cost,
+        by_setting=counted_by_setting(judged),
         files=write_results(manifest, rows, outcomes, store, folder),
         stopped_by=stop.error_type if stop else None,
         stopped_because=stop.reason if stop else None,
         error_code=stop.error_code if stop else None,
     )
+
+
+def _judged(row: PlannedRow, outcome: Outcome, entry: Entry | None) -> Judged:
+    """Return what counts of a row; an erased one counts nowhere, since neither its file nor its verdict exists."""
+    try:
+        asked = row.order.inputs(row.staged).body()
+    except InvalidInput:  # of a row that an earlier version planned; it was refused
+        asked = row.order.settings
+    costs: dict[str | None, float | None] = {}
+    if entry is not None:
+        costs.update(dict.fromkeys(entry.request_ids))
+        costs.update(entry.earlier_costs_usd)
+        costs.update({entry.request_id: entry.cost_usd} if entry.request_id else {})
+    if outcome.status.may_be_paid and (outcome.request_id not in costs or outcome.cost_usd is not None):
+        costs[outcome.request_id] = outcome.cost_usd
+    known = [cost for cost in costs.values() if cost is not None]
+    return Judged(row.order.model_id, settings_of(asked), _verdicts(outcome), sum(known), len(costs) - len(known))
+
+
+def _verdicts(outcome: Outcome) -> tuple[str, ...]:
+    """Return the verdict on each file; one is missing where a worker of an earlier version made it."""
+    return outcome.verdicts + ("not_judged",) * (len(outcome.uris) - len(outcome.verdicts))
 
 
 def outcomes_to_json(outcomes: Mapping[int, Outcome]) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runcomfy.archive.archive import verify_exists
 from runcomfy.batch.account import account_of
 from runcomfy.batch.plan import PlannedRow
+from runcomfy.generation.verdicts import verdicts_of
 from runcomfy.journal.entry import OPEN, Entry, EntryState
 from runcomfy.journal.journal import Journal
 from runcomfy.journal.spec import known_key
@@ -152,6 +153,7 @@ async def _existing(rows: Sequence[PlannedRow], entries: Mapping[str, Entry], st
                     generation_key=row.generation_key,
                     request_id=entry.request_id,
                     uris=tuple(video.uri for video in entry.archive.videos),
+                    verdicts=verdicts_of(entry.archive.videos),
                     cost_usd=entry.cost_usd,
                 )
 

@@ -76,6 +76,12 @@ def batch(
         if json
         else ", ".join(f"{n:,} {status}" for status, n in sorted(report.counts.items())),
         "cost_usd": report.cost_usd,
+        "verdicts": report.verdicts if json else report.quality.sentence or None,
+        "usd_per_good_file": report.usd_per_good_file if json else None,
+        "requests_without_cost": report.requests_without_cost if json else report.requests_without_cost or None,
+        "by_setting": [each.model_dump() | {"usd_per_good_file": each.usd_per_good_file} for each in report.by_setting]
+        if json
+        else _by_setting(report),
         "results": report.files.results,
         "to_run_again": report.files.to_run_again,
         "stopped_by": report.stopped_by,
@@ -120,10 +126,20 @@ def _run(
             allow_placeholder_prompts=allow_placeholder_prompts,
         )
         outcomes, cost_usd = await run_here(plan, program, rules)
-        written = (plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder)
+        written = (plan.manifest, plan.rows, outcomes, cost_usd, destination.store, folder, plan.status.entries)
         return await with_retries(lambda: asyncio.to_thread(report_of, *written))
 
     return to_the_end(made(), hooks)
+
+
+def _by_setting(report: BatchReport) -> str | None:
+    """Return a line for each group, if there are several: one says what the whole batch says already."""
+    if len(report.by_setting) < 2:
+        return None
+    return "\n".join(
+        f"{each.model}{f' ({each.setting})' if each.setting else ''}: {each.sentence or 'no file'}"
+        for each in report.by_setting
+    )
 
 
 def _advice(report: BatchReport, options: StoreOptions) -> str:

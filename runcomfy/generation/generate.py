@@ -23,6 +23,7 @@ from runcomfy.generation.hooks import Hooks, StateChange
 from runcomfy.generation.outcomes import outcome_of
 from runcomfy.generation.phases import staging, submitting, waiting
 from runcomfy.generation.staging import sign, stage_image
+from runcomfy.generation.verdicts import verdicts_of
 from runcomfy.interruption.keyboard import noticing_ctrl_c
 from runcomfy.journal import EntryState, GenerationSpec, known_key, known_spec, submit_once
 from runcomfy.models import ModelInputs, workload_of
@@ -284,10 +285,12 @@ async def generate(
             engine, result, model_id=inputs.model_id, inputs=inputs, staged=staged, submission=submission, answer=answer
         )
         uris, cost_usd = tuple(video.uri for video in videos), facts.cost_usd if facts else result.cost_usd
+        verdicts = verdicts_of(videos)
         refuse_defects(videos, engine.destination)
     except DefectiveOutput as error:
         failed = outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
-        return failed.model_copy(update={"uris": uris, "cost_usd": cost_usd})  # it is archived, and was paid for
+        # it is archived, and was paid for
+        return failed.model_copy(update={"uris": uris, "verdicts": verdicts, "cost_usd": cost_usd})
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
     except Exception as error:
@@ -300,6 +303,7 @@ async def generate(
         generation_key=submission.generation_key,
         request_id=submission.request_id,
         uris=uris,
+        verdicts=verdicts,
         cost_usd=cost_usd,
         seconds=round(time.monotonic() - began, 3),
     )

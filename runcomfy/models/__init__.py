@@ -5,7 +5,8 @@
 values in `cells`. For any other model, `schema` makes a class from the schema in the catalogue: `media_fields` finds
 its media, `sentences` says what a validator found, and `forms` makes the form that a UI draws. `pins` keeps the
 catalogue's entry, `differences` tells what changed in it. `staged` puts staged files in the place of media, and
-`samples` shows what inputs may be, `prices` what a generation costs at least.
+`samples` shows what inputs may be, `prices` what a generation costs at least, `settings` what generations are compared
+by.
 """
 
 from runcomfy.models.inputs import ModelInputs, check_inputs, earlier_key, generation_key, violations

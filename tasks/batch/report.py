@@ -16,7 +16,7 @@ from runcomfy.batch.prepare import BatchPlan
 from runcomfy.batch.results import BatchReport, report_of
 from runcomfy.values import Outcome
 from tasks.pages.artifacts import show
-from tasks.pages.batch import causes, gallery, linked, next_steps, spent
+from tasks.pages.batch import causes, gallery, linked, next_steps, quality, spent
 from tasks.pages.markdown import facts_table, text
 from tasks.runtime.hooks import worth_retrying
 
@@ -55,9 +55,13 @@ async def report_batch(
         StorageError: the store did not take them.
     """
     ended = [outcomes[row.line] for row in plan.rows]
-    report = await asyncio.to_thread(report_of, plan.manifest, plan.rows, outcomes, cost_usd, store.get_store(), folder)
+    report = await asyncio.to_thread(
+        report_of, plan.manifest, plan.rows, outcomes, cost_usd, store.get_store(), folder, plan.status.entries
+    )
     files = report.files
     get_run_logger().info("%s. Results: %s", report.sentence, files.results)
+    if judged := report.quality.sentence:
+        get_run_logger().info("Verdicts: %s", judged)
     if files.to_run_again:
         get_run_logger().warning("The rows without a video: %s", files.to_run_again)
     await show(_page(report, ended, store, budget_usd))
@@ -74,6 +78,7 @@ async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore
         await gallery((outcome for outcome in ended if outcome.status.is_good), store),
         facts_table(counts),
         money,
+        quality(report),
         f"### Without a video\n\n{missing}" if missing else "",
         next_steps(ended, store, stopped_by=report.stopped_by, because=report.stopped_because),
         "### Files",
@@ -90,6 +95,7 @@ def _table(plan: BatchPlan, outcomes: Mapping[int, Outcome]) -> list[dict[str, A
         {
             "line": row.line,
             "outcome": outcomes[row.line].status.replace("_", " "),
+            "verdict": " ".join(outcomes[row.line].verdicts).replace("_", " "),
             "prompt": text(row.order.prompt, longest=80),
             "USD": outcomes[row.line].cost_usd,
             "seconds": round(outcomes[row.line].seconds, 1),

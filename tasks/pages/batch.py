@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
+from runcomfy.batch.results import BatchReport
 from runcomfy.errors import BudgetReached
 from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.pages.artifacts import address, poster_image
-from tasks.pages.markdown import code, console, facts_table, store_options, text
+from tasks.pages.markdown import code, console, facts_table, store_options, table, text
 
-__all__ = ["causes", "gallery", "linked", "next_steps", "spent"]
+__all__ = ["causes", "gallery", "linked", "next_steps", "quality", "spent"]
 
 _MOST_POSTERS, _POSTERS_ABREAST = 6, 3
 _POSTER_PIXELS = 160
@@ -23,6 +24,25 @@ def spent(cost_usd: float, budget_usd: float | None) -> str:
     """Return what all rows have cost, compared with the budget if there is one."""
     of = "" if budget_usd is None else f" of {budget_usd:,.2f}"
     return f"**Spent:** {cost_usd:,.2f}{of} USD, by this run and all before it."
+
+
+def quality(report: BatchReport) -> str:
+    """Return how many files are good and what a good one costs, of all and by model and setting; Markdown."""
+    if not report.quality.files:
+        return ""
+    rows = [
+        (
+            code(each.model),
+            text(each.setting) or "as all",
+            *(f"{count:,}" for count in each.verdicts.values()),
+            f"{each.cost_usd:,.4f}",
+            "none is good" if each.usd_per_good_file is None else f"{each.usd_per_good_file:,.4f}",
+            f"{each.requests_without_cost:,}" if each.requests_without_cost else "",
+        )
+        for each in report.by_setting
+    ]
+    names = ("model", "setting", "good", "suspect", "damaged", "not judged", "USD", "USD a good file", "cost unknown")
+    return f"**Quality:** {text(report.quality.sentence)}.\n\n{table(names, rows, len(rows))}"
 
 
 def causes(outcomes: Iterable[Outcome]) -> str:

@@ -10,14 +10,14 @@ same store.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from blocks import MediaStore
 from runcomfy.journal.advice import Advice
 from runcomfy.redaction import redact
 from runcomfy.storage.commands import StoreOptions
 
-__all__ = ["advised", "code", "console", "facts_table", "store_options", "text"]
+__all__ = ["advised", "bullets", "code", "console", "facts_table", "store_options", "table", "text"]
 
 # What begins or ends emphasis, code, links, entities and HTML. An underscore within a word does nothing.
 _SPECIAL = re.compile(r"[\\`*\[\]<>~&]|(?<!\w)_|_(?!\w)")
@@ -50,6 +50,34 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> str:
     """Return names and values as a table; values are Markdown, and empty ones are left out."""
     rows = ("| {} | {} |".format(name, value.replace("|", "\\|")) for name, value in facts if value)
     return "\n".join(("| | |", "|---|---|", *rows))
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str]], altogether: int) -> str:
+    """Return rows below their names, and how many there are where not all are shown.
+
+    Args:
+        names: The heading of each column.
+        rows: Values in Markdown.
+        altogether: How many rows there would be.
+    """
+    shown = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}", *shown]
+    return "\n".join(lines) + _more(len(shown), altogether)
+
+
+def bullets(lines: Iterable[str], altogether: int) -> str:
+    """Return lines as a list, and how many there are where not all are shown.
+
+    Args:
+        lines: In Markdown.
+        altogether: How many there would be.
+    """
+    shown = [f"- {line}" for line in lines]
+    return "\n".join(shown) + _more(len(shown), altogether)
+
+
+def _more(shown: int, altogether: int) -> str:
+    return f"\n\n{altogether - shown:,} more are not shown." if altogether > shown else ""
 
 
 def _one_line(value: object, longest: int) -> str:

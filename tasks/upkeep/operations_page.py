@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import StateType
 from blocks import MediaStore
 from runcomfy.journal import Finding
 from tasks.pages.artifacts import show
-from tasks.pages.markdown import code, text
+from tasks.pages.markdown import bullets, code, table, text
 from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
 from tasks.upkeep.healing import Healed, Healing
 from tasks.upkeep.judging import Liveness
-from tasks.upkeep.page_parts import bullets, clock, cut, run_link, table
+from tasks.upkeep.page_parts import clock, cut, run_link
 from tasks.upkeep.people import needed, people
 
 __all__ = ["headline", "operations_page", "show_operations"]

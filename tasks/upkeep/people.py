@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import StateType
 from blocks import MediaStore
 from runcomfy.journal import Finding
 from tasks.pages.journal import decision
-from tasks.pages.markdown import code, console, store_options, text
+from tasks.pages.markdown import bullets, code, console, store_options, text
 from tasks.upkeep.facts import Facts
 from tasks.upkeep.healing import Healed
 from tasks.upkeep.judging import PAUSED, TURNED_OFF, Judgement
-from tasks.upkeep.page_parts import bullets, clock, run_link
+from tasks.upkeep.page_parts import clock, run_link
 
 __all__ = ["needed", "people"]
 

@@ -1,0 +1,92 @@
+"""What a generation was asked for beside its content: resolution, length and the like, to compare generations by.
+
+Never the prompt, another text, the seed or a medium: what is counted by its settings is counted a few times, not once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from runcomfy.texts import is_written
+
+__all__ = ["MAIN_SETTINGS", "OTHERS", "label_of", "main_label_of", "settings_of", "telling_names"]
+
+MAIN_SETTINGS: Final = re.compile(
+    r"(?:.*[_-])?(?:resolution|size|aspect_ratio|ratio|duration|seconds|num_frames|frames_per_second|fps|width|height"
+    r"|length|quality)",
+    re.IGNORECASE,
+)
+"""Names of inputs that say what a file is to be like, in whatever model."""
+OTHERS: Final = "other settings"
+"""What stands for all beyond the largest number of groups."""
+_CONTENT: Final = re.compile(
+    r"(?:.*[_-])?(?:prompts?|texts?|lyrics|script|caption|title|seed|urls?|uris?|paths?|files?|id|ids|tags?)",
+    re.IGNORECASE,
+)
+_PLAIN: Final = re.compile(r"[\w.:*+-]{1,20}")  # of a label of a metric: a number, a size, a word of a choice
+_MOST_VALUES, _MOST_NAMES = 8, 5
+
+
+def settings_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings among the inputs of a generation, as texts by name.
+
+    Args:
+        inputs: As they are sent, or as they are in the journal or the catalogue, with or without the content.
+    """
+    return {
+        name: _shown(value)
+        for name, value in inputs.items()
+        if isinstance(value, str | int | float) and not _is_content(name, value)
+    }
+
+
+def telling_names(generations: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """Return the settings to group generations of one model by: those that vary among them, and those of size and time.
+
+    One that has more than eight values is no setting, but content. There are five at most, the main ones first.
+
+    Args:
+        generations: The settings of each.
+    """
+    values: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    count = 0
+    for settings in generations:
+        count += 1
+        for name, value in settings.items():
+            values[name][value] += 1
+    chosen = []
+    for name, counted in values.items():
+        varies = len(counted) > 1 or counted.total() < count
+        if len(counted) <= _MOST_VALUES and (varies or MAIN_SETTINGS.fullmatch(name)):
+            chosen.append((not MAIN_SETTINGS.fullmatch(name), not varies, name))
+    return tuple(name for _, _, name in sorted(chosen)[:_MOST_NAMES])
+
+
+def label_of(settings: Mapping[str, str], names: Sequence[str]) -> str:
+    """Return what a group of generations is called: `num_frames 81, resolution 720p`; empty where nothing tells."""
+    return ", ".join(f"{name} {settings[name]}" for name in sorted(names) if name in settings)
+
+
+def main_label_of(inputs: Mapping[str, Any]) -> str:
+    """Return the settings of size and time alone, for the attribute of a metric, which has few values and no texts."""
+    main = {
+        name: value
+        for name, value in settings_of(inputs).items()
+        if MAIN_SETTINGS.fullmatch(name) and _PLAIN.fullmatch(value)
+    }
+    return label_of(main, sorted(main)[:_MOST_NAMES])
+
+
+def _is_content(name: str, value: Any) -> bool:
+    if _CONTENT.fullmatch(name) or is_written(value):
+        return True
+    return isinstance(value, str) and ("/" in value or not value.strip())
+
+
+def _shown(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value if isinstance(value, str) else f"{value:.12g}" if isinstance(value, float) else str(value)
