@@ -15,10 +15,17 @@ from grafana_foundation_sdk.builders.dashboard import (
 )
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.table import Panel as Table
 from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import GraphDrawStyle, StackingMode
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableOption, VariableRefresh
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DataTransformerConfig,
+    VariableOption,
+    VariableRefresh,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 __all__ = ["FILE", "document", "main"]
 
@@ -58,6 +65,7 @@ def document() -> str:
     _overview(dashboard)
     _times(dashboard)
     _money(dashboard)
+    _quality(dashboard)
     _troubles(dashboard)
     built = dashboard.build()
     for number, panel in enumerate(built.panels or [], start=1):
@@ -104,6 +112,36 @@ def _money(dashboard: Dashboard) -> None:
     dashboard.with_panel(_stacked(_series("Spent in the day before", "currencyUSD", ("{{model}}", daily))))
 
 
+def _quality(dashboard: Dashboard) -> None:
+    files, good = "runcomfy_files_total", f'verdict="good",{_M}'
+    all_, good_files = _rare(files, _M, "$__range"), _rare(files, good, "$__range")
+    paid, paid_daily = (
+        _in_range("runcomfy_cost_usd_total"),
+        f"sum by (model) (increase(runcomfy_cost_usd_total{{{_M}}}[1d]))",
+    )
+    dashboard.with_row(Row("How good it is"))
+    for title, expression, unit in (
+        ("Files", all_, "short"),
+        ("Judged good", good_files, "short"),
+        ("Share that is good", f"{good_files} / ({all_} > 0)", "percentunit"),
+        ("Cost of a good file, as far as known", f"{paid} / ({good_files} > 0)", "currencyUSD"),
+        ("Not in it: requests without known cost",
+         _rare("runcomfy_requests_without_cost_total", _M, "$__range"), "short"),
+        ("Suspect or damaged", _rare(files, f'verdict=~"suspect|damaged",{_M}', "$__range"), "short"),
+    ):  # fmt: skip
+        dashboard.with_panel(_stat(title, expression, unit))
+    by_model = f"{paid_daily} / ({_rare(files, good, '1d', 'model')} > 0)"
+    dashboard.with_panel(_series("Cost of a good file in the day before", "currencyUSD", ("{{model}}", by_model)))
+    not_good = _rare(files, f'verdict!="good",{_M}', "$window", "model, verdict")
+    dashboard.with_panel(_series("Files that are not good, by verdict", "short", ("{{model}}: {{verdict}}", not_good)))
+    dashboard.with_panel(
+        _table(
+            "Files by model, setting and verdict",
+            f"{_rare(files, _M, '$__range', 'model, setting, verdict')} > 0",
+        )
+    )
+
+
 def _troubles(dashboard: Dashboard) -> None:
     accepted = 'sum(increase(runcomfy_submissions_total{outcome="accepted"}[$window]))'
     polls = f"sum(increase(runcomfy_polls_total[$window])) / {accepted}"
@@ -117,8 +155,6 @@ def _troubles(dashboard: Dashboard) -> None:
         ("Tried again, by phase", "short", "{{phase}}", _rare("runcomfy_retries_total", "", "$window", "phase")),
         ("Flow runs that reconcile changed", "short", "{{outcome}}",
          _rare("runcomfy_runs_healed_total", "", "$window", "outcome")),
-        ("Files that are not good, by verdict", "short", "{{model}}: {{verdict}}",
-         _rare("runcomfy_files_total", f'verdict!="good",{_M}', "$window", "model, verdict")),
         ("Looks for each generation", "short", "looks", polls),
         ("API calls", "reqps", "{{call}} {{status}}", calls),
         ("Bytes written to the bucket", "Bps", "{{content}}",
@@ -152,6 +188,16 @@ def _stat(title: str, expression: str, unit: str) -> Stat:
     panel = Stat().title(title).datasource(_SOURCE).unit(unit).no_value("0").height(4).span(_NARROW)
     query = Dataquery().ref_id("A").expr(expression).datasource(_SOURCE).instant()
     return panel.with_target(query).reduce_options(ReduceDataOptions().calcs(["lastNotNull"]))
+
+
+def _table(title: str, expression: str) -> Table:
+    """Return a table with a row for each time series: its labels, and its value."""
+    query = Dataquery().ref_id("A").expr(expression).datasource(_SOURCE).instant().format(PromQueryFormat.TABLE)
+    panel = Table().title(title).datasource(_SOURCE).height(8).span(2 * _WIDE).decimals(0)
+    names = {"model": "Model", "setting": "Setting", "verdict": "Verdict", "Value": "Files"}
+    order = {name: number for number, name in enumerate(names)}
+    options = {"excludeByName": {"Time": True}, "renameByName": names, "indexByName": order}
+    return panel.with_target(query).with_transformation(DataTransformerConfig(id_val="organize", options=options))
 
 
 def _series(title: str, unit: str, *queries: tuple[str, str]) -> TimeSeries:

@@ -19,6 +19,7 @@ from runcomfy.errors import RunComfyError, SubmissionNotSent, UncertainSubmissio
 from runcomfy.generation.hooks import Hooks
 from runcomfy.journal import EntryState, Finding
 from runcomfy.journal.record import state_after
+from runcomfy.models.settings import main_label_of
 from runcomfy.polling.poll import Poll
 from runcomfy.telemetry import activation, metrics, tracing
 from runcomfy.telemetry.request import MeasuredRequest, remember_staging
@@ -114,9 +115,10 @@ async def archiving(
             new = [video for video in videos if not video.already_archived]
             if not new:  # by another process, which counts it
                 return
+            setting = main_label_of(facts.inputs or {})
             for video in new:
                 if video.quality is not None:
-                    metrics.judged(video.quality.verdict, model_id)
+                    metrics.judged(video.quality.verdict, model_id, setting)
             metrics.transferred("video", sum(video.size_bytes for video in new))
             metrics.took("archive", (time.time_ns() - began_ns) / 1e9, model_id=model_id)
             if facts.submitted_at is not None:

@@ -49,7 +49,8 @@ _MINUTES = (
     0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 3600, 7200,
 )  # fmt: skip
 _CALL = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_UNKNOWN = "unknown"
+_UNKNOWN, _OTHER = "unknown", "other"
+_MOST_SETTINGS = 30  # of a model: each makes up to four time series
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ _HEALED = Metric(
 )  # fmt: skip
 _FILES = Metric(
     "runcomfy.files", "counter", "{file}",
-    "Files that were archived here, by what they were judged to be: good, suspect, damaged or not_judged.",
-    ("verdict", "model"),
+    "Files that were archived here, by what they were judged to be: good, suspect, damaged or not_judged; setting is "
+    "what was asked for of size and length, such as resolution 720p, other beyond 30 of a model in a process.",
+    ("verdict", "model", "setting"),
 )  # fmt: skip
 
 METRICS = (
@@ -177,6 +179,7 @@ def _record(record: Callable[[float, dict[str, str]], None], amount: float, attr
 _begun: set[str] = set()
 _counting = threading.Lock()
 _counted: LRUCache[tuple[str, str], bool] = LRUCache(maxsize=65_536)
+_settings: dict[str, set[str]] = {}
 
 
 def begin_at_zero(model_id: str) -> bool:
@@ -194,7 +197,7 @@ def begin_at_zero(model_id: str) -> bool:
         _record(_generations.add, 0, {"outcome": outcome, "model": model_id})
         _record(_cost.add, 0, {"model": model_id, "outcome": outcome})
     for verdict in ("good", "suspect", "damaged", "not_judged"):
-        _record(_files.add, 0, {"verdict": verdict, "model": model_id})
+        _record(_files.add, 0, {"verdict": verdict, "model": model_id, "setting": ""})
     return True
 
 
@@ -275,9 +278,21 @@ def transferred(content: Literal["picture", "video"], size_bytes: int) -> None:
     _record(_transferred.add, size_bytes, {"content": content})
 
 
-def judged(verdict: str, model_id: str | None) -> None:
-    """Count a file that was archived, by its verdict."""
-    _record(_files.add, 1, {"verdict": verdict, "model": model_id or _UNKNOWN})
+def judged(verdict: str, model_id: str | None, setting: str = "") -> None:
+    """Count a file that was archived, by its verdict.
+
+    Args:
+        verdict: What it was judged to be.
+        model_id: The model that made it, if it is known.
+        setting: What was asked for of size and length, such as `resolution 720p`; no text and no seed.
+    """
+    model = model_id or _UNKNOWN
+    with _counting:
+        known = _settings.setdefault(model, set())
+        if setting and setting not in known and len(known) >= _MOST_SETTINGS:
+            setting = _OTHER
+        known.add(setting)
+    _record(_files.add, 1, {"verdict": verdict, "model": model, "setting": setting})
 
 
 @contextmanager

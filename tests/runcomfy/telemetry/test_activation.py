@@ -157,6 +157,26 @@ def test_ids_are_derived_from_keys_and_request_ids() -> None:
 
 def test_the_attributes_are_few() -> None:
     """No attribute is a request, a generation, a prompt or a flow run."""
-    known = {"outcome", "model", "phase", "call", "status", "content", "error.type", "verdict"}
+    known = {"outcome", "model", "phase", "call", "status", "content", "error.type", "verdict", "setting"}
 
     assert {attribute for metric in METRICS for attribute in metric.attributes} <= known
+
+
+def test_a_setting_is_bounded() -> None:
+    """A model whose size is any number has thirty settings in a process, and the others together."""
+    found = subprocess.run(
+        [sys.executable, "-c", """
+from opentelemetry import metrics as api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+reader = InMemoryMetricReader()
+api.set_meter_provider(MeterProvider([reader]))
+from runcomfy.telemetry import metrics
+for width in range(100):
+    metrics.judged("good", "m", f"width {width}")
+points = [p for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics
+          for p in m.data.data_points]
+print(len(points), sum(p.value for p in points), max(p.value for p in points))
+"""], capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert found.stdout.split() == ["31", "100", "70"]
