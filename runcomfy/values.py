@@ -362,6 +362,11 @@ class ArchivedVideo(BaseModel):
         """The URI of its poster: `s3://bucket/key.jpg`; a JPEG of at most 640 pixels on the longer side."""
         return f"s3://{self.bucket}/{self.poster_key}" if self.poster_key else None
 
+    @property
+    def contact_sheet_uri(self) -> str | None:
+        """The URI of its contact sheet: `s3://bucket/key.sheet.jpg`."""
+        return f"s3://{self.bucket}/{self.contact_sheet_key}" if self.contact_sheet_key else None
+
 
 class Archive(BaseModel):
     """The end of an archived generation: how the waiting went, and its files."""

@@ -81,11 +81,12 @@ async def _written(store: MediaStore, selections: Sequence[Selection], settings:
         settings = settings.model_copy(update={"prefect_ui_url": PREFECT_UI_URL.value()})
     newest = await asyncio.to_thread(last_day, bucket) if selections else None
     for selection in selections:
-        uri, sentence = await asyncio.to_thread(_write, bucket, selection, settings, newest, store.journal)
+        uri, sentence, quality = await asyncio.to_thread(_write, bucket, selection, settings, newest, store.journal)
         get_run_logger().info("%s: %s", uri, sentence)
         page = address(bucket.bucket, uri.removeprefix(f"s3://{bucket.bucket}/"), bucket)
         again = shell_command("report", "--bucket", bucket.uri(bucket.prefix).rstrip("/"), "--open")
-        text = f"{sentence}.\n\nThe page: [{code(uri)}]({page})\n\n"
+        judged = f"{quality}.\n\n" if quality else ""
+        text = f"{sentence}.\n\n{judged}The page: [{code(uri)}]({page})\n\n"
         text += f"On your own machine, with videos that play: {code(again)}"
         await show(acreate_markdown_artifact(text, key="runcomfy-report", description=f"{sentence}."))
         uris.append(uri)
@@ -94,6 +95,6 @@ async def _written(store: MediaStore, selections: Sequence[Selection], settings:
 
 def _write(
     store: Store, selection: Selection, settings: ReportSettings, newest: date | None, journal: str
-) -> tuple[str, str]:
+) -> tuple[str, str, str]:
     made = make_report(store, selection, settings, journal=journal)
-    return write_report(store, made, latest=made.is_day(newest)), made.sentence
+    return write_report(store, made, latest=made.is_day(newest)), made.sentence, made.figures.quality.sentence

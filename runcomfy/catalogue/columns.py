@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
 __all__ = ["COLUMNS", "SCHEMA", "SCHEMA_VERSION", "VERSION_FIELD", "Column"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by each new column. Readers need not check it; a writer does not touch files of a later one."""
 VERSION_FIELD = b"runcomfy.catalogue.schema_version"
 """Where a file's metadata has the version."""
@@ -126,6 +126,10 @@ COLUMNS = (
     Column("video_blurred_seconds", _SECONDS, "How long it is blurred.", "s"),
     Column("video_silent_seconds", _SECONDS, "How long its sound is silent; null where it has none.", "s"),
     Column("video_loudness_lufs", _SECONDS, "Integrated loudness of its sound, EBU R 128.", "LUFS"),
+    # version 4
+    Column("file_verdicts", pa.list_(_TEXT), "The verdict on each of its files, in their order; null where an earlier "
+           "version of this program made the row."),
+    Column("video_contact_sheet_uri", _TEXT, "Nine frames of the first file with times, a JPEG, where it has one."),
 )  # fmt: skip
 """Every column, in the order of the files. Hive-style readers add `day`, the partition, from the path."""
 

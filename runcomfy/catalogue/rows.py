@@ -43,7 +43,8 @@ _FLOW_RUN = {
     "flow_run_id": "id", "flow_run_name": "name", "flow_name": "flow", "deployment_id": "deployment_id",
     "flow_run_url": "url",
 }  # fmt: skip
-_VIDEO = [name for name in SCHEMA.names if name.startswith("video_") and name != "video_poster_uri"]
+_BESIDE = ("video_poster_uri", "video_contact_sheet_uri")
+_VIDEO = [name for name in SCHEMA.names if name.startswith("video_") and name not in _BESIDE]
 
 
 def day_of(row: Row) -> date:
@@ -78,6 +79,7 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
         "earlier_cost_usd": _usd(sum(earlier.values())) if earlier else None,
         "earlier_requests_with_cost": len(earlier),
         "video_poster_uri": videos[0].poster_uri if videos else None,
+        "video_contact_sheet_uri": videos[0].contact_sheet_uri if videos else None,
     }
     return _row(
         computed
@@ -126,6 +128,7 @@ def row_of_files(documents: Mapping[str, Provenance], *, prompts: bool) -> Row:
         "warnings": [warning for _, document in ordered for warning in document.warnings],
         "earlier_requests_with_cost": 0,
         "video_poster_uri": first.poster_uri,
+        "video_contact_sheet_uri": first.contact_sheet_uri,
     }
     return _row(
         computed
@@ -213,6 +216,7 @@ def _outputs(files: Sequence[Row]) -> Row:
     return {
         "verdict": worst(quality.verdict for quality in judged),
         "verdict_reasons": [reason for quality in judged for reason in quality.reasons] if judged else None,
+        "file_verdicts": [file["quality"].verdict if file["quality"] is not None else "not_judged" for file in files],
         "output_count": len(files),
         "output_bytes": sum(file["size_bytes"] for file in files),
         **{name: first.get(name.removeprefix("video_")) for name in _VIDEO},

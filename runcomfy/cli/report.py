@@ -88,4 +88,5 @@ def _show(
 
 
 def _facts(made: Report, page: str) -> dict[str, object]:
-    return {"page": page, "made": made.sentence, "size": f"{len(made.html):,} bytes"}
+    quality = made.figures.quality.sentence or None
+    return {"page": page, "made": made.sentence, "quality": quality, "size": f"{len(made.html):,} bytes"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from runcomfy.catalogue.values import Row
+from runcomfy.generation.verdicts import Judged, VerdictCounts, counted, counted_by_setting
+from runcomfy.models.settings import settings_of
 
 __all__ = ["OUTCOMES", "Cause", "Figures", "Period", "Quantiles", "causes", "cost_of", "figures", "over_time", "spread"]
 
@@ -53,6 +56,10 @@ class Figures:
     """From the submission to the archive."""
     queued: Quantiles | None
     running: Quantiles | None
+    quality: VerdictCounts
+    """The verdicts on all files, and what a good one costs; what a person erased is not in it."""
+    by_setting: tuple[VerdictCounts, ...]
+    """The same by model and setting."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,18 @@ class Period:
 
 def figures(rows: Sequence[Row]) -> Figures:
     """Return the numbers of these rows."""
-    counted = Counter(row["outcome"] for row in rows)
-    ended = sum(count for outcome, count in counted.items() if outcome not in (*_NOT_AT_AN_END, "erased"))
+    outcomes = Counter(row["outcome"] for row in rows)
+    judged = [_judged(row) for row in rows if row["outcome"] != "erased"]
+    ended = sum(count for outcome, count in outcomes.items() if outcome not in (*_NOT_AT_AN_END, "erased"))
     return Figures(
         generations=len(rows),
-        outcomes={outcome: counted[outcome] for outcome in OUTCOMES if counted[outcome]},
-        success=counted["archived"] / ended if ended else None,
+        outcomes={outcome: outcomes[outcome] for outcome in OUTCOMES if outcomes[outcome]},
+        success=outcomes["archived"] / ended if ended else None,
         files=sum(row["output_count"] for row in rows),
         size_bytes=sum(row["output_bytes"] for row in rows),
         video_seconds=sum(file["duration_seconds"] or 0.0 for row in rows for file in row["outputs"]),
         cost_usd=sum(map(cost_of, rows), Decimal(0)),
-        unpriced=sum(row["requests_without_cost"] - (row["earlier_requests_with_cost"] or 0) for row in rows),
+        unpriced=sum(map(_unpriced, rows)),
         total=spread(
             (row["archived_at"] - row["submitted_at"]).total_seconds()
             for row in rows
@@ -101,7 +109,33 @@ def figures(rows: Sequence[Row]) -> Figures:
         ),
         queued=spread(row["queued_seconds"] for row in rows),
         running=spread(row["running_seconds"] for row in rows),
+        quality=counted(judged),
+        by_setting=tuple(counted_by_setting(judged)),
     )
+
+
+def _judged(row: Row) -> Judged:
+    return Judged(
+        row["model_id"],
+        settings_of(json.loads(row["settings_json"] or "{}")),
+        _verdicts(row),
+        float(cost_of(row)),
+        _unpriced(row),
+    )
+
+
+def _verdicts(row: Row) -> list[str]:
+    """Return the verdict on each file; in a row of an earlier version, all but the worst are unknown."""
+    if (known := row["file_verdicts"]) is not None:
+        return list(known)
+    count = row["output_count"]
+    if row["verdict"] == "good":
+        return ["good"] * count
+    return [row["verdict"] or "not_judged", *["not_judged"] * (count - 1)] if count else []
+
+
+def _unpriced(row: Row) -> int:
+    return int(row["requests_without_cost"] - (row["earlier_requests_with_cost"] or 0))
 
 
 def cost_of(row: Row) -> Decimal:

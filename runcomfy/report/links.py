@@ -50,7 +50,7 @@ def beside_the_page(store: Store, page_key: str) -> MediaLinks:
     return MediaLinks(
         to,
         source="'self'",
-        about=f"The videos are files in the bucket {store.bucket}, as this page is: the links lead from its place "
+        about=f"The files are in the bucket {store.bucket}, as this page is: the links lead from its place "
         "there to theirs.",
         otherwise="They play where the bucket is published as a whole (a website, a CDN, a gateway). If you opened a "
         f"copy of this page, or a link that was signed for it alone, {_OPEN}.",
@@ -79,7 +79,7 @@ def below(base_url: str, store: Store) -> MediaLinks:
     return MediaLinks(
         to,
         source=f"{parts.scheme}://{parts.netloc}",
-        about=f"The videos come from {base}/.",
+        about=f"The files come from {base}/.",
         otherwise=f"If they do not play, check whether that address is reachable, or {_OPEN}.",
     )
 

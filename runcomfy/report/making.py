@@ -11,7 +11,7 @@ from runcomfy.extras import needed
 from runcomfy.report.figures import Figures, causes, figures
 from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.options import ReportSettings, Selection
-from runcomfy.report.posters import small_posters
+from runcomfy.report.posters import small_posters, small_sheets
 from runcomfy.report.reading import read_rows
 from runcomfy.report.waiting import waiting
 from runcomfy.storage.commands import StoreOptions
@@ -61,7 +61,7 @@ def make_report(
     links: MediaLinks | None = None,
     journal: str = "bucket",
 ) -> Report:
-    """Make the page of a selection. Blocks: a call for each day, and one for each poster of the gallery.
+    """Make the page of a selection. Blocks: a call for each day, and two for each file of the gallery at most.
 
     Args:
         store: The bucket with the catalogue and the archive.
@@ -95,6 +95,9 @@ def make_report(
             budget=budget,
             gallery=gallery,
             posters=small_posters(store, [row["video_poster_uri"] for row in gallery if row["video_poster_uri"]]),
+            sheets=small_sheets(
+                store, [row["video_contact_sheet_uri"] for row in gallery if row["video_contact_sheet_uri"]]
+            ),
             waiting=waiting(rows, options),
             journal_list=options.journal_list,
             plots=plots_of(rows, found, budget),
@@ -126,7 +129,7 @@ def write_report(store: Store, report: Report, *, latest: bool) -> str:
 
 def _title(selection: Selection) -> str:
     since, until = selection.since, selection.until
-    return f"Videos of {_day(until)}" if since == until else f"Videos from {_day(since)} to {_day(until)}"
+    return f"Generations of {_day(until)}" if since == until else f"Generations from {_day(since)} to {_day(until)}"
 
 
 def _day(day: date | None) -> str:

@@ -58,6 +58,8 @@ class Page:
     budget: BudgetFigures | None
     gallery: Sequence[Row]
     posters: Mapping[str, str]
+    sheets: Mapping[str, str]
+    """The contact sheets, by their addresses."""
     waiting: Sequence[Waiting]
     journal_list: Sequence[str]
     """The command that lists what is open in the journal, if one can."""

@@ -14,7 +14,7 @@ from runcomfy.storage.store import Store
 __all__ = ["last_day", "read_rows"]
 
 _DAY = re.compile(r"/day=(\d{4}-\d\d-\d\d)/")
-_UNUSED = frozenset({"image_sha256", "service", "settings_json", "variation", "video_sha256", "worker"})
+_UNUSED = frozenset({"image_sha256", "service", "variation", "video_sha256", "worker"})
 
 
 def last_day(store: Store) -> date | None:

@@ -68,7 +68,7 @@ class ReportServer:
         return MediaLinks(
             to,
             source=f"'self' {signed.scheme}://{signed.netloc}",
-            about=f"The videos come from the bucket {self._store.bucket}, by links that are signed when they are "
+            about=f"The files come from the bucket {self._store.bucket}, by links that are signed when they are "
             "clicked, by the command that shows this page.",
             otherwise="If they do not play, check whether that command still runs, and what it says.",
         )

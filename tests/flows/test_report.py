@@ -51,7 +51,7 @@ async def test_the_catalogue_makes_the_page_of_what_is_new(
     page, latest = page_at(media_store, f"{day}.html"), page_at(media_store, "latest.html")
     told = page.text_of("main")
     assert told == latest.text_of("main")
-    assert "Videos archived 1 of 2 generations" in told and "GenerationFailed: 1 failed" in told
+    assert "Archived 1 of 2 generations" in told and "GenerationFailed: 1 failed" in told
     assert [image.attributes["alt"] for image in page.all("img")] == ["Play: rain on a window"]
     (link,) = page.all("a", class_="play")
     assert link.attributes["href"].startswith("../wan-ai/")

@@ -23,7 +23,7 @@ from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.making import Report, make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.storage.store import Store
-from runcomfy.values import Archive, Result
+from runcomfy.values import Archive, Quality, Result
 from tests.runcomfy.catalogue.making import DAY, Archiving, entry_of, provenance_of, video_of
 from tests.runcomfy.report.reading_html import Reader, read
 
@@ -90,7 +90,7 @@ async def test_a_page_shows_what_was_made_what_it_cost_and_how_it_went(archiving
     assert page.troubles() == []
     assert report.sentence == "3 of 9 generations archived; 0.75 USD and 6 requests without cost"
     told = text_of(page)
-    assert "Videos archived 3 of 9 generations" in told and "Spent 0.75 USD" in told
+    assert "Archived 3 of 9 generations" in told and "Spent 0.75 USD" in told
     assert "Success 42.9 % of those that have ended" in told
     assert "3.75 USD of a budget of 10.00 USD (the service has not said what 6 of the requests cost)" in told
     assert len(page.all("a", class_="play")) == len(page.all("img")) == 3
@@ -99,7 +99,7 @@ async def test_a_page_shows_what_was_made_what_it_cost_and_how_it_went(archiving
         "Outcome over time", "Cost over time", "Time in the queue", "Time of running"
     ]  # fmt: skip
     assert "RequestRejected 422: 1 refused" in told and "1,204" not in told
-    assert page.all("title")[0].text == "Videos of 21 November 2026"
+    assert page.all("title")[0].text == "Generations of 21 November 2026"
 
 
 async def test_what_a_person_erased_is_neither_a_success_nor_a_failure(archiving: Archiving) -> None:
@@ -128,7 +128,7 @@ async def test_texts_from_outside_are_shown_as_text_only(archiving: Archiving) -
 
     page = page_of(archiving)
 
-    assert page.all("title")[0].text.startswith("Videos of") and len(page.all("script")) == 1
+    assert page.all("title")[0].text.startswith("Generations of") and len(page.all("script")) == 1
     assert [image.attributes["src"][:23] for image in page.all("img")] == ["data:image/jpeg;base64,"]
     assert HOSTILE in page.all("main")[0].text
     assert not any("javascript:" in value for each in page.elements for value in each.attributes.values())
@@ -208,7 +208,7 @@ async def test_a_page_is_bounded_and_says_what_is_left_out(archiving: Archiving)
     page = page_of(archiving, videos=2, rows=3)
 
     told = text_of(page)
-    assert "Videos archived 5 of 5 generations" in told
+    assert "Archived 5 of 5 generations" in told
     assert [image.attributes["alt"] for image in page.all("img")] == ["Play: scene 4", "Play: scene 3"]
     assert "3 more in the catalogue" in told and "2 more in the catalogue" in told
     assert "scene 2" in told and "scene 1" not in told
@@ -419,5 +419,36 @@ async def test_a_page_with_nothing_on_it_says_so(archiving: Archiving) -> None:
 
     told = text_of(page_of(archiving, Selection(outcome="failed")))
 
-    assert "Videos archived 0 of 0 generations Success none yet" in told
+    assert "Archived 0 of 0 generations Success none yet" in told
     assert "There is nothing to draw." in told and "There is none." in told
+
+
+async def test_verdicts_are_counted_by_setting_and_the_sheet_of_a_bad_file_is_open(archiving: Archiving) -> None:
+    """A good file costs what all of them cost; what cannot be read as an image is left out."""
+    kinds = (("good", poster()), ("suspect", poster("black")), ("damaged", b"no image"))
+    for number, (verdict, sheet) in enumerate(kinds):
+        entry = await archiving.archive(await archiving.begin(f"scene {number}", begun=DAY + timedelta(hours=number)))
+        assert entry.archive is not None
+        (video,) = entry.archive.videos
+        archiving.store.put(f"{video.key}.sheet.jpg", sheet, content_type="image/jpeg")
+        judged = {
+            "quality": Quality(verdict=verdict, reasons=(f"It is {verdict}.",)),
+            "contact_sheet_key": f"{video.key}.sheet.jpg",
+            "warnings": (f"It is {verdict}.", "It is large."),
+        }
+        found = await archiving.journal.read(entry.generation_key)
+        assert found is not None
+        archive = entry.archive.model_copy(update={"videos": (video.model_copy(update=judged),)})
+        assert await archiving.journal.replace(found, found.entry.model_copy(update={"archive": archive}))
+    await archiving.update()
+
+    report = made(archiving)
+    page = read(report.html)
+
+    assert page.troubles() == []
+    assert report.figures.quality.verdicts == {"good": 1, "suspect": 1, "damaged": 1, "not_judged": 0}
+    told = text_of(page)
+    assert "Cost of a good file 0.75 USD all that was paid, by the good ones" in told
+    sheets = page.all("details", class_="sheet")
+    assert ["open" in each.attributes for each in sheets] == [True, False]
+    assert told.count("It is suspect.") == 1 and told.count("It is large.") == 3
