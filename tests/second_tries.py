@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-__all__ = ["TooLittleTried", "add_second_tries", "enough"]
+__all__ = ["add_second_tries"]
 
 # On SQLite, a Prefect server drops what it is asked under load: it answers 503, loses an event, closes a connection.
 _PREFECT_SERVERS = frozenset({"prefect_api", "prefect_server"})
@@ -19,27 +19,12 @@ _ABOUT_PAYMENTS = ("tests/crash/", "tests/runcomfy/", "tests/inbox/", "tests/dep
 _BUSY_SERVER = ["PrefectHTTPStatusError", "ReadTimeout", "ConnectTimeout", "PoolTimeout", "RemoteProtocolError"]
 
 
-class TooLittleTried(Exception):
-    """The speed of this machine kept a test from trying what it is about: not enough processes were killed in time."""
-
-
-def enough(tried: bool, what: str) -> None:
-    """Begin the test again (twice at most) if it could not do what it is about.
-
-    Raises:
-        TooLittleTried: It could not.
-    """
-    if not tried:
-        raise TooLittleTried(what)
-
-
 def add_second_tries(items: list[pytest.Item]) -> None:
     """Let slow tests, and those on a Prefect server of this machine, have a second try."""
     for item in items:
         on_prefect = not _PREFECT_SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
         if item.nodeid.startswith(_ABOUT_PAYMENTS) and not on_prefect:
             if item.get_closest_marker("slow"):
-                only = [TooLittleTried, *_BUSY_SERVER]
-                item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=5, only_rerun=only))
+                item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=5, only_rerun=_BUSY_SERVER))
         elif on_prefect or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2, rerun_except=_WORDS_ABOUT_PAYMENTS))

@@ -28,7 +28,7 @@ from tests.crash.zygote import account_of, store_of
 __all__ = ["DeploymentRuns"]
 
 _T = TypeVar("_T")
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.5
 _ERROR = re.compile(r"exception: (\w+): (.*)", re.DOTALL)
 
@@ -105,11 +105,6 @@ class DeploymentRun:
             with contextlib.suppress(OSError):  # it has ended in the meantime
                 if wanted in (place / "environ").read_bytes().split(b"\0"):
                     os.kill(int(place.name), signal.SIGKILL)
-
-    def kill_after(self, seconds: float) -> None:
-        """Kill it after a time."""
-        time.sleep(seconds)
-        self.kill()
 
     def wait(self) -> Outcome:
         """Wait until Prefect says that it has ended, and how."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -120,16 +121,14 @@ class Generation:
         self.lane.record(hook)
         return self._end([self.start(fresh=fresh)])[0]
 
-    def run_killed_after(self, seconds: float) -> Outcome:
-        """Run it, and kill the process that long after its first call, unless it has ended by then."""
-        wire = self.lane.record(None)
-        worker = self.start()
-        wire.began.wait(300)
-        worker.kill_after(seconds)
-        return self._end([worker])[0]
-
     def run_killed(
-        self, when: Trigger, *, processes: int = 1, victims: Sequence[int] = (0,), fresh: bool = False
+        self,
+        when: Trigger,
+        *,
+        processes: int = 1,
+        victims: Sequence[int] = (0,),
+        fresh: bool = False,
+        pause_seconds: float = 0.0,
     ) -> list[Outcome]:
         """Run it in some processes at once, and kill some of them at a point of all their calls.
 
@@ -138,13 +137,20 @@ class Generation:
             processes: How many compete for it.
             victims: Which of them are killed. If all are, the call that was seen goes no further.
             fresh: Whether each is a fresh interpreter.
+            pause_seconds: How long after that point they are killed; the calls go on in the meantime.
         """
         started: Future[list[Process]] = Future()
 
         def kill() -> Drop | None:
+            if pause_seconds:
+                threading.Timer(pause_seconds, kill_now).start()
+                return None
+            kill_now()
+            return Drop() if len(victims) == processes else None
+
+        def kill_now() -> None:
             for victim in victims:
                 started.result()[victim].kill()
-            return Drop() if len(victims) == processes else None
 
         self.lane.record(when(kill))
         started.set_result([self.start(fresh=fresh) for _ in range(processes)])

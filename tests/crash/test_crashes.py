@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from tests.crash.stage import Stage
 from tests.crash.tally import Tally
 from tests.crash.wire import Answer, Drop, Point, Wire
 from tests.crash.workers import Outcome
-from tests.second_tries import enough
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +24,12 @@ _T = TypeVar("_T")
 IMAGE, TEXT, PARTS = SCENARIOS[:3]
 SEED = 20261121
 EVERY_SO_OFTEN = 30
-TRIES_TO_KILL, MISSED_AT_MOST = 3, 0.25
+RECORDINGS, TRIES_TO_KILL, MISSED_AT_MOST = 3, 3, 0.25
 ONCE_MORE_AFTER_EVERY = 4
 SAMPLE = 7
-CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 6
+CHAINS, KILLS_IN_A_CHAIN = 24, 4
+LONGEST_PAUSE_SECONDS = 0.05
+"""A kill between two calls comes at most so long after the first of them: about as long as a call takes."""
 
 
 def recorded(stage: Stage, scenario: Scenario) -> Wire:
@@ -68,13 +69,23 @@ def until_killed(crash: Callable[[_T], Verdict], case: _T) -> Verdict:
     return verdict
 
 
-def missed(points: Sequence[Point], verdicts: Sequence[Verdict]) -> list[Point]:
+def recorded_points(stage: Stage, scenario: Scenario) -> tuple[list[Point], set[Point]]:
+    """Return the points of a recorded run, and those of them that other runs passed as well.
+
+    One that a busy machine held up writes to the journal once more than others do: it renews its claim.
+    """
+    traces = stage.side_by_side(lambda each: points_of(recorded(stage, each).trace), [scenario] * RECORDINGS)
+    return traces[0], set.intersection(*map(set, traces))
+
+
+def missed(points: Sequence[Point], verdicts: Sequence[Verdict], in_others: Container[Point]) -> list[Point]:
     """Return the points at which nothing was killed, of those that each run passes, if they are too many.
 
-    A recorded run that a busy machine held up writes to the journal once more than others do: it renews its claim.
+    On a slow machine every recorded run may renew its claim, one of them once less: a quarter of the points is more
+    than all such calls.
     """
     found = [point for point, verdict in zip(points, verdicts, strict=True) if not verdict.kills]
-    found = [point for point in found if is_in_every_run(point)]
+    found = [point for point in found if point in in_others and is_in_every_run(point)]
     return found if len(found) > MISSED_AT_MOST * len(points) else []
 
 
@@ -92,12 +103,12 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
                 once_more=lambda outcome: not outcome.videos or number % ONCE_MORE_AFTER_EVERY == 0,
             )  # fmt: skip
 
-    points = points_of(recorded(stage, scenario).trace)
+    points, in_others = recorded_points(stage, scenario)
     verdicts = stage.side_by_side(lambda numbered: until_killed(crash, numbered), enumerate(points))
 
     row = tally.row(f"every point: {scenario.name}", verdicts)
     assert not row.broken
-    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
+    assert not missed(points, verdicts, in_others)
 
 
 @pytest.mark.parametrize("scenario", OF_ANY_MODEL, ids=lambda scenario: scenario.name)
@@ -109,41 +120,46 @@ def test_any_model_killed_at_some_points(stage: Stage, tally: Tally, scenario: S
             generation.run_killed(at(point))
             return finish(f"killed {point}", generation, once_more=lambda outcome: not outcome.videos)
 
-    all_points = points_of(recorded(stage, scenario).trace)
+    all_points, in_others = recorded_points(stage, scenario)
     points = all_points[:: max(1, len(all_points) // SAMPLE)]
     verdicts = stage.side_by_side(lambda point: until_killed(crash, point), points)
 
     row = tally.row(f"some points: {scenario.name}", verdicts)
     assert not row.broken
-    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
+    assert not missed(points, verdicts, in_others)
 
 
 def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
-    """Up to four kills in a row on the same generation, at times that nobody chose."""
+    """Up to four kills in a row on the same generation: the first at a call, the others between calls.
+
+    Those may come too late for a run that has less left to do, so only the first ones are certain.
+    """
     stories = [IMAGE, TEXT, PARTS, TEXT]
-    wires = stage.side_by_side(lambda scenario: recorded(stage, scenario), stories)
-    seconds = min(wire.seconds for wire in wires)
+    length = min(len(wire.trace) for wire in stage.side_by_side(lambda scenario: recorded(stage, scenario), stories))
 
     def crash(number: int) -> Verdict:
-        draws, uncertain, longest = random.Random(f"{SEED}:{number}"), False, 0.7 * seconds
+        draws, uncertain = random.Random(f"{SEED}:{number}"), False
         with stage.generation(stories[number % len(stories)]) as generation:
-            for _ in range(RUNS_IN_A_CHAIN):
-                if generation.kills < KILLS_IN_A_CHAIN:
-                    killed = generation.run_killed_after(draws.uniform(0, longest)).killed
-                    longest = longest if killed else longest / 2  # the machine is less busy than it was
-                    uncertain = uncertain or look(generation).state == "intent"
+            generation.run_killed(nth(draws.randint(1, length // 2)))
+            for _ in range(KILLS_IN_A_CHAIN - 1):
+                uncertain = uncertain or look(generation).state == "intent"
+                pause_seconds = draws.uniform(0, LONGEST_PAUSE_SECONDS)
+                generation.run_killed(nth(draws.randint(1, length)), pause_seconds=pause_seconds)
+            uncertain = uncertain or look(generation).state == "intent"
             label = f"{generation.scenario.name}, chain {number}, {generation.kills} kills"
             return finish(label, generation, uncertain_before=uncertain)
 
     row = tally.row("random times, chained", stage.side_by_side(crash, range(CHAINS)))
 
     assert not row.broken
-    # Of up to four times as many: a run may end before its time has come.
-    enough(row.kills >= CHAINS, f"{row.kills} kills in {CHAINS} chains")
+    assert row.kills >= CHAINS
 
 
 def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
-    """Two processes want the same generation; one or both are killed at some point of their calls."""
+    """Two processes want the same generation; one or both are killed at some point of their calls.
+
+    Uncertain is always honest here: one that is held up for longer than its lease is dead to the other.
+    """
     draws, length = random.Random(SEED), len(recorded(stage, TEXT).trace)
     deaths = [(draws.randint(1, length * 3 // 2), draws.choice([(0,), (1,), (0, 1)])) for _ in range(16)]
 
@@ -152,7 +168,7 @@ def test_two_compete_and_are_killed(stage: Stage, tally: Tally) -> None:
         with stage.generation(TEXT, patience_seconds=5) as generation:
             generation.run_killed(nth(number), processes=2, victims=victims)
             label = f"killed {len(victims)} of two at point {number}"
-            return finish(label, generation, uncertain_before=generation.kills > 0)
+            return finish(label, generation, uncertain_before=True)
 
     row = tally.row("two compete, one or both killed", stage.side_by_side(crash, deaths, at_once=3))
 

@@ -11,14 +11,13 @@ from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.crash.deployed import DeploymentRuns
 from tests.crash.generation import Setting
-from tests.crash.points import at, is_in_every_run, points_of
+from tests.crash.points import at
 from tests.crash.promises import Verdict
 from tests.crash.stage import Stage
 from tests.crash.tally import Tally
-from tests.crash.test_crashes import TEXT, finish, missed, recorded, until_killed
+from tests.crash.test_crashes import TEXT, finish, missed, recorded, recorded_points, until_killed
 from tests.crash.wire import Point
 from tests.deployments.conftest import PrefectServer
-from tests.second_tries import enough
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +46,8 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
     recorded(deployed_stage, TEXT)  # registers the blocks, which several at once cannot
     # The first run in each lane leaves the note of what the store is able to do, as on any bucket in use.
     deployed_stage.side_by_side(lambda scenario: recorded(deployed_stage, scenario), [TEXT] * _LANES, at_once=_LANES)
-    trace = points_of(recorded(deployed_stage, TEXT).trace)
-    points = [point for point in trace if point.name.startswith(("s3 PUT", "api POST")) and is_in_every_run(point)]
+    trace, in_others = recorded_points(deployed_stage, TEXT)
+    points = [point for point in trace if point.name.startswith(("s3 PUT", "api POST")) and point in in_others]
 
     def crash(point: Point) -> Verdict:
         with deployed_stage.generation(TEXT) as generation:
@@ -59,4 +58,4 @@ def test_a_workers_run_is_killed_around_every_write(deployed_stage: Stage, tally
 
     row = tally.row("a worker's run: every write", verdicts)
     assert not row.broken
-    enough(not (left := missed(points, verdicts)), f"no kill at {left}")
+    assert not missed(points, verdicts, in_others)

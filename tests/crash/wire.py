@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,17 +48,11 @@ Hook = Callable[[Point], Drop | Answer | None]
 
 @dataclass
 class Wire:
-    """What one run sent over its proxies: the trace of its points, counted by name, and the hook that they pass.
-
-    `began` is set with the first point, and `seconds` is the time from that to the last.
-    """
+    """What one run sent over its proxies: the trace of its points, counted by name, and the hook that they pass."""
 
     hook: Hook = lambda point: None
     trace: list[Point] = field(default_factory=list)
-    began: threading.Event = field(default_factory=threading.Event)
-    seconds: float = 0.0
     _counts: Counter[str] = field(default_factory=Counter)
-    _began_at: float = 0.0
 
     def number(self, name: str) -> int:
         """Count one more call of this name."""
@@ -70,8 +62,4 @@ class Wire:
     def show(self, point: Point) -> Drop | Answer | None:
         """Record a point, and ask the hook."""
         self.trace.append(point)
-        if not self.began.is_set():
-            self._began_at = time.monotonic()
-            self.began.set()
-        self.seconds = time.monotonic() - self._began_at
         return self.hook(point)

@@ -51,11 +51,6 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):  # it has ended this very moment
                 os.kill(self._pid.result(_PATIENCE_SECONDS), signal.SIGKILL)
 
-    def kill_after(self, seconds: float) -> None:
-        """Kill it after a time, unless it has ended by then."""
-        if not wait([self._ended], seconds).done:
-            self.kill()
-
     def wait(self) -> Outcome:
         """Wait for its end. One that hangs is killed, and the error shows where it was (the zygote prints that)."""
         if not wait([self._ended], _PATIENCE_SECONDS).done:
@@ -79,9 +74,6 @@ class Process(Protocol):
 
     def kill(self) -> None:
         """Kill it."""
-
-    def kill_after(self, seconds: float) -> None:
-        """Kill it after a time."""
 
     def wait(self) -> Outcome:
         """Wait for its end."""
