@@ -44,7 +44,7 @@ def settings_of(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def telling_names(generations: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
-    """Return the settings to group generations of one model by: those that vary among them, and those of size and time.
+    """Return the settings to group generations of one model by: those that vary among them, else those of size and time.
 
     One that has more than eight values is no setting, but content. There are five at most, the main ones first.
 
@@ -57,12 +57,10 @@ def telling_names(generations: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
         count += 1
         for name, value in settings.items():
             values[name][value] += 1
-    chosen = []
-    for name, counted in values.items():
-        varies = len(counted) > 1 or counted.total() < count
-        if len(counted) <= _MOST_VALUES and (varies or MAIN_SETTINGS.fullmatch(name)):
-            chosen.append((not MAIN_SETTINGS.fullmatch(name), not varies, name))
-    return tuple(name for _, _, name in sorted(chosen)[:_MOST_NAMES])
+    few = {name: counted for name, counted in values.items() if len(counted) <= _MOST_VALUES}
+    varying = [name for name, counted in few.items() if len(counted) > 1 or counted.total() < count]
+    chosen = varying or [name for name in few if MAIN_SETTINGS.fullmatch(name)]
+    return tuple(sorted(chosen, key=lambda name: (not MAIN_SETTINGS.fullmatch(name), name))[:_MOST_NAMES])
 
 
 def label_of(settings: Mapping[str, str], names: Sequence[str]) -> str:
