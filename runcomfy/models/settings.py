@@ -44,7 +44,7 @@ def settings_of(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def telling_names(generations: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
-    """Return the settings to group generations of one model by: those that vary among them, else those of size and time.
+    """Return the settings to group generations of one model by: those that vary, else those of size and time.
 
     One that has more than eight values is no setting, but content. There are five at most, the main ones first.
 
