@@ -61,6 +61,9 @@ _OWN_FIELDS = ("error_code", "error_message")
 _ERROR_FIELDS = (*_OWN_FIELDS, "error", "detail")  # a lone `message` is how gateways answer
 _NOT_PROCESSED = frozenset({401, 402, 403, 404, 405, 411, 413, 414, 415, 421, 429, 431})
 """By HTTP itself (RFC 9110, 6585) a request with such an answer was not acted on, no matter who sent it."""
+_NUMBER = re.compile(r"\s*[0-9]{1,18}\s*")
+_LONGEST_CODE = 100
+_LONGEST_WAIT_SECONDS = 31 * 24 * 3600.0
 _REQUEST_URL = re.compile(r"/requests/([\w-]{1,200})/(?:status|result|cancel)(?:[?#]|$)")
 
 
@@ -74,25 +77,25 @@ def json_object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def error_code(body: dict[str, Any] | None) -> int | str | None:
-    """Return the body's top-level error code, as a number if it is one; `None` if there is none."""
+    """Return the body's top-level error code, as a number if it is written as one; `None` if there is none."""
     code = (body or {}).get("error_code")
-    if isinstance(code, str) and code.strip().isdigit():
-        code = int(code)
+    if isinstance(code, str):
+        code = int(code) if _NUMBER.fullmatch(code) else code[:_LONGEST_CODE]
     return code if isinstance(code, int | str) and code else None
 
 
 def retry_after_seconds(response: httpx.Response, now: datetime | None = None) -> float | None:
-    """Parse `Retry-After` in either form, seconds or an HTTP date (RFC 9110, 10.2.3); never negative."""
+    """Parse `Retry-After` in either form, seconds or an HTTP date (RFC 9110, 10.2.3); 0 to a month."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), _LONGEST_WAIT_SECONDS)
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()), _LONGEST_WAIT_SECONDS)
 
 
 def read_refusal(response: httpx.Response, *, request_id: str | None = None) -> ServiceError | None:

@@ -21,7 +21,7 @@ _READ_BYTES = 1024 * 1024
 
 _CAREFUL_BYTES = 64 * 1024
 """The same for a while after a break; once this much has arrived, the next break counts as the first."""
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ first requested over a new connection. The bytes themselves are not checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
@@ -23,6 +24,7 @@ _NOT_FOR_CALLERS = frozenset(
     {"accept-encoding", "authorization", "cookie", "if-range", "proxy-authorization", "range"}
 )  # fmt: skip
 _RETRY_BUDGET = RetryBudget()
+_LENGTH = re.compile(r"[0-9]{1,18}")  # Python refuses to convert thousands of digits
 
 
 class Download:
@@ -33,7 +35,7 @@ class Download:
         self.content_type = answer.header("Content-Type").partition(";")[0].strip().lower()
         length = answer.header("Content-Length")
         chunked = "chunked" in answer.header("Transfer-Encoding").lower()
-        self.length: int | None = int(length) if length.isascii() and length.isdigit() and not chunked else None
+        self.length: int | None = int(length) if _LENGTH.fullmatch(length) and not chunked else None
         self.encoding = answer.header("Content-Encoding").lower()
         etag = answer.header("ETag")
         strong = len(etag) > 1 and etag[0] == etag[-1] == '"'
