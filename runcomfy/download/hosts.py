@@ -7,6 +7,7 @@ on an allow-list, and the addresses that a name resolves to have to be public.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ _NEVER_PUBLIC = tuple(
 )  # fmt: skip
 """What Python versions, or all of them, take for public."""
 _LOOPBACK = "127.0.0.1"
+_PORT = re.compile(r"[0-9]{1,5}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_LONGEST_NAME, _LONGEST_PART = 253, 63
 _PRIVATE_NAMES = (
     "corp", "home", "home.arpa", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private"
 )  # fmt: skip
@@ -69,14 +73,16 @@ class HostPolicy:
         """
         try:
             parts = parse_url(url)
-        except LocationParseError:
-            parts = Url()
+        except LocationParseError:  # such as a port that is none, or a blank in the host
+            named = _SCHEME.match(url)
+            parts = Url(scheme=named[1].lower() if named else None)
         host = _plain(parts.host or "")
         if (
             not host
             or parts.scheme not in _DEFAULT_PORTS
             or parts.auth is not None
             or ("%" in host and ":" not in host)
+            or not _can_be(host)
         ):
             raise HostNotAllowed(f"{_odd_url(parts)} {self.advice}", host=host or None)
         if self._names(host, parts.port or _DEFAULT_PORTS[parts.scheme]):
@@ -155,11 +161,22 @@ def written_address(host: str) -> str | None:
         return _LOOPBACK if local else None
 
 
+def _can_be(host: str) -> bool:
+    """Whether a name or address can exist: names have parts of 1 to 63 characters, 253 in all (RFC 1035, 2.3.4), and
+    one that ends in a number is an address (URL Standard, "ends in a number checker")."""
+    if ":" in host:
+        return True
+    parts = host.split(".")
+    if len(host) > _LONGEST_NAME or not all(0 < len(part) <= _LONGEST_PART for part in parts):
+        return False
+    return not (parts[-1].isascii() and parts[-1].isdigit()) or written_address(host) is not None
+
+
 def _odd_url(parts: Url) -> str:
-    if parts.auth is not None:
+    if parts.auth is not None and parts.scheme in _DEFAULT_PORTS:
         return "The URL has a user name or a password in it, which are not sent. Use a URL that needs none."
     if parts.scheme in _DEFAULT_PORTS:
-        return "The URL names no host, or one that cannot be. Check how it is written: https://HOST/PATH."
+        return "The URL names no host, or a host or port that cannot be. Check how it is written: https://HOST/PATH."
     shown = f"with {parts.scheme}:" if parts.scheme else "with no scheme"
     return f"The URL begins {shown}, and files are read over https://. Use such a URL."
 
@@ -171,7 +188,7 @@ def _plain(host: str) -> str:
 def _split(text: str) -> tuple[str, int | None]:
     """Split `host`, `host:port`, `::1` or `[::1]:port`."""
     host, separator, port = text.rpartition(":")
-    if separator and port.isdigit() and (":" not in host or host.endswith("]")):
+    if separator and _PORT.fullmatch(port) and (":" not in host or host.endswith("]")):
         return _plain(host), int(port)
     return _plain(text), None
 

@@ -154,7 +154,7 @@ def transported(call: Callable[[], _T], host: str) -> _T:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, NameResolutionError):
-        return "its name could not be resolved"
+        return "its name could not be resolved; it may be misspelt"
     if isinstance(error, NewConnectionError):
         return "no connection"
     if isinstance(error, TransportTimeout):

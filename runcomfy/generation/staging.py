@@ -16,10 +16,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runcomfy.download.hosts import HostPolicy
+from runcomfy.errors import ConfigurationError
 from runcomfy.generation.image_urls import ANY_PUBLIC_HOST, download_image
 from runcomfy.media.image_files import check_image_size, path_of, read_image_file, scheme_of
 from runcomfy.media.images import MAX_IMAGE_BYTES, refuse_image, usable_image
 from runcomfy.redaction import strip_query
+from runcomfy.storage.address import check_bucket
 from runcomfy.storage.keys import IMAGES, REFRESHED_AFTER
 from runcomfy.storage.store import Store
 from runcomfy.values import StagedFile, StagedImage
@@ -111,7 +113,11 @@ def _read_object(uri: str, store: Store) -> tuple[bytes, Mapping[str, str]]:
     # Not through urlsplit: `?` and `#` are ordinary characters in a key.
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or not key:
-        refuse_image("An image in S3 is named s3://bucket/key.")
+        refuse_image("An image in S3 is named s3://bucket/key. Write its bucket and its key.")
+    try:
+        check_bucket(bucket, at_aws=False)
+    except ConfigurationError as error:
+        refuse_image(f"The image {uri[:300]!s} cannot be read: {error.message}")
     existing = store.head(key, bucket)
     if existing is None:
         refuse_image(f"There is no object {uri}, or no such bucket. Check the name.")

@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, SSLError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    ParamValidationError,
+    SSLError,
+)
 from botocore.parsers import ResponseParserError
 
 from runcomfy.errors import ConfigurationError, RunComfyError, StorageError, StoreUnavailable
@@ -28,22 +35,45 @@ _ADVICE = {
     "403": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, writing s3:PutObject; "
     "without s3:ListBucket, S3 answers this for a key that does not exist. A bucket may also want encryption, an ACL "
     "or an owner named (docs/setup.md).",
+    "400": "S3 answers so where a session token has ended, or where the bucket is in another region. Sign in again, or "
+    "name the region.",
+    "402": "The provider wants to be paid first. Look at its bill.",
     "404": "There is no such bucket or object. Check the names and the region.",
+    "405": "What answers there does not let this be done: it may be read-only, or no S3 server. Check the endpoint.",
+    "429": "The store asks for fewer requests. Try again later.",
+    "500": "The store fails at the moment. Try again later.",
+    "503": "The store fails at the moment. Try again later.",
     "AccessDenied": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, "
     "writing s3:PutObject and s3:AbortMultipartUpload. A bucket may also want encryption, an ACL or an owner named "
     "(docs/setup.md).",
+    "AccountProblem": "The provider has closed the account. Ask there.",
+    "AllAccessDisabled": "The provider has closed the account or the bucket. Ask there.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region than the one that was named. Name its own.",
+    "EntityTooLarge": "The store takes no object of this size. Raise its limit, or that of a proxy before it.",
     "ExpiredToken": "The temporary credentials have ended. Sign in again.",
+    "InsufficientStorage": "The store is full. Make room, and run it again.",
+    "InternalError": "The store fails at the moment. Try again later.",
     "InvalidAccessKeyId": "The store does not know this access key. Check the key and the endpoint.",
+    "InvalidObjectState": "It lies in an archive class, such as Glacier. Restore it first, or name another.",
     "InvalidToken": "The session token is wrong or has ended. Sign in again.",
+    "MethodNotAllowed": "The store does not let this be done here: it may be read-only. Check bucket and endpoint.",
     "NoSuchBucket": "There is no such bucket. Create it, or check its name and the endpoint.",
     "NoSuchKey": "There is no such object.",
     "NotImplemented": "The store does not know this operation. Where it lacks conditional writes, switch them off "
     "(conditional_writes=False).",
     "PermanentRedirect": "The bucket is in another region. Name that region.",
+    "QuotaExceeded": "The bucket's quota is used up. Make room or raise it, and run it again.",
     "RequestTimeTooSkewed": "The clock of this machine is wrong. Set it.",
+    "ServiceUnavailable": "The store fails at the moment. Try again later.",
     "SignatureDoesNotMatch": "The secret key is wrong, or something between here and the store changes requests.",
     "SlowDown": "The store asks for fewer requests. Try again later.",
+    "TooManyRequests": "The store asks for fewer requests. Try again later.",
+    "XMinioStorageFull": "The store is full. Make room, and run it again.",
 }
+_OF_KMS = (
+    "The KMS key that encrypts there cannot be used: check that it exists and is enabled, and that the credentials "
+    "have kms:GenerateDataKey and kms:Decrypt for it (docs/setup.md)."
+)
 _PASSING = ("ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling")
 _NONSENSE = (
     ArithmeticError, AttributeError, LookupError, ResponseParserError, RuntimeError, TypeError, ValueError,
@@ -158,7 +188,7 @@ def storage_errors(doing: str, bucket: str, key: str, *, by_caller: bool = False
 def _refused(error: ClientError, named: str, where: dict[str, Any]) -> StorageError:
     code, status = refusal(error)
     said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_MOST_CHARACTERS]
-    advice = _ADVICE.get(code) or said
+    advice = _OF_KMS if code.startswith("KMS.") or "kms:" in said.lower() else _ADVICE.get(code) or said
     is_page = code == str(status) and not error.operation_name.startswith("Head")  # a HEAD has no code in any case
     if (300 <= status < 400 or status == 400) and is_folded(where["key"] or ""):
         advice = "This store takes no key with “.” or “..” as a folder. Name the object without them."
@@ -191,4 +221,11 @@ def _broken(error: Exception, named: str, where: dict[str, Any]) -> StorageError
             f"{named}: no connection to {endpoint}, or it broke. Check the endpoint, the network and the certificates.",
             error_code=code, **where,
         )  # fmt: skip
-    return StorageError(f"{named}: {error}", error_code=code, **where)
+    if isinstance(error, ParamValidationError):  # its own text is AWS's patterns, over several lines
+        return StorageError(
+            f"{named}: no bucket or key has such a name. A bucket has 3 to 63 letters, digits, dots and hyphens. Check "
+            "both.",
+            error_code=code, **where,
+        )  # fmt: skip
+    said = " ".join(str(error).split()).rstrip(".")[:_MOST_CHARACTERS]
+    return StorageError(f"{named}: {said}.", error_code=code, **where)

@@ -6,6 +6,7 @@ text, and no connection is opened.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import http.server
@@ -16,8 +17,10 @@ from typing import Any
 
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.generation.image_urls import download_image
+from runcomfy.generation.staging import stage_image
 from runcomfy.media.images import inspect_image
 from tests.corpus.images import encoded
+from tests.runcomfy.manifest.making import NOT_ASKED
 
 __all__ = ["EXAMPLES", "Url", "serving", "tried"]
 
@@ -32,6 +35,8 @@ class Url:
     url: str
     words: str = ""
     answer: tuple[int, dict[str, str], bytes] | None = None
+    as_source: bool = False
+    """Whether it is given as an image, as people do; otherwise the URL alone is read, as a redirect's is."""
 
 
 def at(path: str, status: int, words: str = "", body: bytes = b"no", **headers: str) -> Url:
@@ -46,8 +51,38 @@ EXAMPLES = [
     Url("https://127.0.0.1:9/a.png", "private address"),
     Url("https://[fe80::1]/a.png", "private address"),
     Url("http://images.example/a.png", "https"),
-    Url("https:///a.png", "host"),
-    Url("https://user:secret@images.example/a.png", "a user name or a password in it"),
+    *(Url(f"https://{host}/a.png", "private address") for host in (  # in every spelling that a resolver understands
+        "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001", "017700000001", "0", "127.0.0.1.", "[::]",
+        "[::127.0.0.1]", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::1%25eth0]", "[fe80::1%eth0]",
+        "localhost", "LOCALHOST.", "a.localhost", "printer", "nas.local", "metadata.google.internal", "168.63.129.16",
+        "100.100.100.200", "198.18.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255", "a.default.svc.cluster.local")),
+    *(Url(f"https:{rest}", "host or port that cannot be") for rest in (
+        "///a.png", "//", "//?a", "//#a", "//.", "//..", "//.images.example/", "//images..example/a.png",
+        f"//{'a' * 64}.example/a.png", f"//{'a.' * 130}example/a.png", "//1.2.3.4.5/a.png", "//256.256.256.256/a.png",
+        "//[::1/a.png", "//[v1.fe80::a]/a.png", "//images.example:99999/a.png", "//images.example:-1/a.png",
+        "//images.example:abc/a.png", "//ima ges.example/a.png", "//127.0.0.1%00.example/a.png", "/images.example/a.png",
+        "images.example/a.png", "\\\\images.example\\a.png", "//im\0ages.example/a.png", "//a\u202eb.example/a.png",
+        "//\u2460\u2461\u2466.\u24ea.\u24ea.\u2460/a.png")),
+    *(Url(url, "Use such a URL") for url in (
+        "ftp://images.example/a.png", "data:image/png;base64,iVBORw0KGgo=", "file:///etc/passwd", "gs://b/a.png",
+        "abfss://c@a.dfs.core.windows.net/a.png", "javascript:alert(1)", "blob:https://images.example/1", "about:blank",
+        "//images.example/a.png", "images.example/a.png", "htps://images.example/a.png", "")),
+    *(Url(f"https://{user}@images.example/a.png", "a user name or a password in it") for user in (
+        "user", "user:secret", ":secret", "127.0.0.1")),
+    # as the name of an image, which may be a path as well
+    *(Url(source, words, as_source=True) for source, words in (
+        ("", "No image is named"), (" \n", "No image is named"), (" https://images.example/a.png", "blanks, quotes or"),
+        ('"https://images.example/a.png"', "blanks, quotes or"), ("<s3://images/a.png>", "blanks, quotes or"),
+        ("//images.example/a.png", "write https:// in front"), ("https//images.example/a.png", "write https:// in front"),
+        ("www.images.example/a.png", "write https:// in front"), ("data:image/png;base64,iVBORw0KGgo=", "Decode it"),
+        ("gs://b/a.png", "cannot be read from gs:"), ("s3a://images/a.png", "Hadoop's name"), ("ftp://h/a.png", "from ftp:"),
+        ("arn:aws:s3:::images/a.png", "named by an ARN"), ("file://host/share/a.png", "on this machine"),
+        ("s3://", "is named s3://bucket/key"), ("s3:/images/a.png", "is named s3://bucket/key"),
+        ("s3://images", "is named s3://bucket/key"), ("s3:///a.png", "is named s3://bucket/key"),
+        ("s3://im ages/a.png", "has a blank"), ("s3://arn:aws:s3:::images/a.png", "is an ARN"),
+        ("s3://images:443/a.png", "no bucket or key has such a name"), ("s3://images/\ud800.png", "no key can have"),
+        ("missing.png", "There is no file missing.png"), ("\0.png", "There is no file"), ("\ud800.png", "There is no file"),
+        ("a" * 300 + ".png", "File name too long"), ("~nobody-at-all/a.png", "no such user"), (".", "is a folder"))),
     # answered
     at("/good.png", 200, body=PNG),
     at("/no-type.png", 200, body=PNG, Content_Type=""),
@@ -91,7 +126,9 @@ def serving() -> Iterator[str]:
 
 def tried(example: Url, address: str) -> None:
     """Read the image, or raise what is said about its URL."""
-    if example.answer is None:
+    if example.as_source:
+        asyncio.run(stage_image(example.url, NOT_ASKED))
+    elif example.answer is None:
         download_image(example.url)
     else:
         inspect_image(download_image(address + example.url, HostPolicy(("127.0.0.1",))))
