@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import InvalidInput
 
@@ -22,8 +22,8 @@ class Arrival(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    bucket: str
-    key: str
+    bucket: str = Field(min_length=1)
+    key: str = Field(min_length=1)
     etag: str = ""
     version_id: str = ""
     sequencer: str = ""
@@ -40,17 +40,35 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
     for _ in range(_WRAPPINGS):
         if "Message" not in notice or "TopicArn" not in notice:
             break
+        _check_subscription(notice)
         notice = _json_object(notice["Message"])
     try:
         return tuple(_arrivals(notice))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        raise InvalidInput(f"The message looks like a bucket's event, but lacks a part of it. {_ADVICE}") from None
+        raise InvalidInput(
+            f"The message looks like a bucket's event, but a part of it is missing or cannot be right. {_ADVICE}"
+        ) from None
+
+
+def _check_subscription(notice: dict[str, Any]) -> None:
+    """Name what a topic says of its subscriptions; the URL in it is not shown: whoever has it can confirm."""
+    kind, topic = notice.get("Type"), str(notice["TopicArn"])[:200]
+    if kind == "SubscriptionConfirmation":
+        raise InvalidInput(
+            f"The topic {topic} asks whether this queue is to be subscribed to it. Confirm it with the Token that is "
+            f"in the message: aws sns confirm-subscription --topic-arn {topic} --token TOKEN"
+        )
+    if kind == "UnsubscribeConfirmation":
+        raise InvalidInput(
+            f"The topic {topic} says that this queue was unsubscribed: it sends no more events. Subscribe it again if "
+            "events are to come from there."
+        )
 
 
 def _json_object(text: Any) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        found = text if isinstance(text, dict) else json.loads(text.removeprefix("\ufeff"))
+    except (AttributeError, TypeError, ValueError, RecursionError):
         raise InvalidInput(f"The message is no JSON, so it is no event of a bucket. {_ADVICE}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"The message is no JSON object, so it is no event of a bucket. {_ADVICE}")
@@ -61,27 +79,43 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
     if notice.get("Event") == "s3:TestEvent":
         return
     if "Records" in notice:
+        if not isinstance(notice["Records"], list):
+            raise TypeError
         for record in notice["Records"]:
-            if str(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:"):
+            if "s3" not in record:
+                raise _no_event()
+            if str(record["eventName"]).lower().removeprefix("s3:").startswith("objectcreated:"):
                 found = record["s3"]["object"]
-                yield Arrival(
-                    bucket=record["s3"]["bucket"]["name"],
-                    key=unquote_plus(found["key"], errors="strict"),  # form-encoded: a space is a plus
-                    etag=found.get("eTag") or "",
-                    version_id=found.get("versionId") or "",
-                    sequencer=found.get("sequencer") or "",
+                yield _arrival(
+                    record["s3"]["bucket"]["name"],
+                    unquote_plus(found["key"], errors="strict"),  # form-encoded: a space is a plus
+                    found.get("eTag") or found.get("etag"),  # servers that are not AWS differ
+                    found.get("versionId"),
+                    found.get("sequencer"),
                 )
     elif notice.get("source") == "aws.s3" and "detail-type" in notice:
         if notice["detail-type"] == "Object Created":
             found = notice["detail"]["object"]
-            yield Arrival(
-                bucket=notice["detail"]["bucket"]["name"],
-                key=found["key"],  # as it is: EventBridge does not encode it
-                etag=found.get("etag") or "",
-                version_id=found.get("version-id") or "",
-                sequencer=found.get("sequencer") or "",
+            yield _arrival(
+                notice["detail"]["bucket"]["name"],
+                found["key"],  # as it is: EventBridge does not encode it
+                found.get("etag"),
+                found.get("version-id"),
+                found.get("sequencer"),
             )
     else:
-        raise InvalidInput(
-            f"The message is no event of a bucket: neither S3's, nor SNS's or EventBridge's form of one. {_ADVICE}"
-        )
+        raise _no_event()
+
+
+def _arrival(bucket: Any, key: Any, etag: Any, version_id: Any, sequencer: Any) -> Arrival:
+    """Return the arrival; texts that no server can be asked for are wrong."""
+    named = (bucket, key, etag or "", version_id or "", sequencer or "")
+    "".join(named).encode()  # half a character of JSON is a `ValueError`
+    bucket, key, etag, version_id, sequencer = named
+    return Arrival(bucket=bucket, key=key, etag=etag.strip('"'), version_id=version_id, sequencer=sequencer)
+
+
+def _no_event() -> InvalidInput:
+    return InvalidInput(
+        f"The message is no event of a bucket: neither S3's, nor SNS's or EventBridge's form of one. {_ADVICE}"
+    )

@@ -7,24 +7,22 @@ import re
 from collections.abc import Callable, Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from typing import Any, NoReturn
+from typing import Any
 
 from runcomfy.archive.place import METADATA as OF_ARCHIVED_FILES
 from runcomfy.archive.place import stored_sha256
 from runcomfy.errors import InvalidInput
 from runcomfy.generation.staging import METADATA as OF_STAGED_IMAGES
-from runcomfy.inbox.images import Found, InboxImage
+from runcomfy.inbox.images import InboxImage
+from runcomfy.inbox.sidecars import MAX_SIDECAR_BYTES, check_sidecar_size, given, sidecar_fields
 from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
 from runcomfy.models.cells import Nested
-from runcomfy.models.columns import FIELDS, TEXTS, column_of, input_of, suggested
-from runcomfy.models.media_fields import MediaKind
+from runcomfy.models.columns import FIELDS, column_of, input_of, suggested
 from runcomfy.models.orders import Order, read_order
 from runcomfy.storage.store import Store
-from runcomfy.texts import encoding_of, json_integer, json_number
 
-__all__ = ["read_request_spec", "sidecar_fields"]
+__all__ = ["read_request_spec"]
 
-_MAX_SIDECAR_BYTES = 64 * 1024
 _PREFIX = "runcomfy_"
 _ENCODED = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?\s]*\?=")
 _NOT_IN_METADATA = ("image", "model")  # cameras and asset systems write a `model` of their own
@@ -63,11 +61,10 @@ def read_request_spec(
             f"{image.uri} is an archived file of this store, under another archive key than today's: its provenance is "
             "beside it. To use it as an input, copy it without that."
         )
-    values = _given(_from_metadata(found.metadata, target))
+    values = given(_from_metadata(found.metadata, target))
     for sidecar in reversed(image.sidecars):
-        if sidecar.size_bytes > _MAX_SIDECAR_BYTES:
-            _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {_MAX_SIDECAR_BYTES:,} are allowed")
-        data = store.read(sidecar.key, image.bucket, limit_bytes=_MAX_SIDECAR_BYTES)
+        check_sidecar_size(sidecar)
+        data = store.read(sidecar.key, image.bucket, limit_bytes=MAX_SIDECAR_BYTES)
         values |= sidecar_fields(sidecar, data, target)
     if _waits(target, values, defaults, image):
         return None
@@ -77,10 +74,10 @@ def read_request_spec(
     def locate(name: str) -> str:
         return image.uri if name == image.uri else _allowed(name, image.bucket, holds)
 
-    given = {name: Nested(json.dumps(each)) if isinstance(each, list | dict) else each for name, each in values.items()}
+    named = {name: Nested(json.dumps(each)) if isinstance(each, list | dict) else each for name, each in values.items()}
     model_id = target.kind.model_id
     return read_order(
-        given | {target.column: image.uri, "model": model_id}, defaults, {model_id: target.kind}, locate=locate
+        named | {target.column: image.uri, "model": model_id}, defaults, {model_id: target.kind}, locate=locate
     )
 
 
@@ -94,9 +91,9 @@ def _is_archived_here(image: InboxImage, store: Store) -> bool:
 def _waits(target: Target, values: Mapping[str, Any], defaults: Mapping[str, Any], image: InboxImage) -> bool:
     """Whether something that is needed is given nowhere, and may still come: the prompt, or a sidecar with the rest."""
     if not target.kind.properties:
-        return not _given({"prompt": values.get("prompt", defaults.get("prompt"))})
-    given = {input_of(target.kind, name) for name in (*_given(values), *_given(defaults))}
-    missing = [name for name in target.needed if name not in given]
+        return not given({"prompt": values.get("prompt", defaults.get("prompt"))})
+    named = {input_of(target.kind, name) for name in (*given(values), *given(defaults))}
+    missing = [name for name in target.needed if name not in named]
     has_json = any(sidecar.extension == "json" for sidecar in image.sidecars)
     return bool(missing) and (not has_json or missing == [target.prompt])
 
@@ -116,36 +113,6 @@ def _allowed(name: str, bucket: str, holds: Callable[[str, str], bool]) -> str:
     if holds(of, key):
         raise ValueError("this is an arrival of its own. Put it elsewhere in the bucket")
     return name
-
-
-def sidecar_fields(sidecar: Found, data: bytes, target: Target = IMAGE_TO_VIDEO_TARGET) -> dict[str, Any]:
-    """Return the fields that a sidecar gives: `.json` any, another the prompt only.
-
-    Args:
-        sidecar: Its key is what a person reads.
-        data: The whole file, in UTF-8, UTF-16 or UTF-32.
-        target: What the arrival becomes.
-
-    Raises:
-        InvalidInput: it cannot be read.
-    """
-    try:
-        text = data.decode(encoding_of(data))
-    except UnicodeDecodeError:
-        _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
-    if sidecar.extension == "json":
-        return _given(_from_json(sidecar, text, target))
-    if target.prompt is None:
-        _refuse(sidecar, f"{target.kind.model_id} takes no text; give its inputs as JSON, in {sidecar.stem}.json")
-    return _given({target.prompt: text.strip()})
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in values.items()
-        if value is not None and not (isinstance(value, str) and not value.strip())
-    }
 
 
 def _from_metadata(metadata: Mapping[str, str], target: Target) -> dict[str, str]:
@@ -192,34 +159,3 @@ def _decoded(name: str, value: str) -> str:
     except (HeaderParseError, LookupError, UnicodeDecodeError):
         sentence = f"the metadata x-amz-meta-{name} is neither UTF-8 nor encoded as in RFC 2047"
         raise InvalidInput(f"{name}: {sentence}", violations=[(name, sentence)]) from None
-
-
-def _from_json(sidecar: Found, text: str, target: Target) -> dict[str, Any]:
-    try:
-        found = json.loads(text.lstrip("\ufeff"), parse_float=json_number, parse_int=json_integer)
-    except json.JSONDecodeError as error:
-        _refuse(sidecar, f"it is not JSON ({error})")
-    except RecursionError:
-        _refuse(sidecar, "it is nested too deeply")
-    except ValueError as error:
-        _refuse(sidecar, str(error))
-    if not isinstance(found, dict):
-        _refuse(sidecar, 'it is not a JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
-    of_catalogue = bool(target.kind.properties)
-    fills = [name for name in found if of_catalogue and input_of(target.kind, name) == target.field]
-    if ("image" in found and not of_catalogue) or fills:
-        what = {MediaKind.IMAGE: "an image", MediaKind.VIDEO: "a video", MediaKind.AUDIO: "a sound"}[target.medium]
-        _refuse(sidecar, f"it names {what}, but always belongs to the one beside it; leave that out")
-    if of_catalogue:
-        if "model" in found:
-            _refuse(sidecar, f"it names a model, and this inbox is for {target.kind.model_id}; leave that out")
-        return found
-    for name in TEXTS:
-        if not isinstance(found.get(name), str | None):
-            _refuse(sidecar, f"its {name} is not a text")
-    return found
-
-
-def _refuse(sidecar: Found, sentence: str) -> NoReturn:
-    name = sidecar.key.rpartition("/")[2]
-    raise InvalidInput(f"The sidecar {name} cannot be used: {sentence}.", violations=[("sidecar", sentence)]) from None

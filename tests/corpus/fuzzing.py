@@ -1,4 +1,4 @@
-"""Change good and bad files at random, and read them: nothing but `InvalidInput`, within a bound of memory and time.
+"""Change good and bad files at random, and read them: nothing but our errors, within a bound of memory and time.
 
 `python -m tests.corpus.fuzzing KIND COUNT [SEED]`, with a kind of `READERS`, reads so many inputs in this process and
 prints what it took, as JSON. An input that breaks the rule is written to a file, whose name is printed.
@@ -6,6 +6,7 @@ prints what it took, as JSON. An input that breaks the rule is written to a file
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
@@ -18,12 +19,21 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runcomfy.errors import InvalidInput
-from runcomfy.inbox.images import Found
+import httpx
+
+from runcomfy.api.client import RunComfyClient
+from runcomfy.api.refusals import classify_submission
+from runcomfy.archive.provenance import Provenance
+from runcomfy.errors import InvalidInput, RunComfyError
 from runcomfy.inbox.notices import read_notice
-from runcomfy.inbox.request_spec import sidecar_fields
-from runcomfy.models.orders import read_order
+from runcomfy.journal.entry import EntryState
+from runcomfy.journal.stores import MemoryJournalStore
+from tests.corpus.answers import CALLS, GOOD, STATUSES, answering
 from tests.corpus.manifests import EXAMPLES
+from tests.corpus.notices import EXAMPLES as NOTICES
+from tests.corpus.sidecars import EXAMPLES as SIDECARS
+from tests.corpus.sidecars import Sidecar, requested
+from tests.runcomfy.journal.making import journal_at
 from tests.runcomfy.manifest.making import read_text
 
 __all__ = ["EXTRA_MEMORY_BYTES", "READERS", "SECONDS_EACH"]
@@ -33,32 +43,13 @@ EXTRA_MEMORY_BYTES = 1_200_000_000
 SECONDS_EACH = 20
 """Of processor time."""
 LARGEST = 100_000
+GOLDEN = Path(__file__).parents[1] / "golden" / "written"
 TOKENS = (
     b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\n", b'"', b"'", b",", b";", b"\t", b"=", b"@", b"[", b"]", b"{",
     b"}", b":", b"\\ud800", b"\\u0000", b"NaN", b"Infinity", b"-0", b"1e999", b"9" * 400, b"null", b"true", b"sep=",
     b"prompt", b"seed", b"image", b"model", b"__index_level_0__", b"Unnamed: 0", b"[" * 2000, b'{"a":' * 2000,
     b"a" * 20_000, b"," * 2000, b"<", b">", b"<!--", b"<![CDATA[", b"&#0;", b'r="ZZZ9"', b't="s"', b"PK\x01\x02",
     b"Records", b"eventName", b"Message", b"TopicArn", b"detail", b"%ff", b"\x7f\xff\xff\xff", b"\x80\x80\x80\x80\x7f",
-)  # fmt: skip
-SIDECARS = (
-    b'{"prompt": "snow", "seed": 7, "num_frames": 81, "enable_prompt_expansion": true}', b"rain\n",
-    '{"prompt": "Schnee fällt", "resolution": "480p"}'.encode("utf-16"), b'{"seed": 1.0, "variation": null}',
-)  # fmt: skip
-RECORD = {
-    "eventName": "ObjectCreated:Put",
-    "s3": {"bucket": {"name": "images"}, "object": {"key": "a+b%20c.jpg", "eTag": "e", "sequencer": "0A"}},
-}
-CREATED = {
-    "source": "aws.s3",
-    "detail-type": "Object Created",
-    "detail": {"bucket": {"name": "images"}, "object": {"key": "a b.jpg", "etag": "e", "version-id": "v"}},
-}
-NOTICES = tuple(
-    json.dumps(notice).encode()
-    for notice in (
-        {"Records": [RECORD, RECORD]}, CREATED, {"Event": "s3:TestEvent"},
-        {"TopicArn": "arn", "Message": json.dumps({"Records": [RECORD]})},
-    )
 )  # fmt: skip
 
 
@@ -109,12 +100,14 @@ def manifest(kind: str) -> Callable[[bytes], object]:
 
 
 def sidecar(data: bytes) -> object:
+    refusals = []
     for extension in ("json", "txt"):
-        found = Found(key=f"in/p.{extension}", size_bytes=len(data), etag="e", modified_at=None)  # type: ignore[arg-type]
         try:
-            read_order(sidecar_fields(found, data[: 64 * 1024]) | {"image": "s3://images/in/p.png"}, {"prompt": "snow"})
-        except InvalidInput:
-            continue
+            requested(Sidecar(f"p.{extension}", data))
+        except InvalidInput as error:
+            refusals.append(error)
+    if len(refusals) == 2:
+        raise refusals[0]
     return None
 
 
@@ -122,23 +115,75 @@ def notice(data: bytes) -> object:
     return read_notice(data.decode("utf-8", "replace"))
 
 
+def provenance(data: bytes) -> object:
+    try:
+        return Provenance.from_json(data)
+    except ValueError as error:  # which its callers name
+        raise InvalidInput(str(type(error))) from None
+
+
+def entry(data: bytes) -> object:
+    """Read it as the journal does, and write the next version of it."""
+
+    async def read() -> None:
+        store = MemoryJournalStore()
+        store.create("k.json", data)
+        found = await journal_at(store).read("k")
+        assert found is not None
+        found.entry.moved(EntryState.FAILED, worker="host:1").to_json()
+
+    return asyncio.run(read())
+
+
+class Answers:
+    """The service's answers to each of its calls and to a submission, one after the other."""
+
+    def __init__(self) -> None:
+        self.chance = random.Random(1)
+        self.client = RunComfyClient("sandbox-token", transport=answering(self.chance))
+        self.runner = asyncio.Runner()
+
+    def __call__(self, data: bytes) -> object:
+        name = self.chance.choice((*CALLS, "submission"))
+        if name == "submission":
+            found = classify_submission(httpx.Response(self.chance.choice(STATUSES), content=data))
+            return None if isinstance(found, str) else str(found)
+        return self.runner.run(CALLS[name](self.client))
+
+
+def documents(name: str) -> list[bytes]:
+    """Return the document, or those that are in it by their names, as they are kept for good."""
+    found = json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+    return [json.dumps(each).encode() for each in ([found] if "schema_version" in found else found.values())]
+
+
 def examples(kind: str) -> list[bytes]:
     chosen = (example.data() for example in EXAMPLES if example.name.endswith(f".{kind}") and not example.slow)
     return [data for data in chosen if len(data) <= LARGEST]
 
 
-READERS = ("csv", "jsonl", "parquet", "xlsx", "sidecar", "notice")
+READERS = ("csv", "jsonl", "parquet", "xlsx", "sidecar", "notice", "provenance", "entry", "answer")
+READ: dict[str, Callable[[], Callable[[bytes], object]]] = {
+    "sidecar": lambda: sidecar, "notice": lambda: notice, "provenance": lambda: provenance, "entry": lambda: entry,
+    "answer": Answers,
+}  # fmt: skip
+INPUTS: dict[str, Callable[[], list[bytes]]] = {
+    "sidecar": lambda: [each.data for each in SIDECARS if len(each.data) <= LARGEST],
+    "notice": lambda: [each.body.encode("utf-8", "surrogatepass") for each in NOTICES],
+    "provenance": lambda: documents("provenance.json"), "entry": lambda: documents("entries.json"),
+    "answer": lambda: [json.dumps(body).encode() for body in GOOD],
+}  # fmt: skip
 
 
 def main(kind: str, count: int, seed: int) -> None:
     """Read so many changed inputs of a kind."""
     chance = random.Random(seed)
-    inputs = list(SIDECARS if kind == "sidecar" else NOTICES if kind == "notice" else examples(kind))
-    read = sidecar if kind == "sidecar" else notice if kind == "notice" else manifest(kind)
+    inputs = INPUTS[kind]() if kind in INPUTS else examples(kind)
+    read = READ[kind]() if kind in READ else manifest(kind)
     for data in inputs:  # imports everything, before the memory is bounded
         try:
             read(data)
-        except InvalidInput:
+        except RunComfyError:
             continue
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + EXTRA_MEMORY_BYTES
@@ -150,7 +195,7 @@ def main(kind: str, count: int, seed: int) -> None:
         began = time.process_time()
         try:
             read(data)
-        except InvalidInput as error:
+        except RunComfyError as error:
             refused += 1
             if "Traceback" in error.message or "MemoryError" in error.message:
                 fail(kind, data, error.message)

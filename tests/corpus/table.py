@@ -1,6 +1,6 @@
 """`python -m tests.corpus.table [KIND …]` prints what becomes of each input of the corpus, before and now, as Markdown.
 
-Kinds: images, manifests, urls, notices, stores; all of them by default. "Before" is what `before.json` has of an
+Kinds: images, manifests, urls, notices, sidecars, stores; all of them by default. "Before" is what `before.json` has of an
 input: what the code said before there was this corpus (a045322^, for images and manifests). `python -m
 tests.corpus.table --json KIND …` prints such a file of the code that it imports.
 """
@@ -8,6 +8,7 @@ tests.corpus.table --json KIND …` prints such a file of the code that it impor
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from pathlib import Path
 __all__ = ["KINDS", "rows"]
 
 BEFORE = Path(__file__).parent / "before.json"
-_LONGEST = 600
+_LONGEST, _LONGEST_NAME = 600, 60
+_PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
 Row = tuple[str, str]
 """An input, and what was said of it."""
 
@@ -67,16 +69,31 @@ def urls() -> Iterator[Row]:
             return "accepted"
 
         for example in EXAMPLES:
-            yield example.url, outcome(lambda example=example: read(example))  # type: ignore[misc]
+            name = example.url if len(example.url) < _LONGEST_NAME else f"{example.url[:_LONGEST_NAME]}…"
+            kind = "image " if example.as_source else ""
+            said = outcome(lambda example=example: read(example))  # type: ignore[misc]
+            yield f"{kind}{ascii(name)[1:-1]}", said.replace(address, "https://the-server")
 
 
 def notices() -> Iterator[Row]:
     from runcomfy.inbox.notices import read_notice
-    from tests.corpus.fuzzing import NOTICES
+    from tests.corpus.notices import EXAMPLES
 
-    damaged = ("", "no JSON", "{}", "[]", '{"Records": 1}', '{"Records": [{}]}', '{"Message": "no JSON"}', "[" * 2000)
-    for text in (*(notice.decode() for notice in NOTICES), *damaged):
-        yield text[:60], outcome(lambda text=text: f"accepted: {len(read_notice(text))} objects")  # type: ignore[misc]
+    for each in EXAMPLES:
+        yield (
+            each.name,
+            outcome(lambda body=each.body: f"accepted: {len(read_notice(body))} arrivals"),  # type: ignore[misc]
+        )
+
+
+def sidecars() -> Iterator[Row]:
+    from tests.corpus.sidecars import EXAMPLES, Sidecar, requested
+
+    def read(example: Sidecar) -> str:
+        return f"accepted: {requested(example).prompt[:40]}"
+
+    for example in EXAMPLES:
+        yield example.name, outcome(lambda example=example: read(example))  # type: ignore[misc]
 
 
 def stores() -> Iterator[Row]:
@@ -91,11 +108,11 @@ def stores() -> Iterator[Row]:
             with imitated_store(real, behaviour(f"table-{number}/")) as imitated:
                 store = imitated.store("videos", f"table-{number}", **options)
                 said = outcome(lambda store=store: str(use(store) or "accepted"))  # type: ignore[misc,func-returns-value]
-            yield kind, said.replace(imitated.endpoint_url, "http://the-store")
+            yield kind, _PROBE.sub(".probe-…", said.replace(imitated.endpoint_url, "http://the-store"))
 
 
 KINDS: dict[str, Callable[[], Iterator[Row]]] = {
-    "images": images, "manifests": manifests, "urls": urls, "notices": notices, "stores": stores
+    "images": images, "manifests": manifests, "urls": urls, "notices": notices, "sidecars": sidecars, "stores": stores
 }  # fmt: skip
 
 
