@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,9 +40,11 @@ _ADVICE = {
     "402": "The provider wants to be paid first. Look at its bill.",
     "404": "There is no such bucket or object. Check the names and the region.",
     "405": "What answers there does not let this be done: it may be read-only, or no S3 server. Check the endpoint.",
+    "407": "A proxy on the way wants a login. Check HTTPS_PROXY and NO_PROXY.",
     "429": "The store asks for fewer requests. Try again later.",
     "500": "The store fails at the moment. Try again later.",
     "503": "The store fails at the moment. Try again later.",
+    "511": "The network wants a login first. Open a page in a browser.",
     "AccessDenied": "The credentials lack the right. Reading needs s3:GetObject and s3:ListBucket, "
     "writing s3:PutObject and s3:AbortMultipartUpload. A bucket may also want encryption, an ACL or an owner named "
     "(docs/setup.md).",
@@ -79,6 +81,7 @@ _NONSENSE = (
     ArithmeticError, AttributeError, LookupError, ResponseParserError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """What botocore and we raise at an answer that is none of S3's."""
+_REGION = "x-amz-bucket-region"
 _MOST_CHARACTERS = 300  # of what a server says
 
 
@@ -192,7 +195,7 @@ def _refused(error: ClientError, named: str, where: dict[str, Any]) -> StorageEr
     is_page = code == str(status) and not error.operation_name.startswith("Head")  # a HEAD has no code in any case
     if (300 <= status < 400 or status == 400) and is_folded(where["key"] or ""):
         advice = "This store takes no key with “.” or “..” as a folder. Name the object without them."
-    elif 300 <= status < 400:
+    elif 300 <= status < 400 or (status == 400 and _REGION in _headers(error)):
         advice = _redirected(error)
     elif is_page or not advice:
         advice = "What answers there is no S3 server, or a proxy before one. Check the endpoint."
@@ -201,9 +204,13 @@ def _refused(error: ClientError, named: str, where: dict[str, Any]) -> StorageEr
     return kind(f"{named}: {code}. {advice}", error_code=code, http_status=status or None, **where)
 
 
+def _headers(error: ClientError) -> Mapping[str, str]:
+    return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+
+
 def _redirected(error: ClientError) -> str:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    if region := headers.get("x-amz-bucket-region"):
+    headers = _headers(error)
+    if region := headers.get(_REGION):
         return f"The bucket is in another region, {region}. Name that region."
     host = urlsplit(strip_query(headers.get("location", ""))).netloc.rpartition("@")[2]
     to = f" to {host}" if host else ""

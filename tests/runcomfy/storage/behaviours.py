@@ -11,6 +11,7 @@ __all__ = [
     "asks_for",
     "dates",
     "gzips",
+    "on",
     "redirects",
     "refuses_checksums",
     "refuses_head_bucket",
@@ -100,5 +101,14 @@ def says(*headers: tuple[str, str], status: int = 200, body: bytes = b"") -> Beh
 
     def behave(request: Request, send: Send) -> Answer:
         return Answer(status, headers, body)
+
+    return behave
+
+
+def on(method: str, answer: Answer) -> Behaviour:
+    """One answer to all requests of a method, or to all without one; the others are served."""
+
+    def behave(request: Request, send: Send) -> Answer:
+        return answer if method in ("", request.method) else send(request)
 
     return behave

@@ -20,7 +20,7 @@ from runcomfy.storage.garbage import collect_garbage
 from runcomfy.storage.store import Store
 from runcomfy.storage.upload import Body
 from tests.runcomfy.storage import behaviours as b
-from tests.runcomfy.storage.imitated import Behaviour, ImitatedStore, imitated_store, refused
+from tests.runcomfy.storage.imitated import Answer, Behaviour, ImitatedStore, imitated_store, refused
 
 VIDEO = b"v" * 1000
 NOW = "Sat, 28 Nov 2026 09:00:00 GMT"
@@ -120,6 +120,19 @@ REFUSED: dict[str, tuple[Behaviour, str]] = {
     "JSON": (b.says(("Content-Type", "application/json"), body=b'{"a": 1}'), "should speak S3"),
     "no rights at all": (b.rights_on("elsewhere/"), "lack the right"),
     "KMS is wanted, and not set": (b.asks_for("x-amz-server-side-encryption", "aws:kms"), "may also want encryption"),
+    "a HEAD is refused with 400": (b.on("HEAD", Answer(400)), "a session token has ended"),
+    "a HEAD is refused with 405": (b.on("HEAD", Answer(405)), "no S3 server"),
+    "400 with a region": (b.on("", refused(400, "x", "y", ("x-amz-bucket-region", "eu-west-1"))), "region, eu-west-1"),
+    "signed for another region": (b.on("PUT", refused(400, "AuthorizationHeaderMalformed")), "is in another region"),
+    "full": (b.on("PUT", refused(507, "InsufficientStorage")), "is full. Make room"),
+    "over its quota": (b.on("PUT", refused(403, "QuotaExceeded")), "quota is used up"),
+    "read-only": (b.on("PUT", refused(405, "MethodNotAllowed")), "may be read-only"),
+    "closed": (b.on("PUT", refused(403, "AllAccessDisabled")), "has closed the account"),
+    "the KMS key is switched off": (b.on("PUT", refused(400, "KMS.DisabledException")), "KMS key .* cannot be used"),
+    "no rights on the KMS key": (b.on("PUT", refused(403, "AccessDenied", "kms:Decrypt")), "KMS key .* cannot be"),
+    "in an archive class": (b.on("GET", refused(403, "InvalidObjectState")), "Restore it first"),
+    "a proxy that wants a login": (b.on("", Answer(407)), "A proxy on the way wants a login"),
+    "a network that wants a login": (b.on("", Answer(511)), "The network wants a login"),
     "objects without a tag": (lambda request, send: send(request).with_headers(("ETag", "")), "no ETag"),
     "objects without a time": (
         lambda request, send: send(request).with_headers(("Last-Modified", "soon")), "should speak S3",
