@@ -6,7 +6,8 @@ bytes what an output is, `probe` and `mp4` what is in it, `quality` what is wron
 is what was asked for. `marking`, with `mark_places`, writes into a file that it is generated, `poster` makes the image
 that pages show, and `waveform` that of a sound.
 
-`decoding` has every frame of an output decoded by another process, which `isolation` bounds from the inside:
-`motion_decoding` does it for videos and sounds, with the `detectors`, and `still_decoding` for images; `contact_sheet`
-puts nine frames into one image. `verdict` makes good, suspect or damaged of it, by the `thresholds`.
+`decoding` has every frame of an output decoded by another process, which `isolation` bounds from the inside, and
+`decoder_answer` reads what that says: `motion_decoding` does it for videos and sounds, with the `detectors`, and
+`still_decoding` for images; `contact_sheet` puts nine frames into one image. `verdict` makes good, suspect or damaged
+of it, by the `thresholds`.
 """

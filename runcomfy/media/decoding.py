@@ -1,16 +1,16 @@
 """Have every frame of a file decoded by a process of its own, which a hostile file may crash or hang.
 
-Whatever becomes of that process, the file is archived: no answer from it is a reason why the file was not judged. The
-process gets the file as its stdin, no environment that could hold secrets, and the folders of what it imports; so it
-starts in the same way whatever this process has made of `sys.path`, `__main__` or its signals. It is in a session of
-its own: signals to a group reach this process, which ends the other one.
+Whatever becomes of that process, the file is archived: no answer from it, or one that makes no sense, is a reason why
+the file was not judged. It gets the file as its stdin, no environment that could hold secrets, and the folders of what
+it imports; so it starts in the same way whatever this process has made of `sys.path`, `__main__` or its signals. It is
+in a session of its own: signals to a group reach this process, which ends the other one.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from runcomfy.media.isolation import LIMIT_SECONDS, TOO_SLOW
+from runcomfy.media.decoder_answer import Decoded, read_answer
+from runcomfy.media.isolation import LIMIT_SECONDS
 
 __all__ = ["Decode", "Decoded", "decode"]
 
@@ -36,25 +37,12 @@ _START = (
 _MODULES = {"ffmpeg": "motion_decoding", "pillow": "still_decoding"}
 _CHECK_SECONDS = 0.1
 _PATIENCE_SECONDS = LIMIT_SECONDS + 60.0
+_FAREWELL_SECONDS = 10.0
+"""How long a process may live on that has closed its end of the pipe."""
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 _KEPT_PREFIXES = ("LD_", "DYLD_")
 _MOST_ANSWER_BYTES = 32 * 1024 * 1024
-_SLOW_SIGNALS = frozenset(
-    -number for name in ("SIGXCPU",) if (number := int(getattr(signal, name, 0)))
-)  # fmt: skip
-
-
-class Decoded(NamedTuple):
-    """What decoding a whole file found, or why it found nothing."""
-
-    facts: dict[str, Any] | None = None
-    """As `motion_decoding` and `still_decoding` have them."""
-    trouble: str | None = None
-    """Why there are none, as the end of a sentence."""
-    hostile: bool = False
-    """Whether the file seems to have crashed or hung the decoder, so that it must not be decoded in this process."""
-    sheet: bytes | None = None
-    """The contact sheet, if one was ordered: a JPEG."""
+_PIECE_BYTES = 64 * 1024
 
 
 class _Slots:
@@ -114,46 +102,62 @@ def decode(
             answer = _waited(process, check)
         finally:
             _ended(process)
-    if answer is None:
-        return Decoded(trouble=f"decoding it did not end within {_PATIENCE_SECONDS:g} s", hostile=True)
-    return _read(answer, process.returncode)
+    return read_answer(answer, process.returncode) if isinstance(answer, bytes) else answer
 
 
-def _waited(process: subprocess.Popen[bytes], check: Callable[[], None]) -> bytes | None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until:
+def _waited(process: subprocess.Popen[bytes], check: Callable[[], None]) -> bytes | Decoded:
+    """Return all that a process prints, or why it cannot be used: neither its length nor its end can be relied on."""
+    until, printed = time.monotonic() + _PATIENCE_SECONDS, bytearray()
+    check()
+    for piece in _pieces(process):
         check()
-        try:
-            return process.communicate(timeout=_CHECK_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            continue
-    return None
+        printed += piece
+        if len(printed) > _MOST_ANSWER_BYTES:
+            return Decoded(trouble="the decoder's answer does not end", hostile=True)
+        if time.monotonic() > until:
+            return Decoded(trouble=f"decoding it did not end within {_PATIENCE_SECONDS:g} s", hostile=True)
+    until = min(until, time.monotonic() + _FAREWELL_SECONDS)
+    while process.poll() is None and time.monotonic() < until:
+        check()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_CHECK_SECONDS)
+    return bytes(printed)
+
+
+def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield what a process prints, at times nothing, until it closes its end of the pipe, or has ended."""
+    if os.name == "nt" or process.stdout is None:  # there nothing waits for a pipe but a thread
+        answer: bytes | None = None
+        while answer is None:
+            try:
+                answer = process.communicate(timeout=_CHECK_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                yield b""
+        yield answer
+        return
+    with selectors.DefaultSelector() as pipe:
+        pipe.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if pipe.select(_CHECK_SECONDS) or (process.poll() is not None and pipe.select(0)):
+                piece = os.read(process.stdout.fileno(), _PIECE_BYTES)
+                if not piece:
+                    return
+                yield piece
+            elif process.returncode is not None:  # whoever holds the pipe now was not asked
+                return
+            else:
+                yield b""
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
     with suppress(OSError):
+        if hasattr(os, "killpg") and process.returncode is None:  # not waited for: the number is surely still its own
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
     if process.stdout is not None:
         process.stdout.close()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
-
-
-def _read(answer: bytes, status: int | None) -> Decoded:
-    try:
-        facts: dict[str, Any] = json.loads(answer if len(answer) <= _MOST_ANSWER_BYTES else b"")
-        sheet = facts.pop("sheet", None)
-        return Decoded(facts, facts.get("stopped"), sheet=base64.b64decode(sheet) if sheet else None)
-    except (AttributeError, TypeError, ValueError):
-        pass
-    if status in (None, 0) or status == 1:
-        return Decoded(trouble="the decoder gave no answer")
-    if status == TOO_SLOW or status in _SLOW_SIGNALS:
-        return Decoded(trouble="decoding it took longer than a file of its size may take", hostile=True)
-    if status < 0:
-        with suppress(ValueError):
-            return Decoded(trouble=f"the decoder crashed on it ({signal.Signals(-status).name})", hostile=True)
-    return Decoded(trouble=f"the decoder ended with status {status}", hostile=True)
 
 
 def _python() -> str:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["LIMIT_SECONDS", "TOO_SLOW", "Limits", "run"]
+__all__ = ["LIMIT_SECONDS", "NO_MEMORY", "TOO_SLOW", "Limits", "run"]
 
 LIMIT_SECONDS = 600.0
 """No file is decoded for longer, however large it is."""
@@ -28,6 +28,8 @@ _FRAMES_HELD = 100
 """What a decoder with several threads may hold, in frames of one byte a pixel."""
 TOO_SLOW = 75
 """The status that this process ends with when its time is over."""
+NO_MEMORY = "it needs more memory than a file is given"
+"""What is answered about a file that must not be decoded where nothing bounds the memory."""
 _ORPHANED = 76
 _WATCH_SECONDS = 0.25
 
@@ -93,7 +95,7 @@ def run(decoded: Callable[[BinaryIO, dict[str, Any], Limits], dict[str, Any]], o
     try:
         found = decoded(file, order, Limits(order["parent"]))
     except MemoryError:
-        found = {"stopped": "it needs more memory than a file is given"}
+        found = {"stopped": NO_MEMORY}
     sys.stdout.write(json.dumps(found, allow_nan=False))
     sys.stdout.flush()
     os._exit(0)  # a decoder that was confused may crash when it is taken down
