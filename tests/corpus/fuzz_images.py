@@ -7,61 +7,24 @@ processor time; the input is then in the file that the error names.
 from __future__ import annotations
 
 import random
-import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 
 from runcomfy.errors import InvalidInput
 from runcomfy.media.images import inspect_image
 from tests.corpus.images import CORPUS
+from tests.corpus.mutations import cut, drop, flip, number, repeat, splice
 
 __all__ = ["fuzz"]
 
 _MOST_SECONDS = 2.0
 _LARGEST = 40_000
-_INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 28)
-
-
-def _flip(data: bytearray, chance: random.Random) -> bytearray:
-    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    return data
-
-
-def _number(data: bytearray, chance: random.Random) -> bytearray:
-    at = chance.randrange(len(data))
-    layout = chance.choice((">I", "<I", ">H", "<H", "B"))
-    number = struct.pack(layout, chance.choice(_INTERESTING) & (256 ** struct.calcsize(layout) - 1))
-    data[at : at + len(number)] = number
-    return data
-
-
-def _cut(data: bytearray, chance: random.Random) -> bytearray:
-    return data[: chance.randrange(len(data)) + 1]
-
-
-def _drop(data: bytearray, chance: random.Random) -> bytearray:
-    at = chance.randrange(len(data))
-    return data[:at] + data[at + chance.randrange(1, 64) :]
-
-
-def _repeat(data: bytearray, chance: random.Random) -> bytearray:
-    at, size = chance.randrange(len(data)), chance.randrange(1, 2_000)
-    return data[:at] + data[at : at + size] * chance.randrange(2, 9) + data[at + size :]
-
-
-def _splice(data: bytearray, chance: random.Random) -> bytearray:
-    other = chance.choice(_SEEDS)
-    at, start = chance.randrange(len(data)), chance.randrange(len(other))
-    return data[:at] + other[start : start + chance.randrange(1, 400)] + data[at:]
 
 
 _SEEDS = [sample.data for sample in CORPUS if 0 < len(sample.data) <= _LARGEST]
 _IMAGES = [sample.data for sample in CORPUS if sample.content_type and len(sample.data) <= _LARGEST]
-_MUTATIONS: Sequence[Callable[[bytearray, random.Random], bytearray]] = (
-    _flip, _flip, _number, _number, _number, _cut, _drop, _repeat, _splice
-)  # fmt: skip
+_MUTATIONS = (flip, flip, number, number, number, cut, drop, repeat, splice)
 
 
 def _mutated(chance: random.Random) -> bytes:
@@ -70,10 +33,10 @@ def _mutated(chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
         mutate = chance.choice(_MUTATIONS)
         if chance.random() < 0.6 and len(data) > 200:
-            head = mutate(data[:200], chance)
-            data = head if mutate is _cut else head + data[200:]
+            head = mutate(data[:200], chance, _SEEDS)
+            data = head if mutate is cut else head + data[200:]
         else:
-            data = mutate(data, chance)
+            data = mutate(data, chance, _SEEDS)
         if not data:
             return b""
     return bytes(data)
