@@ -9,30 +9,31 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from typing import NamedTuple
 
-from runcomfy.media.tiff import Damaged, TooManyParts, check_tiff, orientation_in
+from runcomfy.media.png_parts import MAX_CHUNKS, PNG, png_parts
+from runcomfy.media.tiff import Damaged, RareKind, TooManyParts, check_tiff, orientation_in
 
 __all__ = ["ImageParts", "image_format", "image_parts"]
 
 _MAX_PARTS = 10_000
 """Of a JPEG or WebP; one of 50 MB has some hundreds."""
-_MAX_CHUNKS = 200_000
-"""Of a PNG: its pixels may be in chunks of any size, often 8 KiB. Also how many blocks may precede a GIF's pixels."""
 _MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten; each is a walk over all pixels: 0.07 s for 80 million of one colour."""
-_MAX_EXIF_BYTES = 0xFFFF
-"""As much as a JPEG may have."""
 _MAX_RUN_LENGTH_BYTES = 5_000_000
 """Of a BMP with run-length encoding, which Pillow decodes in Python: about a second for a megabyte."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _STARTS = (
-    (b"\xff\xd8\xff", "JPEG"), (_PNG, "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
+    (b"\xff\xd8\xff", "JPEG"), (PNG, "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
 )  # fmt: skip
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+"""Their sizes in bytes: https://en.wikipedia.org/wiki/BMP_file_format#DIB_header_(bitmap_information_header)."""
+_RARE_FRAMES = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+                0xCB: "lossless", 0xF7: "a JPEG-LS"}  # fmt: skip
+"""By the marker of a JPEG's frame header (ITU-T T.81, table B.1; T.87)."""
+_JPEG_BITS = 8
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _IMAGE_FILE_FORMAT = frozenset({b"mif1", b"mif2", b"msf1"})
@@ -56,7 +57,10 @@ def image_format(data: bytes) -> str | None:
         if data[8:12] in _AVIF or (data[8:12] in _IMAGE_FILE_FORMAT and brands & _AVIF):
             return "AVIF"
         return "HEIF" if data[8:12] in _HEIC | _IMAGE_FILE_FORMAT else None
-    return next((name for start, name in _STARTS if data.startswith(start)), None)
+    found = next((name for start, name in _STARTS if data.startswith(start)), None)
+    if found == "BMP" and int.from_bytes(data[14:18], "little") not in _BMP_HEADERS:
+        return None  # a text may begin with BM as well
+    return found
 
 
 def image_parts(data: bytes, name: str) -> ImageParts:
@@ -66,32 +70,12 @@ def image_parts(data: bytes, name: str) -> ImageParts:
         Damaged: The file is cut, or a checksum over its pixels is wrong.
         TooManyParts: It has more parts than any real image.
         RawPhoto: It is a TIFF, and what a camera saw.
+        RareKind: It is whole, and of a kind that is not decoded here.
     """
     try:
         return _READERS[name](data) if name in _READERS else ImageParts(data)
     except (struct.error, IndexError):
         raise Damaged("its structure ends too early") from None
-
-
-def _png(data: bytes) -> ImageParts:
-    view, at, kept, orientation = memoryview(data), len(_PNG), [memoryview(_PNG)], 1
-    for _ in range(_MAX_CHUNKS):
-        length, name = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            raise Damaged("it ends too early")
-        if name in _PNG_PIXELS or name == b"eXIf":
-            whole = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
-            if name == b"eXIf" and whole:
-                orientation = orientation_in(data[at + 8 : end - 4])
-            if whole and (name != b"eXIf" or length <= _MAX_EXIF_BYTES):
-                kept.append(view[at:end])
-            elif name[:1].isupper():  # a critical one; without any other the pixels are the same
-                raise Damaged("a checksum over its pixels is wrong")
-        if name == b"IEND":
-            return ImageParts(b"".join(kept), orientation)
-        at = end
-    raise TooManyParts("chunks")
 
 
 def _jpeg(data: bytes) -> ImageParts:
@@ -108,6 +92,10 @@ def _jpeg(data: bytes) -> ImageParts:
             at += 2
             continue
         end = at + 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
+        if marker in _RARE_FRAMES:
+            raise RareKind(_RARE_FRAMES[marker])
+        if marker in _FRAMES and data[at + 4] != _JPEG_BITS:
+            raise RareKind(f"one of {data[at + 4]} bits")
         if marker == 0xDA:
             scans += 1
             after = _AFTER_SCAN.search(data, end)
@@ -146,7 +134,7 @@ def _gif(data: bytes) -> ImageParts:
         if data[at] != 0x21:  # pixels, the end, or damage, as the decoder will find
             return ImageParts(data)
         at += 2
-        for _ in range(_MAX_CHUNKS):
+        for _ in range(MAX_CHUNKS):
             size = data[at]
             at += 1 + size
             if not size:
@@ -163,6 +151,8 @@ def _tiff(data: bytes) -> ImageParts:
 
 def _bmp(data: bytes) -> ImageParts:
     size, compression = struct.unpack_from("<I", data, 14)[0], struct.unpack_from("<I", data, 30)[0]
+    if size >= 40 and compression in (4, 5):
+        raise RareKind("a JPEG or PNG in a bitmap's frame")
     if size >= 40 and compression in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES:
         raise TooManyParts("runs")
     return ImageParts(data)
@@ -183,5 +173,6 @@ def _avif(data: bytes) -> ImageParts:
 
 
 _READERS = {
-    "AVIF": _avif, "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp,
+    "AVIF": _avif, "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": lambda data: ImageParts(*png_parts(data)),
+    "TIFF": _tiff, "WEBP": _webp,
 }  # fmt: skip

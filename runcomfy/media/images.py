@@ -28,7 +28,7 @@ from runcomfy.media.converting import CONVERTED, NoDecoder, convert, open_conver
 from runcomfy.media.image_parts import image_format, image_parts
 from runcomfy.media.kinds import SNIFF_BYTES
 from runcomfy.media.not_images import RAW_PHOTO, SAVED_AS_TEXT, refusal_of, was_text
-from runcomfy.media.tiff import Damaged, RawPhoto, TooManyParts
+from runcomfy.media.tiff import Damaged, RareKind, RawPhoto, TooManyParts, silence_libtiff
 
 __all__ = [
     "MAX_ASPECT_RATIO",
@@ -133,6 +133,8 @@ def usable_image(data: bytes) -> UsableImage:
         refuse_image(f"The image is in the format {shown}, which nothing reads here. {missing}")
     except TooManyParts as many:
         refuse_image(f"The {shown} has more {many} than any ordinary image. Open and save it with an image editor.")
+    except RareKind as rare:
+        refuse_image(f"The {shown} is {rare}, which hardly any program reads. Save it as an ordinary JPEG or PNG.")
     except RawPhoto:
         _refuse_file(*RAW_PHOTO)
     except Damaged as damage:
@@ -168,6 +170,8 @@ def _facts(name: str, size: tuple[int, int], orientation: int = 1, converted_fro
 
 @contextmanager
 def _opened(data: bytes, name: str) -> Iterator[Any]:
+    if name == "TIFF":
+        silence_libtiff()
     with open_converted(data, name) if name in CONVERTED else Image.open(io.BytesIO(data), formats=[name]) as image:
         yield image
 

@@ -82,6 +82,8 @@ _BRANDS = {
     **dict.fromkeys((b"M4A ", b"M4B "), MediaKind("m4a", "m4a", "audio/mp4")),
 }  # fmt: skip
 _DOCUMENT = re.compile(rb"""\s*(?:<[A-Za-z!?/]|\{\s*"|\[\s*[\[{"])""")
+_JSON = re.compile(rb"""\{\s*(?:["}]|$)|\[\s*(?:[\[{"\]\d-]|true|false|null|$)""")
+_PAGE = re.compile(rb"<(?:!doctype html|(?:head|body|title|script|style|div|p|center|table|h1|pre|meta|link)[\s>/])")
 _MARKUP = re.compile(rb"<[A-Za-z!?/]")
 _PROLOGUE = re.compile(
     rb"(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+svg\b[^>\[]*(?:\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE
@@ -145,10 +147,10 @@ def describe(head: bytes) -> str | None:
     start = plain.lstrip()[:256].lower()
     if not start:
         return "nothing but spaces"
-    if start.startswith((b"{", b"[")):
+    if _JSON.match(start):
         return "a JSON document"
     if _MARKUP.match(start):
-        page = b"<html" in plain.lower() or start.startswith((b"<!doctype html", b"<head", b"<body"))
+        page = b"<html" in plain.lower() or bool(_PAGE.match(start))
         return "an HTML page" if page else "an XML document"
     return "plain text"
 

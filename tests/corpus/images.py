@@ -100,6 +100,15 @@ def scans(times: int) -> bytes:
     return data[:-2] + data[last:-2] * times + data[-2:]
 
 
+def made_png(depth: int, colours: int, pixels: bytes, *, interlaced: int = 0) -> bytes:
+    """A PNG of 64 by 48 pixels, black as far as there are any."""
+    head = struct.pack(">IIBBBBB", 64, 48, depth, colours, 0, 0, interlaced)
+    palette = png_chunk(b"PLTE", bytes(48)) if colours == 3 else b""
+    return (
+        PNG + png_chunk(b"IHDR", head) + palette + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+    )
+
+
 P, J, W, G = encoded("PNG"), encoded("JPEG"), encoded("WEBP"), encoded("GIF", "P")
 T, B, A, H = encoded("TIFF"), encoded("BMP"), encoded("AVIF"), heic()
 _AFTER = 13 + (3 << (G[10] & 7) + 1)  # the GIF's palette
@@ -159,7 +168,39 @@ CORPUS: tuple[Sample, ...] = (
     good("upright.heic", heic(exif=b"Exif\0\0" + exif(6)), "image/jpeg"),
     good("grey.heic", heic("L"), "image/jpeg"),
     good("sequence.avif", encoded("AVIF", save_all=True, append_images=[pixels("RGB")]), "image/jpeg"),
+    # forms that are seldom
+    *(good(f"{mode.replace(';', '_')}_mode.{kind.lower()}", encoded(kind, mode), f"image/{kind.lower()}") for kind, mode in (
+        ("PNG", "L"), ("PNG", "LA"), ("PNG", "RGBA"), ("JPEG", "YCbCr"), ("TIFF", "LAB"), ("TIFF", "F"), ("TIFF", "I"),
+        ("TIFF", "1"), ("WEBP", "L"), ("BMP", "1"), ("BMP", "P"), ("BMP", "RGBA"), ("GIF", "1"))),
+    *(good(f"{ctype}_{depth}.png", made_png(depth, ctype, bytes(1 + 64 * depth * channels // 8) * 48), "image/png")
+      for depth, ctype, channels in ((16, 2, 3), (16, 6, 4), (16, 4, 2), (2, 0, 1), (4, 3, 1))),
+    good("interlaced.png", made_png(8, 0, bytes(3162), interlaced=1), "image/png"),
+    good("more_pixels.png", made_png(8, 0, bytes(65) * 60), "image/png"),
+    *(good(f"{name}.tiff", encoded("TIFF", mode, compression=name), "image/tiff") for name, mode in (
+        ("packbits", "RGB"), ("tiff_adobe_deflate", "RGB"), ("group4", "1"), ("zstd", "RGB"), ("lzma", "RGB"))),
+    good("restart.jpg", encoded("JPEG", restart_marker_blocks=2), "image/jpeg"),
+    good("two_starts.jpg", J[:2] + J, "image/jpeg"),
+    good("without_jfif.jpg", J[:2] + J[20:], "image/jpeg"),
+    *(good(f"exif_{value}.jpg", with_segment(0xE1, b"Exif\0\0" + exif(value)), "image/jpeg") for value in (0, 9)),
+    good("exif_cut.jpg", with_segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), "image/jpeg"),
+    *(good(f"zip_behind.{kind}", data + b"PK\3\4" + bytes(99), f"image/{kind}")
+      for kind, data in (("jpeg", J), ("webp", W), ("gif", G), ("bmp", B), ("tiff", T))),
+    good("without_its_end.gif", G[:-1], "image/gif"),
+    good("widest.png", encoded("PNG", size=(320, 16)), "image/png"),
+    good("upside_down.bmp", B[:22] + struct.pack("<i", -48) + B[26:], "image/bmp"),
+    bad("lossless.jpg", J.replace(b"\xff\xc0", b"\xff\xc3"), "is lossless, which hardly"),
+    bad("ls.jpg", J.replace(b"\xff\xc0", b"\xff\xf7"), "JPEG-LS"),
+    bad("twelve_bits.jpg", J.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "12 bits"),
+    bad("jpeg_inside.bmp", B[:30] + b"\4" + B[31:], "a JPEG or PNG in a bitmap's frame"),
+    bad("jpeg_xl.tiff", tiff((256, 3, 1, 64), (257, 3, 1, 48), (259, 3, 1, 50002)), "compressed as JPEG XL"),
     # cut and damaged
+    bad("fewer_pixels.png", made_png(8, 0, bytes(65) * 40), "its pixels end too early"),
+    bad("fewer_interlaced.png", made_png(8, 0, bytes(3161), interlaced=1), "its pixels end too early"),
+    bad("no_depth.png", made_png(3, 0, bytes(65) * 48), "damaged"),
+    bad("unknown_filter.png", made_png(8, 0, (b"\x09" + bytes(64)) * 48), "damaged"),
+    *(bad(f"one_byte_less.{kind}", data[:-1], "damaged or cut")
+      for kind, data in (("png", P), ("jpg", J), ("webp", W), ("tiff", T), ("bmp", B), ("avif", A), ("heic", H))),
+    bad("strip_65535.png", encoded("PNG", "L", (65_535, 16)), "Crop"),
     bad("empty.png", b"", "empty"),
     *(bad(f"cut.{kind}", data[: len(data) * 2 // 3], "damaged or cut")
       for kind, data in (("png", P), ("webp", W), ("gif", G), ("tiff", T), ("bmp", B), ("avif", A), ("heic", H))),
@@ -216,6 +257,24 @@ CORPUS: tuple[Sample, ...] = (
     bad("link.url", b"[InternetShortcut]\r\nURL=https://example.com/\r\n", "link"),
     bad("photo.lnk", b"L\0\0\0\1\x14\2\0" + bytes(60), "shortcut"),
     bad("._photo.jpg", b"\0\5\x16\7\0\2\0\0Mac OS X        ", "AppleDouble", "._"),
+    bad(".DS_Store", b"\0\0\0\1Bud1" + bytes(99), ".DS_Store"),
+    bad("photo.desktop", b"[Desktop Entry]\nType=Link\n", "link of a desktop"),
+    bad("photo.webloc", b'<?xml version="1.0"?>\n<!DOCTYPE plist PUBLIC "a" "b"><plist/>', "property list"),
+    bad("annex.jpg", b"/annex/objects/SHA256E-s9--0.jpg\n", "git annex get"),
+    bad("photo.jpg.dvc", b"outs:\n- md5: 0\n  path: a.jpg\n", "dvc pull"),
+    bad("link_of_git.jpg", b"../photos/cat.jpg", "a link of git"),
+    bad("part_of_a_page.jpg", b"<div>no</div>", "HTML page"),
+    bad("bm.bmp", b"BMW is a maker of cars, and this a text", "plain text"),
+    bad("brackets.txt", b"[a cat] in {snow}", "plain text"),
+    bad("http2.png", b"HTTP/2 200\r\n\r\n" + P, "HTTP answer"),
+    bad("two_bytes_less.jpg", J[2:], "first bytes are missing"),
+    bad("one_byte_less_in_front.jpg", J[1:], "first bytes are missing"),
+    *(bad(f"base64.{kind}.txt", base64.urlsafe_b64encode(data), "base64")
+      for kind, data in (("jpg", J), ("tiff", T), ("bmp", B), ("avif", A), ("heic", H))),
+    bad("base64_in_quotes.txt", b'"' + base64.b64encode(P) + b'"', "base64"),
+    bad("svg_in_url.txt", b"data:image/svg+xml;utf8,<svg/>", "SVG"),
+    bad("hex.txt", P.hex().encode(), "hexadecimal"),
+    bad("repr.txt", repr(P).encode(), "as Python shows bytes"),
     bad("photo.icloud", b"bplist00\xd3\1\2\3", "iCloud"),
     bad("noise.jpg", bytes(range(7, 250)) * 9, "not known"),
     # other kinds of files
@@ -249,6 +308,15 @@ CORPUS: tuple[Sample, ...] = (
     bad("photo.raf", b"FUJIFILMCCD-RAW 0201FF", "raw photo"),
     bad("photo.dng", tiff((254, 4, 1, 1), (256, 3, 1, 160), (257, 3, 1, 120), (50706, 1, 4, 0x401)), "raw photo"),
     bad("photo.nef", tiff((254, 4, 1, 1), (256, 3, 1, 160), (257, 3, 1, 120), (330, 4, 1, 8)), "raw photo"),
+    *(bad(f"picture.{kind}", start + bytes(99), words) for kind, start, words in (
+        ("mng", b"\x8aMNG\r\n\x1a\n", "MNG"), ("jng", b"\x8bJNG\r\n\x1a\n", "JNG"), ("flif", b"FLIF", "FLIF"),
+        ("bpg", b"BPG\xfb", "BPG"), ("djvu", b"AT&TFORM", "DjVu"), ("indd", b"\6\6\xed\xf5", "InDesign"),
+        ("afphoto", b"\0\xffKA", "Affinity"), ("blp", b"BLP2", "BLP"), ("emf", b"\1\0\0\0" + bytes(36) + b" EMF", "metafile"),
+        ("cur", b"\0\0\2\0\1\0", "mouse pointer"), ("blend", b"BLENDER-v300", "Blender"), ("rgb", b"\x01\xda\0\1", "SGI"),
+        ("xpm", b"/* XPM */", "XPM"), ("dib", b"\x28\0\0\0", "DIB"), ("npy", b"\x93NUMPY\1\0", "array"),
+        ("h5", b"\x89HDF\r\n\x1a\n", "array"), ("pickle", b"\x80\4\x95", "array"), ("ttf", b"\0\1\0\0\0", "font"),
+        ("woff", b"wOFF", "font"), ("lz4", b"\4\x22\x4d\x18", "compressed"), ("zlib", b"\x78\x9c", "compressed"),
+        ("gpg", b"-----BEGIN PGP MESSAGE-----", "encrypted"), ("enc", b"Salted__", "encrypted"))),
     bad("table.parquet", b"PAR1" + bytes(99), "Parquet"),
     bad("table.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Office"),
     bad("program.exe", b"MZ\x90\0" + bytes(99), "program"),
