@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runcomfy.errors import ConfigurationError, StorageError
-from runcomfy.storage.keys import IMAGES, MEDIA, PROBES, REFRESHED_AFTER, KeyTemplate
+from runcomfy.storage.keys import IMAGES, MEDIA, PROBES, QUARANTINE, REFRESHED_AFTER, KeyTemplate
 from runcomfy.storage.store import Store, Upload
 
 __all__ = ["STAGED_FILE", "Collected", "collect_garbage", "delete_probes"]
@@ -57,7 +57,8 @@ def collect_garbage(
     uploads = []
     for upload in _unfinished(store):
         name = upload.key.removeprefix(store.prefix)
-        ours = name.startswith(PROBES) or template.matches(name) or _DEFAULT_TEMPLATE.matches(name)
+        file = name.removeprefix(QUARANTINE)
+        ours = name.startswith(PROBES) or template.matches(file) or _DEFAULT_TEMPLATE.matches(file)
         if ours and now - upload.begun_at >= uploads_older_than:
             try:
                 store.abort_upload(upload)

@@ -14,7 +14,20 @@ from slugify import slugify
 
 from runcomfy.errors import ConfigurationError, InvalidInput
 
-__all__ = ["DEFAULT_TEMPLATE", "IMAGES", "MEDIA", "PROBES", "REFRESHED_AFTER", "RESERVED", "KeyTemplate", "safe_name"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "IMAGES",
+    "MEDIA",
+    "PROBES",
+    "QUARANTINE",
+    "REFRESHED_AFTER",
+    "RESERVED",
+    "KeyTemplate",
+    "aside_key",
+    "is_aside",
+    "safe_name",
+    "usual_key",
+]
 
 DEFAULT_TEMPLATE = "{model}/{request_id}-{index}.{ext}"
 
@@ -24,6 +37,8 @@ IMAGES = "images/"
 """Where staged images are, below the store's prefix."""
 MEDIA = "media/"
 """Where other staged files are: videos and sounds."""
+QUARANTINE = "quarantine/"
+"""Where files are that were set aside, under their usual names, below the store's prefix."""
 REFRESHED_AFTER = timedelta(days=1)
 """An older staged image is written again when it is staged again, so that an old one is an unused one."""
 PROBES = "journal/.probe-"
@@ -217,6 +232,26 @@ def _listed(names: Iterable[str]) -> str:
 
 def _refuse_facts(reason: str) -> NoReturn:
     raise InvalidInput(f"With the prompt, model and seed of this generation, the archive key {reason}.")
+
+
+def is_aside(prefix: str, key: str) -> bool:
+    """Whether a full key is that of a file that was set aside.
+
+    Args:
+        prefix: The store's prefix.
+        key: The full key.
+    """
+    return key.startswith(f"{prefix}{QUARANTINE}")
+
+
+def usual_key(prefix: str, key: str) -> str:
+    """Return where a file that was set aside would be otherwise; other keys as they are."""
+    return f"{prefix}{key.removeprefix(prefix).removeprefix(QUARANTINE)}" if is_aside(prefix, key) else key
+
+
+def aside_key(prefix: str, key: str) -> str:
+    """Return where a file with this full key is when it is set aside."""
+    return f"{prefix}{QUARANTINE}{usual_key(prefix, key).removeprefix(prefix)}"
 
 
 def safe_name(text: str) -> str:

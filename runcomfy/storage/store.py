@@ -24,6 +24,7 @@ from runcomfy.storage import objects as _objects
 from runcomfy.storage.address import bucket_and_prefix, check_bucket, check_endpoint, is_folded, same_host
 from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 from runcomfy.storage.clients import Clients
+from runcomfy.storage.copying import copy
 from runcomfy.storage.credentials import LONGEST_SIGNATURE, CredentialLife
 from runcomfy.storage.keys import PROBES
 from runcomfy.storage.objects import Listed, Upload, Version
@@ -295,6 +296,35 @@ class Store:
 
         def is_ours(existing: ObjectFacts) -> bool:
             return existing.size_bytes == len(body) and bool(metadata) and dict(existing.metadata) == dict(metadata)
+
+        return self._create(key, send, is_ours, known_absent=known_absent)
+
+    def copy_new(
+        self, source: str, key: str, *, known_absent: bool = False, largest_copy_bytes: int = LARGEST_PUT_BYTES
+    ) -> bool:
+        """Copy an object of this bucket, with its metadata and type, unless the new key exists; return whether it was.
+
+        The server copies it, at once up to 5 GiB, otherwise in parts. `known_absent` is that of `put_new`.
+
+        Raises:
+            StorageError: the store refused, or there is no such source.
+        """
+        original = self.head(source)
+        if original is None:
+            raise StorageError(f"There is no object at {self.uri(source)} to copy.", error_code="404", http_status=404)
+
+        def send() -> None:
+            copy(
+                self.client,
+                self.bucket,
+                source,
+                key,
+                condition=self._condition(),
+                largest_copy_bytes=largest_copy_bytes,
+            )
+
+        def is_ours(existing: ObjectFacts) -> bool:
+            return existing.size_bytes == original.size_bytes and existing.metadata == original.metadata
 
         return self._create(key, send, is_ours, known_absent=known_absent)
 
