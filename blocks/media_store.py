@@ -121,7 +121,8 @@ class MediaStore(LoadedInWords, Block):
     on_defect: OnDefect = Field(
         default="keep",
         title="On a defect",
-        description="Of a file that is judged suspect or damaged: keep it, or archive it and fail the run.",
+        description="Of a file that is judged suspect or damaged: keep it, set it aside for a person to decide about, "
+        "or archive it and fail the run.",
     )
     contact_sheets: bool = Field(
         default=False,

@@ -26,6 +26,7 @@
     │   ├── PollingFailed           its state could not be read
     │   └── NotFinished             its files were requested too early
     ├── DefectiveOutput         archived, and judged suspect or damaged: look at it
+    │   └── OutputRejected          a person rejected it: release it in the journal to pay for another
     ├── VerificationFailed      a bucket is not as it should be: see what was found
     ├── CommonCause             others failed the same way, so it was not started: remove the cause
     ├── BatchIncomplete         some rows of a batch have no video: see its results, run it again
@@ -71,6 +72,7 @@ __all__ = [
     "InvalidInput",
     "NoOutput",
     "NotFinished",
+    "OutputRejected",
     "PollingFailed",
     "QueueTimeout",
     "RateLimited",
@@ -320,6 +322,10 @@ class BatchIncomplete(RunComfyError):
 
 class DefectiveOutput(RunComfyError):
     """The generation is archived, but a file of it was judged suspect or damaged, and such a run is to fail."""
+
+
+class OutputRejected(DefectiveOutput):
+    """A person rejected a file of the generation: nothing is fetched or paid for again until it is released."""
 
 
 class VerificationFailed(RunComfyError):

@@ -26,6 +26,7 @@ __all__ = [
     "Quality",
     "QualityFacts",
     "Result",
+    "Review",
     "Span",
     "StagedClip",
     "StagedFile",
@@ -157,6 +158,11 @@ class Quality(BaseModel):
     facts: QualityFacts = Field(default=QualityFacts(), description="What was measured.")
     thresholds: dict[str, float] = Field(default={}, description="The thresholds that were used (docs/archive.md).")
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether a person should look at the file: it is suspect or damaged."""
+        return self.verdict in ("suspect", "damaged")
+
 
 VERDICTS = ("good", "not_judged", "suspect", "damaged")
 """Every verdict, the worst one last."""
@@ -166,6 +172,29 @@ def worst(verdicts: Iterable[str]) -> str | None:
     """Return the worst of some verdicts; `None` if there are none. One that a later version gave is the worst."""
     order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
     return max(verdicts, key=lambda verdict: order.get(verdict, len(order)), default=None)
+
+
+class Review(BaseModel):
+    """What a person decided about a file that was set aside."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    decision: Literal["accepted", "rejected"] = Field(description="What it is.")
+    by: str = Field(description="Who decided: a name that was given, or the login name.")
+    at: Moment = Field(description="When, by our clock.")
+    reason: str | None = Field(default=None, description="Why, in that person's words.")
+    deleted: bool = Field(default=False, description="Whether a rejected file was to be deleted.")
+
+    @property
+    def sentence(self) -> str:
+        """The decision in words, without a full stop: `rejected by ana on 2026-11-28: too dark`."""
+        why = f": {self.reason.rstrip('.')}" if self.reason else ""
+        return f"{self.decision} by {self.by} on {self.at.astimezone(UTC):%Y-%m-%d}{why}"
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        return {name: value for name, value in data.items() if value not in (None, False)}
 
 
 class StagedImage(BaseModel):
@@ -337,6 +366,10 @@ class ArchivedVideo(BaseModel):
     """Whether the object was there already, so that this call put no bytes into the bucket."""
     quality: Quality | None = None
     """What it was judged to be; `None` if an earlier version archived it."""
+    set_aside: bool = False
+    """Whether it is below `quarantine/`, where a person decides about it."""
+    review: Review | None = None
+    """What a person decided about it, if it was set aside."""
 
     @model_serializer(mode="wrap")
     def _without_quality(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -345,7 +378,16 @@ class ArchivedVideo(BaseModel):
             data.pop("quality", None)
         if self.contact_sheet_key is None:
             data.pop("contact_sheet_key", None)
+        if not self.set_aside:
+            data.pop("set_aside", None)
+        if self.review is None:
+            data.pop("review", None)
         return data
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether a person decided that it is not to be used."""
+        return self.review is not None and self.review.decision == "rejected"
 
     @property
     def uri(self) -> str:

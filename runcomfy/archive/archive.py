@@ -56,6 +56,7 @@ async def archive_output(
     mark: bool = True,
     signing: Signing | None = None,
     contact_sheet: bool = False,
+    set_aside: bool = False,
 ) -> ArchivedVideo:
     """Copy one output file into the store, with its provenance, and return where it is. Can be repeated at any time.
 
@@ -75,6 +76,11 @@ async def archive_output(
             its provenance says so in any case.
         signing: What signs the file's Content Credentials; `None` if nothing does.
         contact_sheet: Whether to put a contact sheet beside a video: nine frames with their times, `<key>.sheet.jpg`.
+        set_aside: Whether a file that is judged suspect or damaged goes below `quarantine/` instead. What exists of the
+            output already is found in both places, and stays where it is.
+
+    Returns:
+        Where it is; for one that a person rejected, where it was.
 
     Raises:
         DownloadError: The file could not be read to its end.
@@ -98,6 +104,7 @@ async def archive_output(
         mark,
         signing=signing,
         contact_sheet=contact_sheet,
+        set_aside=set_aside,
     )
     work = asyncio.get_running_loop().run_in_executor(_TRANSFERS, archive.run)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -15,7 +16,15 @@ from runcomfy.archive.transfer import TransferStop, fetch_object, receive
 from runcomfy.content_credentials import Signing
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.download.stream import Download, RetryBudget, open_url
-from runcomfy.errors import DownloadError, RunComfyError, StorageError, TemporaryFileError, UnexpectedContent
+from runcomfy.errors import (
+    ArchiveConflict,
+    DownloadError,
+    RunComfyError,
+    StorageError,
+    StoreUnavailable,
+    TemporaryFileError,
+    UnexpectedContent,
+)
 from runcomfy.media.kinds import SNIFF_BYTES, MediaKind, by_name, sniff
 from runcomfy.media.mark_places import bytes_of, with_mark
 from runcomfy.media.marking import DIGITAL_SOURCE_TYPE, ai_box, ai_packet
@@ -55,15 +64,16 @@ class Archiving:
         room: Room = _ROOM,
         signing: Signing | None = None,
         contact_sheet: bool = False,
+        set_aside: bool = False,
     ) -> None:
         self._url, self._index, self._facts, self._store = url, index, facts, store
         self._hosts, self._retry_budget, self._mark, self._room = hosts, retry_budget, mark, room
         self._signing = signing
-        self._sheet = contact_sheet
+        self._sheet, self._set_aside = contact_sheet, set_aside
         self._place = Place(index, facts, store, template, validation, urlsplit(url).hostname or "")
         self._stop = TransferStop()
         self._downloads: list[Download] = []
-        self._absent = ""
+        self._absent = set[str]()
         self._found: dict[Digest, tuple[str, bool]] = {}
         self.opened = threading.Event()
         """Set once the store may be used. A thread that is stopped before that does nothing more."""
@@ -111,16 +121,14 @@ class Archiving:
     def _earlier_attempt(self) -> ArchivedVideo | _Refused | None:
         """Find what an earlier attempt brought into the bucket: its host may not give the file twice."""
         try:
-            key = self._place.any_key()
-            existing = self._store.head(key) if key else None
+            return self._existing(self._place.alike() or ())
         except StorageError:
             return None  # the host's error is the one to report
-        if key is None or existing is None:
-            return None
-        return self._done(key, existing) or _Refused(key, existing)
 
     def _done(self, key: str, existing: ObjectFacts | None) -> ArchivedVideo | None:
         provenance = self._place.provenance(key)
+        if provenance is not None and provenance.is_rejected:  # whether or not its file is still there
+            return self._place.archived(key, provenance, already_archived=True)
         if existing is None or provenance is None:
             return None
         if existing.size_bytes != provenance.size_bytes:
@@ -135,7 +143,7 @@ class Archiving:
         with self._room.file(download.length, check=self._stop.check, alone=alone) as file:
             try:
                 with arrive(file, start, download, self._url, self._download_again, self._stop, self._sheet) as arrived:
-                    done = self._existing(arrived.kind) if arrived.kind != kind else None
+                    done = self._existing(self._keys(arrived.kind)) if arrived.kind != kind else None
                     return done or self._store_it(arrived)
             except TemporaryFileError as error:
                 if error.is_full and self._room.is_shared():
@@ -150,28 +158,39 @@ class Archiving:
 
     def _under_any_name(self, kind: MediaKind | None) -> ArchivedVideo | _Refused | None:
         """Search for this output as another kind of file too: its host may have sent that the last time."""
-        alike = self._place.alike()
-        key = self._place.key(kind.extension) if kind is not None else ""
-        if kind is not None and (alike is None or key in alike):
-            if (done := self._existing(kind)) is not None:
-                return done
-        else:
-            self._absent = key
-        return self._earlier_attempt() if alike and alike != [key] else None
+        keys, alike = self._keys(kind) if kind is not None else (), self._place.alike()
+        if alike is None:
+            return self._existing(keys)
+        self._absent = set(keys) - set(alike)
+        return self._existing(alike)
 
-    def _existing(self, kind: MediaKind) -> ArchivedVideo | _Refused | None:
-        """Return what exists of this output: all of it, or its file without the provenance."""
+    def _keys(self, kind: MediaKind) -> tuple[str, str]:
+        """Return where a file of this kind is, and where it is when it is set aside."""
         key = self._place.key(kind.extension)
-        existing = self._store.head(key)
-        self._absent = key if existing is None else ""
-        done = self._done(key, existing)
-        if done is None and existing is not None and self._place.is_ours(existing):
-            return _Refused(key, existing)
-        return done
+        return key, self._place.aside(key)
+
+    def _existing(self, keys: Iterable[str]) -> ArchivedVideo | _Refused | None:
+        """Return what exists of this output: the first that is complete, or the first file without its provenance."""
+        left: _Refused | None = None
+        for key in keys:
+            existing = self._store.head(key)
+            if existing is None:
+                self._absent.add(key)
+            else:
+                self._absent.discard(key)
+            if (done := self._done(key, existing)) is not None:
+                return done
+            if left is None and existing is not None and self._place.is_ours(existing):
+                left = _Refused(key, existing)
+        return left
 
     def _store_it(self, arrived: Arrived) -> ArchivedVideo | _Refused:
         file, kind, judged, warnings = arrived
-        key = self._place.key(kind.extension)
+        key, aside = self._keys(kind)
+        quality = self._place.judged(judged.facts, kind.content_type, judged.quality)
+        is_bad = self._set_aside and quality.is_bad
+        if is_bad and (done := self._existing((key,))) is not None:  # meanwhile another worker judged it differently
+            return done
         box = ai_box(self._facts.model_id)
         source = file.digest
         candidates = [file.with_more(box), source]  # another version may have judged, and so marked, it differently
@@ -191,16 +210,17 @@ class Archiving:
             )
             stored = file.digest
             candidates = [stored, *candidates] if by else candidates
+            self._place.recognise = lambda at: self._recognised(at, kind, source)
+            key = self._chosen(key, aside, candidates, is_bad=is_bad)
             created = self._store.put_file(
                 key, Body(file.file, 0, file.size_bytes, file.crc, self._stop.check),
                 content_type=kind.content_type, metadata=self._place.metadata(stored, source, by),
-                known_absent=key == self._absent,
+                known_absent=key in self._absent,
             )  # fmt: skip
         if not created:
             existing = self._store.head(key)
             if existing is not None and self._place.is_ours(existing):
                 return _Refused(key, existing)
-        self._place.recognise = lambda at: self._recognised(at, kind, source)
         if not created:
             stored = self._place.compare(key, candidates, self._stop)
             by, is_marked = self._found.get(stored, (by if stored == candidates[0] else None, is_marked))
@@ -216,6 +236,16 @@ class Archiving:
             judged.sheet,
         )
         return self._place.commit(key, kept, judged.image, candidates=candidates, stop=self._stop, created=created)
+
+    def _chosen(self, key: str, aside: str, candidates: Collection[Digest], *, is_bad: bool) -> str:
+        """Return where the file goes: where it is already, on a store that keeps no metadata, or by its verdict."""
+        if key not in self._absent or aside in self._absent:
+            return aside if is_bad and key in self._absent else key
+        try:
+            self._place.compare(aside, candidates, self._stop)
+        except (ArchiveConflict, StoreUnavailable):
+            return aside if is_bad else key
+        return aside
 
     def _marked(self, file: ScratchFile, judged: Judged, files: ExitStack) -> ScratchFile | None:
         """Return the file with the mark around its media data, where it has a place for it and is whole."""

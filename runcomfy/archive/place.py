@@ -21,12 +21,12 @@ from runcomfy.media.poster import POSTER_CONTENT_TYPE, contact_sheet_key, poster
 from runcomfy.media.validation import OutputValidation
 from runcomfy.media.verdict import with_differences
 from runcomfy.storage.commands import StoreOptions, shell_command
-from runcomfy.storage.keys import KeyTemplate
+from runcomfy.storage.keys import KeyTemplate, aside_key, is_aside
 from runcomfy.storage.store import ObjectFacts, Store
 from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts, MediaFacts, Quality
 
-__all__ = ["METADATA", "Kept", "Place", "made_for", "stored_sha256"]
+__all__ = ["METADATA", "Kept", "Place", "archived_as", "as_stored", "made_for", "stored_sha256"]
 
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _REQUEST, _INDEX, _GENERATION = "runcomfy-request-id", "runcomfy-output-index", "runcomfy-generation-key"
@@ -55,7 +55,7 @@ class Kept(NamedTuple):
 
 
 class Place:
-    """Where one output of a request is kept."""
+    """Where one output of a request is kept: at its usual key, or below `quarantine/` where it was set aside."""
 
     def __init__(
         self, index: int, facts: GenerationFacts, store: Store, template: KeyTemplate,
@@ -80,30 +80,39 @@ class Place:
         )
         return self._store.key(name)
 
-    def alike(self) -> list[str] | None:
-        """Return the keys of this output with any extension, by one call; `None` if they cannot be found out.
+    def aside(self, key: str) -> str:
+        """Return where the file with this key is when it is set aside."""
+        return aside_key(self._store.prefix, key)
 
-        Where the extension comes early in the template, any number of other names may begin alike.
+    def alike(self) -> list[str] | None:
+        """Return the keys of this output with any extension, in both places; `None` if they cannot be found out.
+
+        The usual ones come first. Of a file that was set aside, the provenance alone may be left. Where the extension
+        comes early in the template, any number of other names may begin alike.
         """
+        usual = self._listed("")
+        aside = self._listed(self.aside("")) if usual is not None else None
+        return [*usual, *aside] if usual is not None and aside is not None else None
+
+    def _listed(self, folder: str) -> list[str] | None:
         start, _, end = self.key(_ANY).partition(_ANY)
         if not start.removeprefix(self._store.prefix).strip("/"):
             return None
+        start = self.aside(start) if folder else start
         try:
             found = [each.key for each in itertools.islice(self._store.list(start), _MOST_ALIKE)]
         except StorageError:
             return None  # listing needs a permission that nothing else here needs
         if len(found) == _MOST_ALIKE:
             return None
-        extensions = {key: key.removeprefix(start).removesuffix(end) for key in found}
-        return [key for key, extension in extensions.items() if extension.isalnum() and self.key(extension) == key]
+        files = dict.fromkeys(key.removesuffix(".json") if folder else key for key in found)
+        extensions = {key: key.removeprefix(start).removesuffix(end) for key in files}
+        made = {key: self.key(each) for key, each in extensions.items() if each.isalnum()}
+        return [key for key, usual in made.items() if key == (self.aside(usual) if folder else usual)]
 
-    def any_key(self) -> str | None:
-        """Return the key of this output's file with any extension, complete or not."""
-        for key in self.alike() or ():
-            existing = self._store.head(key)
-            if self.provenance(key) is not None or (existing is not None and self.is_ours(existing)):
-                return key
-        return None
+    def judged(self, media: MediaFacts, content_type: str, quality: Quality) -> Quality:
+        """Return the verdict on a file, with how it differs from what was asked for."""
+        return with_differences(quality, self._validation.defects(media, content_type))
 
     def metadata(self, stored: Digest, source: Digest, signed_by: str | None = None) -> Mapping[str, str]:
         """Return the metadata by which an object is recognised without its provenance."""
@@ -229,7 +238,6 @@ class Place:
         return self.archived(key, provenance, already_archived=not created)
 
     def _described(self, key: str, kept: Kept, poster_uri: str | None, sheet_uri: str | None) -> Provenance:
-        differences = self._validation.defects(kept.media, kept.kind.content_type)
         return Provenance(
             **{name: getattr(self._facts, name) for name in GenerationFacts.model_fields},
             uri=self._store.uri(key),
@@ -239,7 +247,8 @@ class Place:
             size_bytes=kept.stored.size_bytes,
             content_type=kept.kind.content_type,
             media=kept.media,
-            quality=with_differences(kept.quality, differences),
+            quality=self.judged(kept.media, kept.kind.content_type, kept.quality),
+            set_aside=is_aside(self._store.prefix, key),
             warnings=(
                 *self._validation.answer_warnings,
                 *kept.warnings,
@@ -295,23 +304,7 @@ class Place:
 
     def archived(self, key: str, provenance: Provenance, *, already_archived: bool) -> ArchivedVideo:
         """Return the archived file as its provenance describes it."""
-        return ArchivedVideo(
-            bucket=self._store.bucket,
-            key=key,
-            provenance_key=f"{key}.json",
-            sha256=provenance.sha256,
-            size_bytes=provenance.size_bytes,
-            content_type=provenance.content_type,
-            index=self._index,
-            request_id=self._facts.request_id,
-            media=provenance.media,
-            quality=provenance.quality,
-            warnings=provenance.warnings,
-            poster_key=poster_key(key) if provenance.poster_uri else None,
-            contact_sheet_key=contact_sheet_key(key) if provenance.contact_sheet_uri else None,
-            digital_source_type=provenance.digital_source_type,
-            already_archived=already_archived,
-        )
+        return archived_as(self._store, key, provenance, already_archived=already_archived)
 
     def conflict(self, key: str, reason: str) -> ArchiveConflict:
         """Return the error for an object that is not what should be there."""
@@ -342,6 +335,55 @@ def made_for(existing: ObjectFacts, request_ids: Collection[str], generation_key
     metadata = {name.lower(): value for name, value in existing.metadata.items()}
     is_its = metadata.get(_REQUEST) in {_named(request_id) for request_id in request_ids}
     return is_its and metadata.get(_GENERATION) in (None, generation_key)
+
+
+def archived_as(store: Store, key: str, provenance: Provenance, *, already_archived: bool) -> ArchivedVideo:
+    """Return the archived file at a key as its provenance describes it."""
+    return ArchivedVideo(
+        bucket=store.bucket,
+        key=key,
+        provenance_key=f"{key}.json",
+        sha256=provenance.sha256,
+        size_bytes=provenance.size_bytes,
+        content_type=provenance.content_type,
+        index=provenance.output_index,
+        request_id=provenance.request_id,
+        media=provenance.media,
+        quality=provenance.quality,
+        set_aside=provenance.set_aside,
+        review=provenance.review,
+        warnings=provenance.warnings,
+        poster_key=poster_key(key) if provenance.poster_uri else None,
+        contact_sheet_key=contact_sheet_key(key) if provenance.contact_sheet_uri else None,
+        digital_source_type=provenance.digital_source_type,
+        already_archived=already_archived,
+    )
+
+
+def as_stored(existing: ObjectFacts, described: Provenance) -> Provenance | None:
+    """Return the provenance of an object that is the same output as a described one; `None` if it is another file.
+
+    Its bytes may differ: another worker may have signed or marked what the service sent. Metadata says so.
+
+    Args:
+        existing: The object.
+        described: The provenance of the other one.
+    """
+    metadata = {name.lower(): value for name, value in existing.metadata.items()}
+    output = (metadata.get(_REQUEST), metadata.get(_INDEX), metadata.get(_SOURCE_SHA256))
+    if output != (_named(described.request_id), str(described.output_index), described.source_sha256):
+        return None
+    if metadata.get(_GENERATION) not in (None, described.generation_key) or _SHA256 not in metadata:
+        return None
+    sha256, by = metadata[_SHA256], unquote(metadata.get(_SIGNED_BY, "")) or None
+    if sha256 == described.sha256:
+        return described
+    return described.model_copy(
+        update={
+            "sha256": sha256, "size_bytes": existing.size_bytes, "signed_by": by,
+            "marked": described.marked if by else sha256 != described.source_sha256,
+        }
+    )  # fmt: skip
 
 
 def stored_sha256(existing: ObjectFacts) -> str | None:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 
 from runcomfy.redaction import redact
 from runcomfy.texts import prompt_of
-from runcomfy.values import GenerationFacts, MediaFacts, Moment, Quality
+from runcomfy.values import GenerationFacts, MediaFacts, Moment, Quality, Review
 
 __all__ = ["PROVENANCE_CONTENT_TYPE", "Provenance", "archiver_name"]
 
@@ -40,6 +40,13 @@ class Provenance(GenerationFacts):
     media: MediaFacts = Field(description="What is in the file.")
     quality: Quality | None = Field(
         default=None, description="What the file was judged to be; absent if an earlier version archived it."
+    )
+    set_aside: bool = Field(
+        default=False,
+        description="Whether the file is below `quarantine/`, where a person decides about it; absent otherwise.",
+    )
+    review: Review | None = Field(
+        default=None, description="What a person decided about a file that was set aside; absent before that."
     )
     warnings: tuple[str, ...] = Field(
         default=(), description="What differs from what was asked for, one sentence each."
@@ -82,9 +89,18 @@ class Provenance(GenerationFacts):
             data.pop("signed_by", None)
         if self.contact_sheet_uri is None:
             data.pop("contact_sheet_uri")
+        if not self.set_aside:
+            data.pop("set_aside")
+        if self.review is None:
+            data.pop("review")
         own = [name for name in type(self).model_fields if name not in GenerationFacts.model_fields]
         ordered = {name: data[name] for name in (*own, *GenerationFacts.model_fields) if name in data}
         return (json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether a person decided that the file is not to be used."""
+        return self.review is not None and self.review.decision == "rejected"
 
     @classmethod
     def from_json(cls, document: bytes) -> Provenance:

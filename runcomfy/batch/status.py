@@ -143,8 +143,8 @@ async def _existing(rows: Sequence[PlannedRow], entries: Mapping[str, Entry], st
 
     async def check(row: PlannedRow) -> None:
         entry = entries.get(row.generation_key)
-        if entry is None or entry.state is not EntryState.ARCHIVED or entry.archive is None:
-            return
+        if entry is None or entry.state is not EntryState.ARCHIVED or entry.archive is None or entry.rejected:
+            return  # what a person rejected is no video: its run ends with that
         async with gate:
             if await asyncio.to_thread(verify_exists, entry.archive.videos, store):
                 found[row.line] = Outcome(

@@ -28,7 +28,18 @@ _HOW = (
     "--search WORD` finds one."
 )
 _OURS = frozenset(
-    {"archive_key", "bucket", "deadlines", "help", "journal", "json", "on_uncertain", "variation", "verbose"}
+    {
+        "archive_key",
+        "bucket",
+        "deadlines",
+        "help",
+        "journal",
+        "json",
+        "on_defect",
+        "on_uncertain",
+        "variation",
+        "verbose",
+    }
 )
 
 
@@ -77,7 +88,7 @@ def app_of(kind: type[ModelInputs]) -> App:
     nothing = options()
 
     def made(*, run: Run, inputs: Any = nothing, json: Json = False) -> None:
-        print_generation(_generation(kind, _given(kind, inputs), run), as_json=json)
+        print_generation(_generation(kind, _given(kind, inputs), run), store=run.options, as_json=json)
 
     made.__annotations__["inputs"] = Annotated[options, Parameter(name="*")]
     made.__doc__ = f"Make a generation with {kind.model_id}, and archive it."
@@ -198,7 +209,7 @@ def _generation(kind: type[ModelInputs], given: dict[str, Any], run: Run) -> Gen
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings)
+        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             inputs, staged = await with_retries(lambda: stage_inputs(kind, given, destination.store, hooks))
             submission = await submit(engine, inputs, staged=staged, variation=run.variation)

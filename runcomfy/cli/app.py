@@ -27,6 +27,7 @@ from runcomfy.cli.options import EPILOGUE, Json
 from runcomfy.cli.output import EXIT_CODES, INTERRUPTED, STOPPED, UNEXPECTED, print_facts
 from runcomfy.cli.reconcile import reconcile
 from runcomfy.cli.report import report
+from runcomfy.cli.review import review_app
 from runcomfy.cli.verify import verify
 from runcomfy.errors import NotFinished
 
@@ -56,8 +57,7 @@ Environment:
   RUNCOMFY_JOURNAL_PATIENCE_SECONDS
                          after how long (180 without it) a submission that has
                          no answer is taken for that of a process that died
-  RUNCOMFY_ON_DEFECT     fail: end with 16 where an archived file is judged
-                         suspect or damaged; keep (the default) does not
+  RUNCOMFY_ON_DEFECT     what --on-defect is otherwise: keep, set_aside or fail
   RUNCOMFY_PUBLIC_ENDPOINT_URL
                          the S3 server as RunComfy reaches it, if otherwise
   RUNCOMFY_BUCKET_ENCRYPTION, RUNCOMFY_BUCKET_KMS_KEY_ID, RUNCOMFY_BUCKET_ACL,
@@ -87,6 +87,7 @@ app.command(manifest_app)
 app.command(fetch, help_epilogue=EPILOGUE)
 app.command(journal_app)
 app.command(reconcile, help_epilogue=EPILOGUE)
+app.command(review_app)
 app.command(erase, help_epilogue=EPILOGUE)
 app.command(inbox, help_epilogue=EPILOGUE)
 app.command(verify, help_epilogue=EPILOGUE)

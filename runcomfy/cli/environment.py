@@ -163,8 +163,16 @@ def check(bucket: str, journal: str, archive_key: str | None) -> None:
     check_place(template, name, prefix, check_choice(journal))
 
 
-def destination(bucket: str, journal: str, archive_key: str | None, settings: BucketSettings = PLAIN) -> Destination:
+def destination(
+    bucket: str,
+    journal: str,
+    archive_key: str | None,
+    settings: BucketSettings = PLAIN,
+    on_defect: OnDefect | None = None,
+) -> Destination:
     """Return where a generation goes; see `check`, and `store` for the bucket's settings.
+
+    `on_defect` is what the command says; without it, `RUNCOMFY_ON_DEFECT` does.
 
     Raises:
         ConfigurationError: a setting cannot be used.
@@ -180,7 +188,7 @@ def destination(bucket: str, journal: str, archive_key: str | None, settings: Bu
     kept = Journal(open_journal_store(choice, lambda: here, store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
     return Destination(
         here, kept, choice, _template(archive_key),
-        on_defect=_on_defect(), open_store=store_at, signing=environment_signing(),
+        on_defect=on_defect or _on_defect(), open_store=store_at, signing=environment_signing(),
     )  # fmt: skip
 
 
@@ -243,10 +251,11 @@ def _lease_seconds() -> float | None:
 
 
 def _on_defect() -> OnDefect:
-    text = os.environ.get("RUNCOMFY_ON_DEFECT", "").strip().lower()
-    if text not in ("", "keep", "fail"):
-        raise ConfigurationError(f"RUNCOMFY_ON_DEFECT is {text!r}: give keep or fail.")
-    return "fail" if text == "fail" else "keep"
+    known: dict[str, OnDefect] = {"": "keep", "keep": "keep", "set_aside": "set_aside", "fail": "fail"}
+    text = os.environ.get("RUNCOMFY_ON_DEFECT", "").strip().lower().replace("-", "_")
+    if text not in known:
+        raise ConfigurationError(f"RUNCOMFY_ON_DEFECT is {text!r}: give keep, set_aside or fail.")
+    return known[text]
 
 
 def _template(archive_key: str | None) -> KeyTemplate:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import ArchiveOptions, ImageToVideoOptions, Json, Run, TextToVideoOptions
+from runcomfy.cli.options import ArchivingOptions, ImageToVideoOptions, Json, Run, TextToVideoOptions
 from runcomfy.cli.output import print_generation, print_videos
 from runcomfy.models import ImageToVideo, ModelInputs, TextToVideo, check_inputs, model_id_of, short_names
 
@@ -30,7 +30,7 @@ def image_to_video(
     """Make a video from an image and a prompt."""
     given = {"prompt": prompt, **settings.model_dump()}
     check_inputs(ImageToVideo, given | {"image_url": "https://image.example"})  # it is known when it is staged
-    print_generation(_made(ImageToVideo, given, run, image), as_json=json)
+    print_generation(_made(ImageToVideo, given, run, image), store=run.options, as_json=json)
 
 
 def text_to_video(
@@ -44,7 +44,7 @@ def text_to_video(
     """Make a video from a prompt."""
     given = {"prompt": prompt, **settings.model_dump()}
     check_inputs(TextToVideo, given)
-    print_generation(_made(TextToVideo, given, run), as_json=json)
+    print_generation(_made(TextToVideo, given, run), store=run.options, as_json=json)
 
 
 def fetch(
@@ -58,7 +58,7 @@ def fetch(
             f"{', '.join(short_names())}, or the id of any other."
         ),
     ] = None,
-    archive: ArchiveOptions,
+    archive: ArchivingOptions,
     json: Json = False,
 ) -> None:
     """Archive what a finished request made; doing it again does no harm."""
@@ -74,7 +74,9 @@ def fetch(
 
     async def fetched() -> list[ArchivedVideo]:
         account = environment.client()
-        destination = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
+        destination = environment.destination(
+            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
+        )
         async with open_engine(account, destination, hosts=environment.host_policy(), hooks=hooks) as engine:
             origin = await what_to_archive(request_id, engine, model_id=model_id)
             _, videos = await archive_with_retries(
@@ -84,7 +86,7 @@ def fetch(
             refuse_defects(videos, destination)
             return videos
 
-    print_videos({"request_id": request_id}, to_the_end(fetched(), hooks), as_json=json)
+    print_videos({"request_id": request_id}, to_the_end(fetched(), hooks), store=archive.options, as_json=json)
 
 
 def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str | None = None) -> Generation:
@@ -104,7 +106,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings)
+        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             staged = None
             if source is not None:

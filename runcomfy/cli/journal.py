@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import EPILOGUE, ArchiveOptions, BucketOptions, Json
+from runcomfy.cli.options import EPILOGUE, ArchivingOptions, BucketOptions, Json
 from runcomfy.cli.output import print_facts, print_generation
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.policy import Deadlines
@@ -95,7 +95,7 @@ def adopt(
     request_id: Annotated[str, Parameter(help="The request that it became, from RunComfy's dashboard.")],
     /,
     *,
-    archive: ArchiveOptions,
+    archive: ArchivingOptions,
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines(),
     no_wait: Annotated[
         bool,
@@ -120,12 +120,14 @@ def adopt(
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        here = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
+        here = environment.destination(
+            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
+        )
         there = here.at(entry.store)
         async with open_engine(account, there, hosts=hosts, policy=RunPolicy(deadlines), hooks=hooks) as engine:
             return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.files)
 
-    print_generation(to_the_end(made(), hooks), as_json=json)
+    print_generation(to_the_end(made(), hooks), store=archive.options, as_json=json)
 
 
 @journal_app.command

@@ -21,6 +21,7 @@ from runcomfy.cli.journal_view import Item, totals
 from runcomfy.cli.output import json_text, print_facts
 from runcomfy.journal import Entry, EntryState
 from runcomfy.storage.commands import StoreOptions, shell_command
+from runcomfy.values import ArchivedVideo
 
 __all__ = ["print_entry", "print_list"]
 
@@ -113,11 +114,22 @@ def print_entry(item: Item, *, as_json: bool) -> None:
     for video in entry.archive.videos if entry.archive else ():
         print_facts(
             f"Archive {video.index}",
-            {video.media.noun: video.uri, "provenance": video.provenance_uri, "sha256": video.sha256},
+            {
+                video.media.noun: video.uri,
+                "set aside": _reviewed(video),
+                "provenance": video.provenance_uri,
+                "sha256": video.sha256,
+            },
             as_json=False,
         )
     console.print("History (UTC)", style="bold")
     _print_history(console, entry)
+
+
+def _reviewed(video: ArchivedVideo) -> str | None:
+    if video.review is not None:
+        return _line(video.review.sentence)
+    return "a person has to decide" if video.set_aside else None
 
 
 def _print_history(console: Console, entry: Entry) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "ABOVE_ZERO",
     "EPILOGUE",
     "ArchiveOptions",
+    "ArchivingOptions",
     "AtOnce",
     "BucketOptions",
     "BucketRules",
@@ -143,6 +144,15 @@ class BucketOptions(BucketRules):
         ),
     ] = "bucket"
 
+    @property
+    def options(self) -> StoreOptions:
+        """The same, as other commands name it.
+
+        Raises:
+            ConfigurationError: it names no bucket.
+        """
+        return store_options(self.bucket, self.journal, self.settings)
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +167,23 @@ class ArchiveOptions(BucketOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Run(ArchiveOptions):
+class ArchivingOptions(ArchiveOptions):
+    """The same, and what is done about files that are not good."""
+
+    on_defect: Annotated[
+        Literal["keep", "set_aside", "fail"] | None,
+        Parameter(
+            show_default=False,
+            help="What to do about a file that is judged suspect or damaged: keep it (the default), set_aside (it is "
+            "archived below quarantine/, and a person decides: see review), or archive it and fail with 16. Without "
+            "it, RUNCOMFY_ON_DEFECT says.",
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Run(ArchivingOptions):
     """How what is paid for is made."""
 
     deadlines: Annotated[Deadlines, Parameter(name="*")] = Deadlines()

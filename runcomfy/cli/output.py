@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
 
 from runcomfy import errors
+from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.values import ArchivedVideo, Generation
 
 __all__ = [
@@ -87,8 +88,8 @@ def print_facts(title: str, facts: dict[str, Any], *, as_json: bool, to_stderr: 
             console.print(f"  {name.replace('_', ' '):<{width}}  {shown}", markup=False)
 
 
-def print_generation(generation: Generation, *, as_json: bool) -> None:
-    """Print what a flow made, and what is known of how it went."""
+def print_generation(generation: Generation, *, store: StoreOptions, as_json: bool) -> None:
+    """Print what a flow made, and what is known of how it went; see `print_videos`."""
     submission, result = generation.submission, generation.result
     facts = {
         "request_id": submission.request_id,
@@ -98,11 +99,18 @@ def print_generation(generation: Generation, *, as_json: bool) -> None:
         "running_seconds": result.running_seconds,
         "cost_usd": result.cost_usd,
     }
-    print_videos(facts, generation.videos, as_json=as_json)
+    print_videos(facts, generation.videos, store=store, as_json=as_json)
 
 
-def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_json: bool) -> None:
-    """Print facts, and the archived files with them."""
+def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, store: StoreOptions, as_json: bool) -> None:
+    """Print facts, and the archived files with them; of one that was set aside, how a person decides about it.
+
+    Args:
+        facts: What is known besides.
+        videos: The files.
+        store: Where they are, as other commands name it.
+        as_json: Whether it is one JSON object.
+    """
     if as_json:
         described = [video.model_dump(mode="json") | {"uri": video.uri} for video in videos]
         print_facts("", facts | {"videos": described}, as_json=True)
@@ -115,5 +123,15 @@ def print_videos(facts: dict[str, Any], videos: Iterable[ArchivedVideo], *, as_j
             "size": ", ".join(filter(None, (video.media.extent, f"{video.size_bytes:,} bytes"))),
             "sha256": video.sha256,
             "warnings": "\n".join(video.warnings) or None,
+            "set aside": "\n".join(_decision(video, store)) or None,
         }
         print_facts(f"Output {video.index}", shown, as_json=False)
+
+
+def _decision(video: ArchivedVideo, store: StoreOptions) -> Iterator[str]:
+    if not video.set_aside or video.review is not None:
+        return
+    verdict = video.quality.verdict if video.quality is not None else "suspect"
+    yield f"It was judged {verdict}, and is below quarantine/ until a person decides:"
+    for word in ("accept", "reject"):
+        yield f"`{shell_command('review', word, video.uri, *store.for_journal)}`"

@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from runcomfy.cli import environment
 from runcomfy.cli.log import log_progress
-from runcomfy.cli.options import ArchiveOptions, Json
+from runcomfy.cli.options import ArchivingOptions, Json
 from runcomfy.cli.output import exit_code, print_facts
 from runcomfy.errors import ArchiveError, ConfigurationError
 from runcomfy.storage.commands import StoreOptions, shell_command
@@ -35,7 +35,7 @@ def reconcile(
         float | None,
         Parameter(validator=Number(gte=2), help="Staged images that are unused for so long are deleted."),
     ] = None,
-    archive: ArchiveOptions,
+    archive: ArchivingOptions,
     json: Json = False,
 ) -> None:
     """Archive what has finished with no process waiting, find out what became of the rest, and say what needs a person.
@@ -58,7 +58,7 @@ def reconcile(
 
 
 def _reconciled(
-    archive: ArchiveOptions, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
+    archive: ArchivingOptions, abandoned_after_seconds: float, uploads: timedelta, images: timedelta | None
 ) -> Reconciliation:
     from runcomfy.cli.following import to_the_end
     from runcomfy.generation.archive import archive_with_retries
@@ -78,7 +78,9 @@ def _reconciled(
 
     async def reconciled() -> Reconciliation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(archive.bucket, archive.journal, archive.archive_key, archive.settings)
+        destination = environment.destination(
+            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
+        )
         async with open_engine(account, destination, hosts=hosts, hooks=hooks) as engine:
 
             async def archived(entry: Entry) -> list[ArchivedVideo]:

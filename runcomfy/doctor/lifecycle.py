@@ -7,15 +7,15 @@ from typing import Any
 
 from runcomfy.doctor.findings import Diagnosis, broken, not_checked, ok, warning
 from runcomfy.errors import StorageError
-from runcomfy.storage.keys import IMAGES, MEDIA
+from runcomfy.storage.keys import IMAGES, MEDIA, QUARANTINE
 from runcomfy.storage.s3 import storage_errors
 from runcomfy.storage.store import Store
 
 __all__ = ["MAY_EXPIRE", "NEVER", "lifecycle_serves"]
 
-MAY_EXPIRE = {IMAGES: 3, MEDIA: 3, "batches/": 7, "reports/": 1, "inbox/messages/": 1}
+MAY_EXPIRE = {IMAGES: 3, MEDIA: 3, QUARANTINE: 30, "batches/": 7, "reports/": 1, "inbox/messages/": 1}
 """Folders below the store's prefix whose objects a rule may delete, and the fewest days after which it may."""
-NEVER = ("journal/", "catalogue/", "inbox/", "quarantine/")
+NEVER = ("journal/", "catalogue/", "inbox/")
 """Folders whose objects no rule may delete."""
 _UNREADABLE_AT_ONCE = ("GLACIER", "DEEP_ARCHIVE")
 _NO_RULES = ("NoSuchLifecycleConfiguration",)

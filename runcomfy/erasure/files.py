@@ -11,13 +11,12 @@ from runcomfy.archive.provenance import Provenance
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.journal import Entry
 from runcomfy.storage.garbage import STAGED_FILE
-from runcomfy.storage.keys import IMAGES, MEDIA, RESERVED, KeyTemplate, safe_name
+from runcomfy.storage.keys import IMAGES, MEDIA, QUARANTINE, RESERVED, KeyTemplate, safe_name
 from runcomfy.storage.store import Store
 from runcomfy.storage.versions import OldVersion, old_versions, read_old
 
 __all__ = ["Archived", "archived_objects", "outputs_staged", "staged_objects"]
 
-_QUARANTINE = "quarantine/"
 _MAX_PROVENANCE_BYTES = 16 * 1024 * 1024
 _MOST_OUTPUTS = 100
 _EXTENSION = re.compile(r"[a-z0-9]{1,12}")
@@ -113,7 +112,7 @@ def _candidates(
     def may_be(key: str) -> bool:
         name = key.removeprefix(store.prefix)
         folder, slash, _ = name.partition("/")
-        if slash and folder in RESERVED and f"{folder}/" != _QUARANTINE:
+        if slash and folder in RESERVED and f"{folder}/" != QUARANTINE:
             return False
         return any(each in name for each in ids) or _is_named(store, key, known)
 
@@ -130,13 +129,13 @@ def _candidates(
 
 def _is_named(store: Store, key: str, known: list[str]) -> bool:
     """Whether a key is that of a file that the journal names, or of what is beside it; also if it was set aside."""
-    name = key.removeprefix(store.prefix).removeprefix(_QUARANTINE)
-    names = [each.removeprefix(store.prefix).removeprefix(_QUARANTINE) for each in known]
+    name = key.removeprefix(store.prefix).removeprefix(QUARANTINE)
+    names = [each.removeprefix(store.prefix).removeprefix(QUARANTINE) for each in known]
     return any(name == each or name.startswith(f"{each}.") for each in names)
 
 
 def _is_of(store: Store, key: str, entry: Entry, template: KeyTemplate, old: OldVersion | None) -> bool:
-    name = key.removeprefix(store.prefix).removeprefix(_QUARANTINE)
+    name = key.removeprefix(store.prefix).removeprefix(QUARANTINE)
     if _is_rendered(name, entry, template):
         return True
     if old is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from runcomfy.api.requests import collect
 from runcomfy.api.responses import Answer
-from runcomfy.archive.archive import archive_answer
+from runcomfy.archive.archive import archive_answer, verify_exists
+from runcomfy.archive.copies import are_twins, delete_copy
 from runcomfy.errors import DefectiveOutput, InvalidInput, RunComfyError
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.ending import end_recorded
@@ -17,7 +20,7 @@ from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log
 from runcomfy.generation.origin import Origin, origin_of
 from runcomfy.generation.phases import archiving, tried
-from runcomfy.journal import note_archived, record_archived
+from runcomfy.journal import Entry, note_archived, record_archived, record_reviewed, rejection_of
 from runcomfy.media.validation import OutputValidation
 from runcomfy.models import ModelInputs, inputs_class
 from runcomfy.retry import with_retries
@@ -96,6 +99,7 @@ async def archive(
     Raises:
         NotFinished: the request is not finished.
         GenerationFailed, GenerationCancelled, NoOutput: it ended without a file.
+        OutputRejected: a person rejected one of its files; that is recorded by then, and nothing was fetched.
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
         TypeError: there is no result and no request id.
@@ -105,6 +109,7 @@ async def archive(
     request_id = result if isinstance(result, str) else result.request_id
     hooks = engine.hooks
     if submission is not None and submission.archive is not None:
+        _refuse_rejected(submission.archive.videos, submission.generation_key, engine.destination, model_id)
         done = [video.model_copy(update={"already_archived": True}) for video in submission.archive.videos]
         for video in done:
             _log(video, hooks.log)
@@ -131,10 +136,12 @@ async def archive(
             mark=engine.destination.mark_ai_generated,
             signing=engine.destination.signing,
             contact_sheet=engine.destination.contact_sheets,
+            set_aside=engine.destination.on_defect == "set_aside",
         )
         archived(facts, videos)
     for video in videos:
-        hooks.archived(facts, video, only_image(staged), engine.store)
+        if not video.is_rejected:
+            hooks.archived(facts, video, only_image(staged), engine.store)
     if key is not None:
         ended = result if isinstance(result, Result) else _result_of(answer)
         ended = ended.model_copy(update={"cost_usd": answer.cost_usd})
@@ -145,9 +152,51 @@ async def archive(
             raise
         if entry is not None:
             await note_archived(engine.journal, entry)
+            videos = await _one_of_each(engine, entry, videos)
+    _refuse_rejected(videos, key or "", engine.destination, model_id)
     for video in videos:
         _log(video, hooks.log)
     return facts, videos
+
+
+async def _one_of_each(engine: Engine, entry: Entry, videos: Sequence[ArchivedVideo]) -> list[ArchivedVideo]:
+    """Return the files that count, where another worker put one of them elsewhere: set aside, or at its usual place.
+
+    The one at the usual place stays. So only a copy below `quarantine/` is ever deleted, and only beside a whole one.
+    """
+    known = {(each.request_id, each.index): each for each in entry.archive.videos} if entry.archive else {}
+    counting = []
+    for video in videos:
+        other, store = known.get((video.request_id, video.index)), engine.store
+        if other is None or other.key == video.key or not are_twins(store, other, video):
+            counting.append(video)
+            continue
+        if other.is_rejected or video.is_rejected:
+            counting.append(other if other.is_rejected else video)
+            continue
+        usual, aside = (video, other) if other.set_aside else (other, video)
+        if not await asyncio.to_thread(verify_exists, [usual], store):
+            counting.append(video)
+            continue
+        await record_reviewed(engine.journal, entry.generation_key, partial(_as_it_is, usual))
+        await asyncio.to_thread(delete_copy, store, aside.key)
+        counting.append(usual)
+    return counting
+
+
+async def _as_it_is(video: ArchivedVideo) -> ArchivedVideo:
+    return video
+
+
+def _refuse_rejected(videos: Sequence[ArchivedVideo], key: str, destination: Destination, model_id: str) -> None:
+    """End a run of which a person rejected a file.
+
+    Raises:
+        OutputRejected: a person did.
+    """
+    for video in videos:
+        if video.is_rejected:
+            raise rejection_of(video, key, destination.options, model_id=model_id)
 
 
 def refuse_defects(videos: Sequence[ArchivedVideo], destination: Destination) -> None:
@@ -160,7 +209,7 @@ def refuse_defects(videos: Sequence[ArchivedVideo], destination: Destination) ->
     Raises:
         DefectiveOutput: it is, and one of them is suspect or damaged.
     """
-    bad = [video for video in videos if video.quality is not None and video.quality.verdict in ("suspect", "damaged")]
+    bad = [video for video in videos if video.quality is not None and video.quality.is_bad and video.review is None]
     if not bad or destination.on_defect != "fail":
         return
     first = bad[0]
@@ -254,6 +303,9 @@ def _validation_of(model_id: str, inputs: ModelInputs | None) -> OutputValidatio
 
 
 def _log(video: ArchivedVideo, log: Log) -> None:
+    if video.set_aside and not video.is_rejected:
+        reasons = " ".join(video.quality.reasons) if video.quality else ""
+        log.warning("Set aside for a person to decide about: %s. %s", video.uri, reasons)
     facts = (video.media.codec or video.media.container, video.media.extent, f"{video.size_bytes} bytes")
     log.info(
         "%s %s (%s)",

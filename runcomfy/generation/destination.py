@@ -13,7 +13,7 @@ from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.keys import DEFAULT_TEMPLATE, KeyTemplate
 from runcomfy.storage.store import Store
 
-OnDefect = Literal["keep", "fail"]
+OnDefect = Literal["keep", "set_aside", "fail"]
 
 __all__ = ["Destination", "OnDefect", "check_place", "options_of"]
 
@@ -30,7 +30,8 @@ class Destination:
     mark_ai_generated: bool = True
     """Whether each MP4 is marked as made by a trained model."""
     on_defect: OnDefect = "keep"
-    """What to do about a file that was judged suspect or damaged: `keep` it, or archive it and `fail` the run."""
+    """What to do about a file that was judged suspect or damaged: `keep` it, `set_aside` for a person to decide about
+    (below `quarantine/`), or archive it and `fail` the run."""
     contact_sheets: bool = False
     """Whether a contact sheet is put beside each video."""
     open_store: Callable[[str, str], Store] = Store

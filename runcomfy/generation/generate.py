@@ -262,6 +262,7 @@ async def generate(
         on_accepted: Awaited as soon as the journal has the generation: submitted now or before, or archived.
     """
     began, key, accepted = time.monotonic(), None, None
+    uris, verdicts, cost_usd = tuple[str, ...](), verdicts_of(()), None
     try:
         inputs = order.inputs(staged)
         key = await known_key(engine.journal, inputs, staged, variation=order.variation)
@@ -289,7 +290,7 @@ async def generate(
         refuse_defects(videos, engine.destination)
     except DefectiveOutput as error:
         failed = outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)
-        # it is archived, and was paid for
+        # it is archived, or was rejected by a person, and was paid for
         return failed.model_copy(update={"uris": uris, "verdicts": verdicts, "cost_usd": cost_usd})
     except RunComfyError as error:
         return outcome_of(error, label, key=key, accepted=accepted, seconds=time.monotonic() - began)

@@ -10,7 +10,7 @@ from runcomfy.archive.archive import verify_exists
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.hooks import Log
-from runcomfy.journal import EntryState, erased, find_request, inputs_of, same_service
+from runcomfy.journal import EntryState, erased, find_request, inputs_of, rejection_of, same_service
 from runcomfy.models import ModelInputs, model_id_of, short_names
 from runcomfy.storage.commands import shell_command
 from runcomfy.values import StagedFile, Submission
@@ -70,12 +70,14 @@ async def origin_of(request_id: str, service: str, destination: Destination, mod
             request_id=request_id, generation_key=entry.generation_key, model_id=entry.model_id,
         )  # fmt: skip
     actual = destination.at(entry.store)
+    if (rejected := entry.rejected) is not None:
+        raise rejection_of(rejected, entry.generation_key, actual.options, model_id=entry.model_id)
     if actual is not destination:
         log.warning("Generation %s belongs to %s, and is archived there", entry.generation_key[:12], entry.store)
     submission = known.submission
     if submission.archive and not await asyncio.to_thread(verify_exists, submission.archive.videos, actual.store):
         await destination.journal.advance(
-            entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE, file_is_gone=True
+            entry.generation_key, request_id, EntryState.DETACHED, reason=_GONE, file_is_gone=submission.archive
         )
         submission = submission.model_copy(update={"archive": None})
     return Origin(entry.model_id, actual, submission, inputs_of(entry), entry.files)

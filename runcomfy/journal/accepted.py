@@ -1,14 +1,16 @@
-"""What an entry says of a request that was accepted, and when that was, even if a worker's clock is wrong."""
+"""What an entry says of a request that was accepted, when that was, and that a person rejected what it made."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from runcomfy.errors import OutputRejected
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.models import workload_of
-from runcomfy.values import Submission
+from runcomfy.storage.commands import StoreOptions, shell_command
+from runcomfy.values import ArchivedVideo, Submission
 
-__all__ = ["submission_of"]
+__all__ = ["rejection_of", "submission_of"]
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
@@ -34,6 +36,27 @@ def submission_of(entry: Entry, *, age_seconds: float | None = None) -> Submissi
         archive=entry.archive if entry.state is EntryState.ARCHIVED else None,
         workload=workload_of(entry.model_id, entry.inputs),
     )
+
+
+def rejection_of(video: ArchivedVideo, entry_key: str, options: StoreOptions, *, model_id: str = "") -> OutputRejected:
+    """Return the error for a generation of which a person rejected a file: only a person's release pays for another.
+
+    Args:
+        video: The file.
+        entry_key: The generation; empty if it is unknown.
+        options: The store, as commands name it.
+        model_id: Its model.
+    """
+    said = video.review.sentence if video.review is not None else "rejected"
+    release = shell_command("journal", "release", entry_key[:12] or "KEY", *options.for_journal)
+    error = OutputRejected(
+        f"Output {video.index} of request {video.request_id}, {video.uri}, was {said}. It is not fetched or paid for "
+        f"again by itself: only `{release}` lets the next run of the same inputs pay for another.",
+        request_id=video.request_id, generation_key=entry_key or None, key=video.key, output_index=video.index,
+        model_id=model_id or None,
+    )  # fmt: skip
+    error.cause = f"Output {video.index} of request {video.request_id}, {video.uri}, was {said}."
+    return error
 
 
 def _by_our_clock(entry: Entry, submitted_at: datetime, age_seconds: float) -> datetime:

@@ -44,6 +44,8 @@ _BY_ITS_WORD = "No, by RunComfy's word: it says that it accepted none of those t
 _PAY_AGAIN = "Change what the reason names, or run it again as it is; either makes and pays for another request."
 _COLLECT = "Nothing has to be sent again: run the same inputs again, let `reconcile` collect it, or fetch it."
 _IN_MEMORY = "No command reaches its journal, which is a process's memory: another process submits it again, and pays."
+_REJECTED = "Nothing: a person rejected its file. Set a variation for another generation of its kind."
+_REJECTED_PAID = "Not by this run. What was rejected had been paid for."
 _WHEN_DONE = "When it is done, fetch it, which costs nothing more"
 _ONCE_FIXED = "Then fetch it, which costs nothing more"
 
@@ -106,6 +108,12 @@ def advise_on_error(error: RunComfyError, options: StoreOptions, model_id: str |
         options: The media store, as the commands name it.
         model_id: The model, if the error does not say it.
     """
+    if isinstance(error, errors.OutputRejected):
+        generation = Situation(
+            state=_S.ARCHIVED, generation_key=error.generation_key or "", model_id=error.model_id or model_id or ""
+        )
+        happened, commands = error.cause or error.message, tuple(_after_rejection(generation, options))
+        return Advice(happened, Who.PERSON, _REJECTED_PAID, _REJECTED, commands)
     if isinstance(error, errors.DefectiveOutput):
         now = "Look at the file. It stays where it is, and a run of the same inputs finds it there."
         return Advice(error.cause or error.message, Who.PERSON, "Yes, and it is archived.", now)
@@ -143,6 +151,10 @@ def _next(situation: Situation, options: StoreOptions) -> tuple[Who, str, Iterab
             return Who.NOBODY, now, ()
         case _S.DETACHED:
             return _detached(situation, options, kind)
+        case _S.ARCHIVED if situation.rejected:
+            return Who.NOBODY, _REJECTED, _after_rejection(situation, options)
+        case _S.ARCHIVED if situation.set_aside:
+            return Who.PERSON, "Look at the file, which was set aside, and decide.", _decide(situation, options)
         case _S.ARCHIVED:
             return Who.NOBODY, "Nothing: it is in the bucket.", ()
         case _S.RELEASED:
@@ -272,6 +284,22 @@ def _release(situation: Situation, options: StoreOptions, when: str = "If it is 
         return []
     does = f"{when}, release it: the next run of the same inputs submits it again, and pays for that"
     return [Command(does, shell_command("journal", "release", situation.generation_key[:12], *options.for_journal))]
+
+
+def _after_rejection(situation: Situation, options: StoreOptions) -> list[Command]:
+    if not (options.has_journal and situation.generation_key):
+        return []
+    does = "If another one is wanted, release it: the next run of the same inputs submits it again, and pays for that"
+    return [Command(does, shell_command("journal", "release", situation.generation_key[:12], *options.for_journal))]
+
+
+def _decide(situation: Situation, options: StoreOptions) -> list[Command]:
+    accept = shell_command("review", "accept", situation.set_aside, *options.for_journal)
+    reject = shell_command("review", "reject", situation.set_aside, *options.for_journal)
+    return [
+        Command("If it is good enough, accept it, which brings it to its usual place", accept),
+        Command("If it is not, reject it: it stays where it is, and nothing is paid for again", reject),
+    ]
 
 
 def _fetch(situation: Situation, options: StoreOptions, does: str) -> list[Command]:

@@ -17,6 +17,7 @@ from runcomfy.errors import (
 )
 from runcomfy.interruption.keyboard import to_its_end
 from runcomfy.interruption.shutdown import Hold
+from runcomfy.journal.accepted import rejection_of
 from runcomfy.journal.advice import advise
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState, Event
 from runcomfy.journal.journal import Journal, Versioned, worker_name
@@ -59,6 +60,7 @@ async def claim(
         UncertainSubmission: it is unknown whether it was submitted.
         GenerationFailed, GenerationCancelled: this run has had its attempt, or waited for that of another worker.
         GenerationErased: a person erased it.
+        OutputRejected: a person rejected a file of it.
         RequestNotFound: it was submitted, and the service no longer knows it.
         ConfigurationError: the journal cannot be kept there, or the entry is about another service.
         StorageError: the journal could not be read or written; nothing was submitted.
@@ -72,7 +74,7 @@ async def claim(
         entry = found.entry if found else None
         first = first or (entry.attempt if entry else 0)
         pays_again = on_uncertain == "pay_again" and entry is not None and entry.attempt == first
-        if found and entry and not _free(entry, spec, awaited, pays_again=pays_again):
+        if found and entry and not _free(entry, spec, awaited, journal.store.where, pays_again=pays_again):
             if entry.state is EntryState.INTENT:
                 awaited = entry.attempt
                 await _wait_or_mark_uncertain(journal, found)
@@ -108,7 +110,7 @@ async def _refused_if_cancelled(journal: Journal, writing: Coroutine[Any, Any, V
     raise interrupted
 
 
-def _free(entry: Entry, spec: GenerationSpec, awaited: int, *, pays_again: bool) -> bool:
+def _free(entry: Entry, spec: GenerationSpec, awaited: int, where: str, *, pays_again: bool) -> bool:
     """Whether another attempt may be begun.
 
     Even with `pay_again`, no run pays again if the service can be asked about the request, and none pays more than
@@ -117,10 +119,14 @@ def _free(entry: Entry, spec: GenerationSpec, awaited: int, *, pays_again: bool)
     Raises:
         GenerationFailed, GenerationCancelled: this run had its attempt or waited for one, so its failure is ours too.
         GenerationErased: a person erased it.
+        OutputRejected: a person rejected a file of it.
         ConfigurationError: the entry is about another service.
     """
     if entry.state is EntryState.ERASED:
         raise erased(entry)
+    if (rejected := entry.rejected) is not None:
+        options = StoreOptions.of(entry.store, where)
+        raise rejection_of(rejected, entry.generation_key, options, model_id=entry.model_id)
     if entry.state is EntryState.UNCERTAIN:
         return pays_again and entry.request_id is None and entry.attempts_of(spec.run) < 2
     if entry.state in RESTARTABLE:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runcomfy.errors import RunComfyError
 from runcomfy.redaction import redact
-from runcomfy.values import Archive, Moment, StagedFile, StagedImage
+from runcomfy.values import Archive, ArchivedVideo, Moment, StagedFile, StagedImage
 
 __all__ = ["OPEN", "RESTARTABLE", "Entry", "EntryState", "Event", "code_of"]
 
@@ -154,6 +154,18 @@ class Entry(BaseModel):
     updated_at: Moment
     history: tuple[Event, ...] = ()
     nonce: str = Field(default_factory=_new_nonce, description="Makes each version's bytes different from all others.")
+
+    @property
+    def waiting(self) -> ArchivedVideo | None:
+        """The first of its archived files that was set aside, and that nobody has decided about; `None` if none is."""
+        videos = self.archive.videos if self.archive and self.state is EntryState.ARCHIVED else ()
+        return next((video for video in videos if video.set_aside and video.review is None), None)
+
+    @property
+    def rejected(self) -> ArchivedVideo | None:
+        """The first of its archived files that a person rejected; `None` if there is none."""
+        videos = self.archive.videos if self.archive and self.state is EntryState.ARCHIVED else ()
+        return next((video for video in videos if video.is_rejected), None)
 
     @property
     def files(self) -> tuple[StagedFile, ...]:

@@ -25,6 +25,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from runcomfy.errors import ConfigurationError, StorageError, StoreUnavailable, UnreadableEntry
 from runcomfy.journal.entry import Entry, EntryState
 from runcomfy.journal.stores import JournalStore, Stored
+from runcomfy.values import Archive
 
 __all__ = ["LEASE_SECONDS", "Journal", "Versioned", "worker_name"]
 
@@ -154,7 +155,7 @@ class Journal:
         state: EntryState,
         *,
         reason: str | None = None,
-        file_is_gone: bool = False,
+        file_is_gone: Archive | bool = False,
         **changes: Any,
     ) -> Entry | None:
         """Record the state of a request, and return the entry as it is afterwards.
@@ -168,12 +169,14 @@ class Journal:
             request_id: Its request.
             state: The request's state.
             reason: Why, for a person.
-            file_is_gone: Whether an archived file is not in the bucket any more.
+            file_is_gone: Whether an archived file is not in the bucket any more; or the archive of which that was
+                found, so that one that was recorded since, of a file that moved, is kept.
             **changes: Other fields of the entry that are known now.
         """
 
         def follows(entry: Entry) -> bool:
-            is_kept = entry.state is EntryState.ARCHIVED and state is EntryState.DETACHED and not file_is_gone
+            is_gone = file_is_gone if isinstance(file_is_gone, bool) else entry.archive == file_is_gone
+            is_kept = entry.state is EntryState.ARCHIVED and state is EntryState.DETACHED and not is_gone
             return entry.request_id == request_id and entry.may_become(state) and not is_kept
 
         conflicts = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,9 +32,17 @@ from runcomfy.errors import (
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
-from runcomfy.values import Archive
+from runcomfy.values import Archive, ArchivedVideo
 
-__all__ = ["cancel_or_detach", "may_lag", "record_archived", "record_end", "record_outcome", "state_after"]
+__all__ = [
+    "cancel_or_detach",
+    "may_lag",
+    "record_archived",
+    "record_end",
+    "record_outcome",
+    "record_reviewed",
+    "state_after",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +152,48 @@ async def _record_earlier_archived(journal: Journal, key: str, request_id: str, 
         if entry.state not in RESTARTABLE:
             kept = {"history": moved.history, "updated_at": moved.updated_at, "nonce": moved.nonce}
             moved = entry.model_copy(update=kept)
+        if await journal.replace(found, moved) is not None:
+            return moved
+        conflicts = await journal.pause_after_conflict(conflicts)
+    return None
+
+
+async def record_reviewed(
+    journal: Journal, key: str, current: Callable[[], Awaitable[ArchivedVideo | None]]
+) -> Entry | None:
+    """Record where a file of a generation is now, and what a person decided about it; return the entry.
+
+    The file is read after the entry and before the entry is written, so that of several people who decide one after the
+    other the last decision is recorded, whoever writes it last. The state stays as it is, but for one that was
+    released: a file of it that is accepted is archived after all. It may be repeated; an entry that does not have the
+    file, since another request is under way or it is not recorded yet, is left as it is.
+
+    Args:
+        journal: The journal.
+        key: The generation.
+        current: Reads the file as it is now; `None` if it is gone.
+
+    Raises:
+        StorageError: the journal could not be read or written.
+    """
+    conflicts = 0
+    while found := await journal.read(key):
+        entry, video = found.entry, await current()
+        if video is None:
+            return entry
+        videos = entry.archive.videos if entry.archive is not None else ()
+        same = [each for each in videos if (each.request_id, each.index) == (video.request_id, video.index)]
+        released = entry.state is EntryState.RELEASED and not video.is_rejected
+        if not same or entry.archive is None or not (entry.state is EntryState.ARCHIVED or released):
+            return entry
+        now = video.model_copy(update={"already_archived": same[0].already_archived})
+        if same[0] == now and not released:
+            return entry
+        archive = entry.archive.model_copy(update={"videos": tuple(now if each in same else each for each in videos)})
+        reason = video.review.sentence if video.review is not None else "another worker archived it, too"
+        moved = entry.moved(
+            EntryState.ARCHIVED, worker=worker_name(), reason=reason, archive=archive, request_id=video.request_id
+        )
         if await journal.replace(found, moved) is not None:
             return moved
         conflicts = await journal.pause_after_conflict(conflicts)

@@ -79,9 +79,10 @@ async def release(journal: Journal, key: str) -> Entry:
             raise ConfigurationError(
                 f"A worker is submitting generation {short} just now: wait for {entry.patience_seconds:.0f} s."
             )
-        if entry.state is EntryState.ARCHIVED:
+        if entry.state is EntryState.ARCHIVED and entry.rejected is None:
             raise ConfigurationError(f"Generation {short} is archived. Set a variation for another video of its kind.")
-        if entry.state is not EntryState.INTENT and not entry.may_become(EntryState.RELEASED):
+        is_settled = entry.state not in (EntryState.INTENT, EntryState.ARCHIVED)
+        if is_settled and not entry.may_become(EntryState.RELEASED):
             raise ConfigurationError(f"Generation {short} is {entry.state}: the next run submits it again anyway.")
         released = entry.moved(EntryState.RELEASED, worker=worker_name(), reason="released by a person")
         if await journal.replace(found, released):

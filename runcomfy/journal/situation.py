@@ -40,6 +40,10 @@ class Situation:
     """Whether it is an intent whose worker must have died."""
     stuck: bool = False
     """Whether it makes no progress by itself, though its state does not say so."""
+    set_aside: str = ""
+    """The address of a file that waits for a person's decision."""
+    rejected: str = ""
+    """The address of a file that a person rejected."""
     overdue: bool = False
     """Whether the service has worked on it for longer than any request takes."""
 
@@ -71,6 +75,8 @@ class Situation:
             abandoned=abandoned,
             stuck=stuck,
             overdue=overdue,
+            set_aside=waiting.uri if (waiting := entry.waiting) is not None else "",
+            rejected=rejected.uri if (rejected := entry.rejected) is not None else "",
         )
 
     @classmethod

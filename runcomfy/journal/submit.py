@@ -119,9 +119,10 @@ async def submit_once(
                 return await attempt.submit(attempts)
             if entry.state is not EntryState.ARCHIVED or (entry.archive and await intact(entry.archive)):
                 return submission_of(entry, age_seconds=claimed.age_seconds)
-            await journal.advance(
-                entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE, file_is_gone=True
-            )
+            await journal.advance(  # unless it has moved since
+                entry.generation_key, entry.request_id or "", EntryState.DETACHED, reason=_GONE,
+                file_is_gone=entry.archive or True,
+            )  # fmt: skip
 
 
 @dataclass

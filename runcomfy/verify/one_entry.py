@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runcomfy.journal import Entry, EntryState
+from runcomfy.storage.keys import aside_key, usual_key
 from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo
 from runcomfy.verify.findings import Finding, Problem
@@ -33,12 +34,12 @@ def check_entry(store: Store, journal: JournalReader, key: str) -> tuple[Finding
 
 
 def _named(store: Store, entry: Entry, video: ArchivedVideo) -> Iterator[Finding]:
+    if video.is_rejected:
+        return  # it may be deleted, or expire
     keys = [video.key]
     if video.bucket == store.bucket and video.key.startswith(store.prefix):  # it may be set aside, or let in again
-        name = video.key.removeprefix(store.prefix)
-        keys.append(
-            store.key(name.removeprefix("quarantine/") if name.startswith("quarantine/") else f"quarantine/{name}")
-        )
+        usual = usual_key(store.prefix, video.key)
+        keys.append(usual if usual != video.key else aside_key(store.prefix, video.key))
     for key in keys:
         facts, described = store.head(key, video.bucket), store.head(f"{key}.json", video.bucket)
         if facts or described:

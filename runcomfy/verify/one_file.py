@@ -17,6 +17,7 @@ from runcomfy.errors import StorageError
 from runcomfy.journal import Entry, EntryState
 from runcomfy.media.marking import ai_box
 from runcomfy.media.poster import contact_sheet_key, poster_key
+from runcomfy.storage.keys import aside_key
 from runcomfy.storage.store import Store
 from runcomfy.verify.findings import Finding, Problem
 from runcomfy.verify.listing import Group
@@ -59,7 +60,7 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
     except ValueError:
         provenance = None
     if group.size_bytes is None:
-        if provenance is None:
+        if provenance is None or _may_go(provenance):
             return Checked((), is_ours=False)
         gone = Finding(
             _P.FILE_MISSING, store.uri(group.key), "its provenance is there, and it is not", provenance.generation_key
@@ -77,6 +78,8 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
             return check_file(store, journal, complete, quick=quick)
         problem = _P.PROVENANCE_UNREADABLE if group.has_provenance else _P.PROVENANCE_MISSING
         said = "it cannot be read" if group.has_provenance else "the file has none: it was not completed"
+        if not group.has_provenance and store.head(f"{aside_key(store.prefix, group.key)}.json") is not None:
+            said = "the file has none: its acceptance broke off. Accept it again"
         return Checked((Finding(problem, store.uri(f"{group.key}.json"), said),), is_ours=True)
     read = 0 if quick else group.size_bytes
     try:
@@ -86,9 +89,10 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
             raise
         bad = [Finding(_P.FILE_MISSING, store.uri(group.key), "it went away while the bucket was checked")]
     signature = (not quick and is_installed()) if provenance.signed_by else None
-    if provenance.poster_uri and not group.has_poster:
+    is_kept = not _may_go(provenance)
+    if provenance.poster_uri and not group.has_poster and is_kept:
         bad.append(Finding(_P.POSTER_MISSING, store.uri(poster_key(group.key)), "its provenance names it"))
-    if provenance.contact_sheet_uri and not group.has_contact_sheet:
+    if provenance.contact_sheet_uri and not group.has_contact_sheet and is_kept:
         sheet = store.uri(contact_sheet_key(group.key))
         bad.append(Finding(_P.CONTACT_SHEET_MISSING, sheet, "its provenance names it"))
     if journal is not None and provenance.generation_key:
@@ -146,6 +150,11 @@ def _against_signature(uri: str, file: BinaryIO, provenance: Provenance) -> Iter
         known = (provenance.request_id, provenance.output_index, provenance.source_sha256, statement_sha256(provenance))
         if signed != known:
             yield Finding(_P.SIGNATURE_DIFFERS, uri, "ids, inputs or source are not those that were signed")
+
+
+def _may_go(provenance: Provenance) -> bool:
+    """Whether a file is one that was set aside and decided about: rejected, it may be deleted; accepted, it moves."""
+    return provenance.set_aside and provenance.review is not None
 
 
 def _is_marked(provenance: Provenance) -> bool:

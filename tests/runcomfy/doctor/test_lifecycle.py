@@ -49,10 +49,10 @@ def rule(start: str, days: int = 30, **more: Any) -> dict[str, Any]:
         ("", 365, Mark.BROKEN), ("media/", 365, Mark.BROKEN), ("med", 365, Mark.BROKEN), ("media/j", 30, Mark.BROKEN),
         ("media/journal/", 365, Mark.BROKEN), ("media/journal/.probe-", 1, Mark.BROKEN),
         ("media/inbox/", 30, Mark.BROKEN), ("media/catalogue/generations/", 30, Mark.BROKEN),
-        ("media/quarantine/", 30, Mark.BROKEN), ("media/images/", 1, Mark.BROKEN), ("media/batches/", 2, Mark.BROKEN),
+        ("media/quarantine/", 29, Mark.BROKEN), ("media/images/", 1, Mark.BROKEN), ("media/batches/", 2, Mark.BROKEN),
         ("media/wan-ai/", 30, Mark.WARNING), ("media/images/", 30, Mark.OK), ("media/media/", 3, Mark.OK),
-        ("media/reports/", 1, Mark.OK), ("media/inbox/messages/", 1, Mark.OK), ("other/", 1, Mark.OK),
-        ("media2/", 1, Mark.OK),
+        ("media/quarantine/", 30, Mark.OK), ("media/reports/", 1, Mark.OK), ("media/inbox/messages/", 1, Mark.OK),
+        ("other/", 1, Mark.OK), ("media2/", 1, Mark.OK),
     ],
 )  # fmt: skip
 def test_what_has_to_stay_may_not_expire(

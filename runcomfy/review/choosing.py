@@ -1,0 +1,107 @@
+"""Find the file that a person names: by its generation and output, or by its key or address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from runcomfy.errors import ConfigurationError, InvalidInput
+from runcomfy.generation.destination import Destination
+from runcomfy.review.waiting import Item, read_item, set_aside
+from runcomfy.storage.keys import aside_key, usual_key
+from runcomfy.storage.store import Store
+
+__all__ = ["choose"]
+
+_KEY = re.compile(r"[0-9a-f]{8,64}")
+
+
+async def choose(destination: Destination, named: str, output: int | None = None) -> Item:
+    """Return the file that a person decides about; also one that is decided, and that was moved.
+
+    Args:
+        destination: The archive, and the journal.
+        named: The generation's key, or at least eight digits of it; or the file's key or `s3://` address, in either of
+            its two places.
+        output: Which of the request's files, from 0; needed where several were set aside.
+
+    Raises:
+        InvalidInput: it names none, or several.
+        StorageError: the journal or the bucket could not be read.
+    """
+    named = named.strip()
+    if not _KEY.fullmatch(named):
+        item = await asyncio.to_thread(_by_address, destination.store, named)
+        if item is None or output not in (None, item.provenance.output_index):
+            raise _none(destination, named)
+        return item
+    store, keys = await _known(destination, named)
+    found = await asyncio.to_thread(_by_generation, store, named, keys)
+    generations = {item.provenance.generation_key for item in found}
+    if len(generations) > 1:
+        raise InvalidInput(
+            f"{len(generations)} generations whose keys begin with {named} have files that were set aside. Give more "
+            "digits."
+        )
+    asked = [item for item in found if output in (None, item.provenance.output_index)]
+    if len(asked) > 1:
+        open_ones = [item for item in asked if item.state in ("waiting", "accepting")]
+        asked = open_ones if len(open_ones) == 1 else asked
+    if len(asked) > 1:
+        files = ", ".join(f"{item.provenance.output_index} ({item.uri}, {item.state})" for item in asked)
+        raise InvalidInput(
+            f"Several files of generation {named[:12]} were set aside. Name one with --output, or by its address: "
+            f"{files}"
+        )
+    if not asked:
+        raise _none(destination, named if output is None else f"{named}, output {output}")
+    return asked[0]
+
+
+async def _known(destination: Destination, named: str) -> tuple[Store, list[str]]:
+    """Return where the journal has a generation, and under which keys; nothing, if it does not know it."""
+    try:
+        entry = (await destination.journal.find(named)).entry
+    except ConfigurationError:
+        return destination.store, []
+    videos = entry.archive.videos if entry.archive else ()
+    return destination.at(entry.store).store, [video.key for video in videos]
+
+
+def _by_generation(store: Store, named: str, keys: Iterable[str]) -> list[Item]:
+    found = {
+        item.key: item for item in (_at(store, key) for key in keys)
+        if item is not None and (item.provenance.generation_key or "").startswith(named)
+    }  # fmt: skip
+    if not found:  # the journal does not know them: the provenances do
+        found = {
+            item.key: item for item in set_aside(store) if (item.provenance.generation_key or "").startswith(named)
+        }
+    return list(found.values())
+
+
+def _by_address(store: Store, named: str) -> Item | None:
+    key = named
+    if named.startswith("s3://"):
+        bucket, _, key = named.removeprefix("s3://").partition("/")
+        if bucket != store.bucket:
+            raise InvalidInput(f"{named} is not in the bucket {store.bucket}: name its own with --bucket.")
+    key = key.removesuffix(".json")
+    key = key if key.startswith(store.prefix) else store.key(key)
+    return _at(store, key)
+
+
+def _at(store: Store, key: str) -> Item | None:
+    """Return what was set aside, in whichever of its two places it is now."""
+    if (item := read_item(store, aside_key(store.prefix, key))) is not None:
+        return item
+    item = read_item(store, usual_key(store.prefix, key))
+    return item if item is not None and item.review is not None else None
+
+
+def _none(destination: Destination, named: str) -> InvalidInput:
+    return InvalidInput(
+        f"Nothing that was set aside in {destination.uri} is named {named}. Give at least eight digits of the "
+        "generation's key, or the file's address, as `review list` shows them."
+    )
