@@ -23,7 +23,7 @@ from runcomfy.policy import OnInterrupt, RunPolicy
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import Submission
 from tasks import archive_outputs, submit_request, wait_for_result
-from tests.flows.test_interruption import QUICK, entry_of
+from tests.flows.test_interruption import QUICK, entry_of, timed_out
 
 pytestmark = pytest.mark.slow
 
@@ -109,17 +109,17 @@ async def test_a_time_out_of_the_flow_between_the_stages(
 ) -> None:
     """It is over while nothing is awaited, and is noticed where the wait begins."""
 
-    @flow(timeout_seconds=12)
-    async def slow() -> None:
+    @flow
+    async def slow(seconds: float) -> None:
         began = time.monotonic()
         submission = await submit_request(RAIN, account, media_store)
-        time.sleep(max(12.5 - (time.monotonic() - began), 0))  # noqa: ASYNC251  # nothing is to notice it here
+        left = seconds + 0.5 - (time.monotonic() - began)
+        time.sleep(max(left, 0))  # noqa: ASYNC251  # nothing is to notice it here
         await wait_for_result(submission, account, media_store, polling=QUICK)
 
     sandbox.hold()
 
-    with pytest.raises(FlowRunTimeoutError):
-        await slow()
+    await timed_out(lambda seconds: slow.with_options(timeout_seconds=seconds)(seconds), FlowRunTimeoutError, sandbox)
 
     await assert_cancelled(sandbox, media_store)
 
