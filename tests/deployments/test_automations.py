@@ -216,13 +216,28 @@ async def keep_beating(runs: Runs, run_id: UUID) -> None:
         await runs.beat(run_id)
 
 
-async def test_a_burst_of_crashes_starts_one_reconcile_after_the_last_of_them(runs: Runs) -> None:
-    """Whatever the name of the crashed state; the next crash starts another one."""
-    burst, delay = timedelta(seconds=8), timedelta(seconds=12)
+async def burst_of_crashes(runs: Runs, burst: timedelta) -> tuple[UUID, list[datetime]]:
+    """Make an automation for bursts of such a length, and crashes close together; return what it starts, and when."""
     flow_id = await runs.client.create_flow_from_name("reconcile")
     reconcile = await runs.client.create_deployment(flow_id, f"reconcile-{uuid4().hex[:8]}", tags=["runcomfy"])
-    await runs.client.create_automation(reconcile_after_crash(reconcile, burst, delay))
+    await runs.client.create_automation(reconcile_after_crash(reconcile, burst, burst * 1.5))
     crashes = (Crashed(), Crashed(name="OutOfMemory"), Crashed(), Crashed(), Crashed())
+    await runs.make("a failure of its own", [Pending(), Running(), Failed()])
+    made = [await runs.make(f"crash {number}", [Running()]) for number in range(len(crashes))]
+    for run, state in zip(made, crashes, strict=True):
+        await runs.client.set_flow_run_state(run, state, force=True)
+    return reconcile, [(await runs.state(each)).timestamp for each in made]
+
+
+async def test_a_burst_of_crashes_starts_one_reconcile_after_the_last_of_them(runs: Runs) -> None:
+    """Whatever the name of the crashed state; the next crash starts another one."""
+    for seconds in (8, 16, 32, 64, 128):  # a machine that is too busy to make a burst gets a longer one
+        burst = timedelta(seconds=seconds)
+        reconcile, times = await burst_of_crashes(runs, burst)
+        if max(times) - min(times) < burst:
+            break
+        for automation in await runs.client.read_automations():
+            await runs.client.delete_automation(automation.id)
 
     async def started() -> list[FlowRun]:
         of_it = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[reconcile]))
@@ -234,12 +249,6 @@ async def test_a_burst_of_crashes_starts_one_reconcile_after_the_last_of_them(ru
     async def two() -> bool:
         return len(await started()) == 2
 
-    await runs.make("a failure of its own", [Pending(), Running(), Failed()])
-    burst_runs = [await runs.make(f"crash {number}", [Running()]) for number in range(len(crashes))]
-    for run, state in zip(burst_runs, crashes, strict=True):  # close together, however busy this machine is
-        await runs.client.set_flow_run_state(run, state, force=True)
-    times = [(await runs.state(each)).timestamp for each in burst_runs]
-    assert max(times) - min(times) < burst, "this machine is too busy to make a burst"
     await until(one, "reconcile to be started")
     (first,) = await started()
     assert first.expected_start_time is not None and first.expected_start_time > max(times)

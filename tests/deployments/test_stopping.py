@@ -75,6 +75,8 @@ async def test_a_stopped_process_leaves_its_requests_to_the_next_run(
             given = await parameters(client, narrow, object_store, prefix)
             stopped = await start(client, name, given, prompts)
             await until(lambda: narrow.books().submissions_accepted == len(prompts), "all to be submitted", 300)
+            while await states(object_store, prefix) != {EntryState.SUBMITTED: len(prompts)}:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)  # Prefect's own worker kills its runs after a while
             running = sum(request.state == "running" for request in narrow.books().requests)
             process.send_signal(signal.SIGTERM)
             await until(lambda: process.poll() is not None, "it to be stopped")

@@ -81,8 +81,13 @@ class Workers:
         return dict(json.loads(said))
 
 
-async def decide(journal: Journal, sandbox: Sandbox) -> None:
-    """Do what a person does about each submission whose answer is unknown: look it up, adopt or release it."""
+async def decide(journal: Journal, sandbox: Sandbox, doubted: set[str]) -> set[str]:
+    """Do what a person does about each submission whose answer is unknown: look it up, adopt or release it.
+
+    What is released was in doubt the last time as well (`doubted`): a call may still be on its way when a machine that
+    was held up for longer than its lease goes on. Returns what is in doubt now.
+    """
+    still: set[str] = set()
     requests = {entry.inputs["prompt"]: entry.id for entry in sandbox.books().requests}
     async with RunComfyClient(SecretStr(sandbox.token), base_url=sandbox.url) as client:
         async for found in journal.entries():
@@ -90,8 +95,11 @@ async def decide(journal: Journal, sandbox: Sandbox) -> None:
             if found.entry.state is EntryState.UNCERTAIN:
                 if inputs["prompt"] in requests:
                     await adopt(client, journal, key, requests[inputs["prompt"]])
-                else:
+                elif key in doubted:
                     await release(journal, key)
+                else:
+                    still.add(key)
+    return still
 
 
 def test_a_burst_of_images_becomes_one_video_each(server: PrefectServer) -> None:
@@ -123,8 +131,9 @@ def test_a_burst_of_images_becomes_one_video_each(server: PrefectServer) -> None
             time.sleep(0.1)
         victim.kill()
         killed = time.monotonic()
+        doubted: set[str] = set()
         while survivor.poll() is None:
-            asyncio.run(decide(journal, sandbox))
+            doubted = asyncio.run(decide(journal, sandbox, doubted))
             time.sleep(3)
         survived = workers.end_of(survivor)
         ended = time.monotonic()

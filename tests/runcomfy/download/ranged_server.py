@@ -88,7 +88,7 @@ class RangedServer:
         if part:
             self.asked_for_part.set()
         if part and self.silent_parts:
-            self._ended.wait(30)
+            self._ended.wait()
             return False
         headers = {"Content-Type": "video/mp4", "Content-Length": str(end - start), **self.headers}
         if part:

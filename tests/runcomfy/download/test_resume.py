@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import random
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,7 +204,7 @@ def test_a_cancellation_ends_the_resuming_at_once(server: RangedServer, where: s
     """Neither the pause before a new connection nor an answer that does not come keeps a cancellation waiting."""
     server.breaks = [Break(1_000_000)]
     server.silent_parts = True
-    retry_budget = RetryBudget(first_pause_seconds=60 if where == "pause" else 0.0)
+    retry_budget = RetryBudget(first_pause_seconds=3600 if where == "pause" else 0.0)
     with open_url(server.url, LOOPBACK, retry_budget=retry_budget) as download:
         assert len(download.read(1_000_000)) == 1_000_000
         failed: list[DownloadError] = []
@@ -218,13 +217,11 @@ def test_a_cancellation_ends_the_resuming_at_once(server: RangedServer, where: s
 
         reader = threading.Thread(target=read_on)
         reader.start()
-        assert server.asked_for_part.wait(10 if where == "answer" else 0.3) == (where == "answer")
-        began = time.monotonic()
+        assert server.asked_for_part.wait(120 if where == "answer" else 0.3) == (where == "answer")
         download.unblock()
-        reader.join(10)
+        reader.join(120)
 
     assert failed
-    assert time.monotonic() - began < 2
     assert len(server.asked) == (2 if where == "answer" else 1)
 
 
@@ -253,10 +250,9 @@ def test_a_cancellation_ends_an_encrypted_silence(tls_server: RangedServer) -> N
     with pytest.raises(DownloadError), open_url(tls_server.url, LOOPBACK, retry_budget=HASTY) as download:
         stop = threading.Timer(0.3, download.unblock)
         stop.start()
-        began = time.monotonic()
         assert NOISE.startswith(download.read(2_000_000))
     stop.join()
-    assert time.monotonic() - began < 3
+    assert len(tls_server.asked) <= 2, "the silence was ended by a time-out"
 
 
 async def archived(server: RangedServer, store: Store, retry_budget: RetryBudget = HASTY) -> Provenance:
@@ -301,17 +297,16 @@ async def test_cancelling_in_a_pause_leaves_nothing(
     """An archive that is cancelled while it waits to go on ends at once, with nothing in the bucket."""
     server.body = video(20_000_000)
     server.breaks = [Break(18_000_000)]
-    work = asyncio.create_task(archived(server, store, RetryBudget(first_pause_seconds=60)))
+    work = asyncio.create_task(archived(server, store, RetryBudget(first_pause_seconds=3600)))
     while not server.broken:  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)
 
-    began = time.monotonic()
     work.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await work
+    async with asyncio.timeout(120):
+        with pytest.raises(asyncio.CancelledError):
+            await work
 
-    assert time.monotonic() - began < 3
     assert (keys(object_store, store), unfinished_uploads(object_store, store)) == ([], [])
 
 
