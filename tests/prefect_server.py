@@ -23,6 +23,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
+
 __all__ = [
     "MANY_RETRIES",
     "create_app",
@@ -67,6 +69,7 @@ def patient_prefect_server() -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
+        patch.setattr(SubprocessASGIServer, "find_available_port", lambda _: free_ports()[0])
         with prefect_test_harness(server_startup_timeout=300):
             yield str(PREFECT_API_URL.value())
             _send_events()
