@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from runcomfy.sandbox import Sandbox, SandboxSettings
 from runcomfy.sandbox.objectstore import ObjectStore, running_object_store
 from tests.prefect_server import MANY_RETRIES
-from tests.second_tries import add_second_tries
+from tests.second_tries import add_second_tries, watch_the_machine
 from tests.summary import SUMMARY, section
 
 # A boto3 session reads the descriptions of all services, a tenth of a second each time; here, all sessions share them.
@@ -119,6 +119,11 @@ def measured(request: pytest.FixtureRequest) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.pluginmanager.hasplugin("rerunfailures"):  # not with `-p no:rerunfailures`
         add_second_tries(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    watch_the_machine()
 
 
 @pytest.hookimpl(trylast=True)
