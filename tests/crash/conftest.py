@@ -15,6 +15,7 @@ from tests.crash.stage import Stage
 from tests.crash.tally import Tally
 from tests.crash.workers import running_workers
 from tests.deployments.conftest import PrefectServer
+from tests.runcomfy.content_credentials.certificates import make_chain
 from tests.summary import section
 
 _LANES = 10
@@ -51,10 +52,11 @@ def stage(
     object_store: ObjectStore, crash_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    signer = make_chain(tmp_path_factory.mktemp("signer"))
     with (
         Sandbox(_SETTINGS) as sandbox,
         running_workers(tmp_path_factory.mktemp("workers"), crash_server.environment) as workers,
-        Stage(Setting(sandbox, object_store, client, workers), _LANES).open() as stage,
+        Stage(Setting(sandbox, object_store, client, workers, signer), _LANES).open() as stage,
     ):
         yield stage
 

@@ -22,6 +22,7 @@ from tests.crash.points import By, Scenario, Trigger
 from tests.crash.proxy import Proxy
 from tests.crash.wire import Drop, Hook, Wire
 from tests.crash.workers import Outcome, Process, Starter
+from tests.runcomfy.content_credentials.certificates import Chain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,6 +60,7 @@ class Setting:
     store: ObjectStore
     s3: S3Client
     workers: Starter
+    signer: Chain | None = None
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Generation:
             "prompt": self.prompt,
             "image": self._picture() if self.scenario.flow == "image-to-video" else "",
             "request_id": self.request_id,
+            "environment": self._signer if self.scenario.signed else {},
             "model_id": self.scenario.model or TEXT_TO_VIDEO,
             "account": {"token": sandbox.token, "host": self.lane.api.host},
             "store": {
@@ -175,6 +178,15 @@ class Generation:
         self.lane.settle()
         self.kills += sum(outcome.killed for outcome in outcomes)
         return outcomes
+
+    @property
+    def _signer(self) -> dict[str, str]:
+        chain = self.setting.signer
+        assert chain is not None
+        return {
+            "RUNCOMFY_SIGN_CERTIFICATE": str(chain.certificate), "RUNCOMFY_SIGN_KEY": str(chain.key),
+            "RUNCOMFY_SIGN_REQUIRED": "yes",
+        }  # fmt: skip
 
     def _picture(self) -> str:
         """Paint an image that no other generation has, and return its path."""

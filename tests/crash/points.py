@@ -13,6 +13,7 @@ from tests.crash.wire import Answer, Drop, Hook, Point
 __all__ = [
     "OF_ANY_MODEL",
     "SCENARIOS",
+    "SIGNED",
     "By",
     "Scenario",
     "Trigger",
@@ -47,6 +48,7 @@ class Scenario:
         directive: The directive for the sandbox in the prompt.
         by: What runs it.
         model: The model of the flow `generate`.
+        signed: Whether what is archived is signed (Content Credentials).
         new_bucket: Whether nothing was ever kept where it is archived. Otherwise the notes that earlier generations
             left of what the store is able to do exist, and it is not probed again.
     """
@@ -58,6 +60,7 @@ class Scenario:
     new_bucket: bool = False
     by: By = _USUALLY_BY
     model: str = ""
+    signed: bool = False
 
 
 SCENARIOS = (
@@ -75,6 +78,10 @@ OF_ANY_MODEL = (
     Scenario("any sound by command", "generate", model="elevenlabs/elevenlabs/music-generation", by="command"),
 )
 """Models of the catalogue, which are pinned on their first use: an image, and a sound."""
+SIGNED = (
+    Scenario("image signed", "image-to-video", signed=True),
+    Scenario("text signed by command", "text-to-video", by="command", signed=True),
+)
 
 
 def points_of(trace: Sequence[Point]) -> list[Point]:

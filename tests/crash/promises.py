@@ -13,6 +13,7 @@ from typing import Any
 import av
 from PIL import Image
 
+from runcomfy.content_credentials import read_credentials
 from runcomfy.models import TEXT_TO_VIDEO
 from tests.crash.generation import BUCKET, Generation
 from tests.crash.workers import Outcome
@@ -105,6 +106,8 @@ def judge(label: str, generation: Generation, left: Found, outcomes: Sequence[Ou
     else:
         # What is fetched by its id was not submitted by us: the journal knows nothing of it.
         broken += _archived(found, outcomes, state="" if generation.scenario.flow == "fetch" else "archived")
+        if generation.scenario.signed:
+            broken += [wrong for key in found.videos for wrong in _unsigned(found, key)]
     return Verdict(label, generation.kills, found, uncertain, tuple(broken))
 
 
@@ -146,6 +149,18 @@ def _archived(found: Found, outcomes: Sequence[Outcome], state: str) -> Iterator
         if key.endswith(tuple(f"{each}.json" for each in _FILES)) and key[:-5] not in found.videos
     ]:
         yield f"{_LOST}provenance without a video: {lone}"
+
+
+def _unsigned(found: Found, key: str) -> Iterator[str]:
+    """Let the library of C2PA read a signature, and hold it against the provenance beside it."""
+    provenance = json.loads(found.objects.get(f"{key}.json", b"{}"))
+    signed = read_credentials(io.BytesIO(found.objects[key]), provenance.get("content_type", "video/mp4"))
+    if signed is None or not signed.is_valid:
+        yield f"{_LOST}the signature of {key} does not hold: {signed and signed.problems}"
+    elif provenance.get("signed_by") != signed.signer:
+        yield f"the provenance of {key} says that {provenance.get('signed_by')} signed it, and {signed.signer} did"
+    elif signed.statement is None or signed.statement.source_sha256 != provenance.get("source_sha256"):
+        yield f"{key} was signed as another file than its provenance says"
 
 
 def _wrong_with(found: Found, key: str) -> Iterator[str]:

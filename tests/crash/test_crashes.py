@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from tests.crash.generation import Generation
-from tests.crash.points import OF_ANY_MODEL, SCENARIOS, Scenario, at, is_in_every_run, nth, points_of, writes_of
+from tests.crash.points import OF_ANY_MODEL, SCENARIOS, SIGNED, Scenario, at, is_in_every_run, nth, points_of, writes_of
 from tests.crash.promises import Verdict, judge, look
 from tests.crash.stage import Stage
 from tests.crash.tally import Tally
@@ -111,9 +111,12 @@ def test_killed_at_every_point(stage: Stage, tally: Tally, scenario: Scenario) -
     assert not missed(points, verdicts, in_others)
 
 
-@pytest.mark.parametrize("scenario", OF_ANY_MODEL, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", OF_ANY_MODEL + SIGNED, ids=lambda scenario: scenario.name)
 def test_any_model_killed_at_some_points(stage: Stage, tally: Tally, scenario: Scenario) -> None:
-    """An image and a sound of the catalogue are paid once too, and whole: a sample of the points, spread evenly."""
+    """An image and a sound of the catalogue are paid once too, and whole: a sample of the points, spread evenly.
+
+    So is what is signed: each attempt makes another signature, and the one in the bucket holds.
+    """
 
     def crash(point: Point) -> Verdict:
         with stage.generation(scenario) as generation:
@@ -195,6 +198,17 @@ def test_flows_and_the_command_want_the_same(stage: Stage, tally: Tally) -> None
 
     assert not row.broken
     assert len({str(video["key"]) for outcome in outcomes for video in outcome.videos}) == 1
+
+
+def test_those_that_sign_the_same_want_one_file(stage: Stage, tally: Tally) -> None:
+    """Each process signs it anew: no conflict, and the provenance is that of the file that stays."""
+    with stage.generation(SIGNED[0], patience_seconds=90) as generation:
+        outcomes = generation.run_together(8, by=("prefect", "command"))
+
+        row = tally.row("eight that sign", [judge("eight", generation, look(generation), outcomes, honest=False)])
+
+    assert not row.broken
+    assert len({str(video["sha256"]) for outcome in outcomes for video in outcome.videos}) == 1
 
 
 def error(status: int, code: str) -> Answer:

@@ -95,6 +95,7 @@ def _work(job: dict[str, Any]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
+    os.environ.update(job["environment"])
     faulthandler.dump_traceback_later(_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS)
     outcome: dict[str, Any]
     try:

@@ -172,6 +172,11 @@ async def test_many_that_sign_the_same_file_agree(
     provenance = json.loads(store().read(made[0].provenance_key, limit_bytes=10**6))
     assert len({video.key for video in made}) == 1
     assert (provenance["sha256"], provenance["signed_by"]) == (sha256(file).hexdigest(), SIGNER)
+    found = read_credentials(io.BytesIO(file), "video/mp4")
+    assert found is not None and (found.is_valid, found.problems) == (True, ())
+    assert found.statement is not None and found.statement.source_sha256 == provenance["source_sha256"]
+    if conditional:  # without, the last one to write decides, after others have returned
+        assert {video.sha256 for video in made} == {provenance["sha256"]}
 
 
 @pytest.mark.slow
