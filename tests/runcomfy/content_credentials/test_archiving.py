@@ -9,13 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import c2pa
 import pytest
 
 from runcomfy.api.client import RunComfyClient
 from runcomfy.api.requests import collect
 from runcomfy.archive.archive import archive_output
 from runcomfy.cli.__main__ import main
-from runcomfy.content_credentials import Signing, SigningSettings, read_credentials
+from runcomfy.content_credentials import Signing, SigningSettings, Statement, read_credentials
 from runcomfy.download.hosts import HostPolicy
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
@@ -56,6 +57,11 @@ class Bucket:
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
     return make_chain(tmp_path)
+
+
+@pytest.fixture
+def signing(chain: Chain) -> Signing:
+    return Signing(SigningSettings(str(chain.certificate), str(chain.key)), ("runcomfy-prefect", "1.0"))
 
 
 @pytest.fixture
@@ -119,6 +125,29 @@ def test_what_was_signed_is_held_against_the_provenance(bucket: Bucket) -> None:
     assert bucket.run("verify", bucket=False)["sound"]
 
 
+def test_an_image_that_a_camera_signed_is_an_ingredient_with_its_own_manifest(
+    bucket: Bucket, tmp_path: Path, signing: Signing
+) -> None:
+    """It is staged as it is; and a change that no signature covers, of the file type box, is found by the digest."""
+    photo = tmp_path / "photo.jpg"
+    with IMAGE.open("rb") as source, photo.open("w+b") as into:
+        camera = Signing(signing.settings, ("a-camera", "2.0"))
+        statement = Statement(model_id="-", request_id="-", output_index=0, source_sha256="", generation_sha256="")
+        camera.sign(source, into, "image/jpeg", statement)
+
+    (video,) = bucket.run("image-to-video", str(photo), "a boat")["videos"]
+    file, metadata = bucket.get(video["key"])
+
+    with c2pa.Reader("video/mp4", io.BytesIO(file)) as reader:
+        found = json.loads(reader.json())
+    (ingredient,) = found["manifests"][found["active_manifest"]]["ingredients"]
+    assert "a-camera" in json.dumps(found["manifests"][ingredient["active_manifest"]]["claim_generator_info"])
+    assert bucket.run("verify", bucket=False)["sound"]
+    changed = file[:20] + bytes([file[20] ^ 1]) + file[21:]
+    bucket.client.put_object(Bucket="videos", Key=video["key"], Body=changed, Metadata=metadata)
+    assert bucket.problems() == {"bytes_differ"}
+
+
 def test_a_signer_that_fails_decides_by_what_is_required(
     bucket: Bucket, sandbox: Sandbox, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,14 +170,13 @@ def test_a_signer_that_fails_decides_by_what_is_required(
 @pytest.mark.parametrize("conditional", [True, False], ids=["conditional", "unconditional"])
 @pytest.mark.parametrize("metadata", [True, False], ids=["metadata", "no metadata"])
 async def test_many_that_sign_the_same_file_agree(
-    sandbox: Sandbox, object_store: ObjectStore, prefix: str, chain: Chain, metadata: bool, conditional: bool
+    sandbox: Sandbox, object_store: ObjectStore, prefix: str, signing: Signing, metadata: bool, conditional: bool
 ) -> None:
     """Their signatures differ, and one of them is in the bucket, with the provenance that describes it."""
     request_id = await asyncio.to_thread(accepted_elsewhere, sandbox)
     await asyncio.to_thread(sandbox.wait_for_end, request_id)
     async with RunComfyClient(sandbox.token, base_url=sandbox.url) as client:
         (url, *_) = (await collect(client, request_id)).outputs
-    signing = Signing(SigningSettings(str(chain.certificate), str(chain.key)), ("runcomfy-prefect", "1.0"))
     facts = GenerationFacts(model_id="a/b", request_id=request_id, generation_key="0" * 64, inputs={"prompt": "rain"})
 
     def without_metadata(params: dict[str, Any], **_: Any) -> None:

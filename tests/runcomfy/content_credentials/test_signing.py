@@ -30,6 +30,7 @@ from runcomfy.content_credentials.signing import Ingredient
 from runcomfy.errors import ConfigurationError
 from runcomfy.media.marking import ai_box
 from tests.runcomfy.content_credentials.certificates import SIGNER, Chain, make_chain
+from tests.runcomfy.content_credentials.kms_server import KEYS, running_kms
 
 STATEMENT = Statement(
     model_id="a/b", request_id="request-1", output_index=0, generation_key="0" * 64, source_sha256="1" * 64,
@@ -240,6 +241,25 @@ def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     yield boto3.Session().client("kms")
     server.stop()
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_each_kind_of_key_in_kms_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Of more than KMS hashes by itself, as a claim with many ingredients is, it gets the digest."""
+    with running_kms(kind) as kms:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", kms.url)
+        chain = make_chain(tmp_path, kms.key.public_key())
+        signing = Signing(SigningSettings(str(chain.certificate), kms_key="alias/ours"), PROGRAM)
+        many = tuple(Ingredient(f"input-{at}.png", "image/png", lambda: image("PNG")) for at in range(50))
+
+        signed = [sign(signing, "image/png", image("PNG"), ingredients=given) for given in ((), many)]
+
+    found = [read_credentials(io.BytesIO(data), "image/png") for data in signed]
+    assert [each is not None and (each.is_valid, len(each.ingredients)) for each in found] == [(True, 0), (True, 50)]
+    assert (kms.asked[0], kms.asked[-1]) == ("RAW", "DIGEST")
 
 
 def test_a_key_in_kms_signs(kms: Any, tmp_path: Path) -> None:
