@@ -131,7 +131,9 @@ def _row(
     """
     if isinstance(cells, str):
         yield RawRow(line, {}, cells)
-    elif len(cells) > width or any(cell.strip() for cell in cells[len(names) :]):
+    elif len(cells) > width or any(
+        cell.strip() for cell in cells[len(names) :]
+    ):  # blank ones too: cells may be shifted
         yield RawRow(line, {}, _too_many(len(cells), len(names)))
     elif any(cell and not cell.isspace() for cell in cells):
         padded = cells + [""] * (len(names) - len(cells))
@@ -175,7 +177,8 @@ def _quoting(first: int, last: int, said: str) -> str:
 
 
 def _too_many(cells: int, columns: int) -> str:
-    return f"it has {cells} cells for {columns} columns; put a text with a separator in it in quotes"
+    named = "1 column" if columns == 1 else f"{columns} columns"
+    return f"it has {cells} cells for {named}; put a text with a separator in it in quotes"
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, dropwhile, islice
 from typing import Any
 
@@ -29,6 +30,7 @@ from runcomfy.manifest.table import (
     Table,
     UnreadableTable,
     check_length,
+    shown,
 )
 
 __all__ = ["read_excel", "write_excel"]
@@ -43,6 +45,11 @@ _ENCODING = re.compile(rb"""encoding\s*=\s*["'](?!utf-8|utf-16|us-ascii)""", re.
 _DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 # What XML cannot hold, or an editor would read as that, as ECMA-376 part 1, 22.9.2.19 (ST_Xstring) writes it.
 _ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f]|_(?=x[0-9A-Fa-f]{4}_)")
+_STRICT = b"http://purl.oclc.org/ooxml/"  # ECMA-376 part 1, and not part 4, which Excel writes by default
+_OTHER_ARCHIVES = (
+    ("word/", "a Word document"), ("ppt/", "a presentation"), ("content.xml", "an OpenDocument file (LibreOffice)"),
+    ("Index/", "an Apple Numbers, Pages or Keynote file"),
+)  # fmt: skip
 # Of what it does not keep (validation lists, extensions): nothing that is read here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\.")
 
@@ -60,12 +67,14 @@ def read_excel(data: bytes, known: Names = TYPED) -> Table:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_size(archive)
+            _check_is_workbook(archive)
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-        sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
+        sheet = next((sheet for sheet in book.worksheets if _has_rows(sheet)), None)
         if sheet is None:
             raise UnreadableTable("has no sheet with cells. Save the sheet with the rows as the first.")
         sheet.reset_dimensions()  # what the file says of its size is not always true
-        return _table(_rows(sheet), known)
+        with _about(book, sheet.title):
+            return _table(_rows(sheet), known)
     except (UnreadableTable, MemoryError):
         raise
     except Exception as error:  # a damaged workbook makes openpyxl raise whatever its code runs into
@@ -75,6 +84,42 @@ def read_excel(data: bytes, known: Names = TYPED) -> Table:
         raise UnreadableTable(
             f"cannot be read as an Excel file: {reason}. Open it in Excel and save it again, or as 'CSV UTF-8'."
         ) from None
+
+
+def _has_rows(sheet: Any) -> bool:
+    return sheet.sheet_state == "visible" and hasattr(sheet, "iter_rows")  # a sheet may be a chart
+
+
+@contextmanager
+def _about(book: Any, title: str) -> Iterator[None]:
+    """Say which sheet was read, where there are others that may be meant."""
+    try:
+        yield
+    except UnreadableTable as error:
+        others = shown(", ".join(sheet.title for sheet in book.worksheets if sheet.title != title))
+        if len(book.worksheets) == 1:
+            raise
+        raise UnreadableTable(
+            f"{error} Its first visible sheet was read, {shown(title)}; if another is meant ({others}), move it to the "
+            "front."
+        ) from None
+
+
+def _check_is_workbook(archive: zipfile.ZipFile) -> None:
+    """Refuse other archives, and a form of workbook that openpyxl does not read.
+
+    Raises:
+        UnreadableTable: It is none.
+    """
+    names = archive.namelist()
+    if "xl/workbook.xml" in names and _STRICT in archive.read("xl/workbook.xml"):
+        raise UnreadableTable("is a Strict Open XML workbook. In Excel, save it as 'Excel Workbook (*.xlsx)'.")
+    if any(name.startswith("xl/") for name in names):
+        return
+    for start, what in _OTHER_ARCHIVES:
+        if any(name.startswith(start) for name in names):
+            raise UnreadableTable(f"is not an Excel file, as its name says, but {what}. Save it as .xlsx or .csv.")
+    raise UnreadableTable("is not an Excel file, as its name says, but another ZIP archive. Unpack it first.")
 
 
 def write_excel(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
@@ -156,8 +201,8 @@ def _record(line: int, cells: Sequence[Any], names: Sequence[str], known: Names)
             yield RawRow(
                 line,
                 {},
-                f"{name}: {value} may have been rounded: Excel keeps fifteen digits. Format the column as text, and "
-                "write the number again",
+                f"{name}: {shown(str(value))} may have been rounded: Excel keeps fifteen digits. Format the column as "
+                "text, and write the number again",
             )
             return
     yield RawRow(line, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ from runcomfy.texts import json_integer, json_number
 
 __all__ = ["read_json_lines", "write_json_lines"]
 
+_MAY_BE_JSON = re.compile(r'[{\["\d-]|(?:true|false|null|NaN|Infinity)\b')
 _FORM = 'write one object a line, {"prompt": "…"}'
 
 
@@ -51,7 +53,9 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
             if isinstance(values, dict):
                 values = _object([(known.of(name), _value(value)) for name, value in values.items()])
         except json.JSONDecodeError as error:
-            records.append(RawRow(line, {}, f"it is not JSON: {error.msg} at column {error.colno}; {_FORM}"))
+            records.append(
+                RawRow(line, {}, f"it is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}; {_FORM}")
+            )
         except (ValueError, RecursionError) as error:
             records.append(
                 RawRow(line, {}, str(error) if isinstance(error, ValueError) else f"it is nested too deeply; {_FORM}")
@@ -71,6 +75,8 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
             "is not JSON Lines, but one JSON document over several lines. Write one object a line (with jq: "
             "jq -c '.[]'; in pandas: to_json(…, orient='records', lines=True))."
         )
+    if not columns and not _MAY_BE_JSON.match(first):
+        raise UnreadableTable(f"is not JSON Lines: it begins with {shown(first[:40])}. In each line, {_FORM}.")
     return Table(without_index(columns, records), records)
 
 

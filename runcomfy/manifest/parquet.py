@@ -13,7 +13,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from runcomfy.manifest.header import may_be_index, without_index
-from runcomfy.manifest.parquet_sizes import Chunk, chunks
+from runcomfy.manifest.parquet_sizes import ENCRYPTED, Chunk, chunks
 from runcomfy.manifest.table import (
     IGNORED,
     MAX_TEXT_BYTES,
@@ -60,7 +60,8 @@ def read_parquet(data: bytes, known: Names = TYPED) -> Table:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")[:200]
-        raise UnreadableTable(f"cannot be read as Parquet: {reason}. Write it again.") from None
+        again = "Write it without encryption" if reason == ENCRYPTED else "Write it again"
+        raise UnreadableTable(f"cannot be read as Parquet: {reason}. {again}.") from None
 
 
 def _read(data: bytes, sizes: Sequence[Chunk], known: Names) -> Table:

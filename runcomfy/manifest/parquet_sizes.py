@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Chunk", "chunks"]
+__all__ = ["ENCRYPTED", "Chunk", "chunks"]
+
+ENCRYPTED = "it is encrypted"
 
 _MAX_FOOTER_BYTES = 4_000_000
 _MAX_PAGES = 200_000
 _MAX_DEPTH = 16
 _BYTE_ARRAY = 6
+_ENCRYPTION, _COLUMN_ENCRYPTION = 8, 8  # fields of FileMetaData and of ColumnChunk
 _DICTIONARIES, _GROWING = frozenset((2, 8)), 7
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
@@ -37,6 +40,8 @@ def chunks(data: bytes) -> Iterator[Chunk]:
     Raises:
         ValueError: The file is damaged, or in more pieces than a manifest can be.
     """
+    if data.startswith(b"PARE") and data.endswith(b"PARE"):
+        raise ValueError(ENCRYPTED)
     if len(data) < 12 or not (data.startswith(b"PAR1") and data.endswith(b"PAR1")):
         raise ValueError("it does not begin and end as one")
     size = int.from_bytes(data[-8:-4], "little")
@@ -44,6 +49,8 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         raise ValueError("its footer is cut, damaged or too large")
     try:
         footer, _ = _read(data[-8 - size : -8], 0, _STRUCT)
+        if _ENCRYPTION in footer or any(_COLUMN_ENCRYPTION in column for group in footer[4] for column in group[1]):
+            raise ValueError(ENCRYPTED)
         pages = 0
         for group in footer[4]:
             for column in group[1]:

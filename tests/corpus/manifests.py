@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,32 @@ def in_sheet(old: bytes, new: bytes) -> Callable[[], bytes]:
     return lambda: repacked(SHEET, lambda name, part: part.replace(old, new, 1) if "sheet1" in name else part)
 
 
+def sheets(**rows: Sequence[Sequence[Any]]) -> bytes:
+    """Return an Excel file with a sheet of each name."""
+    book, file = openpyxl.Workbook(write_only=True), io.BytesIO()
+    for name, lines in rows.items():
+        sheet = book.create_sheet(name)
+        for line in lines:
+            sheet.append(list(line))
+    book.save(file)
+    return file.getvalue()
+
+
+def zipped(*names: str) -> Callable[[], bytes]:
+    def data() -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in names:
+                archive.writestr(name, "<a/>")
+        return file.getvalue()
+
+    return data
+
+
+def of_bytes(start: bytes) -> Callable[[], bytes]:
+    return lambda: start + bytes(600)
+
+
 def same(value: str, count: int) -> pa.DictionaryArray:
     """Return a column of one value; a list of them would take its memory as often."""
     return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([value]))
@@ -92,6 +119,8 @@ LONG = "a" * 70_000
 NO_INDEX = (
     "Name it, or take it out; if it is the index of a data frame, write the file without it (in pandas: index=False)"
 )
+TRANSITIONAL = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+STRICT = b"http://purl.oclc.org/ooxml/spreadsheetml/main"
 HEADER = "prompt,seed\n"
 COLUMN = "has a column without a name: number 1. " + NO_INDEX
 TITLE = "has its header in line 2, and line 1 looks like a title. Take out what is above the header."
@@ -169,7 +198,74 @@ EXAMPLES = [
     Example("csv.parquet", text("prompt\nA cat\n"), None, "is not a Parquet file, as its name says, but plain text"),
     Example("csv.xlsx", text("prompt\nA cat\n"), None, "is not an Excel file, as its name says, but plain text"),
     Example("page.csv", text("<!DOCTYPE html><html><p>Sign in</p></html>"), None, NOT_CSV + "an HTML page"),
-    Example("page.jsonl", text("<html>\n<p>Sign in\n"), 0, "it is not JSON"),
+    Example("page.jsonl", text("<html>\n<p>Sign in\n"), None, "but an HTML page: an error page, perhaps"),
+    Example("error.jsonl", text("<?xml version='1.0'?><Error/>"), None, "but an XML document"),
+    Example("csv.jsonl", text("prompt,seed\nA cat,7\n"), None, "but plain text. Name it .csv if it is that"),
+    Example("yaml.jsonl", text("- prompt: A cat\n"), 0, "it is not JSON: Expecting value at column 1"),
+    Example("pointer.jsonl", text("version https://git-lfs.github.com/spec/v1\noid\n"), None, "Run `git lfs pull`"),
+    *(Example(f"{name}.csv", of_bytes(start), None, words) for name, start, words in (
+        ("xz", b"\xfd7zXZ\0", "packed (xz)"), ("seven_zip", b"7z\xbc\xaf\x27\x1c", "packed"), ("rar", b"Rar!\x1a\7", "packed (RAR)"),
+        ("lz4", b"\4\x22\x4d\x18", "packed (LZ4)"), ("png", b"\x89PNG\r\n\x1a\n", "an image"), ("mp3", b"ID3\4", "a sound"),
+        ("mp4", b"\0\0\0\x18ftypisom", "a video"), ("avro", b"Obj\1", "an Avro file"), ("orc", b"ORC", "an ORC file"),
+        ("pickle", b"\x80\4\x95", "pickled"), ("pgp", b"-----BEGIN PGP MESSAGE", "an encrypted file"), ("rtf", b"{\\rtf1", "RTF"),
+        ("exe", b"MZ\x90\0", "a program"), ("zeros", b"", "zero bytes"), ("tar", b"a" * 257 + b"ustar\0", "packed"))),
+    Example("part_of_a_page.csv", text("<table><tr><td>prompt</td></tr></table>"), None, "but an HTML page"),
+    Example("document.xlsx", zipped("word/document.xml"), None, "but a Word document"),
+    Example("open_document.xlsx", zipped("mimetype", "content.xml"), None, "but an OpenDocument file"),
+    Example("apple.xlsx", zipped("Index/Document.iwa"), None, "but an Apple Numbers"),
+    Example("zipped.xlsx", zipped("rows.csv"), None, "but another ZIP archive. Unpack it first"),
+    Example("strict.xlsx", lambda: repacked(SHEET, lambda _, part: part.replace(TRANSITIONAL, STRICT)), None, "a Strict Open XML"),
+    Example("other_sheet.xlsx", lambda: sheets(notes=[["read me"]], rows=[["prompt"], ["A cat"]]), None,
+            "Its first visible sheet was read, notes; if another is meant (rows), move it"),
+    Example("two_sheets.xlsx", lambda: sheets(rows=[["prompt"], ["A cat"]], more=[["prompt"], ["A dog"]]), 1),
+    Example("encrypted.parquet", lambda: b"PARE" + bytes(99) + b"PARE", None, "it is encrypted. Write it without encryption"),
+    Example("cut.parquet", lambda: parquet({"prompt": ["A cat"]})[:-9], None, "it does not begin and end as one"),
+    Example("rows.tab", text("prompt\nA cat\n"), None, "Name it .csv or .tsv"),
+    # lines and cells
+    *(Example(f"{name}.csv", text(f"prompt,seed{end}A cat,7{end}A dog,8{end}"), 2) for name, end in (
+        ("cr", "\r"), ("cr_cr_lf", "\r\r\n"), ("crlf", "\r\n"))),
+    Example("lines_mixed.csv", text("prompt,seed\nA cat,7\r\nA dog,8\rA fox,9"), 3),
+    Example("nul.csv", text("prompt\nA c\0at\n"), 0, "NUL"),
+    Example("escape.csv", text("prompt\n\x1b[31mred\n"), 0, "control character U+001B"),
+    Example("quote_open.csv", text('prompt,seed\n"A cat,7\n'), 0, "is opened here and never closed"),
+    Example("backslash.csv", text('prompt,seed\n"A \\"big\\" cat",7\n'), 0, "its quotes do not match"),
+    Example("one_column.csv", text("prompt\nA cat, sleeping\n"), 0, "it has 2 cells for 1 column;"),
+    Example("ragged_short.csv", text("prompt,seed,resolution\nA cat\n"), 1),
+    Example("ragged_long.csv", text("prompt,seed\nA cat,7,x\n"), 0, "it has 3 cells for 2 columns"),
+    *(Example(f"seed_{number}.csv", text(f'prompt,seed\nA cat,"{written}"\n'), 0, words) for number, (written, words) in enumerate((
+        ("1,000", "separators between them"), ("1.000", "separators"), ("1 000", "separators"), ("1_000", "separators"),
+        ("1e3", "digits may be lost"), ("1.23457E+11", "digits may be lost"), ("7.5", "whole number"), ("0x7", "whole number"),
+        ("007", "whole number"), ("+7", "whole number"), ("inf", "whole number"), ("NA", "whole number"), ("TRUE", "whole number"),
+        ("2026-05-01", "whole number"), ("\u0667", "whole number")))),
+    *(Example(f"not_a_prompt_{number}.csv", text(f'prompt,seed\n"{written}",7\n'), 0, "it is not a prompt") for number, written in
+      enumerate(("nan", "None", "NULL", "#N/A", "#DIV/0!", "#NAME?", "TRUE", "12345", "2026-05-01", "-", "n/a"))),
+    Example("invisible.csv", text("prompt,seed\n\u200b,7\n"), 0, "it says nothing"),
+    *(Example(f"{name}.jsonl", text(written), good, words) for name, written, good, words in (
+        ("not_a_number", '{"prompt": "a", "seed": NaN}', 0, "NaN is not a JSON value"),
+        ("infinite", '{"prompt": "a", "seed": Infinity}', 0, "Infinity is not"),
+        ("name_twice", '{"prompt": "a", "prompt": "b"}', 0, "prompt is given twice"),
+        ("big_number", '{"prompt": "a", "seed": 123456789012345678901234567890}', 1, ""),
+        ("comma", '{"prompt": "a",}', 0, "it is not JSON"), ("commas", '{"prompt": "a"},\n{"prompt": "b"},\n', None, "is not JSON Lines"),
+        ("single_quotes", "{'prompt': 'a'}", 0, "it is not JSON"), ("python", '{"prompt": "a", "seed": None}', 0, "not JSON"),
+        ("two_in_a_line", '{"prompt": "a"}{"prompt": "b"}', 0, "Extra data at column"), ("text", '"a"', 0, "not an object"),
+        ("null", "null", 0, "it is not an object"), ("half", '{"prompt": "\\ud800"}', 0, "half a character"),
+        ("wrapped", '{"rows": [{"prompt": "a"}]}', 0, "rows: there is no such field"), ("list", '{"prompt": ["a"]}', 0, "a list"),
+        ("truth_as_seed", '{"prompt": "a", "seed": true}', 0, "whole number"), ("cut", '{"prompt": "a"}\n{"prom', 1, "not JSON"),
+        ("tab", '{"prompt": "a\tb"}', 0, "Invalid control character at column"))),
+    *(Example(f"{name}.parquet", lambda column=column: parquet(column), good, words) for name, column, good, words in (
+        ("dictionary", {"prompt": pa.array(["A cat"]).dictionary_encode()}, 1, ""),
+        ("view", {"prompt": pa.array(["A cat"], pa.string_view())}, 1, ""),
+        ("large_string", {"prompt": pa.array(["A cat"], pa.large_string())}, 1, ""),
+        ("decimal", {"prompt": ["A cat"], "seed": pa.array([Decimal(7)], pa.decimal128(10, 0))}, 1, ""),
+        ("half", {"prompt": ["A cat"], "seed": pa.array([Decimal("7.5")], pa.decimal128(10, 1))}, 0, "whole number"),
+        ("missing_numbers", {"prompt": ["A cat", "A dog"], "seed": [7.0, float("nan")]}, 2, ""),
+        ("nulls", {"prompt": ["A cat", None], "seed": [7, None]}, 1, "prompt: it is missing"),
+        ("null_column", {"prompt": ["A cat"], "seed": pa.array([None], pa.null())}, 1, ""),
+        ("no_rows", {"prompt": pa.array([], pa.string())}, None, "has no rows"), ("no_columns", {}, None, "has no header"),
+        ("time", {"prompt": ["A cat"], "seed": pa.array([2**62], pa.timestamp("us"))}, None, "of the type timestamp[us]"),
+        ("day", {"prompt": ["A cat"], "seed": pa.array([2**30], pa.date32())}, None, "of the type date32"),
+        ("lists", {"prompt": [["A cat"]]}, None, "of the type list"), ("bytes", {"prompt": [b"A cat"]}, None, "of the type binary"),
+        ("struct", {"prompt": ["A cat"], "image": [{"bytes": b"x", "path": None}]}, None, "of the type struct"))),
     Example("xml.xlsx", text("<Error><Code>AccessDenied</Code></Error>"), None, "but an XML document"),
     Example("json.csv", text('[{"prompt": "A cat"}]'), None, NOT_CSV + "JSON. Write one object a line as .jsonl"),
     Example("array.jsonl", text('[\n {"prompt": "A cat"},\n {"prompt": "A dog"}\n]'), None, "is not JSON Lines"),
