@@ -38,7 +38,8 @@ async def adopt_request(
         deadlines: How long to wait in the queue, and for a running request.
         polling: How often to poll.
         on_interrupt: What an interruption does to the request: "ask" cancels it if a person cancelled this run.
-        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        on_defect: What to do about a file that is judged suspect or damaged: "keep" it, "set_aside" for a person to
+            decide about (deployment review), or "fail" once it is archived. Empty: as the store says.
         contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
     store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)

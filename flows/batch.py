@@ -81,7 +81,8 @@ async def batch(
         on_interrupt: What an interruption does to the requests: "ask" cancels them if a person cancelled this run.
         on_uncertain: What to do about earlier submissions whose outcome is unknown: "stop" and let a person decide, or
             "pay_again", which may pay for both.
-        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        on_defect: What to do about a file that is judged suspect or damaged: "keep" it, "set_aside" for a person to
+            decide about (deployment review), or "fail" once it is archived. Empty: as the store says.
         contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
     said: dict[str, Any] = {"on_defect": on_defect, "contact_sheets": contact_sheets}

@@ -47,7 +47,8 @@ async def batch_shard(
         polling: How often to poll each.
         on_interrupt: What an interruption does to the requests.
         on_uncertain: What to do about earlier submissions whose outcome is unknown.
-        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        on_defect: What to do about a file that is judged suspect or damaged: "keep" it, "set_aside" for a person to
+            decide about (deployment review), or "fail" once it is archived. Empty: as the store says.
         contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
 
     Returns:

@@ -32,7 +32,8 @@ async def fetch_request(
             request; if the journal has another model, nothing is archived.
         credentials: The RunComfy account that it belongs to.
         store: The bucket for the video.
-        on_defect: What to do about a file that is judged suspect or damaged. Empty: as the store says.
+        on_defect: What to do about a file that is judged suspect or damaged: "keep" it, "set_aside" for a person to
+            decide about (deployment review), or "fail" once it is archived. Empty: as the store says.
         contact_sheets: Whether to put nine frames with their times beside each video. Empty: as the store says.
     """
     store = store.with_choices(on_defect=on_defect, contact_sheets=contact_sheets)

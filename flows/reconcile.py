@@ -19,6 +19,7 @@ from runcomfy.values import ArchivedVideo
 from tasks import archive_outputs
 from tasks.heal_runs import heal_runs
 from tasks.reconcile import look_over_journal, look_over_pins, report_findings, sweep_store
+from tasks.review import count_set_aside
 from tasks.runtime.flow import flow
 from tasks.runtime.naming import fact, flow_name
 from tasks.upkeep.healing import Healed
@@ -142,7 +143,8 @@ async def reconcile(
     drifts = await parts.run("the pinned models", look_over_pins(credentials, store), [])
     await parts.run("the report", report_findings(findings, failures, store, drifts), None)
     held = slots.held if slots else ()
-    await parts.run("the operations page", show_operations(healed, findings, held, store), None)
+    review = await parts.run("what was set aside", count_set_aside(store), 0)
+    await parts.run("the operations page", show_operations(healed, findings, held, store, review), None)
     parts.raise_failures()
     await cover_waiting()
     return Reconciliation(
@@ -166,5 +168,6 @@ async def _archived(entry: Entry, credentials: RunComfyCredentials, store: Media
         inputs=inputs_of(entry),
         staged=entry.files,
         submission=submission_of(entry),
-        on_defect="keep",  # nobody waits for this run's answer; the verdict is on its page
+        # nobody waits for this run's answer, so nothing fails; the verdict is on its page
+        on_defect="set_aside" if store.on_defect == "set_aside" else "keep",
     )

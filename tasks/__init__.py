@@ -2,7 +2,8 @@
 
 One generation: `stage_image` or, for any model, `stage_inputs`; `submit_request`, `wait_for_result`,
 `archive_outputs`, and `cancel_request`; one among many: `generate`. The other flows: `batch` (a folder), `inbox`,
-`catalogue`, `report`, `reconcile` with `heal_runs` (over the folder `upkeep`), and `resolve` for what a person decides.
+`catalogue`, `report`, `reconcile` with `heal_runs` (over the folder `upkeep`), and `resolve` and
+`review` for what a person decides.
 `runtime` is what only Prefect knows of a run, and `pages` what its UI shows.
 """
 

@@ -80,6 +80,8 @@ async def archive_outputs(
             request_id, engine, model_id=model_id, inputs=inputs, staged=files, submission=submission
         )
         engine, submission = engine.at(origin.destination), origin.submission
+        destination = replace(engine.destination, on_defect=on_defect or engine.destination.on_defect)
+        engine = replace(engine, destination=destination)
         facts, videos = await archive(
             engine,
             result,
@@ -93,6 +95,6 @@ async def archive_outputs(
         done, asked = submission.archive.result, origin.inputs.body() if origin.inputs else None
         facts = facts_of(done, origin.model_id, done, asked, origin.staged, submission, PREFECT.run_facts())
     if facts is not None:
-        await publish(facts, videos, engine.store, archiving_seconds=archiving_seconds)
-    refuse_defects(videos, replace(engine.destination, on_defect=on_defect or engine.destination.on_defect))
+        await publish(facts, videos, engine.store, destination.options, archiving_seconds=archiving_seconds)
+    refuse_defects(videos, destination)
     return videos

@@ -16,9 +16,11 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from runcomfy.media.poster import embedded_poster
 from runcomfy.redaction import strip_query
+from runcomfy.storage.commands import StoreOptions
 from runcomfy.storage.store import Store
 from runcomfy.texts import prompt_of
 from runcomfy.values import ArchivedVideo, GenerationFacts
+from tasks.pages.deciding import how_to_decide
 from tasks.pages.markdown import code, facts_table, text
 
 __all__ = ["address", "poster_image", "publish", "show"]
@@ -40,7 +42,12 @@ async def show(artifact: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def publish(
-    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: Store, *, archiving_seconds: float | None
+    facts: GenerationFacts,
+    videos: Sequence[ArchivedVideo],
+    store: Store,
+    options: StoreOptions,
+    *,
+    archiving_seconds: float | None,
 ) -> None:
     """Create the artifact of a generation; it holds no signed URL, so the links of a private bucket ask for a login.
 
@@ -50,13 +57,18 @@ async def publish(
         facts: What is known of it.
         videos: Its files.
         store: Where they are.
+        options: The store and its journal, as commands name them.
         archiving_seconds: How long it took to archive them; `None` if that was done before.
     """
-    await show(_page(facts, videos, store, archiving_seconds))
+    await show(_page(facts, videos, store, options, archiving_seconds))
 
 
 async def _page(
-    facts: GenerationFacts, videos: Sequence[ArchivedVideo], store: Store, archiving_seconds: float | None
+    facts: GenerationFacts,
+    videos: Sequence[ArchivedVideo],
+    store: Store,
+    options: StoreOptions,
+    archiving_seconds: float | None,
 ) -> None:
     shown = [
         (video, await _image(store, video) if number < _MOST_POSTERS else "") for number, video in enumerate(videos)
@@ -64,15 +76,17 @@ async def _page(
     image = shown[0][1] if shown else ""
     lines = [_prompt(facts)]
     if len(shown) == 1:
-        lines += [_links(videos[0], store), _warnings(videos[0])]
+        lines += [how_to_decide(videos[0], options), _links(videos[0], store), _warnings(videos[0])]
         lines.append(facts_table([*_facts(facts, archiving_seconds, store), *_video(videos[0])]))
     else:
         lines.append(facts_table(_facts(facts, archiving_seconds, store)))
         for video, poster in shown:
-            lines += [f"### Output {video.index}", poster, _links(video, store), _warnings(video)]
+            lines += [f"### Output {video.index}", poster, how_to_decide(video, options), _links(video, store)]
+            lines.append(_warnings(video))
             lines.append(facts_table(_video(video)))
     before = "archived before this run" if archiving_seconds is None else ""
-    said = ", ".join(filter(None, (text(facts.model_id), _cost(facts), _took(facts), before)))
+    aside = "set aside: a person has to decide" if any(video.set_aside for video in videos) else ""
+    said = ", ".join(filter(None, (text(facts.model_id), _cost(facts), _took(facts), before, aside)))
     await acreate_markdown_artifact(
         "\n\n".join(filter(None, lines)),
         key="runcomfy-generation",

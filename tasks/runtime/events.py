@@ -20,7 +20,7 @@ from runcomfy.storage.store import Store
 from runcomfy.values import ArchivedVideo, GenerationFacts, StagedImage
 from tasks.pages.artifacts import address
 
-__all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "emit_archived", "emit_change"]
+__all__ = ["ASSET_MADE", "ASSET_READ", "EVENTS", "SET_ASIDE", "emit_archived", "emit_change"]
 
 EVENTS = {
     EntryState.SUBMITTED: "runcomfy.generation.submitted",
@@ -32,6 +32,9 @@ EVENTS = {
     EntryState.EXPIRED: "runcomfy.generation.expired",
 }
 """The events of a generation, by the state that it is in now."""
+
+SET_ASIDE = "runcomfy.generation.set-aside"
+"""The event of a file that is below `quarantine/`, where a person decides about it; it comes in place of `archived`."""
 
 ASSET_MADE, ASSET_READ = "prefect.asset.materialization.succeeded", "prefect.asset.referenced"
 """Prefect's own events about an asset; its Cloud makes the pages of assets from them."""
@@ -53,6 +56,8 @@ def emit_change(change: StateChange) -> None:
 def emit_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedImage | None, store: Store) -> None:
     """Emit that a video is archived, and that the asset of its URI is materialised, with the image as upstream.
 
+    Of a file that was set aside, the event is another one, and there is no asset: what starts on files that are
+    archived must not take it. When a person accepts it, this is called again, with the file at its usual place.
     Emitted twice of the same file, Prefect keeps one: the id of the event is made of what it says.
     """
     try:
@@ -74,12 +79,17 @@ def _emit_archived(facts: GenerationFacts, video: ArchivedVideo, image: StagedIm
         "duration_seconds": video.media.duration_seconds,
         "cost_usd": facts.cost_usd,
         "image_uri": image.uri if image else None,
+        **({"verdict": video.quality.verdict, "reasons": list(video.quality.reasons)} if video.quality else {}),
+        **({"accepted_by": video.review.by} if video.review else {}),
     }
     related = _generation(facts.generation_key)
     if image is not None:
         related.append({"prefect.resource.id": image.uri, "prefect.resource.role": "image"})
     once = f"{video.uri} {video.sha256}"
     resource = {"prefect.resource.id": video.uri, "prefect.resource.name": name, **labels}
+    if video.set_aside:
+        _send(SET_ASIDE, resource, related, payload, once=once)
+        return
     _send(EVENTS[EntryState.ARCHIVED], resource, related, payload, once=once)
     picture = _asset(image.uri) if image is not None else None
     if picture is not None:

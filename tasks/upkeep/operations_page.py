@@ -27,15 +27,16 @@ _OF_A_DEPLOYMENT = "deployment:"
 _UNKNOWN = "Prefect's API did not tell of the flow runs this time; the log of this run says why."
 
 
-def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots]) -> str:
+def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], review: int = 0) -> str:
     """Return how things are, as a line.
 
     Args:
         healed: What was found of the runs, and done about them.
         findings: What was found of the journal's open generations.
         slots: The slots of each limit.
+        review: How many files that were set aside wait for a decision.
     """
-    facts, count = healed.facts, needed(healed, findings)
+    facts, count = healed.facts, needed(healed, findings) + review
     said = ["nothing needs a person" if not count else f"{count:,} need{'s' * (count == 1)} a person"]
     if facts is not None:
         forced = len(_forced(healed))
@@ -50,7 +51,9 @@ def headline(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSl
     return ", ".join(said)
 
 
-def operations_page(healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore) -> str:
+def operations_page(
+    healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore, review: int = 0
+) -> str:
     """Return the page; its length is bounded, however many runs there are.
 
     Args:
@@ -58,11 +61,12 @@ def operations_page(healed: Healed, findings: Sequence[Finding], slots: Sequence
         findings: What was found of the journal's open generations.
         slots: The slots of each limit.
         store: Whose journal it is.
+        review: How many files that were set aside wait for a decision.
     """
     facts = healed.facts
     at = f"As of {clock(facts.at)}. " if facts else f"{_UNKNOWN} "
-    line = headline(healed, findings, slots)
-    lines = [f"{at}**{line[:1].upper()}{line[1:]}.**", *people(healed, findings, store)]
+    line = headline(healed, findings, slots, review)
+    lines = [f"{at}**{line[:1].upper()}{line[1:]}.**", *people(healed, findings, store, review)]
     if facts is not None:
         lines += [*_done(healed, facts), *_orders(healed, facts)]
     lines += _limits(slots)
@@ -182,7 +186,7 @@ def _of(run: RunFacts, facts: Facts) -> str:
 
 @task(task_run_name="show the operations page", cache_policy=NO_CACHE)
 async def show_operations(
-    healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore
+    healed: Healed, findings: Sequence[Finding], slots: Sequence[HeldSlots], store: MediaStore, review: int = 0
 ) -> None:
     """Make the artifact `runcomfy-operations`.
 
@@ -191,6 +195,7 @@ async def show_operations(
         findings: What was found of the journal's open generations.
         slots: The slots of each limit, compared with the live runs.
         store: Whose journal it is.
+        review: How many files that were set aside wait for a decision.
     """
-    page, said = operations_page(healed, findings, slots, store), headline(healed, findings, slots)
+    page, said = operations_page(healed, findings, slots, store, review), headline(healed, findings, slots, review)
     await show(acreate_markdown_artifact(page, key="runcomfy-operations", description=f"{said[:1].upper()}{said[1:]}."))

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import StateType
 
 from blocks import MediaStore
 from runcomfy.journal import Finding
+from tasks.pages.deciding import review_command
 from tasks.pages.journal import decision
 from tasks.pages.markdown import bullets, code, console, store_options, text
 from tasks.upkeep.facts import Facts
@@ -36,13 +37,14 @@ def needed(healed: Healed, findings: Sequence[Finding]) -> int:
     return generations + len(healed.given_up) + sum(map(len, held_back))
 
 
-def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> list[str]:
+def people(healed: Healed, findings: Sequence[Finding], store: MediaStore, review: int = 0) -> list[str]:
     """Return the part of the page, in Markdown; nothing if nobody is needed.
 
     Args:
         healed: What was found of the runs.
         findings: What was found of the journal's open generations.
         store: Whose journal it is.
+        review: How many files that were set aside wait for a decision.
     """
     given_up = healed.given_up
     waiting = [each for each in findings if each.needs_person]
@@ -60,6 +62,12 @@ def people(healed: Healed, findings: Sequence[Finding], store: MediaStore) -> li
                 f"{len(waiting) - _MOST_SHOWN:,} more:",
                 *(console(command) for command in store_options(store).journal_list),
             ]
+    if review:
+        lines += [
+            f"{review:,} file{'s' * (review != 1)} that {'was' if review == 1 else 'were'} set aside "
+            f"wait{'s' * (review == 1)} for a decision: the deployment {code('review')} shows them, and so does",
+            console(review_command("list", None, store_options(store))),
+        ]
     return ["### Needs a person", *lines] if lines else []
 
 

@@ -1,0 +1,106 @@
+"""What was set aside, in Prefect: no event says that it is there before a person has accepted it, by a form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.objects import State
+
+from blocks import MediaStore, RunComfyCredentials
+from flows.parameters import WrongParameter
+from flows.reconcile import reconcile
+from flows.review import review
+from flows.text_to_video import text_to_video
+from runcomfy.errors import InvalidInput, OutputRejected
+from runcomfy.policy import Polling
+from runcomfy.sandbox import Sandbox
+from runcomfy.values import ArchivedVideo
+from tests.flows.test_events import events, names
+
+QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
+BLACK = "rain [sandbox: output=black]"
+
+
+async def aside(prompt: str, account: RunComfyCredentials, store: MediaStore) -> ArchivedVideo:
+    made = await text_to_video(prompt, account, store, polling=QUICK, on_defect="set_aside", contact_sheets=True)
+    (video,) = made.videos
+    assert video.set_aside and "/quarantine/" in video.key
+    return video
+
+
+async def run(store: MediaStore, **given: Any) -> State[int]:
+    state: Any = await review(store, **given, return_state=True)
+    assert isinstance(state, State)
+    return state
+
+
+async def page_of(state: State[Any], key: str) -> str:
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+    async with get_client() as client:
+        (artifact,) = await client.read_artifacts(artifact_filter=wanted)
+    return f"{artifact.description}\n{artifact.data}"
+
+
+async def test_what_is_set_aside_is_told_of_as_that_and_archived_when_it_is_accepted(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
+) -> None:
+    """The list shows it with its sheet; who accepted it, and why, is recorded; the event comes then; paid for once."""
+    video = await aside(BLACK, account, media_store)
+    before = names(await events(prefect_api, media_store, "runcomfy.generation.set-aside"))
+    listed = await run(media_store)
+    page = await page_of(listed, "runcomfy-review")
+    key = page.partition("| `")[2][:12]
+
+    accepted = await run(media_store, decision="accept", file=key, reason="a night scene, as *asked*", by="Ana")
+    again = await run(media_store, decision="accept", file=key, by="Ben")
+    made = await text_to_video(BLACK, account, media_store, polling=QUICK)
+    after = names(await events(prefect_api, media_store, "runcomfy.generation.archived"))
+
+    assert "runcomfy.generation.archived" not in before and "runcomfy.generation.set-aside" in before
+    assert await listed.aresult() == 1 and "1 file waits for a decision" in page
+    assert "**suspect**" in page and "The video is black" in page and "](data:image/jpeg;base64," in page
+    assert f"prefect-runcomfy review accept {video.uri} --bucket" in page
+    assert await accepted.aresult() == 0 == await again.aresult()
+    (usual,) = made.videos
+    assert usual.key == video.key.replace("quarantine/", "", 1) and not usual.set_aside
+    assert usual.review is not None and (usual.review.by, usual.review.reason) == ("Ana", "a night scene, as *asked*")
+    assert "runcomfy.generation.archived" in after
+    assert r"as \*asked\*" in await page_of(accepted, "runcomfy-review")
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_what_is_rejected_ends_runs_and_is_paid_for_once(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """A run that finds it set aside shows how to decide; nobody in particular cannot decide."""
+    video = await aside(BLACK, account, media_store)
+    state: Any = await text_to_video(BLACK, account, media_store, polling=QUICK, return_state=True)
+    own = await page_of(state, "runcomfy-generation")
+
+    for given in ({"file": video.uri}, {"by": "Ana"}, {"file": "0" * 64, "by": "Ana"}):
+        refused = await run(media_store, decision="reject", **given)
+        assert isinstance(await refused.aresult(raise_on_failure=False), WrongParameter | InvalidInput)
+    rejected = await run(media_store, decision="reject", file=video.uri, by="Ana", reason="too dark")
+
+    assert "Set aside: a person has to decide" in own and f"review reject {video.uri}" in own
+    assert rejected.message and "rejected by Ana" in rejected.message
+    with pytest.raises(OutputRejected, match="too dark"):
+        await text_to_video(BLACK, account, media_store, polling=QUICK)
+    assert sandbox.books().submissions_accepted == 1
+
+
+async def test_the_operations_page_counts_what_waits(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+) -> None:
+    """Beside what else needs a person."""
+    await aside(BLACK, account, media_store)
+
+    state: Any = await reconcile(account, media_store, return_state=True)
+
+    page = await page_of(state, "runcomfy-operations")
+    assert "1 file that was set aside waits for a decision" in page and "1 needs a person" in page
