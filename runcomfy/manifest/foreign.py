@@ -27,6 +27,7 @@ NOT_READ = {
 
 _FORMAT_NAMES = {"csv": "a CSV file", "jsonl": "JSON Lines", "parquet": "a Parquet file", "xlsx": "an Excel file"}
 _PICKLED = (b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95")
+_MEDIA = {"image": "an image", "video": "a video", "audio": "a sound"}
 _PACKED = frozenset({"7z", "gzip", "tar", "zip", "zstd"})
 _STARTS = (
     (b"PAR1", "parquet", "a Parquet file", "Name it .parquet."),
@@ -62,12 +63,12 @@ def misnamed(data: bytes, format: ManifestFormat) -> str:
     head = data[:SNIFF_BYTES]
     if not head.strip(b"\0"):
         return f"is not {named}, as its name says, but nothing but zero bytes. Copy or download it again."
-    kind = sniff(head)
-    if kind is not None and kind.container in _PACKED:
+    found_kind = sniff(head)
+    if found_kind is not None and found_kind.container in _PACKED:
         return f"is not {named}, as its name says, but packed. Unpack it first."
-    if kind is not None and kind.content_type.partition("/")[0] in ("image", "video", "audio"):
-        a_medium = {"image": "an image", "video": "a video", "audio": "a sound"}[kind.content_type.partition("/")[0]]
-        return f"is not {named}, as its name says, but {a_medium}. Name the manifest, not a file that it names."
+    medium = _MEDIA.get(found_kind.content_type.partition("/")[0]) if found_kind is not None else None
+    if medium is not None:
+        return f"is not {named}, as its name says, but {medium}. Name the manifest, not a file that it names."
     what = describe(head)
     if what in ("an HTML page", "an XML document"):
         return f"is not {named}, as its name says, but {what}: an error page, perhaps. Download it again."
