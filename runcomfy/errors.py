@@ -157,6 +157,11 @@ class RunComfyError(Exception):
     archived: int | None = None
     counts: dict[str, int] | None = None
     """Of a batch: how many rows there are, how many of them have a video, and how many ended in each way."""
+    verdicts: dict[str, int] | None = None
+    by_setting: list[dict[str, Any]] | None = None
+    usd_per_good_file: float | None = None
+    requests_without_cost: int | None = None
+    """Of a batch: how its files were judged, in all and by model and setting, and what a good one costs."""
     results: str | None = None
     to_run_again: str | None = None
     """Of a batch: the URIs of its table of results, and of the manifest with the rest."""

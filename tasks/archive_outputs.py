@@ -71,6 +71,7 @@ async def archive_outputs(
         ArchiveError: a file could not be archived; nothing half-written is visible, and it can be fetched again.
         StorageError: the store refused.
         DefectiveOutput: all is archived, one file is suspect or damaged, and `on_defect` is `fail`.
+        OutputRejected: a person rejected a file of it; nothing was fetched.
     """
     started = time.monotonic()
     request_id = result if isinstance(result, str) else result.request_id

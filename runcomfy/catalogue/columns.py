@@ -130,6 +130,8 @@ COLUMNS = (
     Column("file_verdicts", pa.list_(_TEXT), "The verdict on each of its files, in their order; null where an earlier "
            "version of this program made the row."),
     Column("video_contact_sheet_uri", _TEXT, "Nine frames of the first file with times, a JPEG, where it has one."),
+    Column("file_reviews", pa.list_(_TEXT), "Of each of its files, in their order: `waiting` if it was set aside, and "
+           "a person has to decide; `accepted` or `rejected` once one has; null if it was never set aside."),
 )  # fmt: skip
 """Every column, in the order of the files. Hive-style readers add `day`, the partition, from the path."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 from runcomfy.archive.provenance import Provenance
 from runcomfy.catalogue.columns import SCHEMA
 from runcomfy.catalogue.values import Row
-from runcomfy.journal import Entry, EntryState
+from runcomfy.journal import Entry, EntryState, Event
 from runcomfy.models import inputs_class
 from runcomfy.redaction import strip_query
 from runcomfy.texts import is_written, prompt_of
@@ -62,7 +63,7 @@ def row_of_entry(entry: Entry, *, prompts: bool) -> Row:
     """
     archive = entry.archive if entry.state is _S.ARCHIVED else None
     result, videos = (archive.result, archive.videos) if archive else (None, ())
-    archived_at = next((event.at for event in reversed(entry.history) if event.state is _S.ARCHIVED), None)
+    archived_at = _archived_at(entry)
     earlier = entry.earlier_costs_usd
     computed = {
         "id": entry.generation_key,
@@ -137,6 +138,17 @@ def row_of_files(documents: Mapping[str, Provenance], *, prompts: bool) -> Row:
         | _outputs([_of_document(uri, document) for uri, document in ordered]),
         first,
     )
+
+
+def _archived_at(entry: Entry) -> datetime | None:
+    """Return when its files were in the bucket: a person's decision about one of them, later, is another event."""
+    steps = itertools.pairwise([None, *entry.history])
+    at = [now.at for before, now in steps if now and now.state is _S.ARCHIVED and not _is_archived(before)]
+    return at[-1] if at else None
+
+
+def _is_archived(event: Event | None) -> bool:
+    return event is not None and event.state is _S.ARCHIVED
 
 
 def _row(computed: Row, *sources: BaseModel | None) -> Row:
@@ -216,6 +228,7 @@ def _outputs(files: Sequence[Row]) -> Row:
     return {
         "verdict": worst(quality.verdict for quality in judged),
         "verdict_reasons": [reason for quality in judged for reason in quality.reasons] if judged else None,
+        "file_reviews": [file["review"] for file in files],
         "file_verdicts": [file["quality"].verdict if file["quality"] is not None else "not_judged" for file in files],
         "output_count": len(files),
         "output_bytes": sum(file["size_bytes"] for file in files),
@@ -228,7 +241,7 @@ def _of_video(video: ArchivedVideo) -> Row:
     return {
         "index": video.index, "uri": video.uri, "provenance_uri": video.provenance_uri, "sha256": video.sha256,
         "size_bytes": video.size_bytes, "content_type": video.content_type, **video.media.model_dump(),
-        **_judged(video.quality),
+        **_judged(video.quality), "review": _reviewed(video),
     }  # fmt: skip
 
 
@@ -236,9 +249,15 @@ def _of_document(uri: str, document: Provenance) -> Row:
     return {
         "index": document.output_index, "uri": document.uri, "provenance_uri": uri, "sha256": document.sha256,
         "size_bytes": document.size_bytes, "content_type": document.content_type, **document.media.model_dump(),
-        **_judged(document.quality),
+        **_judged(document.quality), "review": _reviewed(document),
     }  # fmt: skip
 
 
 def _judged(quality: Quality | None) -> Row:
     return {"quality": quality, **(quality.facts.model_dump() if quality is not None else {})}
+
+
+def _reviewed(file: ArchivedVideo | Provenance) -> str | None:
+    if file.review is not None:
+        return file.review.decision
+    return "waiting" if file.set_aside else None

@@ -219,7 +219,7 @@ class _BucketChecks:
         if left:
             return warning(
                 f"Deleting is refused ({refused}). Left behind: {', '.join(left)}.",
-                "Allow s3:DeleteObject: only `reconcile` needs it, to tidy up.",
+                "Allow s3:DeleteObject: `reconcile` needs it to tidy up, and so do `review` and `erase`.",
             )
         return ok("allowed; nothing is left behind")
 

@@ -17,6 +17,7 @@ from runcomfy.values import Quality, Review
 __all__ = ["Item", "read_item", "set_aside"]
 
 _READING_AT_ONCE = 8
+_NEAR = 8
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def set_aside(store: Store, start: str = "") -> Iterator[Item]:
     """
     with ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="review") as threads:
         ahead = deque[Future[Item | None]]()
-        before = ""
+        near = deque[str](maxlen=_NEAR)
         for listed in store.list(store.key(f"{QUARANTINE}{start}")):
+            near.append(listed.key)
             if not listed.key.endswith(".json"):
-                before = listed.key
                 continue
             key = listed.key.removesuffix(".json")
-            # a listing is in order, so a file is right before what is beside it, or at least near it
-            ahead.append(threads.submit(read_item, store, key, has_file=True if before == key else None))
+            # a listing is in order, so a file is mostly right before what is beside it; otherwise it is asked for
+            ahead.append(threads.submit(read_item, store, key, has_file=True if key in near else None))
             if len(ahead) > 4 * _READING_AT_ONCE and (found := ahead.popleft().result()) is not None:
                 yield found
         while ahead:

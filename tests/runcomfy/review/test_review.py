@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import os
+import subprocess
+import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.httpsession import URLLib3Session
 
 from runcomfy.cli.__main__ import main
+from runcomfy.generation.destination import Destination
+from runcomfy.journal import Journal, MemoryJournalStore
+from runcomfy.review import accept, choose, reject, set_aside
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
+from runcomfy.storage.store import Store
+from tests.crash.names import name_s3_call
+from tests.crash.proxy import Proxy, proxies
+from tests.crash.wire import Drop, Point, Wire
 
 BLACK = "rain [sandbox: output=black]"
 BESIDE = ("", ".jpg", ".json")
@@ -99,13 +113,13 @@ class Killed(BaseException):
 
 
 @contextmanager
-def at_write(number: int, act: Callable[[], None]) -> Iterator[list[str]]:
-    """Do something before the write to a store with this number, counted from 0, is sent."""
+def at_write(number: int, act: Callable[[], None], *, of: str = "") -> Iterator[list[str]]:
+    """Do something before the write to a store with this number, counted from 0, is sent: of all, or of some names."""
     sent: list[str] = []
     send = URLLib3Session.send
 
     def counted(self: URLLib3Session, request: Any) -> Any:
-        if request.method in ("PUT", "DELETE", "POST"):
+        if request.method in ("PUT", "DELETE", "POST") and of in request.url.partition("?")[0]:
             sent.append(f"{request.method} {request.url.partition('?')[0]}")
             if len(sent) == number + 1:
                 act()
@@ -336,3 +350,143 @@ def test_of_two_people_one_decides(command: Command, sandbox: Sandbox, one: str,
         assert command.provenance(place)["review"] == video["review"], number
         assert command.is_sound()
         number += 1
+
+
+def elsewhere(*words: str) -> Callable[[], None]:
+    """Run the command in a process of its own: another worker."""
+
+    def act() -> None:
+        done = subprocess.run([sys.executable, "-m", "runcomfy", *words], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+    return act
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["keep", "set_aside"])
+def test_two_workers_that_judge_differently_leave_one_file(command: Command, sandbox: Sandbox, first: str) -> None:
+    """One is about to put its file when the other has finished: the one at the usual place counts, for everyone."""
+    second = "keep" if first == "set_aside" else "set_aside"
+    place = ("--bucket", command.place, "--json")
+    other = elsewhere("text-to-video", BLACK, "--on-defect", second, *place)
+
+    with at_write(0, other, of="/wan-ai/") as sent:
+        assert main(["text-to-video", BLACK, "--on-defect", first, *place]) == 0
+
+    assert len(sent) >= 3
+    (name,) = [name for name in command.files() if name.endswith(".mp4")]
+    assert set(command.files()) == named(name) and not name.startswith("quarantine/")
+    (found,) = command.run("journal", "list", "--all")["generations"]
+    (video,) = command.run("journal", "show", found["generation_key"])["archive"]["videos"]
+    assert video["key"] == f"media/{name}" and command.is_sound()
+    assert sandbox.books().submissions_accepted == 1
+
+
+def test_without_conditional_writes_and_without_a_journal(command: Command, object_store: ObjectStore) -> None:
+    """Found and accepted by its address; the journal of another process is none of this one's."""
+    _, name, aside = command.made()
+    store = Store(
+        command.bucket, "media", session=object_store.session(), endpoint_url=object_store.endpoint_url,
+        conditional_writes=False,
+    )  # fmt: skip
+    there = Destination(store, Journal(MemoryJournalStore()), "none", on_defect="set_aside")
+
+    async def decided() -> list[str]:
+        rejected = await reject(there, await choose(there, f"media/{aside}"), by="ana")
+        accepted = await accept(there, await choose(there, store.uri(f"media/{aside}")), by="ben")
+        return [rejected.state, accepted.state, (await choose(there, f"media/{aside}")).uri]
+
+    assert asyncio.run(decided()) == ["rejected", "accepted", f"{command.place}/{name}"]
+    assert set(command.files()) == named(name)
+    assert list(set_aside(store)) == []
+
+
+@pytest.mark.slow
+def test_fetched_without_a_journal_a_rejected_file_is_left_alone(command: Command, sandbox: Sandbox) -> None:
+    """The provenance below `quarantine/` says so to whoever comes: nothing is downloaded or stored."""
+    key, _, aside = command.made()
+    request_id = command.run("journal", "show", key)["request_id"]
+    command.run("review", "reject", key, "--delete")
+
+    failed = command.run("fetch", request_id, "--model", "text-to-video", "--journal", "none", code=16)
+
+    assert failed["error"] == "OutputRejected" and set(command.files()) == {f"{aside}.json"}
+
+
+@pytest.mark.slow
+def test_a_batch_does_not_pay_for_what_was_rejected(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The row fails with its reason; the others are made."""
+    key, _, aside = command.made()
+    command.run("review", "reject", key)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"prompt\n{BLACK}\nsnow\n")
+
+    done = command.run("batch", str(rows), code=14)
+
+    assert done["counts"] == {"archived": 1, "failed": 1} and sandbox.books().submissions_accepted == 2
+    assert named(aside) <= set(command.files())
+
+
+@pytest.mark.slow
+def test_erased_it_is_gone_from_both_places(command: Command, sandbox: Sandbox) -> None:
+    """Also while its acceptance is interrupted, which cannot go on then."""
+    key, _, _ = command.made()
+    with at_write(3, die), suppress(Killed):
+        main(["review", "accept", key, "--bucket", command.place])
+    assert any(name.startswith("quarantine/") for name in command.files())
+
+    command.run("erase", key, "--yes")
+
+    assert command.files() == {}
+    command.run("review", "accept", key, code=2)
+    command.run("text-to-video", BLACK, code=2)
+    assert sandbox.books().submissions_accepted == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_while_it_accepts_is_mended(
+    command: Command, sandbox: Sandbox, object_store: ObjectStore
+) -> None:
+    """A real process, killed by a proxy right after each write was carried out, and before it hears of it."""
+    key, name, _ = command.made()
+    snapshot = command.snapshot()
+    proxy = Proxy(object_store.endpoint_url, name_s3_call)
+    with proxies(proxy):
+        number, ended = 0, False
+        while not ended:
+            command.restore(snapshot)
+            ended = accepted_until(proxy, number, command.place, key)
+            command.run("review", "accept", key, "--by", "ana")
+            assert set(command.files()) == named(name), number
+            (video,) = command.run("journal", "show", key)["archive"]["videos"]
+            assert command.provenance(name)["review"] == video["review"] and video["key"] == f"media/{name}"
+            assert command.is_sound(), number
+            number += 1
+    assert number >= 8  # the decision, three objects, the journal, four deletions
+
+
+def accepted_until(proxy: Proxy, number: int, place: str, key: str) -> bool:
+    """Accept a file in a process that is killed after a write; return whether it came to its end before."""
+    started, seen = threading.Event(), itertools.count()
+    process: list[subprocess.Popen[bytes]] = []
+
+    def hook(point: Point) -> Drop | None:
+        started.wait()
+        if point.moment == "before" or not point.name.startswith(("s3 PUT", "s3 DELETE", "s3 POST")):
+            return None
+        if next(seen) < number:
+            return None
+        process[0].kill()
+        return Drop()
+
+    proxy.wire = Wire(hook)
+    words = ["review", "accept", key, "--by", "ana", "--bucket", place]
+    surroundings = {**os.environ, "AWS_ENDPOINT_URL_S3": proxy.url}
+    with subprocess.Popen(
+        [sys.executable, "-m", "runcomfy", *words], env=surroundings, stdout=subprocess.DEVNULL
+    ) as running:
+        process.append(running)
+        started.set()
+        running.wait()
+    proxy.settle()
+    return running.returncode == 0
