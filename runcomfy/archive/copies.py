@@ -80,7 +80,9 @@ def copy_to_usual_place(store: Store, source: str, key: str, described: Provenan
         ArchiveConflict: another object is there.
         StorageError: the store refused.
     """
-    existing = store.head(key)
+    original, existing = store.head(source), store.head(key)
+    if original is not None and original.size_bytes != described.size_bytes:
+        raise _conflict(store, source, "it is not the file that its provenance describes")
     if existing is None and not store.copy_new(source, key, known_absent=True):
         existing = store.head(key)
     if existing is not None:
@@ -123,7 +125,7 @@ def _of_same_output(store: Store, existing: ObjectFacts, described: Provenance) 
 
 def _conflict(store: Store, key: str, reason: str) -> ArchiveConflict:
     return ArchiveConflict(
-        f"There is already an object at {store.uri(key)}, and {reason}. Nothing was changed: look at it, and move it "
-        "away; then decide again.",
+        f"There is an object at {store.uri(key)}, and {reason}. It was not changed: look at it, and move it away; then "
+        "decide again.",
         key=key,
     )

@@ -37,7 +37,7 @@ async def choose(destination: Destination, named: str, output: int | None = None
             raise _none(destination, named)
         return item
     store, keys = await _known(destination, named)
-    found = await asyncio.to_thread(_by_generation, store, named, keys)
+    found = await asyncio.to_thread(_by_generation, store, named, keys, output)
     generations = {item.provenance.generation_key for item in found}
     if len(generations) > 1:
         raise InvalidInput(
@@ -69,12 +69,13 @@ async def _known(destination: Destination, named: str) -> tuple[Store, list[str]
     return destination.at(entry.store).store, [video.key for video in videos]
 
 
-def _by_generation(store: Store, named: str, keys: Iterable[str]) -> list[Item]:
+def _by_generation(store: Store, named: str, keys: Iterable[str], output: int | None) -> list[Item]:
     found = {
         item.key: item for item in (_at(store, key) for key in keys)
         if item is not None and (item.provenance.generation_key or "").startswith(named)
     }  # fmt: skip
-    if not found:  # the journal does not know them: the provenances do
+    if all(output not in (None, item.provenance.output_index) for item in found.values()):
+        # the journal does not know it: the provenances do
         found = {
             item.key: item for item in set_aside(store) if (item.provenance.generation_key or "").startswith(named)
         }

@@ -87,7 +87,7 @@ async def reject(
 
 
 def _review(decision: str, by: str, reason: str | None, *, deleted: bool = False) -> Review:
-    name, why = " ".join(by.split()), " ".join((reason or "").split())
+    name, why = _line(by), _line(reason or "")
     if not name or len(name) > _LONGEST_NAME:
         raise InvalidInput(f"Say who decides, in 1 to {_LONGEST_NAME} characters. Nothing was changed.")
     if len(why) > _LONGEST_REASON:
@@ -96,6 +96,11 @@ def _review(decision: str, by: str, reason: str | None, *, deleted: bool = False
         {"decision": decision, "by": redact(name), "at": datetime.now(UTC), "reason": redact(why) or None}
         | {"deleted": deleted}
     )
+
+
+def _line(text: str) -> str:
+    """One line of what a person wrote, without control characters."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 async def _refuse_erased(destination: Destination, item: Item) -> None:

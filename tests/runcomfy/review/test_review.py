@@ -20,6 +20,7 @@ import pytest
 from botocore.httpsession import URLLib3Session
 
 from runcomfy.cli.__main__ import main
+from runcomfy.errors import StorageError
 from runcomfy.generation.destination import Destination
 from runcomfy.journal import Journal, MemoryJournalStore
 from runcomfy.review import accept, choose, reject, set_aside
@@ -87,6 +88,9 @@ class Command:
         name = video["key"].removeprefix("media/").removeprefix("quarantine/")
         return done["generation"], name, f"quarantine/{name}"
 
+    def put(self, name: str, body: bytes, metadata: dict[str, str]) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=f"media/{name}", Body=body, Metadata=metadata)
+
     def snapshot(self) -> dict[str, tuple[bytes, Any, Any]]:
         listed = self.client.list_objects_v2(Bucket=self.bucket)["Contents"]
         whole = {each["Key"]: self.client.get_object(Bucket=self.bucket, Key=each["Key"]) for each in listed}
@@ -138,6 +142,7 @@ def named(name: str) -> set[str]:
     return {f"{name}{end}" for end in BESIDE}
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_set_aside_and_a_good_one_is_not(command: Command, sandbox: Sandbox) -> None:
     """It is complete below `quarantine/`, and everything says so; a rerun finds it there, whatever is set."""
     key, _, aside = command.made()
@@ -190,7 +195,10 @@ def test_accepted_it_is_as_if_it_had_never_been_set_aside(command: Command, sand
     assert sandbox.books().submissions_accepted == 1
 
 
-@pytest.mark.parametrize("end", ["kept", "deleted", "expired"])
+@pytest.mark.parametrize(
+    "end",
+    [pytest.param("kept", marks=pytest.mark.slow), "deleted", pytest.param("expired", marks=pytest.mark.slow)],
+)
 def test_rejected_it_is_not_paid_for_again_until_it_is_released(command: Command, sandbox: Sandbox, end: str) -> None:
     """Nor fetched: a rerun, `fetch`, `reconcile` and a batch leave it alone; the error names the only way out."""
     key, _, aside = command.made()
@@ -220,6 +228,7 @@ def test_rejected_it_is_not_paid_for_again_until_it_is_released(command: Command
     assert another["request_id"] != request_id and sandbox.books().submissions_accepted == 2
 
 
+@pytest.mark.slow
 def test_a_rejected_file_can_still_be_accepted(command: Command, sandbox: Sandbox) -> None:
     """While it is there; after a release too, which then pays for nothing. What is rejected twice stays as it was."""
     key, name, _ = command.made()
@@ -236,6 +245,7 @@ def test_a_rejected_file_can_still_be_accepted(command: Command, sandbox: Sandbo
     assert sandbox.books().submissions_accepted == 1
 
 
+@pytest.mark.slow
 def test_what_is_not_ours_at_the_usual_place_is_not_touched(command: Command) -> None:
     """A conflict in words, before anything is changed."""
     key, name, _ = command.made()
@@ -248,6 +258,7 @@ def test_what_is_not_ours_at_the_usual_place_is_not_touched(command: Command) ->
     assert command.snapshot() == before
 
 
+@pytest.mark.slow
 def test_wrong_words_are_refused(command: Command) -> None:
     """With what to do instead."""
     key, _, aside = command.made()
@@ -382,6 +393,7 @@ def test_two_workers_that_judge_differently_leave_one_file(command: Command, san
     assert sandbox.books().submissions_accepted == 1
 
 
+@pytest.mark.slow
 def test_without_conditional_writes_and_without_a_journal(command: Command, object_store: ObjectStore) -> None:
     """Found and accepted by its address; the journal of another process is none of this one's."""
     _, name, aside = command.made()
@@ -490,3 +502,58 @@ def accepted_until(proxy: Proxy, number: int, place: str, key: str) -> bool:
         running.wait()
     proxy.settle()
     return running.returncode == 0
+
+
+@pytest.mark.slow
+def test_several_files_are_decided_one_by_one(command: Command) -> None:
+    """Each by its number or its address; a generation's key alone says which there are."""
+    key, name, aside = command.made()
+    second = aside.replace("-0.mp4", "-1.mp4")
+    described = command.provenance(aside) | {"output_index": 1, "uri": f"{command.place}/{second}", "poster_uri": None}
+    whole = command.files()[aside]
+    kept = whole["Metadata"] | {"runcomfy-output-index": "1"}
+    command.put(second, whole["Body"].read(), kept)
+    command.put(f"{second}.json", json.dumps(described).encode(), {})
+
+    assert [item["output"] for item in command.run("review", "list")["files"]] == [0, 1]
+    assert command.run("review", "accept", key, "--output", "1")["uri"].endswith("-1.mp4")
+    assert command.run("review", "accept", f"media/{aside}")["uri"].endswith("-0.mp4")
+    assert set(command.files()) == named(name) | {name.replace("-0.mp4", f"-1.mp4{end}") for end in ("", ".json")}
+
+
+@pytest.mark.slow
+def test_a_file_that_is_another_one_by_now_is_not_accepted(command: Command) -> None:
+    """Nor is anything put at the usual place."""
+    key, _, aside = command.made()
+    command.put(aside, b"cut off", {})
+
+    assert command.run("review", "accept", key, code=13)["error"] == "ArchiveConflict"
+    assert set(command.files()) == named(aside)
+
+
+@pytest.mark.slow
+def test_what_people_write_is_one_line_without_secrets(command: Command) -> None:
+    """In provenance, journal and terminal."""
+    key, _, aside = command.made()
+    url = "https://bucket.example/x?X-Amz-Signature=5ec2e7"
+
+    done = command.run("review", "reject", key, "--by", "a\x1b[31mna", "--reason", f"see\n{url}")
+
+    said = json.dumps([command.provenance(aside), command.run("journal", "show", key), done])
+    assert "5ec2e7" not in said and "\\u001b" not in said and "\\n" not in done["review"]["reason"]
+
+
+def test_a_large_file_is_copied_in_parts_once(store: Store) -> None:
+    """With its type and metadata; a second copy is refused, as is one of nothing."""
+    body, key = bytes(range(256)) * 50_000, store.key("large.bin")
+    store.put(store.key("quarantine/large.bin"), body, content_type="video/mp4", metadata={"who": "ours"})
+
+    assert store.copy_new(store.key("quarantine/large.bin"), key, largest_copy_bytes=6_000_000)
+    assert not store.copy_new(store.key("quarantine/large.bin"), key, largest_copy_bytes=6_000_000)
+
+    copied = store.head(key)
+    assert copied is not None and (copied.content_type, copied.metadata) == ("video/mp4", {"who": "ours"})
+    assert store.read(key, limit_bytes=len(body)) == body
+    assert list(store.unfinished_uploads(store.prefix)) == []
+    with pytest.raises(StorageError, match="no object"):
+        store.copy_new(store.key("nothing"), store.key("new"))
