@@ -22,7 +22,8 @@ from pydantic import (
 
 from blocks.prefect_api import LoadedInWords
 from blocks.travelling import MASK, SecretOrigin, find_block, origin_of, refusal
-from runcomfy.archive.signing import environment_signing
+from runcomfy.archive.signing import environment_signing, signing_by
+from runcomfy.content_credentials import Signing, SigningSettings, is_pem
 from runcomfy.errors import ConfigurationError
 from runcomfy.generation.destination import Destination, OnDefect, check_place
 from runcomfy.journal import Journal, JournalStore, check_choice, names_folder, open_journal_store
@@ -33,7 +34,7 @@ from runcomfy.storage.store import Store
 
 __all__ = ["MediaStore"]
 
-_NOT_SENT: dict[str, Any] = {"_store": None, "_journal": None, "_made_for": (), "_first_credentials": None}
+_NOT_SENT: dict[str, Any] = {"_store": None, "_journal": None, "_made_for": (), "_first_secrets": ()}
 
 
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
@@ -61,6 +62,15 @@ class MediaStore(LoadedInWords, Block):
             changed.
         on_defect: What to do about a file that is judged suspect or damaged (docs/archive.md). Either way it is
             archived: `keep` leaves it at that, `fail` lets the run fail then (`DefectiveOutput`).
+        sign_certificate: Sign archived files (docs/content-credentials.md): the signer's certificate first, then those
+            up to the root, in PEM form; or the path of such a file where the worker runs. If nothing is said about a
+            signer here, the worker's environment does (`RUNCOMFY_SIGN_...`).
+        sign_key: Its private key in PEM form, without a password. Either this or `sign_kms_key`.
+        sign_kms_key: An asymmetric key in AWS KMS that never leaves it: its id, ARN or alias. The worker's own AWS
+            credentials are used, not those of this block.
+        sign_tsa_url: A time-stamp authority (RFC 3161), so that a signature outlives its certificate.
+        sign_required: Whether a file that cannot be signed is not archived (`SigningFailed`), rather than archived with
+            a warning.
         contact_sheets: Put a contact sheet beside each video, `<key>.sheet.jpg`: nine frames with their times, some ten
             thousand bytes. The run's page shows it in place of the poster.
         conditional_writes: Turn off for servers that refuse `If-None-Match` on writes. Such a server cannot hold the
@@ -129,6 +139,24 @@ class MediaStore(LoadedInWords, Block):
         title="Contact sheets",
         description="Put nine frames with their times, as one JPEG, beside each video.",
     )
+    sign_certificate: str = Field(
+        default="",
+        title="Signer's certificate",
+        description="PEM, up to the root, or a file of the worker. If empty, the worker's environment decides.",
+    )
+    sign_key: SecretStr = Field(
+        default=SecretStr(""), title="Signer's key", description="The private key in PEM form, without a password."
+    )
+    sign_kms_key: str = Field(
+        default="", title="Signer's key in KMS", description="Instead of that, a key in AWS KMS: its id, ARN or alias."
+    )
+    sign_tsa_url: str = Field(
+        default="", title="Time-stamp authority", description="By RFC 3161, so that signatures outlive the certificate."
+    )
+    sign_required: bool = Field(
+        default=False, title="Signature required", description="Whether what cannot be signed is not archived."
+    )
+
     conditional_writes: bool = Field(
         default=True, title="Conditional writes", description="Turn off for servers that refuse If-None-Match."
     )
@@ -160,7 +188,7 @@ class MediaStore(LoadedInWords, Block):
     _store: Store | None = PrivateAttr(default=None)
     _journal: Journal | None = PrivateAttr(default=None)
     _made_for: tuple[Any, ...] = PrivateAttr(default=())
-    _first_credentials: Any = PrivateAttr(default=None)
+    _first_secrets: tuple[Any, ...] = PrivateAttr(default=())
     _origin: SecretOrigin | None = PrivateAttr(default=None)
 
     @field_serializer("credentials", mode="wrap")
@@ -180,41 +208,56 @@ class MediaStore(LoadedInWords, Block):
         if (info.context or {}).get("include_secrets") and not info.by_alias and self.credentials is not None:
             data["credentials"] = self.credentials.model_dump(mode="json")
             _mask_session_token(data["credentials"])
+        if (info.context or {}).get("include_secrets") and not info.by_alias and data.get("sign_key"):
+            data["sign_key"] = MASK
         return data
 
     def block_initialization(self) -> None:
-        """Remember the credentials that this block was made with: if it is saved, its document holds those."""
-        self._first_credentials = self.credentials
+        """Remember the secrets that this block was made with: if it is saved, its document holds those."""
+        self._first_secrets = (self.credentials, self.sign_key)
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "credentials":
-            self._load_credentials()
+        if name in ("credentials", "sign_key"):
+            self._load_secrets()
         return super().__getattribute__(name)
 
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., MediaStore], tuple[Any, ...]]:
         # neither secrets nor a client may be pickled; both are loaded or made again in the other process
-        state, origin = self.__getstate__(), self._origin or self._origin_of_credentials()
+        state, origin = self.__getstate__(), self._origin or self._origin_of_secrets()
         if origin is not None:
-            state["__dict__"] = state["__dict__"] | {"credentials": None}
+            state["__dict__"] = state["__dict__"] | {"credentials": None, "sign_key": SecretStr("")}
         state["__pydantic_private__"] = state["__pydantic_private__"] | _NOT_SENT | {"_origin": origin}
         return _restored, (type(self), state)
 
-    def _origin_of_credentials(self) -> SecretOrigin | None:
-        """Return where the credentials can be loaded from, `None` if there are no secrets in them."""
-        if self.credentials is None or not _holds_secrets(self.credentials):
+    def _origin_of_secrets(self) -> SecretOrigin | None:
+        """Return where credentials and signer's key can be loaded from, `None` if there are no secrets in them."""
+        signs = bool(self.sign_key.get_secret_value())
+        if not signs and (self.credentials is None or not _holds_secrets(self.credentials)):
             return None
-        if saved := origin_of(self.credentials):
+        if not signs and self.credentials is not None and (saved := origin_of(self.credentials)):
             return saved
-        if (saved := origin_of(self)) and self.credentials is self._first_credentials:
+        is_unchanged = len(self._first_secrets) == 2 and (
+            self.credentials is self._first_secrets[0] and self.sign_key == self._first_secrets[1]
+        )
+        if is_unchanged and (saved := origin_of(self)):
             return saved
-        raise refusal(self, "save its credentials block alone, or leave `credentials` empty and use boto3's own places")
+        raise refusal(
+            self,
+            "name the signer's key in KMS, or in the worker's environment (RUNCOMFY_SIGN_KEY)"
+            if signs
+            else "save its credentials block alone, or leave `credentials` empty and use boto3's own places",
+        )
 
-    def _load_credentials(self) -> None:
+    def _load_secrets(self) -> None:
         """Load the credentials of a block that was sent to this process; `ConfigurationError` if there are none."""
         if self._origin is not None:
             found = find_block(self._origin)
-            self.__dict__["credentials"] = found.credentials if isinstance(found, MediaStore) else found
-            self._first_credentials, self._origin = self.__dict__["credentials"], None
+            self._origin = None
+            if isinstance(found, MediaStore):
+                self.__dict__ |= {"credentials": found.credentials, "sign_key": found.sign_key}
+            else:
+                self.__dict__["credentials"] = found
+            self._first_secrets = (self.__dict__["credentials"], self.__dict__["sign_key"])
 
     @field_validator("credentials", mode="before")
     @classmethod
@@ -223,6 +266,17 @@ class MediaStore(LoadedInWords, Block):
         if isinstance(value, dict) and "minio_root_user" in value:
             return MinIOCredentials.model_validate(value)
         return value
+
+    @field_validator("sign_key")
+    @classmethod
+    def _check_sign_key(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()
+        if key and not key.strip("*"):
+            raise ValueError(
+                "this is no key, but what Prefect shows of one: parameters carry no secrets. Save the block, and "
+                "pass the saved one"
+            )
+        return SecretStr(key)
 
     @field_validator("journal")
     @classmethod
@@ -293,7 +347,7 @@ class MediaStore(LoadedInWords, Block):
             self.on_defect,
             self.contact_sheets,
             self._store_at,
-            environment_signing(),
+            self._signing(),
         )
 
     def with_choices(self, *, on_defect: OnDefect | None = None, contact_sheets: bool | None = None) -> Self:
@@ -312,10 +366,11 @@ class MediaStore(LoadedInWords, Block):
 
         Raises:
             ConfigurationError: the journal is in a folder, archived files would be in a folder of another purpose, or a
-            setting of the bucket is none of S3's.
+            setting of the bucket is none of S3's, or those of the signer contradict each other.
         """
         check_choice(self.journal)
         self._bucket_settings()
+        self._signing()
         self.check_place()
 
     def check_place(self, **facts: Any) -> None:
@@ -336,7 +391,7 @@ class MediaStore(LoadedInWords, Block):
 
     def _forget_if_changed(self) -> None:
         """Drop the store and the journal if a field has changed, as in a copy that was given other values."""
-        self._load_credentials()
+        self._load_secrets()
         values = tuple(
             id(value) if name == "credentials" else value for name, value in self if name in type(self).model_fields
         )
@@ -368,6 +423,21 @@ class MediaStore(LoadedInWords, Block):
             acl=self.acl,
             requester_pays=self.requester_pays,
             expected_bucket_owner=self.expected_bucket_owner,
+        )
+
+    def _signing(self) -> Signing | None:
+        """Return what signs files: what this block says, or else the environment."""
+        key = self.sign_key.get_secret_value()
+        if not (self.sign_certificate or key or self.sign_kms_key or self.sign_tsa_url or self.sign_required):
+            return environment_signing()
+        if key and not is_pem(key):  # said here, and not while the block is made: pydantic quotes what it refuses
+            raise ConfigurationError(
+                "sign_key of the block MediaStore is no private key in PEM form (BEGIN PRIVATE KEY)."
+            )
+        return signing_by(
+            SigningSettings(
+                self.sign_certificate.strip(), key, self.sign_kms_key.strip(), self.sign_tsa_url, self.sign_required
+            )
         )
 
     def _session(self) -> boto3.Session:

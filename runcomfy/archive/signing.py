@@ -25,7 +25,7 @@ from runcomfy.media.marking import ai_packet
 from runcomfy.storage.store import Store
 from runcomfy.values import GenerationFacts, StagedFile
 
-__all__ = ["Signed", "environment_signing", "has_mark", "recognised", "signed"]
+__all__ = ["Signed", "environment_signing", "has_mark", "recognised", "signed", "signing_by"]
 
 _READ_BYTES = 1024 * 1024
 _MOST_INGREDIENT_BYTES = 64 * 1024 * 1024
@@ -48,11 +48,12 @@ def environment_signing() -> Signing | None:
         ConfigurationError: its variables contradict each other.
     """
     settings = settings_from_environment()
-    return _signing(settings) if settings is not None else None
+    return signing_by(settings) if settings is not None else None
 
 
 @functools.lru_cache(maxsize=8)
-def _signing(settings: SigningSettings) -> Signing:
+def signing_by(settings: SigningSettings) -> Signing:
+    """Return what signs files as some settings say; the same for the same ones, so that it is tried out once."""
     name, _, version = archiver_name().partition("/")
     return Signing(settings, (name, version))
 
@@ -142,7 +143,8 @@ def has_mark(file: ScratchFile, model_id: str) -> bool:
 def _why(error: Exception, signing: Signing) -> str:
     """Return why a file is not signed, for its provenance: without folders of this machine."""
     why = error.message if isinstance(error, RunComfyError) else str(error)
-    for path in filter(None, (signing.settings.certificate, signing.settings.key)):
+    settings = signing.settings
+    for path in (settings.certificate_name, *([settings.key_name] if settings.key else [])):
         why = why.replace(path, PurePath(path).name)
     return why.removesuffix(" Nothing was paid for.").rstrip(".")
 

@@ -8,7 +8,7 @@ checked; nothing of it is loaded before. The standard: https://spec.c2pa.org/.
 from __future__ import annotations
 
 from runcomfy.content_credentials.reading import Credentials, read_credentials
-from runcomfy.content_credentials.settings import SigningSettings, settings_from_environment
+from runcomfy.content_credentials.settings import SigningSettings, is_pem, settings_from_environment
 from runcomfy.content_credentials.signing import Signing, Unsigned
 from runcomfy.content_credentials.statement import Statement, statement_sha256
 
@@ -18,6 +18,7 @@ __all__ = [
     "SigningSettings",
     "Statement",
     "Unsigned",
+    "is_pem",
     "read_credentials",
     "settings_from_environment",
     "statement_sha256",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["SigningSettings", "settings_from_environment"]
+__all__ = ["SigningSettings", "is_pem", "settings_from_environment", "whole_pem"]
 
 _CERTIFICATE, _KEY, _KMS = "RUNCOMFY_SIGN_CERTIFICATE", "RUNCOMFY_SIGN_KEY", "RUNCOMFY_SIGN_KMS_KEY"
 _TSA, _REQUIRED = "RUNCOMFY_SIGN_TSA_URL", "RUNCOMFY_SIGN_REQUIRED"
+_LONGEST_PATH = 1000
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{3,60})-----(.*?)-----END \1-----", re.DOTALL)
 _YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
@@ -21,8 +24,8 @@ class SigningSettings:
     """Who signs archived files.
 
     Args:
-        certificate: A PEM file: the signer's certificate first, then those up to the root.
-        key: A PEM file with the private key, without a password. Either this or `kms_key`.
+        certificate: A PEM file, or the content of one: the signer's certificate first, then those up to the root.
+        key: A PEM file with the private key, or the content of one, without a password. Either this or `kms_key`.
         kms_key: An asymmetric key in AWS KMS: its id, ARN or alias; boto3's own credentials are used.
         tsa_url: A time-stamp authority (RFC 3161), so that signatures outlive the certificate.
         required: Whether a file that cannot be signed is not archived, rather than archived with a warning.
@@ -32,7 +35,7 @@ class SigningSettings:
     """
 
     certificate: str
-    key: str = ""
+    key: str = field(default="", repr=False)
     kms_key: str = ""
     tsa_url: str = ""
     required: bool = False
@@ -42,14 +45,45 @@ class SigningSettings:
             given = "both are given" if self.key else "neither is given"
             raise ConfigurationError(
                 f"Files are to be signed with {_CERTIFICATE}, by one key, {_KEY} (a PEM file) or "
-                f"{_KMS} (AWS KMS); {given}."
+                f"{_KMS} (AWS KMS), or by those of the block MediaStore (sign_certificate, sign_key, sign_kms_key); "
+                f"{given}."
             )
         if not self.certificate:
             raise ConfigurationError(
-                f"Files are to be signed, and no certificate is named: set {_CERTIFICATE} to a PEM file."
+                f"Files are to be signed, and no certificate is named: set {_CERTIFICATE} to a PEM file, or "
+                "sign_certificate of the block MediaStore."
             )
         if self.tsa_url and urlsplit(self.tsa_url).scheme not in ("http", "https"):
             raise ConfigurationError(f"{_TSA} is no http:// or https:// address of a time-stamp authority.")
+
+    @property
+    def certificate_name(self) -> str:
+        """How the certificate is called in sentences: its path, if it is a file."""
+        return "the certificate that was given" if is_pem(self.certificate) else self.certificate
+
+    @property
+    def key_name(self) -> str:
+        """How the key is called in sentences: never by its content."""
+        if self.kms_key:
+            return self.kms_key
+        is_path = len(self.key) <= _LONGEST_PATH and self.key.isprintable() and not is_pem(self.key)
+        return self.key if is_path else "that was given"
+
+
+def is_pem(text: str) -> bool:
+    """Whether a text is the content of a PEM file, and not a path to one."""
+    return "-----BEGIN" in text
+
+
+def whole_pem(text: str) -> str:
+    """Return PEM in lines again, as files have it: forms and environments keep it in one, or write ends as `\\n`."""
+    parts = _PEM.findall(text.replace("\\r", "").replace("\\n", "\n"))
+    return "".join(f"-----BEGIN {name}-----\n{_lines(body)}-----END {name}-----\n" for name, body in parts) or text
+
+
+def _lines(body: str) -> str:
+    packed = "".join(body.split())
+    return "".join(f"{packed[at : at + 64]}\n" for at in range(0, len(packed), 64))
 
 
 def settings_from_environment(environment: Mapping[str, str] = os.environ) -> SigningSettings | None:

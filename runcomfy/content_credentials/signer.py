@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runcomfy.content_credentials.settings import SigningSettings
+from runcomfy.content_credentials.settings import SigningSettings, is_pem, whole_pem
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.extras import needed
 
@@ -58,19 +58,18 @@ def open_key(settings: SigningSettings) -> Key:
     with needed("c2pa", _WHAT):
         from cryptography import x509
         from cryptography.hazmat.primitives import serialization
-    pem = _read(settings.certificate, "The certificate")
+    where = settings.certificate_name
+    pem = _read(settings.certificate, "The certificate", where)
     try:
         first = x509.load_pem_x509_certificates(pem)[0]
     except (ValueError, IndexError):
-        raise ConfigurationError(
-            f"{settings.certificate} holds no certificate in PEM form (BEGIN CERTIFICATE)."
-        ) from None
+        raise ConfigurationError(f"{where} holds no certificate in PEM form (BEGIN CERTIFICATE).") from None
     if not first.not_valid_before_utc <= datetime.now(UTC) <= first.not_valid_after_utc:
         raise ConfigurationError(
-            f"The certificate in {settings.certificate} is valid from {first.not_valid_before_utc:%Y-%m-%d} to "
+            f"The certificate in {where} is valid from {first.not_valid_before_utc:%Y-%m-%d} to "
             f"{first.not_valid_after_utc:%Y-%m-%d}, and not now."
         )
-    algorithm = _algorithm(first.public_key(), settings.certificate)
+    algorithm = _algorithm(first.public_key(), where)
     ours: Any
     if settings.kms_key:
         client = _kms()
@@ -78,20 +77,21 @@ def open_key(settings: SigningSettings) -> Key:
             ours = serialization.load_der_public_key(client.get_public_key(KeyId=settings.kms_key)["PublicKey"])
         sign = _signs_in_kms(client, settings.kms_key, algorithm)
     else:
-        private = _private_key(settings.key)
+        private = _private_key(settings)
         ours, sign = private.public_key(), _signs_here(private, algorithm)
     if _der(ours) != _der(first.public_key()):
-        named = settings.kms_key or settings.key
-        raise ConfigurationError(f"The key {named} is not that of the first certificate in {settings.certificate}.")
+        raise ConfigurationError(f"The key {settings.key_name} is not that of the first certificate in {where}.")
     return Key(algorithm, pem.decode("ascii", "ignore"), sign)
 
 
-def _read(path: str, what: str) -> bytes:
+def _read(given: str, what: str, name: str) -> bytes:
+    if is_pem(given):
+        return whole_pem(given).encode("ascii", "replace")
     try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{what} {path} cannot be read: {reason}. Nothing was paid for.") from None
+        return Path(given).expanduser().read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:  # no home folder; a zero byte
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigurationError(f"{what} {name} cannot be read: {reason}. Nothing was paid for.") from None
 
 
 def _der(key: PublicKeyTypes) -> bytes:
@@ -114,14 +114,16 @@ def _algorithm(key: Any, where: str) -> str:
     )
 
 
-def _private_key(path: str) -> Any:
+def _private_key(settings: SigningSettings) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        return load_pem_private_key(_read(path, "The key"), password=None)
-    except (ValueError, TypeError):  # not the library's text: it may quote the file
+        return load_pem_private_key(_read(settings.key, "The key", settings.key_name), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # not the library's text: it may quote the file
         raise ConfigurationError(
-            f"{path} holds no private key in PEM form that can be used without a password. Nothing was paid for."
+            f"The key {settings.key_name} holds no private key in PEM form that can be used without a password. "
+            "Nothing was paid for."
         ) from None
 
 

@@ -215,7 +215,7 @@ class Signing:
         found = read_credentials(signed, "image/png")
         if found is None or not found.is_valid:
             what = ", ".join(found.problems) if found else "no signature can be read"
-            raise Unsigned(f"what is signed with {self.settings.certificate} is not valid: {what}.")
+            raise Unsigned(f"what is signed with {self.settings.certificate_name} is not valid: {what}.")
 
 
 def _add(builder: Any, ingredient: Ingredient) -> None:

@@ -24,5 +24,4 @@ async def _signature() -> Diagnosis:
             "A tiny image could not be signed: files are archived unsigned, with a warning each.",
             "Look at key, KMS and time-stamp authority; with RUNCOMFY_SIGN_REQUIRED=yes this says why.",
         )
-    by = signing.settings.kms_key or signing.settings.key
-    return ok(f"a tiny image was signed with {by}, and its signature holds")
+    return ok(f"a tiny image was signed with the key {signing.settings.key_name}, and its signature holds")

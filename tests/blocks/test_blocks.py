@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import pickle
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +21,7 @@ from pydantic import SecretStr, ValidationError
 from blocks import MediaStore, RunComfyCredentials
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.sandbox.objectstore import ObjectStore
+from tests.runcomfy.content_credentials.certificates import Chain, make_chain
 
 TOKEN = "token-81c2f7d0"
 SECRET = "secret-5a90be13"
@@ -254,6 +258,74 @@ def test_an_archive_inside_the_folder_of_the_journal_is_refused(settings: dict[s
         store.check_settings()
 
 
+# The signer
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return make_chain(tmp_path)
+
+
+def in_one_line(path: Path) -> str:
+    """Return a PEM file as a form with one line keeps it."""
+    return " ".join(path.read_text().split("\n"))
+
+
+async def test_the_signer_is_stored_and_loaded(prefect_api: str, prefix: str, chain: Chain) -> None:
+    """With its key, as a form has it: in one line. Nobody who views the block, or its process, sees the key."""
+    await MediaStore.register_type_and_schema()
+    key = chain.key.read_text()
+    store = MediaStore(
+        bucket="videos", sign_certificate=in_one_line(chain.certificate), sign_key=SecretStr(in_one_line(chain.key)),
+        sign_required=True,
+    )  # fmt: skip
+    await store.save(prefix)
+
+    loaded = await MediaStore.load(prefix)
+    arrived = await asyncio.to_thread(lambda: pickle.loads(pickle.dumps(loaded)))
+
+    signing = loaded._signing()
+    assert signing is not None and signing.required
+    signing.check()
+    assert signing.works and await asyncio.to_thread(arrived._signing) is signing
+    secret = key.splitlines()[1]
+    parts = (loaded, repr(loaded), str(loaded), loaded.model_dump_json(), vars(signing), signing.settings)
+    assert secret not in "".join(map(repr, parts)) + await stored(store, prefix)
+    assert secret.encode() not in pickle.dumps(loaded)
+    assert "sign_key" in loaded.model_dump_json(context={"include_secrets": True})
+    assert secret not in loaded.model_dump_json(context={"include_secrets": True})
+    with pytest.raises(ConfigurationError, match="name the signer's key in KMS"):
+        pickle.dumps(MediaStore(bucket="videos", sign_certificate="c.pem", sign_key=SecretStr(key)))
+
+
+def test_what_is_wrong_with_the_signer_is_said_without_its_key(chain: Chain, tmp_path: Path) -> None:
+    """Before anything is paid for."""
+    (tmp_path / "other").mkdir()
+    stranger, key = make_chain(tmp_path / "other"), SecretStr(chain.key.read_text())
+    half = SecretStr(chain.key.read_text()[:120])
+    certificate = str(chain.certificate)
+    wrong: dict[str, dict[str, Any]] = {
+        "both are given": {"sign_certificate": certificate, "sign_key": key, "sign_kms_key": "alias/x"},
+        "neither is given": {"sign_certificate": certificate},
+        "no certificate is named": {"sign_key": key},
+        "is no private key in PEM form": {"sign_certificate": certificate, "sign_key": SecretStr("SECRET" * 9)},
+        "holds no private key": {"sign_certificate": certificate, "sign_key": half},
+        "is not that of": {"sign_certificate": str(stranger.certificate), "sign_key": key},
+        "time-stamp authority": {"sign_certificate": certificate, "sign_key": key, "sign_tsa_url": "ftp://x"},
+        "cannot be read": {"sign_certificate": "/none.pem", "sign_key": key},
+    }
+
+    for said, settings in wrong.items():
+        with pytest.raises(ConfigurationError, match=said) as raised:
+            signing = MediaStore(bucket="videos", **settings)._signing()
+            assert signing is not None
+            signing.check()
+        assert not any(line in raised.value.message for line in ("SECRET", *key.get_secret_value().splitlines()[1:3]))
+    with pytest.raises(ValidationError, match="what Prefect shows"):
+        MediaStore(bucket="videos", sign_key=SecretStr("**********"))
+    assert MediaStore(bucket="videos")._signing() is None
+
+
 # In the UI
 
 
@@ -276,7 +348,7 @@ def test_each_field_of_the_form_is_explained(kind: type[Block]) -> None:
 
     assert [name for name, field in fields.items() if not (field.get("title") and field.get("description"))] == []
     secret = {name for name, field in fields.items() if "password" in json.dumps(field)}
-    assert secret == ({"api_token"} if kind is RunComfyCredentials else set())
+    assert secret == ({"api_token"} if kind is RunComfyCredentials else {"sign_key"})
 
 
 def test_what_a_buckets_rules_want_is_a_setting() -> None:
