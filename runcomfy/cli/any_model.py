@@ -31,6 +31,7 @@ _OURS = frozenset(
     {
         "archive_key",
         "bucket",
+        "contact_sheets",
         "deadlines",
         "help",
         "journal",
@@ -209,7 +210,7 @@ def _generation(kind: type[ModelInputs], given: dict[str, Any], run: Run) -> Gen
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
+        destination = run.destination()
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             inputs, staged = await with_retries(lambda: stage_inputs(kind, given, destination.store, hooks))
             submission = await submit(engine, inputs, staged=staged, variation=run.variation)

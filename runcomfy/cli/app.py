@@ -57,6 +57,8 @@ Environment:
   RUNCOMFY_JOURNAL_PATIENCE_SECONDS
                          after how long (180 without it) a submission that has
                          no answer is taken for that of a process that died
+  RUNCOMFY_CONTACT_SHEETS
+                         true: --contact-sheets, without saying it
   RUNCOMFY_ON_DEFECT     what --on-defect is otherwise: keep, set_aside or fail
   RUNCOMFY_PUBLIC_ENDPOINT_URL
                          the S3 server as RunComfy reaches it, if otherwise

@@ -115,7 +115,7 @@ def _run(
     folder = f"batches/{name}-{uuid4().hex[:8]}"
 
     async def made() -> BatchReport:
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
+        destination = run.destination()
         program = Program(environment.client, destination, environment.host_policy(), hooks)
         plan = await prepare(
             manifest,

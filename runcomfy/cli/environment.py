@@ -169,6 +169,8 @@ def destination(
     archive_key: str | None,
     settings: BucketSettings = PLAIN,
     on_defect: OnDefect | None = None,
+    *,
+    contact_sheets: bool = False,
 ) -> Destination:
     """Return where a generation goes; see `check`, and `store` for the bucket's settings.
 
@@ -188,7 +190,8 @@ def destination(
     kept = Journal(open_journal_store(choice, lambda: here, store_at), lease_seconds=_lease_seconds() or LEASE_SECONDS)
     return Destination(
         here, kept, choice, _template(archive_key),
-        on_defect=on_defect or _on_defect(), open_store=store_at, signing=environment_signing(),
+        on_defect=on_defect or _on_defect(), contact_sheets=contact_sheets, open_store=store_at,
+        signing=environment_signing(),
     )  # fmt: skip
 
 

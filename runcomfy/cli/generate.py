@@ -74,9 +74,7 @@ def fetch(
 
     async def fetched() -> list[ArchivedVideo]:
         account = environment.client()
-        destination = environment.destination(
-            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
-        )
+        destination = archive.destination()
         async with open_engine(account, destination, hosts=environment.host_policy(), hooks=hooks) as engine:
             origin = await what_to_archive(request_id, engine, model_id=model_id)
             _, videos = await archive_with_retries(
@@ -106,7 +104,7 @@ def _made(kind: type[ModelInputs], given: dict[str, Any], run: Run, source: str 
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
+        destination = run.destination()
         async with open_engine(account, destination, hosts=hosts, policy=run.policy, hooks=hooks) as engine:
             staged = None
             if source is not None:

@@ -113,7 +113,7 @@ def _received(
     hooks = Counting()
 
     async def received() -> tuple[InboxReport, RunComfyError | None]:
-        destination = environment.destination(run.bucket, run.journal, run.archive_key, run.settings, run.on_defect)
+        destination = run.destination()
         program = Program(environment.client, destination, environment.host_policy(), hooks)
         arrivals = Source(source, destination.store, destination.template)
         check_queue(queue_url, destination)

@@ -120,9 +120,7 @@ def adopt(
 
     async def made() -> Generation:
         account, hosts = environment.client(), environment.host_policy()
-        here = environment.destination(
-            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
-        )
+        here = archive.destination()
         there = here.at(entry.store)
         async with open_engine(account, there, hosts=hosts, policy=RunPolicy(deadlines), hooks=hooks) as engine:
             return await finished(engine, hooks, submission_of(entry), inputs_of(entry), entry.files)

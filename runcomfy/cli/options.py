@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from pydantic import ConfigDict, field_validator
 
-from runcomfy.cli.environment import store_options
+from runcomfy.cli import environment
 from runcomfy.errors import ConfigurationError
 from runcomfy.models import ImageToVideoSettings, TextToVideoSettings
 from runcomfy.policy import Deadlines, RunPolicy
 from runcomfy.storage.bucket_settings import Acl, BucketSettings, Encryption
 from runcomfy.storage.commands import StoreOptions
+
+if TYPE_CHECKING:
+    from runcomfy.generation.destination import Destination
 
 __all__ = [
     "ABOVE_ZERO",
@@ -151,7 +154,7 @@ class BucketOptions(BucketRules):
         Raises:
             ConfigurationError: it names no bucket.
         """
-        return store_options(self.bucket, self.journal, self.settings)
+        return environment.store_options(self.bucket, self.journal, self.settings)
 
 
 @Parameter(name="*")
@@ -179,6 +182,20 @@ class ArchivingOptions(ArchiveOptions):
             "it, RUNCOMFY_ON_DEFECT says.",
         ),
     ] = None
+    contact_sheets: Annotated[
+        bool,
+        Parameter(
+            env_var="RUNCOMFY_CONTACT_SHEETS", negative="", show_default=False,
+            help="Put a contact sheet beside each video: nine frames with their times, as one JPEG.",
+        ),
+    ] = False  # fmt: skip
+
+    def destination(self) -> Destination:
+        """Return where a generation goes; see `environment.destination`."""
+        return environment.destination(
+            self.bucket, self.journal, self.archive_key, self.settings, self.on_defect,
+            contact_sheets=self.contact_sheets,
+        )  # fmt: skip
 
 
 @Parameter(name="*")
@@ -209,7 +226,7 @@ def stated_store(argument: object) -> StoreOptions | None:
     if not isinstance(argument, BucketOptions):
         return None
     try:
-        store = store_options(argument.bucket, argument.journal, argument.settings)
+        store = environment.store_options(argument.bucket, argument.journal, argument.settings)
     except ConfigurationError:
         return None
     return replace(store, archive_key=argument.archive_key) if isinstance(argument, ArchiveOptions) else store

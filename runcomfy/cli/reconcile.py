@@ -78,9 +78,7 @@ def _reconciled(
 
     async def reconciled() -> Reconciliation:
         account, hosts = environment.client(), environment.host_policy()
-        destination = environment.destination(
-            archive.bucket, archive.journal, archive.archive_key, archive.settings, archive.on_defect
-        )
+        destination = archive.destination()
         async with open_engine(account, destination, hosts=hosts, hooks=hooks) as engine:
 
             async def archived(entry: Entry) -> list[ArchivedVideo]:

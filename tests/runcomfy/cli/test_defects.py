@@ -63,3 +63,24 @@ def test_a_row_of_a_batch_fails_for_its_defect(
         assert row["uri"].startswith(command_line.bucket) and float(row["cost_usd"]) > 0
     assert json.loads(again.stdout.splitlines()[-1])["counts"] == {"existing": 2}
     assert sandbox.books().submissions_accepted == 2
+
+
+@pytest.mark.slow
+def test_a_contact_sheet_is_asked_for_by_option_or_environment(
+    command_line: CommandLine, object_store: ObjectStore
+) -> None:
+    """It is beside the video, and nowhere without being asked for."""
+    client = object_store.session().client("s3", endpoint_url=object_store.endpoint_url)
+    words = ("--bucket", command_line.bucket, "--json")
+
+    runs = {
+        "option": command_line.run("text-to-video", "rain", *words, "--contact-sheets"),
+        "environment": command_line.run("text-to-video", "snow", *words, RUNCOMFY_CONTACT_SHEETS="true"),
+        "neither": command_line.run("text-to-video", "fog", *words),
+    }
+
+    for name, ended in runs.items():
+        (video,) = one_object(ended)["videos"]
+        found = client.list_objects_v2(Bucket=video["bucket"], Prefix=video["key"])["Contents"]
+        assert (f"{video['key']}.sheet.jpg" in [each["Key"] for each in found]) is (name != "neither"), name
+    command_line.run("text-to-video", "wind", *words, code=2, RUNCOMFY_CONTACT_SHEETS="perhaps")
