@@ -70,6 +70,7 @@ def _print(found: Verification, *, as_json: bool) -> None:
         "bucket": found.where,
         "sound": found.is_sound,
         "quick": found.quick,
+        "check": found.check,
         "files": found.files,
         "read_bytes": found.read_bytes,
         "signatures": found.signatures,
@@ -85,6 +86,7 @@ def _print(found: Verification, *, as_json: bool) -> None:
     shown = {
         "bucket": found.where,
         "files": f"{found.files:,}, " + ("not read" if found.quick else f"{found.read_bytes:,} bytes read"),
+        "check": "sizes, metadata and marks" if found.quick else "SHA-256 of all bytes",
         "signatures": f"{found.signatures:,} checked" if found.signatures else None,
         "not checked": f"{found.unchecked_signatures:,} signatures: read the files, with the extra c2pa"
         if found.unchecked_signatures

@@ -85,6 +85,11 @@ class Verification:
             self.findings.append(finding)
 
     @property
+    def check(self) -> str:
+        """What the files were held against: `sha256`, of all their bytes, or `sizes`, with nothing of them read."""
+        return "sizes" if self.quick else "sha256"
+
+    @property
     def is_sound(self) -> bool:
         """Whether nothing is wrong."""
         return not self.counts
