@@ -58,7 +58,7 @@ class Collector:
             if name == metric and attributes.items() <= dict(found).items()
         )
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 600) -> None:
         """Wait until what was received fulfils a condition."""
         until = time.monotonic() + seconds
         while not condition():

@@ -142,7 +142,7 @@ class Installed:
         """Run Python in the project; fail the test if it does not end well."""
         done = subprocess.run(
             [self.python, *arguments], cwd=self.project, env=self.environment(variables),
-            capture_output=True, text=True, timeout=300, check=False,
+            capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -459,7 +459,7 @@ def variables_of(env: Path) -> dict[str, str]:
     return {name: value for name, value in known.items() if name.startswith(("PREFECT_", "AWS_", "RUNCOMFY_"))}
 
 
-def until_it_answers(url: str, log: Path, seconds: float = 300) -> None:
+def until_it_answers(url: str, log: Path, seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx.HTTPError):
@@ -469,7 +469,7 @@ def until_it_answers(url: str, log: Path, seconds: float = 300) -> None:
         time.sleep(0.2)
 
 
-async def ends_of(api_url: str, orders: Mapping[str, dict[str, str]], seconds: float = 300) -> dict[str, str | None]:
+async def ends_of(api_url: str, orders: Mapping[str, dict[str, str]], seconds: float = 900) -> dict[str, str | None]:
     """Run deployments with these parameters at the same time; return the names of the states in which they end."""
     from prefect import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings

@@ -125,7 +125,7 @@ def test_two_hundred_rows_over_eight_models_under_kills(
     )  # fmt: skip
     for _ in range(4):
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500, check=False
         )
         report = json.loads(done.stdout)
         if report["archived"] == ROWS:

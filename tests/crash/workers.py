@@ -19,7 +19,7 @@ from typing import Any, Protocol
 __all__ = ["Outcome", "Process", "Starter", "Worker", "Workers", "running_workers"]
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE_SECONDS = 300.0
+_PATIENCE_SECONDS = 900.0
 """Prefect's server on SQLite may wait a minute for a lock and say 503, and its clients pause before they ask again."""
 
 

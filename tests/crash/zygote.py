@@ -40,7 +40,7 @@ from runcomfy.policy import Polling
 from runcomfy.values import ArchivedVideo, Generation
 
 _QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
-_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 290  # a little before those who wait for it time out
+_SHOWS_WHERE_IT_STANDS_AFTER_SECONDS = 890  # a little before those who wait for it time out
 _OTHERWISE_IMPORTED_LATE = (
     "anyio._backends._asyncio", "boto3.s3.inject", "fastapi.applications", "prefect.task_engine",
     "prefect.utilities.visualization",

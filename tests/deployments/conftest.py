@@ -75,7 +75,7 @@ class PrefectServer:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -108,7 +108,7 @@ class PrefectServer:
         (port,) = free_ports()
         server = cls(f"http://127.0.0.1:{port}/api", home, **given)
         with server.running(*patient_server(port)) as process:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 900
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     if httpx.get(f"{server.api_url}/health", timeout=2).is_success:

@@ -107,7 +107,7 @@ class Stack:
         """Run a service's command to its end and return what it printed; fail the test if it fails."""
         done = subprocess.run(
             command or self.command(name),
-            cwd=cwd, env=self.environment(name) | extra, capture_output=True, text=True, timeout=300, check=False,
+            cwd=cwd, env=self.environment(name) | extra, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -273,7 +273,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(until: Callable[[], bool], what: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not until():
         said = log.read_text(encoding="utf-8", errors="replace")[-3000:]
         assert process.poll() is None and time.monotonic() < deadline, f"{what} did not come up:\n{said}"

@@ -136,7 +136,7 @@ class Runs:
 
 
 async def until(happened: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not await happened():
         assert time.monotonic() < deadline, f"waited for {what}"
         await asyncio.sleep(0.5)

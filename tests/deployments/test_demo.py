@@ -32,7 +32,7 @@ def test_the_demo_makes_one_video_from_any_image(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
         check=False,
     )
 

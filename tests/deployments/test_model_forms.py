@@ -93,7 +93,7 @@ def test_a_form_for_each_model(
         runs = {run.deployment_id: run.id for run in client.read_flow_runs()}
         assert set(runs) >= {ids[IMAGE], ids[AUDIO]} and not set(runs) & {ids[each] for each in list(MODELS)[2:]}
         with server.running("prefect", "worker", "start", "--pool", POOL, "--name", "forms"):
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 900
             for model in (IMAGE, AUDIO):
                 while not (run := client.read_flow_run(runs[ids[model]])).state.is_final():
                     assert time.monotonic() < deadline, run.state

@@ -34,7 +34,7 @@ def said(words: list[str], home: Path, stdout: int = subprocess.PIPE, **environm
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     return done.returncode, (done.stdout or "") + done.stderr
@@ -89,7 +89,7 @@ def test_ctrl_c_ends_serving_in_words(prefect_server: PrefectServer) -> None:
     """What it means for schedules and runs, and exit code 130."""
     with prefect_server.running("deployments.serve") as serving:
         log = max(prefect_server.home.glob("serve-*.log"), key=lambda path: path.stat().st_mtime)
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while "Serving report/served" not in log.read_text():
             assert time.monotonic() < until and serving.poll() is None, log.read_text()
             time.sleep(0.2)

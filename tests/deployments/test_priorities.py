@@ -57,7 +57,7 @@ async def test_upkeep_goes_first(prefect_server: PrefectServer, tmp_path: Path, 
 
 
 async def ended(client: PrefectClient, run: FlowRun) -> FlowRun:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while True:
         found = await client.read_flow_run(run.id)
         if found.state is not None and found.state.is_final():

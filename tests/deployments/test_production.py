@@ -92,7 +92,7 @@ async def _save_blocks(sandbox: Sandbox, cloud: Cloud, bucket: str) -> None:
     await MediaStore(bucket=bucket, prefix="archive", credentials=keys).save("videos")
 
 
-def until(look: Callable[[], Found], what: str, seconds: float = 300) -> Found:
+def until(look: Callable[[], Found], what: str, seconds: float = 900) -> Found:
     """Poll until something is found, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -70,14 +70,14 @@ async def parameters(
     return {"prompt": "rain on a window", **references, "polling": {"min_interval_seconds": 0.2}, **given}
 
 
-async def until(happened: Callable[[], Any], what: str, seconds: float = 300) -> None:
+async def until(happened: Callable[[], Any], what: str, seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         await asyncio.sleep(0.2)
 
 
-async def registered(client: PrefectClient, name: str, seconds: float = 300) -> DeploymentResponse:
+async def registered(client: PrefectClient, name: str, seconds: float = 900) -> DeploymentResponse:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -102,7 +102,7 @@ async def started_by(
     raise AssertionError(f"{times} events started nothing")
 
 
-async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 300) -> FlowRun:
+async def ended(client: PrefectClient, flow_run_id: UUID, seconds: float = 900) -> FlowRun:
     deadline = time.monotonic() + seconds
     while True:
         run = await client.read_flow_run(flow_run_id)

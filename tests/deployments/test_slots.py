@@ -62,7 +62,7 @@ class Server(PrefectServer):
 
     def start(self) -> None:
         object.__setattr__(self, "process", self._started())
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.api_url}/health", timeout=2).is_success:
@@ -114,7 +114,7 @@ class Holder:
                 cwd=ROOT, env=server.environment, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    async def said(self, what: str, seconds: float = 300) -> None:
+    async def said(self, what: str, seconds: float = 900) -> None:
         deadline = time.monotonic() + seconds
         while what not in self.log.read_text():
             assert time.monotonic() < deadline, f"{self.name} did not say {what!r}: {self.log.read_text()[-2000:]}"

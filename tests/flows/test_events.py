@@ -33,7 +33,7 @@ async def events(api_url: str, store: MediaStore, *wanted: str) -> list[dict[str
     """Wait until the server has these events of a store, and return all that it has, the earliest first."""
     archive = f"s3://videos/{store.prefix}"
     asked = {"resource": {"id_prefix": [archive]}, "event": {"prefix": ["runcomfy.", "prefect.asset."]}}
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     async with httpx.AsyncClient() as client:
         while True:
             answer = await client.post(f"{api_url}/events/filter", json={"filter": asked, "limit": 50})

@@ -68,7 +68,7 @@ def started(words: list[str], environment: dict[str, str]) -> Iterator[subproces
 
 
 def until(happened: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -104,7 +104,7 @@ async def test_signals_in_a_terminal_cancel_or_detach(
 
         process.send_signal(sent)
 
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=900)
     assert process.returncode == code or ((code is None or what == "a flow") and process.returncode != 0), said
     assert (await entry_of(media_store)).state is state
     assert sandbox.books().cancelled == (state is EntryState.CANCELLED)

@@ -74,7 +74,7 @@ async def test_a_stopped_program_records_its_paid_calls(
     with started(["-c", PROGRAM, how], environment) as process:
         until(lambda: sandbox.books().submissions_accepted == MANY)
         process.send_signal(signal.SIGTERM)
-        log, _ = process.communicate(timeout=300)
+        log, _ = process.communicate(timeout=900)
 
     assert process.returncode != 0
     assert await states(media_store) == {state: MANY}, log[-6000:]
@@ -95,7 +95,7 @@ async def test_a_stopped_batch_on_the_command_line(
     with started(command, command_line.environment) as process:
         until(lambda: sandbox.books().submissions_accepted > 0)
         process.send_signal(signal.SIGTERM)
-        log, _ = process.communicate(timeout=300)
+        log, _ = process.communicate(timeout=900)
 
     accepted = sandbox.books().submissions_accepted
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log[-6000:]
@@ -113,7 +113,7 @@ async def test_ctrl_c_and_then_a_sigterm(command_line: CommandLine, sandbox: San
         until(lambda: sandbox.books().submissions_accepted == 1)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=300)
+        _, log = process.communicate(timeout=900)
 
     assert process.returncode in (143, 130, -signal.SIGTERM) and "Traceback" not in log, log
     assert await states(media_store) == {EntryState.CANCELLED: 1}, log

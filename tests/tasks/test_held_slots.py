@@ -66,7 +66,7 @@ async def holding(name: str, wanted: int) -> AsyncIterator[None]:
             await over.wait()
 
     running = asyncio.create_task(holder())
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(600):
         await begun.wait()
     try:
         yield
@@ -167,7 +167,7 @@ async def test_slots_of_runs_without_labels_are_left_alone() -> None:
             await over.wait()
 
     running = asyncio.create_task(stranger())
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(600):
         await begun.wait()
     async with get_client() as client:
         limit = await client.read_global_concurrency_limit_by_name(name)

@@ -38,7 +38,7 @@ def start(what: str, env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def finish(run: subprocess.Popen[str]) -> str:
-    said, _ = run.communicate(timeout=300)
+    said, _ = run.communicate(timeout=900)
     assert run.returncode == 0, said
     return said
 
@@ -168,7 +168,7 @@ def test_a_generation_that_another_process_ends_stays_one_trace(
     )  # fmt: skip
     sandbox.hold(queue=False, runs=True)
     first = start("rain", told)
-    collector.wait_for(lambda: bool(collector.named("submit")), seconds=120)
+    collector.wait_for(lambda: bool(collector.named("submit")))
     first.send_signal(signal.SIGKILL)
     first.communicate()
     sandbox.release()

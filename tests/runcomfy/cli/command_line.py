@@ -38,7 +38,7 @@ class CommandLine:
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -79,7 +79,7 @@ class CommandLine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         return set(done.stderr.splitlines()[-1].split())
 

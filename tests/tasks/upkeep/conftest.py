@@ -65,7 +65,7 @@ class Orders:
 
     async def heard(self, beats: Mapping[UUID, int]) -> None:
         """Wait until the server has stored this many heartbeats of each run."""
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while True:
                 found = await read_heartbeats(self.client, beats, now())
                 if {run: told.count for run, told in found.items()} == dict(beats):
@@ -75,7 +75,7 @@ class Orders:
     async def told(self, counts: Mapping[UUID, int], prefix: str) -> dict[UUID, list[dict[str, Any]]]:
         """Wait until the server has this many events of each run, and return them, the oldest first."""
         chosen = {"event": {"prefix": [prefix]}, "resource": {"id": [f"prefect.flow-run.{run}" for run in counts]}}
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while True:
                 answer = await self.client._client.post("/events/filter", json={"filter": chosen | {"order": "ASC"}})
                 found: dict[UUID, list[dict[str, Any]]] = {run: [] for run in counts}
