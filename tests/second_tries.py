@@ -1,9 +1,9 @@
 """Which tests have a second try, and when: what a busy machine breaks says nothing of our code.
 
-Slow tests, and those on a Prefect server of this machine, have one. Any other has one only if this machine was held up
-while it ran: a stop of some seconds ends leases, time-outs and idle times that a test has to keep within. The summary
-shows every second try with the traceback of the first one. Never tried again: a failed assertion about payments or
-about the journal.
+Tests on a Prefect server of this machine have one, and slow ones where few assertions are about payments. Any other has
+one if such a server was too busy, or if this machine was held up while it ran: a stop of some seconds ends leases,
+time-outs and idle times that a test has to keep within. The summary shows every second try with the traceback of the
+first one. Never tried again: a failed assertion about payments or about the journal.
 """
 
 from __future__ import annotations
@@ -52,15 +52,20 @@ watch_the_machine = _watch.begin
 """To be called before each test."""
 
 
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    said = f"{type(error).__name__}: {error}"
+    if any(name in said for name in _BUSY_SERVER):
+        return True
+    return not any(word in said for word in _WORDS_ABOUT_PAYMENTS) and _watch.was_held_up()
+
+
 def add_second_tries(items: list[pytest.Item]) -> None:
     """Say for each test which failures begin it again."""
     for item in items:
         on_prefect = not _PREFECT_SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
         slow = item.get_closest_marker("slow") is not None
-        if slow and item.nodeid.startswith(_ABOUT_PAYMENTS) and not on_prefect:
-            again = pytest.mark.flaky(reruns=2, reruns_delay=5, only_rerun=_BUSY_SERVER)
-        elif slow or on_prefect:
+        if on_prefect or (slow and not item.nodeid.startswith(_ABOUT_PAYMENTS)):
             again = pytest.mark.flaky(reruns=1, reruns_delay=2, rerun_except=_WORDS_ABOUT_PAYMENTS)
         else:
-            again = pytest.mark.flaky(reruns=2, condition=_watch.was_held_up, rerun_except=_WORDS_ABOUT_PAYMENTS)
+            again = pytest.mark.flaky(reruns=2, reruns_delay=2, condition=_is_of_the_machine)
         item.add_marker(again)
