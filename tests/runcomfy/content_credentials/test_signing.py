@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from typing import Any
 
 import av
 import boto3
+import c2pa
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from moto.server import ThreadedMotoServer
@@ -31,6 +34,7 @@ from runcomfy.errors import ConfigurationError
 from runcomfy.media.marking import ai_box
 from tests.runcomfy.content_credentials.certificates import SIGNER, Chain, make_chain
 from tests.runcomfy.content_credentials.kms_server import KEYS, running_kms
+from tests.runcomfy.content_credentials.time_stamps import running_authority
 
 STATEMENT = Statement(
     model_id="a/b", request_id="request-1", output_index=0, generation_key="0" * 64, source_sha256="1" * 64,
@@ -278,6 +282,49 @@ def test_a_key_in_kms_signs(kms: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="AWS KMS refused the key alias/none"):
         missing.check()
     Signing(SigningSettings(str(chain.certificate), kms_key="alias/none"), PROGRAM).check()  # only a warning
+
+
+FORMS = {
+    "as in a file": lambda pem: pem,
+    "with the ends of lines of Windows": lambda pem: pem.replace("\n", "\r\n"),
+    "in one line": lambda pem: pem.replace("\n", " "),
+    "without ends of lines": lambda pem: pem.replace("\n", ""),
+    "with ends of lines as text": lambda pem: pem.replace("\n", "\\n"),
+    "indented": lambda pem: "".join(f"    {line}\n" for line in pem.splitlines()),
+    "with words around it": lambda pem: f"Bag Attributes: none\n{pem}\n# the end",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_certificate_and_key_may_be_given_themselves(chain: Chain, form: str) -> None:
+    """As forms, secrets of clusters and variables hold them; nothing of the key is in what is shown."""
+    certificate, key = (FORMS[form](path.read_text()) for path in (chain.certificate, chain.key))
+    settings = settings_from_environment({"RUNCOMFY_SIGN_CERTIFICATE": certificate, "RUNCOMFY_SIGN_KEY": key})
+    assert settings is not None
+
+    signing = Signing(settings, PROGRAM)
+    signing.check()
+
+    assert signing.works and "PRIVATE" not in repr(settings) + settings.key_name + settings.certificate_name
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl ts plays the time-stamp authority")
+def test_a_time_stamp_is_in_the_signature(chain: Chain, tmp_path: Path) -> None:
+    """With the authority's time; one whose answer is none is said before anything is paid for."""
+    with running_authority(tmp_path) as url:
+        stamping = Signing(SigningSettings(str(chain.certificate), str(chain.key), tsa_url=url, required=True), PROGRAM)
+        signed = sign(stamping, "image/png", image("PNG"))
+        (tmp_path / "settings").unlink()
+        with pytest.raises(ConfigurationError, match="Files cannot be signed"):
+            stamping.check()
+
+    with c2pa.Reader("image/png", io.BytesIO(signed)) as reader:
+        found = json.loads(reader.json())
+    assert found["manifests"][found["active_manifest"]]["signature_info"]["time"]
+    codes = {each["code"] for each in found["validation_results"]["activeManifest"]["success"]}
+    assert {"timeStamp.validated", "claimSignature.validated"} <= codes
+    credentials = read_credentials(io.BytesIO(signed), "image/png")
+    assert credentials is not None and credentials.is_valid
 
 
 @pytest.mark.parametrize("trouble", ["OSError('libc2pa_c.so: cannot open')", "RuntimeError('wrong machine')", ""])
