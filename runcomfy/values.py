@@ -486,7 +486,9 @@ class Outcome(BaseModel):
     generation_key: str | None = None
     request_id: str | None = None
     uris: tuple[str, ...] = Field(default=(), description="Where its files are, s3://bucket/key.")
-    verdicts: tuple[str, ...] = Field(default=(), description="What each file was judged to be, in the same order.")
+    verdicts: tuple[str, ...] = Field(
+        default=(), description="What each file was judged to be, in the same order; `good` if a person accepted it."
+    )
     cost_usd: float | None = Field(default=None, description="US dollars, if the service said.")
     seconds: float = Field(default=0.0, description="From its start in this run to its end.")
     error: str | None = None

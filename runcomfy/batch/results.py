@@ -25,6 +25,7 @@ from runcomfy.journal.entry import Entry
 from runcomfy.manifest import Manifest, standalone_row, write_manifest
 from runcomfy.manifest.delimited import defused
 from runcomfy.models.settings import settings_of
+from runcomfy.storage.keys import is_aside
 from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
@@ -149,6 +150,7 @@ class BatchReport(BaseModel):
         description="What is known that the rows have cost, by the files that are good; `None` if none is.",
     )
     requests_without_cost: int = Field(default=0, description="Rows that may be billed, and whose cost is unknown.")
+    set_aside: int = Field(default=0, description="Files below `quarantine/`, which wait for a person's decision.")
     by_setting: list[VerdictCounts] = Field(
         default=[], description="Verdicts and costs by model, and by the settings that differ among its rows."
     )
@@ -161,7 +163,9 @@ class BatchReport(BaseModel):
     def quality(self) -> VerdictCounts:
         """Return the verdicts on all files together, and what is known of their cost."""
         known = round(sum(each.cost_usd for each in self.by_setting), 6)
-        return VerdictCounts(cost_usd=known, requests_without_cost=self.requests_without_cost, **self.verdicts)
+        return VerdictCounts(
+            cost_usd=known, requests_without_cost=self.requests_without_cost, waiting=self.set_aside, **self.verdicts
+        )
 
     @property
     def sentence(self) -> str:
@@ -200,7 +204,7 @@ def report_of(
     """
     stop = stop_of(outcomes[row.line] for row in rows)
     judged = [
-        _judged(row, outcomes[row.line], entries.get(row.generation_key))
+        _judged(row, outcomes[row.line], entries.get(row.generation_key), store)
         for row in rows
         if not _is_erased(outcomes[row.line])
     ]
@@ -214,6 +218,7 @@ def report_of(
         verdicts=altogether.verdicts if altogether.files else {},
         usd_per_good_file=altogether.usd_per_good_file,
         requests_without_cost=altogether.requests_without_cost,
+        set_aside=altogether.waiting,
         by_setting=counted_by_setting(judged),
         files=write_results(manifest, rows, outcomes, store, folder),
         stopped_by=stop.error_type if stop else None,
@@ -222,7 +227,7 @@ def report_of(
     )
 
 
-def _judged(row: PlannedRow, outcome: Outcome, entry: Entry | None) -> Judged:
+def _judged(row: PlannedRow, outcome: Outcome, entry: Entry | None, store: Store) -> Judged:
     """Return what counts of a row; an erased one counts nowhere, since neither its file nor its verdict exists."""
     try:
         asked = row.order.inputs(row.staged).body()
@@ -236,7 +241,11 @@ def _judged(row: PlannedRow, outcome: Outcome, entry: Entry | None) -> Judged:
     if outcome.status.may_be_paid and (outcome.request_id not in costs or outcome.cost_usd is not None):
         costs[outcome.request_id] = outcome.cost_usd
     known = [cost for cost in costs.values() if cost is not None]
-    return Judged(row.order.model_id, settings_of(asked), _verdicts(outcome), sum(known), len(costs) - len(known))
+    keys = [uri.removeprefix(f"s3://{store.bucket}/") for uri in outcome.uris]
+    return Judged(
+        row.order.model_id, settings_of(asked), _verdicts(outcome), sum(known), len(costs) - len(known),
+        waiting=sum(is_aside(store.prefix, key) for key in keys),
+    )  # fmt: skip
 
 
 def _verdicts(outcome: Outcome) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ def batch(
         "verdicts": report.verdicts if json else report.quality.sentence or None,
         "usd_per_good_file": report.usd_per_good_file if json else None,
         "requests_without_cost": report.requests_without_cost if json else report.requests_without_cost or None,
+        "set_aside": report.set_aside if json else report.set_aside or None,
         "by_setting": [each.model_dump() | {"usd_per_good_file": each.usd_per_good_file} for each in report.by_setting]
         if json
         else _by_setting(report),

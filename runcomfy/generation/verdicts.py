@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runcomfy.models.settings import OTHERS, label_of, telling_names
 from runcomfy.values import ArchivedVideo
 
-__all__ = ["Judged", "VerdictCounts", "counted", "counted_by_setting", "verdicts_of"]
+__all__ = ["Judged", "VerdictCounts", "counted", "counted_by_setting", "final_verdict", "verdicts_of"]
 
 _SHOWN = ("good", "suspect", "damaged", "not_judged")
 _MOST_SETTINGS = 12  # of one model
@@ -30,6 +30,8 @@ class Judged:
     """What is known that it cost, US dollars, whether it made a file or not."""
     requests_without_cost: int = 0
     """Requests of it that may be billed and whose cost is unknown."""
+    waiting: int = 0
+    """Files that were set aside, and that nobody has decided about."""
 
 
 class VerdictCounts(BaseModel):
@@ -40,10 +42,11 @@ class VerdictCounts(BaseModel):
     model: str = Field(default="", description="The model's id; empty for all together.")
     setting: str = Field(default="", description="What was asked for beside the content; empty for all together.")
     generations: int = Field(default=0, description="How many generations, those without a file included.")
-    good: int = Field(default=0, description="Files without a fault.")
+    good: int = Field(default=0, description="Files without a fault, and those that a person accepted.")
     suspect: int = Field(default=0, description="Files that a person should look at.")
     damaged: int = Field(default=0, description="Files that do not decode in whole.")
     not_judged: int = Field(default=0, description="Files of which that is unknown.")
+    waiting: int = Field(default=0, description="Of all these, files that were set aside and wait for a decision.")
     cost_usd: float = Field(default=0.0, description="What is known that they cost, those without a file included.")
     requests_without_cost: int = Field(default=0, description="Requests that may be billed beyond that.")
 
@@ -68,7 +71,8 @@ class VerdictCounts(BaseModel):
         if not self.files:
             return ""
         said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.verdicts.items() if count)
-        return f"{said}; {self.price_sentence}"
+        wait = f"; {self.waiting:,} set aside wait{'s' * (self.waiting == 1)} for a decision" if self.waiting else ""
+        return f"{said}{wait}; {self.price_sentence}"
 
     @property
     def price_sentence(self) -> str:
@@ -82,8 +86,26 @@ class VerdictCounts(BaseModel):
 
 
 def verdicts_of(videos: Iterable[ArchivedVideo]) -> tuple[str, ...]:
-    """Return the verdict on each file; what an earlier version archived was not judged."""
-    return tuple("not_judged" if video.quality is None else video.quality.verdict for video in videos)
+    """Return the verdict on each file: a person's, `good`, where it was set aside and accepted.
+
+    What an earlier version archived was not judged.
+    """
+    return tuple(
+        final_verdict(
+            video.quality.verdict if video.quality else "not_judged", video.review.decision if video.review else None
+        )
+        for video in videos
+    )
+
+
+def final_verdict(verdict: str, review: str | None) -> str:
+    """Return what counts of a file: what a person accepted is good, whatever it was judged to be.
+
+    Args:
+        verdict: What it was judged to be.
+        review: `waiting`, `accepted`, `rejected`, or `None` if it was not set aside.
+    """
+    return "good" if review == "accepted" else verdict
 
 
 def counted(generations: Iterable[Judged], model: str = "", setting: str = "") -> VerdictCounts:
@@ -94,16 +116,17 @@ def counted(generations: Iterable[Judged], model: str = "", setting: str = "") -
         model: The model, if they share one.
         setting: What they have in common, if they do.
     """
-    counts, generation_count, cost, unknown = dict.fromkeys(_SHOWN, 0), 0, 0.0, 0
+    counts, generation_count, cost, unknown, waiting = dict.fromkeys(_SHOWN, 0), 0, 0.0, 0, 0
     for each in generations:
         generation_count += 1
         cost += each.cost_usd or 0.0
         unknown += each.requests_without_cost
+        waiting += each.waiting
         for verdict in each.verdicts:
             counts[verdict if verdict in counts else "not_judged"] += 1
     return VerdictCounts(
         model=model, setting=setting, generations=generation_count, cost_usd=round(cost, 6),
-        requests_without_cost=unknown, **counts,
+        requests_without_cost=unknown, waiting=waiting, **counts,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from runcomfy.catalogue.values import Row
-from runcomfy.generation.verdicts import Judged, VerdictCounts, counted, counted_by_setting
+from runcomfy.generation.verdicts import Judged, VerdictCounts, counted, counted_by_setting, final_verdict
 from runcomfy.models.settings import settings_of
 
 __all__ = ["OUTCOMES", "Cause", "Figures", "Period", "Quantiles", "causes", "cost_of", "figures", "over_time", "spread"]
@@ -121,13 +121,15 @@ def _judged(row: Row) -> Judged:
         _verdicts(row),
         float(cost_of(row)),
         _unpriced(row),
+        waiting=(row["file_reviews"] or []).count("waiting"),
     )
 
 
 def _verdicts(row: Row) -> list[str]:
     """Return the verdict on each file; in a row of an earlier version, all but the worst are unknown."""
     if (known := row["file_verdicts"]) is not None:
-        return list(known)
+        reviews = row["file_reviews"] or [None] * len(known)
+        return [final_verdict(verdict, review) for verdict, review in zip(known, reviews, strict=True)]
     count = row["output_count"]
     if row["verdict"] == "good":
         return ["good"] * count

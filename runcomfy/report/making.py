@@ -14,7 +14,7 @@ from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.posters import small_posters, small_sheets
 from runcomfy.report.reading import read_rows
 from runcomfy.report.waiting import waiting
-from runcomfy.storage.commands import StoreOptions
+from runcomfy.storage.commands import StoreOptions, shell_command
 from runcomfy.storage.store import Store
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def make_report(
             ),
             waiting=waiting(rows, options),
             journal_list=options.journal_list,
+            review_list=shell_command("review", "list", *options.for_journal),
             plots=plots_of(rows, found, budget),
             failures=failures(grouped),
             causes=grouped,

@@ -63,6 +63,8 @@ class Page:
     waiting: Sequence[Waiting]
     journal_list: Sequence[str]
     """The command that lists what is open in the journal, if one can."""
+    review_list: str
+    """The command that lists what was set aside."""
     plots: Sequence[Plot]
     failures: Plot | None
     causes: Sequence[Cause]

@@ -78,7 +78,7 @@ async def _page(report: BatchReport, ended: Sequence[Outcome], store: MediaStore
         await gallery((outcome for outcome in ended if outcome.status.is_good), store),
         facts_table(counts),
         money,
-        quality(report),
+        quality(report, store),
         f"### Without a video\n\n{missing}" if missing else "",
         next_steps(ended, store, stopped_by=report.stopped_by, because=report.stopped_because),
         "### Files",

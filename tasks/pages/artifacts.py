@@ -175,7 +175,12 @@ def _frames(video: ArchivedVideo) -> str:
 
 
 def _warnings(video: ArchivedVideo) -> str:
-    return "\n".join(f"- **Not as asked for:** {text(warning)}" for warning in video.warnings)
+    reasons = video.quality.reasons if video.quality else ()
+    verdict = video.quality.verdict.replace("_", " ").capitalize() if video.quality else ""
+    return "\n".join(
+        f"- **{text(verdict) if warning in reasons else 'Not as asked for'}:** {text(warning)}"
+        for warning in video.warnings
+    )
 
 
 async def _image(store: Store, video: ArchivedVideo) -> str:

@@ -11,6 +11,7 @@ from runcomfy.errors import BudgetReached
 from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.pages.artifacts import address, poster_image
+from tasks.pages.deciding import review_command
 from tasks.pages.markdown import code, console, facts_table, store_options, table, text
 
 __all__ = ["causes", "gallery", "linked", "next_steps", "quality", "spent"]
@@ -26,8 +27,13 @@ def spent(cost_usd: float, budget_usd: float | None) -> str:
     return f"**Spent:** {cost_usd:,.2f}{of} USD, by this run and all before it."
 
 
-def quality(report: BatchReport) -> str:
-    """Return how many files are good and what a good one costs, of all and by model and setting; Markdown."""
+def quality(report: BatchReport, store: MediaStore) -> str:
+    """Return how many files are good and what a good one costs, of all and by model and setting; Markdown.
+
+    Args:
+        report: The outcome of the batch.
+        store: Where the files are, for the command that lists what was set aside.
+    """
     if not report.quality.files:
         return ""
     rows = [
@@ -42,7 +48,13 @@ def quality(report: BatchReport) -> str:
         for each in report.by_setting
     ]
     names = ("model", "setting", "good", "suspect", "damaged", "not judged", "USD", "USD a good file", "cost unknown")
-    return f"**Quality:** {text(report.quality.sentence)}.\n\n{table(names, rows, len(rows))}"
+    lines = [f"**Quality:** {text(report.quality.sentence)}.", table(names, rows, len(rows))]
+    if report.set_aside:
+        lines += [
+            f"What was set aside waits for a person: the deployment {code('review')} shows it, and so does",
+            console(review_command("list", None, store_options(store))),
+        ]
+    return "\n\n".join(lines)
 
 
 def causes(outcomes: Iterable[Outcome]) -> str:

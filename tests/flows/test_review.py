@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from blocks import MediaStore, RunComfyCredentials
+from flows.batch import batch
 from flows.parameters import WrongParameter
 from flows.reconcile import reconcile
 from flows.review import review
 from flows.text_to_video import text_to_video
+from runcomfy.batch.results import BatchReport
 from runcomfy.errors import InvalidInput, OutputRejected
 from runcomfy.policy import Polling
 from runcomfy.sandbox import Sandbox
@@ -104,3 +107,25 @@ async def test_the_operations_page_counts_what_waits(
 
     page = await page_of(state, "runcomfy-operations")
     assert "1 file that was set aside waits for a decision" in page and "1 needs a person" in page
+
+
+async def test_a_batch_says_what_it_set_aside_and_counts_what_a_person_accepted(
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
+) -> None:
+    """It waits, and is no good file; accepted, it is one; rejected, the row fails, and was paid for all the same."""
+    (tmp_path / "rows.csv").write_text(f"prompt\n{BLACK}\n{BLACK} again\n")
+    given = {"polling": QUICK, "on_defect": "set_aside", "return_state": True}
+
+    first: Any = await batch(str(tmp_path / "rows.csv"), account, media_store, **given)
+    before: BatchReport = await first.aresult()
+    keys = (await page_of(await run(media_store), "runcomfy-review")).split("| `")[1:3]
+    await run(media_store, decision="accept", file=keys[0][:12], by="Ana")
+    await run(media_store, decision="reject", file=keys[1][:12], by="Ana")
+    second: Any = await batch(str(tmp_path / "rows.csv"), account, media_store, **given)
+    after: BatchReport = await second.aresult(raise_on_failure=False)
+
+    assert (before.set_aside, before.quality.good, before.usd_per_good_file) == (2, 0, None)
+    page = await page_of(first, "runcomfy-batch")
+    assert "2 set aside wait for a decision" in page and "prefect-runcomfy review list" in page
+    assert (after.set_aside, after.quality.good, after.counts) == (0, 1, {"existing": 1, "failed": 1})
+    assert after.usd_per_good_file == sandbox.books().usd_charged and sandbox.books().submissions_accepted == 2

@@ -23,7 +23,7 @@ from runcomfy.report.links import MediaLinks, below, beside_the_page
 from runcomfy.report.making import Report, make_report, write_report
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.storage.store import Store
-from runcomfy.values import Archive, Quality, Result
+from runcomfy.values import Archive, Quality, Result, Review
 from tests.runcomfy.catalogue.making import DAY, Archiving, entry_of, provenance_of, video_of
 from tests.runcomfy.report.reading_html import Reader, read
 
@@ -425,7 +425,8 @@ async def test_a_page_with_nothing_on_it_says_so(archiving: Archiving) -> None:
 
 async def test_verdicts_are_counted_by_setting_and_the_sheet_of_a_bad_file_is_open(archiving: Archiving) -> None:
     """A good file costs what all of them cost; what cannot be read as an image is left out."""
-    kinds = (("good", poster()), ("suspect", poster("black")), ("damaged", b"no image"))
+    kinds = (("good", poster()), ("suspect", poster("black")), ("damaged", b"no image"), ("suspect", poster()))
+    decided = Review(decision="accepted", by="ana", at=DAY)
     for number, (verdict, sheet) in enumerate(kinds):
         entry = await archiving.archive(await archiving.begin(f"scene {number}", begun=DAY + timedelta(hours=number)))
         assert entry.archive is not None
@@ -435,6 +436,8 @@ async def test_verdicts_are_counted_by_setting_and_the_sheet_of_a_bad_file_is_op
             "quality": Quality(verdict=verdict, reasons=(f"It is {verdict}.",)),
             "contact_sheet_key": f"{video.key}.sheet.jpg",
             "warnings": (f"It is {verdict}.", "It is large."),
+            "set_aside": verdict == "damaged",
+            "review": decided if number == 3 else None,
         }
         found = await archiving.journal.read(entry.generation_key)
         assert found is not None
@@ -446,9 +449,10 @@ async def test_verdicts_are_counted_by_setting_and_the_sheet_of_a_bad_file_is_op
     page = read(report.html)
 
     assert page.troubles() == []
-    assert report.figures.quality.verdicts == {"good": 1, "suspect": 1, "damaged": 1, "not_judged": 0}
+    assert report.figures.quality.verdicts == {"good": 2, "suspect": 1, "damaged": 1, "not_judged": 0}
     told = text_of(page)
-    assert "Cost of a good file 0.75 USD all that was paid, by the good ones" in told
+    assert "1 file was set aside, since it is suspect or damaged: prefect-runcomfy review list" in told
+    assert "Cost of a good file 0.50 USD all that was paid, by the good ones" in told
     sheets = page.all("details", class_="sheet")
-    assert ["open" in each.attributes for each in sheets] == [True, False]
-    assert told.count("It is suspect.") == 1 and told.count("It is large.") == 3
+    assert ["open" in each.attributes for each in sheets] == [True, True, False]
+    assert told.count("It is suspect.") == 2 and told.count("It is large.") == 4
