@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,13 +12,15 @@ from runcomfy.errors import InvalidInput
 from runcomfy.inbox.images import Found
 from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
 from runcomfy.media.kinds import SNIFF_BYTES, describe
-from runcomfy.models.columns import TEXTS, input_of
+from runcomfy.models.columns import FIELDS, TEXTS, input_of
 from runcomfy.models.media_fields import MediaKind
 from runcomfy.texts import encoding_of, json_integer, json_number, shown
 
 __all__ = ["MAX_SIDECAR_BYTES", "check_sidecar_size", "given", "sidecar_fields"]
 
 MAX_SIDECAR_BYTES = 64 * 1024
+_DOCUMENT = re.compile(r"<(?:\?xml\b|!doctype\b|(?:html|head|body|error|svg)\b[^<>]*>)", re.IGNORECASE)
+"""How a document begins that a server or a program wrote: a tag alone may be part of a prompt."""
 
 
 def check_sidecar_size(sidecar: Found) -> None:
@@ -43,7 +46,7 @@ def sidecar_fields(sidecar: Found, data: bytes, target: Target = IMAGE_TO_VIDEO_
         _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
     if sidecar.extension == "json":
         return given(_from_json(sidecar, text, target))
-    _check_is_prompt(sidecar, text)
+    _check_is_prompt(sidecar, text, target)
     if target.prompt is None:
         _refuse(sidecar, f"{target.kind.model_id} takes no text; give its inputs as JSON, in {sidecar.stem}.json")
     return given({target.prompt: text.strip()})
@@ -58,19 +61,22 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_is_prompt(sidecar: Found, text: str) -> None:
-    """Refuse what is in the place of a prompt's file: it would be paid for, and no model can do anything with it."""
-    what = _instead_of_text(text)
-    if what is None and text.lstrip()[:1] in ("{", "["):
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            return  # such as `[a cat:0.8] in snow`
-        _refuse(
-            sidecar, f"it is JSON, and a .txt is the prompt as it is; name it {sidecar.stem.rpartition('/')[2]}.json"
-        )
-    if what is not None:
+def _check_is_prompt(sidecar: Found, text: str, target: Target) -> None:
+    """Refuse what is in the place of a prompt's file: it would be paid for, and no model can do anything with it.
+
+    A prompt may be marked up (`<lora:snow:0.8> a cat`), and may be JSON (`{"scene": "snow"}`): people write both.
+    """
+    if (what := _instead_of_text(text)) is not None:
         _refuse(sidecar, f"it is {what}, and is to be the prompt")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # such as `[a cat:0.8] in snow`
+    if isinstance(found, list):
+        _refuse(sidecar, "it is a list in JSON, and a .txt is the prompt as it is; write the text alone")
+    if isinstance(found, dict) and any(name in FIELDS or input_of(target.kind, name) for name in found):
+        name = sidecar.stem.rpartition("/")[2]
+        _refuse(sidecar, f"it gives fields in JSON, and a .txt is the prompt as it is; name it {name}.json")
 
 
 def _instead_of_text(text: str) -> str | None:
@@ -80,8 +86,9 @@ def _instead_of_text(text: str) -> str | None:
         return "the pointer that Git LFS keeps in place of the file (run `git lfs pull`)"
     if start.startswith("{\\rtf"):
         return "an RTF document (save it as plain text)"
-    what = describe(start[:SNIFF_BYTES].encode(errors="replace"))
-    return f"{what} (an error page, perhaps)" if what in ("an HTML page", "an XML document") else None
+    if _DOCUMENT.match(start):
+        return f"{describe(start[:SNIFF_BYTES].encode(errors='replace'))} (an error page, perhaps)"
+    return None
 
 
 def _from_json(sidecar: Found, text: str, target: Target) -> dict[str, Any]:

@@ -114,12 +114,11 @@ def _check_is_workbook(archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if "xl/workbook.xml" in names and _STRICT in archive.read("xl/workbook.xml"):
         raise UnreadableTable("is a Strict Open XML workbook. In Excel, save it as 'Excel Workbook (*.xlsx)'.")
-    if any(name.startswith("xl/") for name in names):
-        return
     for start, what in _OTHER_ARCHIVES:
         if any(name.startswith(start) for name in names):
             raise UnreadableTable(f"is not an Excel file, as its name says, but {what}. Save it as .xlsx or .csv.")
-    raise UnreadableTable("is not an Excel file, as its name says, but another ZIP archive. Unpack it first.")
+    if "[Content_Types].xml" not in names:  # it says where the workbook is, which is not always in xl/
+        raise UnreadableTable("is not an Excel file, as its name says, but another ZIP archive. Unpack it first.")
 
 
 def write_excel(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

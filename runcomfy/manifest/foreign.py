@@ -61,7 +61,7 @@ def misnamed(data: bytes, format: ManifestFormat) -> str:
         if data.startswith(start):
             return "" if kind == format else f"is not {named}, as its name says, but {found}. {advice}"
     head = data[:SNIFF_BYTES]
-    if not head.strip(b"\0"):
+    if head and not head.strip(b"\0"):
         return f"is not {named}, as its name says, but nothing but zero bytes. Copy or download it again."
     found_kind = sniff(head)
     if found_kind is not None and found_kind.container in _PACKED:
@@ -76,6 +76,6 @@ def misnamed(data: bytes, format: ManifestFormat) -> str:
         return f"is not {named}, as its name says, but JSON. {_AS_JSON_LINES}."
     if what == "plain text" and format in ("parquet", "xlsx"):
         return f"is not {named}, as its name says, but plain text. Name it .csv or .jsonl if it is that."
-    if what == "plain text" and format == "jsonl":
+    if what == "plain text" and format == "jsonl" and not head.lstrip().startswith(b"#"):
         return f"is not {named}, as its name says, but plain text. Name it .csv if it is that. {_AS_JSON_LINES}."
     return ""

@@ -22,7 +22,8 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 """First column and row of each pass of an interlaced PNG, and the steps to the next."""
 _MOST_PNG_BYTES = 700_000_000
 """Of pixels that are counted: those of the largest image that is taken, 16 bits each."""
-_UNPACKED_AT_ONCE = 1_000_000
+_PACKED_AT_ONCE, _UNPACKED_AT_ONCE = 64 * 1024, 1_000_000
+"""Of what is not unpacked yet, each step makes a copy."""
 
 
 def png_parts(data: bytes) -> tuple[bytes, int]:
@@ -66,12 +67,14 @@ def _check_pixels(chunks: list[memoryview]) -> None:
         return  # refused for what it is
     unpacking = zlib.decompressobj()
     for chunk in chunks:
-        rest = bytes(chunk[8:-4]) if bytes(chunk[4:8]) == b"IDAT" else b""
-        while rest and missing > 0:
-            try:
-                missing -= len(unpacking.decompress(rest, _UNPACKED_AT_ONCE))
-            except zlib.error:
-                return  # the decoder says so
-            rest = unpacking.unconsumed_tail
+        packed = chunk[8:-4] if bytes(chunk[4:8]) == b"IDAT" else b""
+        for at in range(0, len(packed), _PACKED_AT_ONCE):
+            rest = bytes(packed[at : at + _PACKED_AT_ONCE])
+            while rest and missing > 0:
+                try:
+                    missing -= len(unpacking.decompress(rest, _UNPACKED_AT_ONCE))
+                except zlib.error:
+                    return  # the decoder says so
+                rest = unpacking.unconsumed_tail
     if missing > 0 and unpacking.eof:
         raise Damaged("its pixels end too early")

@@ -60,12 +60,12 @@ def workbook(rows: Sequence[Sequence[Any]], cells: Mapping[str, Any] | None = No
     return file.getvalue()
 
 
-def repacked(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
-    """Return an Excel file each of whose parts was changed."""
+def repacked(data: bytes, change: Callable[[str, bytes], bytes], folder: str = "xl/") -> bytes:
+    """Return an Excel file each of whose parts was changed, and whose workbook is in another folder."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
-            new.writestr(name, change(name, old.read(name)))
+            new.writestr(name.replace("xl/", folder, 1), change(name, old.read(name)))
     return file.getvalue()
 
 
@@ -214,6 +214,7 @@ EXAMPLES = [
     Example("open_document.xlsx", zipped("mimetype", "content.xml"), None, "but an OpenDocument file"),
     Example("apple.xlsx", zipped("Index/Document.iwa"), None, "but an Apple Numbers"),
     Example("zipped.xlsx", zipped("rows.csv"), None, "but another ZIP archive. Unpack it first"),
+    Example("elsewhere.xlsx", lambda: repacked(SHEET, lambda _, part: part.replace(b"/xl/", b"/sheets/"), "sheets/"), 1),
     Example("strict.xlsx", lambda: repacked(SHEET, lambda _, part: part.replace(TRANSITIONAL, STRICT)), None, "a Strict Open XML"),
     Example("other_sheet.xlsx", lambda: sheets(notes=[["read me"]], rows=[["prompt"], ["A cat"]]), None,
             "Its first visible sheet was read, notes; if another is meant (rows), move it"),
@@ -225,6 +226,7 @@ EXAMPLES = [
     *(Example(f"{name}.csv", text(f"prompt,seed{end}A cat,7{end}A dog,8{end}"), 2) for name, end in (
         ("cr", "\r"), ("cr_cr_lf", "\r\r\n"), ("crlf", "\r\n"))),
     Example("lines_mixed.csv", text("prompt,seed\nA cat,7\r\nA dog,8\rA fox,9"), 3),
+    Example("comments_only.jsonl", text("# prompt: a text\n# seed: a number\n"), None, "has no rows"),
     Example("nul.csv", text("prompt\nA c\0at\n"), 0, "NUL"),
     Example("escape.csv", text("prompt\n\x1b[31mred\n"), 0, "control character U+001B"),
     Example("quote_open.csv", text('prompt,seed\n"A cat,7\n'), 0, "is opened here and never closed"),
