@@ -436,7 +436,11 @@ class MediaStore(LoadedInWords, Block):
             )
         return signing_by(
             SigningSettings(
-                self.sign_certificate.strip(), key, self.sign_kms_key.strip(), self.sign_tsa_url, self.sign_required
+                self.sign_certificate.strip(),
+                key,
+                self.sign_kms_key.strip(),
+                self.sign_tsa_url.strip(),
+                self.sign_required,
             )
         )
 

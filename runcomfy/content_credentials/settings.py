@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["SigningSettings", "is_pem", "settings_from_environment", "whole_pem"]
+__all__ = ["SigningSettings", "is_pem", "private_key_in", "settings_from_environment", "whole_pem"]
 
 _CERTIFICATE, _KEY, _KMS = "RUNCOMFY_SIGN_CERTIFICATE", "RUNCOMFY_SIGN_KEY", "RUNCOMFY_SIGN_KMS_KEY"
 _TSA, _REQUIRED = "RUNCOMFY_SIGN_TSA_URL", "RUNCOMFY_SIGN_REQUIRED"
 _LONGEST_PATH = 1000
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{3,60})-----(.*?)-----END \1-----", re.DOTALL)
+_PRIVATE = "PRIVATE KEY-----"
+_PACKED = re.compile(r"[A-Za-z0-9+/=_-]{60}")
+"""May be a key without the lines around it, in base64 or hexadecimal digits: no path has so many without a dot."""
 _YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
@@ -37,7 +40,7 @@ class SigningSettings:
     certificate: str
     key: str = field(default="", repr=False)
     kms_key: str = ""
-    tsa_url: str = ""
+    tsa_url: str = field(default="", repr=False)
     required: bool = False
 
     def __post_init__(self) -> None:
@@ -53,7 +56,12 @@ class SigningSettings:
                 f"Files are to be signed, and no certificate is named: set {_CERTIFICATE} to a PEM file, or "
                 "sign_certificate of the block MediaStore."
             )
-        if self.tsa_url and urlsplit(self.tsa_url).scheme not in ("http", "https"):
+        if is_pem(self.certificate) and _PRIVATE in self.certificate:
+            raise ConfigurationError(
+                f"What is given as the certificate has a private key in it, which is not kept secret there. Give the "
+                f"certificates alone, and the key as {_KEY} or as sign_key of the block MediaStore."
+            )
+        if self.tsa_url and not _is_address(self.tsa_url):
             raise ConfigurationError(f"{_TSA} is no http:// or https:// address of a time-stamp authority.")
 
     @property
@@ -67,7 +75,15 @@ class SigningSettings:
         if self.kms_key:
             return self.kms_key
         is_path = len(self.key) <= _LONGEST_PATH and self.key.isprintable() and not is_pem(self.key)
-        return self.key if is_path else "that was given"
+        return self.key if is_path and not _PACKED.search(self.key) else "that was given"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as half an IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
 
 
 def is_pem(text: str) -> bool:
@@ -79,6 +95,11 @@ def whole_pem(text: str) -> str:
     """Return PEM in lines again, as files have it: forms and environments keep it in one, or write ends as `\\n`."""
     parts = _PEM.findall(text.replace("\\r", "").replace("\\n", "\n"))
     return "".join(f"-----BEGIN {name}-----\n{_lines(body)}-----END {name}-----\n" for name, body in parts) or text
+
+
+def private_key_in(text: str) -> str:
+    """Return the private key alone of a PEM file that may hold its certificates or parameters as well."""
+    return next((found[0] for found in _PEM.finditer(text) if found[1].endswith("PRIVATE KEY")), text)
 
 
 def _lines(body: str) -> str:

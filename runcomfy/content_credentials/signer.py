@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runcomfy.content_credentials.settings import SigningSettings, is_pem, whole_pem
+from runcomfy.content_credentials.settings import SigningSettings, is_pem, private_key_in, whole_pem
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.extras import needed
 
@@ -61,7 +61,8 @@ def open_key(settings: SigningSettings) -> Key:
     where = settings.certificate_name
     pem = _read(settings.certificate, "The certificate", where)
     try:
-        first = x509.load_pem_x509_certificates(pem)[0]
+        chain = x509.load_pem_x509_certificates(pem)
+        first = chain[0]
     except (ValueError, IndexError):
         raise ConfigurationError(f"{where} holds no certificate in PEM form (BEGIN CERTIFICATE).") from None
     if not first.not_valid_before_utc <= datetime.now(UTC) <= first.not_valid_after_utc:
@@ -81,7 +82,9 @@ def open_key(settings: SigningSettings) -> Key:
         ours, sign = private.public_key(), _signs_here(private, algorithm)
     if _der(ours) != _der(first.public_key()):
         raise ConfigurationError(f"The key {settings.key_name} is not that of the first certificate in {where}.")
-    return Key(algorithm, pem.decode("ascii", "ignore"), sign)
+    # Not the file as it is: the library puts every block of it into what it signs, a private key too.
+    certificates = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+    return Key(algorithm, certificates.decode("ascii"), sign)
 
 
 def _read(given: str, what: str, name: str) -> bytes:
@@ -119,7 +122,8 @@ def _private_key(settings: SigningSettings) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        return load_pem_private_key(_read(settings.key, "The key", settings.key_name), password=None)
+        pem = _read(settings.key, "The key", settings.key_name)
+        return load_pem_private_key(private_key_in(pem.decode("ascii", "replace")).encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # not the library's text: it may quote the file
         raise ConfigurationError(
             f"The key {settings.key_name} holds no private key in PEM form that can be used without a password. "

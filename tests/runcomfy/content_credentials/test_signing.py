@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ import av
 import boto3
 import c2pa
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from moto.server import ThreadedMotoServer
 from PIL import Image
@@ -146,6 +148,44 @@ def test_a_configuration_that_cannot_work_is_an_error_before_anything_is_paid_fo
     Signing(SigningSettings(str(chain.certificate), str(chain.key)), PROGRAM).check()
 
 
+@pytest.mark.parametrize("key_first", [False, True])
+def test_a_private_key_beside_the_certificates_is_in_no_signed_file(
+    chain: Chain, tmp_path: Path, key_first: bool
+) -> None:
+    """Many servers keep both in one file; the library would put each block of it into what it signs."""
+    both = [chain.certificate.read_bytes(), chain.key.read_bytes()]
+    file = tmp_path / "both.pem"
+    file.write_bytes(b"".join(reversed(both) if key_first else both))
+    secret = serialization.load_pem_private_key(chain.key.read_bytes(), None)
+    written = secret.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+    signed = sign(Signing(SigningSettings(str(file), str(file)), PROGRAM), "image/png", image("PNG"))
+
+    found = read_credentials(io.BytesIO(signed), "image/png")
+    assert found is not None and found.is_valid and found.signer == SIGNER
+    assert written not in signed
+    with pytest.raises(ConfigurationError, match="has a private key in it") as raised:
+        SigningSettings(file.read_text(), str(chain.key))
+    assert "BEGIN" not in raised.value.message
+
+
+@pytest.mark.parametrize("packed", ["base64 of its lines", "its lines alone", "hexadecimal digits"])
+def test_a_key_without_its_frame_is_not_quoted_as_a_path(chain: Chain, packed: str) -> None:
+    """It is taken for the name of a file, which is not there."""
+    lines = chain.key.read_bytes().splitlines()
+    key = {
+        "base64 of its lines": base64.b64encode(b"\n".join(lines)), "its lines alone": b"".join(lines[1:-1]),
+        "hexadecimal digits": base64.b64decode(b"".join(lines[1:-1])).hex().encode(),
+    }[packed].decode()  # fmt: skip
+
+    with pytest.raises(ConfigurationError, match="cannot be read") as raised:
+        Signing(SigningSettings(str(chain.certificate), key), PROGRAM).check()
+
+    assert not any(key[at : at + 8] in raised.value.message for at in range(0, len(key) - 8, 8))
+
+
 def test_the_environment_says_who_signs(chain: Chain) -> None:
     """Off unless something is set; contradictions are named."""
     certificate, key = {"RUNCOMFY_SIGN_CERTIFICATE": "c.pem"}, {"RUNCOMFY_SIGN_KEY": "k.pem"}
@@ -158,6 +198,7 @@ def test_the_environment_says_who_signs(chain: Chain) -> None:
     for wrong in (
         certificate, key, certificate | key | {"RUNCOMFY_SIGN_KMS_KEY": "alias/x"}, {"RUNCOMFY_SIGN_REQUIRED": "yes"},
         certificate | key | {"RUNCOMFY_SIGN_REQUIRED": "perhaps"}, certificate | key | {"RUNCOMFY_SIGN_TSA_URL": "tsa"},
+        *(certificate | key | {"RUNCOMFY_SIGN_TSA_URL": url} for url in ("http://[::1", "https://:8", "http://a b")),
     ):  # fmt: skip
         with pytest.raises(ConfigurationError, match="RUNCOMFY_SIGN_"):
             settings_from_environment(wrong)
