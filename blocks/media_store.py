@@ -61,7 +61,8 @@ class MediaStore(LoadedInWords, Block):
             files are stored as they came; their provenance says so in any case. A file that is signed (C2PA) is never
             changed.
         on_defect: What to do about a file that is judged suspect or damaged (docs/archive.md). Either way it is
-            archived: `keep` leaves it at that, `fail` lets the run fail then (`DefectiveOutput`).
+            archived: `keep` leaves it at that; `set_aside` archives it below `quarantine/`, where a person decides
+            (`prefect-runcomfy review`, or the deployment `review`); `fail` lets the run fail then (`DefectiveOutput`).
         sign_certificate: Sign archived files (docs/content-credentials.md): the signer's certificate first, then those
             up to the root, in PEM form; or the path of such a file where the worker runs. If nothing is said about a
             signer here, the worker's environment does (`RUNCOMFY_SIGN_...`).

@@ -178,8 +178,8 @@ class ArchivingOptions(ArchiveOptions):
         Parameter(
             show_default=False,
             help="What to do about a file that is judged suspect or damaged: keep it (the default), set_aside (it is "
-            "archived below quarantine/, and a person decides: see review), or archive it and fail with 16. Without "
-            "it, RUNCOMFY_ON_DEFECT says.",
+            "archived below quarantine/, and a person decides: see review), or fail (it is archived, and the run ends "
+            "with 16). Without it, RUNCOMFY_ON_DEFECT says.",
         ),
     ] = None
     contact_sheets: Annotated[

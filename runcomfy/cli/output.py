@@ -50,7 +50,11 @@ EXIT_CODES: tuple[tuple[type[errors.RunComfyError], int, str], ...] = (
     (errors.CommonCause, 14, "some rows of a batch have no video"),
     (errors.BatchIncomplete, 14, "some rows of a batch have no video"),
     (errors.VerificationFailed, 15, "`verify` found what is not as it was archived"),
-    (errors.DefectiveOutput, 16, "archived, and judged suspect or damaged (`on_defect` is `fail`)"),
+    (
+        errors.DefectiveOutput,
+        16,
+        "archived, and judged suspect or damaged (`on_defect` is `fail`), or rejected by a person",
+    ),
     (errors.ArchiveError, 13, "made, but not archived: `fetch` it again"),
 )
 

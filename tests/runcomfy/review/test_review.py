@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from runcomfy.cli.__main__ import main
 from runcomfy.errors import StorageError
 from runcomfy.generation.destination import Destination
 from runcomfy.journal import Journal, MemoryJournalStore
+from runcomfy.media.marking import ai_box
 from runcomfy.review import accept, choose, reject, set_aside
 from runcomfy.sandbox import Sandbox
 from runcomfy.sandbox.objectstore import ObjectStore
@@ -557,3 +559,22 @@ def test_a_large_file_is_copied_in_parts_once(store: Store) -> None:
     assert list(store.unfinished_uploads(store.prefix)) == []
     with pytest.raises(StorageError, match="no object"):
         store.copy_new(store.key("nothing"), store.key("new"))
+
+
+@pytest.mark.slow
+def test_another_workers_file_at_the_usual_place_is_completed(command: Command) -> None:
+    """It was killed before its provenance, and had not marked the file: the bytes differ, the output is the same."""
+    key, name, aside = command.made()
+    whole, described = command.files()[aside], command.provenance(aside)
+    plain = whole["Body"].read()[: -len(ai_box(described["model_id"]))]
+    sha256 = hashlib.sha256(plain).hexdigest()
+    assert sha256 == described["source_sha256"] != described["sha256"]
+    command.put(name, plain, whole["Metadata"] | {"runcomfy-sha256": sha256})
+
+    command.run("review", "accept", key)
+
+    assert set(command.files()) == named(name) and command.files()[name]["Body"].read() == plain
+    provenance = command.provenance(name)
+    assert (provenance["sha256"], provenance["marked"]) == (sha256, False)
+    (video,) = command.run("journal", "show", key)["archive"]["videos"]
+    assert video["sha256"] == sha256 and command.is_sound()
