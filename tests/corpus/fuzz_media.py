@@ -205,7 +205,7 @@ def fuzz(count: int, seed: int, every: int) -> dict[str, Any]:
             longest = max(longest, took)
             assert verdict in VERDICTS
             verdicts[verdict] += 1
-            reasons[reason] += bool(reason)
+            reasons.update([reason] if reason else [])
             if every and data and at % every == 0:
                 again = _archived(data, f"{at}-{len(data)}", url, answers, store)
                 archived += 1
