@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(call install_from,constraints.txt)
 	touch $(DEMO_STAMP) $(STAMP)
 
-.PHONY: install demo test test-python slow check format bench lock
+.PHONY: install demo test test-python slow check format bench table fuzz lock
 
 install: $(STAMP)
 
@@ -79,6 +79,17 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.in_flight
 	$(BIN)/python -m benchmarks.batch
 	$(BIN)/python -m benchmarks.catalogue --generations 2000
+
+# What becomes of each input of the corpus, before it was looked into and now: images, manifests, URLs, notices, sidecars
+# and stores, as Markdown. `make fuzz` changes them at random, COUNT of each kind; ten minutes for 10,000.
+table: $(STAMP)
+	$(BIN)/python -m tests.corpus.table
+
+COUNT ?= 10000
+fuzz: $(STAMP)
+	for kind in csv jsonl parquet xlsx sidecar notice provenance entry answer; do \
+	  $(BIN)/python -W ignore -m tests.corpus.fuzzing $$kind $(COUNT) || exit 1; done
+	$(BIN)/python -W ignore -m tests.corpus.fuzz_images $(COUNT)
 
 # After a change of the ranges in pyproject.toml; needs uv.
 LOCK := uv pip compile pyproject.toml build-requirements.in --universal --python-version 3.11 --generate-hashes \

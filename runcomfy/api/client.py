@@ -221,7 +221,10 @@ class RunComfyClient:
                 "`prefect-runcomfy models list --search WORD` finds it. Nothing was paid for."
             )
         if body.get("model_id", model_id) != model_id:
-            raise ServiceUnavailable(f"The catalogue was asked for {model_id}, and answered with another model.")
+            raise ServiceUnavailable(
+                f"The catalogue was asked for {model_id}, and answered with another model. Try again later. "
+                "Nothing was paid for."
+            )
         return {**body, "model_id": model_id}
 
     async def models(self, *, search: str = "", category: str = "") -> list[dict[str, Any]]:
@@ -253,11 +256,13 @@ class RunComfyClient:
         try:
             return float(body["balance_usd"])
         except (KeyError, TypeError, ValueError):
-            raise ServiceUnavailable("The balance call did not answer with a balance.") from None
+            raise ServiceUnavailable("The balance call did not answer with a balance. Try again later.") from None
 
     def _request_url(self, request_id: str) -> str:
         if not request_id.strip():
-            raise InvalidInput("The request id is empty.")
+            raise InvalidInput(
+                "The request id is empty. Give the one that the submission was answered with. Nothing was asked."
+            )
         return f"{self.base_url}/v1/requests/{quote(request_id, safe='')}"
 
     async def _get_request(self, request_id: str, call: str, **params: str) -> dict[str, Any]:
@@ -340,7 +345,9 @@ def _checked_url(url: str) -> str:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError("The RunComfy base URL is not a URL.") from None
+        raise ConfigurationError(
+            "The RunComfy base URL (RUNCOMFY_BASE_URL) is not a URL: write https://HOST."
+        ) from None
     if not host or parts.scheme not in ("https", "http") or parts.query or parts.username:
         raise ConfigurationError("The RunComfy base URL must look like https://host, without user or query.")
     if parts.scheme == "http" and host not in _LOOPBACK:

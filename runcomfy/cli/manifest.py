@@ -46,7 +46,7 @@ def template(
     except FileExistsError:
         raise InvalidInput(f"{output} exists already, and was left as it is. Name a new file.") from None
     except OSError as error:
-        raise InvalidInput(f"{output} cannot be written: {error}") from None
+        raise InvalidInput(f"{output} cannot be written: {error.strerror or error}. Name another file.") from None
 
 
 def class_for(model: str, where: BucketOptions) -> type[ModelInputs]:

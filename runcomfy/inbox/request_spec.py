@@ -55,7 +55,9 @@ def read_request_spec(
     """
     found = store.head(image.object.key, image.bucket)
     if found is None:
-        raise InvalidInput(f"{image.uri} does not exist any more.")
+        raise InvalidInput(
+            f"{image.uri} does not exist any more. Upload it again if it is wanted. Nothing was paid for."
+        )
     if stored_sha256(found) and _is_archived_here(image, store):
         raise InvalidInput(
             f"{image.uri} is an archived file of this store, under another archive key than today's: its provenance is "

@@ -351,7 +351,9 @@ class Store:
                         return bool(repeated) and is_ours(existing)
                     if status == 412 and attempt == _ATTEMPTS:
                         raise StoreUnavailable(
-                            f"The store refuses to create {self.uri(key)} because it exists, but it does not.", key=key
+                            f"The store refuses to create {self.uri(key)} because it exists, but it does not. Check "
+                            "what is between here and the store, and run it again.",
+                            key=key,
                         ) from None
                     if status not in (409, 412, 501) or attempt == _ATTEMPTS:
                         raise

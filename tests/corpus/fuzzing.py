@@ -205,7 +205,9 @@ def main(kind: str, count: int, seed: int) -> None:
         if longest > SECONDS_EACH:
             fail(kind, data, f"it took {longest} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"count": count, "refused": refused, "longest_s": round(longest, 2), "peak_mb": peak}))
+    print(
+        json.dumps({"kind": kind, "count": count, "refused": refused, "longest_s": round(longest, 2), "peak_mb": peak})
+    )
 
 
 def fail(kind: str, data: bytes, said: str) -> None:

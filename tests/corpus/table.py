@@ -1,8 +1,7 @@
 """`python -m tests.corpus.table [KIND …]` prints what becomes of each input of the corpus, before and now, as Markdown.
 
-Kinds: images, manifests, urls, notices, sidecars, stores; all of them by default. "Before" is what `before.json` has of an
-input: what the code said before there was this corpus (a045322^, for images and manifests). `python -m
-tests.corpus.table --json KIND …` prints such a file of the code that it imports.
+Kinds: images, manifests, urls, notices, sidecars, stores; all of them by default. "Before" is what `before.json` has of
+an input: what the code said before all this was looked into, as `tests/corpus/before.py` found it out.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 __all__ = ["KINDS", "rows"]
 
 BEFORE = Path(__file__).parent / "before.json"
-_LONGEST, _LONGEST_NAME = 600, 60
+_LONGEST = 600
 _PROBE = re.compile(r"\.probe-[0-9a-f]{32}")
 Row = tuple[str, str]
 """An input, and what was said of it."""
@@ -69,10 +68,8 @@ def urls() -> Iterator[Row]:
             return "accepted"
 
         for example in EXAMPLES:
-            name = example.url if len(example.url) < _LONGEST_NAME else f"{example.url[:_LONGEST_NAME]}…"
-            kind = "image " if example.as_source else ""
             said = outcome(lambda example=example: read(example))  # type: ignore[misc]
-            yield f"{kind}{ascii(name)[1:-1]}", said.replace(address, "https://the-server")
+            yield example.name, said.replace(address, "https://the-server")
 
 
 def notices() -> Iterator[Row]:
@@ -98,15 +95,17 @@ def sidecars() -> Iterator[Row]:
 
 def stores() -> Iterator[Row]:
     from runcomfy.sandbox.objectstore import running_object_store
+    from runcomfy.storage.bucket_settings import BucketSettings
+    from tests.corpus.stores import GOOD, REFUSED
     from tests.runcomfy.storage.imitated import imitated_store
-    from tests.runcomfy.storage.test_imitated_stores import GOOD, REFUSED, use
+    from tests.runcomfy.storage.test_imitated_stores import use
 
     made = {kind: (lambda prefix, kind=kind: GOOD[kind][0](prefix), GOOD[kind][1]) for kind in GOOD}
     made |= {kind: (lambda _, kind=kind: REFUSED[kind][0], {}) for kind in REFUSED}
     with running_object_store() as real:
         for number, (kind, (behaviour, options)) in enumerate(made.items()):
             with imitated_store(real, behaviour(f"table-{number}/")) as imitated:
-                store = imitated.store("videos", f"table-{number}", **options)
+                store = imitated.store("videos", f"table-{number}", settings=BucketSettings(**options))
                 said = outcome(lambda store=store: str(use(store) or "accepted"))  # type: ignore[misc,func-returns-value]
             yield kind, _PROBE.sub(".probe-…", said.replace(imitated.endpoint_url, "http://the-store"))
 
@@ -128,9 +127,6 @@ def cell(text: str) -> str:
 def main(words: list[str]) -> None:
     """Print the tables of the kinds that are named."""
     kinds = [word for word in words if word in KINDS] or list(KINDS)
-    if "--json" in words:
-        print(json.dumps({kind: rows(kind) for kind in kinds}, indent=1, ensure_ascii=True))
-        return
     before = json.loads(BEFORE.read_text()) if BEFORE.exists() else {}
     for kind in kinds:
         known = before.get(kind, {})

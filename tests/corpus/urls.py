@@ -25,6 +25,7 @@ from tests.runcomfy.manifest.making import NOT_ASKED
 __all__ = ["EXAMPLES", "Url", "serving", "tried"]
 
 PNG = encoded("PNG")
+_LONGEST_NAME = 60
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
 
 
@@ -37,6 +38,12 @@ class Url:
     answer: tuple[int, dict[str, str], bytes] | None = None
     as_source: bool = False
     """Whether it is given as an image, as people do; otherwise the URL alone is read, as a redirect's is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        shown = ascii(self.url if len(self.url) < _LONGEST_NAME else f"{self.url[:_LONGEST_NAME]}...")[1:-1]
+        return f"image {shown}" if self.as_source else shown
 
 
 def at(path: str, status: int, words: str = "", body: bytes = b"no", **headers: str) -> Url:

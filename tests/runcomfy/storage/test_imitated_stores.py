@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -19,12 +19,11 @@ from runcomfy.storage.bucket_settings import BucketSettings
 from runcomfy.storage.garbage import collect_garbage
 from runcomfy.storage.store import Store
 from runcomfy.storage.upload import Body
+from tests.corpus.stores import GOOD, KEY_ARN, REFUSED
 from tests.runcomfy.storage import behaviours as b
-from tests.runcomfy.storage.imitated import Answer, Behaviour, ImitatedStore, imitated_store, refused
+from tests.runcomfy.storage.imitated import Behaviour, ImitatedStore, imitated_store, refused
 
 VIDEO = b"v" * 1000
-NOW = "Sat, 28 Nov 2026 09:00:00 GMT"
-KEY_ARN = "arn:aws:kms:eu-central-1:123456789012:key/1b2c"
 
 
 QUICK = (
@@ -59,85 +58,12 @@ def use(store: Store) -> None:
     assert version is not None and version.body == b"2"
 
 
-GOOD: dict[str, tuple[Callable[[str], Behaviour], dict[str, Any]]] = {
-    "all rights but HeadBucket": (lambda _: b.refuses_head_bucket, {}),
-    "rights on a prefix only": (b.rights_on, {}),
-    "rights on a prefix, and none to list": (lambda prefix: b.rights_on(prefix, lists=False), {}),
-    "checksums are refused with 400": (lambda _: b.refuses_checksums(400, "InvalidRequest"), {}),
-    "checksums are refused with 501": (lambda _: b.refuses_checksums(501, "NotImplemented"), {}),
-    "checksums are refused with 400, no code": (lambda _: b.refuses_checksums(400, ""), {}),
-    "a KMS key is wanted": (
-        lambda _: b.asks_for("x-amz-server-side-encryption-aws-kms-key-id", KEY_ARN),
-        {"settings": BucketSettings(kms_key_id=KEY_ARN)},
-    ),
-    "KMS is wanted, whichever key": (
-        lambda _: b.asks_for("x-amz-server-side-encryption", "aws:kms"),
-        {"settings": BucketSettings(encryption="aws:kms")},
-    ),
-    "encryption is wanted": (
-        lambda _: b.asks_for("x-amz-server-side-encryption", "AES256"),
-        {"settings": BucketSettings(encryption="AES256")},
-    ),
-    "an ACL is wanted": (
-        lambda _: b.asks_for("x-amz-acl", "bucket-owner-full-control"),
-        {"settings": BucketSettings(acl="bucket-owner-full-control")},
-    ),
-    "the requester pays": (
-        lambda _: b.asks_for("x-amz-request-payer", "requester", of_all=True),
-        {"settings": BucketSettings(requester_pays=True)},
-    ),
-    "the owner is checked": (
-        lambda _: b.asks_for("x-amz-expected-bucket-owner", "123456789012", of_all=True),
-        {"settings": BucketSettings(expected_bucket_owner="123456789012")},
-    ),
-    "two dates": (lambda _: b.dates(NOW, NOW), {}),
-    "two dates that differ": (lambda _: b.dates(NOW, "Sat, 28 Nov 2026 09:00:01 GMT"), {}),
-    "a date that is none": (lambda _: b.dates("yesterday"), {}),
-    "a date without a zone": (lambda _: b.dates("Sat, 28 Nov 2026 09:00:00 -0000"), {}),
-    "a date that cannot be": (lambda _: b.dates("Sat, 99 Nov 2026 99:00:00 GMT"), {}),
-    "no date": (lambda _: b.dates(), {}),
-    "objects are packed": (lambda _: b.gzips, {}),
-}
-
-
 @pytest.mark.parametrize("kind", of_table(GOOD, QUICK))
 def test_a_store_of_this_kind_serves(kind: str, object_store: ObjectStore, prefix: str) -> None:
     """Everything that a generation needs, its journal included."""
     behaviour, options = GOOD[kind]
     with imitated_store(object_store, behaviour(f"{prefix}/")) as imitated:
-        use(imitated.store("videos", prefix, **options))
-
-
-REFUSED: dict[str, tuple[Behaviour, str]] = {
-    "301 without a region": (b.redirects(301), "sends this elsewhere, and does not say which region"),
-    "307 without a region": (b.redirects(307, ("Location", "https://there.example/x?y=z")), "elsewhere to there.exam"),
-    "301 with a region": (b.redirects(301, ("x-amz-bucket-region", "eu-west-1")), "another region, eu-west-1"),
-    "308": (b.redirects(308), "sends this elsewhere"),
-    "a page with 200": (b.says(("Content-Type", "text/html"), body=b"<html>Sign in</html>"), "should speak S3"),
-    "a page with 403": (b.says(status=403, body=b"<html>Forbidden</html>"), "no S3 server, or a proxy"),
-    "a page with 404": (b.says(status=404, body=b"<html>Not found</html>"), "no such bucket|no S3 server"),
-    "nothing": (b.says(), "should speak S3"),
-    "JSON": (b.says(("Content-Type", "application/json"), body=b'{"a": 1}'), "should speak S3"),
-    "no rights at all": (b.rights_on("elsewhere/"), "lack the right"),
-    "KMS is wanted, and not set": (b.asks_for("x-amz-server-side-encryption", "aws:kms"), "may also want encryption"),
-    "a HEAD is refused with 400": (b.on("HEAD", Answer(400)), "a session token has ended"),
-    "a HEAD is refused with 405": (b.on("HEAD", Answer(405)), "no S3 server"),
-    "400 with a region": (b.on("", refused(400, "x", "y", ("x-amz-bucket-region", "eu-west-1"))), "region, eu-west-1"),
-    "signed for another region": (b.on("PUT", refused(400, "AuthorizationHeaderMalformed")), "is in another region"),
-    "full": (b.on("PUT", refused(507, "InsufficientStorage")), "is full. Make room"),
-    "over its quota": (b.on("PUT", refused(403, "QuotaExceeded")), "quota is used up"),
-    "read-only": (b.on("PUT", refused(405, "MethodNotAllowed")), "may be read-only"),
-    "closed": (b.on("PUT", refused(403, "AllAccessDisabled")), "has closed the account"),
-    "the KMS key is switched off": (b.on("PUT", refused(400, "KMS.DisabledException")), "KMS key .* cannot be used"),
-    "no rights on the KMS key": (b.on("PUT", refused(403, "AccessDenied", "kms:Decrypt")), "KMS key .* cannot be"),
-    "in an archive class": (b.on("GET", refused(403, "InvalidObjectState")), "Restore it first"),
-    "a proxy that wants a login": (b.on("", Answer(407)), "A proxy on the way wants a login"),
-    "a network that wants a login": (b.on("", Answer(511)), "The network wants a login"),
-    "objects without a tag": (lambda request, send: send(request).with_headers(("ETag", "")), "no ETag"),
-    "objects without a time": (
-        lambda request, send: send(request).with_headers(("Last-Modified", "soon")), "should speak S3",
-    ),
-}  # fmt: skip
+        use(imitated.store("videos", prefix, settings=BucketSettings(**options)))
 
 
 @pytest.mark.parametrize("kind", of_table(REFUSED, QUICK))
