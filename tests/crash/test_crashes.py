@@ -27,7 +27,7 @@ EVERY_SO_OFTEN = 30
 RECORDINGS, TRIES_TO_KILL, MISSED_AT_MOST = 3, 3, 0.25
 ONCE_MORE_AFTER_EVERY = 4
 SAMPLE = 7
-CHAINS, KILLS_IN_A_CHAIN = 24, 4
+CHAINS, KILLS_IN_A_CHAIN, RUNS_IN_A_CHAIN = 24, 4, 8
 LONGEST_PAUSE_SECONDS = 0.05
 """A kill between two calls comes at most so long after the first of them: about as long as a call takes."""
 
@@ -144,10 +144,13 @@ def test_killed_at_random_times(stage: Stage, tally: Tally) -> None:
         draws, uncertain = random.Random(f"{SEED}:{number}"), False
         with stage.generation(stories[number % len(stories)]) as generation:
             generation.run_killed(nth(draws.randint(1, length // 2)))
-            for _ in range(KILLS_IN_A_CHAIN - 1):
+            last = length
+            for _ in range(RUNS_IN_A_CHAIN - 1):
                 uncertain = uncertain or look(generation).state == "intent"
-                pause_seconds = draws.uniform(0, LONGEST_PAUSE_SECONDS)
-                generation.run_killed(nth(draws.randint(1, length)), pause_seconds=pause_seconds)
+                if generation.kills < KILLS_IN_A_CHAIN:
+                    when, pause_seconds = nth(draws.randint(1, last)), draws.uniform(0, LONGEST_PAUSE_SECONDS)
+                    (outcome,) = generation.run_killed(when, pause_seconds=pause_seconds)
+                    last = last if outcome.killed else max(1, last // 2)  # this generation has less left to do
             uncertain = uncertain or look(generation).state == "intent"
             label = f"{generation.scenario.name}, chain {number}, {generation.kills} kills"
             return finish(label, generation, uncertain_before=uncertain)
