@@ -184,6 +184,8 @@ def _confirm(found: Versioned) -> None:
         if entry.request_ids
         else "What was submitted for it may be running and billed, and nothing will collect it."
     )
+    if (rejected := entry.rejected) is not None and rejected.review is not None:
+        billed = f"{rejected.uri} was {rejected.review.sentence}. It was paid for, and stays as it is."
     print(f"Generation {short} is {entry.state}.\n{billed}", file=sys.stderr)
     print("Let the next run submit it again, and pay again? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
