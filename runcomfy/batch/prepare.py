@@ -69,7 +69,8 @@ async def prepare(
     opened = await asyncio.to_thread(open_manifest, manifest, store, defaults)
     kinds = await _kinds(await asyncio.to_thread(lambda: opened.models), defaults, client, journal)
     read = await asyncio.to_thread(opened.manifest, kinds, allow_placeholder_prompts=allow_placeholder_prompts)
-    log.info("%s: %d rows, %d of them cannot be used", read.uri, read.row_count, len(read.bad))
+    usable = f"{len(read.bad)} of them cannot be used" if read.bad else "all of them can be used"
+    log.info("%s: %d rows, %s", read.uri, read.row_count, usable)
 
     async def on_staged(done: int, total: int) -> None:
         if done == total or done % 100 == 0:
