@@ -348,7 +348,7 @@ class MediaStore(LoadedInWords, Block):
             self.on_defect,
             self.contact_sheets,
             self._store_at,
-            self._signing(),
+            self.signing(),
         )
 
     def with_choices(self, *, on_defect: OnDefect | None = None, contact_sheets: bool | None = None) -> Self:
@@ -371,7 +371,7 @@ class MediaStore(LoadedInWords, Block):
         """
         check_choice(self.journal)
         self._bucket_settings()
-        self._signing()
+        self.signing()
         self.check_place()
 
     def check_place(self, **facts: Any) -> None:
@@ -426,8 +426,12 @@ class MediaStore(LoadedInWords, Block):
             expected_bucket_owner=self.expected_bucket_owner,
         )
 
-    def _signing(self) -> Signing | None:
-        """Return what signs files: what this block says, or else the environment."""
+    def signing(self) -> Signing | None:
+        """Return what signs files: what this block says, or else the environment; `None` if nothing does.
+
+        Raises:
+            ConfigurationError: the settings contradict each other, or the key is none.
+        """
         key = self.sign_key.get_secret_value()
         if not (self.sign_certificate or key or self.sign_kms_key or self.sign_tsa_url or self.sign_required):
             return environment_signing()

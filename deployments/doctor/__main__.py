@@ -22,6 +22,7 @@ from runcomfy.policy import Deadlines
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
 
+    from runcomfy.content_credentials import Signing
     from runcomfy.doctor.bucket import BucketUnderTest
     from runcomfy.doctor.service import AccountUnderTest
 
@@ -114,6 +115,18 @@ class BlockSources(Sources):
 
         block = await _load(MediaStore, name)
         return BucketUnderTest(block.get_store, block.journal, block.conditional_writes, _source(block, name))
+
+    async def signing(self) -> Signing | None:
+        """Return what signs files.
+
+        Raises:
+            ConfigurationError: its settings contradict each other, or there is no such block.
+        """
+        if not self._store_block:
+            return await super().signing()
+        from blocks import MediaStore
+
+        return (await _load(MediaStore, self._store_block)).signing()
 
 
 async def _load(kind: type[_B], name: str) -> _B:

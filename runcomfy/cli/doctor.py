@@ -27,6 +27,7 @@ from runcomfy.storage.bucket_settings import PLAIN, BucketSettings
 
 if TYPE_CHECKING:
     from runcomfy.api.client import RunComfyClient
+    from runcomfy.content_credentials import Signing
     from runcomfy.doctor import Check
     from runcomfy.doctor.bucket import BucketUnderTest
     from runcomfy.doctor.service import AccountUnderTest
@@ -106,6 +107,16 @@ class Sources:
         open_store = partial(environment.store, self._bucket, self._settings)
         return BucketUnderTest(open_store, check_choice(self._journal), True, "the environment")
 
+    async def signing(self) -> Signing | None:
+        """Return what signs files; `None` if nothing does.
+
+        Raises:
+            ConfigurationError: its settings contradict each other.
+        """
+        from runcomfy.archive.signing import environment_signing
+
+        return environment_signing()
+
 
 def engine_checks(
     sources: Sources, lifetime: timedelta, *, account_needs: Sequence[str] = (), bucket_needs: Sequence[str] = ()
@@ -144,7 +155,7 @@ def engine_checks(
             needs=tuple(bucket_needs),
         ),
         drift_check(client, journal, needs=("token", "list", "journal")),
-        signature_check(),
+        signature_check(sources.signing),
         clock_check(clock, after=("service", "bucket")),
     ]
 

@@ -19,6 +19,7 @@ from prefect_aws.client_parameters import AwsClientParameters
 from pydantic import SecretStr, ValidationError
 
 from blocks import MediaStore, RunComfyCredentials
+from deployments.doctor.__main__ import BlockSources
 from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.sandbox.objectstore import ObjectStore
 from tests.runcomfy.content_credentials.certificates import Chain, make_chain
@@ -284,10 +285,12 @@ async def test_the_signer_is_stored_and_loaded(prefect_api: str, prefix: str, ch
     loaded = await MediaStore.load(prefix)
     arrived = await asyncio.to_thread(lambda: pickle.loads(pickle.dumps(loaded)))
 
-    signing = loaded._signing()
+    signing = loaded.signing()
     assert signing is not None and signing.required
     signing.check()
-    assert signing.works and await asyncio.to_thread(arrived._signing) is signing
+    of_block = BlockSources(None, "bucket", None, prefix)
+    assert await of_block.signing() is signing
+    assert signing.works and await asyncio.to_thread(arrived.signing) is signing
     secret = key.splitlines()[1]
     parts = (loaded, repr(loaded), str(loaded), loaded.model_dump_json(), vars(signing), signing.settings)
     assert secret not in "".join(map(repr, parts)) + await stored(store, prefix)
@@ -317,13 +320,13 @@ def test_what_is_wrong_with_the_signer_is_said_without_its_key(chain: Chain, tmp
 
     for said, settings in wrong.items():
         with pytest.raises(ConfigurationError, match=said) as raised:
-            signing = MediaStore(bucket="videos", **settings)._signing()
+            signing = MediaStore(bucket="videos", **settings).signing()
             assert signing is not None
             signing.check()
         assert not any(line in raised.value.message for line in ("SECRET", *key.get_secret_value().splitlines()[1:3]))
     with pytest.raises(ValidationError, match="what Prefect shows"):
         MediaStore(bucket="videos", sign_key=SecretStr("**********"))
-    assert MediaStore(bucket="videos")._signing() is None
+    assert MediaStore(bucket="videos").signing() is None
 
 
 # In the UI
