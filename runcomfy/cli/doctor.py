@@ -155,7 +155,7 @@ def engine_checks(
             needs=tuple(bucket_needs),
         ),
         drift_check(client, journal, needs=("token", "list", "journal")),
-        signature_check(sources.signing),
+        signature_check(sources.signing, needs=bucket_needs),
         clock_check(clock, after=("service", "bucket")),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from runcomfy.archive.signing import environment_signing
 from runcomfy.content_credentials import Signing
@@ -16,17 +16,20 @@ async def _of_environment() -> Signing | None:
     return environment_signing()
 
 
-def signature_check(find: Callable[[], Awaitable[Signing | None]] = _of_environment) -> Check:
+def signature_check(
+    find: Callable[[], Awaitable[Signing | None]] = _of_environment, *, needs: Sequence[str] = ()
+) -> Check:
     """Return the check that signs a tiny image and reads its signature.
 
     Args:
         find: Returns what signs.
+        needs: Names of the checks that this depends on.
     """
 
     async def check() -> Diagnosis:
         return await _tried_out(await find())
 
-    return Check("Archive", "signature", check, seconds=60)
+    return Check("Archive", "signature", check, needs=tuple(needs), seconds=60)
 
 
 async def _tried_out(signing: Signing | None) -> Diagnosis:
