@@ -162,8 +162,9 @@ class RunComfyError(Exception):
     usd_per_good_file: float | None = None
     requests_without_cost: int | None = None
     set_aside: int | None = None
-    """Of a batch: how its files were judged, in all and by model and setting, what a good one costs, and how many files
-    wait for a person's decision."""
+    rejected: int | None = None
+    """Of a batch: how its files were judged, in all and by model and setting, what a good one costs, how many wait for
+    a person's decision, and of how many rows a person rejected one."""
     results: str | None = None
     to_run_again: str | None = None
     """Of a batch: the URIs of its table of results, and of the manifest with the rest."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from runcomfy.errors import CommonCause, RunComfyError
+from runcomfy.errors import CommonCause, OutputRejected, RunComfyError
 from runcomfy.generation.engine import Engine
 from runcomfy.journal import Entry, StopNote, note_stops, recent_proof
 from runcomfy.values import Outcome, OutcomeStatus
@@ -170,10 +170,15 @@ class CircuitBreaker:
 
 
 def _counts(outcome: Outcome, *, was_sent: bool) -> bool:
-    """Whether it failed after it may have been paid for; an old submission that is still uncertain does not count."""
+    """Whether it failed after it may have been paid for.
+
+    Of those that an earlier run sent, what is still uncertain does not count, nor what a person has rejected: they say
+    nothing of what is sent next.
+    """
     if outcome.status.is_good or not outcome.status.may_be_paid:
         return False
-    return was_sent or outcome.status is not OutcomeStatus.UNCERTAIN
+    is_of_before = outcome.status is OutcomeStatus.UNCERTAIN or outcome.error_type == OutputRejected.__name__
+    return was_sent or not is_of_before
 
 
 async def open_breaker(

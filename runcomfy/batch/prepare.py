@@ -80,8 +80,9 @@ async def prepare(
     _warn(rows, log)
     status = await look_up(rows, journal, store)
     log.info("%d of %d rows are archived already", len(status.existing), len(rows))
-    # Also those that are paid for: an uncertain one, or one that fails, may be paid for again; an erased one is not.
-    left = [row for row in status.to_do(rows) if not status.erased(row)]
+    # Also those that are paid for: an uncertain one, or one that fails, may be paid for again; an erased or rejected
+    # one is not.
+    left = [row for row in status.to_do(rows) if not status.is_held(row)]
     prices = await asyncio.to_thread(RowPrices.of, left, await RunTimes(journal).load())
     if prices.sentence:
         log.info("Price of the %d rows that are left: %s", len(left), prices.sentence)

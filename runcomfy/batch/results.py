@@ -19,6 +19,7 @@ from runcomfy.errors import (
     GenerationErased,
     InsufficientBalance,
     InvalidInput,
+    OutputRejected,
 )
 from runcomfy.generation.verdicts import Judged, VerdictCounts, counted, counted_by_setting
 from runcomfy.journal.entry import Entry
@@ -30,6 +31,7 @@ from runcomfy.storage.store import Store
 from runcomfy.values import Outcome
 
 __all__ = [
+    "REJECTED_ROWS",
     "BatchFiles",
     "BatchReport",
     "BatchStop",
@@ -40,6 +42,11 @@ __all__ = [
     "write_results",
 ]
 
+REJECTED_ROWS = (
+    "What a person has rejected is not paid for again: the error of such a row in results.csv names the command that "
+    "allows another."
+)
+"""What to do about rows of which a person rejected a file."""
 _STOPS = tuple(kind.__name__ for kind in (CommonCause, AuthenticationError, InsufficientBalance, BudgetReached))
 _COLUMNS = ("line", "status", "uri", "cost_usd", "seconds", "request_id", "generation_key", "prompt", "image", "error",
             "verdict")  # fmt: skip
@@ -151,6 +158,9 @@ class BatchReport(BaseModel):
     )
     requests_without_cost: int = Field(default=0, description="Rows that may be billed, and whose cost is unknown.")
     set_aside: int = Field(default=0, description="Files below `quarantine/`, which wait for a person's decision.")
+    rejected: int = Field(
+        default=0, description="Rows of which a person rejected a file: none is paid for again before it is released."
+    )
     by_setting: list[VerdictCounts] = Field(
         default=[], description="Verdicts and costs by model, and by the settings that differ among its rows."
     )
@@ -219,6 +229,7 @@ def report_of(
         usd_per_good_file=altogether.usd_per_good_file,
         requests_without_cost=altogether.requests_without_cost,
         set_aside=altogether.waiting,
+        rejected=sum(outcomes[row.line].error_type == OutputRejected.__name__ for row in rows),
         by_setting=counted_by_setting(judged),
         files=write_results(manifest, rows, outcomes, store, folder),
         stopped_by=stop.error_type if stop else None,

@@ -60,10 +60,10 @@ class RowStatus:
         entry = self.entries.get(row.generation_key)
         return entry is not None and (entry.state in OPEN or entry.state in (EntryState.ARCHIVED, EntryState.ERASED))
 
-    def erased(self, row: PlannedRow) -> bool:
-        """Whether a person erased the row's generation, which is not paid for until it is released."""
+    def is_held(self, row: PlannedRow) -> bool:
+        """Whether a person erased or rejected the row's generation, which is not paid for until it is released."""
         entry = self.entries.get(row.generation_key)
-        return entry is not None and entry.state is EntryState.ERASED
+        return entry is not None and (entry.state is EntryState.ERASED or entry.rejected is not None)
 
     def to_do(self, rows: list[PlannedRow]) -> list[PlannedRow]:
         """Return the rows that have no video yet."""

@@ -80,6 +80,7 @@ def batch(
         "usd_per_good_file": report.usd_per_good_file if json else None,
         "requests_without_cost": report.requests_without_cost if json else report.requests_without_cost or None,
         "set_aside": report.set_aside if json else report.set_aside or None,
+        "rejected": report.rejected if json else report.rejected or None,
         "by_setting": [each.model_dump() | {"usd_per_good_file": each.usd_per_good_file} for each in report.by_setting]
         if json
         else _by_setting(report),
@@ -144,14 +145,16 @@ def _by_setting(report: BatchReport) -> str | None:
 
 
 def _advice(report: BatchReport, options: StoreOptions) -> str:
+    from runcomfy.batch.results import REJECTED_ROWS
     from runcomfy.values import OutcomeStatus
 
-    uncertain = report.counts.get(OutcomeStatus.UNCERTAIN, 0)
-    if not uncertain:
-        return ". Run the same manifest again for the rest."
-    advice = ". What is uncertain is not sent again before a person has looked"
-    advice += "".join(f": `{command}`" for command in options.journal_list) + "."
-    others = sum(report.counts.values()) > report.archived + uncertain
+    uncertain, advice = report.counts.get(OutcomeStatus.UNCERTAIN, 0), "."
+    if uncertain:
+        advice += " What is uncertain is not sent again before a person has looked"
+        advice += "".join(f": `{command}`" for command in options.journal_list) + "."
+    if report.rejected:
+        advice += f" {REJECTED_ROWS}"
+    others = sum(report.counts.values()) > report.archived + uncertain + report.rejected
     return advice + (" Run the same manifest again for the rest." if others else "")
 
 

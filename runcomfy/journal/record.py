@@ -113,10 +113,16 @@ async def record_end(
 async def record_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:
     """Record that a request of a generation is archived, the current one or an earlier one; return the entry.
 
+    A request whose file a person rejected does not end a generation that may be paid for again: it was released since.
+
     Raises:
         StorageError: the journal could not be written; archiving again does no harm, and records it then.
     """
     known: dict[str, Any] = {"archive": archive, "cost_usd": archive.result.cost_usd}
+    if any(video.is_rejected for video in archive.videos):
+        found = await journal.read(key)
+        if found is not None and _is_settled(found.entry, request_id):
+            return found.entry
     entry = await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
     if entry is not None and entry.request_id != request_id:
         return await _record_earlier_archived(journal, key, request_id, archive)
@@ -124,6 +130,11 @@ async def record_archived(journal: Journal, key: str, request_id: str, archive: 
         await journal.advance(key, request_id, EntryState.SUBMITTED, reason="the request has made its files")
         return await journal.advance(key, request_id, EntryState.ARCHIVED, **known)
     return entry
+
+
+def _is_settled(entry: Entry, request_id: str) -> bool:
+    """Whether a person released a generation after this request of it, so that another may be paid for."""
+    return entry.state is EntryState.RELEASED or entry.request_id != request_id
 
 
 async def _record_earlier_archived(journal: Journal, key: str, request_id: str, archive: Archive) -> Entry | None:

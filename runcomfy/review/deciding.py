@@ -16,12 +16,13 @@ from runcomfy.archive.place import archived_as
 from runcomfy.archive.provenance import PROVENANCE_CONTENT_TYPE, Provenance
 from runcomfy.errors import InvalidInput, StorageError
 from runcomfy.generation.destination import Destination
-from runcomfy.journal import EntryState, record_reviewed
+from runcomfy.journal import Entry, EntryState, record_reviewed
 from runcomfy.media.poster import contact_sheet_key, poster_key
 from runcomfy.redaction import redact
 from runcomfy.review.waiting import Item, read_item
 from runcomfy.storage.keys import aside_key, is_aside, usual_key
 from runcomfy.storage.store import Store
+from runcomfy.storage.versions import delete_for_good, why_unlisted
 from runcomfy.values import ArchivedVideo, Review
 
 __all__ = ["accept", "reject"]
@@ -43,15 +44,22 @@ async def accept(destination: Destination, item: Item, *, by: str, reason: str |
         The file at its usual place.
 
     Raises:
-        InvalidInput: its file is gone, somebody else has decided meanwhile, its generation was erased, or `by` is
-            empty.
+        InvalidInput: its file is gone, somebody else has decided meanwhile, its generation was erased before or
+            meanwhile, or `by` is empty.
         ArchiveConflict: another object is at its usual place; nothing was changed.
         StorageError: the store refused; repeat it.
     """
     review = _review("accepted", by, reason)
     await _refuse_erased(destination, item)
     moved = await asyncio.to_thread(_moved, item, review)
-    await _record(destination, moved)
+    entry = await _record(destination, moved)
+    if entry is not None and entry.state is EntryState.ERASED:
+        await asyncio.to_thread(_forget, item.store, item.key)
+        raise InvalidInput(
+            f"Generation {entry.generation_key[:12]} was erased by a person meanwhile, so what was copied of it is "
+            "removed again.",
+            generation_key=entry.generation_key,
+        )
     if is_aside(item.store.prefix, item.key):
         await asyncio.to_thread(delete_copy, item.store, item.key)
     return moved
@@ -114,8 +122,12 @@ async def _refuse_erased(destination: Destination, item: Item) -> None:
         )
 
 
-async def _record(destination: Destination, item: Item) -> None:
-    """Record in the journal where the file is, and what was decided; by now somebody else may have decided again."""
+async def _record(destination: Destination, item: Item) -> Entry | None:
+    """Record in the journal where the file is, and what was decided; by now somebody else may have decided again.
+
+    Returns:
+        The generation as it is now; `None` if the journal does not know it.
+    """
     store, key = item.store, item.provenance.generation_key
     places = (aside_key(store.prefix, item.key), usual_key(store.prefix, item.key))
 
@@ -125,8 +137,7 @@ async def _record(destination: Destination, item: Item) -> None:
                 return archived_as(store, place, found[0], already_archived=True)
         return None
 
-    if key is not None:
-        await record_reviewed(destination.journal, key, current)
+    return await record_reviewed(destination.journal, key, current) if key is not None else None
 
 
 def _moved(item: Item, review: Review) -> Item:
@@ -215,6 +226,14 @@ def _described_at(store: Store, key: str, decided: Provenance) -> Provenance:
     sheet = store.uri(contact_sheet_key(key)) if decided.contact_sheet_uri else None
     places = {"uri": store.uri(key), "poster_uri": poster, "contact_sheet_uri": sheet, "set_aside": False}
     return decided.model_copy(update=places)
+
+
+def _forget(store: Store, key: str) -> None:
+    """Delete a file in both of its places for good: whoever erased it may have come before the copy was complete."""
+    versions = not why_unlisted(store)
+    for place in (aside_key(store.prefix, key), usual_key(store.prefix, key)):
+        for each in (poster_key(place), contact_sheet_key(place), place, f"{place}.json"):
+            delete_for_good(store, each, store.bucket, versions=versions)
 
 
 def _delete_files(store: Store, key: str) -> None:

@@ -17,6 +17,7 @@ __all__ = ["copy"]
 
 _PART_BYTES = 512 * 1024**2
 _MOST_PARTS = 10_000
+_UNKNOWN = "application/octet-stream"
 
 
 def copy(
@@ -46,7 +47,7 @@ def copy(
     size, part_bytes = original["ContentLength"], max(_PART_BYTES, -(-original["ContentLength"] // _MOST_PARTS))
     part_bytes = min(part_bytes, largest_copy_bytes)
     upload_id = client.create_multipart_upload(
-        Bucket=bucket, Key=key, ContentType=original["ContentType"], Metadata=original["Metadata"]
+        Bucket=bucket, Key=key, ContentType=original.get("ContentType", _UNKNOWN), Metadata=original.get("Metadata", {})
     )["UploadId"]
     done: list[CompletedPartTypeDef] = []
     try:

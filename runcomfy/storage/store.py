@@ -94,7 +94,7 @@ class Store:
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         session = session or open_session()
-        self._conditional = conditional_writes
+        self._conditional = self._conditional_copies = conditional_writes
         self.settings = settings
         """What the bucket's rules want with each request."""
         with storage_errors("use", bucket, self.prefix):
@@ -319,14 +319,14 @@ class Store:
                 self.bucket,
                 source,
                 key,
-                condition=self._condition(),
+                condition=self._condition() if self._conditional_copies else {},
                 largest_copy_bytes=largest_copy_bytes,
             )
 
         def is_ours(existing: ObjectFacts) -> bool:
             return existing.size_bytes == original.size_bytes and existing.metadata == original.metadata
 
-        return self._create(key, send, is_ours, known_absent=known_absent)
+        return self._create(key, send, is_ours, known_absent=known_absent, is_copy=True)
 
     def replace_file(self, key: str, body: Body, *, content_type: str, metadata: Mapping[str, str]) -> None:
         """Write an object from a file, whether or not there is one."""
@@ -334,8 +334,9 @@ class Store:
             upload(self.client, self.bucket, key, body, content_type=content_type, metadata=metadata, condition={})
 
     def _create(
-        self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *, known_absent: bool
-    ) -> bool:
+        self, key: str, send: Callable[[], None], is_ours: Callable[[ObjectFacts], bool], *,
+        known_absent: bool, is_copy: bool = False,
+    ) -> bool:  # fmt: skip
         for attempt in range(1, _ATTEMPTS + 1):
             if not (known_absent and attempt == 1) and self.head(key) is not None:
                 return False
@@ -357,7 +358,9 @@ class Store:
                         ) from None
                     if status not in (409, 412, 501) or attempt == _ATTEMPTS:
                         raise
-                    if status == 501:
+                    if status == 501 and is_copy:  # says nothing of other writes: S3 itself learned it later
+                        self._conditional_copies = False
+                    elif status == 501:
                         self._conditional = False
         raise AssertionError("unreachable: the last attempt returns or raises")
 

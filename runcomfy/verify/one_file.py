@@ -17,7 +17,7 @@ from runcomfy.errors import StorageError
 from runcomfy.journal import Entry, EntryState
 from runcomfy.media.marking import ai_box
 from runcomfy.media.poster import contact_sheet_key, poster_key
-from runcomfy.storage.keys import aside_key
+from runcomfy.storage.keys import aside_key, usual_key
 from runcomfy.storage.store import Store
 from runcomfy.verify.findings import Finding, Problem
 from runcomfy.verify.listing import Group
@@ -60,7 +60,7 @@ def check_file(store: Store, journal: JournalReader | None, group: Group, *, qui
     except ValueError:
         provenance = None
     if group.size_bytes is None:
-        if provenance is None or _may_go(provenance):
+        if provenance is None or (_may_go(provenance) and not _is_lost(store, group.key, provenance)):
             return Checked((), is_ours=False)
         gone = Finding(
             _P.FILE_MISSING, store.uri(group.key), "its provenance is there, and it is not", provenance.generation_key
@@ -155,6 +155,11 @@ def _against_signature(uri: str, file: BinaryIO, provenance: Provenance) -> Iter
 def _may_go(provenance: Provenance) -> bool:
     """Whether a file is one that was set aside and decided about: rejected, it may be deleted; accepted, it moves."""
     return provenance.set_aside and provenance.review is not None
+
+
+def _is_lost(store: Store, key: str, provenance: Provenance) -> bool:
+    """Whether a file that was accepted is in neither of its places; a rejected one may be gone."""
+    return not provenance.is_rejected and store.head(usual_key(store.prefix, key)) is None
 
 
 def _is_marked(provenance: Provenance) -> bool:

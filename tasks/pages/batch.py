@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from blocks import MediaStore
-from runcomfy.batch.results import BatchReport
-from runcomfy.errors import BudgetReached
+from runcomfy.batch.results import REJECTED_ROWS, BatchReport
+from runcomfy.errors import BudgetReached, OutputRejected
 from runcomfy.media.poster import poster_key
 from runcomfy.values import Outcome, OutcomeStatus
 from tasks.pages.artifacts import address, poster_image
@@ -88,8 +88,12 @@ def next_steps(
         ]
     elif stopped_by:
         lines = [f"**It was stopped.** {text(because)}", f"**What now?** When that is fixed, {again}"]
+    elif all(outcome.error_type == OutputRejected.__name__ for outcome in missing):
+        lines = []
     else:
         lines = [f"**What now?** Fix what is named above, and {again}"]
+    if any(outcome.error_type == OutputRejected.__name__ for outcome in missing):
+        lines.append(REJECTED_ROWS)
     if any(outcome.status is OutcomeStatus.UNCERTAIN for outcome in missing):
         lines += [
             "Those that are uncertain wait for a person:",

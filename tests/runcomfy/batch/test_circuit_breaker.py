@@ -74,6 +74,16 @@ async def test_a_cause_that_arises_later_pays_for_what_was_under_way_and_twenty(
     assert breaker.stopped is not None and "20 in a row" in breaker.stopped.message
 
 
+async def test_what_a_person_rejected_before_says_nothing_of_what_is_sent_next() -> None:
+    """It was paid for by an earlier run, which may have sent hundreds; nor does an old uncertain one."""
+    breaker = CircuitBreaker()
+    for outcome in 30 * [failed("OutputRejected"), failed("UncertainSubmission", status=OutcomeStatus.UNCERTAIN)]:
+        breaker.end(await breaker.begin("model", is_paid=True), outcome, was_sent=False)
+
+    assert breaker.stopped is None
+    assert await paid(breaker, lambda row: GOOD) == 200
+
+
 async def test_rows_that_fail_for_different_reasons_are_tried_five_at_a_time() -> None:
     """They prove no common cause."""
     assert await paid(CircuitBreaker(), lambda row: failed(code=str(row))) == 200

@@ -1,0 +1,83 @@
+"""What a decision means for all else: a batch, a fetch, an erasure at the same time, a check of the bucket."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from runcomfy.cli.__main__ import main
+from runcomfy.sandbox import Sandbox
+from tests.runcomfy.review.test_review import BLACK, Command, Killed, at_write, command, die
+
+__all__ = ["command"]
+
+
+def test_a_release_outlives_a_fetch_of_what_was_rejected(command: Command, sandbox: Sandbox) -> None:
+    """The person has allowed another payment: to look for the old file again does not take that back."""
+    key, _, _ = command.made()
+    request_id = command.run("journal", "show", key)["request_id"]
+    command.run("review", "reject", key)
+    command.run("journal", "release", key, "--yes")
+
+    command.run("fetch", request_id, code=16)
+
+    assert command.run("journal", "show", key)["state"] == "released"
+
+
+def test_rejected_rows_stop_no_batch_and_have_no_price(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """They say nothing of the others, and are not to be run again; the summary says what allows another."""
+    key, _, _ = command.made()
+    command.run("review", "reject", key)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"prompt\n{BLACK}\nsnow\n")
+
+    done = command.run("batch", str(rows), "--stop-after-alike", "1", code=14)
+    said = command.said("batch", str(rows), code=14)
+
+    assert (done.get("stopped_by"), done["rejected"], done["archived"]) == (None, 1, 1)
+    assert "in results.csv names the command" in said and "same manifest again" not in said
+    assert "Price of" not in said
+
+
+def test_what_is_erased_while_it_is_accepted_leaves_nothing(command: Command, sandbox: Sandbox) -> None:
+    """Whoever erases it may come before the copy is complete: its provenance holds the prompt."""
+    key, name, _ = command.made()
+
+    with at_write(0, lambda: command.run("erase", key, "--yes") and None, of=f"/media/{name}.json"):
+        code = main(["review", "accept", key, "--bucket", command.place])
+
+    assert code == 2 and command.files() == {}
+    assert command.run("journal", "show", key)["state"] == "erased"
+
+
+def test_what_is_lost_while_it_is_accepted_is_found(command: Command) -> None:
+    """Also without a journal; as long as it is on its way, nothing is missing."""
+    key, _, aside = command.made()
+    with at_write(1, die), suppress(Killed):
+        main(["review", "accept", key, "--bucket", command.place])
+    assert command.is_sound()
+
+    command.client.delete_object(Bucket=command.bucket, Key=f"media/{aside}")
+
+    with suppress(SystemExit):
+        main(["verify", command.place, "--journal", "none", "--json"])
+    assert "file_missing" in command.capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
+    """Neither of an acceptance nor of a rejection."""
+    key, _, _ = command.made()
+    snapshot = command.snapshot()
+    for verb in ("accept", "reject"):
+        number, met = 0, True
+        while met:
+            command.restore(snapshot)
+            with at_write(number, lambda: command.run("erase", key, "--yes") and None) as sent:
+                main(["review", verb, key, "--bucket", command.place])
+            met = len(sent) > number
+            if met:
+                assert command.files() == {}, (verb, number, sent)
+            number += 1
