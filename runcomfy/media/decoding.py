@@ -116,12 +116,22 @@ def _waited(process: subprocess.Popen[bytes], check: Callable[[], None]) -> byte
             return Decoded(trouble="the decoder's answer does not end", hostile=True)
         if time.monotonic() > until:
             return Decoded(trouble=f"decoding it did not end within {_PATIENCE_SECONDS:g} s", hostile=True)
-    until = min(until, time.monotonic() + _FAREWELL_SECONDS)
-    while process.poll() is None and time.monotonic() < until:
+    until, pause = min(until, time.monotonic() + _FAREWELL_SECONDS), 0.001
+    while not _has_ended(process) and time.monotonic() < until:
         check()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_CHECK_SECONDS)
+        time.sleep(pause)
+        pause = min(_CHECK_SECONDS, 2 * pause)
     return bytes(printed)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended; where possible without taking its number away: all that it started is ended by that."""
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # somebody else has waited for it
+        return True
 
 
 def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -138,12 +148,13 @@ def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
     with selectors.DefaultSelector() as pipe:
         pipe.register(process.stdout, selectors.EVENT_READ)
         while True:
-            if pipe.select(_CHECK_SECONDS) or (process.poll() is not None and pipe.select(0)):
+            ended = False
+            if pipe.select(_CHECK_SECONDS) or ((ended := _has_ended(process)) and pipe.select(0)):
                 piece = os.read(process.stdout.fileno(), _PIECE_BYTES)
                 if not piece:
                     return
                 yield piece
-            elif process.returncode is not None:  # whoever holds the pipe now was not asked
+            elif ended:  # whoever holds the pipe now was not asked
                 return
             else:
                 yield b""

@@ -7,10 +7,12 @@ or it is the real process, with its own bounds, whose decoder is one that hangs.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,28 @@ def test_a_process_that_does_as_it_likes_is_ended(
     assert threading.active_count() <= threads
     if Path("/proc/self/task").exists():
         assert children() == []
+
+
+def test_what_a_process_has_started_ends_with_it(program: Path, tmp_path: Path) -> None:
+    """It ends by itself, with an answer; what it leaves holds the pipe, and a lock."""
+    written(
+        program,
+        "import fcntl\nlock = open(sys.argv[0] + '.lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "if os.fork():\n    out.write(b'{\"frames\": 8}')\n    out.flush()\n    os._exit(0)\ntime.sleep(600)",
+    )
+
+    found = judged(video(), tmp_path)
+
+    assert found.quality.facts.frames_decoded == 8
+    with Path(f"{program}.lock").open() as lock:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < until, "it lives"
+                time.sleep(0.05)
 
 
 def test_those_that_hang_keep_no_other_file_waiting_for_ever(
