@@ -23,6 +23,7 @@ GOOD: dict[str, tuple[Callable[[str], Behaviour], dict[str, Any]]] = {
     "checksums are refused with 400": (lambda _: b.refuses_checksums(400, "InvalidRequest"), {}),
     "checksums are refused with 501": (lambda _: b.refuses_checksums(501, "NotImplemented"), {}),
     "checksums are refused with 400, no code": (lambda _: b.refuses_checksums(400, ""), {}),
+    "conditional copies are refused with 501": (lambda _: b.refuses_conditional_copies, {}),
     "a KMS key is wanted": (
         lambda _: b.asks_for("x-amz-server-side-encryption-aws-kms-key-id", KEY_ARN),
         {"kms_key_id": KEY_ARN},

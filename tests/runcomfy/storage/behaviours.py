@@ -14,6 +14,7 @@ __all__ = [
     "on",
     "redirects",
     "refuses_checksums",
+    "refuses_conditional_copies",
     "refuses_head_bucket",
     "rights_on",
     "says",
@@ -57,6 +58,13 @@ def refuses_checksums(status: int, code: str) -> Behaviour:
         return send(request)
 
     return behave
+
+
+def refuses_conditional_copies(request: Request, send: Send) -> Answer:
+    """A store that has conditions for what is sent, and not for what it copies itself."""
+    if "x-amz-copy-source" in request.headers and "if-none-match" in request.headers:
+        return refused(501, "NotImplemented", "A header you provided implies functionality that is not implemented.")
+    return send(request)
 
 
 def asks_for(header: str, value: str, *, of_all: bool = False) -> Behaviour:

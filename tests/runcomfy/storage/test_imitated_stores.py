@@ -54,6 +54,9 @@ def use(store: Store) -> None:
         body = Body(io.BytesIO(VIDEO), 0, len(VIDEO), zlib.crc32(VIDEO), lambda: None)
         assert store.put_file(key, body, largest_put_bytes=limit, **facts)
         assert store.read(key, limit_bytes=len(VIDEO)) == VIDEO
+    copied = store.key("copies/a.mp4")
+    assert store.copy_new(video, copied) and not store.copy_new(video, copied)
+    assert store.read(copied, limit_bytes=len(VIDEO)) == VIDEO
     version = store.read_version(note, limit_bytes=10)
     assert version is not None and version.body == b"2"
 
@@ -64,6 +67,18 @@ def test_a_store_of_this_kind_serves(kind: str, object_store: ObjectStore, prefi
     behaviour, options = GOOD[kind]
     with imitated_store(object_store, behaviour(f"{prefix}/")) as imitated:
         use(imitated.store("videos", prefix, settings=BucketSettings(**options)))
+
+
+def test_a_store_without_conditional_copies_keeps_its_other_conditions(object_store: ObjectStore, prefix: str) -> None:
+    """What is written after a copy is created only if it does not exist, as before."""
+    with imitated_store(object_store, b.refuses_conditional_copies) as imitated:
+        store = imitated.store("videos", prefix)
+        use(store)
+        imitated.requests.clear()
+        assert store.put_new(store.key("after"), b"1", content_type="text/plain")
+
+        (written,) = [request for request in imitated.requests if request.writes]
+        assert written.headers["if-none-match"] == "*"
 
 
 @pytest.mark.parametrize("kind", of_table(REFUSED, QUICK))
