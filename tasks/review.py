@@ -75,7 +75,7 @@ async def decide(
         )
     else:
         decided = await reject(destination, item, by=by, reason=reason or None, delete=delete)
-    said = f"{decided.uri} is {decided.review.sentence if decided.review else decided.state}"
+    said = f"{decided.uri} is {decided.review.sentence if decided.review else 'at its usual place already'}"
     get_run_logger().info("%s", said)
     return said
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from runcomfy.errors import ConfigurationError, InvalidInput
 from runcomfy.generation.destination import Destination
 from runcomfy.review.waiting import Item, read_item, set_aside
-from runcomfy.storage.keys import aside_key, usual_key
+from runcomfy.storage.keys import QUARANTINE, aside_key, usual_key
 from runcomfy.storage.store import Store
 
 __all__ = ["choose"]
@@ -32,7 +32,7 @@ async def choose(destination: Destination, named: str, output: int | None = None
     """
     named = named.strip()
     if not _KEY.fullmatch(named):
-        item = await asyncio.to_thread(_by_address, destination.store, named)
+        item = await _by_address(destination, named)
         if item is None or output not in (None, item.provenance.output_index):
             raise _none(destination, named)
         return item
@@ -82,15 +82,35 @@ def _by_generation(store: Store, named: str, keys: Iterable[str], output: int | 
     return list(found.values())
 
 
-def _by_address(store: Store, named: str) -> Item | None:
-    key = named
-    if named.startswith("s3://"):
-        bucket, _, key = named.removeprefix("s3://").partition("/")
-        if bucket != store.bucket:
-            raise InvalidInput(f"{named} is not in the bucket {store.bucket}: name its own with --bucket.")
+async def _by_address(destination: Destination, named: str) -> Item | None:
+    """Return the file at a key or an address, which may be in another archive whose generations the journal has."""
+    store, key = destination.store, named
+    if named[:5].lower() == "s3://":
+        bucket, _, key = named[5:].partition("/")
+        if bucket != store.bucket or not key.startswith(store.prefix):
+            return await _elsewhere(destination, bucket, key.removesuffix(".json"))
     key = key.removesuffix(".json")
-    key = key if key.startswith(store.prefix) else store.key(key)
-    return _at(store, key)
+    return await asyncio.to_thread(_at, store, key if key.startswith(store.prefix) else store.key(key))
+
+
+async def _elsewhere(destination: Destination, bucket: str, key: str) -> Item | None:
+    """Return a file of another archive, if this journal has its generation: the decision is recorded there.
+
+    Raises:
+        InvalidInput: it is in another bucket, or the journal does not know it.
+    """
+    prefix, folder, _ = f"/{key}".partition(f"/{QUARANTINE}")
+    if folder:
+        there = destination.at(f"s3://{bucket}{prefix}/")
+        item = await asyncio.to_thread(_at, there.store, key)
+        generation = item.provenance.generation_key if item is not None else None
+        found = await destination.journal.read(generation) if generation is not None else None
+        if found is not None and destination.at(found.entry.store).uri == there.uri:
+            return item
+    raise InvalidInput(
+        f"s3://{bucket}/{key} is not below {destination.uri}, and no generation that its journal has. Name its own "
+        "archive with --bucket, and its journal with --journal where that is elsewhere."
+    )
 
 
 def _at(store: Store, key: str) -> Item | None:

@@ -31,7 +31,10 @@ def how_to_decide(video: ArchivedVideo, options: StoreOptions) -> str:
     if not video.set_aside:
         return ""
     said = f"**Set aside: a person has to decide about {code(video.key.rpartition('/')[2])}.**"
-    how = "The deployment `review` shows what waits, and takes the decision; or one of these commands:"
+    how = (
+        "The deployment `review` shows what waits, takes the decision, and sends the event once it is accepted; these "
+        "commands send none:"
+    )
     where = "It is below `quarantine/`, and no event said that it is there."
     return f"{said} {where} {how}\n\n{decisions(video.uri, options)}"
 

@@ -66,6 +66,24 @@ def test_what_is_lost_while_it_is_accepted_is_found(command: Command) -> None:
     assert "file_missing" in command.capsys.readouterr().out
 
 
+def test_the_commands_that_are_printed_work_in_a_journal_of_several_archives(command: Command) -> None:
+    """An address in another archive is found where the journal has its generation, and nowhere else."""
+    one, two = (f"s3://{command.bucket}/{name}" for name in ("one", "two"))
+    shared = ("--journal", f"s3://{command.bucket}/shared")
+    main(["text-to-video", BLACK, "--on-defect", "set_aside", "--bucket", one, *shared, "--json"])
+    (key,) = command.client.list_objects_v2(Bucket=command.bucket, Prefix="one/quarantine/", MaxKeys=1)["Contents"]
+    address = f"s3://{command.bucket}/{key['Key']}"
+
+    assert main(["review", "accept", address, "--bucket", two, "--json"]) == 2
+    assert "Name its own archive with --bucket" in command.capsys.readouterr().out
+    assert main(["review", "reject", address, "--bucket", two, *shared]) == 0
+    assert main(["review", "accept", f"S3{address[2:]}", "--bucket", one, *shared]) == 0
+
+    listed = command.client.list_objects_v2(Bucket=command.bucket, Prefix="one/")["Contents"]
+    usual = key["Key"].replace("quarantine/", "")
+    assert [each["Key"] for each in listed] == [usual, f"{usual}.jpg", f"{usual}.json"]
+
+
 @pytest.mark.slow
 def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
     """Neither of an acceptance nor of a rejection."""
