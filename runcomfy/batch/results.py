@@ -154,7 +154,8 @@ class BatchReport(BaseModel):
     verdicts: dict[str, int] = Field(default={}, description="How many files were judged to be what.")
     usd_per_good_file: float | None = Field(
         default=None,
-        description="What is known that the rows have cost, by the files that are good; `None` if none is.",
+        description="What is known that the rows have cost, by the files that are good; `None` if none is, or if no "
+        "cost is known.",
     )
     requests_without_cost: int = Field(default=0, description="Rows that may be billed, and whose cost is unknown.")
     set_aside: int = Field(default=0, description="Files below `quarantine/`, which wait for a person's decision.")

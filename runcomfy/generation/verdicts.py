@@ -57,8 +57,23 @@ class VerdictCounts(BaseModel):
 
     @property
     def usd_per_good_file(self) -> float | None:
-        """What a good file costs, US dollars: all that is known to have been paid, by the good ones; `None` if none."""
-        return round(self.cost_usd / self.good, 6) if self.good else None
+        """What a good file costs, US dollars: all that is known to have been paid, by the good ones.
+
+        `None` if none is good, or if of none of the requests the cost is known.
+        """
+        return round(self.cost_usd / self.good, 6) if self.good and self._is_priced else None
+
+    @property
+    def _is_priced(self) -> bool:
+        """Whether anything is known of the cost; where nothing is, it is not 0."""
+        return self.cost_usd > 0 or not self.requests_without_cost
+
+    @property
+    def unpriced_because(self) -> str:
+        """Why there is no cost of a good file, in two or three words; empty if there is one."""
+        if not self.good:
+            return "none is good"
+        return "" if self._is_priced else "not known"
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -77,10 +92,11 @@ class VerdictCounts(BaseModel):
     @property
     def price_sentence(self) -> str:
         """What a good file costs, as people read it, and whether something is missing in it."""
-        price = self.usd_per_good_file
-        if price is None:
+        price, unknown = self.usd_per_good_file, self.requests_without_cost
+        if not self.good:
             return "no file is good, so none has a price"
-        unknown = self.requests_without_cost
+        if price is None:
+            return f"what a good file costs is not known: of {unknown:,} request{'s' * (unknown != 1)} nothing is"
         more = f", without {unknown:,} request{'s' * (unknown != 1)} of unknown cost" if unknown else ""
         return f"{price:,.4f} USD a good file{more}"
 

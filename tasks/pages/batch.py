@@ -42,7 +42,7 @@ def quality(report: BatchReport, store: MediaStore) -> str:
             text(each.setting) or "as all",
             *(f"{count:,}" for count in each.verdicts.values()),
             f"{each.cost_usd:,.4f}",
-            "none is good" if each.usd_per_good_file is None else f"{each.usd_per_good_file:,.4f}",
+            each.unpriced_because or f"{each.usd_per_good_file:,.4f}",
             f"{each.requests_without_cost:,}" if each.requests_without_cost else "",
         )
         for each in report.by_setting

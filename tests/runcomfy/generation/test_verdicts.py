@@ -57,6 +57,9 @@ def test_a_good_file_costs_what_all_of_them_cost() -> None:
     assert counted(made).usd_per_good_file == 0.6
     assert counted(made).sentence == "1 good, 1 suspect; 0.6000 USD a good file, without 1 request of unknown cost"
     assert counted(made[1:]).usd_per_good_file is None
+    unknown = counted([Judged("m", {}, ["good"], None, 1)])
+    assert unknown.usd_per_good_file is None and "not known: of 1 request nothing is" in unknown.sentence
+    assert counted([Judged("m", {}, ["good"], 0.0)]).usd_per_good_file == 0
     assert counted(made[1:]).sentence == "1 suspect; no file is good, so none has a price"
     assert counted([]).sentence == ""
 
