@@ -17,8 +17,8 @@ _TSA, _REQUIRED = "RUNCOMFY_SIGN_TSA_URL", "RUNCOMFY_SIGN_REQUIRED"
 _LONGEST_PATH = 1000
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{3,60})-----(.*?)-----END \1-----", re.DOTALL)
 _PRIVATE = "PRIVATE KEY-----"
-_PACKED = re.compile(r"[A-Za-z0-9+/=_-]{60}")
-"""May be a key without the lines around it, in base64 or hexadecimal digits: no path has so many without a dot."""
+_MAY_BE_KEY = re.compile(r"""[A-Za-z0-9+/=_\s-]{60,}|.*[{}"'].*""", re.DOTALL)
+"""A key in another form than PEM, in base64, hexadecimal digits or JSON: hardly a path, which would have a dot."""
 _YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
@@ -75,7 +75,7 @@ class SigningSettings:
         if self.kms_key:
             return self.kms_key
         is_path = len(self.key) <= _LONGEST_PATH and self.key.isprintable() and not is_pem(self.key)
-        return self.key if is_path and not _PACKED.search(self.key) else "that was given"
+        return self.key if is_path and not _MAY_BE_KEY.fullmatch(self.key) else "that was given"
 
 
 def _is_address(url: str) -> bool:

@@ -94,6 +94,8 @@ def _read(given: str, what: str, name: str) -> bytes:
         return Path(given).expanduser().read_bytes()
     except (OSError, RuntimeError, ValueError) as error:  # no home folder; a zero byte
         reason = getattr(error, "strerror", None) or type(error).__name__
+        if name != given:  # it is not shown: it may be a key
+            reason = "it is neither the path of a file nor the content of one with its lines BEGIN and END"
         raise ConfigurationError(f"{what} {name} cannot be read: {reason}. Nothing was paid for.") from None
 
 

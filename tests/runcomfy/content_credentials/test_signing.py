@@ -171,16 +171,17 @@ def test_a_private_key_beside_the_certificates_is_in_no_signed_file(
     assert "BEGIN" not in raised.value.message
 
 
-@pytest.mark.parametrize("packed", ["base64 of its lines", "its lines alone", "hexadecimal digits"])
+@pytest.mark.parametrize("packed", ["base64 of its lines", "its lines alone", "hexadecimal digits", "JSON"])
 def test_a_key_without_its_frame_is_not_quoted_as_a_path(chain: Chain, packed: str) -> None:
     """It is taken for the name of a file, which is not there."""
     lines = chain.key.read_bytes().splitlines()
     key = {
         "base64 of its lines": base64.b64encode(b"\n".join(lines)), "its lines alone": b"".join(lines[1:-1]),
         "hexadecimal digits": base64.b64decode(b"".join(lines[1:-1])).hex().encode(),
+        "JSON": b'{"kty": "EC", "d": "' + b"".join(lines[1:-1]) + b'"}',
     }[packed].decode()  # fmt: skip
 
-    with pytest.raises(ConfigurationError, match="cannot be read") as raised:
+    with pytest.raises(ConfigurationError, match="with its lines BEGIN and END") as raised:
         Signing(SigningSettings(str(chain.certificate), key), PROGRAM).check()
 
     assert not any(key[at : at + 8] in raised.value.message for at in range(0, len(key) - 8, 8))
