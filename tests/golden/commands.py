@@ -102,6 +102,11 @@ def printed(sandbox: Sandbox, object_store: ObjectStore, folder: Path) -> dict[s
         note("init", str(folder / "project"))
         note("doctor")
         found["doctor"].pop("exit_code")  # that of its environment
+        for verb in ("accept", "reject"):
+            prompt = f"{verb} it [sandbox: output=black]"
+            aside = note("text-to-video", prompt, "--on-defect", "set_aside", name="text-to-video set aside")
+            note("review", "list", name="review list")
+            note("review", verb, aside["generation"], name=f"review {verb}")
         note("text-to-video", "rain", "--num-frames", "80", name="an error of the input")
         note("status", "no-such-request", name="an error of the service")
     return found

@@ -20,7 +20,7 @@ from runcomfy.cli import output
 from runcomfy.cli.output import exit_code
 from runcomfy.journal import Entry
 from runcomfy.telemetry.metrics import METRICS
-from tasks.runtime.events import ASSET_MADE, ASSET_READ, EVENTS
+from tasks.runtime.events import ASSET_MADE, ASSET_READ, EVENTS, SET_ASIDE
 from tests.golden.comparing import schema_of
 
 __all__ = ["OFFERED", "ROOT"]
@@ -77,9 +77,10 @@ def _ours(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def events() -> dict[str, Any]:
-    """The events of a generation by its state, and those of its assets."""
+    """The events of a generation by its state, that of a file that was set aside, and those of its assets."""
     return {
         "generations": {str(state): name for state, name in EVENTS.items()},
+        "set_aside": SET_ASIDE,
         "assets": [ASSET_MADE, ASSET_READ],
     }
 
