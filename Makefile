@@ -81,15 +81,18 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.catalogue --generations 2000
 
 # What becomes of each input of the corpus, before it was looked into and now: images, manifests, URLs, notices, sidecars
-# and stores, as Markdown. `make fuzz` changes them at random, COUNT of each kind; ten minutes for 10,000.
+# and stores, as Markdown. `make fuzz` changes them at random, COUNT of each kind, and MEDIA videos, sounds and images as
+# outputs, each judged in a process of its own; ten minutes for 10,000, and some more for the media.
 table: $(STAMP)
 	$(BIN)/python -m tests.corpus.table
 
 COUNT ?= 10000
+MEDIA ?= 300
 fuzz: $(STAMP)
 	for kind in csv jsonl parquet xlsx sidecar notice provenance entry answer; do \
 	  $(BIN)/python -W ignore -m tests.corpus.fuzzing $$kind $(COUNT) || exit 1; done
 	$(BIN)/python -W ignore -m tests.corpus.fuzz_images $(COUNT)
+	$(BIN)/python -W ignore -m tests.corpus.fuzz_media $(MEDIA)
 
 # After a change of the ranges in pyproject.toml; needs uv.
 LOCK := uv pip compile pyproject.toml build-requirements.in --universal --python-version 3.11 --generate-hashes \

@@ -1,12 +1,14 @@
 """`python -m tests.corpus.fuzz_images INPUTS [SEED]` gives mutations of the corpus to the reader of images.
 
-It ends with an error at the first input that raises anything but `InvalidInput`, or takes more than two seconds of
+It ends with an error at the first input that raises anything but `InvalidInput`, or takes more than ten seconds of
 processor time; the input is then in the file that the error names.
 """
 
 from __future__ import annotations
 
+import json
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -43,7 +45,7 @@ def _mutated(chance: random.Random) -> bytes:
 
 
 def fuzz(inputs: int, seed: int) -> str:
-    """Return what was found: how many images and refusals there were, and the longest time."""
+    """Return what was found, as JSON: how many were refused, the longest time in seconds, the most memory in MB."""
     chance, images, longest = random.Random(seed), 0, 0.0
     for _ in range(inputs):
         data, began = _mutated(chance), time.process_time()
@@ -59,7 +61,10 @@ def fuzz(inputs: int, seed: int) -> str:
         if longest > _MOST_SECONDS:
             _keep(data)
             raise TimeoutError(f"{longest:.1f} s")
-    return f"{inputs} inputs, {images} of them images; the longest took {longest:.2f} s"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return json.dumps(
+        {"kind": "image", "count": inputs, "refused": inputs - images, "longest_s": round(longest, 2), "peak_mb": peak}
+    )
 
 
 def _keep(data: bytes) -> None:
