@@ -63,15 +63,15 @@ def list_files(
     if json:
         _print_json(store.uri(store.prefix), listed)
         return
-    count = 0
+    states: list[str] = []
     for item in listed:
-        count += 1
+        states.append(item.state)
         _print_item(item)
-    if not count:
+    if all(state == "rejected" for state in states):
         print(f"No file in {store.uri(store.prefix)} waits for a decision.")
         return
     for word in ("accept", "reject"):
-        print(f"To {word} one: `{shell_command('review', word, 'ADDRESS', *where.options.for_journal)}`")
+        print(f"To {word} one: `{shell_command('review', word, 'FILE', *where.options.for_journal)}`")
 
 
 @review_app.command
@@ -85,7 +85,7 @@ def accept(
     where: BucketOptions,
     json: Json = False,
 ) -> None:
-    """Accept a file: it comes to its usual place, and the journal says so. Interrupted, it is run again."""
+    """Accept a file: it comes to its usual place, and the journal says so. If it is interrupted, run it again."""
     from runcomfy.review import accept as accept_file
     from runcomfy.review import choose
 

@@ -174,8 +174,8 @@ def _rejected(item: Item, review: Review) -> Item:
     if item.state in ("accepting", "accepted") and item.review is not None:
         finish = " Accept it again to finish that." if item.state == "accepting" else ""
         raise InvalidInput(
-            f"{item.uri} was {item.review.sentence}, and cannot be rejected any more.{finish} To remove it, erase its "
-            "generation."
+            f"{item.uri} was {item.review.sentence}. What was accepted cannot be rejected any more.{finish} To remove "
+            "it, erase its generation: `prefect-runcomfy erase --help`."
         )
     if (there := read_provenance(store, usual)) is not None and store.head(usual) is not None:
         raise InvalidInput(
