@@ -23,11 +23,16 @@ MAIN_SETTINGS: Final = re.compile(
 OTHERS: Final = "other settings"
 """What stands for all beyond the largest number of groups."""
 _CONTENT: Final = re.compile(
-    r"(?:.*[_-])?(?:prompts?|texts?|lyrics|script|caption|title|seed|urls?|uris?|paths?|files?|id|ids|tags?)",
+    r"(?:.*[_-])?(?:prompts?|texts?|lyrics|script|caption|title|description|instructions?|seed|urls?|uris?|paths?|files?"
+    r"|images?|videos?|audios?|id|ids|tags?)",
     re.IGNORECASE,
 )
-_PLAIN: Final = re.compile(r"[\w.:*+-]{1,20}")  # of a label of a metric: a number, a size, a word of a choice
+_NEXT_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # as in negativePrompt
+_CHOICE: Final = re.compile(r"[\x20-\x7e]{1,60}")  # texts in scripts without blanks are no choice of a model
+_FILE: Final = re.compile(r".+\.[A-Za-z][A-Za-z0-9]{1,4}")
+_PLAIN: Final = re.compile(r"[\w.:*+-]{1,20}", re.ASCII)  # of a label of a metric: a number, a size, a word of a choice
 _MOST_VALUES, _MOST_NAMES = 8, 5
+_LONGEST_NUMBER = 20
 
 
 def settings_of(inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -79,9 +84,11 @@ def main_label_of(inputs: Mapping[str, Any]) -> str:
 
 
 def _is_content(name: str, value: Any) -> bool:
-    if _CONTENT.fullmatch(name) or is_written(value):
+    if _CONTENT.fullmatch(_NEXT_WORD.sub("_", name)) or is_written(value):
         return True
-    return isinstance(value, str) and ("/" in value or not value.strip())
+    if not isinstance(value, str):
+        return len(_shown(value)) > _LONGEST_NUMBER
+    return "/" in value or not value.strip() or not _CHOICE.fullmatch(value) or _FILE.fullmatch(value) is not None
 
 
 def _shown(value: str | float | bool) -> str:

@@ -40,11 +40,15 @@ def test_every_file_and_cost_is_in_exactly_one_group(generations: list[Judged]) 
 
 @given(
     st.text(min_size=1, max_size=80),
-    st.sampled_from(["prompt", "negative_prompt", "text", "lyrics", "script", "image_url", "video_urls", "seed"]),
+    st.sampled_from(
+        ["prompt", "negative_prompt", "negativePrompt", "text", "lyrics", "script", "image_url", "imageUrl", "seed"]
+    ),
 )
 def test_no_content_is_a_setting(content: str, name: str) -> None:
     """Neither in a batch's groups nor in the attribute of a metric, whatever it says."""
     inputs = {name: content, "resolution": "720p", "style": "a long and winding road", "size": "s3://bucket/key"}
+
+    inputs |= {"scene": "\u96e8\u306e\u4e2d\u306e\u732b", "start": "cat.png", "width": 10**40}
 
     assert settings_of(inputs) == {"resolution": "720p"}
     assert main_label_of(inputs) == "resolution 720p"
