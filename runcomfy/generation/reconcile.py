@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from runcomfy.errors import RunComfyError
+from runcomfy.errors import OutputRejected, RunComfyError
 from runcomfy.generation.destination import Destination
 from runcomfy.generation.engine import Engine
 from runcomfy.generation.hooks import Log, StateChange
@@ -155,6 +155,8 @@ async def collect(
         async with gate:
             try:
                 collected[entry.generation_key] = await archive_one(entry)
+            except OutputRejected:
+                pass  # a person had decided before the journal knew of the file; it does now, and nothing is left to do
             except RunComfyError as error:
                 failures[entry.generation_key] = str(error)
 

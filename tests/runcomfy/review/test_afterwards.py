@@ -84,6 +84,22 @@ def test_the_commands_that_are_printed_work_in_a_journal_of_several_archives(com
     assert [each["Key"] for each in listed] == [usual, f"{usual}.jpg", f"{usual}.json"]
 
 
+def test_what_was_rejected_before_the_journal_had_it_is_settled(command: Command, sandbox: Sandbox) -> None:
+    """Whoever comes next records it, and `reconcile` has nothing to complain of."""
+    with at_write(0, die, of=".mp4.json"), suppress(Killed):
+        main(["text-to-video", BLACK, "--on-defect", "set_aside", "--bucket", command.place, "--json"])
+    (known,) = command.run("journal", "list", "--all")["generations"]
+    fetched = ("fetch", known["request_id"], "--model", "text-to-video", "--journal", "none")
+    (video,) = command.run(*fetched, "--on-defect", "set_aside")["videos"]
+    command.run("review", "reject", video["uri"])
+
+    command.run("reconcile", "--abandoned-after-seconds", "0")
+
+    assert command.run("journal", "show", known["generation_key"])["state"] == "archived"
+    assert command.run("text-to-video", BLACK, code=16)["error"] == "OutputRejected"
+    assert sandbox.books().submissions_accepted == 1
+
+
 @pytest.mark.slow
 def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
     """Neither of an acceptance nor of a rejection."""
