@@ -72,7 +72,7 @@ async def _known(destination: Destination, named: str) -> tuple[Store, list[str]
 def _by_generation(store: Store, named: str, keys: Iterable[str], output: int | None) -> list[Item]:
     found = {
         item.key: item for item in (_at(store, key) for key in keys)
-        if item is not None and (item.provenance.generation_key or "").startswith(named)
+        if item is not None and (item.provenance.generation_key or named).startswith(named)
     }  # fmt: skip
     if all(output not in (None, item.provenance.output_index) for item in found.values()):
         # the journal does not know it: the provenances do

@@ -16,7 +16,7 @@ from runcomfy.archive.place import archived_as
 from runcomfy.archive.provenance import PROVENANCE_CONTENT_TYPE, Provenance
 from runcomfy.errors import InvalidInput, StorageError
 from runcomfy.generation.destination import Destination
-from runcomfy.journal import Entry, EntryState, record_reviewed
+from runcomfy.journal import Entry, EntryState, find_request, record_reviewed
 from runcomfy.media.poster import contact_sheet_key, poster_key
 from runcomfy.redaction import redact
 from runcomfy.review.waiting import Item, read_item
@@ -50,9 +50,9 @@ async def accept(destination: Destination, item: Item, *, by: str, reason: str |
         StorageError: the store refused; repeat it.
     """
     review = _review("accepted", by, reason)
-    await _refuse_erased(destination, item)
+    generation = await _refuse_erased(destination, item)
     moved = await asyncio.to_thread(_moved, item, review)
-    entry = await _record(destination, moved)
+    entry = await _record(destination, moved, generation)
     if entry is not None and entry.state is EntryState.ERASED:
         await asyncio.to_thread(_forget, item.store, item.key)
         raise InvalidInput(
@@ -85,9 +85,9 @@ async def reject(
         StorageError: the store refused; repeat it.
     """
     review = _review("rejected", by, reason, deleted=delete)
-    await _refuse_erased(destination, item)
+    generation = await _refuse_erased(destination, item)
     decided = await asyncio.to_thread(_rejected, item, review)
-    await _record(destination, decided)
+    await _record(destination, decided, generation)
     if decided.review is not None and decided.review.deleted:
         await asyncio.to_thread(_delete_files, item.store, item.key)
         decided = replace(decided, has_file=False)
@@ -111,8 +111,15 @@ def _line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
-async def _refuse_erased(destination: Destination, item: Item) -> None:
+async def _refuse_erased(destination: Destination, item: Item) -> str | None:
+    """Return the key of a file's generation, if any is known; its provenance has none where no journal was asked.
+
+    Raises:
+        InvalidInput: a person erased it.
+    """
     key = item.provenance.generation_key
+    if key is None and (known := await find_request(destination.journal, item.provenance.request_id)) is not None:
+        key = known.entry.generation_key
     found = await destination.journal.read(key) if key is not None else None
     if found is not None and found.entry.state is EntryState.ERASED:
         raise InvalidInput(
@@ -120,15 +127,16 @@ async def _refuse_erased(destination: Destination, item: Item) -> None:
             f"{item.uri}. Nothing was changed.",
             generation_key=found.entry.generation_key,
         )
+    return key
 
 
-async def _record(destination: Destination, item: Item) -> Entry | None:
+async def _record(destination: Destination, item: Item, generation: str | None) -> Entry | None:
     """Record in the journal where the file is, and what was decided; by now somebody else may have decided again.
 
     Returns:
         The generation as it is now; `None` if the journal does not know it.
     """
-    store, key = item.store, item.provenance.generation_key
+    store = item.store
     places = (aside_key(store.prefix, item.key), usual_key(store.prefix, item.key))
 
     async def current() -> ArchivedVideo | None:
@@ -137,7 +145,7 @@ async def _record(destination: Destination, item: Item) -> Entry | None:
                 return archived_as(store, place, found[0], already_archived=True)
         return None
 
-    return await record_reviewed(destination.journal, key, current) if key is not None else None
+    return await record_reviewed(destination.journal, generation, current) if generation is not None else None
 
 
 def _moved(item: Item, review: Review) -> Item:

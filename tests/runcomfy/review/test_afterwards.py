@@ -100,6 +100,26 @@ def test_what_was_rejected_before_the_journal_had_it_is_settled(command: Command
     assert sandbox.books().submissions_accepted == 1
 
 
+def test_a_decision_reaches_the_journal_though_its_provenance_names_no_generation(
+    command: Command, sandbox: Sandbox
+) -> None:
+    """As where the file was fetched without a journal: the request says whose it is, by key and by address."""
+    with at_write(0, die, of="/quarantine/"), suppress(Killed):
+        main(["text-to-video", BLACK, "--on-defect", "set_aside", "--bucket", command.place, "--json"])
+    (known,) = command.run("journal", "list", "--all")["generations"]
+    fetched = ("fetch", known["request_id"], "--model", "text-to-video", "--journal", "none")
+    (video,) = command.run(*fetched, "--on-defect", "set_aside")["videos"]
+    command.run("text-to-video", BLACK)  # the journal has it from here on
+
+    command.run("review", "reject", video["uri"])
+    assert command.run("text-to-video", BLACK, code=16)["error"] == "OutputRejected"
+    command.run("review", "accept", known["generation_key"])
+
+    (now,) = command.run("text-to-video", BLACK)["videos"]
+    assert now["key"] == video["key"].replace("quarantine/", "", 1) and now["review"]["decision"] == "accepted"
+    assert sandbox.books().submissions_accepted == 1
+
+
 @pytest.mark.slow
 def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
     """Neither of an acceptance nor of a rejection."""
