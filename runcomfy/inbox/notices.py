@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
@@ -15,6 +16,7 @@ __all__ = ["Arrival", "read_notice"]
 
 _WRAPPINGS = 3
 _ADVICE = "Check what else writes to this queue."
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]+:[A-Za-z0-9_.-]{1,256}")
 
 
 class Arrival(BaseModel):
@@ -52,7 +54,8 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
 
 def _check_subscription(notice: dict[str, Any]) -> None:
     """Name what a topic says of its subscriptions; the URL in it is not shown: whoever has it can confirm."""
-    kind, topic = notice.get("Type"), str(notice["TopicArn"])[:200]
+    kind, topic = notice.get("Type"), str(notice["TopicArn"])
+    topic = topic if _TOPIC.fullmatch(topic) else "TOPIC_ARN"  # anyone may send it, and it is in a command to paste
     if kind == "SubscriptionConfirmation":
         raise InvalidInput(
             f"The topic {topic} asks whether this queue is to be subscribed to it. Confirm it with the Token that is "

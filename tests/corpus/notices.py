@@ -93,6 +93,8 @@ EXAMPLES = (
     good("SNS, not as a text", sns(EVENT), KEY),
     good("SNS twice", sns(json.dumps(sns(json.dumps(EVENT)))), KEY),
     bad("SNS, to confirm", sns("You have chosen", Type="SubscriptionConfirmation"), "aws sns confirm-subscription"),
+    bad("SNS, to confirm, with a command", sns("You have", Type="SubscriptionConfirmation") | {"TopicArn": "a; rm -rf ~"},
+        "confirm-subscription --topic-arn TOPIC_ARN --token TOKEN"),
     bad("SNS, unsubscribed", sns("You have chosen", Type="UnsubscribeConfirmation"), "sends no more events"),
     bad("SNS, a text", sns("hello"), NO_JSON),
     bad("SNS, nothing", sns(None), NO_JSON),
