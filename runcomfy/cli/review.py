@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 import json as json_module
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import App, Parameter
@@ -163,10 +164,11 @@ def _facts(item: Item) -> dict[str, Any]:
     }
 
 
-def _print_json(where: str, items: Iterable[Item]) -> None:
+def _print_json(where: str, items: Iterator[Item]) -> None:
     """Print one JSON object, a file at a time: there may be more of them than memory."""
+    first = list(itertools.islice(items, 1))  # a store that refuses does so here, before anything is printed
     print(f'{{"bucket": {json_module.dumps(where)}, "files": [', end="")
-    for number, item in enumerate(items):
+    for number, item in enumerate(itertools.chain(first, items)):
         print(", " if number else "", json_module.dumps(_facts(item)), sep="", end="")
     print("]}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runcomfy.archive.copies import read_provenance
 from runcomfy.archive.provenance import Provenance
-from runcomfy.errors import ArchiveConflict
+from runcomfy.errors import ArchiveConflict, StorageError
 from runcomfy.storage.keys import QUARANTINE, usual_key
 from runcomfy.storage.store import Store
 from runcomfy.values import Quality, Review
@@ -110,6 +110,11 @@ def read_item(store: Store, key: str, *, has_file: bool | None = None) -> Item |
     try:
         found = read_provenance(store, key)
     except ArchiveConflict:
+        return None
+    except StorageError as error:  # too large for one, packed in another way, or in a class that is not read at once
+        is_answered = error.http_status is not None and error.error_code != "InvalidObjectState"
+        if error.retryable or is_answered:
+            raise
         return None
     if found is None:
         return None

@@ -120,6 +120,20 @@ def test_a_decision_reaches_the_journal_though_its_provenance_names_no_generatio
     assert sandbox.books().submissions_accepted == 1
 
 
+def test_files_of_other_people_are_no_trouble(command: Command) -> None:
+    """Whatever they have put below `quarantine/`, the list has what is ours."""
+    key, _, _ = command.made()
+    others = {"a.json": b"[]", "b.json": bytes(17 * 1024 * 1024), "c.mp4.json": b"[" * 100_000, ".json": b"", "d": b""}
+    for name, body in others.items():
+        command.put(f"quarantine/{name}", body, {})
+    command.client.put_object(
+        Bucket=command.bucket, Key="media/quarantine/e.json", Body=b"not packed", ContentEncoding="br"
+    )
+
+    assert [item["generation"] for item in command.run("review", "list")["files"]] == [key]
+    assert "Nothing" in command.run("review", "accept", f"{command.place}/quarantine/b", code=2)["message"]
+
+
 @pytest.mark.slow
 def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
     """Neither of an acceptance nor of a rejection."""
