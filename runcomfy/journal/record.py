@@ -32,7 +32,7 @@ from runcomfy.errors import (
 )
 from runcomfy.journal.entry import RESTARTABLE, Entry, EntryState
 from runcomfy.journal.journal import Journal, Versioned, worker_name
-from runcomfy.values import Archive, ArchivedVideo
+from runcomfy.values import Archive, ArchivedVideo, Result
 
 __all__ = [
     "cancel_or_detach",
@@ -175,9 +175,10 @@ async def record_reviewed(
     """Record where a file of a generation is now, and what a person decided about it; return the entry.
 
     The file is read after the entry and before the entry is written, so that of several people who decide one after the
-    other the last decision is recorded, whoever writes it last. The state stays as it is, but for one that was
-    released: a file of it that is accepted is archived after all. It may be repeated; an entry that does not have the
-    file, since another request is under way or it is not recorded yet, is left as it is.
+    other the last decision is recorded, whoever writes it last. The state stays as it is, but for one that the next run
+    would pay for again: a file of it that is accepted is archived after all, also where another request was made since,
+    in vain. It may be repeated; an entry that does not have the file, since another request is under way or it is not
+    recorded yet, is left as it is.
 
     Args:
         journal: The journal.
@@ -194,21 +195,45 @@ async def record_reviewed(
             return entry
         videos = entry.archive.videos if entry.archive is not None else ()
         same = [each for each in videos if (each.request_id, each.index) == (video.request_id, video.index)]
-        released = entry.state is EntryState.RELEASED and not video.is_rejected
-        if not same or entry.archive is None or not (entry.state is EntryState.ARCHIVED or released):
+        again = entry.state in RESTARTABLE and not video.is_rejected
+        if not same and again and video.review is not None and video.request_id in entry.request_ids:
+            moved = _accepted_after_all(entry, video)
+        elif not same or entry.archive is None or not (entry.state is EntryState.ARCHIVED or again):
             return entry
-        now = video.model_copy(update={"already_archived": same[0].already_archived})
-        if same[0] == now and not released:
-            return entry
-        archive = entry.archive.model_copy(update={"videos": tuple(now if each in same else each for each in videos)})
-        reason = video.review.sentence if video.review is not None else "another worker archived it, too"
-        moved = entry.moved(
-            EntryState.ARCHIVED, worker=worker_name(), reason=reason, archive=archive, request_id=video.request_id
-        )
+        else:
+            now = video.model_copy(update={"already_archived": same[0].already_archived})
+            if same[0] == now and not again:
+                return entry
+            kept = tuple(now if each in same else each for each in videos)
+            archive = entry.archive.model_copy(update={"videos": kept})
+            reason = video.review.sentence if video.review is not None else "another worker archived it, too"
+            moved = entry.moved(
+                EntryState.ARCHIVED, worker=worker_name(), reason=reason, archive=archive, request_id=video.request_id
+            )
         if await journal.replace(found, moved) is not None:
             return moved
         conflicts = await journal.pause_after_conflict(conflicts)
     return None
+
+
+def _accepted_after_all(entry: Entry, video: ArchivedVideo) -> Entry:
+    """Return the entry of a generation whose last attempt was in vain, archived by a file of an earlier request."""
+    own = [event for event in entry.history if event.request_id == video.request_id]
+    is_last = entry.request_id == video.request_id
+    cost_usd = entry.cost_usd if is_last else entry.earlier_costs_usd.get(video.request_id)
+    result = Result(
+        request_id=video.request_id, output_count=1, noticed_at=own[-1].at, queued_seconds=None, running_seconds=None,
+        polls=0, cost_usd=cost_usd,
+    )  # fmt: skip
+    return entry.moved(
+        EntryState.ARCHIVED,
+        worker=worker_name(),
+        reason=video.review.sentence if video.review is not None else None,
+        archive=Archive(result=result, videos=(video,)),
+        request_id=video.request_id,
+        submitted_at=own[0].at,
+        cost_usd=cost_usd,
+    )
 
 
 _POLLS_AFTER_CANCEL = 4

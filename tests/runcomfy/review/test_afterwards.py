@@ -134,6 +134,23 @@ def test_files_of_other_people_are_no_trouble(command: Command) -> None:
     assert "Nothing" in command.run("review", "accept", f"{command.place}/quarantine/b", code=2)["message"]
 
 
+def test_accepted_after_another_attempt_failed_it_is_not_paid_for_again(command: Command, sandbox: Sandbox) -> None:
+    """Rejected, released, tried again in vain: what a person accepts then is what the next run finds."""
+    key, _, _ = command.made()
+    command.run("review", "reject", key)
+    command.run("journal", "release", key, "--yes")
+    sandbox.inject("failed", times=1)
+    command.run("text-to-video", BLACK, code=8)
+    assert command.run("journal", "show", key)["state"] == "failed"
+
+    accepted = command.run("review", "accept", key)
+    paid = sandbox.books().submissions_accepted
+
+    (video,) = command.run("text-to-video", BLACK)["videos"]
+    assert video["uri"] == accepted["uri"] and sandbox.books().submissions_accepted == paid == 2
+    assert command.is_sound()
+
+
 @pytest.mark.slow
 def test_erased_at_any_write_of_a_decision_nothing_is_left(command: Command, sandbox: Sandbox) -> None:
     """Neither of an acceptance nor of a rejection."""
