@@ -14,6 +14,7 @@ from tests.runcomfy.review.test_review import BLACK, Command, Killed, at_write, 
 __all__ = ["command"]
 
 
+@pytest.mark.slow
 def test_a_release_outlives_a_fetch_of_what_was_rejected(command: Command, sandbox: Sandbox) -> None:
     """The person has allowed another payment: to look for the old file again does not take that back."""
     key, _, _ = command.made()
@@ -26,6 +27,7 @@ def test_a_release_outlives_a_fetch_of_what_was_rejected(command: Command, sandb
     assert command.run("journal", "show", key)["state"] == "released"
 
 
+@pytest.mark.slow
 def test_rejected_rows_stop_no_batch_and_have_no_price(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     """They say nothing of the others, and are not to be run again; the summary says what allows another."""
     key, _, _ = command.made()
@@ -52,6 +54,7 @@ def test_what_is_erased_while_it_is_accepted_leaves_nothing(command: Command, sa
     assert command.run("journal", "show", key)["state"] == "erased"
 
 
+@pytest.mark.slow
 def test_what_is_lost_while_it_is_accepted_is_found(command: Command) -> None:
     """Also without a journal; as long as it is on its way, nothing is missing."""
     key, _, aside = command.made()
@@ -66,6 +69,7 @@ def test_what_is_lost_while_it_is_accepted_is_found(command: Command) -> None:
     assert "file_missing" in command.capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_commands_that_are_printed_work_in_a_journal_of_several_archives(command: Command) -> None:
     """An address in another archive is found where the journal has its generation, and nowhere else."""
     one, two = (f"s3://{command.bucket}/{name}" for name in ("one", "two"))
@@ -100,6 +104,7 @@ def test_what_was_rejected_before_the_journal_had_it_is_settled(command: Command
     assert sandbox.books().submissions_accepted == 1
 
 
+@pytest.mark.slow
 def test_a_decision_reaches_the_journal_though_its_provenance_names_no_generation(
     command: Command, sandbox: Sandbox
 ) -> None:
@@ -120,6 +125,7 @@ def test_a_decision_reaches_the_journal_though_its_provenance_names_no_generatio
     assert sandbox.books().submissions_accepted == 1
 
 
+@pytest.mark.slow
 def test_files_of_other_people_are_no_trouble(command: Command) -> None:
     """Whatever they have put below `quarantine/`, the list has what is ours."""
     key, _, _ = command.made()
