@@ -19,8 +19,10 @@ from flows.text_to_video import text_to_video
 from runcomfy.batch.results import BatchReport
 from runcomfy.errors import InvalidInput, OutputRejected
 from runcomfy.policy import Polling
+from runcomfy.review import accept, choose
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import ArchivedVideo
+from tasks.runtime.events import ASSET_MADE
 from tests.flows.test_events import events, names
 
 QUICK = Polling(min_interval_seconds=0.05, default_interval_seconds=0.05)
@@ -95,6 +97,27 @@ async def test_what_is_rejected_ends_runs_and_is_paid_for_once(
     with pytest.raises(OutputRejected, match="too dark"):
         await text_to_video(BLACK, account, media_store, polling=QUICK)
     assert sandbox.books().submissions_accepted == 1
+
+
+@pytest.mark.slow
+async def test_what_the_command_accepted_is_told_of_once_by_the_deployment(
+    account: RunComfyCredentials, media_store: MediaStore, prefect_api: str
+) -> None:
+    """The command tells Prefect nothing; accepted again here, and again, the event and the asset come once."""
+    video, there = await aside(BLACK, account, media_store), media_store.destination()
+    await accept(there, await choose(there, video.uri), by="Ana")
+    before = names(await events(prefect_api, media_store, "runcomfy.generation.set-aside"))
+
+    for _ in range(2):
+        assert await (await run(media_store, decision="accept", file=video.uri, by="Ben")).aresult() == 0
+    usual = await text_to_video(BLACK, account, media_store, polling=QUICK)
+    after = await events(prefect_api, media_store, "runcomfy.generation.archived", ASSET_MADE)
+
+    assert "runcomfy.generation.archived" not in before
+    assert names(after).count("runcomfy.generation.archived") == 1
+    (told,) = [event for event in after if event["event"] == "runcomfy.generation.archived"]
+    assert told["resource"]["prefect.resource.id"] == usual.videos[0].uri and told["payload"]["accepted_by"] == "Ana"
+    assert [event["event"] for event in after].count(ASSET_MADE) == 1
 
 
 async def test_the_operations_page_counts_what_waits(
