@@ -162,7 +162,8 @@ async def archive(
 async def _one_of_each(engine: Engine, entry: Entry, videos: Sequence[ArchivedVideo]) -> list[ArchivedVideo]:
     """Return the files that count, where another worker put one of them elsewhere: set aside, or at its usual place.
 
-    The one at the usual place stays. So only a copy below `quarantine/` is ever deleted, and only beside a whole one.
+    The one at the usual place stays, unless a person rejected the other one while this call put it there. So only a
+    copy is ever deleted, beside a whole one or one that a person decided about.
     """
     known = {(each.request_id, each.index): each for each in entry.archive.videos} if entry.archive else {}
     counting = []
@@ -172,6 +173,8 @@ async def _one_of_each(engine: Engine, entry: Entry, videos: Sequence[ArchivedVi
             counting.append(video)
             continue
         if other.is_rejected or video.is_rejected:
+            if other.is_rejected and not video.set_aside and not video.already_archived:
+                await asyncio.to_thread(delete_copy, store, video.key)
             counting.append(other if other.is_rejected else video)
             continue
         usual, aside = (video, other) if other.set_aside else (other, video)

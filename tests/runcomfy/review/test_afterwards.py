@@ -9,7 +9,7 @@ import pytest
 
 from runcomfy.cli.__main__ import main
 from runcomfy.sandbox import Sandbox
-from tests.runcomfy.review.test_review import BLACK, Command, Killed, at_write, command, die
+from tests.runcomfy.review.test_review import BLACK, Command, Killed, at_write, command, die, elsewhere
 
 __all__ = ["command"]
 
@@ -155,6 +155,28 @@ def test_accepted_after_another_attempt_failed_it_is_not_paid_for_again(command:
     (video,) = command.run("text-to-video", BLACK)["videos"]
     assert video["uri"] == accepted["uri"] and sandbox.books().submissions_accepted == paid == 2
     assert command.is_sound()
+
+
+@pytest.mark.slow
+def test_rejected_while_another_worker_archives_it_as_good_it_is_not_in_the_archive(
+    command: Command, sandbox: Sandbox
+) -> None:
+    """Wherever the person comes in between: nobody who lists the archive takes it for a file of it."""
+    place = ("--bucket", command.place, "--json")
+    for number in (0, 1):
+        prompt = f"{number} {BLACK}"
+        other = elsewhere("text-to-video", prompt, "--on-defect", "set_aside", *place)
+
+        def reject(prompt: str = prompt) -> None:
+            waiting = command.run("review", "list")["files"]
+            (video,) = [each["uri"] for each in waiting if each["state"] == "waiting"]
+            command.run("review", "reject", video)
+
+        with at_write(0, other, of="/wan-ai/"), at_write(number + 1, reject, of="/media/wan-ai/"):
+            assert main(["text-to-video", prompt, "--on-defect", "keep", *place]) == 16
+
+        assert all(name.startswith("quarantine/") for name in command.files()) and command.is_sound()
+    assert sandbox.books().submissions_accepted == 2
 
 
 @pytest.mark.slow
