@@ -372,7 +372,7 @@ for entrypoint in {entrypoints!r}:
     installed.run("-c", program)
 
     assert steps == [f"{PACKAGE}.deployments.steps.{name}" for name in ("read_environment", "refer_to_blocks")]
-    assert len(entrypoints) == 12
+    assert len(entrypoints) == 13
 
 
 @pytest.mark.slow

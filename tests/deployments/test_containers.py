@@ -133,13 +133,13 @@ def test_the_image_runs_a_worker_without_root() -> None:
 
 
 def test_one_worker_serves_upkeep_only() -> None:
-    """It polls the queue that reconcile is deployed to, which every other worker polls too."""
+    """It polls the queue that reconcile and review are deployed to, which every other worker polls too."""
     told: dict[str, Any] = YAML(typ="safe").load(ROOT / "deployments" / "prefect.yaml")
     queues = {each["name"]: each["work_pool"]["work_queue_name"] for each in told["deployments"]}
 
-    assert {name for name, queue in queues.items() if queue} == {"reconcile"}
+    assert {name for name, queue in queues.items() if queue} == {"reconcile", "review"}
     command = SERVICES["upkeep"]["command"]
-    assert command[command.index("--work-queue") + 1] == queues["reconcile"]
+    assert command[command.index("--work-queue") + 1] == queues["reconcile"] == queues["review"]
     assert "--work-queue" not in SERVICES["worker"]["command"]
 
 
