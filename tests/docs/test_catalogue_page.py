@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,9 +116,12 @@ def test_the_examples_in_python_run(library: str, catalogue: Store, environment:
     """Against a real S3 server, with nothing but the environment; each prints what was generated and what it cost."""
     (program,) = examples(library, "python")
 
-    done = subprocess.run(
-        [sys.executable, "-c", at(catalogue, program)], env=environment, capture_output=True, text=True, check=False
-    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", at(catalogue, program)], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != -signal.SIGABRT:  # Arrow's own threads end a process that the machine held up for minutes
+            break
 
     assert done.returncode == 0, done.stderr
     assert "2026-11-20" in done.stdout and "archived" in done.stdout
