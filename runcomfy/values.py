@@ -477,9 +477,13 @@ class OutcomeStatus(StrEnum):
 
 
 class Outcome(BaseModel):
-    """The outcome of one generation."""
+    """The outcome of one generation.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The shards of a batch write it, and the run that started them reads it, of an earlier version perhaps: what it does
+    not know yet, it leaves out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     label: str = Field(description="What it is called in this run: its line, or its image.")
     status: OutcomeStatus
