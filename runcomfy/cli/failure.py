@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ _BESIDE = ("request_id", "http_status", "error_code")
 _BEFORE_PAYING = (InvalidInput, ConfigurationError)
 _OF_MANY = (BatchIncomplete, BudgetReached)  # each row has its own end, and the sentence says what now
 _NOTHING_PAID = "Nothing was paid for."
+_PAID = "paid for:"
+_SENTENCE = re.compile(r"\s*\bNothing was (?:\w+ (?:and|or) )?paid for\.")
+_SAYS_SO = re.compile(r"\bnothing was (?:\w+ (?:and|or) )?paid for\b", re.IGNORECASE)
 _LONGEST = 16_384
 _ANY_STORE = StoreOptions("BUCKET")
 
@@ -66,14 +70,17 @@ def print_error(
         return
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    console.print(_sentence(error), markup=False)
+    lines = list(_of_submitted(store)) if submitted else _advice(error, store or _ANY_STORE, pays=pays)
+    happened = _sentence(error)
+    if any(line.startswith(_PAID) for line in lines):
+        happened = _SENTENCE.sub("", happened)  # said below, and said once
+    console.print(happened, markup=False)
     names = error.facts if verbose else _SHOWN if pays else ()
     named = {name: error.facts[name] for name in names if name in error.facts}
     for name, value in named.items():
         told = any(said in error.message for said in (str(value), said_by(value, 500)))
         if name != "violations" and (verbose or not told):
             console.print(f"  {name.replace('_', ' ')}: {shown(value, _LONGEST)}", markup=False)
-    lines = _of_submitted(store) if submitted else _advice(error, store or _ANY_STORE, pays=pays)
     for line in lines:
         console.print(f"  {line}", markup=False)
 
@@ -162,7 +169,7 @@ def _advice(error: RunComfyError, store: StoreOptions, *, pays: bool) -> list[st
     if isinstance(error, _OF_MANY):
         return []
     if isinstance(error, _BEFORE_PAYING) and not (pays and known):
-        said = _NOTHING_PAID.lower() in error.message.lower()
+        said = _SAYS_SO.search(error.message) is not None
         return [_NOTHING_PAID] if pays and not said else []  # its message says what to fix
     from runcomfy.journal.advice import advise_on_error
 
@@ -177,7 +184,7 @@ def _of_submitted(store: StoreOptions | None) -> Iterator[str]:
 
 def _lines(advice: Advice, *, paid: bool) -> Iterator[str]:
     if paid:
-        yield f"paid for: {advice.paid}"
+        yield f"{_PAID} {advice.paid}"
     yield f"what now: {advice.now}"
     for command in advice.commands:
         yield f"{command.does}:\n    {command.shell}"

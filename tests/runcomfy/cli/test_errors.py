@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,9 @@ BEFORE_PAYING = [
     text("a bucket that is a URL", "--bucket", "https://x/y", code=3, said=("--bucket takes",), bucket=False),
     text("a bucket without a name", "--bucket", "s3:///x", code=3, said=("--bucket takes",), bucket=False),
     text("no token", code=3, said=("RUNCOMFY_API_TOKEN", "Nothing was paid for."), RUNCOMFY_API_TOKEN=None),
+    text(
+        "a short token", code=3, said=("too short to be one", "Nothing was sent or paid for."), RUNCOMFY_API_TOKEN="abc"
+    ),
     text("a refused token", code=4, said=("RUNCOMFY_API_TOKEN", "paid for: No."), RUNCOMFY_API_TOKEN="wrong-token"),
     text("no base URL", code=3, said=("http",), RUNCOMFY_BASE_URL="model-api"),
     text("no host", code=3, said=("RUNCOMFY_OUTPUT_HOSTS",), RUNCOMFY_OUTPUT_HOSTS="https://x/*"),
@@ -98,6 +102,7 @@ BEFORE_PAYING = [
 ]
 
 
+PAID_OR_NOT = re.compile(r"nothing was[^.]* paid for|paid for:", re.IGNORECASE)
 PATIENT = ("a service that is away", "a store that is away")  # they are retried for half a minute
 
 
@@ -122,6 +127,7 @@ def test_an_error_before_paying_takes_three_lines_at_most(
 
     lines = [line for line in done.stderr.splitlines() if not line[:2].isdecimal()]  # without the log
     assert 1 <= len(lines) <= 3, done.stderr
+    assert len(PAID_OR_NOT.findall(" ".join(lines))) <= 1, done.stderr  # said once, if at all
     for words_of_it in case.said:
         assert words_of_it in done.stderr
     assert (done.stdout, "Traceback" in done.stderr) == ("", False)
