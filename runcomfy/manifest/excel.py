@@ -41,6 +41,8 @@ _MAX_CELLS = 20_000_000  # openpyxl makes those that a row leaves out
 _MAX_SHEET_ROWS = 1_048_576  # Excel's own limit
 _MAX_CELL_CHARACTERS = 32_767  # likewise
 _EXACT_BELOW = 10**15  # Excel keeps fifteen digits
+_FORMULA_TAG = re.compile(rb"[<:]f[\s/>]")
+_LONGEST_TAG = 3
 _ENCODING = re.compile(rb"""encoding\s*=\s*["'](?!utf-8|utf-16|us-ascii)""", re.IGNORECASE)
 _DECLARATION = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 # What XML cannot hold, or an editor would read as that, as ECMA-376 part 1, 22.9.2.19 (ST_Xstring) writes it.
@@ -66,7 +68,7 @@ def read_excel(data: bytes, known: Names = TYPED) -> Table:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_size(archive)
+            has_formulas = _check_size(archive)
             _check_is_workbook(archive)
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         sheet = next((sheet for sheet in book.worksheets if _has_rows(sheet)), None)
@@ -74,7 +76,7 @@ def read_excel(data: bytes, known: Names = TYPED) -> Table:
             raise UnreadableTable("has no sheet with cells. Save the sheet with the rows as the first.")
         sheet.reset_dimensions()  # what the file says of its size is not always true
         with _about(book, sheet.title):
-            return _table(_rows(sheet), known)
+            return _table(_rows(_values(sheet, data, has_formulas=has_formulas)), known)
     except (UnreadableTable, MemoryError):
         raise
     except Exception as error:  # a damaged workbook makes openpyxl raise whatever its code runs into
@@ -133,30 +135,58 @@ def write_excel(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> by
     return file.getvalue()
 
 
-def _check_size(archive: zipfile.ZipFile) -> None:
-    """Make sure that the parts can be held in memory: openpyxl builds trees of them."""
+def _check_size(archive: zipfile.ZipFile) -> bool:
+    """Make sure that the parts can be held in memory: openpyxl builds trees of them; return if one has formulas."""
     parts = archive.infolist()
     if sum(part.file_size for part in parts) > MAX_TEXT_BYTES:  # nothing reads further than a part says
         raise UnreadableTable(f"has more than {MAX_TEXT_BYTES:,} bytes when it is unpacked. Save it as 'CSV UTF-8'.")
     tags = attributes = 0
+    has_formulas = False
     for part in parts:
         with archive.open(part) as file:
-            start = True
+            start, end = True, b""
             while chunk := file.read(_CHUNK_BYTES):
                 plain = chunk.replace(b"\0", b"")  # as if UTF-16 were UTF-8
                 if _DECLARATION.search(plain) or (start and _ENCODING.search(plain[:200])):
                     raise UnreadableTable("has XML in it that Excel does not write. Save it again in Excel.")
                 start = False
+                has_formulas = has_formulas or _FORMULA_TAG.search(end + plain) is not None
+                end = plain[-_LONGEST_TAG:]
                 tags += plain.count(b"<")
                 attributes += plain.count(b"=")
                 if tags > _MAX_TAGS or attributes > _MAX_ATTRIBUTES:
                     raise UnreadableTable("has too many cells for an Excel file. Save it as 'CSV UTF-8'.")
+    return has_formulas
 
 
-def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
+class _Formula:
+    """A formula whose value is not in the file: a program wrote it, and no spreadsheet has computed it since."""
+
+    def __str__(self) -> str:
+        return ""
+
+
+_UNCOMPUTED = _Formula()
+
+
+def _values(sheet: Any, data: bytes, *, has_formulas: bool) -> Iterator[Sequence[Any]]:
+    """Yield the rows of a sheet as values, and a mark where a formula has none; one that gave an empty text has one."""
+    if not has_formulas:
+        yield from sheet.iter_rows(values_only=True)
+        return
+    written = load_workbook(io.BytesIO(data), read_only=True, keep_links=False)[sheet.title]
+    written.reset_dimensions()
+    for cells, formulas in zip(sheet.iter_rows(), written.iter_rows(values_only=True), strict=False):
+        yield [
+            _UNCOMPUTED if cell.value is None and cell.data_type == "n" and formula is not None else cell.value
+            for cell, formula in zip(cells, formulas, strict=False)
+        ]
+
+
+def _rows(sheet_rows: Iterator[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
     """Yield the rows that are not blank with their numbers, as JSON-able values."""
     cells = characters = 0
-    for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
+    for line, row in enumerate(sheet_rows, 1):
         cells += len(row)
         if line > _MAX_SHEET_ROWS or cells > _MAX_CELLS:
             raise UnreadableTable("has more cells than a manifest can use. Save it as 'CSV UTF-8'.")
@@ -188,6 +218,10 @@ def _table(rows: Iterator[tuple[int, list[Any]]], known: Names) -> Table:
 
 def _record(line: int, cells: Sequence[Any], names: Sequence[str], known: Names) -> Iterator[RawRow]:
     """Yield the record; nothing where it is blank."""
+    cells = [
+        None if cell is _UNCOMPUTED and (at >= len(names) or names[at] not in known) else cell
+        for at, cell in enumerate(cells)
+    ]
     if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells):
         return
     values = dict(zip(names, cells, strict=False))
@@ -196,6 +230,14 @@ def _record(line: int, cells: Sequence[Any], names: Sequence[str], known: Names)
         yield RawRow(line, {}, f"it has something in column {beyond}, which has no name; name it, or take it out")
         return
     for name, value in values.items():
+        if value is _UNCOMPUTED:
+            yield RawRow(
+                line,
+                {},
+                f"{name}: it is a formula without a value: no spreadsheet has computed it since a program wrote it. "
+                "Open the file in Excel or LibreOffice, and save it; or write what it comes to",
+            )
+            return
         if name in known and isinstance(value, int | float) and abs(value) >= _EXACT_BELOW:
             yield RawRow(
                 line,
@@ -211,7 +253,7 @@ def _value(cell: Any) -> Any:
     """Return a cell as JSON has it: dates become texts, whole numbers integers."""
     if isinstance(cell, float) and cell.is_integer():
         return int(cell)
-    if cell is None or isinstance(cell, bool | int | float):
+    if cell is None or isinstance(cell, bool | int | float | _Formula):
         return cell
     return unescape(cell) if isinstance(cell, str) else str(cell)
 
