@@ -46,10 +46,21 @@ def read_notice(body: str) -> tuple[Arrival, ...]:
         notice = _json_object(notice["Message"])
     try:
         return tuple(_arrivals(notice))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        raise InvalidInput(
-            f"The message looks like a bucket's event, but a part of it is missing or cannot be right. {_ADVICE}"
-        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"The message looks like a bucket's event, but {_what_is_wrong(error)}. {_ADVICE}") from None
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Return which part is missing, or cannot be right, in words."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if isinstance(error, _WrongPart):
+        return str(error)
+    return "its key is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a part of it is not of the usual form"
+
+
+class _WrongPart(ValueError):
+    """A part of an event cannot be right; the text says which."""
 
 
 def _check_subscription(notice: dict[str, Any]) -> None:
@@ -89,9 +100,10 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
                 raise _no_event()
             if str(record["eventName"]).lower().removeprefix("s3:").startswith("objectcreated:"):
                 found = record["s3"]["object"]
+                key = found["key"]
                 yield _arrival(
                     record["s3"]["bucket"]["name"],
-                    unquote_plus(found["key"], errors="strict"),  # form-encoded: a space is a plus
+                    unquote_plus(key, errors="strict") if isinstance(key, str) else key,  # form-encoded: + is a space
                     found.get("eTag") or found.get("etag"),  # servers that are not AWS differ
                     found.get("versionId"),
                     found.get("sequencer"),
@@ -112,9 +124,17 @@ def _arrivals(notice: dict[str, Any]) -> Iterator[Arrival]:
 
 def _arrival(bucket: Any, key: Any, etag: Any, version_id: Any, sequencer: Any) -> Arrival:
     """Return the arrival; texts that no server can be asked for are wrong."""
-    named = (bucket, key, etag or "", version_id or "", sequencer or "")
-    "".join(named).encode()  # half a character of JSON is a `ValueError`
-    bucket, key, etag, version_id, sequencer = named
+    etag, version_id, sequencer = etag or "", version_id or "", sequencer or ""
+    named = {"bucket's name": bucket, "key": key, "ETag": etag, "version": version_id, "sequencer": sequencer}
+    for name, value in named.items():
+        if not isinstance(value, str):
+            raise _WrongPart(f"its {name} is not a text")
+        if not value and name in ("bucket's name", "key"):
+            raise _WrongPart(f"its {name} is empty")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _WrongPart(f"its {name} holds half a character") from None
     return Arrival(bucket=bucket, key=key, etag=etag.strip('"'), version_id=version_id, sequencer=sequencer)
 
 

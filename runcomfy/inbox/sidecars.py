@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from runcomfy.errors import InvalidInput
 from runcomfy.inbox.images import Found
 from runcomfy.inbox.target import IMAGE_TO_VIDEO_TARGET, Target
-from runcomfy.media.kinds import SNIFF_BYTES, describe
+from runcomfy.media.kinds import SNIFF_BYTES, describe, sniff
 from runcomfy.models.columns import FIELDS, TEXTS, input_of
 from runcomfy.models.media_fields import MediaKind
 from runcomfy.texts import encoding_of, json_integer, json_number, shown
@@ -19,6 +19,7 @@ from runcomfy.texts import encoding_of, json_integer, json_number, shown
 __all__ = ["MAX_SIDECAR_BYTES", "check_sidecar_size", "given", "sidecar_fields"]
 
 MAX_SIDECAR_BYTES = 64 * 1024
+_FORM = '{"prompt": "Snow begins to fall", "seed": 7}'
 _DOCUMENT = re.compile(r"<(?:\?xml\b|!doctype\b|(?:html|head|body|error|svg)\b[^<>]*>)", re.IGNORECASE)
 """How a document begins that a server or a program wrote: a tag alone may be part of a prompt."""
 
@@ -26,7 +27,7 @@ _DOCUMENT = re.compile(r"<(?:\?xml\b|!doctype\b|(?:html|head|body|error|svg)\b[^
 def check_sidecar_size(sidecar: Found) -> None:
     """Raise `InvalidInput` for a sidecar that has more bytes than one may have."""
     if sidecar.size_bytes > MAX_SIDECAR_BYTES:
-        _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {MAX_SIDECAR_BYTES:,} are allowed")
+        _refuse(sidecar, f"it has {sidecar.size_bytes:,} bytes; {MAX_SIDECAR_BYTES:,} are allowed. Shorten it")
 
 
 def sidecar_fields(sidecar: Found, data: bytes, target: Target = IMAGE_TO_VIDEO_TARGET) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def sidecar_fields(sidecar: Found, data: bytes, target: Target = IMAGE_TO_VIDEO_
     try:
         text = data.decode(encoding_of(data))
     except UnicodeDecodeError:
-        _refuse(sidecar, "it is not UTF-8; save it as UTF-8")
+        _refuse(sidecar, f"it is no text in UTF-8{_medium(data)}; save it as UTF-8 text")
     if sidecar.extension == "json":
         return given(_from_json(sidecar, text, target))
     _check_is_prompt(sidecar, text, target)
@@ -79,6 +80,11 @@ def _check_is_prompt(sidecar: Found, text: str, target: Target) -> None:
         _refuse(sidecar, f"it gives fields in JSON, and a .txt is the prompt as it is; name it {name}.json")
 
 
+def _medium(data: bytes) -> str:
+    kind = sniff(data[:SNIFF_BYTES])
+    return f", but {kind.content_type}" if kind is not None else ""
+
+
 def _instead_of_text(text: str) -> str | None:
     """Return what a text is that nobody wrote as a prompt or as JSON; `None` if it may be one."""
     start = text.lstrip("\ufeff").lstrip()
@@ -99,17 +105,17 @@ def _from_json(sidecar: Found, text: str, target: Target) -> dict[str, Any]:
         )  # fmt: skip
     except json.JSONDecodeError as error:
         if not text.strip():
-            _refuse(sidecar, "it is empty")
+            _refuse(sidecar, f"it is empty; write fields such as {_FORM}, or delete it")
         if (what := _instead_of_text(text)) is not None:
             _refuse(sidecar, f"it is {what}, and is to be JSON")
         message = error.msg.removesuffix(" at")
         _refuse(sidecar, f"it is not JSON: {message} at line {error.lineno}, column {error.colno}")
     except RecursionError:
-        _refuse(sidecar, "it is nested too deeply")
+        _refuse(sidecar, f"it is nested too deeply; write fields such as {_FORM}")
     except ValueError as error:
         _refuse(sidecar, str(error))
     if not isinstance(found, dict):
-        _refuse(sidecar, 'it is not a JSON object such as {"prompt": "Snow begins to fall", "seed": 7}')
+        _refuse(sidecar, f"it is not a JSON object such as {_FORM}")
     of_catalogue = bool(target.kind.properties)
     fills = [name for name in found if of_catalogue and input_of(target.kind, name) == target.field]
     if ("image" in found and not of_catalogue) or fills:
@@ -121,7 +127,7 @@ def _from_json(sidecar: Found, text: str, target: Target) -> dict[str, Any]:
         return found
     for name in TEXTS:
         if not isinstance(found.get(name), str | None):
-            _refuse(sidecar, f"its {name} is not a text")
+            _refuse(sidecar, f"its {name} is not a text; write it in double quotes")
     return found
 
 

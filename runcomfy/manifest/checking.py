@@ -14,12 +14,14 @@ from runcomfy.models import ModelInputs, default_model, short_name
 from runcomfy.models.cells import Nested
 from runcomfy.models.columns import OF_ANY_MODEL, input_of, named_model, unknown_field
 from runcomfy.models.orders import Kinds, Order, read_order
+from runcomfy.redaction import redact
 from runcomfy.texts import is_placeholder, normal_text
 
 __all__ = ["check_table", "is_empty", "unknown_name"]
 
 _TEXTS = frozenset(("image", "model", "prompt", "variation"))
 _LONGEST_SENTENCE = 300
+_LONGEST_VALUE = 40
 _IN_OTHER_WORDS = {
     "Input should be a valid boolean": "Input should be true or false",
     "Input should be a valid integer": "Input should be a whole number",
@@ -88,7 +90,7 @@ def check_table(
         if order and (line := first.setdefault(order.identity(), record.line)) != record.line:
             found.append(("variation", _repeated(place_of(location.format, line))))
         if found:
-            problems[record.line] += (f"{field}: {_worded(sentence)}" for field, sentence in found)
+            problems[record.line] += (f"{field}: {_worded(sentence, source.get(field))}" for field, sentence in found)
         elif order and unknown.isdisjoint(record.values):
             rows.append(Row(line=record.line, order=order, source=source))
     return tuple(rows), tuple(BadRow(line=line, problems=tuple(problems[line])) for line in sorted(problems))
@@ -202,8 +204,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _worded(sentence: str) -> str:
-    return _IN_OTHER_WORDS.get(sentence, sentence)[:_LONGEST_SENTENCE]
+def _worded(sentence: str, value: Any) -> str:
+    """Return a sentence in the words of those who write tables, with what a number or a choice was given as."""
+    worded = _IN_OTHER_WORDS.get(sentence, sentence)[:_LONGEST_SENTENCE]
+    if worded.startswith("Input should be") and isinstance(value, str | int | float):
+        given = shown(redact(str(value)))
+        worded += f" (it is {given[:_LONGEST_VALUE]}{'…' if len(given) > _LONGEST_VALUE else ''})"
+    return worded
 
 
 def _texts_of(order: Order) -> list[tuple[str, str]]:

@@ -164,7 +164,7 @@ def _records(data: bytes, delimiter: str, skipped: int) -> Iterator[tuple[int, l
             yield line, _quoting(line, reader.line_num + skipped, str(error))
 
 
-_NEVER_CLOSED = 'is a quote (") opened and not closed?'
+_NEVER_CLOSED = 'is a quote (") opened and not closed? Close it'
 
 
 def _quoting(first: int, last: int, said: str) -> str:

@@ -65,7 +65,7 @@ def read_json_lines(data: bytes, known: Names = TYPED) -> Table:
                 records.append(RawRow(line, values))
                 columns |= {name: line for name in values if name not in columns}
                 if len(columns) > MAX_COLUMNS:
-                    raise UnreadableTable(f"has more than {MAX_COLUMNS:,} names in its objects. Is it a manifest?")
+                    raise UnreadableTable(f"has more than {MAX_COLUMNS:,} names in its objects. {_FORM.capitalize()}.")
             else:
                 records.append(RawRow(line, {}, f"it is not an object; {_FORM}"))
         check_length(len(records))

@@ -136,7 +136,15 @@ def _check_type(name: str, kind: Any) -> None:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in _READABLE):
         sentence = f"has a column {name} of the type {shown(str(kind))}"
-        raise UnreadableTable(f"{sentence}; there can be texts, numbers, and true or false. Write a list as JSON.")
+        raise UnreadableTable(f"{sentence}; there can be texts, numbers, and true or false. {_instead_of(kind)}")
+
+
+def _instead_of(kind: Any) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return "Write a list as JSON, in a text."
+    if pa.types.is_temporal(kind):
+        return "Write it as a number or a text."
+    return "Write what it means as a text: a file by its path, https://… or s3://bucket/key, an object as JSON."
 
 
 def _is_number(kind: Any) -> bool:

@@ -86,4 +86,4 @@ def unknown_field(name: str, fields: Collection[str] = FIELDS) -> str:
 def suggested(name: str, fields: Collection[str]) -> str:
     """Return the end of a sentence about an unknown name: the one that may be meant, or all that there are."""
     near = difflib.get_close_matches(name.lower().replace(" ", "_"), fields, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
+    return f"; did you mean {near[0]}?" if near else f"; take it out, or rename it: there are {', '.join(fields)}"

@@ -60,7 +60,7 @@ def sns(message: Any, **facts: str) -> dict[str, Any]:
     return {"TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": message, **facts}
 
 
-NO_EVENT, PART, NO_JSON = "no event of a bucket: neither", "a part of it is missing or cannot be right", "no JSON"
+NO_EVENT, FORM, NO_JSON = "no event of a bucket: neither", "a part of it is not of the usual form", "no JSON"
 
 EXAMPLES = (
     # events of S3, and of servers that write them
@@ -125,17 +125,17 @@ EXAMPLES = (
     bad("digits", '{"Records": ' + "9" * 5000 + "}", NO_JSON),
     bad("no object", "[]", "no JSON object"),
     bad("nothing in it", {}, NO_EVENT),
-    bad("a number for records", {"Records": 1}, PART),
-    bad("an object for records", {"Records": {}}, PART),
+    bad("a number for records", {"Records": 1}, FORM),
+    bad("an object for records", {"Records": {}}, FORM),
     bad("a text for a record", {"Records": ["a"]}, NO_EVENT),
     bad("an empty record", {"Records": [{}]}, NO_EVENT),
-    bad("no object in it", {"Records": [RECORD, {"eventName": "ObjectCreated:Put", "s3": {}}]}, PART),
-    bad("no key", of(None), PART),
-    bad("empty key", of(""), PART),
-    bad("number as key", of(7), PART),
-    bad("key that is not UTF-8", of("a%ff.jpg"), PART),
-    bad("half a character", of("\ud800"), PART),
-    bad("half a character in a tag", of("a", eTag="\ud800"), PART),
-    bad("empty bucket", of("a", ""), PART),
-    bad("number as sequencer", of("a", sequencer=7), PART),
+    bad("no object in it", {"Records": [RECORD, {"eventName": "ObjectCreated:Put", "s3": {}}]}, "it has no object"),
+    bad("no key", of(None), "its key is not a text"),
+    bad("empty key", of(""), "its key is empty"),
+    bad("number as key", of(7), "its key is not a text"),
+    bad("key that is not UTF-8", of("a%ff.jpg"), "its key is not UTF-8"),
+    bad("half a character", of("\ud800"), "its key holds half a character"),
+    bad("half a character in a tag", of("a", eTag="\ud800"), "its ETag holds half a character"),
+    bad("empty bucket", of("a", ""), "its bucket's name is empty"),
+    bad("number as sequencer", of("a", sequencer=7), "its sequencer is not a text"),
 )  # fmt: skip

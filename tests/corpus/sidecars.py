@@ -41,7 +41,7 @@ EXAMPLES = (
     at("braces.txt", "{snow} begins to fall"),
     at("less_than.txt", "<3 snow, a heart"),
     at("empty.txt", "", "prompt: it is missing"),
-    at("latin_1.txt", "Schnee fällt", "it is not UTF-8", "latin-1"),
+    at("latin_1.txt", "Schnee fällt", "it is no text in UTF-8", "latin-1"),
     at("nul.txt", "a\0b", "NUL"),
     at("escape.txt", "\x1b[31msnow", "control character"),
     at("page.txt", "<!DOCTYPE html><html><body>Sign in</body></html>", "it is an HTML page"),
@@ -56,7 +56,7 @@ EXAMPLES = (
     at("break.txt", "<br>a cat<br/>in snow"),
     at("error_without_head.txt", "<Error><Code>AccessDenied</Code></Error>", "it is an XML document"),
     at("upper_case.txt", "<HTML><BODY>Sign in</BODY></HTML>", "it is an HTML page"),
-    Sidecar("image.txt", b"\x89PNG\r\n\x1a\n", "it is not UTF-8"),
+    Sidecar("image.txt", b"\x89PNG\r\n\x1a\n", "it is no text in UTF-8"),
     # any fields
     at("plain.json", '{"prompt": "snow", "seed": 7, "num_frames": 81}'),
     at("marked.json", '\ufeff{"prompt": "snow"}'),
@@ -89,7 +89,7 @@ EXAMPLES = (
     at("error.json", ERROR, "it is an XML document"),
     at("pointer.json", POINTER, "run `git lfs pull`"),
     at("large.json", " " * (MAX_SIDECAR_BYTES + 1), "65,536 are allowed"),
-    Sidecar("packed.json", b"\x1f\x8b\x08\0", "it is not UTF-8"),
+    Sidecar("packed.json", b"\x1f\x8b\x08\0", "it is no text in UTF-8"),
 )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def test_the_line_of_a_csv_record_is_where_it_begins(tmp_path: Path, end: str) -
     manifest = read_text(tmp_path, "m.csv", end.join(lines))
 
     assert [(row.line, row.order.prompt) for row in manifest.rows] == [(2, f"Rain{end}falls"), (8, "Hail")]
-    assert problems(manifest) == {5: "seed: Input should be a whole number"}
+    assert problems(manifest) == {5: "seed: Input should be a whole number (it is x)"}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
     assert manifest.row_count == count
     assert problems(manifest) == {
         0: "sed: there is no such field; did you mean seed?",
-        20_001: "seed: Input should be a whole number",
+        20_001: "seed: Input should be a whole number (it is 0.5)",
     }
     assert manifest.rows == ()
 

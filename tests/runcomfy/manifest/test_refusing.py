@@ -157,7 +157,7 @@ def test_a_problem_found_later_is_named_with_the_rest(tmp_path: Path) -> None:
 
     assert caught.value.violations == [
         ("line 1", "image: it is empty"),
-        ("line 2", "seed: Input should be a whole number"),
+        ("line 2", "seed: Input should be a whole number (it is x)"),
         ("line 2", "image: it is damaged"),
     ]
     assert pickle.loads(pickle.dumps(caught.value)).violations == caught.value.violations
