@@ -5,16 +5,21 @@ No link is signed: a signature that is written into a page is a secret that many
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from runcomfy.errors import ConfigurationError
+from runcomfy.catalogue.values import Row
+from runcomfy.errors import ConfigurationError, StorageError
 from runcomfy.storage.store import Store
 
-__all__ = ["MediaLinks", "below", "beside_the_page", "key_in"]
+__all__ = ["MediaLinks", "below", "beside_the_page", "gone_files", "key_in"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class MediaLinks:
     """A sentence that says what to do if it does not play."""
 
 
+_AT_ONCE = 8
+_SET_ASIDE = ("waiting", "rejected")
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")  # it goes into the policy as it is
 _OPEN = "run `prefect-runcomfy report --open`, which signs each link when it is clicked"
 
@@ -89,3 +96,29 @@ def key_in(store: Store, uri: str) -> str | None:
     key = uri.removeprefix(f"s3://{store.bucket}/")
     usable = key != uri and posixpath.normpath(key) == key and not key.startswith(("/", ".."))
     return key if usable else None
+
+
+def gone_files(store: Store, rows: Iterable[Row]) -> set[str]:
+    """Return the addresses of files that were set aside and are gone. Blocks: one call for each that was set aside.
+
+    A person who rejects one, or a rule of the bucket, may delete it. Whatever the store does not say counts as there.
+    """
+    uris = [
+        file["uri"]
+        for row in rows
+        for file, review in zip(row["outputs"] or (), row["file_reviews"] or (), strict=False)
+        if review in _SET_ASIDE
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return {
+            uri for uri, gone in zip(uris, threads.map(lambda uri: _is_gone(store, uri), uris), strict=True) if gone
+        }
+
+
+def _is_gone(store: Store, uri: str) -> bool:
+    key = key_in(store, uri)
+    try:
+        return key is not None and store.head(key) is None
+    except StorageError as error:
+        logger.warning("Whether %s is still there is unknown (%s)", uri, type(error).__name__)
+        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runcomfy.catalogue.values import Row
 from runcomfy.extras import needed
 from runcomfy.report.figures import Figures, causes, figures
-from runcomfy.report.links import MediaLinks, below, beside_the_page
+from runcomfy.report.links import MediaLinks, below, beside_the_page, gone_files
 from runcomfy.report.options import ReportSettings, Selection
 from runcomfy.report.posters import small_posters, small_sheets
 from runcomfy.report.reading import read_rows
@@ -61,7 +61,7 @@ def make_report(
     links: MediaLinks | None = None,
     journal: str = "bucket",
 ) -> Report:
-    """Make the page of a selection. Blocks: a call for each day, and two for each file of the gallery at most.
+    """Make the page of a selection. Blocks: a call for each day, and three for each file of the gallery at most.
 
     Args:
         store: The bucket with the catalogue and the archive.
@@ -98,6 +98,7 @@ def make_report(
             sheets=small_sheets(
                 store, [row["video_contact_sheet_uri"] for row in gallery if row["video_contact_sheet_uri"]]
             ),
+            gone=gone_files(store, gallery),
             waiting=waiting(rows, options),
             journal_list=options.journal_list,
             review_list=shell_command("review", "list", *options.for_journal),

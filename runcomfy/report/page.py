@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -60,6 +60,8 @@ class Page:
     posters: Mapping[str, str]
     sheets: Mapping[str, str]
     """The contact sheets, by their addresses."""
+    gone: Collection[str]
+    """The addresses of files that were set aside and are gone: nothing links to them."""
     waiting: Sequence[Waiting]
     journal_list: Sequence[str]
     """The command that lists what is open in the journal, if one can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -456,3 +457,43 @@ async def test_verdicts_are_counted_by_setting_and_the_sheet_of_a_bad_file_is_op
     sheets = page.all("details", class_="sheet")
     assert ["open" in each.attributes for each in sheets] == [True, True, False]
     assert told.count("It is suspect.") == 2 and told.count("It is large.") == 4
+
+
+async def test_a_rejected_file_that_was_deleted_is_shown_without_a_link(archiving: Archiving) -> None:
+    """One that is still there keeps its link, and so does one that waits."""
+    rejected = Review(decision="rejected", by="ana", at=DAY)
+    kinds = (("deleted", rejected), ("kept", rejected), ("waiting", None))
+    for number, (name, review) in enumerate(kinds):
+        entry = await archiving.archive(await archiving.begin(name, begun=DAY + timedelta(hours=number)))
+        assert entry.archive is not None
+        (video,) = entry.archive.videos
+        if name != "deleted":
+            archiving.store.put(video.key, b"a video", content_type="video/mp4")
+        found = await archiving.journal.read(entry.generation_key)
+        assert found is not None
+        videos = (video.model_copy(update={"set_aside": True, "review": review}),)
+        archive = entry.archive.model_copy(update={"videos": videos})
+        assert await archiving.journal.replace(found, found.entry.model_copy(update={"archive": archive}))
+    await archiving.update()
+
+    page = page_of(archiving)
+
+    assert [link.attributes["data-title"] for link in page.all("a", class_="play")] == ["waiting", "kept"]
+    assert text_of(page).count("rejected by a person") == 2
+    assert text_of(page).count("rejected by a person; its file is gone") == 1
+
+
+async def test_every_cell_of_a_table_names_its_column(archiving: Archiving) -> None:
+    """A narrow screen shows a row as a list of its cells, without the head."""
+    await some_of_every_kind(archiving)
+
+    html = made(archiving).html.decode()
+
+    tables = re.findall(r'<table class="stacks[^>]*>(.*?)</table>', html, re.DOTALL)
+    assert len(tables) == 3
+    for table in tables:
+        head, _, body = table.partition("<tbody>")
+        names = re.findall(r"<th[^>]*>([^<]*)</th>", head)
+        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL):
+            assert re.findall(r'<td data-label="([^"]*)"', row) == names
+            assert row.count("<td") == len(names)
