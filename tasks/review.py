@@ -82,7 +82,7 @@ async def decide(
 
 @task(task_run_name="count what was set aside", retry_condition_fn=worth_retrying, cache_policy=NO_CACHE)
 async def count_set_aside(store: MediaStore) -> int:
-    """Return how many files wait for a decision; of more than 500 below `quarantine/`, the first are looked at.
+    """Return how many files wait for a decision; of more than 2,000 below `quarantine/`, the first are looked at.
 
     Args:
         store: Whose.

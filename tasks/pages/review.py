@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import islice
 
 from blocks import MediaStore
 from runcomfy.media.poster import contact_sheet_key, poster_key
@@ -19,13 +18,13 @@ __all__ = ["page_of", "review_page", "waiting_for_review"]
 
 _MOST_ROWS, _MOST_IMAGES = 50, 10
 _SHEET_BYTES = 24_000
-_MOST_READ = 500
+_MOST_READ = 2000
 
 
 def waiting_for_review(store: MediaStore) -> tuple[list[Item], bool]:
     """Return the files that wait for a decision, and whether these are all. Blocks: a call for each file set aside.
 
-    At most 500 files below `quarantine/` are read, those that were rejected and still lie there among them.
+    At most 2,000 files below `quarantine/` are read, those that were rejected and still lie there among them.
 
     Args:
         store: Whose.
@@ -33,9 +32,13 @@ def waiting_for_review(store: MediaStore) -> tuple[list[Item], bool]:
     Raises:
         StorageError: it could not be listed or read.
     """
-    read = list(islice(set_aside(store.get_store()), _MOST_READ + 1))
-    open_ones = [item for item in read[:_MOST_READ] if item.state in ("waiting", "accepting")]
-    return open_ones, len(read) <= _MOST_READ
+    waiting: list[Item] = []
+    for number, item in enumerate(set_aside(store.get_store())):
+        if number == _MOST_READ:
+            return waiting, False
+        if item.state in ("waiting", "accepting"):
+            waiting.append(item)
+    return waiting, True
 
 
 async def review_page(waiting: Sequence[Item], store: MediaStore, *, complete: bool) -> str:
@@ -46,10 +49,13 @@ async def review_page(waiting: Sequence[Item], store: MediaStore, *, complete: b
         store: Where they are.
         complete: Whether there are no more.
     """
-    more = "" if complete else " There are more files below quarantine/ than were looked at: decide about these first."
+    options, more = store_options(store), ""
+    if not complete:
+        listing = console(review_command("list", None, options))
+        looked_at = f"Only the first {_MOST_READ:,} files below quarantine/ were looked at"
+        more = f"{looked_at}. All of them, in a terminal:\n\n{listing}"
     if not waiting:
-        return f"No file waits for a decision.{more}"
-    options = store_options(store)
+        return "\n\n".join(filter(None, (f"No file {'waits for a decision' if complete else 'of these waits'}.", more)))
     rows = [
         (
             code((item.provenance.generation_key or item.provenance.request_id)[:12]),
@@ -65,7 +71,8 @@ async def review_page(waiting: Sequence[Item], store: MediaStore, *, complete: b
     ]
     names = ("file", "output", "verdict", "why", "prompt", "model", "USD", "archived, UTC")
     lines = [
-        f"**{len(waiting):,} file{'s' * (len(waiting) != 1)} wait{'s' * (len(waiting) == 1)} for a decision.**{more}",
+        f"**{len(waiting):,} file{'s' * (len(waiting) != 1)} wait{'s' * (len(waiting) == 1)} for a decision.**",
+        more,
         "Run this deployment again with **accept** or **reject** and the file, as the first column has it or by its "
         "address. Accepted, a file comes to its usual place; rejected, it stays where it is, and nothing is paid for "
         "again by itself.",
@@ -73,7 +80,7 @@ async def review_page(waiting: Sequence[Item], store: MediaStore, *, complete: b
     ]
     for item in waiting[:_MOST_IMAGES]:
         lines += [await _shown(item, store, options)]
-    if len(waiting) > _MOST_IMAGES:
+    if complete and len(waiting) > _MOST_IMAGES:
         lines += ["All of them, in a terminal:", console(review_command("list", None, options))]
     return "\n\n".join(filter(None, lines))
 

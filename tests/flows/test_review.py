@@ -22,6 +22,7 @@ from runcomfy.policy import Polling
 from runcomfy.review import accept, choose
 from runcomfy.sandbox import Sandbox
 from runcomfy.values import ArchivedVideo
+from tasks.pages import review as pages
 from tasks.runtime.events import ASSET_MADE
 from tests.flows.test_events import events, names
 
@@ -121,15 +122,18 @@ async def test_what_the_command_accepted_is_told_of_once_by_the_deployment(
 
 
 async def test_the_operations_page_counts_what_waits(
-    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore
+    sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside what else needs a person."""
+    """Beside what else needs a person. The page of what waits says where it has not looked at all."""
     await aside(BLACK, account, media_store)
 
     state: Any = await reconcile(account, media_store, return_state=True)
 
     page = await page_of(state, "runcomfy-operations")
     assert "1 file that was set aside waits for a decision" in page and "1 needs a person" in page
+    monkeypatch.setattr(pages, "_MOST_READ", 0)
+    page, count = await pages.page_of(media_store)
+    assert count == 0 and page.startswith("No file of these waits.") and "review list" in page
 
 
 async def test_a_batch_says_what_it_set_aside_and_counts_what_a_person_accepted(
