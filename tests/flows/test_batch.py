@@ -360,6 +360,7 @@ async def cancel(name: str) -> None:
         await client.set_flow_run_state(run.id, Cancelling(), force=True)
 
 
+@pytest.mark.slow
 async def test_two_runs_that_waited_for_slots_share_one_budget(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:
@@ -515,6 +516,7 @@ async def test_a_stopped_shard_stops_those_that_start_later(
     assert sandbox.books().submissions_accepted == 0
 
 
+@pytest.mark.slow
 async def test_a_recently_proven_model_starts_at_once_and_stops_after_twenty(
     sandbox: Sandbox, account: RunComfyCredentials, media_store: MediaStore, tmp_path: Path
 ) -> None:

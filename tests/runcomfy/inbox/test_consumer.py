@@ -41,6 +41,7 @@ async def test_a_burst_is_smoothed(cloud: Cloud, queue: Queue) -> None:
     assert cloud.count(queue.url) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_long_work_is_kept_hidden(cloud: Cloud, queue: Queue) -> None:
     """Longer than the visibility timeout: no other worker gets it, and it does not come again."""
     cloud.send(queue.url, ["slow"])

@@ -100,6 +100,7 @@ def test_a_timeout_outside_the_bounds_of_sqs_is_refused(cloud: Cloud, seconds: i
         Queue(cloud.queue(), session=cloud.session(), visibility_timeout_seconds=seconds)
 
 
+@pytest.mark.slow
 async def test_an_unreachable_server_may_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed connection may be temporary."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -43,6 +43,7 @@ def test_rejected_rows_stop_no_batch_and_have_no_price(command: Command, sandbox
     assert "Price of" not in said
 
 
+@pytest.mark.slow
 def test_what_is_erased_while_it_is_accepted_leaves_nothing(command: Command, sandbox: Sandbox) -> None:
     """Whoever erases it may come before the copy is complete: its provenance holds the prompt."""
     key, name, _ = command.made()
@@ -88,6 +89,7 @@ def test_the_commands_that_are_printed_work_in_a_journal_of_several_archives(com
     assert [each["Key"] for each in listed] == [usual, f"{usual}.jpg", f"{usual}.json"]
 
 
+@pytest.mark.slow
 def test_what_was_rejected_before_the_journal_had_it_is_settled(command: Command, sandbox: Sandbox) -> None:
     """Whoever comes next records it, and `reconcile` has nothing to complain of."""
     with at_write(0, die, of=".mp4.json"), suppress(Killed):

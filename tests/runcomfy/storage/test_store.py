@@ -404,6 +404,7 @@ def test_missing_credentials_are_reported(object_store: ObjectStore, monkeypatch
             call()
 
 
+@pytest.mark.slow
 def test_an_unreachable_store_is_reported(unused_tcp_port: int) -> None:
     """If nothing listens, the error names the endpoint."""
     away = Store("videos", session=boto3.Session("k", "s"), endpoint_url=f"http://127.0.0.1:{unused_tcp_port}")
