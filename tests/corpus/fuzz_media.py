@@ -18,13 +18,10 @@ import resource
 import struct
 import sys
 import tempfile
-import threading
 import time
 import wave
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +37,7 @@ from runcomfy.sandbox.objectstore import running_object_store
 from runcomfy.sandbox.render import Recipe, render
 from runcomfy.storage.store import Store
 from runcomfy.values import VERDICTS, GenerationFacts
+from tests.answering import Reply, answering
 from tests.corpus.mutations import INTERESTING, cut, drop, flip, number, repeat, splice, zeros
 
 __all__ = ["fuzz", "seeds"]
@@ -141,28 +139,6 @@ def mutated(files: list[bytes], chance: random.Random) -> bytes:
     return bytes(data)
 
 
-@contextmanager
-def _served(answers: dict[str, bytes]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answers[self.path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def _archived(data: bytes, name: str, url: str, answers: dict[str, bytes], store: Store) -> str:
     """Archive a file, and return its verdict; an error if what is in the bucket is not made of it."""
     answers[f"/{name}.mp4"] = data
@@ -192,7 +168,7 @@ def fuzz(count: int, seed: int, every: int) -> dict[str, Any]:
     path = Path(tempfile.mkdtemp(prefix="media-")) / "file"
     print(path, flush=True)
     answers: dict[str, bytes] = {}
-    with running_object_store() as running, _served(answers) as url:
+    with running_object_store() as running, answering(lambda request, _: Reply(answers[request.path])) as url:
         store = Store("videos", f"fuzz-{seed}", session=running.session(), endpoint_url=running.endpoint_url)
         for at in range(count):
             data = mutated(files, chance)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.answering import Reply, answering
 
 __all__ = ["KEYS", "Kms", "running_kms"]
 
@@ -63,28 +64,12 @@ def running_kms(kind: str) -> Iterator[Kms]:
     """Serve a new key of a kind."""
     kms = Kms(kind)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            try:
-                status, answer = 200, kms.answer(self.headers["X-Amz-Target"].rpartition(".")[2], said)
-            except ValueError:
-                status, answer = 400, {"__type": "ValidationException"}
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: BaseHTTPRequestHandler, body: bytes) -> Reply:
+        try:
+            status, said = 200, kms.answer(request.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))
+        except ValueError:
+            status, said = 400, {"__type": "ValidationException"}
+        return Reply(json.dumps(said).encode(), status, "application/x-amz-json-1.1")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kms.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
+    with answering(answer) as kms.url:
         yield kms
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.answering import Reply, answering
 
 __all__ = ["running_authority"]
 
@@ -71,26 +71,13 @@ def running_authority(folder: Path) -> Iterator[str]:
     """Serve time stamps; the address."""
     _prepare(folder)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
-            body = subprocess.run(
-                ["openssl", "ts", "-reply", "-config", "settings", "-section", "ours", "-queryfile", "query"],
-                cwd=folder, capture_output=True, check=False,
-            ).stdout  # fmt: skip
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def stamp(_: object, query: bytes) -> Reply:
+        (folder / "query").write_bytes(query)
+        stamped = subprocess.run(
+            ["openssl", "ts", "-reply", "-config", "settings", "-section", "ours", "-queryfile", "query"],
+            cwd=folder, capture_output=True, check=False,
+        )  # fmt: skip
+        return Reply(stamped.stdout, content_type="application/timestamp-reply")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(stamp) as address:
+        yield f"{address}/"
