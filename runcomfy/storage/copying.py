@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from runcomfy.storage.upload import LARGEST_PUT_BYTES, CreateOnly
+from runcomfy.storage.upload import LARGEST_PUT_BYTES, CreateOnly, completing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 __all__ = ["copy"]
 
@@ -49,8 +45,7 @@ def copy(
     upload_id = client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=original.get("ContentType", _UNKNOWN), Metadata=original.get("Metadata", {})
     )["UploadId"]
-    done: list[CompletedPartTypeDef] = []
-    try:
+    with completing(client, bucket, key, upload_id, condition) as done:
         for number, start in enumerate(range(0, size, part_bytes), 1):
             answer = client.upload_part_copy(
                 Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number,
@@ -58,10 +53,3 @@ def copy(
                 CopySourceRange=f"bytes={start}-{min(start + part_bytes, size) - 1}",
             )  # fmt: skip
             done.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
-        client.complete_multipart_upload(
-            Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition
-        )
-    except BaseException:
-        with suppress(BotoCoreError, ClientError):  # the first error matters more
-            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
-        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, TypedDict, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["LARGEST_PUT_BYTES", "Body", "Checksum", "CreateOnly", "SupportsRead", "checksum", "encoded_crc", "upload"]
+__all__ = [
+    "LARGEST_PUT_BYTES",
+    "Body",
+    "Checksum",
+    "CreateOnly",
+    "SupportsRead",
+    "checksum",
+    "completing",
+    "encoded_crc",
+    "upload",
+]
 
 LARGEST_PUT_BYTES = 5 * 1024**3
 """The most that S3 accepts in one PUT (https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html)."""
@@ -159,8 +169,7 @@ def _upload_in_parts(
     upload_id = client.create_multipart_upload(
         Bucket=bucket, Key=key, ContentType=content_type, Metadata=dict(metadata), ChecksumAlgorithm="CRC32"
     )["UploadId"]
-    done: list[CompletedPartTypeDef] = []
-    try:
+    with completing(client, bucket, key, upload_id, condition) as done:
         for number, part in enumerate(body.parts(), 1):
             crc = encoded_crc(part.crc)
             answer = client.upload_part(
@@ -168,8 +177,29 @@ def _upload_in_parts(
                 ContentLength=len(part), **crc,
             )  # fmt: skip
             done.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": crc["ChecksumCRC32"]})
+
+
+@contextmanager
+def completing(
+    client: S3Client, bucket: str, key: str, upload_id: str, condition: CreateOnly
+) -> Iterator[list[CompletedPartTypeDef]]:
+    """Complete an upload with the parts that are added to the list; whatever fails, it is aborted.
+
+    Args:
+        client: The client of the store.
+        bucket: The bucket.
+        key: The key of the object.
+        upload_id: The upload, which was begun.
+        condition: The condition of its completion.
+
+    Raises:
+        ClientError: the store refused; 412 if the key exists.
+    """
+    parts: list[CompletedPartTypeDef] = []
+    try:
+        yield parts
         client.complete_multipart_upload(
-            Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": done}, **condition
+            Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
         )
     except BaseException:
         with suppress(BotoCoreError, ClientError):  # the first error matters more
