@@ -154,7 +154,7 @@ def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
                 if not piece:
                     return
                 yield piece
-            elif ended:  # whoever holds the pipe now was not asked
+            elif ended:  # another process may hold the pipe, and was not asked
                 return
             else:
                 yield b""
