@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 
-__all__ = ["in_order", "patience_seconds", "terminate"]
+__all__ = ["REPORTING_SECONDS", "in_order", "kill", "patience_seconds", "terminate"]
 
+REPORTING_SECONDS = 2.0
+"""So long what started a process takes to report a run that ended without a state as crashed."""
 _ENDING_SECONDS = 10.0  # beyond the grace period: reporting its state, and ending an interpreter
 _POLL_SECONDS = 0.2
 
@@ -54,16 +57,17 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
 
 
 async def _ended(seconds: float) -> None:
-    """Signal our children to end, each once, and those started later too; wait until all are gone."""
+    """Signal our children to end, each once, and those started later too; kill those that are left in the end."""
     signalled: set[int] = set()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while children := _children():
-                for pid in children - signalled:
-                    terminate(pid)
-                signalled |= children
-                await asyncio.sleep(_POLL_SECONDS)
-            await asyncio.sleep(2)  # what ended without reporting a state is reported as crashed
+    deadline = time.monotonic() + seconds
+    while (children := _children()) and time.monotonic() < deadline:
+        for pid in children - signalled:
+            terminate(pid)
+        signalled |= children
+        await asyncio.sleep(_POLL_SECONDS)
+    for pid in children or ():
+        kill(pid)
+    await asyncio.sleep(REPORTING_SECONDS)
 
 
 def _children() -> set[int] | None:
@@ -88,8 +92,20 @@ def terminate(pid: int) -> None:
         os.kill(pid, signal.SIGTERM)
 
 
+def kill(pid: int) -> None:
+    """Kill a process, and those that it started if it leads their group, unless it is gone."""
+    with suppress(ProcessLookupError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
 def patience_seconds() -> float:
-    """Return how long runs may take to end: the grace period for which they hold a signal back, and ten seconds."""
+    """Return how long runs may take to end: the grace period for which they hold a signal back, and ten seconds.
+
+    What has not ended by then is killed, as a platform does: it must not run on beside the run's next attempt.
+    """
     try:
         grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
     except ValueError:

@@ -3,7 +3,8 @@
 It is `prefect worker start`, with all its options, but for SIGTERM and Ctrl-C: Prefect's own process worker kills the
 processes of its runs at once (SIGKILL, measured with 3.8.8 and 3.9.1), in the middle of a paid call too, and leaves the
 runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what is
-being paid for, and ends when they have ended and reported their states. A second signal ends it as Prefect would.
+being paid for, and ends when they have ended and reported their states; after `patience_seconds`, it kills what is
+left. A second signal ends it as Prefect would.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from anyio.abc import TaskStatus
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from deployments.entry import require_server
-from deployments.orderly import patience_seconds, terminate
+from deployments.orderly import REPORTING_SECONDS, kill, patience_seconds, terminate
 from runcomfy.cli.failure import print_error
 from runcomfy.cli.output import exit_code
 from runcomfy.errors import ConfigurationError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 __all__ = ["OrderlyProcessWorker", "main"]
-
-_REPORTING_SECONDS = 2.0  # the worker reports a process that ended without a state as crashed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it replaces Prefect's own in this process on purpose
@@ -95,16 +94,20 @@ with warnings.catch_warnings():
             if self._stopping:
                 _cancel(main_task)
                 return
-            self._stopping = asyncio.create_task(self._let_runs_end(main_task))
+            self._stopping = asyncio.create_task(self._let_runs_end(main_task, printer))
             printer(f"Told to stop; waiting for the processes of {self._under_way} flow runs to end.")
             for pid in self._processes:
                 terminate(pid)
 
-        async def _let_runs_end(self, main_task: asyncio.Task[Any] | None) -> None:
+        async def _let_runs_end(self, main_task: asyncio.Task[Any] | None, printer: Callable[..., None]) -> None:
             if self._under_way:
-                with suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(self._idle.wait(), patience_seconds())
-                    await asyncio.sleep(_REPORTING_SECONDS)
+                except TimeoutError:
+                    printer(f"{len(self._processes)} processes did not end within {patience_seconds():.0f} s: killed.")
+                    for pid in self._processes:
+                        kill(pid)
+                await asyncio.sleep(REPORTING_SECONDS)
             _cancel(main_task)
 
 

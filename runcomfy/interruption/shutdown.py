@@ -15,6 +15,7 @@ wrapped beforehand, by `Shutdown.wrap_handler` (Prefect's is).
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import queue
@@ -114,10 +115,12 @@ class Shutdown:
         """Called likewise, once nothing delays the signal; if it is not passed on, the watcher sends it again."""
         if self._passed_on:
             return not self._resending  # the watcher may have sent it once more than needed
-        if not self._insisting and self._watcher is not None and _in_callback(frame):
+        if not self._insisting and _in_callback(frame):
             if not self._resending:
                 self._resending = True
                 self._requests.put(None)
+                if self._watcher is None:  # nothing was submitted yet
+                    _thread.start_new_thread(self._watch, ())  # `Thread.start` takes a lock
             return False
         self._passed_on = True
         return True

@@ -11,12 +11,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["LEASE_PASSED", "SLOTS_LABEL", "EarlierSlots", "SlotsLabel"]
+__all__ = ["LEASE_PASSED", "LEASE_SECONDS", "SLOTS_LABEL", "EarlierSlots", "SlotsLabel"]
 
 SLOTS_LABEL = "runcomfy.slots"
-LEASE_PASSED = timedelta(seconds=360)
-"""After this, Prefect has freed what an ended process held: its lease is 300 s, renewed every 225 s, and the server
-looks for expired ones every 15 s (`prefect.concurrency._leases`, `RepossessorService`; Prefect 3.9)."""
+LEASE_SECONDS = 300.0
+"""For how long the server keeps the slots of a process that died, from its last renewal."""
+LEASE_PASSED = timedelta(seconds=LEASE_SECONDS + 60)
+"""After this, Prefect has freed what an ended process held: the server looks for leases that have ended every 15 s
+(`RepossessorService`, Prefect 3.9)."""
 
 
 class EarlierSlots(BaseModel):

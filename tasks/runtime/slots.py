@@ -13,13 +13,13 @@ from uuid import UUID
 
 import httpx
 from prefect import get_client, get_run_logger
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError, concurrency
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
 from tasks.runtime.slot_label import SlotsLabel
+from tasks.runtime.slot_lease import LimitChanged, leased
 
 __all__ = ["LABEL_SECONDS", "slots"]
 
@@ -46,9 +46,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
 
     Raises:
         ConfigurationError: the account names a limit that this Prefect server does not have, or that is 0.
-        ConcurrencySlotAcquisitionError: Prefect's server refused, or was unavailable for too long. Nothing was paid
-            for.
-        httpx.HTTPError: the same.
+        httpx.HTTPError: Prefect's server refused, or was unavailable for too long. Nothing was paid for.
     """
     name = credentials.concurrency_limit
     if not name:
@@ -66,7 +64,9 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 taken_at = time.monotonic()
                 async with asyncio.timeout(LABEL_SECONDS):
                     await label.hold()
-            except (httpx.HTTPError, ConcurrencySlotAcquisitionError, TimeoutError) as error:
+            except LimitChanged:
+                pause = 1.0  # then it is read again
+            except (httpx.HTTPError, TimeoutError) as error:
                 pause = patience.after(error)
             else:
                 if time.monotonic() - taken_at < LABEL_SECONDS:
@@ -91,7 +91,7 @@ class _ErrorBudget:
         if now - self._last > _ANOTHER_TROUBLE_SECONDS:
             get_run_logger().warning(
                 "Prefect's server does not grant slots (%s); waiting for it. Nothing is paid for yet.",
-                type(error.__cause__ or error).__name__,
+                type(error).__name__,
             )
             self._since, self._pause = now, 1.0
         if now - self._since > _SERVER_AWAY_SECONDS:
@@ -102,8 +102,6 @@ class _ErrorBudget:
 
 def _passes(error: BaseException) -> bool:
     """Whether the server is unavailable or busy, and has not refused."""
-    if isinstance(error, ConcurrencySlotAcquisitionError):
-        return error.__cause__ is not None and _passes(error.__cause__)
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return isinstance(error, httpx.TransportError | TimeoutError)
@@ -129,28 +127,14 @@ async def _granted(name: str, wanted: int) -> int:
 @asynccontextmanager
 async def _taken(name: str, granted: int) -> AsyncIterator[None]:
     """Wait for the slots, and log that if it takes more than a moment."""
-    began, held = time.monotonic(), False
-    of_body: BaseException | None = None
+    began = time.monotonic()
     saying = asyncio.create_task(_say_that_it_waits(name, granted))
     try:
-        # A lease that cannot be renewed must not cancel what is paid for: Prefect's server may be unavailable for a
-        # while.
-        async with concurrency(name, occupy=granted, strict=True, raise_on_lease_renewal_failure=False):
-            held = True
+        async with leased(name, granted):
             saying.cancel()
             if (waited := time.monotonic() - began) > _SAY_AFTER_SECONDS:
                 get_run_logger().info("Got %d slot(s) of %s after %.0f s", granted, name, waited)
-            try:
-                yield
-            except BaseException as error:
-                of_body = error
-                raise
-    except Exception as error:
-        if not held or error is of_body or not _passes(error):
-            raise
-        get_run_logger().warning("The slots of %s could not be given back (%s)", name, type(error).__name__)
-        if of_body is not None:
-            raise of_body from None
+            yield
     finally:
         saying.cancel()
 

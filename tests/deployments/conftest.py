@@ -46,13 +46,13 @@ class PrefectServer:
         }
 
     @contextlib.contextmanager
-    def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *command: str, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run a command beside the test, and end it and its children afterwards."""
         log = (self.home / f"{command[-1].rpartition('.')[2]}-{time.monotonic_ns()}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
-            env=self.environment,
+            env=self.environment | extra,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

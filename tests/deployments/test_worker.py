@@ -70,6 +70,35 @@ async def test_a_stop_keeps_the_answers_of_paid_calls(
     assert sorted(archived(object_store, prefix)) == ["jpg"] * 3 + ["json"] * 3 + ["mp4"] * 3
 
 
+STUBBORN = """python -c '
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(600)' """
+
+
+@pytest.mark.parametrize("narrow", [1], indirect=True)
+async def test_a_process_that_does_not_end_is_killed(
+    pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str
+) -> None:
+    """It would run on beside the next attempt of its run."""
+    noted = pool.home / "stubborn.pid"
+    async with api(pool) as client:
+        given = await parameters(client, narrow, object_store, prefix)
+        deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
+        with pool.running(*WORKER, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="0") as process:
+            run = await client.create_flow_run_from_deployment(
+                deployment.id, parameters=given | {"prompt": "rain"}, job_variables={"command": STUBBORN + str(noted)}
+            )
+            await until(noted.exists, "it to start")
+            process.send_signal(signal.SIGTERM)
+            await until(lambda: process.poll() is not None, "the worker to be stopped")
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(noted.read_text()), 0)
+        stopped = await client.read_flow_run(run.id)
+        assert stopped.state is not None and stopped.state.type is StateType.CRASHED, stopped.state
+
+
 async def test_a_worker_started_by_a_script_ends_at_sigterm(pool: PrefectServer) -> None:
     """With `&` it inherits an ignored SIGINT, which Prefect's own worker needs in order to end."""
     log = pool.home / "background.log"

@@ -281,14 +281,23 @@ def handler(number, frame):
 async def main():
     signal.signal(signal.SIGTERM, shutdown.wrap_handler(handler))
     loop = asyncio.get_running_loop()
-    hold = shutdown.hold()
-    hold.begin()
+    callback = lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.3))
     if sys.argv[1] == "held":
+        hold = shutdown.hold()
+        hold.begin()
         os.kill(os.getpid(), signal.SIGTERM)
         loop.call_soon(lambda: (hold.end(), time.sleep(0.3)))  # it is passed on in the middle of this
-    else:
+    elif sys.argv[1] == "not held":
+        hold = shutdown.hold()
+        hold.begin()
         hold.end()
-        loop.call_soon(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.3)))
+        loop.call_soon(callback)
+    elif sys.argv[1] == "never held":
+        loop.call_soon(callback)
+    else:
+        async def other():
+            callback()
+        asyncio.create_task(other())
     try:
         await asyncio.sleep(30)
     finally:
@@ -302,9 +311,9 @@ except Stop:
 """
 
 
-@pytest.mark.parametrize("when", ["held", "not held"])
+@pytest.mark.parametrize("when", ["held", "not held", "never held", "in another task"])
 def test_a_signal_that_comes_in_a_callback_ends_the_loop(when: str) -> None:
-    """asyncio would log what the handler raises there, and the process would go on until it is killed."""
+    """asyncio would log or keep what the handler raises there, and the process would go on until it is killed."""
     done = subprocess.run(
         [sys.executable, "-c", CALLBACKS, when], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
+from uuid import uuid4
 
 import pytest
 from prefect import flow, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from pydantic import SecretStr
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
+from tasks.runtime.slot_lease import leased
 from tasks.runtime.slots import slots
 
 
@@ -24,9 +29,15 @@ def account(limit: str = "") -> RunComfyCredentials:
 
 
 async def limited(name: str, limit: int) -> RunComfyCredentials:
+    name = f"{name}-{uuid4().hex[:8]}"
     async with get_client() as client:
         await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=limit))
     return account(name)
+
+
+async def active(name: str) -> int:
+    async with get_client() as client:
+        return (await client.read_global_concurrency_limit_by_name(name)).active_slots
 
 
 async def test_without_a_limit_every_run_gets_its_slots() -> None:
@@ -77,3 +88,90 @@ async def test_a_limit_of_zero_is_reported() -> None:
     with pytest.raises(ConfigurationError, match="is 0"):
         async with slots(await limited("nothing", 0)):
             pass
+
+
+WAITER = """
+import asyncio, sys
+from prefect import flow
+from pydantic import SecretStr
+from blocks import RunComfyCredentials
+from tasks.runtime.slots import slots
+
+@flow
+async def waiter():
+    async with slots(RunComfyCredentials(api_token=SecretStr("t"), concurrency_limit=sys.argv[1])):
+        raise AssertionError("it got a slot that another holds")
+
+asyncio.run(waiter())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl-c"])
+async def test_a_stopped_run_that_waits_for_a_slot_ends_its_process(prefect_api: str, number: signal.Signals) -> None:
+    """At once, and not when the slot is released that it no longer wants; nor does it take that one."""
+    shared = await limited("held", 1)
+    environment = os.environ | {"PREFECT_API_URL": prefect_api, "PYTHONUNBUFFERED": "1"}
+    async with slots(shared):
+        waiting = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WAITER, shared.concurrency_limit,
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            assert waiting.stdout is not None
+            async with asyncio.timeout(600):
+                while b"Waiting for 1 slot" not in await waiting.stdout.readline():
+                    assert not waiting.stdout.at_eof()
+            waiting.send_signal(number)
+            async with asyncio.timeout(120):
+                said = (await waiting.stdout.read()).decode()
+                await waiting.wait()
+        finally:
+            if waiting.returncode is None:
+                waiting.kill()
+        assert "it got a slot" not in said
+        assert await active(shared.concurrency_limit) == 1
+    assert await active(shared.concurrency_limit) == 0
+
+
+@pytest.mark.parametrize("limit", [1, None], ids=["lowered", "deleted"])
+async def test_a_limit_that_changes_while_a_run_waits_is_read_again(limit: int | None) -> None:
+    """Lowered: it waits for what it may have at most. Deleted: it says what to do."""
+    shared = await limited("changing", 2)
+
+    @flow
+    async def run() -> int:
+        async with slots(shared, 2) as granted:
+            return granted
+
+    async with slots(shared, 2), get_client() as client:
+        waiting = asyncio.create_task(run())
+        await asyncio.sleep(3)  # where it has not asked yet, it sees the change at once
+        if limit is None:
+            await client.delete_global_concurrency_limit_by_name(shared.concurrency_limit)
+        else:
+            await client.update_global_concurrency_limit(
+                shared.concurrency_limit, GlobalConcurrencyLimitUpdate(limit=limit)
+            )
+        if limit is None:
+            with pytest.raises(ConfigurationError, match="prefect gcl create"):
+                await waiting
+    if limit is not None:
+        assert await waiting == 1
+
+
+async def test_a_cancelled_wait_takes_no_slot_and_stands_in_nobodys_way() -> None:
+    """Nor does a cancellation at the moment of the grant: what nobody waits for any more is released."""
+    shared = await limited("cancelled", 1)
+    for pause in (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.2):
+        async with asyncio.timeout(60):
+            taking = asyncio.create_task(_take(shared))
+            await asyncio.sleep(pause)
+            taking.cancel()
+            await asyncio.wait({taking})
+            assert await active(shared.concurrency_limit) == 0, pause
+
+
+async def _take(shared: RunComfyCredentials) -> None:
+    async with leased(shared.concurrency_limit, 1):
+        await asyncio.sleep(0.02)
