@@ -6,17 +6,16 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
 
-__all__ = ["REPORTING_SECONDS", "in_order", "kill", "patience_seconds", "terminate"]
+__all__ = ["end_in_order", "in_order"]
 
-REPORTING_SECONDS = 2.0
-"""So long what started a process takes to report a run that ended without a state as crashed."""
+_REPORTING_SECONDS = 2.0  # what started a process reports a run that ended without a state as crashed
 _ENDING_SECONDS = 10.0  # beyond the grace period: reporting its state, and ending an interpreter
 _POLL_SECONDS = 0.2
 
@@ -42,7 +41,7 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
             await asyncio.sleep(_POLL_SECONDS)
         loop.add_signal_handler(signal.SIGTERM, lambda: task.cancel() if signalled.is_set() else signalled.set())
         await signalled.wait()
-        await _ended(patience_seconds())
+        await end_in_order(lambda: _children() or set())
         task.cancel()
 
     taking_over = asyncio.create_task(take_over()) if _children() is not None else None
@@ -56,18 +55,29 @@ async def in_order(serving: Coroutine[Any, Any, None]) -> None:
             taking_over.cancel()
 
 
-async def _ended(seconds: float) -> None:
-    """Signal our children to end, each once, and those started later too; kill those that are left in the end."""
+async def end_in_order(processes: Callable[[], set[int]], *, starting: Callable[[], bool] = lambda: False) -> int:
+    """Signal the processes of flow runs to end, each once, those started later too; kill those that do not.
+
+    Args:
+        processes: Returns the ids of those that are left.
+        starting: Whether there will be more.
+
+    Returns:
+        How many were killed, ten seconds after the longest grace period of those that were left.
+    """
     signalled: set[int] = set()
-    deadline = time.monotonic() + seconds
-    while (children := _children()) and time.monotonic() < deadline:
-        for pid in children - signalled:
-            terminate(pid)
-        signalled |= children
+    began = time.monotonic()
+    while (left := processes()) or starting():
+        if time.monotonic() - began >= _patience_seconds(left):
+            break
+        for pid in left - signalled:
+            _send(pid, signal.SIGTERM)
+        signalled |= left
         await asyncio.sleep(_POLL_SECONDS)
-    for pid in children or ():
-        kill(pid)
-    await asyncio.sleep(REPORTING_SECONDS)
+    for pid in left:
+        _send(pid, signal.SIGKILL)
+    await asyncio.sleep(_REPORTING_SECONDS)
+    return len(left)
 
 
 def _children() -> set[int] | None:
@@ -76,38 +86,42 @@ def _children() -> set[int] | None:
         lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
     except OSError:
         return None
-    return {int(pid) for text in lists for pid in text.split() if _runs_a_flow(pid)} if lists else None
+    found = {int(pid) for text in lists for pid in text.split()}
+    return {pid for pid in found if "PREFECT__FLOW_RUN_ID" in _environment(pid)} if lists else None
 
 
-def _runs_a_flow(pid: str) -> bool:
+def _environment(pid: int) -> dict[str, str]:
+    """Return what a process was started with; nothing, where it has ended or the system does not say."""
     try:
-        return b"PREFECT__FLOW_RUN_ID=" in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # it has just ended
-        return False
+        lines = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes()).split("\0")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def terminate(pid: int) -> None:
-    """Send SIGTERM to a process, unless it is gone."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-
-
-def kill(pid: int) -> None:
-    """Kill a process, and those that it started if it leads their group, unless it is gone."""
-    with suppress(ProcessLookupError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
+def _send(pid: int, number: signal.Signals) -> None:
+    """Signal a process, if it is there; kill those that it started too, where it leads their group."""
+    with suppress(OSError):
+        if number == signal.SIGKILL and os.getpgid(pid) == pid:
+            os.killpg(pid, number)
         else:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
-def patience_seconds() -> float:
+def _patience_seconds(processes: Collection[int] = ()) -> float:
     """Return how long runs may take to end: the grace period for which they hold a signal back, and ten seconds.
 
     What has not ended by then is killed, as a platform does: it must not run on beside the run's next attempt.
+
+    Args:
+        processes: Those of the runs, which may have a longer grace period each.
     """
+    told = [os.environ, *map(_environment, processes)]
+    return max(_grace_seconds(each.get(GRACE_VARIABLE)) for each in told) + _ENDING_SECONDS
+
+
+def _grace_seconds(told: str | None) -> float:
     try:
-        grace = float(os.environ.get(GRACE_VARIABLE) or DEFAULT_GRACE_SECONDS)
+        return max(0.0, float(told or DEFAULT_GRACE_SECONDS))
     except ValueError:
-        grace = DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
-    return max(0.0, grace) + _ENDING_SECONDS
+        return DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it

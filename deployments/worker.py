@@ -3,8 +3,8 @@
 It is `prefect worker start`, with all its options, but for SIGTERM and Ctrl-C: Prefect's own process worker kills the
 processes of its runs at once (SIGKILL, measured with 3.8.8 and 3.9.1), in the middle of a paid call too, and leaves the
 runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what is
-being paid for, and ends when they have ended and reported their states; after `patience_seconds`, it kills what is
-left. A second signal ends it as Prefect would.
+being paid for, and ends when they have ended and reported their states. It kills those that have not ended ten seconds
+after their grace period. A second signal ends it as Prefect would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anyio.abc import TaskStatus
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from deployments.entry import require_server
-from deployments.orderly import REPORTING_SECONDS, kill, patience_seconds, terminate
+from deployments.orderly import end_in_order
 from runcomfy.cli.failure import print_error
 from runcomfy.cli.output import exit_code
 from runcomfy.errors import ConfigurationError
@@ -45,7 +45,6 @@ with warnings.catch_warnings():
             super().__init__(*args, **kwargs)
             self._processes: set[int] = set()
             self._under_way = 0
-            self._idle = asyncio.Event()
             self._stopping: asyncio.Task[None] | None = None
 
         async def start(
@@ -75,20 +74,13 @@ with warnings.catch_warnings():
             """
             if self._stopping:
                 raise RuntimeError("The worker was stopped before it started the run.")
-            noting = _Noting(task_status, self._note)
+            noting = _Noting(task_status, self._processes.add)
             self._under_way += 1
             try:
                 return await super().run(flow_run, configuration, noting)
             finally:
                 self._under_way -= 1
                 self._processes.discard(noting.pid)
-                if self._stopping and not self._under_way:
-                    self._idle.set()
-
-        def _note(self, pid: int) -> None:
-            self._processes.add(pid)
-            if self._stopping:
-                terminate(pid)
 
         def _stop(self, main_task: asyncio.Task[Any] | None, printer: Callable[..., None]) -> None:
             if self._stopping:
@@ -96,19 +88,15 @@ with warnings.catch_warnings():
                 return
             self._stopping = asyncio.create_task(self._let_runs_end(main_task, printer))
             printer(f"Told to stop; waiting for the processes of {self._under_way} flow runs to end.")
-            for pid in self._processes:
-                terminate(pid)
 
         async def _let_runs_end(self, main_task: asyncio.Task[Any] | None, printer: Callable[..., None]) -> None:
-            if self._under_way:
-                try:
-                    await asyncio.wait_for(self._idle.wait(), patience_seconds())
-                except TimeoutError:
-                    printer(f"{len(self._processes)} processes did not end within {patience_seconds():.0f} s: killed.")
-                    for pid in self._processes:
-                        kill(pid)
-                await asyncio.sleep(REPORTING_SECONDS)
-            _cancel(main_task)
+            try:
+                if self._under_way and (
+                    killed := await end_in_order(self._processes.copy, starting=lambda: self._under_way > 0)
+                ):
+                    printer(f"{killed} processes did not end within the grace period, and were killed.")
+            finally:
+                _cancel(main_task)
 
 
 class _Noting:

@@ -117,10 +117,14 @@ class Shutdown:
             return not self._resending  # the watcher may have sent it once more than needed
         if not self._insisting and _in_callback(frame):
             if not self._resending:
+                if self._watcher is None:  # nothing was submitted yet
+                    try:
+                        _thread.start_new_thread(self._watch, ())  # `Thread.start` takes a lock
+                    except RuntimeError:  # there can be no more threads
+                        self._passed_on = True
+                        return True
                 self._resending = True
                 self._requests.put(None)
-                if self._watcher is None:  # nothing was submitted yet
-                    _thread.start_new_thread(self._watch, ())  # `Thread.start` takes a lock
             return False
         self._passed_on = True
         return True

@@ -10,35 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
 from uuid import UUID
 
-import anyio
 import httpx
-from prefect import get_client, get_run_logger
+from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse, MinimalConcurrencyLimitResponse
 from prefect.events import emit_event
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_logger, get_run_logger
 
+from runcomfy.interruption.keyboard import to_its_end
+from tasks.runtime.interruption import sleep_or_cancelled
 from tasks.runtime.slot_label import LEASE_SECONDS
 
-__all__ = ["LimitChanged", "leased"]
+__all__ = ["LimitChanged", "leased", "run_logger"]
 
 _RENEW_SECONDS = 60.0
-_RELEASE_SECONDS = 10.0
-
-_T = TypeVar("_T")
+_RELEASE_SECONDS = 5.0
+_ASK_AGAIN_SECONDS = 5.0  # where the server does not say when
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 60.0
 
 
 class LimitChanged(Exception):
-    """The limit was deleted, or lowered to fewer slots than are waited for."""
+    """The limit was deleted, or lowered to fewer slots than are waited for; or the server says so."""
 
 
 @asynccontextmanager
 async def leased(name: str, slots: int) -> AsyncIterator[None]:
-    """Wait for slots of a limit, and hold them while the body runs; a cancellation ends either at once.
+    """Wait for slots of a limit, and hold them while the body runs; a cancellation ends either within seconds.
 
     If the lease cannot be renewed, the body goes on: what is paid for must not be cancelled because Prefect's server is
     unavailable. Slots that cannot be released come free when their lease ends.
@@ -50,64 +53,78 @@ async def leased(name: str, slots: int) -> AsyncIterator[None]:
     Raises:
         LimitChanged: the limit does not have so many slots any more.
         httpx.HTTPError: the server is unavailable, or refuses.
+        ValueError: something else answers.
     """
-    lease = await _granted(name, slots)
-    renewing = asyncio.create_task(_renew(name, lease.lease_id))
-    try:
-        for limit in lease.limits:
-            _emit("acquired", limit, slots)
-        yield
-    finally:
-        renewing.cancel()
-        try:
-            await _release(lease.lease_id)
-        except (httpx.HTTPError, TimeoutError, OSError) as error:
-            get_run_logger().warning("The slots of %s could not be released (%s)", name, type(error).__name__)
-        for limit in lease.limits:
-            _emit("released", limit, slots)
-
-
-async def _granted(name: str, slots: int) -> ConcurrencyLimitWithLeaseResponse:
-    """Ask until they are granted, as often as the server says."""
     async with get_client() as client:
-        while True:
-            try:
-                lease = ConcurrencyLimitWithLeaseResponse.model_validate_json(await _answer(client, name, slots))
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
-                    raise LimitChanged(name) from error
-                if error.response.status_code != httpx.codes.LOCKED:
-                    raise
-                await asyncio.sleep(float(error.response.headers["Retry-After"]))
-            else:
-                if not lease.limits:
-                    raise LimitChanged(name)
+        lease = await _granted(client, name, slots)
+        renewing = asyncio.create_task(_renew(client, name, lease.lease_id))
+        try:
+            for limit in lease.limits:
+                _emit("acquired", limit, slots)
+            yield
+        finally:
+            renewing.cancel()
+            releasing, interrupted = await to_its_end(_release(client, lease.lease_id))
+            error = None if releasing.cancelled() else releasing.exception()
+            if error is not None:
+                run_logger().warning("The slots of %s could not be released (%s)", name, type(error).__name__)
+            for limit in lease.limits:
+                _emit("released", limit, slots)
+            if interrupted is not None:
+                raise interrupted
+
+
+async def _granted(client: PrefectClient, name: str, slots: int) -> ConcurrencyLimitWithLeaseResponse:
+    """Ask until they are granted, as often as the server says."""
+    while True:
+        try:
+            lease = await _answer(client, name, slots)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+                raise LimitChanged(name) from error
+            if error.response.status_code != httpx.codes.LOCKED:
+                raise
+            pause = _pause(error.response)
+        else:
+            if lease.limits:
                 return lease
+            await _release(client, lease.lease_id)
+            raise LimitChanged(name)
+        await sleep_or_cancelled(pause)
 
 
-async def _answer(client: PrefectClient, name: str, slots: int) -> bytes:
+async def _answer(client: PrefectClient, name: str, slots: int) -> ConcurrencyLimitWithLeaseResponse:
     """Ask once; what is granted to a caller that is cancelled in the meantime is released."""
     asking = asyncio.ensure_future(
         client.increment_concurrency_slots_with_lease([name], slots, "concurrency", LEASE_SECONDS)
     )
     try:
-        return (await _to_its_end(asking)).content
+        return _lease(await asyncio.shield(asking))
     except asyncio.CancelledError:
-        if asking.done() and not asking.cancelled() and asking.exception() is None:
-            with suppress(httpx.HTTPError, TimeoutError, OSError):
-                await _release(ConcurrencyLimitWithLeaseResponse.model_validate_json(asking.result().content).lease_id)
+        await to_its_end(_release_if_granted(client, asking))
         raise
 
 
-async def _renew(name: str, lease_id: UUID) -> None:
+async def _release_if_granted(client: PrefectClient, asking: asyncio.Future[httpx.Response]) -> None:
+    with suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(_RELEASE_SECONDS):
+            lease = _lease(await asking)
+        await _release(client, lease.lease_id)
+
+
+async def _release(client: PrefectClient, lease_id: UUID) -> None:
+    async with asyncio.timeout(_RELEASE_SECONDS):
+        await client.release_concurrency_slots_with_lease(lease_id)
+
+
+async def _renew(client: PrefectClient, name: str, lease_id: UUID) -> None:
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
         try:
-            async with get_client() as client:
-                await client.renew_concurrency_lease(lease_id, LEASE_SECONDS)
-        except (httpx.HTTPError, OSError) as error:
+            await client.renew_concurrency_lease(lease_id, LEASE_SECONDS)
+        except Exception as error:
             gone = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.GONE
-            get_run_logger().log(
+            run_logger().log(
                 logging.WARNING if gone else logging.DEBUG,
                 "The slots of %s could not be kept (%s); what runs goes on", name, type(error).__name__,
             )  # fmt: skip
@@ -115,30 +132,30 @@ async def _renew(name: str, lease_id: UUID) -> None:
                 return
 
 
-async def _release(lease_id: UUID) -> None:
-    async def release() -> None:
-        async with asyncio.timeout(_RELEASE_SECONDS), get_client() as client:
-            await client.release_concurrency_slots_with_lease(lease_id)
-
-    await _to_its_end(asyncio.ensure_future(release()))
+def _lease(response: httpx.Response) -> ConcurrencyLimitWithLeaseResponse:
+    return ConcurrencyLimitWithLeaseResponse.model_validate_json(response.content)
 
 
-async def _to_its_end(request: asyncio.Future[_T]) -> _T:
-    """Await a request; let a cancellation, and a flow's time that is over, wait a little until it is answered."""
+def _pause(response: httpx.Response) -> float:
     try:
-        return await asyncio.shield(request)
-    except asyncio.CancelledError:
-        with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
-            await asyncio.wait({request})
-        request.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else looks at it
-        request.cancel()
-        raise
+        told = float(response.headers["Retry-After"])
+    except (KeyError, ValueError):
+        told = math.nan
+    return min(max(told, _MIN_PAUSE_SECONDS), _MAX_PAUSE_SECONDS) if math.isfinite(told) else _ASK_AGAIN_SECONDS
 
 
 def _emit(what: str, limit: MinimalConcurrencyLimitResponse, slots: int) -> None:
-    """Emit the event that Prefect's own context manager emits."""
+    """Emit an event like that of Prefect's own context manager: the server's feed and `slot_runs` know it."""
     resource = {
         "prefect.resource.id": f"prefect.concurrency-limit.{limit.id}", "prefect.resource.name": limit.name,
         "slots-acquired": str(slots), "limit": str(limit.limit),
     }  # fmt: skip
     emit_event(f"prefect.concurrency-limit.{what}", resource=resource)
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the flow run's logger; Prefect's own outside of one."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return get_logger("runcomfy.slots")

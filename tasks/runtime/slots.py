@@ -7,19 +7,21 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
-from prefect import get_client, get_run_logger
+from prefect import get_client
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
+from tasks.runtime.interruption import sleep_or_cancelled
 from tasks.runtime.slot_label import SlotsLabel
-from tasks.runtime.slot_lease import LimitChanged, leased
+from tasks.runtime.slot_lease import LimitChanged, leased, run_logger
 
 __all__ = ["LABEL_SECONDS", "slots"]
 
@@ -47,12 +49,13 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
     Raises:
         ConfigurationError: the account names a limit that this Prefect server does not have, or that is 0.
         httpx.HTTPError: Prefect's server refused, or was unavailable for too long. Nothing was paid for.
+        ValueError: something else answered for it for too long. Nothing was paid for.
     """
     name = credentials.concurrency_limit
     if not name:
         yield wanted
         return
-    patience, granted = _ErrorBudget(), 0
+    patience, granted, refused = _ErrorBudget(), 0, 0
     while True:
         async with AsyncExitStack() as held:
             label = _Label()
@@ -65,15 +68,20 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 async with asyncio.timeout(LABEL_SECONDS):
                     await label.hold()
             except LimitChanged:
-                pause = 1.0  # then it is read again
-            except (httpx.HTTPError, TimeoutError) as error:
+                if granted == refused:
+                    raise ConfigurationError(
+                        f"Prefect's server says that the concurrency limit {name!r} has {granted} slots, and refuses "
+                        f"them: look at it with `prefect gcl inspect {name}`."
+                    ) from None
+                refused, pause = granted, 1.0  # it is read again
+            except (httpx.HTTPError, TimeoutError, ValueError) as error:
                 pause = patience.after(error)
             else:
                 if time.monotonic() - taken_at < LABEL_SECONDS:
                     yield granted
                     return
                 pause = 0.0  # this process was suspended, and may have been taken for one that holds nothing
-        await asyncio.sleep(pause)
+        await sleep_or_cancelled(pause)
 
 
 class _ErrorBudget:
@@ -89,7 +97,7 @@ class _ErrorBudget:
             raise error
         now = time.monotonic()
         if now - self._last > _ANOTHER_TROUBLE_SECONDS:
-            get_run_logger().warning(
+            run_logger().warning(
                 "Prefect's server does not grant slots (%s); waiting for it. Nothing is paid for yet.",
                 type(error).__name__,
             )
@@ -101,26 +109,28 @@ class _ErrorBudget:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether the server is unavailable or busy, and has not refused."""
+    """Whether the server is unavailable or busy, or something else answers for it, and has not refused."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
-    return isinstance(error, httpx.TransportError | TimeoutError)
+    return isinstance(error, httpx.TransportError | TimeoutError | ValueError)
 
 
 async def _granted(name: str, wanted: int) -> int:
+    found: GlobalConcurrencyLimitResponse | None = None
     async with get_client() as client:
-        try:
-            limit = (await client.read_global_concurrency_limit_by_name(name)).limit
-        except ObjectNotFound:
-            raise ConfigurationError(
-                f"The account names the concurrency limit {name!r}, which this Prefect server does not have: create it "
-                f"(`prefect gcl create {name} --limit 20`), or leave it empty in the credentials block."
-            ) from None
+        with suppress(ObjectNotFound):
+            found = await client.read_global_concurrency_limit_by_name(name)
+    if found is None or found.name != name:  # by its id, the server finds it too, but grants none of its slots
+        raise ConfigurationError(
+            f"The account names the concurrency limit {name!r}, which this Prefect server does not have: create it "
+            f"(`prefect gcl create {name} --limit 20`), or leave it empty in the credentials block."
+        )
+    limit = found.limit
     if limit < 1:
         raise ConfigurationError(f"The concurrency limit {name!r} is 0, so nothing may run: raise it.")
     granted = min(wanted, limit)
     if granted < wanted:
-        get_run_logger().info("%d at once instead of %d, as the concurrency limit %s says", granted, wanted, name)
+        run_logger().info("%d at once instead of %d, as the concurrency limit %s says", granted, wanted, name)
     return granted
 
 
@@ -133,7 +143,7 @@ async def _taken(name: str, granted: int) -> AsyncIterator[None]:
         async with leased(name, granted):
             saying.cancel()
             if (waited := time.monotonic() - began) > _SAY_AFTER_SECONDS:
-                get_run_logger().info("Got %d slot(s) of %s after %.0f s", granted, name, waited)
+                run_logger().info("Got %d slot(s) of %s after %.0f s", granted, name, waited)
             yield
     finally:
         saying.cancel()
@@ -141,7 +151,7 @@ async def _taken(name: str, granted: int) -> AsyncIterator[None]:
 
 async def _say_that_it_waits(name: str, granted: int) -> None:
     await asyncio.sleep(_SAY_AFTER_SECONDS)
-    get_run_logger().info(
+    run_logger().info(
         "Waiting for %d slot(s) of the concurrency limit %s, all of which other runs hold. "
         "`prefect gcl inspect %s` shows how many are taken; `reconcile` frees those that nobody holds any more.",
         granted, name, name,
@@ -183,7 +193,7 @@ class _Label:
             async with asyncio.timeout(LABEL_SECONDS):
                 await self._change(slots=0)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
-            get_run_logger().debug("It could not be said that slots were given back (%s)", type(error).__name__)
+            run_logger().debug("It could not be said that slots were given back (%s)", type(error).__name__)
 
     async def _change(self, **changes: int | bool) -> None:
         if self._run_id is None or self._label is None:

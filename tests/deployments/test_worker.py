@@ -70,10 +70,16 @@ async def test_a_stop_keeps_the_answers_of_paid_calls(
     assert sorted(archived(object_store, prefix)) == ["jpg"] * 3 + ["json"] * 3 + ["mp4"] * 3
 
 
-STUBBORN = """python -c '
+SLOW = """python -c '
 import os, pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+def stop(*_):
+    time.sleep(float(sys.argv[2]))
+    note("ended")
+    os._exit(3)
+def note(what):
+    pathlib.Path(sys.argv[1]).write_text(f"{what} {os.getpid()}")
+signal.signal(signal.SIGTERM, stop)
+note("began")
 time.sleep(600)' """
 
 
@@ -81,22 +87,28 @@ time.sleep(600)' """
 async def test_a_process_that_does_not_end_is_killed(
     pool: PrefectServer, narrow: Sandbox, object_store: ObjectStore, prefix: str
 ) -> None:
-    """It would run on beside the next attempt of its run."""
-    noted = pool.home / "stubborn.pid"
+    """It would run on beside the next attempt of its run. One with a longer grace period of its own has that."""
     async with api(pool) as client:
         given = await parameters(client, narrow, object_store, prefix)
         deployment = await client.read_deployment_by_name("text-to-video/text-to-video")
+        runs, notes = [], [pool.home / "never.txt", pool.home / "later.txt"]
         with pool.running(*WORKER, RUNCOMFY_SHUTDOWN_GRACE_SECONDS="0") as process:
-            run = await client.create_flow_run_from_deployment(
-                deployment.id, parameters=given | {"prompt": "rain"}, job_variables={"command": STUBBORN + str(noted)}
-            )
-            await until(noted.exists, "it to start")
+            for note, seconds, grace in zip(notes, (500, 14), ("0", "20"), strict=True):
+                job = {"command": f"{SLOW} {note} {seconds}", "env": {"RUNCOMFY_SHUTDOWN_GRACE_SECONDS": grace}}
+                runs.append(await client.create_flow_run_from_deployment(
+                    deployment.id, parameters=given | {"prompt": "rain"}, job_variables=job
+                ))  # fmt: skip
+            await until(lambda: all(note.exists() for note in notes), "both to start")
             process.send_signal(signal.SIGTERM)
             await until(lambda: process.poll() is not None, "the worker to be stopped")
+        assert process.returncode == 0
+        (never, pid), (later, _) = (note.read_text().split() for note in notes)
+        assert (never, later) == ("began", "ended")
         with pytest.raises(ProcessLookupError):
-            os.kill(int(noted.read_text()), 0)
-        stopped = await client.read_flow_run(run.id)
-        assert stopped.state is not None and stopped.state.type is StateType.CRASHED, stopped.state
+            os.kill(int(pid), 0)
+        for run in runs:
+            stopped = await client.read_flow_run(run.id)
+            assert stopped.state is not None and stopped.state.type is StateType.CRASHED, stopped.state
 
 
 async def test_a_worker_started_by_a_script_ends_at_sigterm(pool: PrefectServer) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
+from prefect.states import Cancelling
 from pydantic import SecretStr
 
 from blocks import RunComfyCredentials
@@ -83,6 +84,16 @@ async def test_a_missing_limit_is_reported() -> None:
             pass
 
 
+async def test_a_limit_is_not_named_by_its_id() -> None:
+    """The server finds it so, and grants none of its slots."""
+    shared = await limited("named", 1)
+    async with get_client() as client:
+        found = await client.read_global_concurrency_limit_by_name(shared.concurrency_limit)
+    with pytest.raises(ConfigurationError, match="does not have"):
+        async with slots(account(str(found.id))):
+            pass
+
+
 async def test_a_limit_of_zero_is_reported() -> None:
     """Instead of waiting indefinitely."""
     with pytest.raises(ConfigurationError, match="is 0"):
@@ -92,29 +103,35 @@ async def test_a_limit_of_zero_is_reported() -> None:
 
 WAITER = """
 import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
 from prefect import flow
 from pydantic import SecretStr
 from blocks import RunComfyCredentials
 from tasks.runtime.slots import slots
 
-@flow
+@flow(flow_run_name=sys.argv[1])
 async def waiter():
     async with slots(RunComfyCredentials(api_token=SecretStr("t"), concurrency_limit=sys.argv[1])):
         raise AssertionError("it got a slot that another holds")
 
-asyncio.run(waiter())
+@flow
+def parent():
+    with ThreadPoolExecutor() as threads:
+        threads.submit(asyncio.run, waiter()).result()
+
+parent() if sys.argv[2] == "in a thread" else asyncio.run(waiter())
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl-c"])
-async def test_a_stopped_run_that_waits_for_a_slot_ends_its_process(prefect_api: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize("how", ["sigterm", "ctrl-c", "in a thread", "cancelled"])
+async def test_a_stopped_run_that_waits_for_a_slot_ends_its_process(prefect_api: str, how: str) -> None:
     """At once, and not when the slot is released that it no longer wants; nor does it take that one."""
     shared = await limited("held", 1)
     environment = os.environ | {"PREFECT_API_URL": prefect_api, "PYTHONUNBUFFERED": "1"}
     async with slots(shared):
         waiting = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WAITER, shared.concurrency_limit,
+            sys.executable, "-c", WAITER, shared.concurrency_limit, how,
             env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -122,7 +139,13 @@ async def test_a_stopped_run_that_waits_for_a_slot_ends_its_process(prefect_api:
             async with asyncio.timeout(600):
                 while b"Waiting for 1 slot" not in await waiting.stdout.readline():
                     assert not waiting.stdout.at_eof()
-            waiting.send_signal(number)
+            if how == "cancelled":
+                async with get_client() as client:
+                    for run in await client.read_flow_runs():
+                        if run.name == shared.concurrency_limit:
+                            await client.set_flow_run_state(run.id, Cancelling())
+            else:
+                waiting.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGTERM)
             async with asyncio.timeout(120):
                 said = (await waiting.stdout.read()).decode()
                 await waiting.wait()
