@@ -16,7 +16,7 @@ from tasks.pages.markdown import bullets, code, table, text
 from tasks.upkeep.facts import Facts, HeldSlots, RunFacts
 from tasks.upkeep.healing import Healed, Healing
 from tasks.upkeep.judging import Liveness
-from tasks.upkeep.page_parts import clock, cut, run_link
+from tasks.upkeep.page_parts import clock, clock_on, cut, run_link
 from tasks.upkeep.people import needed, people
 
 __all__ = ["headline", "operations_page", "show_operations"]
@@ -100,17 +100,23 @@ def _orders(healed: Healed, facts: Facts) -> list[str]:
     lines = []
     if at_work := _at_work(healed):
         rows = [
-            (run_link(run), _of(run, facts), text(run.state_name), clock(run.since), clock(run.last_heartbeat))
+            (
+                run_link(run),
+                _of(run, facts),
+                text(run.state_name),
+                clock_on(run.since, facts.at),
+                clock_on(run.last_heartbeat, facts.at),
+            )
             for run in sorted(at_work, key=lambda run: run.since)
         ]
-        names = ("order", "deployment", "is", "since", "last heartbeat")
+        names = ("order", "deployment", "is", "since (UTC)", "last heartbeat (UTC)")
         lines += ["### At work", table(names, cut(rows, _MOST_SHOWN), len(rows))]
     if waiting := [run for run in facts.runs if run.state_type is StateType.SCHEDULED]:
         due = [
-            (run_link(run), _of(run, facts), text(run.state_name), clock(run.scheduled_for))
+            (run_link(run), _of(run, facts), text(run.state_name), clock_on(run.scheduled_for, facts.at))
             for run in cut(waiting, _MOST_SHOWN)
         ]
-        lines += ["### Waiting", table(("order", "deployment", "is", "is due"), due, facts.waiting)]
+        lines += ["### Waiting", table(("order", "deployment", "is", "is due (UTC)"), due, facts.waiting)]
     return lines
 
 
@@ -143,10 +149,15 @@ def _workers(facts: Facts) -> list[str]:
     if not facts.workers:
         return []
     rows = [
-        (code(each.pool), code(each.name), "online" if each.online else "**offline**", clock(each.last_heartbeat))
+        (
+            code(each.pool),
+            code(each.name),
+            "online" if each.online else "**offline**",
+            clock_on(each.last_heartbeat, facts.at),
+        )
         for each in sorted(facts.workers, key=lambda each: (not each.online, each.pool, each.name))
     ]
-    return ["### Workers", table(("pool", "worker", "is", "last heartbeat"), cut(rows, _MOST_SHOWN), len(rows))]
+    return ["### Workers", table(("pool", "worker", "is", "last heartbeat (UTC)"), cut(rows, _MOST_SHOWN), len(rows))]
 
 
 def _forced(healed: Healed) -> list[Healing]:

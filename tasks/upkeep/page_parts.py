@@ -9,7 +9,7 @@ from typing import TypeVar
 from tasks.pages.markdown import text
 from tasks.upkeep.facts import RunFacts
 
-__all__ = ["clock", "cut", "run_link"]
+__all__ = ["clock", "clock_on", "cut", "run_link"]
 
 _T = TypeVar("_T")
 
@@ -28,3 +28,10 @@ def run_link(run: RunFacts) -> str:
 def clock(at: datetime | None) -> str:
     """Return a time as people read it; nothing if it is unknown."""
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clock_on(at: datetime | None, day: datetime) -> str:
+    """Write a time in a column that says it is in UTC: without the date, where it is that of the page."""
+    if at is None:
+        return ""
+    return f"{at:%H:%M:%S}" if at.date() == day.date() else f"{at:%Y-%m-%d %H:%M:%S}"

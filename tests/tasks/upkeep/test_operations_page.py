@@ -38,8 +38,14 @@ def test_a_quiet_server_needs_nobody() -> None:
 
     assert "**Nothing needs a person, 0 waiting, 1 at work, 0 run again.**" in said
     assert "Needs a person" not in said
-    assert "| [rain](http://prefect/run) | text-to-video | Running | 2026-11-27 11:59:00 UTC |" in said
-    assert "| `runcomfy` | `worker-1` | online | 2026-11-27 11:59:50 UTC |" in said
+    assert "| [rain](http://prefect/run) | text-to-video | Running | 11:59:00 | 11:59:40 |" in said
+    assert "| `runcomfy` | `worker-1` | online | 11:59:50 |" in said
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    said = page(healed(run(RUNNING, 86_400, last_heartbeat=ago(20))))
+
+    assert "| 2026-11-26 12:00:00 | 11:59:40 |" in said
 
 
 def test_what_needs_a_person_comes_first_with_its_command() -> None:
