@@ -18,6 +18,8 @@ __all__ = ["end_in_order", "in_order"]
 _REPORTING_SECONDS = 2.0  # what started a process reports a run that ended without a state as crashed
 _ENDING_SECONDS = 10.0  # beyond the grace period: reporting its state, and ending an interpreter
 _POLL_SECONDS = 0.2
+_QUIET_POLLS = 2  # the system may leave a child out of its list once, while others end
+_REPORTING_AT_MOST_SECONDS = 15.0
 
 
 async def in_order(serving: Coroutine[Any, Any, None]) -> None:
@@ -66,28 +68,37 @@ async def end_in_order(processes: Callable[[], set[int]], *, starting: Callable[
         How many were killed, ten seconds after the longest grace period of those that were left.
     """
     signalled: set[int] = set()
-    began = time.monotonic()
-    while (left := processes()) or starting():
+    began, quiet = time.monotonic(), 0
+    while quiet < _QUIET_POLLS:
+        left = set(filter(_runs_a_flow, processes()))
         if time.monotonic() - began >= _patience_seconds(left):
             break
         for pid in left - signalled:
             _send(pid, signal.SIGTERM)
         signalled |= left
+        quiet = 0 if left or starting() else quiet + 1
         await asyncio.sleep(_POLL_SECONDS)
     for pid in left:
         _send(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    while left and (processes() or starting()) and time.monotonic() - killed < _REPORTING_AT_MOST_SECONDS:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
     await asyncio.sleep(_REPORTING_SECONDS)
     return len(left)
 
 
 def _children() -> set[int] | None:
     """Return the process ids of our children that run flows, `None` if the system does not list them."""
-    try:
-        lists = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
-    except OSError:
-        return None
-    found = {int(pid) for text in lists for pid in text.split()}
-    return {pid for pid in found if "PREFECT__FLOW_RUN_ID" in _environment(pid)} if lists else None
+    lists: list[str] = []
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has just ended
+            lists.append(file.read_text())
+    return set(filter(_runs_a_flow, (int(pid) for text in lists for pid in text.split()))) if lists else None
+
+
+def _runs_a_flow(pid: int) -> bool:
+    """Whether a process is there and runs a flow: another one may have its number by now."""
+    return "PREFECT__FLOW_RUN_ID" in _environment(pid) if _environment(os.getpid()) else pid > 0
 
 
 def _environment(pid: int) -> dict[str, str]:
@@ -122,6 +133,7 @@ def _patience_seconds(processes: Collection[int] = ()) -> float:
 
 def _grace_seconds(told: str | None) -> float:
     try:
-        return max(0.0, float(told or DEFAULT_GRACE_SECONDS))
+        seconds = float(told or DEFAULT_GRACE_SECONDS)
     except ValueError:
-        return DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
+        seconds = -1.0
+    return seconds if 0 <= seconds < 86_400 else DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it

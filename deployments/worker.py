@@ -4,7 +4,7 @@ It is `prefect worker start`, with all its options, but for SIGTERM and Ctrl-C: 
 processes of its runs at once (SIGKILL, measured with 3.8.8 and 3.9.1), in the middle of a paid call too, and leaves the
 runs "Running". This one takes no further run, passes SIGTERM on to the processes, which wait for the answers of what is
 being paid for, and ends when they have ended and reported their states. It kills those that have not ended ten seconds
-after their grace period. A second signal ends it as Prefect would.
+after the longest grace period of theirs. A second signal ends it as Prefect would.
 """
 
 from __future__ import annotations

@@ -122,6 +122,6 @@ async def cancelled_by_person() -> bool:
 async def _look() -> bool:
     try:
         return await cancellation_requested()
-    except (PrefectException, httpx.HTTPError, OSError) as error:
+    except (PrefectException, httpx.HTTPError, OSError, ValueError) as error:  # ValueError: something else answers
         get_run_logger().error("Prefect's API did not say whether this run was cancelled (%s)", type(error).__name__)
         return False

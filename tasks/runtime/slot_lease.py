@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
@@ -30,7 +31,7 @@ from tasks.runtime.slot_label import LEASE_SECONDS
 __all__ = ["LimitChanged", "leased", "run_logger"]
 
 _RENEW_SECONDS = 60.0
-_RELEASE_SECONDS = 5.0
+_RELEASE_SECONDS, _HURRIED_SECONDS = 60.0, 5.0
 _ASK_AGAIN_SECONDS = 5.0  # where the server does not say when
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.2, 60.0
 
@@ -58,16 +59,21 @@ async def leased(name: str, slots: int) -> AsyncIterator[None]:
     async with get_client() as client:
         lease = await _granted(client, name, slots)
         renewing = asyncio.create_task(_renew(client, name, lease.lease_id))
+        seconds = _RELEASE_SECONDS
         try:
             for limit in lease.limits:
                 _emit("acquired", limit, slots)
             yield
+        except BaseException as error:
+            if not isinstance(error, Exception):  # this process, or this run, is being stopped
+                seconds = _HURRIED_SECONDS
+            raise
         finally:
             renewing.cancel()
-            releasing, interrupted = await to_its_end(_release(client, lease.lease_id))
-            error = None if releasing.cancelled() else releasing.exception()
-            if error is not None:
-                run_logger().warning("The slots of %s could not be released (%s)", name, type(error).__name__)
+            releasing, interrupted = await to_its_end(_release(client, lease.lease_id, seconds))
+            failure = asyncio.CancelledError() if releasing.cancelled() else releasing.exception()
+            if failure is not None:
+                run_logger().warning("The slots of %s could not be released (%s)", name, type(failure).__name__)
             for limit in lease.limits:
                 _emit("released", limit, slots)
             if interrupted is not None:
@@ -88,13 +94,16 @@ async def _granted(client: PrefectClient, name: str, slots: int) -> ConcurrencyL
         else:
             if lease.limits:
                 return lease
-            await _release(client, lease.lease_id)
+            await _release(client, lease.lease_id, _HURRIED_SECONDS)
             raise LimitChanged(name)
         await sleep_or_cancelled(pause)
 
 
 async def _answer(client: PrefectClient, name: str, slots: int) -> ConcurrencyLimitWithLeaseResponse:
-    """Ask once; what is granted to a caller that is cancelled in the meantime is released."""
+    """Ask once; what is granted to a caller that is cancelled in the meantime is released.
+
+    An event loop that shuts down cancels the request itself; what was just granted to that comes free with its lease.
+    """
     asking = asyncio.ensure_future(
         client.increment_concurrency_slots_with_lease([name], slots, "concurrency", LEASE_SECONDS)
     )
@@ -107,28 +116,31 @@ async def _answer(client: PrefectClient, name: str, slots: int) -> ConcurrencyLi
 
 async def _release_if_granted(client: PrefectClient, asking: asyncio.Future[httpx.Response]) -> None:
     with suppress(Exception, asyncio.CancelledError):
-        async with asyncio.timeout(_RELEASE_SECONDS):
+        async with asyncio.timeout(_HURRIED_SECONDS):
             lease = _lease(await asking)
-        await _release(client, lease.lease_id)
+        await _release(client, lease.lease_id, _HURRIED_SECONDS)
 
 
-async def _release(client: PrefectClient, lease_id: UUID) -> None:
-    async with asyncio.timeout(_RELEASE_SECONDS):
+async def _release(client: PrefectClient, lease_id: UUID, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
         await client.release_concurrency_slots_with_lease(lease_id)
 
 
 async def _renew(client: PrefectClient, name: str, lease_id: UUID) -> None:
+    renewed = time.monotonic()
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
         try:
             await client.renew_concurrency_lease(lease_id, LEASE_SECONDS)
+            renewed = time.monotonic()
         except Exception as error:
-            gone = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.GONE
+            forgotten = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.GONE
+            gone = forgotten or time.monotonic() - renewed > LEASE_SECONDS
             run_logger().log(
                 logging.WARNING if gone else logging.DEBUG,
                 "The slots of %s could not be kept (%s); what runs goes on", name, type(error).__name__,
             )  # fmt: skip
-            if gone:  # a server whose leases are in its memory was restarted
+            if gone:
                 return
 
 

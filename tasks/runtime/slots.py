@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from prefect import get_client
 from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
 
 from blocks import RunComfyCredentials
 from runcomfy.errors import ConfigurationError
@@ -28,9 +30,12 @@ __all__ = ["LABEL_SECONDS", "slots"]
 LABEL_SECONDS = 20.0
 """A run that could not record within this time that it holds slots gives them back: `reconcile` relies on it."""
 _SERVER_AWAY_SECONDS = 1800.0
-_ANOTHER_TROUBLE_SECONDS = 300.0
+_ANOTHER_TROUBLE_SECONDS = 900.0  # a call that nobody answers takes seven minutes, with the client's own retries
+_READ_AGAIN_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _SAY_AFTER_SECONDS = 5.0
+_NOT_PREFECT = (json.JSONDecodeError, ValidationError)
+"""A proxy answers in its place."""
 
 
 @asynccontextmanager
@@ -55,7 +60,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
     if not name:
         yield wanted
         return
-    patience, granted, refused = _ErrorBudget(), 0, 0
+    patience, granted, refused = _ErrorBudget(), 0, (0, -math.inf)
     while True:
         async with AsyncExitStack() as held:
             label = _Label()
@@ -68,13 +73,13 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 async with asyncio.timeout(LABEL_SECONDS):
                     await label.hold()
             except LimitChanged:
-                if granted == refused:
+                if granted == refused[0] and time.monotonic() - refused[1] < _READ_AGAIN_SECONDS:
                     raise ConfigurationError(
                         f"Prefect's server says that the concurrency limit {name!r} has {granted} slots, and refuses "
                         f"them: look at it with `prefect gcl inspect {name}`."
                     ) from None
-                refused, pause = granted, 1.0  # it is read again
-            except (httpx.HTTPError, TimeoutError, ValueError) as error:
+                refused, pause = (granted, time.monotonic()), 1.0  # it is read again
+            except (httpx.HTTPError, TimeoutError, *_NOT_PREFECT) as error:
                 pause = patience.after(error)
             else:
                 if time.monotonic() - taken_at < LABEL_SECONDS:
@@ -112,7 +117,7 @@ def _passes(error: BaseException) -> bool:
     """Whether the server is unavailable or busy, or something else answers for it, and has not refused."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
-    return isinstance(error, httpx.TransportError | TimeoutError | ValueError)
+    return isinstance(error, (httpx.TransportError, TimeoutError, *_NOT_PREFECT))
 
 
 async def _granted(name: str, wanted: int) -> int:
