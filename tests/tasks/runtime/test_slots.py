@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 from pydantic import SecretStr
 
@@ -21,6 +27,8 @@ from runcomfy.errors import ConfigurationError
 from tasks.runtime.slot_label import SlotsLabel
 from tasks.runtime.slot_lease import leased
 from tasks.runtime.slots import slots
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +205,64 @@ async def test_a_limit_that_changes_while_a_run_waits_is_read_again(limit: int |
                 await waiting
     if limit is not None:
         assert await waiting == 1
+
+
+PAGE = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>"
+
+
+class Proxy:
+    """Stands before Prefect's server, in a thread of its own, and answers for a while with a page of its own."""
+
+    def __init__(self, api_url: str) -> None:
+        self._target, self._loop = httpx.URL(api_url), asyncio.new_event_loop()
+        self._until, self._open = 0.0, set[asyncio.StreamWriter]()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        listening = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/api"
+
+    def answer_with_pages(self, seconds: float) -> None:
+        """Answer so for a while, on new connections."""
+        self._do(self._break_off(seconds))
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _break_off(self, seconds: float) -> None:
+        self._until = self._loop.time() + seconds
+        for each in self._open:
+            each.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            request = await reader.readuntil(b"\r\n\r\n")
+            if self._loop.time() < self._until:
+                writer.write(PAGE)
+                return
+            self._open.add(writer)
+            there, back = await asyncio.open_connection(self._target.host, self._target.port)
+            with contextlib.closing(back):
+                back.write(request)
+                await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65_536):
+            writer.write(some)
+        writer.close()
+
+
+@pytest.mark.slow
+async def test_a_page_in_place_of_an_answer_is_waited_out(prefect_api: str) -> None:
+    """A proxy answers while the server is redeployed, also where the run asks whether it was cancelled."""
+    shared, proxy = await limited("proxied", 1), Proxy(prefect_api)
+
+    @flow
+    async def run() -> int:
+        proxy.answer_with_pages(5)
+        async with slots(shared) as granted:
+            return granted
+
+    with temporary_settings({PREFECT_API_URL: proxy.url}):
+        assert await run() == 1
 
 
 async def test_a_cancelled_wait_takes_no_slot_and_stands_in_nobodys_way() -> None:
