@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, GRACE_VARIABLE
+from runcomfy.errors import ConfigurationError
+from runcomfy.interruption.shutdown import DEFAULT_GRACE_SECONDS, grace_seconds
 
 __all__ = ["end_in_order", "in_order"]
 
@@ -61,16 +62,20 @@ async def end_in_order(processes: Callable[[], set[int]], *, starting: Callable[
     """Signal the processes of flow runs to end, each once, those started later too; kill those that do not.
 
     Args:
-        processes: Returns the ids of those that are left.
+        processes: Returns the ids of what may be left of them, and of other processes.
         starting: Whether there will be more.
 
     Returns:
         How many were killed, ten seconds after the longest grace period of those that were left.
     """
+
+    def alive() -> set[int]:
+        return set(filter(_runs_a_flow, processes()))
+
     signalled: set[int] = set()
     began, quiet = time.monotonic(), 0
     while quiet < _QUIET_POLLS:
-        left = set(filter(_runs_a_flow, processes()))
+        left = alive()
         if time.monotonic() - began >= _patience_seconds(left):
             break
         for pid in left - signalled:
@@ -81,19 +86,19 @@ async def end_in_order(processes: Callable[[], set[int]], *, starting: Callable[
     for pid in left:
         _send(pid, signal.SIGKILL)
     killed = time.monotonic()
-    while left and (processes() or starting()) and time.monotonic() - killed < _REPORTING_AT_MOST_SECONDS:  # noqa: ASYNC110
+    while left and (alive() or starting()) and time.monotonic() - killed < _REPORTING_AT_MOST_SECONDS:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)
     await asyncio.sleep(_REPORTING_SECONDS)
     return len(left)
 
 
 def _children() -> set[int] | None:
-    """Return the process ids of our children that run flows, `None` if the system does not list them."""
+    """Return the process ids of our children, `None` if the system does not list them."""
     lists: list[str] = []
     for file in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):  # a thread that has just ended
             lists.append(file.read_text())
-    return set(filter(_runs_a_flow, (int(pid) for text in lists for pid in text.split()))) if lists else None
+    return {int(pid) for text in lists for pid in text.split()} if lists else None
 
 
 def _runs_a_flow(pid: int) -> bool:
@@ -127,13 +132,11 @@ def _patience_seconds(processes: Collection[int] = ()) -> float:
     Args:
         processes: Those of the runs, which may have a longer grace period each.
     """
-    told = [os.environ, *map(_environment, processes)]
-    return max(_grace_seconds(each.get(GRACE_VARIABLE)) for each in told) + _ENDING_SECONDS
+    return max(map(_grace_seconds, [os.environ, *map(_environment, processes)])) + _ENDING_SECONDS
 
 
-def _grace_seconds(told: str | None) -> float:
+def _grace_seconds(environment: Mapping[str, str]) -> float:
     try:
-        seconds = float(told or DEFAULT_GRACE_SECONDS)
-    except ValueError:
-        seconds = -1.0
-    return seconds if 0 <= seconds < 86_400 else DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it
+        return grace_seconds(environment)
+    except ConfigurationError:
+        return DEFAULT_GRACE_SECONDS  # the runs themselves say what is wrong with it

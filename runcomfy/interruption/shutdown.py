@@ -22,13 +22,13 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
 from typing import Any, Self, TypeVar
 
 from runcomfy.errors import ConfigurationError
 
-__all__ = ["DEFAULT_GRACE_SECONDS", "GRACE_VARIABLE", "Hold", "Shutdown", "Unanswered", "shutdown"]
+__all__ = ["DEFAULT_GRACE_SECONDS", "GRACE_VARIABLE", "Hold", "Shutdown", "Unanswered", "grace_seconds", "shutdown"]
 
 DEFAULT_GRACE_SECONDS = 25.0
 """Docker Swarm and Kubernetes kill 30 seconds after SIGTERM by default (docs.docker.com, kubernetes.io)."""
@@ -130,7 +130,7 @@ class Shutdown:
         return True
 
     def _begin(self, hold: Hold) -> None:
-        self._seconds = _grace_seconds() if self._grace_seconds is None else self._grace_seconds
+        self._seconds = grace_seconds(os.environ) if self._grace_seconds is None else self._grace_seconds
         if threading.current_thread() is threading.main_thread():
             self._install()
         with self._changed:
@@ -286,8 +286,13 @@ def _in_callback(frame: FrameType | None) -> bool:
     return False
 
 
-def _grace_seconds() -> float:
-    value = os.environ.get(GRACE_VARIABLE) or str(DEFAULT_GRACE_SECONDS)
+def grace_seconds(environment: Mapping[str, str]) -> float:
+    """Return the grace period that an environment sets, or the default.
+
+    Raises:
+        ConfigurationError: it is not a number of seconds.
+    """
+    value = environment.get(GRACE_VARIABLE) or str(DEFAULT_GRACE_SECONDS)
     try:
         seconds = float(value)
     except ValueError:

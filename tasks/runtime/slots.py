@@ -76,7 +76,7 @@ async def slots(credentials: RunComfyCredentials, wanted: int = 1) -> AsyncItera
                 if granted == refused[0] and time.monotonic() - refused[1] < _READ_AGAIN_SECONDS:
                     raise ConfigurationError(
                         f"Prefect's server says that the concurrency limit {name!r} has {granted} slots, and refuses "
-                        f"them: look at it with `prefect gcl inspect {name}`."
+                        f"them: see `prefect gcl inspect {name}`."
                     ) from None
                 refused, pause = (granted, time.monotonic()), 1.0  # it is read again
             except (httpx.HTTPError, TimeoutError, *_NOT_PREFECT) as error:
